@@ -1,0 +1,47 @@
+"""The event log: what was changed, by whom, from what to what. Written in the transaction of the change, never altered."""
+
+import pgtrigger
+from django.db import models
+from django.db.models import Func
+from django.db.models.functions import Now
+
+
+class CurrentTransaction(Func):
+    """The id of the running transaction, as a number that never wraps (PostgreSQL's xid8)."""
+
+    template = "(pg_current_xact_id()::text::bigint)"
+    output_field = models.BigIntegerField()
+
+
+class Event(models.Model):
+    """One change. Its cursor is (transaction, id): ids alone commit out of order."""
+
+    id = models.BigAutoField(primary_key=True)
+    transaction = models.BigIntegerField(db_default=CurrentTransaction())
+    at = models.DateTimeField(db_default=Now())
+    action = models.CharField(max_length=80)
+    project_id = models.UUIDField(null=True)
+    subject_type = models.CharField(max_length=40)
+    subject_id = models.CharField(max_length=64)
+    subject_name = models.CharField(max_length=255, blank=True)
+    actor_id = models.UUIDField(null=True)
+    actor = models.CharField(max_length=80)  # a user name, "host <name>", "guest", "system"
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    request_id = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["project_id", "transaction", "id"], name="event_by_project"),
+            models.Index(fields=["transaction", "id"], name="event_cursor"),
+            models.Index(fields=["subject_type", "subject_id", "id"], name="event_by_subject"),
+        ]
+        triggers = [
+            pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete),
+            pgtrigger.Trigger(
+                name="notify",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert,
+                func="PERFORM pg_notify('events', coalesce(NEW.project_id::text, '')); RETURN NULL;",
+            ),
+        ]

@@ -1,0 +1,119 @@
+"""Hosts: the machines that run the emulators; what they are ordered to do, and what they last said."""
+
+import uuid
+
+import pgtrigger
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from cloud.tenancy.models import NameField
+
+
+class Host(models.Model):
+    """A compute node. `free_*` is the one stored sum of the house; PostgreSQL's triggers keep it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = NameField(unique=True)
+    labels = models.JSONField(default=dict, blank=True)
+    enabled = models.BooleanField(default=True)
+    vcpus = models.PositiveIntegerField()
+    memory_mib = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    vcpu_overcommit = models.FloatField(default=4.0)
+    free_vcpus = models.IntegerField(default=0)
+    free_memory_mib = models.IntegerField(default=0)
+    free_disk_gib = models.IntegerField(default=0)
+    runs = ArrayField(models.CharField(max_length=40), default=list)  # ["qemu/x86_64", "qemu/x86_64/kvm"]
+    capabilities = models.JSONField(default=dict)
+    boot_id = models.CharField(max_length=64, blank=True)
+    quarantined = models.TextField(blank=True)  # why nothing is ordered from this host
+    token_digest = models.CharField(max_length=64, unique=True)
+    redis_password_digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["free_vcpus", "free_memory_mib", "id"],
+                condition=Q(enabled=True),
+                include=["free_disk_gib"],
+                name="host_with_room",
+            ),
+            GinIndex(fields=["runs"], name="host_runs"),
+        ]
+        triggers = [
+            # What is free follows capacity; what is placed is kept by the trigger on allocations.
+            pgtrigger.Trigger(
+                name="capacity_changed",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.UpdateOf("vcpus", "memory_mib", "disk_gib", "vcpu_overcommit"),
+                func="""
+                    IF TG_OP = 'INSERT' THEN
+                        NEW.free_vcpus := floor(NEW.vcpus * NEW.vcpu_overcommit);
+                        NEW.free_memory_mib := NEW.memory_mib;
+                        NEW.free_disk_gib := NEW.disk_gib;
+                    ELSE
+                        NEW.free_vcpus := OLD.free_vcpus + floor(NEW.vcpus * NEW.vcpu_overcommit)
+                            - floor(OLD.vcpus * OLD.vcpu_overcommit);
+                        NEW.free_memory_mib := OLD.free_memory_mib + NEW.memory_mib - OLD.memory_mib;
+                        NEW.free_disk_gib := OLD.free_disk_gib + NEW.disk_gib - OLD.disk_gib;
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HostPulse(models.Model):
+    """What a host's last heartbeat said. Apart from the host's row, so that a heartbeat never waits for a placement."""
+
+    host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="pulse")
+    seen_at = models.DateTimeField(db_default=Now())
+    agent_version = models.CharField(max_length=40, blank=True)
+    inventory = models.JSONField(default=list)  # [{"type", "id", "generation", "sequence", "seen"}]
+
+
+class JoinToken(models.Model):
+    """A one-time token with which a machine becomes a host."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    digest = models.CharField(max_length=64, unique=True)
+    expires_at = models.DateTimeField()
+    created_by = models.CharField(max_length=80)
+    created_at = models.DateTimeField(db_default=Now())
+    used_at = models.DateTimeField(null=True)
+    host = models.ForeignKey(Host, null=True, on_delete=models.SET_NULL, related_name="+")
+
+
+class Order(models.Model):
+    """A host's orders for one resource. No spec in it: claiming renders the wish from the rows as they are then."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="orders")
+    resource_type = models.CharField(max_length=40)
+    resource_id = models.UUIDField()
+    verb = models.CharField(max_length=40)
+    generation = models.PositiveBigIntegerField()
+    attempt = models.PositiveIntegerField(default=0)
+    posted_at = models.DateTimeField(db_default=Now())
+    lease_until = models.DateTimeField(null=True)
+    answered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["host", "resource_type", "resource_id"],
+                condition=Q(answered_at__isnull=True),
+                name="one_live_order_per_host_and_resource",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["host", "posted_at"], condition=Q(answered_at__isnull=True), name="order_to_claim"),
+            models.Index(fields=["resource_type", "resource_id"], name="order_by_resource"),
+        ]

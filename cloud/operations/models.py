@@ -1,0 +1,74 @@
+"""Operation: one durable piece of work on one resource."""
+
+import uuid
+
+import pgtrigger
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class Outcome(models.TextChoices):
+    """How an operation ended, or will have ended once it has cleared up."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+
+
+class Operation(models.Model):
+    """A row that names its next step. While it is live it is the one operation on its subject: the busy-lock."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=60)
+    subject_type = models.CharField(max_length=40)
+    subject_id = models.UUIDField()
+    subject_name = models.CharField(max_length=63)
+    project_id = models.UUIDField(null=True)
+    step = models.CharField(max_length=60)
+    due_at = models.DateTimeField(db_default=Now())
+    deadline_at = models.DateTimeField()
+    attempts = models.PositiveIntegerField(default=0)  # of this step, since it last returned
+    reason = models.TextField(blank=True)
+    progress_done = models.PositiveBigIntegerField(null=True)
+    progress_of = models.PositiveBigIntegerField(null=True)
+    progress_unit = models.CharField(max_length=16, blank=True)
+    history = models.JSONField(default=list)  # [{"step", "at", "reason"}], the latest HISTORY_KEPT
+    outcome = models.CharField(max_length=12, choices=Outcome.choices, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_requested_by = models.CharField(max_length=80, blank=True)
+    requested_by_id = models.UUIDField(null=True)
+    requested_by = models.CharField(max_length=80)
+    request_id = models.CharField(max_length=64, blank=True)
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["subject_type", "subject_id"],
+                condition=Q(finished_at__isnull=True),
+                name="one_live_operation_per_resource",
+            ),
+            models.CheckConstraint(
+                condition=Q(finished_at__isnull=True) | ~Q(outcome=""), name="finished_operation_has_outcome"
+            ),
+            models.CheckConstraint(condition=Q(outcome__in=["", *Outcome.values]), name="operation_outcome_is_known"),
+        ]
+        indexes = [
+            models.Index(fields=["due_at"], condition=Q(finished_at__isnull=True), name="operation_due"),
+            models.Index(fields=["project_id", "-started_at", "id"], name="operation_by_project"),
+            models.Index(fields=["subject_id", "-started_at"], name="operation_by_subject"),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="notify",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="PERFORM pg_notify('operations', NEW.id::text); RETURN NULL;",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.step} of {self.subject_type} {self.subject_name}"

@@ -1,0 +1,233 @@
+"""Settings of the control plane: the same for one machine, containers and a rack; what differs comes from the environment."""
+
+import os
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DAY = 24 * 3600
+
+
+def database(url: str) -> dict:
+    """A Django database from a libpq URI; `?host=/directory` names a Unix socket."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")) or "pileus",
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": options.pop("host", parts.hostname or ""),
+        "PORT": str(options.pop("port", parts.port or "")),
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "application_name": os.environ.get("PILEUS_PROCESS", "pileus"),
+            "connect_timeout": 3,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "options": "-c statement_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC",
+            **options,
+        },
+    }
+
+
+def without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+PUBLIC_URL = os.environ.get("PILEUS_URL", "http://127.0.0.1:8080").rstrip("/")
+EMBEDDED = os.environ.get("PILEUS_EMBEDDED") == "1"
+SECRET_KEY = os.environ.get("PILEUS_SECRET_KEY") or "insecure: set PILEUS_SECRET_KEY"
+DEBUG = False
+_hosts = {urlsplit(PUBLIC_URL).hostname or "127.0.0.1", "localhost", "127.0.0.1", "[::1]"}
+ALLOWED_HOSTS = sorted(_hosts | set(filter(None, os.environ.get("PILEUS_ALLOWED_HOSTS", "").split(","))))
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+_secure = PUBLIC_URL.startswith("https:")
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "csp",
+    "pgtrigger",
+    "cloud.events",
+    "cloud.operations",
+    "cloud.tenancy",
+    "cloud.hosts",
+    "cloud.api",
+    "storage",
+    "network",
+    "compute",
+    "cloud.dashboard",
+    "cloud.embedded",
+]
+MIDDLEWARE = [
+    "cloud.api.middleware.RequestContext",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "cloud.api.middleware.Problems",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "cloud.urls"
+WSGI_APPLICATION = "cloud.wsgi.application"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": database(os.environ.get("DATABASE_URL", "postgresql://pileus@127.0.0.1/pileus"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_I18N = False
+AUTH_USER_MODEL = "tenancy.User"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "/"
+SESSION_COOKIE_AGE = 14 * DAY
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _secure else None
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
+
+STATIC_URL = "static/"
+STATIC_ROOT = Path(os.environ.get("PILEUS_STATIC_ROOT", BASE_DIR / "var" / "static"))
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # the API limits bodies itself, with an answer in its own form
+IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
+
+REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+HOST_REDIS_URL = os.environ.get("PILEUS_HOST_REDIS_URL") or without_credentials(REDIS_URL)
+STREAMS_SOCKET = os.environ.get("PILEUS_STREAMS_SOCKET", "")
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "control"
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 0.5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+}
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "operations.sweep", "schedule": 1.0},
+    "reconcile": {"task": "hosts.reconcile", "schedule": 10.0},
+    "tidy": {"task": "api.tidy", "schedule": 3600.0},
+}
+
+HEARTBEAT_SECONDS = 10
+UNREACHABLE_AFTER_SECONDS = 3 * HEARTBEAT_SECONDS + 5
+ORDER_LEASE_SECONDS = 60
+PLACEMENT_STRATEGY = os.environ.get("PILEUS_PLACEMENT", "pack")  # or "spread"
+VCPU_OVERCOMMIT = float(os.environ.get("PILEUS_VCPU_OVERCOMMIT", "4"))
+ALLOW_EMULATION = EMBEDDED or os.environ.get("PILEUS_ALLOW_EMULATION") == "1"
+
+# The default limits of a new project; null means no limit.
+DEFAULT_QUOTA = {
+    "instances": 20,
+    "vcpus": 40,
+    "memory_mib": 40 * 1024,
+    "keypairs": 50,
+    "volumes": 50,
+    "volume_gib": 1000,
+    "snapshots": 50,
+    "images": 20,
+    "image_gib": 100,
+    "networks": 10,
+    "ports": 100,
+    "floating_ips": 10,
+    "security_groups": 20,
+    "security_group_rules": 200,
+    "routers": 5,
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "cloud.api.authentication.TokenAuthentication",
+        "cloud.api.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["cloud.api.parsers.StrictJSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "cloud.api.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "cloud.api.errors.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+API_RATE_PER_SECOND = float(os.environ.get("PILEUS_API_RATE", "50"))
+API_BURST = int(os.environ.get("PILEUS_API_BURST", "200"))
+API_MAX_BODY_BYTES = 1024 * 1024
+API_MAX_DEPTH = 32
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Pileus",
+    "DESCRIPTION": "The REST API of Pileus, an IaaS cloud.",
+    "VERSION": "v1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": r"/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {"()": "cloud.logs.formatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+}

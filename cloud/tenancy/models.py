@@ -1,0 +1,121 @@
+"""Who uses the cloud: users, the projects that own everything, roles, API tokens and quotas."""
+
+import uuid
+from typing import ClassVar
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.postgres.indexes import GinIndex
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+validate_name = RegexValidator(
+    NAME_PATTERN, "Use 1 to 63 lower-case letters, digits and hyphens; begin with a letter, do not end with a hyphen."
+)
+
+
+class NameField(models.CharField):
+    """A resource's name: a DNS label that begins with a letter."""
+
+    def __init__(self, **options):
+        options.setdefault("max_length", 63)
+        options.setdefault("validators", [validate_name])
+        super().__init__(**options)
+
+
+class Role(models.TextChoices):
+    """What a member may do in a project; each role includes the ones before it."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    ADMIN = "admin"
+
+
+class UserQuerySet(BaseUserManager):
+    def create_user(self, username: str, password: str | None = None, **fields):
+        user = self.model(username=username, **fields)
+        user.set_password(password)
+        user.save()
+        return user
+
+
+class User(AbstractBaseUser):
+    """A person or a robot that signs in."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    username = models.CharField(max_length=63, unique=True, validators=[RegexValidator(r"^[a-z0-9][a-z0-9._@-]{0,62}$")])
+    email = models.EmailField(blank=True)
+    full_name = models.CharField(max_length=120, blank=True)
+    is_active = models.BooleanField(default=True)
+    is_cloud_admin = models.BooleanField(default=False)
+    created_at = models.DateTimeField(db_default=Now())
+
+    USERNAME_FIELD = "username"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects = UserQuerySet()
+
+    def __str__(self) -> str:
+        return self.username
+
+
+def default_limits() -> dict:
+    return dict(settings.DEFAULT_QUOTA)
+
+
+class Project(models.Model):
+    """A tenant: the owner of instances, volumes, networks and of everything else that is not the cloud's."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = NameField(unique=True)
+    description = models.CharField(max_length=500, blank=True)
+    labels = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    members = models.ManyToManyField(User, through="Membership", related_name="projects")
+
+    class Meta:
+        indexes = [GinIndex(fields=["labels"], name="project_labels", opclasses=["jsonb_path_ops"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(models.Model):
+    """One user's role in one project."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=8, choices=Role.choices)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="one_role_per_project_and_user"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="membership_role_is_known"),
+        ]
+
+
+class Quota(models.Model):
+    """A project's limits by kind (null: no limit). Its row is the lock under which usage is summed."""
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="quota")
+    limits = models.JSONField(default=default_limits)
+
+
+class Token(models.Model):
+    """An API token: shown once, kept as its SHA-256; optionally for one project only, or for reading only."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="tokens")
+    name = NameField()
+    digest = models.CharField(max_length=64, unique=True)
+    project = models.ForeignKey(Project, null=True, blank=True, on_delete=models.CASCADE, related_name="tokens")
+    read_only = models.BooleanField(default=False)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "name"], name="token_name_is_unique_per_user")]

@@ -1,0 +1,195 @@
+"""Virtual machines: what is wanted, what is seen, and where they are placed."""
+
+import uuid
+
+import pgtrigger
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from cloud.hosts.models import Host
+from cloud.tenancy.models import NameField, Project
+from storage.models import Image
+
+
+class Power(models.TextChoices):
+    """What a machine should be, or was last seen to be."""
+
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUSPENDED = "suspended"
+    STOPPED = "stopped"
+    BROKEN = "broken"
+    GONE = "gone"
+
+
+class RestartPolicy(models.TextChoices):
+    """Whether a machine that ended without being told to is started again."""
+
+    ON_CRASH = "on_crash"
+    NEVER = "never"
+    ALWAYS = "always"
+
+
+class Flavor(models.Model):
+    """A size of instance, and its price."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = NameField(unique=True)
+    labels = models.JSONField(default=dict, blank=True)
+    vcpus = models.PositiveIntegerField()
+    memory_mib = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    price_per_hour = models.DecimalField(max_digits=10, decimal_places=4, default=0)
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(vcpus__gte=1), name="flavor_has_a_vcpu"),
+            models.CheckConstraint(condition=Q(memory_mib__gte=64), name="flavor_has_64_mib"),
+            models.CheckConstraint(condition=Q(disk_gib__gte=1), name="flavor_has_a_gib_of_disk"),
+            models.CheckConstraint(condition=Q(price_per_hour__gte=0), name="flavor_price_is_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class KeyPair(models.Model):
+    """An OpenSSH public key that new instances let in."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="keypairs")
+    name = NameField()
+    labels = models.JSONField(default=dict, blank=True)
+    public_key = models.TextField()
+    fingerprint = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="keypair_name_is_unique_in_project"),
+        ]
+        indexes = [GinIndex(fields=["labels"], name="keypair_labels", opclasses=["jsonb_path_ops"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Instance(models.Model):
+    """A virtual machine. Its status is derived (compute.status); here are only wishes and sightings."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="instances")
+    name = NameField()
+    labels = models.JSONField(default=dict, blank=True)
+    flavor = models.ForeignKey(Flavor, on_delete=models.PROTECT, related_name="instances")
+    vcpus = models.PositiveIntegerField()
+    memory_mib = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="instances")
+    hypervisor_wish = models.CharField(max_length=20, blank=True)
+    hypervisor = models.CharField(max_length=20, blank=True)  # chosen with the host
+    host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="instances")
+    host_wish = models.ForeignKey(Host, null=True, on_delete=models.SET_NULL, related_name="+")
+    placement = models.JSONField(null=True)  # the last decision, as compute.placement.Decision describes it
+    keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
+    user_data = models.TextField(blank=True)
+    restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
+
+    wanted_power = models.CharField(max_length=9, choices=Power.choices, default=Power.RUNNING)
+    generation = models.PositiveBigIntegerField(default=1)
+    reboot_nonce = models.UUIDField(null=True)
+    reboot_hard = models.BooleanField(default=False)
+    stop_force = models.BooleanField(default=False)
+    stop_grace_seconds = models.PositiveIntegerField(default=30)
+
+    seen_power = models.CharField(max_length=9, choices=Power.choices, default=Power.UNKNOWN)
+    seen_generation = models.PositiveBigIntegerField(default=0)
+    seen_sequence = models.PositiveBigIntegerField(default=0)
+    seen_problem = models.TextField(blank=True)
+    seen_facts = models.JSONField(default=dict)
+    seen_at = models.DateTimeField(null=True)
+
+    failed_at = models.DateTimeField(null=True)
+    failed_reason = models.TextField(blank=True)
+    restarted_at = models.JSONField(default=list)  # when policy started it again: RFC 3339, the last hour's
+    created_by = models.CharField(max_length=80)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="instance_name_is_unique_in_project"),
+            models.CheckConstraint(condition=Q(wanted_power__in=["running", "stopped"]), name="wanted_power_is_a_wish"),
+            models.CheckConstraint(condition=Q(seen_power__in=Power.values), name="seen_power_is_known"),
+            models.CheckConstraint(
+                condition=Q(host__isnull=False) | ~Q(seen_power__in=["running", "paused"]),
+                name="running_instance_has_a_host",
+            ),
+            models.CheckConstraint(condition=Q(host__isnull=True) | ~Q(hypervisor=""), name="placed_has_a_hypervisor"),
+        ]
+        indexes = [
+            models.Index(fields=["project", "created_at", "id"], name="instance_by_project"),
+            models.Index(fields=["host"], name="instance_by_host"),
+            GinIndex(fields=["labels"], name="instance_labels", opclasses=["jsonb_path_ops"]),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def has_been_seen(self, *powers: str) -> bool:
+        """Whether it was last seen in one of these states, by a report about its present generation."""
+        return self.seen_power in powers and self.seen_generation == self.generation
+
+
+class Allocation(models.Model):
+    """What an instance occupies on its host. Triggers keep the host's free capacity, and refuse to overbook it."""
+
+    instance = models.OneToOneField(Instance, on_delete=models.PROTECT, primary_key=True, related_name="allocation")
+    host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="allocations")
+    vcpus = models.PositiveIntegerField()
+    memory_mib = models.PositiveIntegerField()
+    disk_gib = models.PositiveIntegerField()
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        triggers = [
+            pgtrigger.Trigger(
+                name="host_has_room",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
+                # Growth needs room; giving back always works, also on a host that shrank below what it holds.
+                func="""
+                    IF TG_OP <> 'INSERT' THEN
+                        UPDATE hosts_host SET free_vcpus = free_vcpus + OLD.vcpus,
+                            free_memory_mib = free_memory_mib + OLD.memory_mib,
+                            free_disk_gib = free_disk_gib + OLD.disk_gib
+                        WHERE id = OLD.host_id;
+                    END IF;
+                    IF TG_OP <> 'DELETE' THEN
+                        UPDATE hosts_host SET free_vcpus = free_vcpus - NEW.vcpus,
+                            free_memory_mib = free_memory_mib - NEW.memory_mib,
+                            free_disk_gib = free_disk_gib - NEW.disk_gib
+                        WHERE id = NEW.host_id AND free_vcpus >= NEW.vcpus
+                            AND free_memory_mib >= NEW.memory_mib AND free_disk_gib >= NEW.disk_gib;
+                        IF NOT FOUND THEN
+                            RAISE EXCEPTION 'the host has no room for this instance'
+                                USING ERRCODE = 'check_violation', CONSTRAINT = 'host_has_room';
+                        END IF;
+                    END IF;
+                    RETURN NULL;
+                """,
+            ),
+        ]
+
+
+class ConsoleLog(models.Model):
+    """The end of an instance's serial log, as its host last pushed it."""
+
+    instance = models.OneToOneField(Instance, on_delete=models.CASCADE, primary_key=True, related_name="console_log")
+    offset = models.PositiveBigIntegerField(default=0)  # of the first byte kept, since the machine was made
+    content = models.BinaryField(default=bytes)
+    updated_at = models.DateTimeField(db_default=Now())

@@ -1,0 +1,1 @@
+"""Networks, ports, addresses and security groups have their place here."""
