@@ -1,0 +1,259 @@
+"""The engine: begins operations, advances them a step at a time, wakes them, cancels them.
+
+PostgreSQL holds the truth; a bell only says that something is due. The lock on the operation's row is the lease on its
+work. Locks are taken in one order everywhere: operation, resource, order, allocation, host.
+"""
+
+import logging
+from datetime import timedelta
+from typing import ClassVar
+from uuid import UUID
+
+from django.db import IntegrityError, connection, models, transaction
+from django.db.models.functions import Now
+from django.db.utils import OperationalError
+
+from cloud.api.errors import Problem
+from cloud.events.services import SYSTEM, Actor, record
+from cloud.operations import bells
+from cloud.operations.models import Operation, Outcome
+from cloud.operations.workflow import Done, Refused, Verdict, Wait, Workflow
+
+log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF = 300  # seconds
+HISTORY_KEPT = 50
+CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock: trying again at once is right
+
+
+class Busy(Problem):
+    """Another operation holds the resource."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "busy"
+    title: ClassVar[str] = "Another operation is under way"
+    retryable: ClassVar[bool] = True
+
+    @classmethod
+    def with_operation(cls, operation: Operation | None, name: str) -> "Busy":
+        if operation is None:
+            return cls(f"Another operation on {name} began first.", headers={"Retry-After": "1"})
+        return cls(
+            f"{operation.kind} of {name} is under way. Wait for it, or cancel it.",
+            headers={"Retry-After": "2"},
+            extra={"operation": str(operation.pk)},
+        )
+
+
+class OperationFinished(Problem):
+    """The operation has ended: there is nothing to cancel."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "operation_finished"
+    title: ClassVar[str] = "The operation has finished"
+
+
+class NotCancelable(Problem):
+    """The operation is past the point where it could be undone."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "not_cancelable"
+    title: ClassVar[str] = "The operation can no longer be cancelled"
+
+
+def start(
+    workflow: type[Workflow], subject: models.Model, *, actor: Actor, project_id: UUID | None = None
+) -> Operation:
+    """Begin work on a resource, inside the caller's transaction. Supersedes what it may, otherwise raises `Busy`."""
+    live = lock(workflow.subject_type, subject.pk)
+    if live and live.kind not in workflow.supersedes:
+        raise Busy.with_operation(live, str(subject))
+    if live:
+        _finish(live, Outcome.SUPERSEDED, f"{workflow.kind} took over")
+        live.save()
+    try:
+        with transaction.atomic():
+            operation = Operation.objects.create(
+                kind=workflow.kind,
+                subject_type=workflow.subject_type,
+                subject_id=subject.pk,
+                subject_name=str(subject)[:63],
+                project_id=project_id or getattr(subject, "project_id", None),
+                step=workflow.first,
+                deadline_at=Now() + workflow.patience,
+                requested_by=actor.name,
+                requested_by_id=actor.user_id,
+                request_id=actor.request_id,
+            )
+    except IntegrityError as race:
+        raise Busy.with_operation(None, str(subject)) from race
+    bells.ring(operation.pk)
+    operation.refresh_from_db()
+    return operation
+
+
+def lock(subject_type: str, subject_id: UUID) -> Operation | None:
+    """The live operation on a resource, locked. Waits for a running step: milliseconds."""
+    return (
+        Operation.objects.select_for_update()
+        .filter(subject_type=subject_type, subject_id=subject_id, finished_at=None)
+        .first()
+    )
+
+
+def wake(operation: Operation | None) -> None:
+    """Make a locked operation due now: something that it may wait for has been seen."""
+    if operation is not None:
+        Operation.objects.filter(pk=operation.pk).update(due_at=Now())
+        bells.ring(operation.pk)
+
+
+@transaction.atomic
+def cancel(operation_id: UUID, *, actor: Actor) -> Operation:
+    """Ask a live operation to give up. Asking twice is no error; a result already reached wins."""
+    operation = Operation.objects.select_for_update().get(pk=operation_id)
+    if operation.finished_at:
+        raise OperationFinished(f"It ended as {operation.outcome}.")
+    if operation.cancel_requested_at:
+        return operation
+    if operation.outcome or not Workflow.known[operation.kind](operation).may_cancel():
+        raise NotCancelable(f"{operation.kind} is past the point where it could be undone.")
+    operation.cancel_requested_at = Now()
+    operation.cancel_requested_by = actor.name
+    operation.due_at = Now()
+    operation.save()
+    operation.refresh_from_db()
+    record("operations.operation.cancel", operation, actor=actor, after={"kind": operation.kind})
+    bells.ring(operation.pk)
+    return operation
+
+
+def advance(operation_id: UUID) -> None:
+    """Run the due steps of one operation until it waits, stumbles or finishes."""
+    while _count_attempt(operation_id) and _advance_a_step(operation_id):
+        pass
+
+
+def sweep(limit: int = 200) -> int:
+    """Advance what is due and was not rung for. Returns how many operations were looked at."""
+    due = Operation.objects.filter(finished_at=None, due_at__lte=Now()).order_by("due_at")
+    ids = list(due.values_list("pk", flat=True)[:limit])
+    for operation_id in ids:
+        advance(operation_id)
+    return len(ids)
+
+
+def _count_attempt(operation_id: UUID) -> bool:
+    """Take one attempt at a due step, in a transaction of its own: a step that kills its worker is counted too.
+
+    The step becomes due again after a backoff; that is what remains if nobody survives to say otherwise.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE operations_operation
+            SET attempts = attempts + 1, due_at = now() + make_interval(secs => least(2 ^ least(attempts, 16), %s))
+            WHERE id = (
+                SELECT id FROM operations_operation
+                WHERE id = %s AND finished_at IS NULL AND due_at <= now() FOR UPDATE SKIP LOCKED
+            )
+            """,
+            [LONGEST_BACKOFF, operation_id],
+        )
+        return cursor.rowcount == 1
+
+
+def _advance_a_step(operation_id: UUID) -> bool:
+    """Run one step under the operation's lock; whether the next one may follow at once."""
+    with transaction.atomic():
+        operation = (
+            Operation.objects.select_for_update(skip_locked=True)
+            .filter(pk=operation_id, finished_at=None)
+            .annotate(now=Now())
+            .first()
+        )
+        if operation is None:
+            return False
+        try:
+            with transaction.atomic():
+                verdict = _run(operation)
+        except Exception as error:
+            _stumble(operation, error)
+            return False
+        return _take(operation, verdict)
+
+
+def _run(operation: Operation) -> Verdict:
+    workflow = Workflow.known[operation.kind](operation)
+    if operation.cancel_requested_at and not operation.outcome and not workflow.is_reached():
+        operation.outcome = Outcome.CANCELLED
+        operation.reason = f"cancelled by {operation.cancel_requested_by}"
+        return workflow.give_up()
+    clearing_up = bool(operation.outcome)
+    try:
+        if not clearing_up and operation.now > operation.deadline_at:  # type: ignore[attr-defined]
+            raise Refused(f"gave up after {_words(workflow.patience)}: {operation.reason or 'no answer'}")
+        with transaction.atomic():
+            return workflow.step(operation.step)()
+    except Refused as refusal:
+        if clearing_up:
+            raise
+        operation.outcome, operation.reason = Outcome.FAILED, str(refusal)
+        return workflow.give_up()
+
+
+def _take(operation: Operation, verdict: Verdict) -> bool:
+    operation.attempts = 0
+    match verdict:
+        case Wait(seconds, because):
+            operation.due_at = Now() + timedelta(seconds=seconds)
+            if not operation.outcome:  # once it is decided, the reason is why
+                operation.reason = because
+        case Done():
+            _finish(operation, Outcome(operation.outcome or Outcome.DONE), operation.reason if operation.outcome else "")
+        case step:
+            operation.step, operation.due_at = step.__name__, Now()
+    _remember(operation)
+    operation.save()
+    return not isinstance(verdict, Wait | Done)
+
+
+def _stumble(operation: Operation, error: Exception) -> None:
+    """Note a step that raised; `_count_attempt` has already said when to try again."""
+    log.warning("operation.stumbled", exc_info=error, extra={"operation": str(operation.pk), "step": operation.step})
+    changes: dict[str, object] = {}
+    if not operation.outcome:
+        changes["reason"] = f"{type(error).__name__}: {error}"[:500]
+    cause = getattr(error, "__cause__", None)
+    if isinstance(error, OperationalError) and getattr(cause, "sqlstate", "") in CONFLICTS:
+        changes["due_at"] = Now()
+    if changes:
+        Operation.objects.filter(pk=operation.pk).update(**changes)
+
+
+def _finish(operation: Operation, outcome: Outcome, reason: str) -> None:
+    operation.outcome, operation.reason, operation.finished_at = outcome, reason, Now()
+    record(
+        "operations.operation.finish",
+        operation,
+        actor=SYSTEM,
+        after={
+            "kind": operation.kind,
+            "subject": {"type": operation.subject_type, "id": operation.subject_id, "name": operation.subject_name},
+            "outcome": outcome,
+            "reason": reason,
+        },
+    )
+
+
+def _remember(operation: Operation) -> None:
+    """Add to the history what has changed since its last line."""
+    line = {"step": operation.step, "reason": operation.reason, "at": operation.now.isoformat()}  # type: ignore[attr-defined]
+    last = operation.history[-1] if operation.history else {}
+    if (last.get("step"), last.get("reason")) != (line["step"], line["reason"]):
+        operation.history = [*operation.history, line][-HISTORY_KEPT:]
+
+
+def _words(span: timedelta) -> str:
+    minutes, seconds = divmod(int(span.total_seconds()), 60)
+    return f"{minutes} min" if minutes and not seconds else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,72 @@
+"""What a workflow is: the steps of one kind of operation. A step acts on rows and says what comes next.
+
+A step never touches the network and never waits, so it takes milliseconds and the row lock can be the lease; it may be
+run again at any time, because a crash rolls it back and the next worker begins it anew.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Union
+
+from cloud.operations.models import Operation
+
+
+class Refused(Exception):
+    """Trying again will not help: the operation gives up and clears up."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Look again at this step after some seconds, or as soon as something wakes the operation."""
+
+    seconds: float
+    because: str
+
+
+class Done:
+    """The operation has reached its end."""
+
+
+DONE = Done()
+Verdict = Union[Callable[[], "Verdict"], Wait, Done]
+Step = Callable[[], Verdict]
+
+
+class Workflow:
+    """Base of all workflows. Subclasses register themselves under their `kind`."""
+
+    kind: ClassVar[str]
+    subject_type: ClassVar[str]
+    first: ClassVar[str]
+    patience: ClassVar[timedelta]
+    supersedes: ClassVar[frozenset[str]] = frozenset()
+    known: ClassVar[dict[str, type["Workflow"]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in cls.__dict__:
+            Workflow.known[cls.kind] = cls
+
+    def __init__(self, operation: Operation) -> None:
+        self.operation = operation
+
+    def step(self, name: str) -> Step:
+        """The step of that name."""
+        step: Step = getattr(self, name)
+        return step
+
+    def give_up(self) -> Verdict:
+        """Where to go once trying again is pointless, or unwanted: the step that clears up."""
+        return DONE
+
+    def is_reached(self) -> bool:
+        """Whether the result is already there: then it wins over a cancel that came too late."""
+        return False
+
+    def may_cancel(self) -> bool:
+        """Whether giving up is still possible."""
+        return True
+
+    def progress(self, done: int, of: int, unit: str) -> None:
+        """Note how far the work has come, e.g. `progress(3, 10, "MiB")`."""
+        self.operation.progress_done, self.operation.progress_of, self.operation.progress_unit = done, of, unit
