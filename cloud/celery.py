@@ -8,10 +8,3 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
 app = Celery("cloud")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-
-
-@app.on_configure.connect
-def _sweep_without_a_broker(**_: object) -> None:
-    from cloud.operations.tasks import BrokerlessSweep
-
-    app.steps["worker"].add(BrokerlessSweep)

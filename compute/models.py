@@ -148,7 +148,8 @@ class Instance(models.Model):
 class Allocation(models.Model):
     """What an instance occupies on its host. Triggers keep the host's free capacity, and refuse to overbook it."""
 
-    instance = models.OneToOneField(Instance, on_delete=models.PROTECT, primary_key=True, related_name="allocation")
+    id = models.UUIDField(primary_key=True)  # the instance's: it outlives a row deleted while its host is away
+    instance = models.OneToOneField(Instance, null=True, on_delete=models.SET_NULL, related_name="allocation")
     host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="allocations")
     vcpus = models.PositiveIntegerField()
     memory_mib = models.PositiveIntegerField()

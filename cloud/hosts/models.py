@@ -101,6 +101,7 @@ class Order(models.Model):
     verb = models.CharField(max_length=40)
     generation = models.PositiveBigIntegerField()
     attempt = models.PositiveIntegerField(default=0)
+    claimed_by = models.CharField(max_length=64, default="", db_default="")  # the run of the host's worker
     posted_at = models.DateTimeField(db_default=Now())
     lease_until = models.DateTimeField(null=True)
     answered_at = models.DateTimeField(null=True)

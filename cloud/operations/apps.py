@@ -6,6 +6,9 @@ class OperationsConfig(AppConfig):
     name = "cloud.operations"
     label = "operations"
 
-    def ready(self):
+    def ready(self) -> None:
+        from cloud.celery import app
+        from cloud.operations.tasks import BrokerlessSweep
+
         autodiscover_modules("workflows")
-        autodiscover_modules("reports")
+        app.steps["worker"].add(BrokerlessSweep)

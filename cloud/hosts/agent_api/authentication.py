@@ -1,0 +1,33 @@
+"""A host proves itself with the token it got when it joined."""
+
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from cloud.hosts.models import Host
+from cloud.hosts.services import digest
+
+
+class HostAuthentication(BaseAuthentication):
+    """`Authorization: Bearer pileus-host-…` → request.user is the Host."""
+
+    def authenticate(self, request: Request) -> tuple[Host, str] | None:
+        scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        host = Host.objects.filter(token_digest=digest(token.strip())).first()
+        if host is None:
+            raise AuthenticationFailed("This host token is not known.")
+        return host, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="pileus hosts"'
+
+
+class IsHost(BasePermission):
+    """Only hosts speak this API; people have their own."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, Host)

@@ -1,0 +1,128 @@
+"""What a host asks and tells. Views only translate; the work is in services, orders and reports."""
+
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from django.conf import settings
+from django.http import FileResponse, Http404
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from cloud.hosts import orders, redis_acl, reports, services
+from cloud.hosts.agent_api import serializers as forms
+from cloud.hosts.agent_api.authentication import HostAuthentication, IsHost
+from cloud.hosts.models import Host
+from cloud.hosts.resources import Accepted, Outdated, Report
+
+
+@extend_schema(exclude=True)
+class AgentView(APIView):
+    """Base: authenticated as a host, never as a person."""
+
+    authentication_classes = (HostAuthentication,)
+    permission_classes: Any = (IsHost,)
+    throttle_classes = ()
+
+    def form(self, form: type[serializers.Serializer]) -> dict[str, Any]:
+        read = form(data=self.request.data)
+        read.is_valid(raise_exception=True)
+        return dict(read.validated_data)
+
+    @property
+    def host(self) -> Host:
+        assert isinstance(self.request.user, Host)
+        return self.request.user
+
+
+class JoinView(AgentView):
+    authentication_classes = ()  # type: ignore[assignment]
+    permission_classes = (AllowAny,)
+
+    def post(self, request: Request) -> Response:
+        host, credentials = services.join(**self.form(forms.Join))
+        return Response(
+            {
+                "host": {"id": str(host.pk), "name": host.name},
+                "token": credentials.token,
+                "redis_url": redis_url(host, credentials.redis_password),
+                "key_prefix": orders.key_prefix(host),
+                "queue": orders.queue(host),
+                "heartbeat_seconds": settings.HEARTBEAT_SECONDS,
+            },
+            status=status.HTTP_201_CREATED,
+        )
+
+
+def redis_url(host: Host, password: str) -> str:
+    """Where the host finds its doorbell, with its own login."""
+    parts = urlsplit(settings.HOST_REDIS_URL)
+    return parts._replace(netloc=f"{redis_acl.username(host)}:{password}@{parts.netloc}").geturl()
+
+
+class HeartbeatView(AgentView):
+    def post(self, request: Request) -> Response:
+        beat = self.form(forms.Heartbeat)
+        beat["inventory"] = json.loads(json.dumps(beat["inventory"], default=str))
+        unowned = services.beat(self.host, **beat)
+        host = {"id": str(self.host.pk), "name": self.host.name, "enabled": self.host.enabled}
+        return Response({"host": host, "unowned": unowned})
+
+
+class ClaimView(AgentView):
+    def post(self, request: Request) -> Response:
+        claimed = orders.claim(self.host, **self.form(forms.Claim))
+        return Response(
+            {
+                "orders": [
+                    {
+                        "id": str(order.pk),
+                        "resource": {"type": order.resource_type, "id": str(order.resource_id)},
+                        "verb": order.verb,
+                        "generation": order.generation,
+                        "attempt": order.attempt,
+                        "lease_seconds": settings.ORDER_LEASE_SECONDS,
+                        "spec": spec,
+                    }
+                    for order, spec in ((item.order, item.spec) for item in claimed)
+                ]
+            }
+        )
+
+
+class RenewView(AgentView):
+    def post(self, request: Request, order_id: UUID) -> Response:
+        current = orders.renew(self.host, order_id, self.form(forms.Renew)["generation"])
+        if current is None:
+            return Response({"lease_seconds": settings.ORDER_LEASE_SECONDS})
+        return Response({"generation": current}, status=status.HTTP_409_CONFLICT)
+
+
+class ReportView(AgentView):
+    def post(self, request: Request) -> Response:
+        sighting = self.form(forms.Sighting)
+        resource = sighting.pop("resource")
+        verdict = reports.receive(
+            Report(host=self.host, resource_type=resource["type"], resource_id=resource["id"], **sighting)
+        )
+        match verdict:
+            case Accepted():
+                return Response({})
+            case Outdated(generation):
+                return Response({"generation": generation}, status=status.HTTP_409_CONFLICT)
+
+
+class FileView(AgentView):
+    """A file that an image is made of, by its SHA-256."""
+
+    def get(self, request: Request, sha256: str) -> FileResponse:
+        path = settings.IMAGE_STORE / sha256
+        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not path.is_file():
+            raise Http404
+        return FileResponse(path.open("rb"), content_type="application/octet-stream")

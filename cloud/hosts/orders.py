@@ -1,0 +1,113 @@
+"""Orders out: posted by steps, claimed by hosts under a lease, answered by what is seen."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from cloud.hosts.models import Host, Order
+from cloud.hosts.resources import kind_of
+from cloud.operations import bells
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """One order as its host gets it."""
+
+    order: Order
+    spec: dict[str, Any]
+
+
+def post(host: Host, resource_type: str, resource_id: UUID, verb: str, generation: int) -> None:
+    """Tell a host, once this transaction has committed, what one of its resources should be.
+
+    At most one order per host and resource is live: a new generation or verb replaces it, posting the same again
+    changes nothing that is under way.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO hosts_order (id, host_id, resource_type, resource_id, verb, generation, attempt, posted_at)
+            VALUES (%s, %s, %s, %s, %s, %s, 0, now())
+            ON CONFLICT (host_id, resource_type, resource_id) WHERE answered_at IS NULL
+            DO UPDATE SET verb = excluded.verb, generation = excluded.generation, attempt = 0,
+                lease_until = NULL, posted_at = now()
+            WHERE (hosts_order.verb, hosts_order.generation) <> (excluded.verb, excluded.generation)
+            """,
+            [uuid4(), host.pk, resource_type, resource_id, verb, generation],
+        )
+    ring(host)
+
+
+def ring(host: Host) -> None:
+    """Ring the host's bell on commit. One waiting bell is enough: whoever hears it looks at everything."""
+    transaction.on_commit(
+        lambda: bells.push(queue(host), "host.look", prefix=key_prefix(host), longest=1),
+        robust=True,
+    )
+
+
+def queue(host: Host) -> str:
+    return f"host.{host.pk}"
+
+
+def key_prefix(host: Host) -> str:
+    return f"h:{host.pk}:"
+
+
+@transaction.atomic
+def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
+    """Lease the host's due orders and render their specs, in one transaction.
+
+    `incarnation` names the run of the host's worker: a new run takes over at once what the one before it had leased.
+    """
+    orders = Order.objects.raw(
+        """
+        UPDATE hosts_order SET attempt = attempt + 1, lease_until = now() + make_interval(secs => %s), claimed_by = %s
+        WHERE id IN (
+            SELECT id FROM hosts_order
+            WHERE host_id = %s AND answered_at IS NULL
+                AND (lease_until IS NULL OR lease_until < now() OR (%s <> '' AND claimed_by <> %s))
+            ORDER BY posted_at LIMIT %s FOR UPDATE SKIP LOCKED
+        )
+        RETURNING *
+        """,
+        [settings.ORDER_LEASE_SECONDS, incarnation, host.pk, incarnation, incarnation, limit],
+    )
+    claimed = []
+    for order in orders:
+        kind = kind_of(order.resource_type)
+        if kind is not None:
+            claimed.append(Claimed(order, kind.spec(order.resource_id, order.verb)))
+    return claimed
+
+
+def renew(host: Host, order_id: UUID, generation: int) -> int | None:
+    """Keep a lease alive. Returns None when renewed, otherwise the generation now wanted (0: no such order)."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE hosts_order SET lease_until = now() + make_interval(secs => %s)
+            WHERE id = %s AND host_id = %s AND generation = %s AND answered_at IS NULL
+            """,
+            [settings.ORDER_LEASE_SECONDS, order_id, host.pk, generation],
+        )
+        if cursor.rowcount:
+            return None
+    current = Order.objects.filter(pk=order_id, host=host).values_list("generation", flat=True).first()
+    return current or 0
+
+
+def answer(host: Host, resource_type: str, resource_id: UUID, generation: int) -> None:
+    """A report has been accepted: the claimed order of that generation, or of an older one, is answered."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE hosts_order SET answered_at = now()
+            WHERE host_id = %s AND resource_type = %s AND resource_id = %s AND answered_at IS NULL
+                AND generation <= %s AND attempt > 0
+            """,
+            [host.pk, resource_type, resource_id, generation],
+        )

@@ -1,0 +1,41 @@
+"""Each host's own Redis login, confined to its own keys. Redis may forget it: PostgreSQL keeps what restores it."""
+
+import redis
+import structlog
+from django.conf import settings
+
+from cloud.hosts.models import Host
+from cloud.hosts.orders import key_prefix
+
+log = structlog.get_logger(__name__)
+
+# What a Celery consumer needs with remote control, mingle, gossip and events off. No command here reads or writes
+# outside the host's own keys, lists keys, or touches other clients.
+COMMANDS = (
+    "-@all +brpop +lpush +rpush +llen +zadd +zrem +zrange +zrevrangebyscore +hset +hget +hdel +hlen +sadd +srem"
+    " +smembers +multi +exec +watch +unwatch +discard +ping +publish +subscribe +psubscribe +unsubscribe +punsubscribe"
+    " +set +setnx +get +del +exists +expire +pexpire +eval +evalsha +script|load +client|setname +client|setinfo"
+    " +client|id +auth +hello +info"
+).split()
+
+
+def username(host: Host) -> str:
+    return f"h-{host.pk}"
+
+
+def allow(*hosts: Host) -> None:
+    """Make Redis know these hosts' logins. Raises redis.RedisError; the reconciler tries again."""
+    connection = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.5, socket_timeout=5)
+    with connection, connection.pipeline(transaction=False) as pipeline:
+        for host in hosts:
+            pipeline.execute_command(
+                "ACL", "SETUSER", username(host), "reset", "on", f"#{host.redis_password_digest}",
+                f"~{key_prefix(host)}*", f"&{key_prefix(host)}*", *COMMANDS,
+            )  # fmt: skip
+        pipeline.execute()
+
+
+def revoke(host: Host) -> None:
+    """Remove a host's login and hang up on it."""
+    with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.5, socket_timeout=5) as connection:
+        connection.execute_command("ACL", "DELUSER", username(host))

@@ -1,0 +1,33 @@
+"""What the control plane does for its hosts by the clock."""
+
+import redis
+import structlog
+from celery import shared_task
+from django.db import connection
+
+from cloud.hosts import redis_acl
+from cloud.hosts.models import Host
+from cloud.hosts.resources import kinds
+
+log = structlog.get_logger(__name__)
+
+ONE_RECONCILER = 0x9112E05  # an advisory lock: two reconcilers would only do the same work twice
+
+
+@shared_task(name="hosts.reconcile")
+def reconcile() -> None:
+    """Give Redis back what it may have forgotten, and open operations where seen is not what is wanted."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [ONE_RECONCILER])
+        if not cursor.fetchone()[0]:
+            return
+    try:
+        try:
+            redis_acl.allow(*Host.objects.all())
+        except redis.RedisError as error:
+            log.warning("reconcile.redis_away", error=str(error))
+        for kind in kinds():
+            kind.reconcile()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [ONE_RECONCILER])
