@@ -1,0 +1,126 @@
+"""Bringing the control plane up: database, doorbell, schema, processes, each waited for until it really answers."""
+
+import json
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from cloud.embedded import environment, ports, postgres, valkey
+from cloud.embedded.accounts import Account
+from cloud.embedded.errors import Trouble
+from cloud.embedded.memory import Memory
+from cloud.embedded.paths import TREE, Home
+from cloud.embedded.processes import PROCESSES
+from cloud.embedded.screen import Screen
+from cloud.embedded.supervision import Supervision
+
+OWN_SERVERS = ("postgres", "valkey")
+
+
+class ControlPlane:
+    def __init__(self, home: Home, memory: Memory, account: Account, screen: Screen) -> None:
+        self.home, self.memory, self.account, self.screen = home, memory, account, screen
+        self.supervision = Supervision(home)
+
+    def running(self) -> set[str]:
+        try:
+            return {process.name for process in self.supervision.ask("status") if process.pid}
+        except ConnectionError:
+            return set()
+
+    def choose_ports(self, before: Memory) -> None:
+        """Raises PortTaken for a port that somebody else has; chooses one for the doorbell."""
+        running = self.running()
+        if "web" not in running or (before.port, before.listen) != (self.memory.port, self.memory.listen):
+            ports.require_free(self.memory.port, self.memory.listen, variable="PILEUS_PORT")
+        if self.memory.redis_url or "valkey" in running:
+            return
+        if not self.memory.redis_port or not ports.is_free(self.memory.redis_port):
+            self.memory.redis_port = ports.next_free(ports.REDIS_PORTS)
+
+    def start_servers(self) -> None:
+        """PostgreSQL and Valkey, or whether the ones of the user's own answer."""
+        memory, home = self.memory, self.home
+        with self.screen.step("Database") as step:
+            if not memory.database_url:
+                step.note = "making it"
+                postgres.prepare(home.postgres / "18", home.postgres_sockets, self.account)
+            if not memory.redis_url:
+                valkey.prepare(home.valkey, self.account, port=memory.redis_port, password=memory.redis_password)
+            specs = environment.specs(home, memory, self.account)
+            changed = self._changed(specs)
+            self.supervision.ensure(specs)
+            if stale := changed & self.running():
+                step.note = f"stopping {', '.join(sorted(stale))}, whose settings changed"
+                self.supervision.stop(*stale)
+            own = [spec["name"] for spec in specs if spec["name"] in OWN_SERVERS]
+            self.supervision.start(*own)
+            step.note = "waiting for it"
+            url = environment.database_url(home, memory)
+            step.result = f"PostgreSQL {postgres.wait_until_ready(url, create=not memory.database_url).split()[0]}"
+            version = valkey.wait_until_ready(environment.redis_url(memory))
+            step.result += f", {version}"
+        if not version.fit_for_strangers:
+            self.screen.say(
+                f"  {version} has known holes: good enough for this one machine, but let no other host join"
+            )
+
+    def _changed(self, specs: list[dict[str, Any]]) -> set[str]:
+        """The processes that would be started otherwise than the supervisor has them now."""
+        try:
+            before = {spec["name"]: spec for spec in json.loads(self.home.processes.read_text())}
+        except (FileNotFoundError, ValueError):
+            return set()
+        return {spec["name"] for spec in specs if before.get(spec["name"], spec) != spec}
+
+    def manage(self, *arguments: str, stdin: str | None = None) -> str:
+        """A management command, as the user of the control plane. Raises Trouble with its words when it fails."""
+        env = environment.control_plane(self.home, self.memory, process="manage")
+        command = [str(self.home.venv / "bin" / "python"), "-P", str(TREE / "manage.py"), *arguments]
+        done = self.account.run(command, env=env, cwd=TREE, input=stdin, capture_output=True)
+        with (self.home.log / "manage.log").open("a") as log:
+            log.write(f"$ manage.py {' '.join(arguments)}\n{done.stderr}\n")
+        if done.returncode != 0:
+            words = (done.stderr or done.stdout).strip().splitlines()
+            raise Trouble(
+                f"manage.py {arguments[0]} failed (log/manage.log has all of it):\n    " + "\n    ".join(words[-8:])
+            )
+        return str(done.stdout)
+
+    def start(self, names: Sequence[str], title: str = "Control plane") -> None:
+        """Starts processes and waits until web says that it can work."""
+        with self.screen.step(title) as step:
+            self.supervision.start(*names)
+            until = time.monotonic() + 60
+            while True:
+                step.note = self._not_ready()
+                if not step.note:
+                    break
+                self.supervision.check(*names)
+                if time.monotonic() > until:
+                    raise Trouble(f"the control plane does not get ready: {step.note}; look at ./pileus logs")
+                time.sleep(0.05)
+            step.result = "ready"
+
+    def _not_ready(self) -> str:
+        """Why the control plane cannot work yet; empty when it can."""
+        try:
+            answer = httpx.get(f"{self.memory.local_url}/readyz", timeout=5, trust_env=False)
+        except httpx.HTTPError:
+            return "starting"
+        return "" if answer.is_success else f"{answer.status_code} {answer.text[:120]}"
+
+
+def names(kind: str) -> list[str]:
+    """Process names by kind: `control` for the control plane, `host` for what belongs to the host."""
+    return [process.name for process in PROCESSES if process.needs_root == (kind == "host")]
+
+
+def run_quietly(
+    command: list[str], *, account: Account, env: dict[str, str], log: Any
+) -> subprocess.CompletedProcess[str]:
+    """A command of ours whose output goes to a log file."""
+    return account.run(command, env=env, cwd=TREE, stdout=log, stderr=subprocess.STDOUT)

@@ -1,0 +1,100 @@
+"""What each process is told, and the supervisor's table made of it."""
+
+import os
+import re
+import socket
+from typing import Any
+
+from cloud.embedded import postgres, valkey
+from cloud.embedded.accounts import Account
+from cloud.embedded.memory import Memory
+from cloud.embedded.paths import TREE, Home
+from cloud.embedded.processes import PROCESSES, Process
+
+# How the world outside is reached, and what tests set: these go through to every process as they are.
+PASSED_ON = re.compile(
+    r"(https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TZ"
+    r"|PILEUS_(FAULT\w*|WEB_\w+|API_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS)",
+    re.IGNORECASE,
+)
+
+
+def database_url(home: Home, memory: Memory) -> str:
+    return memory.database_url or postgres.database_url(home.postgres_sockets)
+
+
+def redis_url(memory: Memory) -> str:
+    return memory.redis_url or valkey.redis_url(memory.redis_port, memory.redis_password)
+
+
+def common(home: Home) -> dict[str, str]:
+    passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+    path = f"{home.venv}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return passed_on | {
+        "PATH": path,
+        "HOME": str(home.cache),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PILEUS_EMBEDDED": "1",
+    }
+
+
+def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]:
+    """The environment of what holds the database: web, streams, control, beat, and manage.py."""
+    address = f"[{memory.listen}]" if ":" in memory.listen else memory.listen
+    names = {os.environ.get("PILEUS_ALLOWED_HOSTS", ""), memory.listen, socket.gethostname()} - {""}
+    variables = {
+        "DATABASE_URL": database_url(home, memory),
+        "REDIS_URL": redis_url(memory),
+        "PILEUS_ALLOWED_HOSTS": ",".join(sorted(names)),
+        "PILEUS_BIND": f"{address}:{memory.port}",
+        "PILEUS_IMAGE_STORE": str(home.image_store),
+        "PILEUS_PROCESS": f"pileus-{process}",
+        "PILEUS_SECRET_KEY": memory.secret_key,
+        "PILEUS_STATIC_ROOT": str(home.cache / "static"),
+        "PILEUS_STREAMS_SOCKET": str(home.streams_socket),
+        "PILEUS_URL": memory.public_url,
+    }
+    if memory.host_redis_url:
+        variables["PILEUS_HOST_REDIS_URL"] = memory.host_redis_url
+    return common(home) | variables
+
+
+def host(home: Home) -> dict[str, str]:
+    return common(home) | {"PILEUS_AGENT_HOME": str(home.agent), "PILEUS_RUNTIME_DIR": str(home.agent_sockets)}
+
+
+def _spec(
+    name: str, argv: list[str], env: dict[str, str], account: Account | None, cwd: str, **more: Any
+) -> dict[str, Any]:
+    owner = (account.owner if account else None) or (None, None)
+    return {"name": name, "argv": argv, "env": env, "cwd": cwd, "uid": owner[0], "gid": owner[1]} | more
+
+
+def server_specs(home: Home, memory: Memory, account: Account) -> list[dict[str, Any]]:
+    """The database and the doorbell, as far as they are ours."""
+    env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    specs = []
+    if not memory.database_url:
+        argv = postgres.server_command(home.postgres / "18", home.postgres_sockets)
+        # SIGINT is PostgreSQL's fast shutdown: it breaks off connections, and ends cleanly.
+        specs.append(_spec("postgres", argv, env, account, "/", stop_signal="SIGINT", stop_seconds=60))
+    if not memory.redis_url:
+        argv = [str(valkey.server()), str(home.valkey / "valkey.conf")]
+        specs.append(_spec("valkey", argv, env, account, "/", stop_signal="SIGTERM", stop_seconds=15))
+    return specs
+
+
+def process_spec(process: Process, home: Home, memory: Memory, account: Account) -> dict[str, Any]:
+    env = host(home) if process.needs_root else control_plane(home, memory, process=process.name)
+    argv = process.argv(env)
+    argv[0] = str(home.venv / "bin" / argv[0])
+    who = None if process.needs_root else account
+    return _spec(
+        process.name, argv, env, who, str(TREE), stop_signal=process.stop_signal, stop_seconds=process.stop_seconds
+    )
+
+
+def specs(home: Home, memory: Memory, account: Account) -> list[dict[str, Any]]:
+    """The supervisor's table, in the order of starting; stopping goes the other way."""
+    return server_specs(home, memory, account) + [process_spec(process, home, memory, account) for process in PROCESSES]

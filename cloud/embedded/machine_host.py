@@ -1,0 +1,57 @@
+"""This machine as a host of its own cloud: it joins with a one-time token, like any other."""
+
+import json
+import re
+import socket
+import subprocess
+from urllib.parse import urlsplit, urlunsplit
+
+from cloud.embedded import environment, valkey
+from cloud.embedded.accounts import myself
+from cloud.embedded.api import Api
+from cloud.embedded.errors import Trouble
+from cloud.embedded.memory import Memory
+from cloud.embedded.paths import TREE, Home, write_private
+
+
+def host_name() -> str:
+    """The machine's name as a resource name: lower-case letters, digits and hyphens."""
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:63].strip("-")
+    return name if re.match(r"[a-z]", name) else f"host-{name}".rstrip("-")
+
+
+def has_joined(home: Home) -> bool:
+    return (home.agent / "agent.json").exists()
+
+
+def join(home: Home, url: str, api: Api) -> str:
+    """Makes this machine a host; gives back its name."""
+    token = api.call("POST", "/hosts/join-tokens", json={})["token"]
+    command = [
+        str(home.venv / "bin" / "pileus-agent"),
+        "join",
+        url,
+        token,
+        "--name",
+        host_name(),
+        "--home",
+        str(home.agent),
+    ]
+    done = myself().run(command, env=environment.host(home), cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        raise Trouble(f"this machine could not join as a host: {done.stdout.strip()[-600:]}")
+    return host_name()
+
+
+def tell_addresses(home: Home, memory: Memory, url: str) -> bool:
+    """After a change of ports: the host learns where its control plane is now. True when that was news."""
+    file = home.agent / "agent.json"
+    known = json.loads(file.read_text())
+    server = memory.host_redis_url or valkey.without_credentials(environment.redis_url(memory))
+    login = urlsplit(known["redis_url"]).netloc.rpartition("@")[0]
+    parts = urlsplit(server)
+    told = known | {"url": url, "redis_url": urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))}
+    if told == known:
+        return False
+    write_private(file, json.dumps(told, indent=1))
+    return True

@@ -1,0 +1,53 @@
+"""What one embedded cloud remembers between commands: ports, keys, and servers it was told to use."""
+
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cloud.embedded.paths import Home, make_folder, write_private
+
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+@dataclass
+class Memory:
+    port: int = 8080
+    listen: str = "127.0.0.1"
+    url: str | None = None  # set when people reach the cloud by another name than listen:port
+    redis_port: int = 0  # 0: none chosen yet
+    database_url: str | None = None  # servers of the user's own, instead of the ones from wheels
+    redis_url: str | None = None
+    host_redis_url: str | None = None
+    secret_key: str = field(default_factory=new_secret)
+    redis_password: str = field(default_factory=new_secret)
+    first_instance: str | None = None  # launched once per cloud, never again when somebody deletes it
+    logins_shown: bool = False  # passwords are printed once
+
+    @classmethod
+    def of(cls, home: Home) -> "Memory":
+        try:
+            known: dict[str, Any] = json.loads(home.memory.read_text())
+        except FileNotFoundError:
+            return cls()
+        return cls(**{name: value for name, value in known.items() if name in cls.__dataclass_fields__})
+
+    def keep(self, home: Home) -> None:
+        make_folder(home.secrets, mode=0o700)
+        write_private(home.memory, json.dumps(asdict(self), indent=1))
+
+    @property
+    def public_url(self) -> str:
+        if self.url:
+            return self.url.rstrip("/")
+        return self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """Where web answers on this machine, whatever name the world knows it by."""
+        host = "127.0.0.1" if self.listen in EVERYWHERE else self.listen
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"

@@ -1,0 +1,80 @@
+"""The processes of the cloud and their commands: one table, which `up` runs and docker-compose.yml repeats.
+
+`$NAME` in a command is a variable of the process's environment.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Template
+
+# What each kind of process is told by its environment; the names are the same in every mode.
+CONTROL_VARIABLES = frozenset(
+    {
+        "DATABASE_URL",
+        "REDIS_URL",
+        "PILEUS_ALLOWED_HOSTS",
+        "PILEUS_BIND",
+        "PILEUS_EMBEDDED",
+        "PILEUS_HOST_REDIS_URL",
+        "PILEUS_IMAGE_STORE",
+        "PILEUS_PROCESS",
+        "PILEUS_SECRET_KEY",
+        "PILEUS_STATIC_ROOT",
+        "PILEUS_STREAMS_SOCKET",
+        "PILEUS_URL",
+    }
+)
+# A host knows no database, no key and no login but its own.
+HOST_VARIABLES = frozenset({"PILEUS_AGENT_HOME", "PILEUS_EMBEDDED", "PILEUS_RUNTIME_DIR"})
+
+
+@dataclass(frozen=True)
+class Process:
+    name: str
+    command: tuple[str, ...]
+    variables: frozenset[str] = CONTROL_VARIABLES
+    needs_root: bool = False  # where there is root to be had; otherwise it does what an ordinary user may
+    stop_signal: str = "SIGTERM"
+    stop_seconds: int = 25
+
+    def argv(self, environment: Mapping[str, str]) -> list[str]:
+        return [Template(word).substitute(environment) for word in self.command]
+
+
+_CELERY_QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat")
+
+WEB = Process("web", ("gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"))
+STREAMS = Process(
+    "streams",
+    (
+        "uvicorn",
+        "cloud.asgi:application",
+        "--uds",
+        "$PILEUS_STREAMS_SOCKET",
+        "--no-access-log",
+        "--timeout-graceful-shutdown",
+        "5",
+    ),
+)
+CONTROL = Process(
+    "control",
+    (
+        "celery",
+        "-A",
+        "cloud",
+        "worker",
+        "--queues",
+        "control",
+        "--pool",
+        "threads",
+        "--concurrency",
+        "4",
+        *_CELERY_QUIET,
+    ),
+)
+# The schedule is a few periods in the settings: nothing of it has to outlive the process, so no file keeps it.
+BEAT = Process("beat", ("celery", "-A", "cloud", "beat", "--scheduler", "celery.beat:Scheduler"))
+HOST = Process("host", ("pileus-agent", "worker"), variables=HOST_VARIABLES, needs_root=True)
+
+CONTROL_PLANE = (WEB, STREAMS, CONTROL, BEAT)
+PROCESSES = (*CONTROL_PLANE, HOST)

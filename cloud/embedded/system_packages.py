@@ -1,0 +1,89 @@
+"""What the operating system has to bring: one list of tools, the Debian packages they come in, and what for.
+
+Run before there is a virtual environment (`system_packages.py install up`), so it uses the standard library only.
+"""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from images.tools import REQUIRED_TOOLS  # noqa: E402
+
+# `up` starts an installation while pip is still working, and waits for it here.
+LOCK = Path("/run/lock/pileus-apt.lock")
+VIRTUAL_MACHINES = "virtual machines"
+GUEST_IMAGES = "guest images"
+APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program of the system, its Debian package, and what does not work without it."""
+
+    program: str
+    package: str
+    needed_for: str
+    purposes: frozenset[str]
+
+
+def _tool(program: str, package: str, needed_for: str, *purposes: str) -> Tool:
+    return Tool(program, package, needed_for, frozenset(purposes))
+
+
+TOOLS = (
+    _tool("qemu-system-x86_64", "qemu-system-x86", VIRTUAL_MACHINES, "up", "test"),
+    _tool("qemu-img", "qemu-utils", VIRTUAL_MACHINES, "up", "test"),
+    *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
+    _tool("chromium", "chromium", "browser tests", "test"),
+)
+
+
+def missing(purpose: str) -> list[Tool]:
+    """The tools for a purpose (`up`, `test`) that this machine has not got."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    return [tool for tool in TOOLS if purpose in tool.purposes and not shutil.which(tool.program, path=path)]
+
+
+def packages_for(purpose: str) -> list[str]:
+    if purpose == "venv":
+        return [f"python3.{sys.version_info.minor}-venv" if Path(sys.base_prefix) == Path("/usr") else "python3-venv"]
+    return sorted({tool.package for tool in missing(purpose)})
+
+
+def install(purpose: str, output: IO[bytes] | None = None) -> list[Tool]:
+    """Installs what is missing when root on a Debian; gives back what is still missing afterwards."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return missing(purpose)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if packages := packages_for(purpose):
+            environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+
+            def apt_get(*arguments: str) -> int:
+                command = [*APT_GET, *arguments]
+                streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+                return subprocess.run(command, check=False, env=environment, **streams).returncode
+
+            # A machine with fresh package lists needs no update; one with stale or no lists fails and gets it.
+            if apt_get("install", "--no-install-recommends", *packages) != 0:
+                apt_get("update")
+                apt_get("install", "--no-install-recommends", *packages)
+    return missing(purpose)
+
+
+def in_words(tools: list[Tool]) -> str:
+    """One line: what is missing, what will not work, and what to type."""
+    without = ", ".join(sorted({tool.needed_for for tool in tools}))
+    packages = " ".join(sorted({tool.package for tool in tools}))
+    return f"missing {', '.join(tool.program for tool in tools)}: no {without}; to have it: sudo apt install {packages}"
+
+
+if __name__ == "__main__":
+    install(sys.argv[2])

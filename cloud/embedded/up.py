@@ -1,0 +1,191 @@
+"""`./pileus up`: from a bare machine to a cloud with a virtual machine in it; again and again the same."""
+
+import compileall
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from cloud.embedded import environment, machine_host, system_packages
+from cloud.embedded.accounts import Account, service_account
+from cloud.embedded.api import Api, wait_for_guest
+from cloud.embedded.control_plane import ControlPlane, names, run_quietly
+from cloud.embedded.errors import Trouble
+from cloud.embedded.folders import make_folders, one_command_at_a_time, require_space
+from cloud.embedded.memory import Memory, new_secret
+from cloud.embedded.paths import TREE, Home, write_private
+from cloud.embedded.screen import Screen
+from cloud.embedded.system_packages import GUEST_IMAGES, VIRTUAL_MACHINES
+
+IMAGE = "tiny-linux"
+ARCHITECTURE = "x86_64"
+FIRST_INSTANCE = "first"
+FIRST_FLAVOR = "tiny"
+GUEST_SECONDS = 180
+
+
+def up(home: Home) -> None:
+    began = time.monotonic()
+    account = service_account()
+    make_folders(home, account)
+    with one_command_at_a_time(home), Screen() as screen:
+        require_space(home)
+        before = Memory.of(home)
+        memory = told_by_environment(before)
+        plane = ControlPlane(home, memory, account, screen)
+        plane.choose_ports(before)
+        memory.keep(home)
+        with ThreadPoolExecutor() as side:
+            packages = side.submit(ensure_packages, plane)
+            image = side.submit(lambda: "" if GUEST_IMAGES in packages.result() else build_image(home, account, screen))
+            plane.start_servers()
+            with screen.step("Schema"):
+                plane.manage("migrate", "--no-input")
+            image_folder = image.result()
+        with screen.step("Logins, flavors, image"):
+            credentials = ensure_credentials(plane, image_folder)
+        plane.start(names("control"))
+        with Api(plane.memory.local_url, credentials["admin"]["token"]) as admin:
+            ensure_host(plane, admin)
+        vm = None
+        if memory.first_instance is None and image_folder and VIRTUAL_MACHINES not in packages.result():
+            vm = launch_first(plane, credentials["demo"]["token"])
+        logins = None if memory.logins_shown else credentials
+        memory.logins_shown = True
+        memory.keep(home)
+    print_summary(home, memory, logins, vm, time.monotonic() - began)
+
+
+def told_by_environment(memory: Memory) -> Memory:
+    """What the environment asks for goes before what is remembered."""
+    told: dict[str, Any] = {
+        "listen": os.environ.get("PILEUS_LISTEN"),
+        "url": os.environ.get("PILEUS_URL"),
+        "database_url": os.environ.get("DATABASE_URL"),
+        "redis_url": os.environ.get("REDIS_URL"),
+        "host_redis_url": os.environ.get("PILEUS_HOST_REDIS_URL"),
+    }
+    for name in ("port", "redis_port"):
+        if given := os.environ.get(f"PILEUS_{name.upper()}"):
+            if not given.isdecimal() or not 0 < int(given) < 65536:
+                raise Trouble(f"PILEUS_{name.upper()}={given} is no port number")
+            told[name] = int(given)
+    return replace(memory, **{name: value for name, value in told.items() if value})
+
+
+def ensure_packages(plane: ControlPlane) -> set[str]:
+    """System packages, through apt where we are root. Gives back what this machine cannot do for want of tools."""
+    missing = system_packages.missing("up")
+    if missing and os.geteuid() == 0:
+        with plane.screen.step("System packages") as step:
+            step.note = "apt installs " + " ".join(sorted({tool.package for tool in missing}))
+            with (plane.home.log / "apt.log").open("ab") as log:
+                missing = system_packages.install("up", output=log)
+            step.result = "installed" if not missing else "incomplete (see log/apt.log)"
+    if missing:
+        plane.screen.say(f"  {system_packages.in_words(missing)}")
+    if os.geteuid() == 0:
+        # The processes are another user, who may not write the bytecode cache next to the sources.
+        for package in ("cloud", "compute", "storage", "network"):
+            compileall.compile_dir(TREE / package, quiet=2)
+    return {tool.needed_for for tool in missing}
+
+
+def build_image(home: Home, account: Account, screen: Screen) -> str:
+    """The guest image, built once from Debian packages; gives back its folder."""
+    folder = home.built_images / f"{IMAGE}-{ARCHITECTURE}"
+    with screen.step(f"Guest image {IMAGE}") as step:
+        step.note = "building it from Debian packages" if not (folder / "image.json").exists() else ""
+        command = [
+            str(home.venv / "bin" / "python"),
+            "-P",
+            "-m",
+            "images",
+            "build",
+            IMAGE,
+            "--architecture",
+            ARCHITECTURE,
+        ]
+        with (home.log / "images.log").open("ab") as log:
+            done = run_quietly(
+                [*command, "--output", str(folder)], account=account, env=environment.common(home), log=log
+            )
+        if done.returncode != 0:
+            words = (home.log / "images.log").read_text(errors="replace").splitlines()[-6:]
+            raise Trouble("the guest image could not be built:\n    " + "\n    ".join(words))
+    return str(folder)
+
+
+def ensure_credentials(plane: ControlPlane, image_folder: str) -> dict[str, Any]:
+    """Users, project, flavors and image as they must be; the logins in $PILEUS_HOME/credentials.json."""
+    home = plane.home
+    try:
+        credentials = json.loads(home.credentials.read_text())
+    except FileNotFoundError:
+        credentials = {
+            "url": plane.memory.public_url,
+            "admin": {"username": "admin", "password": new_secret()[:20], "token": ""},
+            "demo": {"username": "demo", "password": new_secret()[:20], "token": ""},
+        }
+        # Kept before they are used: an interrupted first run comes back with the same passwords.
+        write_private(home.credentials, json.dumps(credentials, indent=2) + "\n")
+    wish = {
+        "admin": credentials["admin"],
+        "demo": credentials["demo"],
+        "images": [image_folder] if image_folder else [],
+    }
+    answer = json.loads(plane.manage("bootstrap", stdin=json.dumps(wish)))
+    told = credentials | {"url": plane.memory.public_url}
+    for who in ("admin", "demo"):
+        told[who] = told[who] | {"token": answer[who]["token"] or told[who]["token"]}
+    if told != json.loads(home.credentials.read_text()):
+        write_private(home.credentials, json.dumps(told, indent=2) + "\n")
+    return told
+
+
+def ensure_host(plane: ControlPlane, admin: Api) -> None:
+    home, host = plane.home, names("host")
+    if machine_host.has_joined(home):
+        if machine_host.tell_addresses(home, plane.memory, plane.memory.local_url):
+            plane.supervision.stop(*host)
+        plane.supervision.start(*host)
+        return
+    with plane.screen.step("Host") as step:
+        step.note = "this machine joins"
+        step.result = machine_host.join(home, plane.memory.local_url, admin)
+        plane.supervision.start(*host)
+
+
+def launch_first(plane: ControlPlane, token: str) -> str:
+    """The first virtual machine, by the public API as the tenant; done when the guest itself says that it is up."""
+    with plane.screen.step(f"First VM “{FIRST_INSTANCE}”") as step, Api(plane.memory.local_url, token) as demo:
+        body = {"name": FIRST_INSTANCE, "flavor": FIRST_FLAVOR, "image": IMAGE}
+        existing = demo.call("GET", "/projects/demo/instances", params={"name": FIRST_INSTANCE})["items"]
+        row = existing[0] if existing else demo.call("POST", "/projects/demo/instances", json=body)
+
+        def tell(words: str) -> None:
+            step.note = words
+            plane.supervision.check(*names("host"))
+
+        booted = wait_for_guest(demo, row["id"], FIRST_INSTANCE, seconds=GUEST_SECONDS, tell=tell)
+        step.result = f"up after {booted:.1f} s"
+    plane.memory.first_instance = row["id"]
+    return f"“{FIRST_INSTANCE}” in project demo, {IMAGE}; its guest was up {booted:.1f} s after power-on"
+
+
+def print_summary(home: Home, memory: Memory, logins: dict[str, Any] | None, vm: str | None, seconds: float) -> None:
+    lines = ["", f"  Dashboard   {memory.public_url}"]
+    if logins:
+        lines += [
+            f"  {who.capitalize():<9}   {logins[who]['username']} / {logins[who]['password']}"
+            for who in ("admin", "demo")
+        ]
+        lines += [f"              (kept in {home.credentials}, with an API token each)"]
+    else:
+        lines += [f"  Logins      in {home.credentials}"]
+    lines += [f"  VM          {vm}"] if vm else []
+    lines += ["", f"  The cloud is up: {seconds:.1f} s. ./pileus down stops it, ./pileus status shows it."]
+    print("\n".join(lines), file=sys.stdout, flush=True)
