@@ -1,0 +1,55 @@
+"""What differs between the architectures that an image can be built for: one row each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row. Modules are named without `.ko`; their dependencies are found by themselves."""
+
+    name: str  # as QEMU and the API say it
+    debian: str  # as Debian says it
+    kernel_package: str  # the meta package that depends on the current kernel
+    console: str
+    kernel_format: str  # what kernel.py makes of Debian's file: "bzImage" or "Image", both as packaged
+    root_modules: tuple[str, ...]  # needed to reach the root disk: in the initramfs
+    boot_modules: tuple[str, ...]  # loaded at every boot
+    spare_modules: tuple[str, ...] = ()  # on the disk, loaded by the kernel when wanted
+    kernel_parameters: tuple[str, ...] = ()
+    older_suites: tuple[str, ...] = ()  # suites to try when the running release lacks this architecture
+
+
+_BOOT_MODULES = ("evdev", "virtio_net", "virtio_rng", "virtio_scsi", "sr_mod", "isofs")
+_SPARE_MODULES = (
+    "sd_mod", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "virtio_balloon", "virtio_console",
+    "qemu_fw_cfg", "loop", "ipv6", "af_packet", "tun", "virtio_mem", "vmw_vsock_virtio_transport", "8021q",
+)  # fmt: skip
+
+ARCHITECTURES = {
+    row.name: row
+    for row in (
+        Architecture(
+            name="x86_64",
+            debian="amd64",
+            kernel_package="linux-image-cloud-amd64",
+            console="ttyS0",
+            kernel_format="bzImage",
+            root_modules=("virtio_pci", "virtio_blk"),
+            boot_modules=("button", *_BOOT_MODULES),
+            spare_modules=_SPARE_MODULES,
+            # Its self-tests are a tenth of the kernel's boot under emulation.
+            kernel_parameters=("cryptomgr.notests",),
+        ),
+        Architecture(
+            name="aarch64",
+            debian="arm64",
+            kernel_package="linux-image-cloud-arm64",
+            console="ttyAMA0",
+            kernel_format="Image",
+            root_modules=("virtio_pci", "virtio_mmio", "virtio_blk"),
+            boot_modules=("button", "gpio_keys", *_BOOT_MODULES),
+            spare_modules=_SPARE_MODULES,
+            kernel_parameters=("cryptomgr.notests",),
+        ),
+    )
+}

@@ -1,0 +1,161 @@
+"""Building an image, or finding that it is built already: a recipe's inputs, hashed, are the image's version."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from . import debian, ext4, tools
+from .architectures import ARCHITECTURES, Architecture
+from .debian import Archive, Package
+from .tiny_linux import TinyLinux
+from .tools import BuildError
+
+RECIPES = {recipe.name: recipe for recipe in (TinyLinux(),)}
+Say = Callable[[str], None]
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/pileus, or ~/.cache/pileus."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "pileus"
+
+
+def build(name: str, architecture_name: str, output: Path, *, cache: Path, refresh: bool, say: Say) -> dict[str, object]:
+    """Make `output`/image.json and its files, from the cache when nothing they are made of has changed.
+
+    The answer is what image.json says. Raises BuildError, or OSError when a disk is full or a directory closed.
+    """
+    recipe, architecture = RECIPES[name], ARCHITECTURES[architecture_name]
+    tools.check()
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(cache, say):
+        archive, packages = _resolve(recipe, architecture, cache, refresh, say)
+        fingerprint = _fingerprint(architecture, packages)
+        home = cache / "images" / f"{name}-{architecture.name}-{fingerprint}"
+        if not _complete(home):
+            _build(recipe, architecture, archive, packages, home, fingerprint, say)
+            _forget_older(home)
+        description: dict[str, object] = json.loads((home / "image.json").read_text())
+        if _complete(output) and json.loads((output / "image.json").read_text()) == description:
+            say(f"{output} is up to date ({description['version']})")
+        else:
+            say(f"copying {description['version']} to {output}")
+            _copy(home, output, description)
+    return description
+
+
+def _resolve(
+    recipe: TinyLinux, architecture: Architecture, cache: Path, refresh: bool, say: Say
+) -> tuple[Archive, list[Package]]:
+    """The packages, from the running release or the first of the architecture's other suites that has them."""
+    release = debian.running_release()
+    attempts = [debian.debian_sources(debian.system_sources(), release)]
+    attempts += [debian.default_sources(suite) for suite in architecture.older_suites if suite != release]
+    for number, sources in enumerate(attempts, start=1):
+        archive = Archive(cache, architecture.debian, sources, say)
+        try:
+            return archive, recipe.packages(archive, architecture, refresh=refresh)
+        except BuildError as error:
+            if number == len(attempts):
+                raise
+            say(f"{sources[0].suite} has no {architecture.debian} to build from: {error}")
+    raise AssertionError("there is always one attempt")
+
+
+def _build(
+    recipe: TinyLinux, architecture: Architecture, archive: Archive, packages: list[Package], home: Path, fingerprint: str, say: Say
+) -> None:
+    files = archive.fetch(packages)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix="building-") as directory:
+        work = Path(directory) / "image"
+        work.mkdir()
+        made = recipe.build(architecture, files, work, say)
+        linux = next(package for package in packages if package.name.startswith("linux-image-"))
+        description = describe(recipe, architecture, f"{linux.version}-{fingerprint}", made, work)
+        (work / "image.json").write_text(json.dumps(description, indent=2) + "\n")
+        shutil.rmtree(home, ignore_errors=True)  # an incomplete one
+        os.rename(work, home)
+
+
+def describe(
+    recipe: TinyLinux, architecture: Architecture, version: str, made: dict[str, object], directory: Path
+) -> dict[str, object]:
+    """image.json: what a cloud has to know to register and boot the image."""
+    files = [
+        {**file, "sha256": _sha256(directory / file["file"]), "size": (directory / file["file"]).stat().st_size}
+        for file in made["files"]  # type: ignore[attr-defined]
+    ]
+    return {
+        "name": recipe.name,
+        "architecture": architecture.name,
+        "os": "linux",
+        "version": version,
+        "description": recipe.description,
+        "min_disk_gib": 1,
+        "min_memory_mib": recipe.min_memory_mib,
+        "hypervisors": ["qemu"],
+        "default_user": "root",
+        "kernel_command_line": made["kernel_command_line"],
+        "files": files,
+    }
+
+
+def _fingerprint(architecture: Architecture, packages: list[Package]) -> str:
+    """Of all that decides what comes out: these sources, the guest's files, the packages."""
+    digest = hashlib.sha256(repr((architecture, packages)).encode())
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"\0{path.relative_to(here)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _complete(directory: Path) -> bool:
+    """Whether a directory holds an image whose files are all there, by size."""
+    try:
+        files = json.loads((directory / "image.json").read_text())["files"]
+        return all((directory / file["file"]).stat().st_size == file["size"] for file in files)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _copy(home: Path, output: Path, description: dict[str, object]) -> None:
+    """Files first and image.json last, each by rename: who reads the directory meanwhile sees a whole image."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "image.json").unlink(missing_ok=True)
+    names = [file["file"] for file in description["files"]]  # type: ignore[attr-defined]
+    for name in [*names, "image.json"]:
+        temporary = output / f".{name}.new"
+        ext4.copy_sparse(home / name, temporary)
+        os.replace(temporary, output / name)
+
+
+def _forget_older(home: Path) -> None:
+    """Drop this image's earlier builds from the cache."""
+    for path in home.parent.glob(home.name.rsplit("-", 1)[0] + "-*"):
+        if path != home:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(cache: Path, say: Say) -> Iterator[None]:
+    """One build at a time in a cache."""
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

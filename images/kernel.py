@@ -1,0 +1,86 @@
+"""Kernel modules: chosen by name, with all they depend on, and the two tables that modprobe reads."""
+
+import fnmatch
+import lzma
+import posixpath
+from collections.abc import Iterable
+
+from . import elf
+from .tools import BuildError
+from .tree import Tree
+
+
+class Modules:
+    """The modules of one kernel package, by name ('-' and '_' are the same, as for modprobe)."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._content: dict[str, bytes] = {}
+        self._path: dict[str, str] = {}
+        self.built_in: set[str] = set()
+        for path, node in tree:
+            if path.endswith("/modules.builtin"):
+                self.built_in |= {_name(line) for line in node.content.decode().split()}
+                self.directory = posixpath.dirname(path)
+            elif node.is_file and path.endswith((".ko", ".ko.xz")):
+                content = lzma.decompress(node.content) if path.endswith(".xz") else node.content
+                self._content[_name(path)] = content
+                self._path[_name(path)] = path.removesuffix(".xz")
+
+    @property
+    def release(self) -> str:
+        """The kernel's own version word, as in /lib/modules."""
+        return posixpath.basename(self.directory)
+
+    def closure(self, names: Iterable[str], *, optional: bool = False) -> list[str]:
+        """The names with their dependencies, each after what it needs; what is built in is left out."""
+        ordered: list[str] = []
+
+        def visit(name: str) -> None:
+            name = _name(name)
+            if name in ordered or name in self.built_in:
+                return
+            if name not in self._content:
+                raise BuildError(f"the kernel {self.release} has no module {name}")
+            for needed in self._depends(name):
+                visit(needed)
+            ordered.append(name)
+
+        for name in names:
+            if not optional or _name(name) in self._content:
+                visit(name)
+        return ordered
+
+    def content(self, name: str) -> bytes:
+        return self._content[name]
+
+    def install(self, names: Iterable[str], root: Tree) -> None:
+        """Put the modules into a tree, uncompressed, with modules.dep and modules.alias (depmod(8))."""
+        names = list(names)
+        place = {name: posixpath.relpath(self._path[name], self.directory) for name in names}
+        dependencies, aliases = [], []
+        for name in names:
+            root.file(f"{self.directory}/{place[name]}", self._content[name])
+            # modprobe loads a line's dependencies from right to left.
+            needed = [other for other in reversed(self.closure([name])) if other != name]
+            dependencies.append(f"{place[name]}: {' '.join(place[other] for other in needed)}".rstrip() + "\n")
+            for alias in elf.module_facts(self._content[name]).get("alias", []):
+                aliases.append(f"alias {alias} {name}\n")
+        root.file(f"{self.directory}/modules.dep", "".join(sorted(dependencies)))
+        root.file(f"{self.directory}/modules.alias", "".join(sorted(aliases)))
+
+    def _depends(self, name: str) -> list[str]:
+        facts = elf.module_facts(self._content[name])
+        return [word for line in facts.get("depends", []) for word in line.split(",") if word]
+
+
+def image(tree: Tree) -> bytes:
+    """The kernel itself as Debian packages it: in /boot, or (from 2026 on) beside its modules."""
+    for pattern in ("boot/vmlinu[xz]-*", "usr/lib/modules/*/vmlinu[xz]"):
+        for path, node in tree:
+            if fnmatch.fnmatch(path, pattern) and node.is_file:
+                return node.content
+    raise BuildError("the kernel package holds no kernel")
+
+
+def _name(path: str) -> str:
+    return posixpath.basename(path).removesuffix(".xz").removesuffix(".ko").replace("-", "_")
