@@ -1,4 +1,4 @@
-"""The event log: what was changed, by whom, from what to what. Written in the transaction of the change, never altered."""
+"""The event log: what was changed, by whom, from what to what. Written with the change, never altered."""
 
 import pgtrigger
 from django.db import models

@@ -70,9 +70,7 @@ def join(
 ) -> tuple[Host, Credentials]:
     """Turn a one-time token into a host with credentials of its own."""
     unused = (
-        JoinToken.objects.select_for_update()
-        .filter(digest=digest(token), used_at=None, expires_at__gt=Now())
-        .first()
+        JoinToken.objects.select_for_update().filter(digest=digest(token), used_at=None, expires_at__gt=Now()).first()
     )
     if unused is None:
         raise HostRefused("It is unknown, used or expired. An admin makes a new one: POST /api/v1/hosts/join-tokens.")
@@ -87,7 +85,9 @@ def join(
                 **_described(capacity, capabilities),
             )
     except IntegrityError as taken:
-        raise HostConflict(f"A host named {name} is here already. Join under another name, or remove that one.") from taken
+        raise HostConflict(
+            f"A host named {name} is here already. Join under another name, or remove that one."
+        ) from taken
     HostPulse.objects.create(host=host)
     JoinToken.objects.filter(pk=unused.pk).update(used_at=Now(), host=host)
     host.refresh_from_db()

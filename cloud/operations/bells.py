@@ -65,7 +65,14 @@ def message(task: str, args: Iterable[str], queue: str) -> str:
             "body": base64.b64encode(body.encode()).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": {"lang": "py", "task": task, "id": task_id, "root_id": task_id, "retries": 0, "ignore_result": True},
+            "headers": {
+                "lang": "py",
+                "task": task,
+                "id": task_id,
+                "root_id": task_id,
+                "retries": 0,
+                "ignore_result": True,
+            },
             "properties": {
                 "correlation_id": task_id,
                 "delivery_mode": 1,

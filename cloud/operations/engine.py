@@ -210,7 +210,9 @@ def _take(operation: Operation, verdict: Verdict) -> bool:
             if not operation.outcome:  # once it is decided, the reason is why
                 operation.reason = because
         case Done():
-            _finish(operation, Outcome(operation.outcome or Outcome.DONE), operation.reason if operation.outcome else "")
+            _finish(
+                operation, Outcome(operation.outcome or Outcome.DONE), operation.reason if operation.outcome else ""
+            )
         case step:
             operation.step, operation.due_at = step.__name__, Now()
     _remember(operation)

@@ -12,7 +12,7 @@ from cloud.operations import engine
 
 log = structlog.get_logger(__name__)
 
-_last_sweep = time.monotonic()
+_heard = {"last_sweep": time.monotonic()}
 
 
 @shared_task(name="operations.advance")
@@ -22,8 +22,7 @@ def advance(operation_id: str) -> None:
 
 @shared_task(name="operations.sweep")
 def sweep() -> None:
-    global _last_sweep  # noqa: PLW0603: one clock per process
-    _last_sweep = time.monotonic()
+    _heard["last_sweep"] = time.monotonic()
     engine.sweep()
 
 
@@ -47,7 +46,7 @@ class BrokerlessSweep(bootsteps.StartStopStep):
 
     def _run(self) -> None:
         while not self._stopped.wait(1):
-            if time.monotonic() - _last_sweep < self.QUIET_SECONDS:
+            if time.monotonic() - _heard["last_sweep"] < self.QUIET_SECONDS:
                 continue
             try:
                 close_old_connections()

@@ -7,7 +7,7 @@ run again at any time, because a crash rolls it back and the next worker begins 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Union
+from typing import Any, ClassVar
 
 from cloud.operations.models import Operation
 
@@ -29,7 +29,7 @@ class Done:
 
 
 DONE = Done()
-Verdict = Union[Callable[[], "Verdict"], Wait, Done]
+Verdict = Callable[[], Any] | Wait | Done  # a step is what returns the next verdict
 Step = Callable[[], Verdict]
 
 

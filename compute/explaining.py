@@ -1,0 +1,142 @@
+"""Why an instance is placed where it is, or nowhere: every rule, evaluated on every host, in words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from compute.models import Flavor
+from compute.placement import CAPACITY, RULES, Capacity, Runs, Wish, parameters
+
+MOST_HOSTS_SHOWN = 200
+HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How many hosts fit, and what the others lack. `hosts` names them: for admins of the cloud only."""
+
+    total: int
+    fitting: int
+    summary: str
+    lacking: dict[str, int]  # rule → hosts that fail it
+    nearest_flavor: str | None
+    hosts: list[dict[str, Any]]
+
+    def for_tenant(self) -> dict[str, Any]:
+        return {
+            "total": self.total,
+            "fitting": self.fitting,
+            "summary": self.summary,
+            "lacking": self.lacking,
+            "nearest_flavor": self.nearest_flavor,
+        }
+
+    def for_admin(self) -> dict[str, Any]:
+        return {**self.for_tenant(), "hosts": self.hosts}
+
+
+def explain(wish: Wish) -> Explanation:
+    """Evaluate every rule on every host, in two statements: the sums, and the table."""
+    sums = _sums(wish)
+    total, fitting = sums["total"], sums["fitting"]
+    lacking = {rule.name: sums[f"lacking_{index}"] for index, rule in enumerate(RULES) if sums[f"lacking_{index}"]}
+    nearest = None if fitting else _nearest_flavor(wish)
+    return Explanation(
+        total=total,
+        fitting=fitting,
+        summary=_summary(wish, sums, nearest),
+        lacking=lacking,
+        nearest_flavor=nearest,
+        hosts=_table(wish),
+    )
+
+
+def fits_an_empty_host(wish: Wish) -> bool:
+    """Whether any host, if it were empty and in service, could take the instance at all."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT EXISTS (SELECT 1 FROM hosts_host h WHERE {Runs.condition}
+                AND floor(h.vcpus * h.vcpu_overcommit) >= %(vcpus)s AND h.memory_mib >= %(memory_mib)s
+                AND h.disk_gib >= %(disk_gib)s AND (%(host_id)s::uuid IS NULL OR h.id = %(host_id)s::uuid))
+            """,
+            parameters(wish),
+        )
+        return bool(cursor.fetchone()[0])
+
+
+def _sums(wish: Wish) -> dict[str, Any]:
+    everything = " AND ".join(rule.condition for rule in RULES)
+    columns = ["count(*) AS total", f"count(*) FILTER (WHERE {everything}) AS fitting"]
+    columns += [f"count(*) FILTER (WHERE NOT {rule.condition}) AS lacking_{i}" for i, rule in enumerate(RULES)]
+    columns += [
+        f"coalesce(max(h.free_{rule.column}) FILTER (WHERE h.enabled), 0) AS largest_{rule.column}" for rule in CAPACITY
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(columns)} FROM {HOSTS}", parameters(wish))
+        return dict(zip([column.name for column in cursor.description], cursor.fetchone(), strict=True))
+
+
+def _summary(wish: Wish, sums: dict[str, Any], nearest: str | None) -> str:
+    total, fitting = sums["total"], sums["fitting"]
+    if not total:
+        return "There are no hosts yet. An admin of the cloud adds one."
+    facts = {**sums, **parameters(wish), "runs": " or ".join(wish.runs)}
+    parts = [
+        rule.lacking.format(count=sums[f"lacking_{index}"], **facts)
+        for index, rule in enumerate(RULES)
+        if sums[f"lacking_{index}"]
+    ]
+    words = f"{fitting} of {total} host{'s' if total > 1 else ''} fit{'s' if fitting == 1 else ''}"
+    if parts:
+        words += ": " + ", ".join(parts)
+    return f"{words}. The flavor {nearest} would fit." if nearest else f"{words}."
+
+
+def _nearest_flavor(wish: Wish) -> str | None:
+    """The largest enabled flavor, no bigger in anything, that some host could take now."""
+    others = " AND ".join(rule.condition for rule in RULES if not isinstance(rule, Capacity))
+    flavors = Flavor.objects.filter(
+        enabled=True, vcpus__lte=wish.vcpus, memory_mib__lte=wish.memory_mib, disk_gib__lte=wish.disk_gib
+    )
+    for flavor in flavors.order_by("-memory_mib", "-vcpus", "-disk_gib", "name"):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                SELECT 1 FROM {HOSTS} WHERE {others} AND h.free_vcpus >= %(vcpus)s
+                    AND h.free_memory_mib >= %(memory_mib)s AND h.free_disk_gib >= %(disk_gib)s LIMIT 1
+                """,
+                {
+                    **parameters(wish),
+                    "vcpus": flavor.vcpus,
+                    "memory_mib": flavor.memory_mib,
+                    "disk_gib": flavor.disk_gib,
+                },
+            )
+            if cursor.fetchone():
+                return flavor.name
+    return None
+
+
+def _table(wish: Wish) -> list[dict[str, Any]]:
+    columns = ["h.name", "h.id::text"]
+    for rule in RULES:
+        columns += [rule.condition, f"({rule.have})::text"]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {', '.join(columns)} FROM {HOSTS} ORDER BY h.name LIMIT {MOST_HOSTS_SHOWN}",
+            parameters(wish),
+        )
+        rows = cursor.fetchall()
+    return [
+        {
+            "host": {"id": host_id, "name": name},
+            "fits": all(checks[::2]),
+            "checks": [
+                {"rule": rule.name, "ok": checks[2 * i], "need": rule.need(wish), "have": checks[2 * i + 1]}
+                for i, rule in enumerate(RULES)
+            ],
+        }
+        for name, host_id, *checks in rows
+    ]

@@ -1,0 +1,211 @@
+"""What may be done with instances. Each function is one transaction's work, called inside it, and ends in one event."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+from django.db.models.functions import Now
+
+from cloud.api.errors import Fault, Problem
+from cloud.events.services import Actor, record
+from cloud.hosts.models import Host
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.tenancy import quota
+from cloud.tenancy.models import Project
+from compute import explaining, placement
+from compute.generations import raise_generation
+from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Power, RestartPolicy
+from compute.workflows import DeleteInstance, LaunchInstance, RebootInstance, StartInstance, StopInstance
+from storage.models import Image
+
+
+class NoCapacity(Problem):
+    """No host can take the instance."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "no_capacity"
+    title: ClassVar[str] = "No host has room for this instance"
+    fix_by: ClassVar[Any] = "operator"
+
+
+class UnfitLaunch(Problem):
+    """The parts of a launch do not fit together; `errors` names every one."""
+
+    title: ClassVar[str] = "The instance cannot be launched like this"
+
+
+class WrongState(Problem):
+    """The verb makes no sense in the state that the instance is in."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "conflict"
+    title: ClassVar[str] = "Not possible in this state"
+
+
+def launch(
+    *,
+    project: Project,
+    actor: Actor,
+    name: str,
+    flavor: Flavor,
+    image: Image,
+    keypairs: Sequence[KeyPair] = (),
+    user_data: str = "",
+    labels: dict[str, str] | None = None,
+    wanted_power: str = Power.RUNNING,
+    restart_policy: str = RestartPolicy.ON_CRASH,
+    hypervisor: str = "",
+    host: Host | None = None,
+    fail_fast: bool = False,
+    dry_run: bool = False,
+) -> Instance:
+    """Create an instance and begin to launch it. Raises UnfitLaunch, OverQuota, NoCapacity.
+
+    What fits no empty host is refused at once; what would fit one waits for room, unless `fail_fast`.
+    """
+    _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
+    quota.require(project, instances=1, vcpus=flavor.vcpus, memory_mib=flavor.memory_mib)
+    instance = Instance.objects.create(
+        project=project,
+        name=name,
+        labels=labels or {},
+        flavor=flavor,
+        vcpus=flavor.vcpus,
+        memory_mib=flavor.memory_mib,
+        disk_gib=flavor.disk_gib,
+        image=image,
+        hypervisor_wish=hypervisor,
+        host_wish=host,
+        keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
+        user_data=user_data,
+        restart_policy=restart_policy,
+        wanted_power=wanted_power,
+        created_by=actor.name,
+    )
+    engine.start(LaunchInstance, instance, actor=actor)
+    _place(instance, fail_fast=fail_fast, dry_run=dry_run)
+    record(
+        "compute.instance.launch",
+        instance,
+        actor=actor,
+        after={"name": name, "flavor": flavor.name, "image": image.name, "wanted_power": wanted_power},
+    )
+    return instance
+
+
+def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
+    faults = []
+    if not flavor.enabled:
+        faults.append(Fault("/flavor", f"{flavor.name} is not offered any more."))
+    for unit, least, has in (
+        ("GiB of disk", image.min_disk_gib, flavor.disk_gib),
+        ("MiB of memory", image.min_memory_mib, flavor.memory_mib),
+    ):
+        if has < least:
+            faults.append(Fault("/flavor", f"{image.name} needs {least} {unit}; {flavor.name} has {has}."))
+    if hypervisor and hypervisor not in image.hypervisors:
+        faults.append(Fault("/hypervisor", f"{image.name} runs under {', '.join(image.hypervisors)} only."))
+    if faults:
+        raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
+
+
+def _place(instance: Instance, *, fail_fast: bool, dry_run: bool) -> None:
+    if placement.place(instance, allocate=not dry_run).host_id:
+        return
+    wish = placement.Wish.of(instance)
+    if fail_fast or not explaining.fits_an_empty_host(wish):
+        explanation = explaining.explain(wish)
+        raise NoCapacity(explanation.summary, extra={"placement": explanation.for_tenant()})
+
+
+def start(*, instance: Instance, actor: Actor) -> Operation:
+    """Wish it running. After a failed launch this is the retry, and quota is asked again."""
+    if instance.failed_at:
+        quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
+    operation = engine.start(LaunchInstance if instance.host_id is None else StartInstance, instance, actor=actor)
+    _wish(instance, Power.RUNNING, failed_at=None, failed_reason="")
+    _record("start", instance, actor)
+    return operation
+
+
+def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds: int = 30) -> Operation:
+    """Wish it stopped: asked politely by ACPI, forced when the grace is over, or at once with `force`."""
+    operation = engine.start(StopInstance, instance, actor=actor)
+    _wish(instance, Power.STOPPED, stop_force=force, stop_grace_seconds=grace_seconds)
+    _record("stop", instance, actor, force=force)
+    return operation
+
+
+def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation:
+    """Once round: by the guest itself, or like the reset button. Raises WrongState unless it should be running."""
+    if instance.host_id is None or instance.wanted_power != Power.RUNNING:
+        raise WrongState(f"{instance.name} is not running. Start it instead.")
+    operation = engine.start(RebootInstance, instance, actor=actor)
+    _wish(instance, Power.RUNNING, reboot_nonce=uuid4(), reboot_hard=hard)
+    _record("reboot", instance, actor, hard=hard)
+    return operation
+
+
+def delete(*, instance: Instance, actor: Actor) -> Operation:
+    """Remove it and everything that is only its own, whatever is under way. Deleting twice is no error."""
+    live = engine.lock("instance", instance.pk)
+    if live and live.kind == DeleteInstance.kind:
+        return live
+    operation = engine.start(DeleteInstance, instance, actor=actor)
+    _wish(instance, Power.STOPPED)
+    _record("delete", instance, actor)
+    return operation
+
+
+def update(
+    *,
+    instance: Instance,
+    actor: Actor,
+    name: str | None = None,
+    labels: dict[str, str] | None = None,
+    restart_policy: str | None = None,
+) -> Instance:
+    """Change what no host needs to hear of: name, labels, and what happens after a crash."""
+    asked = {"name": name, "labels": labels, "restart_policy": restart_policy}
+    after = {field: value for field, value in asked.items() if value is not None}
+    instance = Instance.objects.select_for_update().get(pk=instance.pk)
+    before = {field: getattr(instance, field) for field in after}
+    for field, value in after.items():
+        setattr(instance, field, value)
+    if after:
+        instance.save(update_fields=list(after))
+    record("compute.instance.update", instance, actor=actor, before=before, after=after)
+    return instance
+
+
+def is_busy(instance: Instance) -> bool:
+    return Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).exists()
+
+
+def _wish(instance: Instance, power: Power, **changes: Any) -> None:
+    """Change what is wanted of it, under its lock, with a new generation. The operation is locked already."""
+    Instance.objects.select_for_update().get(pk=instance.pk)
+    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **changes)
+    raise_generation(instance)
+    instance.wanted_power = power
+
+
+def _record(verb: str, instance: Instance, actor: Actor, **facts: Any) -> None:
+    record(
+        f"compute.instance.{verb}",
+        instance,
+        actor=actor,
+        before={"seen_power": instance.seen_power},
+        after={"wanted_power": instance.wanted_power, **facts},
+    )
+
+
+def keep_console_log(*, host: Host, instance_id: UUID, offset: int, content: bytes) -> bool:
+    """Keep the end of a serial log that its host pushes. False when the instance is not placed there."""
+    if not Instance.objects.filter(pk=instance_id, host=host).exists():
+        return False
+    ConsoleLog.objects.update_or_create(
+        instance_id=instance_id, defaults={"offset": offset, "content": content, "updated_at": Now()}
+    )
+    return True

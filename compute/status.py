@@ -1,0 +1,97 @@
+"""The status that a user sees: derived, one SQL CASE, first match wins. Filters and lists use the same."""
+
+from django.db.models import (
+    BooleanField,
+    Case,
+    CharField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    JSONField,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, JSONObject
+
+from cloud.hosts.models import HostPulse
+from cloud.hosts.services import reachable_since
+from cloud.operations.models import Operation
+from compute.models import Instance, Power
+
+STATUSES = (
+    "launching", "starting", "rebooting", "running", "paused", "suspended", "stopping", "stopped", "deleting",
+    "migrating", "resizing", "rescue", "error", "unreachable",
+)  # fmt: skip
+TRANSITIONAL = {
+    "compute.launch": "launching",
+    "compute.start": "starting",
+    "compute.stop": "stopping",
+    "compute.reboot": "rebooting",
+}
+STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
+
+
+def with_status(instances: "QuerySet[Instance]") -> "QuerySet[Instance]":
+    """Annotate `status`, `live_operation` (its JSON, or null) and `host_is_unreachable`: no further query a row."""
+    live = Operation.objects.filter(subject_type="instance", subject_id=OuterRef("pk"), finished_at=None)
+    silent = HostPulse.objects.filter(host_id=OuterRef("host_id"), seen_at__lt=reachable_since())
+    return instances.annotate(
+        live_operation=Subquery(live.values(json=operation_json())[:1], output_field=JSONField()),
+        live_kind=Subquery(live.values("kind")[:1], output_field=CharField()),
+        host_is_unreachable=ExpressionWrapper(Exists(silent), output_field=BooleanField()),
+    ).annotate(
+        status=Case(
+            When(live_kind="compute.delete", then=Value("deleting")),
+            When(host_is_unreachable=True, then=Value("unreachable")),
+            *(When(live_kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()),
+            When(Q(failed_at__isnull=False) | Q(seen_power=Power.BROKEN), then=Value("error")),
+            When(seen_power__in=STEADY, then=F("seen_power")),
+            default=Value("error"),
+            output_field=CharField(),
+        )
+    )
+
+
+def operation_json() -> JSONObject:
+    """An operation as the API shows it, made by PostgreSQL."""
+    return JSONObject(
+        id="id",
+        kind="kind",
+        subject=JSONObject(type="subject_type", id="subject_id", name="subject_name"),
+        step="step",
+        progress=Case(
+            When(progress_of=None, then=Value(None, JSONField())),
+            default=JSONObject(done="progress_done", of="progress_of", unit="progress_unit"),
+            output_field=JSONField(),
+        ),
+        reason="reason",
+        outcome=Case(
+            When(outcome="", then=Value(None, TextField())),
+            default=Cast("outcome", TextField()),
+            output_field=TextField(),
+        ),
+        cancel_requested_at="cancel_requested_at",
+        started_at="started_at",
+        finished_at="finished_at",
+        requested_by="requested_by",
+    )
+
+
+def reason(instance: Instance) -> str:
+    """Why the status is what it is, in words; empty when there is nothing to say."""
+    status = getattr(instance, "status", "")
+    live = getattr(instance, "live_operation", None)
+    if status == "unreachable":
+        return "Its host has not been heard from. Nothing is started elsewhere: it may still be running."
+    if live:
+        return str(live["reason"] or "")
+    if instance.failed_at:
+        return instance.failed_reason
+    if status == "error":
+        return instance.seen_problem or "What its host sees is not what is wanted; it is being repaired."
+    return instance.seen_problem

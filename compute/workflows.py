@@ -1,0 +1,221 @@
+"""What the cloud can do with an instance: one class a verb, one method a step.
+
+Orders say the whole wish, so there is no undo: giving up a launch clears up with the same steps as a delete, giving up
+a change of power goes back to the power before it. `take_back` raises the generation first, so that whatever is in
+flight for the abandoned wish dies at the host.
+"""
+
+from datetime import timedelta
+from functools import cached_property
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from cloud.hosts import orders
+from cloud.hosts.models import HostPulse
+from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
+from compute import explaining, placement
+from compute.generations import raise_generation
+from compute.models import Allocation, Instance, Power
+
+LOOK_AGAIN_SECONDS = 20
+NO_ROOM_SECONDS = 30
+UNREACHABLE_DELETE_SECONDS = 60
+PLAIN_WORDS = {
+    "ensure_running": "waiting for the host to start it",
+    "ensure_stopped": "waiting for the host to stop it",
+    "ensure_gone": "waiting for the host to remove it",
+}
+
+
+class InstanceWorkflow(Workflow):
+    """Steps that several verbs share. The instance is locked for the whole step."""
+
+    subject_type = "instance"
+    patience = timedelta(minutes=10)
+
+    @cached_property
+    def instance(self) -> Instance:
+        return (
+            Instance.objects.select_for_update(of=("self",))
+            .select_related("image", "host")
+            .get(pk=self.operation.subject_id)
+        )
+
+    def order(self, verb: str) -> Verdict:
+        instance = self.instance
+        assert instance.host is not None
+        orders.post(instance.host, "instance", instance.pk, verb, instance.generation)
+        return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[verb])
+
+    def until_seen(self, power: Power, verb: str) -> Verdict:
+        """Done once the host has seen that power of this generation; order it until then."""
+        if self.instance.has_been_seen(power):
+            return DONE
+        if self.instance.has_been_seen(Power.BROKEN) and not self.operation.outcome:
+            raise Refused(self.instance.seen_problem or "the host could not do it")
+        return self.order(verb)
+
+    def take_back(self) -> Verdict:
+        """Wish again for the power that was there before; what was under way for the other wish dies."""
+        self.wish(self.before)
+        return self.restore
+
+    before: Power = Power.RUNNING
+
+    def wish(self, power: Power) -> None:
+        instance = self.instance
+        instance.wanted_power = power
+        raise_generation(instance)
+        instance.save(update_fields=["wanted_power"])
+
+    def restore(self) -> Verdict:
+        """Wait until what was taken back is true again, or is known to be broken."""
+        if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
+            return DONE
+        if self.before == Power.RUNNING:
+            return self.until_seen(Power.RUNNING, "ensure_running")
+        return self.until_seen(Power.STOPPED, "ensure_stopped")
+
+
+class LaunchInstance(InstanceWorkflow):
+    """From a row to a machine with the power that is wanted."""
+
+    kind = "compute.launch"
+    first = "place"
+    supersedes = frozenset({"compute.launch", "compute.start", "compute.stop", "compute.reboot"})
+
+    def place(self) -> Verdict:
+        instance = self.instance
+        if instance.host is None and placement.place(instance).host_id is None:
+            summary = explaining.explain(placement.Wish.of(instance)).summary
+            return Wait(NO_ROOM_SECONDS, because=f"waiting for room: {summary}")
+        return self.boot
+
+    def boot(self) -> Verdict:
+        if self.instance.wanted_power == Power.STOPPED:
+            return self.until_seen(Power.STOPPED, "ensure_stopped")
+        return self.until_seen(Power.RUNNING, "ensure_running")
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(self.instance.wanted_power)
+
+    def give_up(self) -> Verdict:
+        return self.abandon
+
+    def abandon(self) -> Verdict:
+        raise_generation(self.instance)
+        return self.clear_up
+
+    def clear_up(self) -> Verdict:
+        if self.instance.host is None or self.instance.has_been_seen(Power.GONE):
+            return self.release
+        return self.order("ensure_gone")
+
+    def release(self) -> Verdict:
+        """Keep the row, so that its user reads why; give back everything else."""
+        instance = self.instance
+        Allocation.objects.filter(pk=instance.pk).delete()
+        instance.host = None
+        instance.hypervisor = ""
+        instance.wanted_power = Power.STOPPED
+        instance.seen_power = Power.GONE
+        instance.failed_at = Now()
+        instance.failed_reason = f"The launch {self.operation.outcome}: {self.operation.reason}"
+        instance.save()
+        return DONE
+
+
+class StartInstance(InstanceWorkflow):
+    """From stopped to running, where it is placed."""
+
+    kind = "compute.start"
+    first = "boot"
+    supersedes = LaunchInstance.supersedes
+    before = Power.STOPPED
+
+    def boot(self) -> Verdict:
+        return self.until_seen(Power.RUNNING, "ensure_running")
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(Power.RUNNING)
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+
+class StopInstance(InstanceWorkflow):
+    """From running to stopped: asked by ACPI, then forced after the grace."""
+
+    kind = "compute.stop"
+    first = "halt"
+    supersedes = LaunchInstance.supersedes
+
+    def halt(self) -> Verdict:
+        if self.instance.host is None:
+            return DONE
+        return self.until_seen(Power.STOPPED, "ensure_stopped")
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(Power.STOPPED)
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+
+class RebootInstance(InstanceWorkflow):
+    """From running to running, once round."""
+
+    kind = "compute.reboot"
+    first = "restart"
+    supersedes = LaunchInstance.supersedes
+
+    def restart(self) -> Verdict:
+        return self.until_seen(Power.RUNNING, "ensure_running")
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(Power.RUNNING)
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+    def take_back(self) -> Verdict:
+        self.instance.reboot_nonce = None
+        self.instance.save(update_fields=["reboot_nonce"])
+        return super().take_back()
+
+
+class DeleteInstance(InstanceWorkflow):
+    """From anything to nothing. Takes over from whatever was under way."""
+
+    kind = "compute.delete"
+    first = "destroy"
+    patience = timedelta(days=3650)  # a delete never gives up
+    supersedes = LaunchInstance.supersedes
+
+    def destroy(self) -> Verdict:
+        instance = self.instance
+        if instance.host is None or instance.has_been_seen(Power.GONE):
+            return self.forget
+        if self._host_stays_away():
+            return self.forget
+        self.progress(0, 1, "machine")
+        return self.order("ensure_gone")
+
+    def _host_stays_away(self) -> bool:
+        age = self.operation.now - self.operation.started_at  # type: ignore[attr-defined]
+        silence = timedelta(seconds=settings.UNREACHABLE_AFTER_SECONDS)
+        return age.total_seconds() > UNREACHABLE_DELETE_SECONDS and not (
+            HostPulse.objects.filter(host=self.instance.host, seen_at__gt=Now() - silence).exists()
+        )
+
+    def forget(self) -> Verdict:
+        """Drop the row. On a host that is away the order stays as tombstone, and the allocation until it confirms."""
+        instance = self.instance
+        if instance.host is None or instance.has_been_seen(Power.GONE):
+            Allocation.objects.filter(pk=instance.pk).delete()
+        instance.delete()
+        return DONE
+
+    def may_cancel(self) -> bool:
+        return self.operation.progress_of is None  # set with the first order
