@@ -9,6 +9,7 @@ from cloud.embedded.paths import TREE
 UV = "uv==0.13.9"
 EXTRAS = {
     "requirements.lock": ("control", "agent", "embedded"),
+    "requirements-control.lock": ("control",),
     "requirements-agent.lock": ("agent",),
     "requirements-dev.lock": ("control", "agent", "embedded", "dev"),
 }

@@ -13,6 +13,7 @@ CONTROL_VARIABLES = frozenset(
         "DATABASE_URL",
         "REDIS_URL",
         "PILEUS_ALLOWED_HOSTS",
+        "PILEUS_ALLOW_EMULATION",
         "PILEUS_BIND",
         "PILEUS_EMBEDDED",
         "PILEUS_HOST_REDIS_URL",

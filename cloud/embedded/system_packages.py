@@ -57,7 +57,7 @@ def packages_for(purpose: str) -> list[str]:
     return sorted({tool.package for tool in missing(purpose)})
 
 
-def install(purpose: str, output: IO[bytes] | None = None) -> list[Tool]:
+def install(purpose: str, output: IO[bytes] | int | None = None) -> list[Tool]:
     """Installs what is missing when root on a Debian; gives back what is still missing afterwards."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return missing(purpose)

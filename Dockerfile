@@ -1,0 +1,42 @@
+# One file for every container of the cloud: `control` (web, streams, control worker, beat) and `node` (a compute
+# node, which has no Django in it). The locks and the entry points are those of the embedded mode.
+FROM debian:12-slim AS base
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin pileus \
+    && python3 -m venv /opt/pileus/venv
+ENV PATH=/opt/pileus/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    LC_ALL=C.UTF-8 \
+    PYTHONUNBUFFERED=1
+WORKDIR /opt/pileus/source
+
+FROM base AS control
+COPY requirements-control.lock ./
+RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-control.lock
+COPY manage.py ./
+COPY cloud/ cloud/
+COPY compute/ compute/
+COPY storage/ storage/
+COPY network/ network/
+RUN PILEUS_SECRET_KEY=of-no-use PILEUS_STATIC_ROOT=/opt/pileus/static python manage.py collectstatic --no-input \
+    && install --directory --owner pileus --group pileus /run/pileus /var/lib/pileus/images
+ENV PILEUS_STATIC_ROOT=/opt/pileus/static
+USER pileus
+CMD ["gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"]
+
+FROM base AS node
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends qemu-system-x86 qemu-utils \
+    && rm -rf /var/lib/apt/lists/*
+COPY requirements-agent.lock ./
+RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-agent.lock
+COPY compute/__init__.py compute/__init__.py
+COPY compute/agent/ compute/agent/
+COPY storage/__init__.py storage/__init__.py
+COPY storage/agent/ storage/agent/
+COPY network/__init__.py network/__init__.py
+COPY network/agent/ network/agent/
+RUN printf '#!/opt/pileus/venv/bin/python\nimport sys\n\nsys.path.insert(0, "/opt/pileus/source")\n\nfrom compute.agent.cli import main\n\nsys.exit(main())\n' \
+    > /opt/pileus/venv/bin/pileus-agent && chmod 755 /opt/pileus/venv/bin/pileus-agent
+CMD ["pileus-agent", "worker"]

@@ -1,0 +1,135 @@
+"""`./pileus test` and `./pileus bench`: pytest on a PostgreSQL and a Valkey of its own, beside a running cloud.
+
+Both servers live in a folder that goes at the end, also after Ctrl-C, and die with this process if it is killed.
+"""
+
+import contextlib
+import ctypes
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloud.embedded import ports, postgres, system_packages, valkey
+from cloud.embedded.accounts import Account, service_account
+from cloud.embedded.paths import TREE, Home, make_folder
+from cloud.embedded.screen import Screen
+from cloud.embedded.supervisor import PR_SET_PDEATHSIG
+
+TEST_REDIS_PORTS = range(6580, 6680)
+# Tests that boot machines, drive a browser or kill the whole cloud have the machine to themselves.
+ALONE = "vm or browser"
+NOTHING_COLLECTED = 5
+
+
+@contextlib.contextmanager
+def own_servers() -> Iterator[dict[str, str]]:
+    """A throwaway PostgreSQL and Valkey; gives the environment that names them."""
+    account = service_account()
+    folder = Path(tempfile.mkdtemp(prefix="pileus-test-"))
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        make_folder(folder, mode=0o755)
+        sockets, cluster = folder / "s", folder / "postgres" / "18"
+        postgres.prepare(cluster, sockets, account, throwaway=True)
+        port, password = ports.next_free(TEST_REDIS_PORTS), secrets.token_urlsafe(16)
+        command = valkey.prepare(folder / "valkey", account, port=port, password=password)
+        running += [_server(command, account, folder / "valkey.log")]
+        running += [_server(postgres.server_command(cluster, sockets), account, folder / "postgres.log")]
+        redis_url, database_url = valkey.redis_url(port, password), postgres.database_url(sockets)
+        postgres.wait_until_ready(database_url, create=True)
+        valkey.wait_until_ready(redis_url)
+        yield {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    finally:
+        for server in running:
+            server.send_signal(signal.SIGINT)
+        for server in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(20)
+            server.kill()
+            server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _server(command: list[str], account: Account, log: Path) -> "subprocess.Popen[bytes]":
+    prctl = ctypes.CDLL(None).prctl
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            start_new_session=True,  # Ctrl-C is pytest's; these are stopped when it has ended
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGINT),  # noqa: PLW1509: no thread runs yet
+            **account.popen_arguments(),
+        )
+
+
+def test(home: Home, arguments: list[str]) -> int:
+    """pytest with these arguments, or else everything: what may run side by side first, then the rest alone."""
+    with Screen() as screen:
+        if system_packages.missing("test"):
+            with screen.step("System packages for the tests"):
+                missing = system_packages.install("test", output=subprocess.DEVNULL)
+            if missing:
+                screen.say(f"  {system_packages.in_words(missing)}")
+    with own_servers() as servers:
+        env = environment_of_tests(home) | servers
+        if arguments:
+            return _pytest(arguments, env)
+        return _everything(env)
+
+
+def _everything(env: dict[str, str]) -> int:
+    side_by_side = [
+        "-n",
+        str(max(2, os.cpu_count() or 2)),
+        "--dist",
+        "loadgroup",
+        "-m",
+        f"not benchmark and not ({ALONE})",
+    ]
+    first = _pytest(side_by_side, env)
+    if first not in (0, 1, NOTHING_COLLECTED):
+        return first
+    second = _pytest(["-m", f"not benchmark and ({ALONE})"], env)
+    if first == 1:
+        print("pileus: tests that run side by side failed; see the first summary", file=sys.stderr)
+    return max(code if code != NOTHING_COLLECTED else 0 for code in (first, second))
+
+
+def bench(home: Home, arguments: list[str]) -> int:
+    """The benchmarks, one at a time, with what they print."""
+    with own_servers() as servers:
+        env = environment_of_tests(home) | servers
+        return _pytest(["-m", "benchmark", "-s", "--timeout", "1800", *(arguments or ["tests/benchmarks"])], env)
+
+
+def environment_of_tests(home: Home) -> dict[str, str]:
+    """The caller's environment without what belongs to a running cloud."""
+    of_a_cloud = ("PILEUS_URL", "PILEUS_PORT", "PILEUS_SECRET_KEY", "PILEUS_IMAGE_STORE", "PILEUS_RUNTIME_DIR")
+    env = {name: value for name, value in os.environ.items() if name not in of_a_cloud}
+    return env | {
+        "PILEUS_SECRET_KEY": "of-tests-only",
+        "PILEUS_EMBEDDED": "1",
+        "DJANGO_SETTINGS_MODULE": "cloud.settings",
+    }
+
+
+def _pytest(arguments: list[str], env: dict[str, str]) -> int:
+    process = subprocess.Popen([sys.executable, "-P", "-m", "pytest", *arguments], cwd=TREE, env=env)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # pytest got the same Ctrl-C from the terminal: it shows what it has, then ends.
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            return process.wait()

@@ -1,0 +1,108 @@
+"""docker-compose.yml and the Dockerfile are checked without an engine: against the schema, and against the code."""
+
+import json
+import re
+import shlex
+from importlib import resources
+
+import jsonschema
+import pytest
+import yaml
+
+from cloud.embedded.lock import EXTRAS
+from cloud.embedded.paths import TREE
+from cloud.embedded.processes import CONTROL_VARIABLES, HOST_VARIABLES, PROCESSES
+
+COMPOSE = yaml.safe_load((TREE / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+DOCKERFILE = (TREE / "Dockerfile").read_text()
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+HOSTS = {"node1": "host", "node2": "host"}
+
+
+def test_the_file_follows_the_compose_schema():
+    schema = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    jsonschema.validate(COMPOSE, json.loads(schema.read_text()))
+
+
+def test_every_process_has_a_service_and_two_hosts_are_there():
+    process_of = {name: HOSTS.get(name, name) for name in OURS if name != "migrate"}
+    assert set(process_of.values()) == {process.name for process in PROCESSES}
+    assert len([name for name in process_of.values() if name == "host"]) == 2
+    assert {"postgres", "redis"} <= SERVICES.keys()
+
+
+@pytest.mark.parametrize("service", [name for name in OURS if name != "migrate"])
+def test_a_service_runs_the_command_of_the_process_table(service):
+    process = next(process for process in PROCESSES if process.name == HOSTS.get(service, service))
+    assert SERVICES[service]["command"] == process.argv(SERVICES[service]["environment"])
+
+
+def test_the_migration_is_a_command_that_exists():
+    assert SERVICES["migrate"]["command"][:3] == ["python", "manage.py", "migrate"]
+    assert (TREE / "manage.py").exists()
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_a_service_is_told_only_variables_that_its_code_reads(service):
+    variables = set(SERVICES[service]["environment"])
+    if service in HOSTS:
+        assert variables <= HOST_VARIABLES
+        sources = (TREE / "compute" / "agent").rglob("*.py")
+    else:
+        assert variables <= CONTROL_VARIABLES
+        sources = [TREE / "cloud" / "settings.py", TREE / "cloud" / "web.py"]
+    text = "".join(source.read_text() for source in sources)
+    assert [name for name in variables if f'"{name}"' not in text] == []
+
+
+def test_a_host_is_told_no_secret():
+    assert not any("PASSWORD" in value for name in HOSTS for value in SERVICES[name]["environment"].values())
+
+
+def test_addresses_name_services_of_the_file_and_the_ports_they_listen_on():
+    listening = {
+        "postgres": 5432,
+        "redis": 6379,
+        "web": int(SERVICES["web"]["environment"]["PILEUS_BIND"].rpartition(":")[2]),
+    }
+    for service in OURS.values():
+        for name in ("DATABASE_URL", "REDIS_URL", "PILEUS_HOST_REDIS_URL"):
+            if value := service["environment"].get(name):
+                host, port = re.search(r"[/@]([a-z]+):(\d+)/", value).groups()
+                assert listening[host] == int(port)
+    assert SERVICES["web"]["ports"] == [f"${{PILEUS_PORT:-8080}}:{listening['web']}"]
+    assert f":{listening['web']}/readyz" in SERVICES["web"]["healthcheck"]["test"][-1]
+
+
+def test_dependencies_and_volumes_exist():
+    for service in SERVICES.values():
+        assert set(service.get("depends_on", {})) <= SERVICES.keys()
+        for volume in service.get("volumes", []):
+            assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+def test_web_and_streams_share_the_folder_of_their_socket():
+    folder = SERVICES["streams"]["environment"]["PILEUS_STREAMS_SOCKET"].rpartition("/")[0]
+    assert f"sockets:{folder}" in SERVICES["web"]["volumes"]
+    assert f"sockets:{folder}" in SERVICES["streams"]["volumes"]
+
+
+def test_each_build_target_exists_and_installs_by_hash_from_a_lock_that_is_made():
+    stages = dict(re.findall(r"^FROM \S+ AS (\w+)\n((?:(?!^FROM ).*\n?)*)", DOCKERFILE, re.MULTILINE))
+    for service in OURS.values():
+        stage = stages[service["build"]["target"]]
+        lock = re.search(r"--require-hashes .*--requirement (\S+)", stage).group(1)
+        assert lock in EXTRAS
+        assert f"COPY {lock} " in stage
+
+
+def test_everything_that_is_copied_exists():
+    sources = [shlex.split(line)[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ")]
+    assert [path for paths in sources for path in paths if not (TREE / path).exists()] == []
+
+
+def test_a_node_gets_no_django():
+    assert "django==" not in (TREE / "requirements-agent.lock").read_text()
+    node = DOCKERFILE.partition("AS node")[2]
+    assert "COPY cloud/" not in node
