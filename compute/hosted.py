@@ -147,7 +147,7 @@ def _stay_stopped(instance: Instance, actor: Actor) -> None:
     instance.save(update_fields=["wanted_power"])
     generations.raise_generation(instance)
     Instance.objects.filter(pk=instance.pk).update(seen_generation=instance.generation)
-    record("compute.instance.stop", instance, actor=actor, before={"wanted_power": "running"},
+    record("compute.instance.power_off", instance, actor=actor, before={"wanted_power": "running"},
            after={"wanted_power": "stopped", "by": actor.name})  # fmt: skip
 
 

@@ -209,3 +209,13 @@ def keep_console_log(*, host: Host, instance_id: UUID, offset: int, content: byt
         instance_id=instance_id, defaults={"offset": offset, "content": content, "updated_at": Now()}
     )
     return True
+
+
+def console_log(instance: Instance, *, lines: int) -> tuple[list[str], bool]:
+    """The last lines of an instance's serial log, and whether there was more before them."""
+    log = ConsoleLog.objects.filter(instance=instance).first()
+    if log is None:
+        return [], False
+    text = bytes(log.content).decode("utf-8", "replace").replace("\r\n", "\n").replace("\x00", "")
+    found = text.removesuffix("\n").split("\n") if text else []
+    return found[-lines:], len(found) > lines or log.offset > 0

@@ -1,0 +1,58 @@
+"""What must always hold, as checks that anybody may run: `manage.py verify`.
+
+An app adds its own in a module `invariants`, with `@invariant("I6", "…")` on a function that yields breaches.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models.functions import Now
+from django.utils.module_loading import autodiscover_modules
+
+from cloud.operations.engine import sweep
+from cloud.operations.models import Operation
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One thing that is not as it must be; `repair` opens what puts it right, where something can."""
+
+    words: str
+    subject_id: str = ""
+    repair: Callable[[], object] | None = None
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A numbered promise (docs/operating.md lists them) and the function that looks for breaches of it."""
+
+    code: str
+    promise: str
+    check: Callable[[], Iterator[Breach]]
+
+
+_invariants: list[Invariant] = []
+
+
+def invariant(code: str, promise: str) -> Callable[[Callable[[], Iterator[Breach]]], Callable[[], Iterator[Breach]]]:
+    """Register a check under the code of the promise that it looks after."""
+
+    def register(check: Callable[[], Iterator[Breach]]) -> Callable[[], Iterator[Breach]]:
+        _invariants.append(Invariant(code, promise, check))
+        return check
+
+    return register
+
+
+def invariants() -> list[Invariant]:
+    """All of them, by code."""
+    autodiscover_modules("invariants")
+    return sorted(_invariants, key=lambda item: item.code)
+
+
+@invariant("I4", "no live operation is past its deadline without having given up")
+def operations_end() -> Iterator[Breach]:
+    late = Operation.objects.filter(finished_at=None, outcome="", deadline_at__lt=Now() - timedelta(minutes=10))
+    for operation in late:
+        yield Breach(f"{operation} should have given up at {operation.deadline_at}", str(operation.pk), repair=sweep)

@@ -1,0 +1,34 @@
+"""The part of the agent API that is about instances: the end of each serial log, pushed when it has grown."""
+
+from uuid import UUID
+
+from django.http import Http404
+from rest_framework.parsers import BaseParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cloud.hosts.agent_api.views import AgentView
+from compute import services
+
+LONGEST_LOG = 64 * 1024
+
+
+class Bytes(BaseParser):
+    """A raw body."""
+
+    media_type = "*/*"
+
+    def parse(self, stream, media_type=None, parser_context=None) -> bytes:  # type: ignore[no-untyped-def]
+        return bytes(stream.read(LONGEST_LOG))
+
+
+class PushConsoleLog(AgentView):
+    parser_classes = (Bytes,)
+
+    def put(self, request: Request, instance_id: UUID) -> Response:
+        offset = request.headers.get("X-Log-Offset", "0")
+        if not offset.isdigit() or not services.keep_console_log(
+            host=self.host, instance_id=instance_id, offset=int(offset[:18]), content=request.data
+        ):
+            raise Http404
+        return Response(status=204)

@@ -1,0 +1,264 @@
+"""/api/v1/projects/{project}/instances"""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import path
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceField, ReferencesField, Text
+from cloud.api.pagination import Filter
+from cloud.api.scope import RANK
+from cloud.api.serializers import Body, Nothing, ReferenceSerializer
+from cloud.api.views import DRY_RUN, Collection, InProject, Item, Verb, conditional
+from cloud.hosts.models import Host
+from cloud.operations.api import OperationSerializer
+from cloud.tenancy.models import Role
+from compute import explaining, placement, services
+from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
+from compute.status import STATUSES, reason, with_status
+from storage.services import images_of
+
+HYPERVISORS = ("qemu", "unicorn")
+LONGEST_USER_DATA = 64 * 1024
+MOST_LINES = 5000
+
+
+class FlavorOfInstance(ReferenceSerializer):
+    """The size that it was launched with, whatever has become of the flavor."""
+
+    vcpus = serializers.IntegerField()
+    memory_mib = serializers.IntegerField()
+    disk_gib = serializers.IntegerField()
+
+
+class InstanceSerializer(serializers.Serializer):
+    """A virtual machine."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    status = serializers.ChoiceField(STATUSES)
+    status_reason = serializers.SerializerMethodField()
+    wanted_power = serializers.ChoiceField(("running", "stopped"))
+    seen_power = serializers.ChoiceField(Power.values)
+    flavor = serializers.SerializerMethodField()
+    image = ReferenceSerializer()
+    hypervisor = serializers.SerializerMethodField()
+    addresses = serializers.SerializerMethodField()
+    volumes = serializers.SerializerMethodField()
+    keypairs = serializers.SerializerMethodField()
+    security_groups = serializers.SerializerMethodField()
+    labels = LabelsField()
+    restart_policy = serializers.ChoiceField(RestartPolicy.values)
+    operation = OperationSerializer(source="live_operation", allow_null=True)
+    created_at = serializers.DateTimeField()
+    created_by = serializers.CharField()
+    host = serializers.SerializerMethodField()
+    user_data = serializers.SerializerMethodField(help_text="Of one instance, for members; null otherwise.")
+
+    def get_status_reason(self, instance: Instance) -> str:
+        return reason(instance)
+
+    @extend_schema_field(FlavorOfInstance)
+    def get_flavor(self, instance: Instance) -> dict[str, Any]:
+        size = {name: getattr(instance, name) for name in ("vcpus", "memory_mib", "disk_gib")}
+        return {"id": str(instance.flavor_id), "name": instance.flavor.name, **size}
+
+    def get_hypervisor(self, instance: Instance) -> str | None:
+        return instance.hypervisor or instance.hypervisor_wish or None
+
+    def get_addresses(self, instance: Instance) -> list[dict[str, str]]:
+        return []
+
+    def get_volumes(self, instance: Instance) -> list[dict[str, str]]:
+        return []
+
+    def get_keypairs(self, instance: Instance) -> list[str]:
+        return [key["name"] for key in instance.keypairs]
+
+    def get_security_groups(self, instance: Instance) -> list[str]:
+        return []
+
+    @extend_schema_field(ReferenceSerializer(allow_null=True))
+    def get_host(self, instance: Instance) -> dict[str, str] | None:
+        if instance.host is None or not self.context["scope"].is_cloud_admin:
+            return None
+        return {"id": str(instance.host_id), "name": instance.host.name}
+
+    def get_user_data(self, instance: Instance) -> str | None:
+        may_read = RANK[Role(self.context["scope"].role)] >= RANK[Role.MEMBER]
+        return instance.user_data if may_read and isinstance(self.context["view"], Item) else None
+
+
+class LaunchForm(Body):
+    """Everything but name, flavor and image may be left out."""
+
+    name = NameField()
+    flavor = ReferenceField(lambda scope: Flavor.objects.all())
+    image = ReferenceField(lambda scope: images_of(scope.project))
+    keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
+    user_data = Text(required=False, allow_blank=True, max_length=LONGEST_USER_DATA)
+    labels = LabelsField(required=False)
+    wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)
+    restart_policy = serializers.ChoiceField(RestartPolicy.values, required=False)
+    hypervisor = serializers.ChoiceField(HYPERVISORS, required=False)
+    host = ReferenceField(
+        lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),
+        required=False,
+        help_text="For admins of the cloud.",
+    )
+
+    def validate_user_data(self, text: str) -> str:
+        if len(text.encode()) > LONGEST_USER_DATA:
+            raise serializers.ValidationError(f"At most {LONGEST_USER_DATA // 1024} KiB.")
+        return text
+
+
+class InstanceChanges(Body):
+    name = NameField()
+    labels = LabelsField()
+    restart_policy = serializers.ChoiceField(RestartPolicy.values)
+
+
+class StopForm(Body):
+    """Without force the guest is asked first, and forced when the grace is over."""
+
+    force = Flag(required=False)
+    grace_seconds = Integer(required=False, max_value=600)
+
+
+class RebootForm(Body):
+    """Hard is like the reset button."""
+
+    hard = Flag(required=False)
+
+
+class InstanceView(InProject):
+    serializer = InstanceSerializer
+
+    def rows(self) -> QuerySet[Instance]:
+        own = Instance.objects.filter(project=self.project).defer("user_data", "seen_facts", "placement")
+        return with_status(own.select_related("flavor", "image", "host"))
+
+
+class Instances(InstanceView, Collection):
+    forms = {"POST": LaunchForm}
+    parameters = {
+        "POST": {"fail_fast": serializers.BooleanField(help_text="Refuse at once when nothing has room now.")}
+    }
+    filters = {
+        "name": Filter(serializers.CharField()),
+        "status": Filter(serializers.ChoiceField(STATUSES)),
+        "flavor": Filter(serializers.CharField(), "flavor__name"),
+        "image": Filter(serializers.CharField(), "image__name"),
+        "wanted_power": Filter(serializers.ChoiceField(("running", "stopped"))),
+    }
+
+    def create(self, body: dict[str, Any]) -> Instance:
+        fail_fast = bool(self.query({"dry_run": DRY_RUN}).get("fail_fast"))
+        return services.launch(project=self.project, actor=self.actor, fail_fast=fail_fast, dry_run=self.is_dry, **body)
+
+    def plan(self, body: dict[str, Any]) -> dict[str, Any]:
+        decision = Instance.objects.filter(pk=body.get("id")).values_list("placement", flat=True).first()
+        return {"placement": shown_decision(decision, self.scope.is_cloud_admin)}
+
+
+class OneInstance(InstanceView, Item):
+    forms = {"PATCH": InstanceChanges}
+
+    def change(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        return services.update(instance=instance, actor=self.actor, **body)
+
+    def remove(self, instance: Instance) -> Instance:
+        services.delete(instance=instance, actor=self.actor)
+        return instance
+
+
+class Start(InstanceView, Verb):
+    forms = {"POST": Nothing}
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        services.start(instance=instance, actor=self.actor)
+        return instance
+
+
+class Stop(InstanceView, Verb):
+    forms = {"POST": StopForm}
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        services.stop(instance=instance, actor=self.actor, **body)
+        return instance
+
+
+class Reboot(InstanceView, Verb):
+    forms = {"POST": RebootForm}
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        services.reboot(instance=instance, actor=self.actor, **body)
+        return instance
+
+
+class ConsoleLogSerializer(serializers.Serializer):
+    """The end of what the guest has written to its serial console."""
+
+    lines = serializers.ListField(child=serializers.CharField())
+    truncated = serializers.BooleanField(help_text="Whether there was more before these lines.")
+
+
+class ConsoleLogView(InstanceView, Item):
+    serializer = ConsoleLogSerializer  # type: ignore[assignment]
+    parameters = {
+        "GET": {"lines": serializers.IntegerField(min_value=1, max_value=MOST_LINES, help_text="200, when left out.")}
+    }
+
+    @extend_schema(operation_id="instance_console_log")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        wanted = self.query().get("lines", 200)
+        instance = self.one(kwargs["ref"])
+        lines, truncated = services.console_log(instance, lines=wanted)
+        return conditional(request, {"lines": lines, "truncated": truncated})
+
+
+class PlacementSerializer(serializers.Serializer):
+    """Where the instance is and why, and how every rule stands now. Hosts are named to admins of the cloud only."""
+
+    decision = serializers.DictField(allow_null=True)
+    explanation = serializers.DictField()
+
+
+class PlacementView(InstanceView, Item):
+    serializer = PlacementSerializer  # type: ignore[assignment]
+
+    @extend_schema(operation_id="instance_placement")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        self.query()
+        instance = self.one(kwargs["ref"])
+        explanation = explaining.explain(placement.Wish.of(instance))
+        is_admin = self.scope.is_cloud_admin
+        return Response(
+            {
+                "decision": shown_decision(instance.placement, is_admin),
+                "explanation": explanation.for_admin() if is_admin else explanation.for_tenant(),
+            }
+        )
+
+
+def shown_decision(decision: dict[str, Any] | None, is_admin: bool) -> dict[str, Any] | None:
+    """A kept decision as its reader may see it: tenants learn that it is placed, not where."""
+    if decision is None:
+        return None
+    return {**decision, "placed": decision["host"] is not None, "host": decision["host"] if is_admin else None}
+
+
+urlpatterns = [
+    path("projects/<str:project>/instances", Instances.as_view()),
+    path("projects/<str:project>/instances/<str:ref>", OneInstance.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/start", Start.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/stop", Stop.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/reboot", Reboot.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/console-log", ConsoleLogView.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/placement", PlacementView.as_view()),
+]

@@ -1,0 +1,3 @@
+from storage.api import images
+
+urlpatterns = images.urlpatterns

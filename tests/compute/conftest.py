@@ -1,0 +1,62 @@
+"""Hosts, flavors and images for tests of placement and of instances."""
+
+import itertools
+
+import pytest
+from django.db.models.functions import Now
+
+from cloud.hosts.models import Host, HostPulse
+from cloud.tenancy.models import Project, Quota
+from compute.models import Flavor, Instance
+from storage.models import Image
+
+numbers = itertools.count(1)
+
+
+@pytest.fixture
+def make_host(db):
+    def make(name="", *, vcpus=8, memory_mib=8192, disk_gib=100, runs=("qemu/x86_64", "qemu/x86_64/tcg"), **fields):
+        number = next(numbers)
+        host = Host.objects.create(
+            name=name or f"host{number}",
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            disk_gib=disk_gib,
+            runs=list(runs),
+            token_digest=f"{number:064}",
+            redis_password_digest=f"{number:064}",
+            **{"vcpu_overcommit": 1.0, **fields},
+        )
+        HostPulse.objects.create(host=host, seen_at=Now())
+        host.refresh_from_db()
+        return host
+
+    return make
+
+
+@pytest.fixture
+def flavor(db):
+    return Flavor.objects.create(name="small", vcpus=2, memory_mib=1024, disk_gib=10)
+
+
+@pytest.fixture
+def image(db):
+    return Image.objects.create(name="tiny-linux", architecture="x86_64", hypervisors=["qemu"])
+
+
+@pytest.fixture
+def tenant(db):
+    project = Project.objects.create(name=f"tenant{next(numbers)}")
+    Quota.objects.create(project=project)
+    return project
+
+
+@pytest.fixture
+def make_instance(tenant, flavor, image):
+    def make(**fields):
+        values = {"vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib, "disk_gib": flavor.disk_gib, **fields}
+        return Instance.objects.create(
+            project=tenant, name=f"vm{next(numbers)}", flavor=flavor, image=image, created_by="alice", **values
+        )
+
+    return make

@@ -1,0 +1,143 @@
+"""Choosing a host, and explaining the choice, on a real PostgreSQL."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connections, transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from cloud.hosts.models import Host, HostPulse
+from compute import explaining, placement
+from compute.invariants import capacity_is_the_sum
+from compute.models import Allocation, Flavor, Instance
+
+pytestmark = pytest.mark.django_db
+
+
+def placed(instance):
+    placement.place(instance)
+    return instance.host and Host.objects.get(pk=instance.host_id).name
+
+
+def test_the_fullest_host_that_fits_is_chosen(make_host, make_instance):
+    make_host("roomy", vcpus=16)
+    make_host("snug", vcpus=4)
+    make_host("full", vcpus=1)
+    assert placed(make_instance()) == "snug"
+
+
+def test_spreading_is_a_setting(make_host, make_instance, settings):
+    settings.PLACEMENT_STRATEGY = "spread"
+    make_host("roomy", vcpus=16)
+    make_host("snug", vcpus=4)
+    assert placed(make_instance()) == "roomy"
+
+
+def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_instance):
+    make_host("emulating", vcpus=4)
+    make_host("virtualising", vcpus=64, runs=["qemu/x86_64", "qemu/x86_64/kvm"])
+    instance = make_instance()
+    assert placed(instance) == "virtualising"
+    assert instance.placement["accelerator"] == "kvm"
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        {"enabled": False},
+        {"quarantined": "odd"},
+        {"runs": ["qemu/aarch64"]},
+        {"vcpus": 1},
+        {"memory_mib": 1000},
+        {"disk_gib": 9},
+    ],
+)
+def test_a_host_that_lacks_anything_is_not_chosen(unfit, make_host, make_instance):
+    make_host("unfit", **unfit)
+    assert placed(make_instance()) is None
+
+
+def test_a_silent_host_is_not_chosen(make_host, make_instance, settings):
+    host = make_host()
+    HostPulse.objects.filter(host=host).update(seen_at=Now() - timedelta(seconds=60))
+    assert placed(make_instance()) is None
+
+
+def test_free_capacity_follows_allocations_and_capacity(make_host, make_instance):
+    host = make_host(vcpus=8, vcpu_overcommit=2.0)
+    instance = make_instance()
+    placement.place(instance)
+    host.refresh_from_db()
+    assert (host.free_vcpus, host.free_memory_mib, host.free_disk_gib) == (14, 7168, 90)
+    Host.objects.update(vcpus=4, memory_mib=512)
+    host.refresh_from_db()
+    assert (host.free_vcpus, host.free_memory_mib) == (6, -512)
+    Allocation.objects.all().delete()
+    host.refresh_from_db()
+    assert (host.free_vcpus, host.free_memory_mib, host.free_disk_gib) == (8, 512, 100)
+    assert list(capacity_is_the_sum()) == []
+
+
+def test_nobody_can_overbook_a_host(make_host, make_instance):
+    host = make_host(vcpus=1)
+    with pytest.raises(IntegrityError, match="no room"), transaction.atomic():
+        instance = make_instance()
+        Allocation.objects.create(id=instance.pk, instance=instance, host=host, vcpus=2, memory_mib=1, disk_gib=1)
+
+
+def test_verify_sees_and_repairs_a_wrong_sum(make_host):
+    host = make_host()
+    Host.objects.update(free_vcpus=F("free_vcpus") + 1)
+    (breach,) = capacity_is_the_sum()
+    assert breach.subject_id == str(host.pk)
+    breach.repair()
+    assert list(capacity_is_the_sum()) == []
+
+
+def test_a_failure_is_explained_in_sums_and_words(make_host, make_instance):
+    make_host("small", memory_mib=512)
+    make_host("drained", enabled=False)
+    Flavor.objects.create(name="micro", vcpus=1, memory_mib=256, disk_gib=1)
+    Flavor.objects.create(name="milli", vcpus=1, memory_mib=512, disk_gib=1)
+    explanation = explaining.explain(placement.Wish.of(make_instance()))
+    assert explanation.summary == (
+        "0 of 2 hosts fit: 1 not in service, 1 lack memory (largest free block 512 MiB, asked 1024)."
+        " The flavor milli would fit."
+    )
+    assert "hosts" not in explanation.for_tenant()
+    checks = {row["host"]["name"]: row for row in explanation.for_admin()["hosts"]}["small"]["checks"]
+    memory = next(check for check in checks if check["rule"] == "memory")
+    assert memory == {"rule": "memory", "ok": False, "need": "1024 MiB", "have": "512 MiB"}
+
+
+def test_without_hosts_the_words_say_so(make_instance):
+    assert explaining.explain(placement.Wish.of(make_instance())).summary.startswith("There are no hosts yet.")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_forty_parallel_launches_fill_exactly_what_fits(make_host, make_instance):
+    make_host(vcpus=12)
+    make_host(vcpus=8)
+    instances = [make_instance() for _ in range(40)]
+    errors = []
+
+    def work(instance):
+        try:
+            with transaction.atomic():
+                placement.place(Instance.objects.select_for_update().select_related("image").get(pk=instance.pk))
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work, args=(instance,)) for instance in instances]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert Instance.objects.filter(host__isnull=False).count() == 10
+    assert list(Host.objects.values_list("free_vcpus", flat=True)) == [0, 0]
+    assert list(capacity_is_the_sum()) == []
