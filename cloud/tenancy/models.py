@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+USERNAME_PATTERN = r"^[a-z0-9][a-z0-9._@-]{0,62}$"
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 validate_name = RegexValidator(
     NAME_PATTERN, "Use 1 to 63 lower-case letters, digits and hyphens; begin with a letter, do not end with a hyphen."
@@ -46,7 +47,7 @@ class User(AbstractBaseUser):
     """A person or a robot that signs in."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    username = models.CharField(max_length=63, unique=True, validators=[RegexValidator(r"^[a-z0-9][a-z0-9._@-]{0,62}$")])
+    username = models.CharField(max_length=63, unique=True, validators=[RegexValidator(USERNAME_PATTERN)])
     email = models.EmailField(blank=True)
     full_name = models.CharField(max_length=120, blank=True)
     is_active = models.BooleanField(default=True)

@@ -1,0 +1,61 @@
+"""Who sends a request: a bearer token, kept only as its SHA-256, or a session of the browser with CSRF protection."""
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+from django.db.models.functions import Now
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework import authentication
+from rest_framework.request import Request
+
+from cloud.api.errors import Unauthenticated
+from cloud.tenancy.models import Token, User
+
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+def digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Bearer …`"""
+
+    def authenticate(self, request: Request) -> tuple[User, Token] | None:
+        header = request.headers.get("Authorization", "")
+        scheme, _, secret = header.partition(" ")
+        if not header or scheme.lower() != "bearer":
+            return None
+        token = (
+            Token.objects.select_related("user")
+            .filter(digest=digest(secret.strip()), expires_at__gt=Now(), user__is_active=True)
+            .annotate(now=Now())
+            .first()
+        )
+        if token is None:
+            raise Unauthenticated("This token is unknown, expired or revoked.")
+        if token.last_used_at is None or token.now - token.last_used_at > USE_NOTED_EVERY:
+            note_use(token)
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="pileus"'
+
+
+def note_use(token: Token) -> None:
+    """Keep when a token was last used, to the minute, waiting for nobody who does the same."""
+    free = Token.objects.filter(pk=token.pk).select_for_update(skip_locked=True, no_key=True)
+    Token.objects.filter(pk__in=free.values("pk")).update(last_used_at=Now())
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The dashboard's session: every change needs the CSRF token."""
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer"}

@@ -1,0 +1,85 @@
+"""What every request goes through: an id that follows it everywhere, a time, and problems in one form."""
+
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from django.http import HttpRequest, HttpResponse, HttpResponseServerError
+
+from cloud.api import errors, metrics
+from cloud.api.translate import PROBLEM_JSON, plain_response, problem_of
+
+MACHINE_PATHS = ("/api/", "/agent/")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PROBLEM_BY_STATUS: dict[int, type[errors.Problem]] = {
+    400: errors.Invalid,
+    401: errors.Unauthenticated,
+    403: errors.Forbidden,
+    404: errors.NotFound,
+    405: errors.MethodNotAllowed,
+    413: errors.TooLarge,
+    415: errors.UnsupportedMediaType,
+    503: errors.Unavailable,
+}
+Next = Callable[[HttpRequest], HttpResponse]
+
+
+class RequestContext:
+    """Gives each request an id (the caller's X-Request-ID when it is sound), tells the logs, and measures."""
+
+    def __init__(self, get_response: Next):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-ID", "")
+        request.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex  # type: ignore[attr-defined]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request.request_id)  # type: ignore[attr-defined]
+        began = time.perf_counter()
+        response = self.get_response(request)
+        metrics.observe_request(request, response, time.perf_counter() - began)
+        response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
+        return response
+
+
+class Problems:
+    """Below /api/ and /agent/ every refusal is a problem document, wherever it comes from."""
+
+    def __init__(self, get_response: Next):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if response.status_code < 400 or not request.path.startswith(MACHINE_PATHS) or response.streaming:
+            return response
+        if response.headers.get("Content-Type", "").startswith(("application/json", PROBLEM_JSON)):
+            return response
+        problem = PROBLEM_BY_STATUS.get(response.status_code, errors.Internal)()
+        replacement = plain_response(problem, request)
+        for header in ("Allow", "Retry-After"):
+            if header in response:
+                replacement[header] = response[header]
+        return replacement
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not request.path.startswith(MACHINE_PATHS):
+            return None
+        return plain_response(problem_of(exception), request)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """`handler500`: what goes wrong outside of the views, e.g. a session read while the database restarts."""
+    problem = problem_of(sys.exc_info()[1] or errors.Internal())
+    if request.path.startswith(MACHINE_PATHS):
+        return plain_response(problem, request)
+    page = HttpResponseServerError(
+        f"<!doctype html><title>Pileus</title><h1>{problem.title}</h1><p>{problem.detail}</p>"
+        f"<p>Request {getattr(request, 'request_id', '')}</p>",
+        status=problem.status,
+    )
+    for name, value in problem.headers.items():
+        page[name] = value
+    return page

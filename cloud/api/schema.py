@@ -1,0 +1,156 @@
+"""The OpenAPI document, derived from what the views declare: forms, serializers, parameters, filters, roles."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema as Spectacular
+from drf_spectacular.plumbing import build_array_type, build_object_type, force_instance
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
+from rest_framework import serializers
+
+from cloud.api import views
+from cloud.api.errors import CATALOGUE
+from cloud.api.serializers import Nothing
+
+MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+class FaultSerializer(serializers.Serializer):
+    pointer = serializers.CharField(help_text="JSON pointer into the body, or ?parameter.")
+    message = serializers.CharField()
+    code = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer):
+    """RFC 9457. Some codes add members: `busy` names the live `operation`, `over_quota` the `quota` exceeded."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    code = serializers.ChoiceField(sorted(CATALOGUE))
+    detail = serializers.CharField()
+    errors = FaultSerializer(many=True)
+    retryable = serializers.BooleanField()
+    fix_by = serializers.ChoiceField(["you", "project_admin", "operator"])
+    request_id = serializers.CharField()
+
+
+class AutoSchema(Spectacular):
+    """Reads a `cloud.api.views.View`."""
+
+    view: Any
+
+    def get_operation_id(self) -> str:
+        words = [part for part in self.path.removeprefix("/api/v1/").replace("-", "_").split("/") if part]
+        names = [word for word in words if not word.startswith("{")]
+        verb = {"GET": "get", "POST": "create", "PATCH": "change", "DELETE": "delete", "PUT": "put"}[self.method]
+        if isinstance(self.view, views.Collection) and self.method == "GET":
+            verb = "list"
+        if isinstance(self.view, views.Verb):
+            verb, names = names[-1], names[:-1]
+        return "_".join([verb, *names])
+
+    def get_tags(self) -> list[str]:
+        words = [part for part in self.path.removeprefix("/api/v1/").split("/") if part and not part.startswith("{")]
+        return [words[1] if len(words) > 1 and words[0] == "projects" else words[0]]
+
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        return False
+
+    def get_request_serializer(self) -> Any:
+        if self.method not in MUTATING - {"DELETE"}:
+            return None
+        form = self.view.forms.get(self.method)
+        if form is None or form is Nothing:
+            return None
+        return form(partial=self.method == "PATCH")
+
+    def get_response_serializers(self) -> Any:
+        answers: dict[Any, Any] = {self._success(): self._shown()}
+        if self.method in MUTATING:
+            answers = self._mutation_answers()
+        elif isinstance(self.view, views.Item):
+            answers[304] = OpenApiResponse(description="You have it already.")
+        media = "application/problem+json"
+        for status in self._refusals():
+            answers[status, media] = OpenApiResponse(ProblemSerializer, description=", ".join(_codes(status)))
+        return answers
+
+    def _mutation_answers(self) -> dict[Any, Any]:
+        shown = self._shown()
+        answers: dict[Any, Any] = {}
+        if self.method == "DELETE":
+            answers[204] = OpenApiResponse(description="Gone.")
+            answers[200] = OpenApiResponse({"type": "object"}, description="A dry run's plan.")
+        else:
+            answers[self._success()] = shown
+        if getattr(self.view, "works", False):
+            answers[202] = OpenApiResponse(shown, description="Begun: `operation` tells how it goes.")
+        return answers
+
+    def _success(self) -> int:
+        return 201 if self.method == "POST" and isinstance(self.view, views.Collection) else 200
+
+    def _shown(self) -> Any:
+        serializer = self.view.serializer
+        if self.method == "POST" and self.view.created is not None:
+            serializer = self.view.created
+        if serializer is None:
+            return OpenApiResponse({"type": "object"}, description="")
+        if isinstance(self.view, views.Collection) and self.method in {"GET", "HEAD"}:
+            return self._page(serializer)
+        return serializer
+
+    def _page(self, serializer: Any) -> dict[str, Any]:
+        item = self.resolve_serializer(force_instance(serializer), "response").ref
+        return build_object_type(
+            properties={
+                "items": build_array_type(item),
+                "next": {"type": ["string", "null"], "format": "uri", "description": "The next page, or null."},
+            },
+            required=["items", "next"],
+        )
+
+    def _refusals(self) -> list[int]:
+        refusals = [400, 401, 403, 404, 429, 503]
+        if self.method in MUTATING:
+            refusals += [409, 412, 413, 415]
+        return sorted(refusals)
+
+    def get_override_parameters(self) -> list[Any]:
+        found = [self._path_parameter(name) for name in _variables(self.path)]
+        known: dict[str, serializers.Field] = dict(self.view.parameters.get(self.method, {}))
+        if self.method in MUTATING:
+            known["dry_run"] = views.DRY_RUN
+            found.append(
+                OpenApiParameter(
+                    "Idempotency-Key",
+                    {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[ -~]+$"},
+                    OpenApiParameter.HEADER,
+                    description="The same key and request get the same answer for 24 hours.",
+                )
+            )
+        if self.method in {"PATCH", "DELETE"}:
+            found.append(OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The object's ETag."))
+        if isinstance(self.view, views.Collection) and self.method == "GET":
+            known |= {"limit": views.LIMIT, "cursor": views.CURSOR}
+            known |= {name: filtered.field for name, filtered in self.view.filters.items()}
+            if self.view.has_labels:
+                label = {"type": "array", "items": {"type": "string", "pattern": "^[^:]{1,63}:"}, "maxItems": 50}
+                found.append(OpenApiParameter("label", label, description="key:value; may be repeated.", explode=True))
+        return found + [self._query_parameter(name, field) for name, field in known.items()]
+
+    def _path_parameter(self, name: str) -> OpenApiParameter:
+        return OpenApiParameter(name, str, OpenApiParameter.PATH, required=True, description="A name or an id.")
+
+    def _query_parameter(self, name: str, field: Any) -> OpenApiParameter:
+        schema: Mapping[str, Any] = self._map_serializer_field(field, "request")
+        return OpenApiParameter(name, dict(schema), description=str(field.help_text or ""))
+
+
+def _variables(route: str) -> list[str]:
+    return [part[1:-1] for part in route.split("/") if part.startswith("{")]
+
+
+def _codes(status: int) -> list[str]:
+    return sorted(code for code, statuses in CATALOGUE.items() if status in statuses)

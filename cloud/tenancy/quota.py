@@ -1,0 +1,107 @@
+"""Quota: limits per project and kind. Usage is the sum over the project's rows, taken under the quota row's lock.
+
+The app that owns a kind registers the rows that count, in its module `quota`, which is imported when Django starts:
+
+    quota.register("vcpus", lambda project_id: Instance.objects.filter(project_id=project_id), sum_of="vcpus")
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypedDict
+from uuid import UUID
+
+from django.db.models import BigIntegerField, Count, F, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
+
+from cloud.api.errors import Fault, FixBy, Problem
+from cloud.tenancy.models import Project, Quota
+
+Rows = Callable[[Any], QuerySet]
+
+
+class Use(TypedDict):
+    """Null means: no limit."""
+
+    limit: int | None
+    used: int
+    left: int | None
+
+
+class OverQuota(Problem):
+    """The project would have more than its quota allows."""
+
+    status: ClassVar[int] = 403
+    code: ClassVar[str] = "over_quota"
+    title: ClassVar[str] = "This is more than the project's quota allows"
+    fix_by: ClassVar[FixBy] = "operator"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    rows: Rows
+    sum_of: str | None
+
+
+_kinds: dict[str, _Kind] = {}
+
+
+def register(kind: str, rows: Rows, *, sum_of: str | None = None) -> None:
+    """Say which rows of a project count for a kind: one each, or the sum of a column of theirs."""
+    _kinds[kind] = _Kind(rows, sum_of)
+
+
+def lock(project: Project | UUID) -> Quota:
+    """The project's quota row, locked: nothing is added to the project meanwhile by anybody else."""
+    return Quota.objects.select_for_update().get(pk=_id(project))
+
+
+def usage(project: Project | UUID) -> dict[str, Use]:
+    """Limit, use and what is left, by kind, in one query."""
+    limits = _with_usage().get(pk=_id(project))
+    return _table(limits)
+
+
+def require(project: Project | UUID, **additions: int) -> Quota:
+    """Lock the quota and make sure that so much more fits. Raises OverQuota, naming every kind that is exceeded."""
+    quota = lock(project)
+    table = _table(_with_usage().get(pk=quota.pk))
+    exceeded = []
+    for kind, asked in additions.items():
+        use = table.get(kind)
+        if use is not None and asked > 0 and use["limit"] is not None and use["used"] + asked > use["limit"]:
+            exceeded.append({"kind": kind, "limit": use["limit"], "used": use["used"], "asked": asked})
+    if exceeded:
+        raise _refusal(exceeded)
+    return quota
+
+
+def _refusal(exceeded: list[dict[str, Any]]) -> OverQuota:
+    words = [f"{over['kind']}: {over['asked']} more asked, {over['used']} of {over['limit']} used" for over in exceeded]
+    return OverQuota(
+        f"{'; '.join(words)}. Delete what is no longer needed, or ask an admin of the cloud for a larger quota.",
+        errors=[Fault("", text, "over_quota") for text in words],
+        extra={"quota": exceeded},
+    )
+
+
+def _with_usage() -> QuerySet[Quota]:
+    sums = {f"used_{kind}": Coalesce(_sum(known), 0) for kind, known in _kinds.items()}
+    return Quota.objects.annotate(**sums)
+
+
+def _sum(kind: _Kind) -> Subquery:
+    rows = kind.rows(OuterRef("pk")).order_by().annotate(all_rows=Value(1)).values("all_rows")
+    total: Any = Sum(F(kind.sum_of)) if kind.sum_of else Count("pk")
+    return Subquery(rows.annotate(total=total).values("total"), output_field=BigIntegerField())
+
+
+def _table(quota: Quota) -> dict[str, Use]:
+    table: dict[str, Use] = {}
+    for kind, limit in quota.limits.items():
+        used = getattr(quota, f"used_{kind}", 0)
+        table[kind] = Use(limit=limit, used=used, left=None if limit is None else max(0, limit - used))
+    return table
+
+
+def _id(project: Project | UUID) -> UUID:
+    return project if isinstance(project, UUID) else project.pk

@@ -1,0 +1,3 @@
+from compute.api import flavors, keypairs
+
+urlpatterns = [*flavors.urlpatterns, *keypairs.urlpatterns]

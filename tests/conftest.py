@@ -1,0 +1,61 @@
+"""What every test may ask for: a client, and the people of one project."""
+
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from cloud.tenancy.models import Project, Role, User
+from tests import factories
+
+
+class Client(APIClient):
+    """A client of the REST API. Paths are below /api/v1: `api.get("flavors")`; others begin with a slash."""
+
+    def as_(self, who: User | str | None) -> "Client":
+        """The same API for a user (who gets a token), for the secret of a token, or for a stranger."""
+        client = Client(raise_request_exception=False)
+        if who is not None:
+            secret = factories.token(who) if isinstance(who, User) else who
+            client.credentials(HTTP_AUTHORIZATION=f"Bearer {secret}")
+        return client
+
+    def generic(self, method: str, path: str, *arguments: Any, **options: Any) -> Any:
+        full = path if path.startswith(("/", "http:")) else f"/api/v1/{path}"
+        return super().generic(method, full, *arguments, **options)
+
+
+@pytest.fixture
+def api(db: None) -> Client:
+    return Client(raise_request_exception=False)
+
+
+@pytest.fixture
+def project(db: None) -> Project:
+    return factories.project("demo")
+
+
+@pytest.fixture
+def viewer(project: Project) -> User:
+    return factories.member(project, Role.VIEWER, "vera")
+
+
+@pytest.fixture
+def member(project: Project) -> User:
+    return factories.member(project, Role.MEMBER, "mia")
+
+
+@pytest.fixture
+def project_admin(project: Project) -> User:
+    return factories.member(project, Role.ADMIN, "ada")
+
+
+@pytest.fixture
+def cloud_admin(db: None) -> User:
+    return factories.user("root", is_cloud_admin=True)
+
+
+@pytest.fixture
+def other_tenant(db: None) -> User:
+    """Admin of a project of their own, and a stranger to every other."""
+    return factories.member(factories.project("elsewhere"), Role.ADMIN, "otto")
