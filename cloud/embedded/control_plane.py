@@ -1,7 +1,6 @@
 """Bringing the control plane up: database, doorbell, schema, processes, each waited for until it really answers."""
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -117,10 +116,3 @@ class ControlPlane:
 def names(kind: str) -> list[str]:
     """Process names by kind: `control` for the control plane, `host` for what belongs to the host."""
     return [process.name for process in PROCESSES if process.needs_root == (kind == "host")]
-
-
-def run_quietly(
-    command: list[str], *, account: Account, env: dict[str, str], log: Any
-) -> subprocess.CompletedProcess[str]:
-    """A command of ours whose output goes to a log file."""
-    return account.run(command, env=env, cwd=TREE, stdout=log, stderr=subprocess.STDOUT)

@@ -51,7 +51,7 @@ def down(home: Home) -> None:
 def power_off_machines(home: Home, screen: Screen) -> None:
     with screen.step("Virtual machines") as step:
         step.note = "powering off"
-        command = [str(home.venv / "bin" / "pileus-agent"), "power-off", "--grace", str(POWER_OFF_SECONDS)]
+        command = [str(home.venv / "bin" / "pileus-agent"), "stop-all", "--grace", str(POWER_OFF_SECONDS)]
         done = myself().run(
             command, env=environment.host(home), cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

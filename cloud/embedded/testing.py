@@ -67,7 +67,7 @@ def _server(command: list[str], account: Account, log: Path) -> "subprocess.Pope
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
             start_new_session=True,  # Ctrl-C is pytest's; these are stopped when it has ended
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGINT),  # noqa: PLW1509: no thread runs yet
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGINT),  # noqa: PLW1509 - no thread runs yet
             **account.popen_arguments(),
         )
 

@@ -3,6 +3,7 @@
 import compileall
 import json
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 from cloud.embedded import environment, machine_host, system_packages
 from cloud.embedded.accounts import Account, service_account
 from cloud.embedded.api import Api, wait_for_guest
-from cloud.embedded.control_plane import ControlPlane, names, run_quietly
+from cloud.embedded.control_plane import ControlPlane, names
 from cloud.embedded.errors import Trouble
 from cloud.embedded.folders import make_folders, one_command_at_a_time, require_space
 from cloud.embedded.memory import Memory, new_secret
@@ -97,25 +98,26 @@ def ensure_packages(plane: ControlPlane) -> set[str]:
 def build_image(home: Home, account: Account, screen: Screen) -> str:
     """The guest image, built once from Debian packages; gives back its folder."""
     folder = home.built_images / f"{IMAGE}-{ARCHITECTURE}"
-    with screen.step(f"Guest image {IMAGE}") as step:
-        step.note = "building it from Debian packages" if not (folder / "image.json").exists() else ""
-        command = [
-            str(home.venv / "bin" / "python"),
-            "-P",
-            "-m",
-            "images",
-            "build",
-            IMAGE,
-            "--architecture",
-            ARCHITECTURE,
-        ]
-        with (home.log / "images.log").open("ab") as log:
-            done = run_quietly(
-                [*command, "--output", str(folder)], account=account, env=environment.common(home), log=log
-            )
-        if done.returncode != 0:
-            words = (home.log / "images.log").read_text(errors="replace").splitlines()[-6:]
-            raise Trouble("the guest image could not be built:\n    " + "\n    ".join(words))
+    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", ARCHITECTURE]
+    said: list[str] = []
+    with screen.step(f"Guest image {IMAGE}") as step, (home.log / "images.log").open("a") as log:
+        builder = subprocess.Popen(
+            [*command, "--output", str(folder)],
+            env=environment.common(home),
+            cwd=TREE,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **account.popen_arguments(),
+        )
+        with builder:
+            for line in builder.stdout or ():
+                log.write(line)
+                said.append(line.rstrip())
+                step.note = line.rpartition("] ")[2].strip()[:60]
+        if builder.returncode != 0:
+            raise Trouble("the guest image could not be built:\n    " + "\n    ".join(said[-8:]))
+        step.result = "built" if len(said) > 2 else "up to date"
     return str(folder)
 
 
