@@ -1,0 +1,106 @@
+"""`pileus-agent`: join a control plane, run this host's worker, look at and stop its machines."""
+
+import argparse
+import os
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from compute.agent import jail, upkeep
+from compute.agent.control_plane import ControlPlane
+from compute.agent.errors import Refused, Unreachable
+from compute.agent.hypervisors import installed
+from compute.agent.ledger import Ledger
+from compute.agent.membership import Membership
+from compute.agent.node import Node
+from compute.agent.paths import Paths
+
+CONFINED = ("uid", "capabilities", "seccomp", "cgroup")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The console script; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="pileus-agent", description=__doc__)
+    parser.add_argument("--home", help="the agent's state (default: $PILEUS_AGENT_HOME)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    join = commands.add_parser("join", help="become a host of the control plane at URL")
+    join.add_argument("url")
+    join.add_argument("token", help="a one-time token made by an admin")
+    join.add_argument("--name", default=socket.gethostname().split(".")[0])
+    join.add_argument("--unconfined", action="store_true", help="join although layers of the jail are missing")
+    worker = commands.add_parser("worker", help="obey the control plane; runs until it is stopped")
+    status = commands.add_parser("status", help="list the machines of this host")
+    stop_all = commands.add_parser(
+        "stop-all", help="switch all machines off; they run again with this host's next worker. Stop the worker before"
+    )
+    stop_all.add_argument("--grace", type=float, default=30.0, help="seconds a guest has to switch itself off")
+    for command in (join, worker, status, stop_all):
+        command.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    paths = Paths.from_environment(options.home)
+    try:
+        return int(COMMANDS[options.command](paths, options))
+    except (Refused, Unreachable, OSError) as problem:
+        print(f"pileus-agent: {problem}", file=sys.stderr)
+        return 1
+
+
+def _join(paths: Paths, options: argparse.Namespace) -> int:
+    if paths.membership.exists():
+        member = Membership.read(paths.membership)
+        raise Refused(f"this host is {member.name} of {member.url} already ({paths.membership})")
+    node = _node(paths, ControlPlane(options.url))
+    missing = [f"{layer}: {why}" for layer, why in node.jail.missing.items() if layer in CONFINED]
+    if missing and not options.unconfined and not os.environ.get("PILEUS_EMBEDDED"):
+        raise Refused("machines could not be confined here (--unconfined joins all the same): " + "; ".join(missing))
+    for line in missing:
+        print(f"warning: machines are less confined here: {line}", file=sys.stderr)
+    if not node.hypervisors:
+        raise Refused("no hypervisor works on this host: is QEMU installed?")
+    member = node.control_plane.join(
+        token=options.token, name=options.name, capacity=node.capacity(), capabilities=node.capabilities()
+    )
+    member.write(paths.membership)
+    print(f"joined {member.url} as {member.name}")
+    return 0
+
+
+def _worker(paths: Paths, options: argparse.Namespace) -> int:
+    from compute.agent.worker import run
+
+    try:
+        member = Membership.read(paths.membership)
+    except FileNotFoundError as error:
+        raise Refused(f"this host has not joined a control plane: there is no {paths.membership}") from error
+    return run(paths, member)
+
+
+def _status(paths: Paths, options: argparse.Namespace) -> int:
+    for entry in _node(paths, ControlPlane("http://none.invalid")).ledger.entries():
+        pid = entry.process.pid if entry.process and entry.process.alive else "-"
+        name = entry.spec.get("name", "?")
+        state = "quarantined" if entry.quarantined else entry.seen
+        print(f"{entry.id}  {state:<11} wanted {entry.wanted:<8} generation {entry.generation:<4} pid {pid:<8} {name}")
+    return 0
+
+
+def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
+    node = _node(paths, ControlPlane("http://none.invalid"))
+    entries = node.ledger.entries()
+    if not entries:
+        return 0
+    with ThreadPoolExecutor(max_workers=min(32, len(entries))) as pool:
+        stopped = list(pool.map(lambda entry: upkeep.interrupt(node.machine(entry.id), options.grace), entries))
+    print(f"{sum(stopped)} machines switched off")
+    return 0
+
+
+def _node(paths: Paths, control_plane: ControlPlane) -> Node:
+    paths.make()
+    return Node(paths, Ledger(paths.ledger), control_plane, installed(paths), confinement=jail.probe(paths))
+
+
+COMMANDS = {"join": _join, "worker": _worker, "status": _status, "stop-all": _stop_all}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Serial logs: kept small on disk without losing an end of them, and their ends pushed to the control plane.
+
+QEMU appends a machine's serial output to one file for ever. The file's beginning is given back to the filesystem by
+punching a hole, so a byte's offset in the file is its offset in all that the machine ever said, nothing is copied,
+and no output is lost while the agent is away or looks.
+"""
+
+import contextlib
+import ctypes
+import os
+import stat
+import time
+
+import structlog
+
+from compute.agent.control_plane import ControlPlane
+from compute.agent.errors import Unreachable
+from compute.agent.ledger import Ledger
+from compute.agent.paths import Paths
+
+log = structlog.get_logger()
+
+PUSHED_BYTES = 64 << 10
+KEPT_BYTES = 256 << 10
+TRIMMED_ABOVE = 1 << 20
+SECONDS_AFTER_FAILURE = 5.0
+FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def trim(path: os.PathLike[str]) -> None:
+    """Give the beginning of a long file back to the filesystem. Raises OSError."""
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if status.st_blocks * 512 > TRIMMED_ABOVE and stat.S_ISREG(status.st_mode):
+            length = ctypes.c_long(status.st_size - KEPT_BYTES)
+            if _libc.fallocate(handle, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), length) != 0:
+                raise OSError(ctypes.get_errno(), "cannot punch holes on this filesystem")
+    finally:
+        os.close(handle)
+
+
+def read_end(path: os.PathLike[str], limit: int = PUSHED_BYTES) -> tuple[bytes, int]:
+    """The file's last bytes and the offset of the first of them."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            return b"", 0
+        offset = max(0, status.st_size - limit)
+        return os.pread(handle, limit, offset), offset
+    finally:
+        os.close(handle)
+
+
+class ConsoleLogs:
+    """All serial logs of this host."""
+
+    def __init__(self, paths: Paths, ledger: Ledger, control_plane: ControlPlane) -> None:
+        self._paths = paths
+        self._ledger = ledger
+        self._control_plane = control_plane
+        self._pushed: dict[str, int] = {}  # size of the log when its end was last pushed
+        self._not_before = 0.0
+
+    def push_changed(self) -> None:
+        """Push the ends of logs that changed since the last time."""
+        sizes = {}
+        for entry in self._ledger.entries():
+            with contextlib.suppress(OSError):
+                sizes[entry.id] = self._paths.machine(entry.id).console_log.stat().st_size
+        self._pushed = {machine_id: size for machine_id, size in self._pushed.items() if machine_id in sizes}
+        for machine_id, size in sizes.items():
+            if size and self._pushed.get(machine_id) != size:
+                self._keep_small(machine_id)
+                self._push(machine_id)
+
+    def _push(self, machine_id: str) -> None:
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            content, offset = read_end(self._paths.machine(machine_id).console_log)
+            self._control_plane.push_console_log(machine_id, content, offset)
+            self._pushed[machine_id] = offset + len(content)
+        except Unreachable:
+            self._not_before = time.monotonic() + SECONDS_AFTER_FAILURE
+        except OSError as problem:
+            log.warning("cannot read a console log", machine=machine_id, problem=str(problem))
+
+    def _keep_small(self, machine_id: str) -> None:
+        home = self._paths.machine(machine_id)
+        try:
+            trim(home.console_log)
+            trim(home.emulator_log)
+        except OSError as problem:
+            log.warning("cannot trim a log", machine=machine_id, problem=str(problem))

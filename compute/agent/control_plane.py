@@ -1,0 +1,130 @@
+"""The agent's side of the agent API: HTTP with this host's own token.
+
+Every failure to get a sensible answer is `Unreachable`: it says nothing about any machine, and whoever asked tries
+again later. The transport can be given, so that tests talk to a control plane in the same process.
+"""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from compute.agent.errors import Refused, Unreachable
+from compute.agent.membership import Membership
+
+TIME_OUT = httpx.Timeout(15.0, connect=5.0)
+TAKEN = "taken"
+OUTDATED = "outdated"
+
+
+class ControlPlane:
+    """The control plane at `url`, for the host that holds `token`."""
+
+    def __init__(self, url: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
+        self._client = httpx.Client(
+            base_url=url.rstrip("/"),
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=TIME_OUT,
+            transport=transport,
+            trust_env=False,
+            verify=ssl.create_default_context(),
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+    def join(self, *, token: str, name: str, capacity: dict[str, Any], capabilities: dict[str, Any]) -> Membership:
+        """Become a host. Raises Refused with the control plane's own words, or Unreachable."""
+        body = {"token": token, "name": name, "capacity": capacity, "capabilities": capabilities}
+        answer = self._send("POST", "/agent/v1/join", json=body)
+        if answer.status_code != 201:
+            raise Refused(_words(answer))
+        content = answer.json()
+        return Membership(
+            url=str(self._client.base_url).rstrip("/"),
+            host_id=content["host"]["id"],
+            name=content["host"]["name"],
+            token=content["token"],
+            redis_url=content["redis_url"],
+            key_prefix=content["key_prefix"],
+            queue=content["queue"],
+            heartbeat_seconds=content.get("heartbeat_seconds", 10),
+        )
+
+    def heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
+        return self._ask("POST", "/agent/v1/heartbeat", body)
+
+    def claim(self, limit: int, incarnation: str) -> list[dict[str, Any]]:
+        """Orders to obey now. `incarnation` names this run of the worker: a new run gets what an earlier one had."""
+        return list(self._ask("POST", "/agent/v1/claim", {"limit": limit, "incarnation": incarnation})["orders"])
+
+    def renew(self, order: dict[str, Any]) -> bool:
+        """Whether the order is still this host's to obey."""
+        path = f"/agent/v1/orders/{order['id']}/renew"
+        answer = self._send("POST", path, json={"generation": order["generation"]})
+        if answer.status_code in (404, 409):
+            return False
+        _expect_success(answer)
+        return True
+
+    def report(self, report: dict[str, Any]) -> str:
+        """TAKEN, or OUTDATED when the control plane does not want this report, now or ever."""
+        answer = self._send("POST", "/agent/v1/report", json=report)
+        if answer.status_code in (400, 404, 409, 410, 422):
+            return OUTDATED
+        _expect_success(answer)
+        return TAKEN
+
+    def push_console_log(self, machine_id: str, content: bytes, offset: int) -> None:
+        """Put the end of a serial log where tenants read it; `offset` is that of its first byte."""
+        headers = {"X-Log-Offset": str(offset), "Content-Type": "application/octet-stream"}
+        answer = self._send("PUT", f"/agent/v1/console-logs/{machine_id}", content=content, headers=headers)
+        if answer.status_code not in (404, 409):
+            _expect_success(answer)
+
+    @contextmanager
+    def download(self, sha256: str) -> Iterator[Iterator[bytes]]:
+        """The bytes of an image file, in pieces. Raises Refused when there is no such file, or Unreachable."""
+        try:
+            with self._client.stream("GET", f"/agent/v1/files/{sha256}") as answer:
+                if answer.status_code == 404:
+                    raise Refused(f"the control plane has no image file {sha256}")
+                _expect_success(answer)
+                yield answer.iter_bytes(1 << 20)
+        except httpx.HTTPError as error:
+            raise Unreachable(_reason(error)) from error
+
+    def _ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self._send(method, path, json=body)
+        _expect_success(answer)
+        try:
+            return dict(answer.json())
+        except ValueError as error:
+            raise Unreachable(f"{path}: the answer is not JSON") from error
+
+    def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise Unreachable(_reason(error)) from error
+
+
+def _expect_success(answer: httpx.Response) -> None:
+    if not answer.is_success:
+        raise Unreachable(f"{answer.request.url.path}: {answer.status_code} {_words(answer)}")
+
+
+def _words(answer: httpx.Response) -> str:
+    """What a problem+json says for people."""
+    try:
+        answer.read()
+        content = answer.json()
+        return str(content.get("detail") or content.get("title") or answer.status_code)
+    except (ValueError, AttributeError, httpx.StreamError):
+        return str(answer.status_code)
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    return f"{type(error).__name__}: {error}"

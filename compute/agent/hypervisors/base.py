@@ -1,0 +1,99 @@
+"""What a hypervisor is to this host: it can start a machine, and a started machine obeys few verbs on a control socket.
+
+`machine.py` knows nothing else, so it cannot tell one hypervisor from another. The truth about a machine is kept by its
+own emulator: a guest that switched itself off leaves an emulator that says `off` until it is told to quit, so nothing
+is lost when nobody was listening.
+"""
+
+import socket
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from compute.agent.jail import Confinement
+from compute.agent.paths import Home
+from compute.agent.processes import Process
+
+
+class Power(StrEnum):
+    """What an emulator says of its machine. OFF: the guest has switched itself off, the emulator is still there."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    OFF = "off"
+
+
+@dataclass(frozen=True)
+class Status:
+    """`problem`: why a machine is paused when nobody paused it; `curable`: resuming may help once that has changed."""
+
+    power: Power
+    problem: str = ""
+    curable: bool = False
+
+
+@dataclass(frozen=True)
+class Boot:
+    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement."""
+
+    spec: dict[str, Any]
+    home: Home
+    files: dict[str, Path] = field(default_factory=dict)
+    confinement: Confinement = field(default_factory=Confinement)
+
+
+class Control(Protocol):
+    """The verbs of a running machine. Each may raise NoAnswer."""
+
+    def status(self) -> Status: ...
+
+    def press_power_button(self) -> None:
+        """Ask the guest to switch itself off."""
+
+    def reset(self) -> None:
+        """Start the guest again from its firmware, whatever it was doing, also when it is off."""
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def quit(self) -> None:
+        """End the emulator: what the guest wrote to its disks is kept."""
+
+
+class Hypervisor(Protocol):
+    """One kind of emulator on this host."""
+
+    name: str
+
+    def probe(self) -> dict[str, Any] | None:
+        """{"version", "architectures": {name: {"accelerator", "kvm"}}}; None when it does not work on this host."""
+
+    def probe_accelerators(self) -> bool:
+        """Look, once, for what makes machines faster, which may take seconds; whether `probe` says more than before."""
+
+    def overhead_mib(self, spec: dict[str, Any]) -> int:
+        """Memory that the emulator may need beside the guest's."""
+
+    def groups(self) -> tuple[int, ...]:
+        """Groups that an emulator's own user has to be in, such as that of /dev/kvm."""
+
+    def accelerator(self, spec: dict[str, Any]) -> str:
+        """What a machine started now would run on: `kvm`, `tcg`, …"""
+
+    def prepare(self, boot: Boot) -> None:
+        """Make the machine's disks where there are none yet. Raises Refused."""
+
+    def start(self, boot: Boot) -> Process:
+        """Start the emulator, detached and confined, with the guest running. Raises Refused."""
+
+    def find(self, home: Home) -> Process | None:
+        """The machine's live emulator, whoever started it."""
+
+    def control(self, home: Home) -> AbstractContextManager[Control]:
+        """A connection to a live machine. Raises NoAnswer."""
+
+    def events(self, home: Home) -> socket.socket | None:
+        """A non-blocking socket that becomes readable when the machine's status may have changed. Raises NoAnswer."""

@@ -1,0 +1,122 @@
+"""QEMU: the main hypervisor, driven directly by its command line and its control socket."""
+
+import contextlib
+import os
+import platform
+import shutil
+import socket
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from compute.agent import processes
+from compute.agent.errors import NoAnswer, Refused
+from compute.agent.hypervisors.base import Boot, Control
+from compute.agent.hypervisors.qemu import control, disks
+from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator, command_line
+from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, version
+from compute.agent.launch import launch
+from compute.agent.paths import Home, Paths
+from compute.agent.processes import Process
+
+KVM = Path("/dev/kvm")
+FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
+SECONDS_TO_START = 20.0
+
+
+class Qemu:
+    """`hypervisors.base.Hypervisor` for QEMU."""
+
+    name = "qemu"
+
+    def __init__(self, paths: Paths) -> None:
+        self._probes = Probes(paths.home / "probes.json")
+        self._binaries = {name: found for name, binary in BINARIES.items() if (found := shutil.which(binary))}
+        self._versions = {name: found for name, binary in self._binaries.items() if (found := version(binary))}
+
+    def probe(self) -> dict[str, Any] | None:
+        architectures: dict[str, Any] = {}
+        for name, qemu_version in self._versions.items():
+            if self._probes.find(name, self._accelerator(name, "tcg"), qemu_version).problem is None:
+                problem = self._kvm_problem(name)
+                architectures[name] = {"accelerator": "tcg" if problem else "kvm", "kvm": problem}
+        if not architectures or shutil.which("qemu-img") is None:
+            return None
+        return {"version": next(iter(self._versions.values())), "architectures": architectures}
+
+    def probe_accelerators(self) -> bool:
+        found = False
+        for name, qemu_version in self._versions.items():
+            if self._kvm_is_thinkable(name) is None and not self._probes.known(name, "kvm", qemu_version):
+                self._probes.find(name, self._accelerator(name, "kvm"), qemu_version)
+                found = True
+        return found
+
+    def _kvm_problem(self, architecture: str) -> str | None:
+        """Why KVM is not taken; None when it is."""
+        problem = self._kvm_is_thinkable(architecture)
+        if problem:
+            return problem
+        known = self._probes.known(architecture, "kvm", self._versions[architecture])
+        return known.problem if known else "not probed yet: that is done once a machine is up"
+
+    @staticmethod
+    def _kvm_is_thinkable(architecture: str) -> str | None:
+        if platform.machine() != architecture:
+            return f"this host is {platform.machine()}"
+        if not KVM.exists():
+            return f"there is no {KVM}"
+        if not os.access(KVM, os.R_OK | os.W_OK):
+            return f"{KVM} is closed to the agent's user"
+        return None
+
+    def _accelerator(self, architecture: str, kind: str) -> Accelerator:
+        return Accelerator(kind, self._binaries[architecture], FIRMWARE.get(architecture))
+
+    def overhead_mib(self, spec: dict[str, Any]) -> int:
+        # QEMU itself, its device models and threads, slirp, and page cache that should not be squeezed out at once.
+        return TRANSLATION_CACHE_MIB + 384 + int(spec["memory_mib"]) // 32
+
+    def groups(self) -> tuple[int, ...]:
+        native = platform.machine()
+        return (KVM.stat().st_gid,) if native in self._versions and self._kvm_problem(native) is None else ()
+
+    def accelerator(self, spec: dict[str, Any]) -> str:
+        architecture = spec["architecture"]
+        if architecture not in self._versions:
+            raise Refused(f"QEMU for {architecture} is not installed on this host")
+        return "kvm" if self._kvm_problem(architecture) is None else "tcg"
+
+    def prepare(self, boot: Boot) -> None:
+        disks.create(boot)
+
+    def start(self, boot: Boot) -> Process:
+        kind = self.accelerator(boot.spec)
+        accelerator = self._accelerator(boot.spec["architecture"], kind)
+        if accelerator.firmware and not accelerator.firmware.exists():
+            raise Refused(f"the firmware {accelerator.firmware} is not installed on this host")
+        for stale in (boot.home.control_socket, boot.home.events_socket, boot.home.serial_socket, boot.home.vnc_socket):
+            stale.unlink(missing_ok=True)
+        return launch(command_line(boot.spec, boot.home, boot.files, accelerator), boot.home, boot.confinement)
+
+    def find(self, home: Home) -> Process | None:
+        return processes.find(home)
+
+    def control(self, home: Home) -> AbstractContextManager[Control]:
+        self._await_socket(home)
+        return control.connect(home)
+
+    def events(self, home: Home) -> socket.socket | None:
+        return control.events(home)
+
+    @staticmethod
+    def _await_socket(home: Home) -> None:
+        """A QEMU that was started a moment ago has its socket after some 30 ms. Raises NoAnswer."""
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not home.control_socket.exists():
+            process = processes.find(home, patience=0)
+            if process is None or time.monotonic() > deadline:
+                raise NoAnswer("QEMU has no control socket")
+            with contextlib.suppress(OSError):
+                process.wait(0.005)

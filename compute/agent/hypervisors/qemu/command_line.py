@@ -1,0 +1,168 @@
+"""QEMU's command line for one machine: a pure function, with golden tests.
+
+Everything is said explicitly: no default devices, no user configuration, no probing of image formats. Devices that may
+be exchanged while the machine runs sit behind PCI Express root ports, because q35 and virt cannot hot-plug elsewhere.
+Source: qemu(1) of 7.2.
+"""
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compute.agent.paths import Home
+
+SPARE_PORTS = 6  # beside those of the first disk and the first NIC
+# Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB more of it gains nothing measurable.
+TRANSLATION_CACHE_MIB = 128
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """`kind` is `tcg` or `kvm`; `binary` the emulator; `firmware` its image, where the board has none built in."""
+
+    kind: str
+    binary: str
+    firmware: Path | None = None
+
+
+@dataclass(frozen=True)
+class Board:
+    """What differs between architectures."""
+
+    machine: str
+    cpu_under_tcg: str
+    serial: tuple[str, ...]
+    display: tuple[str, ...]
+
+
+BOARDS = {
+    "x86_64": Board(
+        machine="q35,usb=off,vmport=off,dump-guest-core=off",
+        cpu_under_tcg="max",
+        serial=("-device", "isa-serial,chardev=serial"),
+        display=("-device", "VGA,id=display,bus=pcie.0,addr=0x1,vgamem_mb=8"),
+    ),
+    "aarch64": Board(
+        machine="virt,gic-version=max,dump-guest-core=off",
+        # Pointer authentication as the architecture specifies it costs seconds of every boot under emulation.
+        cpu_under_tcg="max,pauth-impdef=on",
+        serial=("-serial", "chardev:serial"),
+        display=("-device", "virtio-gpu-pci,id=display,bus=pcie.0,addr=0x1"),
+    ),
+    "riscv64": Board(
+        machine="virt,dump-guest-core=off",
+        cpu_under_tcg="max",
+        serial=("-serial", "chardev:serial"),
+        display=("-device", "virtio-gpu-pci,id=display,bus=pcie.0,addr=0x1"),
+    ),
+}
+
+
+def command_line(spec: dict[str, Any], home: Home, files: dict[str, Path], accelerator: Accelerator) -> list[str]:
+    """The arguments, program first, that run the machine of `spec` with its image's `files` by role."""
+    board = BOARDS[spec["architecture"]]
+    machine_id = str(uuid.UUID(spec["id"]))
+    argv = [accelerator.binary, "-name", f"{machine_id},debug-threads=on", "-uuid", machine_id]
+    argv += ["-nodefaults", "-no-user-config", "-display", "none", "-msg", "timestamp=on", "-sandbox", SANDBOX]
+    argv += [*_engine(board, accelerator), *_memory(spec), *_boot(spec, files, accelerator)]
+    # A guest that switches itself off leaves QEMU waiting, so that its reason is still there when the agent looks.
+    argv += ["-rtc", "base=utc", "-action", "reboot=reset,shutdown=pause,panic=none"]
+    for name, path in (("control", home.control_socket), ("events", home.events_socket)):
+        argv += ["-chardev", f"socket,id={name},path={_value(path)},server=on,wait=off"]
+        argv += ["-mon", f"chardev={name},mode=control"]
+    log = f"logfile={_value(home.console_log)},logappend=on"
+    argv += ["-chardev", f"socket,id=serial,path={_value(home.serial_socket)},server=on,wait=off,{log}", *board.serial]
+    argv += [*board.display, "-vnc", f"unix:{_value(home.vnc_socket)}"]
+    if spec["architecture"] != "x86_64":  # a PC has a keyboard controller of its own
+        argv += ["-device", "virtio-keyboard-pci,id=keyboard,bus=pcie.0,addr=0x2"]
+    argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
+    argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
+    argv += [*_ports(), *_disk(spec, home, files), *_seed(home), *_nic(spec)]
+    return argv
+
+
+def _engine(board: Board, accelerator: Accelerator) -> list[str]:
+    if accelerator.kind == "kvm":
+        return ["-machine", f"{board.machine},memory-backend=ram", "-accel", "kvm", "-cpu", "host"]
+    engine = f"tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"
+    return ["-machine", f"{board.machine},memory-backend=ram", "-accel", engine, "-cpu", board.cpu_under_tcg]
+
+
+def _memory(spec: dict[str, Any]) -> list[str]:
+    vcpus, memory = int(spec["vcpus"]), int(spec["memory_mib"])
+    return [
+        *("-smp", f"cpus={vcpus},sockets=1,cores={vcpus},threads=1"),
+        *("-m", f"{memory}M"),
+        *("-object", f"memory-backend-ram,id=ram,size={memory}M"),
+    ]
+
+
+def _boot(spec: dict[str, Any], files: dict[str, Path], accelerator: Accelerator) -> list[str]:
+    """A kernel of the image is loaded directly; otherwise the firmware looks for one on the disk."""
+    argv: list[str] = []
+    if accelerator.firmware:
+        argv += ["-bios", _value(accelerator.firmware)]
+    if "kernel" in files:
+        argv += ["-kernel", str(files["kernel"])]
+        if "initrd" in files:
+            argv += ["-initrd", str(files["initrd"])]
+        argv += ["-append", spec["image"].get("kernel_command_line") or ""]
+    return argv
+
+
+def _ports() -> list[str]:
+    argv: list[str] = []
+    for number in range(2 + SPARE_PORTS):
+        slot, function = 4 + number // 8, number % 8
+        multi = ",multifunction=on" if function == 0 else ""
+        place = f"bus=pcie.0,addr={slot:#x}.{function:#x}{multi}"
+        argv += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},{place}"]
+    return argv
+
+
+def _disk(spec: dict[str, Any], home: Home, files: dict[str, Path]) -> list[str]:
+    """The root disk, an overlay over the image's own disk where it has one; each layer with its format."""
+    argv: list[str] = []
+    backing = ""
+    if "disk" in files:
+        image_format = next(file["format"] for file in spec["image"]["files"] if file["role"] == "disk")
+        file = f"driver=file,filename={_value(files['disk'])}"
+        argv += ["-blockdev", f"{file},node-name=base-file,read-only=on,auto-read-only=off"]
+        argv += ["-blockdev", f"driver={image_format},node-name=base,read-only=on,file=base-file"]
+        backing = ",backing=base"
+    argv += ["-blockdev", f"driver=file,filename={_value(home.disk)},node-name=vda-file,discard=unmap"]
+    argv += ["-blockdev", f"driver=qcow2,node-name=vda,file=vda-file{backing},discard=unmap"]
+    # A full disk of the host pauses the guest, where any other fault is the guest's to handle.
+    device = f"virtio-blk-pci,id=vda-device,drive=vda,bus=port0,serial={spec['id'][:20]},werror=enospc,rerror=report"
+    return [*argv, "-device", f"{device},bootindex=1"]
+
+
+def _seed(home: Home) -> list[str]:
+    return [
+        *("-blockdev", f"driver=file,filename={_value(home.seed)},node-name=seed-file,read-only=on"),
+        *("-blockdev", "driver=raw,node-name=seed,file=seed-file,read-only=on"),
+        *("-device", "virtio-scsi-pci,id=scsi,bus=pcie.0,addr=0x5"),
+        *("-device", "scsi-cd,id=cdrom,drive=seed,bus=scsi.0"),
+    ]
+
+
+def _nic(spec: dict[str, Any]) -> list[str]:
+    """User-mode networking that answers DHCP and reaches nothing: not even the host's loopback."""
+    return [
+        *("-netdev", f"user,id=nic0,restrict=on,hostname={spec['seed']['hostname']}"),
+        *("-device", f"virtio-net-pci,id=nic0-device,netdev=nic0,mac={mac_address(spec['id'])},bus=port1,romfile="),
+    ]
+
+
+def mac_address(machine_id: str) -> str:
+    """A stable, locally administered address for a machine whose ports name none."""
+    digest = hashlib.sha256(uuid.UUID(machine_id).bytes).digest()
+    return ":".join(f"{octet:02x}" for octet in (0x52, 0x54, 0x00, *digest[:3]))
+
+
+def _value(path: Path) -> str:
+    """A path as an option's value: commas are doubled."""
+    return str(path).replace(",", ",,")

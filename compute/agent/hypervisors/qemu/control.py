@@ -1,0 +1,106 @@
+"""Drives a running QEMU over its control socket (QMP), one short conversation at a time.
+
+QEMU serves one client per socket and lets others wait, so a conversation is never kept open for long.
+Source: QEMU QMP Reference Manual, sections "Virtual machine run state" and "QMP introspection".
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
+
+from qemu.qmp import QMPClient, QMPError
+
+from compute.agent.errors import NoAnswer
+from compute.agent.hypervisors.base import Power, Status
+from compute.agent.paths import Home
+
+T = TypeVar("T")
+
+SECONDS_TO_ANSWER = 10.0
+OFF = {"shutdown", "guest-panicked"}
+PROBLEMS = {
+    "io-error": "paused: the host's disk is full or failing",
+    "internal-error": "paused: the emulator met an internal error",
+    "watchdog": "paused by the guest's watchdog",
+}
+CURABLE = {"io-error"}
+
+
+class QemuControl:
+    """The verbs of `hypervisors.base.Control`, said in QMP."""
+
+    def __init__(self, client: QMPClient, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = loop
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+        """Run one QMP command and return its answer. Raises NoAnswer."""
+        return within(self._loop, self._client.execute(command, arguments), command)
+
+    def status(self) -> Status:
+        word = self.execute("query-status")["status"]
+        if word in OFF:
+            return Status(Power.OFF)
+        if word == "running":
+            return Status(Power.RUNNING)
+        return Status(Power.PAUSED, PROBLEMS.get(word, ""), word in CURABLE)
+
+    def press_power_button(self) -> None:
+        self.execute("system_powerdown")
+
+    def reset(self) -> None:
+        self.execute("system_reset")
+        self.execute("cont")
+
+    def pause(self) -> None:
+        self.execute("stop")
+
+    def resume(self) -> None:
+        self.execute("cont")
+
+    def quit(self) -> None:
+        # QEMU may be gone before its answer is read.
+        with contextlib.suppress(NoAnswer):
+            self.execute("quit")
+
+
+@contextlib.contextmanager
+def connect(home: Home) -> Iterator[QemuControl]:
+    """Talk to the machine's QEMU. Raises NoAnswer."""
+    loop = asyncio.new_event_loop()
+    client = QMPClient("pileus")
+    client.logger.setLevel("CRITICAL")
+    try:
+        within(loop, client.connect(str(home.control_socket)), "connect")
+        try:
+            yield QemuControl(client, loop)
+        finally:
+            with contextlib.suppress(NoAnswer):
+                within(loop, client.disconnect(), "disconnect")
+    finally:
+        loop.close()
+
+
+def within(loop: asyncio.AbstractEventLoop, conversation: Coroutine[Any, Any, T], what: str) -> T:
+    """Run a coroutine with a time-out; every failure is a NoAnswer that says at what."""
+    try:
+        return loop.run_until_complete(asyncio.wait_for(conversation, SECONDS_TO_ANSWER))
+    except (QMPError, OSError, EOFError, TimeoutError) as error:
+        raise NoAnswer(f"QEMU, {what}: {error or type(error).__name__}") from error
+
+
+def events(home: Home) -> socket.socket:
+    """A socket on which QEMU tells what happens, readable when something did. Raises NoAnswer."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(SECONDS_TO_ANSWER)
+        connection.connect(str(home.events_socket))
+        connection.sendall(json.dumps({"execute": "qmp_capabilities"}).encode() + b"\n")
+        connection.setblocking(False)
+    except OSError as error:
+        connection.close()
+        raise NoAnswer(f"QEMU, events: {error}") from error
+    return connection

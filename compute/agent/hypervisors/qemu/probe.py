@@ -1,0 +1,110 @@
+"""Which accelerators work here, found out by running a tiny guest on each with a time-out.
+
+A /dev/kvm that can be opened proves nothing: there are hosts where the emulator aborts or the guest hangs on it. What
+was found is kept on disk, for as long as kernel, CPU model and QEMU's version stay the same.
+"""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compute.agent import host
+from compute.agent.hypervisors.qemu import payload
+from compute.agent.hypervisors.qemu.command_line import BOARDS, Accelerator
+
+SECONDS = 5.0
+BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "riscv64": "qemu-system-riscv64"}
+PAYLOADS: dict[str, tuple[Callable[[], bytes], list[str]]] = {
+    "x86_64": (
+        payload.x86_64,
+        ["-device", "isa-serial,chardev=serial", "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel"],
+    ),
+    "aarch64": (payload.aarch64, ["-serial", "chardev:serial", "-kernel"]),
+    "riscv64": (payload.riscv64, ["-serial", "chardev:serial", "-bios"]),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`problem` is None when a guest ran."""
+
+    problem: str | None
+    seconds: float
+
+
+def version(binary: str) -> str | None:
+    """QEMU's version; None when the binary is not installed or does not run."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        answer = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True, timeout=10)  # noqa: S603
+        match = re.search(r"version (\S+)", answer.stdout)
+        return match.group(1) if match else None
+    return None
+
+
+def run_guest(architecture: str, accelerator: Accelerator) -> Finding:
+    """Run the tiny guest once."""
+    make, arguments = PAYLOADS[architecture]
+    board = BOARDS[architecture]
+    cpu = "host" if accelerator.kind == "kvm" else board.cpu_under_tcg
+    began = time.monotonic()
+    with tempfile.NamedTemporaryFile(prefix="pileus-probe-") as guest:
+        guest.write(make())
+        guest.flush()
+        argv = [accelerator.binary, "-nodefaults", "-no-user-config", "-display", "none", "-machine", board.machine]
+        argv += ["-accel", accelerator.kind, "-cpu", cpu, "-m", "64M", "-no-reboot"]
+        argv += ["-chardev", "stdio,id=serial,signal=off", *arguments, guest.name]
+        try:
+            done = subprocess.run(  # noqa: S603
+                argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            return Finding(f"a guest hung for {SECONDS:.0f} s", time.monotonic() - began)
+        except OSError as error:
+            return Finding(str(error), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    if payload.TOKEN in done.stdout:
+        return Finding(None, seconds)
+    words = done.stderr.decode(errors="replace").strip().splitlines()
+    return Finding(words[-1][:300] if words else f"QEMU ended with status {done.returncode} and no guest ran", seconds)
+
+
+class Probes:
+    """What was found, kept in a file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def known(self, architecture: str, kind: str, qemu_version: str) -> Finding | None:
+        found = self._read().get(self._key(architecture, kind, qemu_version))
+        return Finding(found["problem"], found["seconds"]) if found else None
+
+    def find(self, architecture: str, accelerator: Accelerator, qemu_version: str) -> Finding:
+        """The kept finding, or a new one."""
+        known = self.known(architecture, accelerator.kind, qemu_version)
+        if known:
+            return known
+        finding = run_guest(architecture, accelerator)
+        kept = self._read()
+        key = self._key(architecture, accelerator.kind, qemu_version)
+        kept[key] = {"problem": finding.problem, "seconds": round(finding.seconds, 3)}
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(kept, indent=1))
+        os.replace(new, self._path)
+        return finding
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads(self._path.read_text()))
+        return {}
+
+    @staticmethod
+    def _key(architecture: str, kind: str, qemu_version: str) -> str:
+        return " | ".join((architecture, kind, qemu_version, host.kernel(), host.cpu_model()))

@@ -1,0 +1,90 @@
+"""Image files on this host, each under its own sha256. Nothing enters but what has that sum.
+
+A file is written beside its place, checked, made durable and then renamed, under a lock shared by all who want it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from compute.agent import faults
+from compute.agent.control_plane import ControlPlane
+from compute.agent.errors import Refused, Unreachable
+from compute.agent.paths import Paths
+from compute.agent.work import Work
+
+KEPT_FREE = 1 << 30
+LONGEST_PAUSE = 15.0
+
+
+class ImageCache:
+    """The cache in `paths.images`, filled from the control plane."""
+
+    def __init__(self, paths: Paths, control_plane: ControlPlane) -> None:
+        self._paths = paths
+        self._control_plane = control_plane
+
+    def fetch(self, file: dict[str, Any], work: Work) -> Path:
+        """The file's path, after a download if it must be. Raises Refused or Abandoned."""
+        sha256 = str(file["sha256"])
+        if not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise Refused(f"{sha256!r} is not a sha256")
+        path: Path = self._paths.images / sha256
+        pause = 1.0
+        while not path.exists():
+            with self._turn(sha256, work):
+                if path.exists():
+                    break
+                try:
+                    self._download(file, path, work)
+                except Unreachable:
+                    work.sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+        return path
+
+    @contextlib.contextmanager
+    def _turn(self, sha256: str, work: Work) -> Iterator[None]:
+        """Wait for one's turn, in a way that can be abandoned."""
+        lock = os.open(self._paths.locks / f"{sha256}.image", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            while True:
+                work.check()
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    work.sleep(0.1)
+            yield
+        finally:
+            os.close(lock)
+
+    def _download(self, file: dict[str, Any], path: Path, work: Work) -> None:
+        size = int(file["size"])
+        free = shutil.disk_usage(self._paths.images).free
+        if free - size < KEPT_FREE:
+            raise Refused(f"the host's disk has no room for an image of {size >> 20} MiB: {free >> 20} MiB are free")
+        part = path.with_suffix(".part")
+        digest, received = hashlib.sha256(), 0
+        with self._control_plane.download(path.name) as pieces, part.open("wb") as target:
+            for piece in pieces:
+                work.check()
+                received += len(piece)
+                if received > size:
+                    break
+                digest.update(piece)
+                target.write(piece)
+            target.flush()
+            os.fsync(target.fileno())
+        if received != size or digest.hexdigest() != path.name:
+            part.unlink()
+            # Cut short or altered on the way: as good as no answer.
+            raise Unreachable(f"{path.name}: received {received} of {size} bytes, or other bytes")
+        part.chmod(0o444)
+        faults.reach("cache.before_rename")
+        part.rename(path)

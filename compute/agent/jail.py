@@ -1,0 +1,201 @@
+"""The layers that confine an emulator: own user, no privileges, seccomp, cgroup limits.
+
+Each layer is probed by using it, and listed in the host's capabilities; a missing one is a warning in the embedded mode
+and otherwise a refusal to join.
+"""
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compute.agent.paths import Paths
+
+# systemd leaves 1879048192 to 2147483647 unused (its documentation "Users, Groups, UIDs and GIDs"): no account and no
+# container is there.
+FIRST_UID = 1_900_000_000
+UIDS = 65_536
+CGROUPS = Path("/sys/fs/cgroup")
+V1_CONTROLLERS = ("memory", "cpu", "pids")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a machine's processes may use together."""
+
+    memory_mib: int
+    cpus: float
+    pids: int
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """How one emulator is confined. `uid` None: it runs as the agent's own user."""
+
+    uid: int | None = None
+    drop_capabilities: bool = False
+    groups: tuple[int, ...] = ()
+    cgroups: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Jail:
+    """What this host can do to confine emulators."""
+
+    uid: bool = False
+    capabilities: bool = False
+    cgroup: str | None = None
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """For the host's capabilities; `missing` says why a layer is not there."""
+        return {
+            "uid": self.uid,
+            "no_new_privileges": True,
+            "capabilities": self.capabilities,
+            "seccomp": True,
+            "cgroup": self.cgroup,
+            "missing": self.missing,
+        }
+
+
+def prefix(confinement: Confinement) -> list[str]:
+    """The setpriv(1) command that puts a process into its confinement: a pure function."""
+    argv = ["setpriv", "--no-new-privs"]
+    if confinement.drop_capabilities:
+        argv += ["--bounding-set=-all", "--inh-caps=-all"]
+    if confinement.uid is not None:
+        argv += [f"--reuid={confinement.uid}", f"--regid={confinement.uid}"]
+        groups = ",".join(str(group) for group in confinement.groups)
+        argv += [f"--groups={groups}"] if groups else ["--clear-groups"]
+    return [*argv, "--"]
+
+
+def probe(paths: Paths) -> Jail:
+    """Find out which layers work here, by using them."""
+    missing: dict[str, str] = {}
+    cgroup = _probe_cgroup(missing)
+    if os.geteuid() != 0:
+        missing["uid"] = missing["capabilities"] = "the agent does not run as root"
+        return Jail(cgroup=cgroup, missing=missing)
+    uid = True
+    for problem in (_probe_uid(), _probe_reach(paths)):
+        if problem:
+            uid, missing["uid"] = False, problem
+    return Jail(
+        uid=uid,
+        capabilities=_runs([*prefix(Confinement(drop_capabilities=True)), "true"]),
+        cgroup=cgroup,
+        missing=missing,
+    )
+
+
+def first_uid() -> int:
+    return int(os.environ.get("PILEUS_AGENT_FIRST_UID", FIRST_UID))
+
+
+def _probe_uid() -> str | None:
+    if _runs([*prefix(Confinement(uid=first_uid())), "true"]):
+        return None
+    return f"uid {first_uid()} cannot be used here (a user namespace without it?): set PILEUS_AGENT_FIRST_UID"
+
+
+def _probe_reach(paths: Paths) -> str | None:
+    """Whether another user can pass through all directories above the agent's."""
+    for directory in (paths.home, paths.runtime):
+        for parent in (directory, *directory.parents):
+            if parent.exists() and not parent.stat().st_mode & 0o001:
+                return f"{parent} is closed to other users, so an emulator's own user cannot reach its files"
+    return None
+
+
+def _runs(command: list[str]) -> bool:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, check=False, capture_output=True, timeout=5).returncode == 0  # noqa: S603
+    return False
+
+
+def _probe_cgroup(missing: dict[str, str]) -> str | None:
+    for version in ("v2", "v1"):
+        name = f"probe-{os.getpid()}"
+        try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(remove_cgroups, version, name)
+                make_cgroups(version, name, Limits(memory_mib=64, cpus=1, pids=16))
+        except OSError as error:
+            missing["cgroup"] = f"{error.filename or error}: {error.strerror}"
+        else:
+            missing.pop("cgroup", None)
+            return version
+    return None
+
+
+def cgroup_paths(version: str, name: str) -> tuple[Path, ...]:
+    if version == "v2":
+        return (CGROUPS / "pileus" / name,)
+    return tuple(CGROUPS / controller / "pileus" / name for controller in V1_CONTROLLERS)
+
+
+def make_cgroups(version: str, name: str, limits: Limits) -> tuple[Path, ...]:
+    """Make a machine's cgroups and set its limits. Raises OSError."""
+    paths = cgroup_paths(version, name)
+    for path in paths:
+        if not path.parent.parent.is_dir():
+            raise FileNotFoundError(2, "not mounted", os.fspath(path.parent.parent))
+    if version == "v2":
+        parent = paths[0].parent
+        controllers = (parent.parent / "cgroup.controllers").read_text().split()
+        if not {"memory", "cpu", "pids"} <= set(controllers):
+            raise OSError(95, "controllers memory, cpu and pids are not available", os.fspath(parent.parent))
+        parent.mkdir(exist_ok=True)
+        for directory in (parent.parent, parent):
+            (directory / "cgroup.subtree_control").write_text("+memory +cpu +pids")
+    for path in paths:
+        path.mkdir(parents=True, exist_ok=True)
+    for path, value in _limit_files(version, name, limits):
+        path.write_text(value)
+    return paths
+
+
+def _limit_files(version: str, name: str, limits: Limits) -> Iterator[tuple[Path, str]]:
+    memory, quota = limits.memory_mib << 20, int(limits.cpus * 100_000)
+    if version == "v2":
+        path = cgroup_paths(version, name)[0]
+        yield path / "memory.max", str(memory)
+        yield path / "cpu.max", f"{quota} 100000"
+        yield path / "pids.max", str(limits.pids)
+        return
+    memory_path, cpu_path, pids_path = cgroup_paths(version, name)
+    yield memory_path / "memory.limit_in_bytes", str(memory)
+    yield cpu_path / "cpu.cfs_quota_us", str(quota)
+    yield pids_path / "pids.max", str(limits.pids)
+
+
+def remove_cgroups(version: str | None, name: str) -> None:
+    """Remove a machine's cgroups; those still in use are left for the next time."""
+    for path in cgroup_paths(version, name) if version else ():
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def out_of_memory(version: str | None, name: str) -> bool:
+    """Whether the kernel killed something in this cgroup for want of memory."""
+    if version is None:
+        return False
+    path = cgroup_paths(version, name)[0]
+    events = path / ("memory.events" if version == "v2" else "memory.oom_control")
+    with contextlib.suppress(OSError):
+        words = events.read_text().split()
+        return int(dict(zip(words[::2], words[1::2], strict=False)).get("oom_kill", 0)) > 0
+    return False
+
+
+def give(path: Path, uid: int | None, mode: int) -> None:
+    """Hand a file or directory to a machine's user."""
+    path.chmod(mode)
+    if uid is not None:
+        shutil.chown(path, uid, uid)

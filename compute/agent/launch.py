@@ -1,0 +1,77 @@
+"""Starts an emulator as a process of its own: nobody's child, in its own session, confined, holding its machine's lock.
+
+The work is done by a few lines of shell around setsid(1) and setpriv(1), which every Debian has: forking a worker full
+of threads is unsafe, and a Python in between would cost more time than all the rest of a start.
+"""
+
+import fcntl
+import os
+import subprocess
+import time
+
+from compute.agent import faults
+from compute.agent.errors import Refused
+from compute.agent.jail import Confinement, prefix
+from compute.agent.paths import Home
+from compute.agent.processes import Process, find, tail
+
+# Arguments: pid file, number of cgroups, their cgroup.procs files, then the command. The pid stays the same through
+# exec, and so does the start time: both are written down before anything of the emulator has run.
+SCRIPT = """
+set -e
+pid_file=$1; cgroups=$2; shift 2
+while [ "$cgroups" -gt 0 ]; do echo $$ > "$1"; cgroups=$((cgroups - 1)); shift; done
+read -r stat < /proc/$$/stat
+set -f; set -- "$@" ; fields=${stat##*) }
+started=$(echo "$fields" | cut -d' ' -f20)
+echo "$$ $started" > "$pid_file.new"
+mv "$pid_file.new" "$pid_file"
+echo 500 > /proc/$$/oom_score_adj 2>/dev/null || :
+ulimit -c 0
+exec "$@"
+"""
+
+
+def launch(argv: list[str], home: Home, confinement: Confinement) -> Process:
+    """Run `argv` for the machine at `home`, detached from this process. Raises Refused when it did not start."""
+    lock = os.open(home.alive, os.O_RDONLY | os.O_CREAT, 0o600)
+    try:
+        _take(lock)
+        home.pid.unlink(missing_ok=True)
+        faults.reach("launch.before_spawn")
+        command = [
+            *("setsid", "--fork", "sh", "-c", SCRIPT, "sh", os.fspath(home.pid)),
+            *(str(len(confinement.cgroups)), *(f"{path}/cgroup.procs" for path in confinement.cgroups)),
+            *prefix(confinement),
+            *argv,
+        ]
+        with home.emulator_log.open("ab") as log:
+            subprocess.run(  # noqa: S603
+                command,
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock],
+                cwd="/",
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+            )
+        faults.reach("launch.after_spawn")
+    finally:
+        os.close(lock)
+    process = find(home)
+    if process is None:
+        raise Refused(f"the emulator did not start: {tail(home.emulator_log, 600)}")
+    return process
+
+
+def _take(lock: int) -> None:
+    """Take the machine's lock for the emulator to inherit; somebody may be looking whether it is taken."""
+    for _ in range(50):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return
+    raise Refused("an emulator of this machine is running already")

@@ -1,0 +1,252 @@
+"""One machine on this host: its lock, its page in the ledger, its life.
+
+An order is obeyed under the machine's lock, after it was written to the ledger, by looking at what is and doing what is
+missing, so obeying twice does no harm and a worker killed at any point is followed by one that finishes. A machine is
+alive as long as its emulator is (`processes.py`); the worker that started it does not matter.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from compute.agent import faults, host, jail, preparation, processes
+from compute.agent.errors import Abandoned, NoAnswer, Refused, Stale
+from compute.agent.hypervisors.base import Control, Hypervisor, Power
+from compute.agent.ledger import Entry
+from compute.agent.preparation import Tools
+from compute.agent.processes import Process
+from compute.agent.work import Work
+
+log = structlog.get_logger()
+
+WANTED = {"ensure_running": "running", "ensure_stopped": "stopped", "ensure_gone": "gone"}
+GRACE_SECONDS = 30.0
+# A guest that is still booting does not hear its power button: it is pressed again.
+SECONDS_BETWEEN_PRESSES = 4.0
+SECONDS_TO_QUIT = 5.0
+SECONDS_TO_DIE = 10.0
+
+Sight = tuple[str, dict[str, Any]]  # what is seen, and the facts about it
+
+
+class Machine:
+    """The machine with this id. Raises ValueError when the id is not a UUID."""
+
+    def __init__(self, machine_id: str, tools: Tools) -> None:
+        self.id = machine_id
+        self.home = tools.paths.machine(machine_id)
+        self.tools = tools
+        self.ledger = tools.ledger
+
+    def obey(self, order: dict[str, Any], work: Work) -> None:
+        """Obey an order, or refuse it, and owe the report about it. Raises Abandoned."""
+        with self.lock():
+            work.check()
+            faults.reach("machine.obey.before_ledger")
+            try:
+                entry = self.ledger.accept(order, WANTED[order["verb"]])
+            except Stale:
+                self.ledger.refuse(order)
+                return
+            faults.reach("machine.obey.after_ledger")
+            seen, facts = self.carefully(order["verb"], entry, work)
+            faults.reach("machine.before_report")
+            self.ledger.saw(self.id, seen, facts, answers=order)
+
+    def carefully(self, verb: str, entry: Entry, work: Work) -> Sight:
+        """Run a verb; whatever goes wrong becomes what is seen, with its reason."""
+        try:
+            return getattr(self, f"_{verb}")(entry, work)  # type: ignore[no-any-return]
+        except Abandoned:
+            raise
+        except (Refused, NoAnswer) as problem:
+            return "broken", {"problem": str(problem)}
+        except OSError as problem:
+            return "broken", {"problem": f"the host failed: {problem}"}
+        except Exception as problem:
+            log.exception("unexpected failure", machine=self.id, verb=verb)
+            return "broken", {"problem": f"unexpected failure: {type(problem).__name__}: {problem}"}
+
+    # Verbs
+
+    def _ensure_running(self, entry: Entry, work: Work) -> Sight:
+        hypervisor = self.hypervisor(entry)
+        process = hypervisor.find(self.home)
+        if process:
+            sight = self._keep_running(hypervisor, process, entry, work)
+            if sight:
+                return sight
+            self.end(hypervisor, process)
+        return self._start(hypervisor, entry, work)
+
+    def _ensure_stopped(self, entry: Entry, work: Work) -> Sight:
+        hypervisor = self.hypervisor(entry)
+        process = hypervisor.find(self.home)
+        if process:
+            stop = entry.spec.get("stop") or {}
+            if not stop.get("force"):
+                self.ask_to_stop(hypervisor, process, float(stop.get("grace_seconds", GRACE_SECONDS)), work)
+            faults.reach("machine.ensure_stopped.before_quit")
+            self.end(hypervisor, process)
+        self.clear_runtime()
+        return "stopped", {"cause": "order"}
+
+    def _ensure_gone(self, entry: Entry, work: Work) -> Sight:
+        hypervisor = self.hypervisor(entry)
+        process = hypervisor.find(self.home)
+        faults.reach("machine.ensure_gone.before_kill")
+        if process:
+            self.kill(process)
+        faults.reach("machine.ensure_gone.after_kill")
+        self.clear_runtime()
+        if self.home.directory.exists():
+            shutil.rmtree(self.home.directory)
+        faults.reach("machine.ensure_gone.after_erase")
+        return "gone", {"cause": "order"}
+
+    # Parts of verbs
+
+    def _keep_running(self, hypervisor: Hypervisor, process: Process, entry: Entry, work: Work) -> Sight | None:
+        """Adopt a machine that is there; reboot or resume it as wished. None when it has to be started after all."""
+        if entry.process != process:
+            self.ledger.started(self.id, process, boot_id=host.boot_id(), reboot_nonce=None)
+        try:
+            with hypervisor.control(self.home) as control:
+                power = control.status().power
+                wish = entry.spec.get("reboot")
+                if wish and wish["nonce"] != entry.reboot_nonce:
+                    self._reboot(control, process, wish, entry, work)
+                    return "running", self.facts(entry, process) | {"started_at": _now()}
+                if power == Power.PAUSED:
+                    control.resume()
+        except NoAnswer:
+            if process.alive:
+                raise
+            return None
+        return None if power == Power.OFF else ("running", self.facts(entry, process))
+
+    def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
+        spec = entry.spec
+        files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
+        with self._boot_slot(work), ExitStack() as undo:
+            boot = preparation.prepare(
+                entry, self.home, files=files, hypervisor=hypervisor, tools=self.tools, undo=undo
+            )
+            work.check()
+            faults.reach("machine.ensure_running.before_start")
+            process = hypervisor.start(boot)
+            undo.callback(self.kill, process)
+            nonce = (spec.get("reboot") or {}).get("nonce")
+            self.ledger.started(self.id, process, boot_id=host.boot_id(), reboot_nonce=nonce)
+            faults.reach("machine.ensure_running.after_start")
+            try:
+                with hypervisor.control(self.home) as control:
+                    if control.status().power == Power.PAUSED:
+                        control.resume()
+            except NoAnswer as error:
+                words = processes.tail(self.home.emulator_log, 800) if not process.alive else str(error)
+                raise Refused(f"the emulator did not start: {words}") from error
+            undo.pop_all()
+        return "running", {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
+
+    def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
+        faults.reach("machine.reboot.before_reset")
+        if not wish.get("hard"):
+            grace = float((entry.spec.get("stop") or {}).get("grace_seconds", GRACE_SECONDS))
+            self._press_until_off(control, process, grace, work)
+        control.reset()
+        faults.reach("machine.reboot.after_reset")
+        self.ledger.rebooted(self.id, wish["nonce"])
+
+    def ask_to_stop(self, hypervisor: Hypervisor, process: Process, grace: float, work: Work) -> None:
+        faults.reach("machine.ensure_stopped.before_button")
+        try:
+            with hypervisor.control(self.home) as control:
+                self._press_until_off(control, process, grace, work)
+        except NoAnswer as error:
+            log.warning("no answer to the power button", machine=self.id, problem=str(error))
+        faults.reach("machine.ensure_stopped.after_button")
+
+    @staticmethod
+    def _press_until_off(control: Control, process: Process, grace: float, work: Work) -> None:
+        """Press the power button until the guest is off, its emulator has ended, or the grace is over."""
+        deadline = time.monotonic() + grace
+        next_press = 0.0
+        status = control.status()
+        if status.power == Power.PAUSED:
+            control.resume()
+        while status.power != Power.OFF and process.alive and time.monotonic() < deadline:
+            if time.monotonic() >= next_press:
+                control.press_power_button()
+                next_press = time.monotonic() + SECONDS_BETWEEN_PRESSES
+            work.sleep(0.05)
+            status = control.status()
+
+    def end(self, hypervisor: Hypervisor, process: Process) -> None:
+        """End an emulator: politely, so that it writes out what it holds, and then not. Raises Refused."""
+        try:
+            with hypervisor.control(self.home) as control:
+                control.quit()
+        except NoAnswer as error:
+            log.warning("no answer to quit", machine=self.id, problem=str(error))
+        if not process.wait(SECONDS_TO_QUIT):
+            self.kill(process)
+
+    def kill(self, process: Process) -> None:
+        process.kill()
+        if not process.wait(SECONDS_TO_DIE):
+            raise Refused(f"the emulator, process {process.pid}, does not die")
+
+    def clear_runtime(self) -> None:
+        shutil.rmtree(self.home.runtime, ignore_errors=True)
+        jail.remove_cgroups(self.tools.jail.cgroup, self.id)
+
+    def facts(self, entry: Entry, process: Process) -> dict[str, Any]:
+        """About a machine that runs already: what was known of this process, or what can be known."""
+        if entry.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
+            return {key: entry.facts[key] for key in ("accelerator", "started_at") if key in entry.facts}
+        accelerator = self.hypervisor(entry).accelerator(entry.spec)
+        return {"accelerator": accelerator, "started_at": _rfc3339(process.started_at)}
+
+    def hypervisor(self, entry: Entry) -> Hypervisor:
+        hypervisors = self.tools.hypervisors
+        name = entry.spec.get("hypervisor") or next(iter(hypervisors), "")
+        if name not in hypervisors:
+            raise Refused(f"the hypervisor {name or 'of this machine'} does not work on this host")
+        return hypervisors[name]
+
+    @contextmanager
+    def _boot_slot(self, work: Work) -> Iterator[None]:
+        """As many machines start at once as there are processors: more would only make each of them slower."""
+        while not self.tools.boot_slots.acquire(timeout=0.2):
+            work.check()
+        try:
+            yield
+        finally:
+            self.tools.boot_slots.release()
+
+    @contextmanager
+    def lock(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the machine: one hand at a time, whichever thread or process. Raises BlockingIOError unless `wait`."""
+        path = self.tools.paths.locks / self.home.directory.name
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield
+        finally:
+            os.close(lock)
+
+
+def _now() -> str:
+    return _rfc3339(time.time())
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

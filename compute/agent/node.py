@@ -1,0 +1,253 @@
+"""One node: claims its orders, obeys them, reports what it sees. Everything here may be called at any time, by anybody,
+again: threads and clocks are `worker.py`'s.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from compute.agent import faults, host, jail, upkeep
+from compute.agent.control_plane import OUTDATED, ControlPlane
+from compute.agent.errors import Abandoned, NoAnswer, Refused
+from compute.agent.hypervisors.base import Hypervisor
+from compute.agent.image_cache import ImageCache
+from compute.agent.ledger import Entry, Ledger
+from compute.agent.machine import Machine
+from compute.agent.paths import Paths
+from compute.agent.preparation import Tools
+from compute.agent.work import Work
+
+log = structlog.get_logger()
+
+CLAIMED_AT_ONCE = 4
+MOST_IN_HAND = 32
+SECONDS_WITHOUT_ANSWER = 60.0
+QUARANTINED = "quarantined"
+
+Spawn = Callable[[Callable[[], None]], None]
+
+
+class Node:
+    """This host. `spawn` runs something beside what is going on: a thread in the worker, at once in tests."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        ledger: Ledger,
+        control_plane: ControlPlane,
+        hypervisors: dict[str, Hypervisor],
+        *,
+        confinement: jail.Jail | None = None,
+        spawn: Spawn | None = None,
+    ) -> None:
+        self.paths = paths
+        self.ledger = ledger
+        self.control_plane = control_plane
+        self.hypervisors = hypervisors
+        self.jail = confinement or jail.Jail()
+        images = ImageCache(paths, control_plane)
+        self.tools = Tools(paths, ledger, images, hypervisors, self.jail)
+        self.changed = threading.Event()  # something was seen that the control plane should hear of now
+        self.stopping = threading.Event()
+        self._spawn = spawn or (lambda task: task())
+        self._room = host.Room(paths.home, paths.machines)
+        self._in_hand: dict[str, Work] = {}
+        self._incarnation = uuid.uuid4().hex
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+
+    def machine(self, machine_id: str) -> Machine:
+        return Machine(machine_id, self.tools)
+
+    # Orders
+
+    def look(self) -> int:
+        """Claim orders and obey them; how many were claimed. Raises Unreachable."""
+        claimed = 0
+        while room := min(CLAIMED_AT_ONCE, MOST_IN_HAND - len(self._in_hand)):
+            orders = self.control_plane.claim(room, self._incarnation)
+            faults.reach("node.after_claim")
+            for order in orders:
+                self.take(order)
+            claimed += len(orders)
+            if len(orders) < room:
+                break
+        return claimed
+
+    def take(self, order: dict[str, Any]) -> None:
+        """Begin to obey an order. A newer one takes over from the one in hand; the same one again changes nothing."""
+        machine_id = order["resource"]["id"]
+        with self._lock:
+            present = self._in_hand.get(machine_id)
+            if present and _same(present.order, order):
+                return
+            if present:
+                present.abandon()
+            work = self._in_hand[machine_id] = Work(order)
+        self._spawn(lambda: self._obey(machine_id, work))
+
+    def _obey(self, machine_id: str, work: Work) -> None:
+        order = work.order
+        try:
+            self.machine(machine_id).obey(order, work)
+        except Abandoned:
+            log.info("abandoned", machine=machine_id, verb=order["verb"], generation=order["generation"])
+        except Exception:
+            log.exception("an order was not obeyed", machine=machine_id, verb=order["verb"])
+        finally:
+            with self._lock:
+                if self._in_hand.get(machine_id) is work:
+                    del self._in_hand[machine_id]
+            self.changed.set()
+
+    def renew_leases(self) -> None:
+        """Keep the orders in hand ours; abandon those that are not any more. Raises Unreachable."""
+        with self._lock:
+            works = list(self._in_hand.items())
+        for machine_id, work in works:
+            if work.order.get("id") and not self.control_plane.renew(work.order):
+                work.abandon()
+                self.ledger.dropped(machine_id, work.order["id"])
+
+    def stop(self) -> None:
+        """The worker goes down: leave the work in hand for the next one."""
+        self.stopping.set()
+        self.changed.set()
+        with self._lock:
+            for work in self._in_hand.values():
+                work.abandon()
+
+    def is_idle(self) -> bool:
+        return not self._in_hand
+
+    # What is seen
+
+    def send_reports(self) -> None:
+        """Send every report that is owed. Raises Unreachable: then it is owed still."""
+        for entry in self.ledger.unanswered():
+            report = entry.report
+            if report is None:
+                continue
+            outcome = self.control_plane.report(report)
+            faults.reach("node.after_report")
+            self.ledger.acknowledged(entry.id, report["sequence"])
+            if outcome == OUTDATED:
+                log.info("a report was outdated", machine=entry.id, seen=report["seen"], of=report["generation"])
+                self.ledger.interrupt(entry.id, interrupted=False)
+
+    def notice(self, machine_id: str, ended: str = "") -> None:
+        """Look at a machine to which something may have happened."""
+        if upkeep.look(self.machine(machine_id), ended):
+            self.changed.set()
+
+    def notice_all(self, *, thoroughly: bool) -> None:
+        """Look at all machines; unless `thoroughly`, not at those that run and would have said that something is up."""
+        for entry in self.ledger.entries():
+            if thoroughly or entry.seen != "running" or not (entry.process and entry.process.alive):
+                self.notice(entry.id)
+
+    def revive(self) -> None:
+        """Start again what was interrupted with this host: once the control plane has taken the report of it, or has
+        not answered for a minute and the machine depends on nothing but this host."""
+        for entry in self.ledger.entries():
+            if not entry.interrupted or entry.wanted != "running" or entry.id in self._in_hand:
+                continue
+            alone = time.monotonic() - self._began > SECONDS_WITHOUT_ANSWER and _is_local(entry)
+            if entry.report is None or alone:
+                self._begin_revival(entry.id)
+
+    def _begin_revival(self, machine_id: str) -> None:
+        with self._lock:
+            work = self._in_hand[machine_id] = Work()
+
+        def run() -> None:
+            try:
+                upkeep.revive(self.machine(machine_id), work)
+            except Abandoned:
+                pass
+            finally:
+                with self._lock:
+                    if self._in_hand.get(machine_id) is work:
+                        del self._in_hand[machine_id]
+                self.changed.set()
+
+        self._spawn(run)
+
+    # The heartbeat
+
+    def capabilities(self) -> dict[str, Any]:
+        kinds = {name: hypervisor.probe() for name, hypervisor in self.hypervisors.items()}
+        found = {name: kind for name, kind in kinds.items() if kind}
+        return {
+            "architectures": sorted({name for kind in found.values() for name in kind["architectures"]}),
+            "hypervisors": found,
+            "jail": self.jail.describe(),
+            "kernel": host.kernel(),
+            "cpu_model": host.cpu_model(),
+        }
+
+    def capacity(self) -> dict[str, Any]:
+        return self._room.capacity()
+
+    def inventory(self) -> list[dict[str, Any]]:
+        """Everything on this host that is a resource, owned or not."""
+        return [
+            {
+                "type": "instance",
+                "id": entry.id,
+                "generation": entry.generation,
+                "sequence": entry.sequence,
+                "seen": QUARANTINED if entry.quarantined else entry.seen,
+            }
+            for entry in self.ledger.entries()
+        ]
+
+    def heartbeat(self) -> None:
+        """Say that this host lives, and what is on it; quarantine what nobody owns. Raises Unreachable."""
+        inventory = self.inventory()
+        body = {
+            "boot_id": host.boot_id(),
+            "agent_version": host.VERSION,
+            "capacity": self.capacity(),
+            "capabilities": self.capabilities(),
+            "inventory": inventory,
+        }
+        answer = self.control_plane.heartbeat(body)
+        unowned = {item["id"] for item in answer.get("unowned", []) if item["type"] == "instance"}
+        said = {item["id"] for item in inventory}
+        for entry in self.ledger.entries():
+            try:
+                if entry.id in unowned and not entry.quarantined:
+                    log.warning("quarantined: nobody owns it", machine=entry.id)
+                    upkeep.quarantine(self.machine(entry.id))
+                elif entry.quarantined and entry.id in said - unowned:
+                    upkeep.release(self.machine(entry.id))
+            except (NoAnswer, Refused) as problem:
+                log.warning("cannot quarantine", machine=entry.id, problem=str(problem))
+
+    def quarantine_strangers(self) -> None:
+        """Take machines into the ledger that are on disk but not in it, after the ledger was lost say: paused, unowned
+        until the control plane says otherwise."""
+        for directory in self.paths.machines.iterdir():
+            try:
+                machine = self.machine(directory.name)
+            except ValueError:
+                continue
+            if self.ledger.get(machine.id) is None:
+                log.warning("quarantined: it is in no ledger", machine=machine.id)
+                disks = [path.stat().st_uid for path in directory.glob("disk*")]
+                self.ledger.take_in_stranger(machine.id, uid=max(disks, default=None) or None)
+                upkeep.quarantine(machine)
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(key) == other.get(key) for key in ("id", "generation", "verb"))
+
+
+def _is_local(entry: Entry) -> bool:
+    """Whether all disks of a machine are on this host."""
+    return all(volume.get("local") for volume in entry.spec.get("volumes") or [])

@@ -1,0 +1,63 @@
+"""What has to be there before a machine's emulator starts: its home, its user, its cgroups, its disks, its seed."""
+
+import os
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compute.agent import host, jail, nocloud
+from compute.agent.hypervisors.base import Boot, Hypervisor
+from compute.agent.image_cache import ImageCache
+from compute.agent.jail import Jail
+from compute.agent.ledger import Entry, Ledger
+from compute.agent.paths import Home, Paths
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What every machine of a host is worked on with."""
+
+    paths: Paths
+    ledger: Ledger
+    images: ImageCache
+    hypervisors: dict[str, Hypervisor]
+    jail: Jail = field(default_factory=Jail)
+    boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, host.vcpus())))
+
+
+def prepare(
+    entry: Entry, home: Home, *, files: dict[str, Path], hypervisor: Hypervisor, tools: Tools, undo: ExitStack
+) -> Boot:
+    """Make whatever is missing; `undo` gets what has to be undone when the start fails. Raises Refused or OSError."""
+    uid = tools.ledger.assign_uid(entry.id, jail.first_uid(), jail.UIDS) if tools.jail.uid else None
+    for directory, mode in ((home.directory, 0o710), (home.runtime, 0o700)):
+        directory.mkdir(parents=True, exist_ok=True)
+        directory.chmod(mode)
+    if uid is not None:
+        os.chown(home.directory, -1, uid)
+        os.chown(home.runtime, uid, uid)
+    cgroups = _cgroups(entry, hypervisor, tools, undo)
+    boot = Boot(entry.spec, home, files, jail.Confinement(uid, tools.jail.capabilities, hypervisor.groups(), cgroups))
+    hypervisor.prepare(boot)
+    home.seed.unlink(missing_ok=True)
+    home.seed.write_bytes(nocloud.iso(nocloud.files(entry.spec)))
+    home.console_log.touch()
+    # The emulator's user gets at the machine's own files, and at nothing else.
+    for path, mode in ((home.disk, 0o600), (home.console_log, 0o600), (home.seed, 0o400)):
+        if path.exists():
+            jail.give(path, uid, mode)
+    return boot
+
+
+def _cgroups(entry: Entry, hypervisor: Hypervisor, tools: Tools, undo: ExitStack) -> tuple[Path, ...]:
+    if tools.jail.cgroup is None:
+        return ()
+    undo.callback(jail.remove_cgroups, tools.jail.cgroup, entry.id)
+    vcpus = int(entry.spec["vcpus"])
+    limits = jail.Limits(
+        memory_mib=int(entry.spec["memory_mib"]) + hypervisor.overhead_mib(entry.spec),
+        cpus=vcpus + 0.5,  # the emulator's own threads work beside the guest's processors
+        pids=vcpus + 128,
+    )
+    return jail.make_cgroups(tools.jail.cgroup, entry.id, limits)

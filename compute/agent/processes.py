@@ -1,0 +1,147 @@
+"""Processes of machines: which one is it, does it live, how did it end.
+
+A process is named by its pid and start time (field 22 of proc_pid_stat(5)), so that a reused pid is never taken for a
+machine. Beside that every emulator inherits a locked file (`Home.alive`): the lock goes when the process goes,
+whoever looks, so a machine cannot be started twice even by a worker that was killed before it could write down a pid.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import signal
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from compute.agent.paths import Home
+
+PIDFD_GET_INFO = 0xC0000000 | 64 << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info), 64 bytes; linux/pidfd.h
+PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process by pid and start time (clock ticks after boot)."""
+
+    pid: int
+    started: int
+
+    @property
+    def alive(self) -> bool:
+        return start_time(self.pid) == self.started
+
+    @property
+    def started_at(self) -> float:
+        """When it started, in seconds since the epoch."""
+        match = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
+        return int(match.group(1) if match else 0) + self.started / os.sysconf("SC_CLK_TCK")
+
+    def kill(self) -> None:
+        """Kill it as by kill -9. The pidfd makes sure that it is still this process."""
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(self.pid)
+            try:
+                if self.alive:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+            finally:
+                os.close(handle)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended; False when it still lives after `seconds`."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            if not self.alive:
+                return True
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        finally:
+            os.close(handle)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started; None when there is none or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (OSError, IndexError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def exit_words(pidfd: int) -> str:
+    """How the process behind a pidfd ended, in words, as far as the kernel tells those who are not its parent."""
+    request = bytearray(struct.pack("<QQ", PIDFD_INFO_EXIT, 0) + bytes(48))
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, request)
+    except OSError:
+        return ""
+    mask, status = struct.unpack_from("<Q", request)[0], struct.unpack_from("<i", request, 60)[0]
+    if not mask & PIDFD_INFO_EXIT:
+        return ""
+    if os.WIFSIGNALED(status):
+        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with status {os.WEXITSTATUS(status)}"
+
+
+def find(home: Home, patience: float = 2.0) -> Process | None:
+    """The live emulator of a machine. Waits for one that is just being born to have written its pid."""
+    deadline = time.monotonic() + patience
+    while True:
+        process = read_pid(home)
+        if process and process.alive:
+            return process
+        if not is_locked(home.alive) or time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+
+
+def read_pid(home: Home) -> Process | None:
+    """What the emulator wrote down about itself before it began: `pid` and `start time`."""
+    try:
+        pid, started = home.pid.read_text().split()
+        return Process(int(pid), int(started))
+    except (OSError, ValueError):
+        return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds this file's lock."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Hold a file's lock, waiting for it; yields the descriptor."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)
+
+
+def tail(path: Path, size: int = 2000) -> str:
+    """The end of a text file, for telling why something failed."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - size))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""

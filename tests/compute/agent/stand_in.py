@@ -1,0 +1,124 @@
+"""A control plane for tests of the worker: a small HTTP server that says what it is told to and remembers what it hears."""
+
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+class ControlPlaneStandIn:
+    """Orders go in by `order`, reports and the rest come out of the lists. `down` makes it answer 503 to everything."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Path] = {}
+        self.orders: dict[str, dict[str, Any]] = {}  # live ones, by resource
+        self.leased: dict[str, str] = {}  # order id → incarnation
+        self.reports: list[dict[str, Any]] = []
+        self.beats: list[dict[str, Any]] = []
+        self.logs: dict[str, tuple[int, bytes]] = {}
+        self.renewals: list[str] = []
+        self.unowned: list[dict[str, str]] = []
+        self.generations: dict[str, int] = {}
+        self.down = False
+        self.refuse_renewals = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def order(self, verb: str, spec: dict[str, Any], generation: int) -> dict[str, Any]:
+        order = {
+            "id": str(uuid.uuid4()),
+            "resource": {"type": "instance", "id": spec["id"]},
+            "verb": verb,
+            "generation": generation,
+            "attempt": 1,
+            "lease_seconds": 60,
+            "spec": {**spec, "generation": generation},
+        }
+        self.orders[spec["id"]] = order
+        self.generations[spec["id"]] = generation
+        return order
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if self.down:
+            return 503, {"title": "down"}
+        match method, path.strip("/").split("/")[2:]:
+            case "POST", ["heartbeat"]:
+                self.beats.append(body)
+                return 200, {"host": {"id": "1", "name": "node1", "enabled": True}, "unowned": self.unowned}
+            case "POST", ["claim"]:
+                mine = body["incarnation"]
+                free = [order for order in self.orders.values() if self.leased.get(order["id"]) != mine]
+                chosen = free[: body["limit"]]
+                self.leased |= {order["id"]: mine for order in chosen}
+                return 200, {"orders": chosen}
+            case "POST", ["orders", order_id, "renew"]:
+                self.renewals.append(order_id)
+                return (409, {"generation": 99}) if self.refuse_renewals else (200, {"lease_seconds": 60})
+            case "POST", ["report"]:
+                self.reports.append(body)
+                machine_id = body["resource"]["id"]
+                if body["generation"] != self.generations.get(machine_id, body["generation"]):
+                    return 409, {"generation": self.generations[machine_id]}
+                order = self.orders.get(machine_id)
+                if order and order["generation"] == body["generation"] and order["id"] in self.leased:
+                    del self.orders[machine_id]
+                return 200, {}
+        return 404, {"title": "Not Found"}
+
+    def seen(self, machine_id: str) -> list[str]:
+        """What was reported of a machine, in order."""
+        return [report["seen"] for report in self.reports if report["resource"]["id"] == machine_id]
+
+    def last(self, machine_id: str) -> dict[str, Any]:
+        return next(report for report in reversed(self.reports) if report["resource"]["id"] == machine_id)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        stand_in = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:  # noqa: N802
+                self._say(*stand_in.answer("POST", self.path, json.loads(self._body())))
+
+            def do_PUT(self) -> None:  # noqa: N802
+                stand_in.logs[self.path.rsplit("/", 1)[1]] = int(self.headers["X-Log-Offset"]), self._body()
+                self._say(503 if stand_in.down else 200, {})
+
+            def do_GET(self) -> None:  # noqa: N802
+                path = stand_in.files.get(self.path.rsplit("/", 1)[1])
+                if path is None or stand_in.down:
+                    self._say(503 if stand_in.down else 404, {})
+                    return
+                content = path.read_bytes()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _body(self) -> bytes:
+                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+            def _say(self, status: int, content: Any) -> None:
+                encoded = json.dumps(content).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(encoded)))
+                self.end_headers()
+                self.wfile.write(encoded)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        return Handler
