@@ -11,7 +11,7 @@ class Architecture:
     debian: str  # as Debian says it
     kernel_package: str  # the meta package that depends on the current kernel
     console: str
-    kernel_format: str  # what kernel.py makes of Debian's file: "bzImage" or "Image", both as packaged
+    unpack_kernel: bool  # whether to take the kernel out of its self-extracting file (bzimage.py)
     root_modules: tuple[str, ...]  # needed to reach the root disk: in the initramfs
     boot_modules: tuple[str, ...]  # loaded at every boot
     spare_modules: tuple[str, ...] = ()  # on the disk, loaded by the kernel when wanted
@@ -33,7 +33,7 @@ ARCHITECTURES = {
             debian="amd64",
             kernel_package="linux-image-cloud-amd64",
             console="ttyS0",
-            kernel_format="bzImage",
+            unpack_kernel=True,
             root_modules=("virtio_pci", "virtio_blk"),
             boot_modules=("button", *_BOOT_MODULES),
             spare_modules=_SPARE_MODULES,
@@ -45,7 +45,7 @@ ARCHITECTURES = {
             debian="arm64",
             kernel_package="linux-image-cloud-arm64",
             console="ttyAMA0",
-            kernel_format="Image",
+            unpack_kernel=False,
             root_modules=("virtio_pci", "virtio_mmio", "virtio_blk"),
             boot_modules=("button", "gpio_keys", *_BOOT_MODULES),
             spare_modules=_SPARE_MODULES,

@@ -129,6 +129,9 @@ def _complete(directory: Path) -> bool:
 def _copy(home: Path, output: Path, description: dict[str, object]) -> None:
     """Files first and image.json last, each by rename: who reads the directory meanwhile sees a whole image."""
     output.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError, ValueError, KeyError):  # an older version's files, which may have other names
+        for file in json.loads((output / "image.json").read_text())["files"]:
+            (output / Path(file["file"]).name).unlink(missing_ok=True)
     (output / "image.json").unlink(missing_ok=True)
     names = [file["file"] for file in description["files"]]  # type: ignore[attr-defined]
     for name in [*names, "image.json"]:

@@ -5,7 +5,7 @@ import lzma
 import posixpath
 from collections.abc import Iterable
 
-from . import elf
+from . import bzimage, elf
 from .tools import BuildError
 from .tree import Tree
 
@@ -50,9 +50,6 @@ class Modules:
                 visit(name)
         return ordered
 
-    def content(self, name: str) -> bytes:
-        return self._content[name]
-
     def install(self, names: Iterable[str], root: Tree) -> None:
         """Put the modules into a tree, uncompressed, with modules.dep and modules.alias (depmod(8))."""
         names = list(names)
@@ -73,12 +70,12 @@ class Modules:
         return [word for line in facts.get("depends", []) for word in line.split(",") if word]
 
 
-def image(tree: Tree) -> bytes:
-    """The kernel itself as Debian packages it: in /boot, or (from 2026 on) beside its modules."""
+def image(tree: Tree, *, unpack: bool) -> bytes:
+    """The kernel itself, which Debian packages in /boot or (from 2026 on) beside its modules."""
     for pattern in ("boot/vmlinu[xz]-*", "usr/lib/modules/*/vmlinu[xz]"):
         for path, node in tree:
             if fnmatch.fnmatch(path, pattern) and node.is_file:
-                return node.content
+                return (bzimage.vmlinux(node.content) if unpack else None) or node.content
     raise BuildError("the kernel package holds no kernel")
 
 

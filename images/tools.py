@@ -9,6 +9,9 @@ REQUIRED_TOOLS = {
     "dpkg-deb": "dpkg",
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
+    "qemu-img": "qemu-utils",
+    "lz4": "lz4",
+    "zstd": "zstd",
 }
 
 # mke2fs lives in a directory that is not on an ordinary user's PATH.

@@ -51,10 +51,12 @@ class TinyLinux:
                 tree.put(name, node)
         modules = kernel.Modules(linux)
         say(f"writing kernel and initrd ({modules.release})")
-        (directory / "kernel").write_bytes(kernel.image(linux))
+        (directory / "kernel").write_bytes(kernel.image(linux, unpack=architecture.unpack_kernel))
         (directory / "initrd").write_bytes(cpio.archive(initramfs(userland, modules, architecture)))
         say("writing the root disk")
         ext4.make(root(userland, modules, architecture, list(files)), directory / "disk.raw", "pileus-root", IDENTITY)
+        ext4.compress(directory / "disk.raw", directory / "disk.qcow2")
+        (directory / "disk.raw").unlink()
         return {
             "kernel_command_line": " ".join(
                 (f"console={architecture.console}", "root=/dev/vda", "quiet", *architecture.kernel_parameters)
@@ -62,7 +64,7 @@ class TinyLinux:
             "files": [
                 {"role": "kernel", "file": "kernel", "format": None},
                 {"role": "initrd", "file": "initrd", "format": None},
-                {"role": "disk", "file": "disk.raw", "format": "raw"},
+                {"role": "disk", "file": "disk.qcow2", "format": "qcow2"},
             ],
         }
 
@@ -78,9 +80,9 @@ def initramfs(userland: Tree, modules: kernel.Modules, architecture: Architectur
     for name in INITRAMFS_APPLETS:
         tree.link(f"bin/{name}", "busybox")
     order = modules.closure(architecture.root_modules)
-    for name in order:
-        tree.file(f"modules/{name}.ko", modules.content(name))
-    tree.file("modules/order", "".join(f"{name}.ko\n" for name in order))
+    modules.install(order, tree)
+    tree.link("lib", "usr/lib")
+    tree.file("root-modules", "".join(f"{name}\n" for name in order))
     tree.file("init", (GUEST / "initramfs/init").read_bytes(), 0o755)
     return tree
 
@@ -120,7 +122,7 @@ def _add_applets(tree: Tree, busybox: bytes) -> None:
             tree.link(place, "../bin/busybox")
 
 
-INITRAMFS_APPLETS = ("sh", "mount", "insmod", "mkdir", "cp", "usleep", "switch_root")
+INITRAMFS_APPLETS = ("sh", "cat", "cp", "modprobe", "mount", "switch_root", "usleep")
 # Applets that other files name by their path under sbin.
 SYSTEM_APPLETS = frozenset(
     "acpid getty halt ifconfig init insmod ip lsmod mdev modprobe nologin poweroff reboot rmmod route syslogd udhcpc".split()

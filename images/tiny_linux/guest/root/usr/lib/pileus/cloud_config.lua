@@ -40,6 +40,14 @@ function M.hostname(name, fqdn, output, where)
   output.call("set_hostname", short, fqdn)
 end
 
+-- All SSH keys of a value for a user, in one call.
+function M.authorize(user, value, output)
+  local keys = strings(value)
+  if #keys == 0 then return end
+  M.files = (M.files or 0) + 1
+  output.call("authorize_keys", user, output.file("keys-" .. M.files, table.concat(keys, "\n") .. "\n"))
+end
+
 -- A script from runcmd or bootcmd: a string is a line of shell, a list is one command with its arguments.
 local function script(value, key, output)
   local lines = { "#!/bin/sh" }
@@ -88,9 +96,7 @@ local function add_user(user, output)
   if hash then output.call("set_password", name, "hash", hash) end
   if plain then output.call("set_password", name, "text", plain) end
   if boolean(user.lock_passwd) ~= false then output.call("lock_password", name) end
-  for _, key in ipairs(strings(user.ssh_authorized_keys or user["ssh-authorized-keys"])) do
-    output.call("authorize_key", name, key)
-  end
+  M.authorize(name, user.ssh_authorized_keys or user["ssh-authorized-keys"], output)
 end
 
 local function users(value, output)
@@ -196,7 +202,7 @@ local STEPS = {
   { "users", users },
   { "write_files", write_files },
   { "ssh_authorized_keys", function(value, output)
-    for _, key in ipairs(strings(value)) do output.call("authorize_key", DEFAULT_USER, key) end
+    M.authorize(DEFAULT_USER, value, output)
   end },
   { "password", function(value, output)
     if scalar(value) then set_password(DEFAULT_USER, value, nil, output) end

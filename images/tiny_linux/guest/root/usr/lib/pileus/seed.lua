@@ -1,63 +1,93 @@
--- Translates a seed into calls of the shell functions in `apply`:
---     seed.lua meta-data FILE WORK      seed.lua cloud-config FILE WORK
--- It reads YAML by libyaml, changes nothing, and prints one call per line, every argument in single quotes; contents
--- of files and scripts go to files under WORK. A malformed document prints its reason on stderr and ends with 1.
-package.path = (arg[0]:match("^(.*)/") or ".") .. "/?.lua;" .. package.path
+-- Translates a seed into calls of the shell functions in `apply`:   seed.lua SEED WORK
+-- reads SEED/meta-data and SEED/user-data and writes to WORK: instance-id, meta-data.sh, user-data.sh (one call per
+-- line, every argument in single quotes) and the contents that they name. It changes nothing else. What can't be
+-- understood becomes a `say` in place of the calls: a bad seed never stops a boot.
+package.path = arg[0]:match("^(.*/)") .. "?.lua;" .. package.path
 local document = require("document")
 local cloud_config = require("cloud_config")
 
-local kind, path, work = arg[1], arg[2], arg[3]
+local seed, work = arg[1], arg[2]
 
 local function quote(value)
   return "'" .. tostring(value):gsub("'", "'\\''") .. "'"
 end
 
-local calls = {}
+local function read(path)
+  local file = io.open(path, "rb")
+  if not file then return "" end
+  local content = file:read("a")
+  file:close()
+  return content
+end
 
--- What the translators write with: `call(name, ...)` for a function, `file(name, content)` for a work file's path.
-local output = {
-  quote = quote,
-  call = function(name, ...)
+local function write(name, content)
+  local path = work .. "/" .. name
+  local file = assert(io.open(path, "wb"))
+  file:write(content)
+  file:close()
+  return path
+end
+
+-- What a translator writes with: `call(name, ...)`, `note(format, ...)` for the console, `file(name, content)` → path.
+local function new_output()
+  local output = { calls = {}, quote = quote, file = write }
+  function output.call(name, ...)
     local words = { name }
     for _, value in ipairs({ ... }) do words[#words + 1] = quote(value) end
-    calls[#calls + 1] = table.concat(words, " ")
-  end,
-  file = function(name, content)
-    local place = work .. "/" .. name
-    local file = assert(io.open(place, "wb"))
-    file:write(content)
-    file:close()
-    return place
-  end,
-}
-function output.note(...) output.call("say", string.format(...)) end
+    output.calls[#output.calls + 1] = table.concat(words, " ")
+  end
+  function output.note(...) output.call("say", string.format(...)) end
+  return output
+end
 
-local function meta_data(fields)
+-- Run one translator over the file's document and write its calls; nothing of a malformed one is applied.
+local function translate(name, text, translator)
+  local output = new_output()
+  local done, problem = pcall(function()
+    local fields = document.parse(text)
+    if fields == nil then fields = document.map() end
+    if not document.is_map(fields) then error({ reason = "it is not a mapping of keys to values" }, 0) end
+    translator(fields, output)
+  end)
+  if not done then
+    output = new_output()
+    output.note("%s is malformed and not applied: %s", name, type(problem) == "table" and problem.reason or problem)
+  end
+  write(name .. ".sh", table.concat(output.calls, "\n") .. "\n")
+end
+
+local function meta_data(fields, output)
   local function plain(name)
     local value = document.scalar(fields[name])
     return value and value:match("^%s*(.-)%s*$")
   end
   local identity = plain("instance-id")
-  if identity and identity ~= "" then output.file("instance-id", identity:gsub("%s", "-") .. "\n") end
+  if identity and identity ~= "" then write("instance-id", identity:gsub("%s", "-") .. "\n") end
   cloud_config.hostname(plain("local-hostname") or plain("hostname"), nil, output, "meta-data")
   -- A list of keys, one string, or a map of name to key (the forms that clouds use).
-  for _, key in ipairs(document.strings(fields["public-keys"] or fields["public_keys"])) do
-    output.call("authorize_key", "root", key)
+  cloud_config.authorize("root", fields["public-keys"] or fields["public_keys"], output)
+end
+
+-- user-data by its first bytes, as cloud-init tells its formats apart.
+local function user_data(text)
+  if text:sub(1, 2) == "\x1f\x8b" then
+    local pipe = assert(io.popen("gunzip -c " .. quote(seed .. "/user-data"), "r"))
+    text = pipe:read("a")
+    pipe:close()
+  end
+  local first = text:match("^[^\r\n]*")
+  if first:match("^#cloud%-config%s*$") then
+    translate("user-data", text, cloud_config.translate)
+  elseif text:match("%S") then
+    local output = new_output()
+    if first:sub(1, 2) == "#!" then
+      output.call("keep_script", "user-data", write("user-data", text))
+    else
+      output.note("user-data is neither a script (#!) nor #cloud-config: ignored")
+    end
+    write("user-data.sh", table.concat(output.calls, "\n") .. "\n")
   end
 end
 
-local function main()
-  local file = assert(io.open(path, "rb"))
-  local fields = document.parse(file:read("a"))
-  file:close()
-  if fields == nil then fields = document.map() end
-  if not document.is_map(fields) then error({ reason = "it is not a mapping of keys to values" }) end
-  if kind == "meta-data" then meta_data(fields) else cloud_config.translate(fields, output) end
-  io.write(table.concat(calls, "\n"), #calls > 0 and "\n" or "")
-end
-
-local done, problem = pcall(main)
-if not done then
-  io.stderr:write(type(problem) == "table" and problem.reason or tostring(problem), "\n")
-  os.exit(1)
-end
+translate("meta-data", read(seed .. "/meta-data"), meta_data)
+user_data(read(seed .. "/user-data"))
