@@ -89,6 +89,13 @@ class ControlPlane:
             )
         return str(done.stdout)
 
+    def migrate(self) -> None:
+        with self.screen.step("Schema"):
+            self.manage("migrate", "--no-input")
+
+    def collect_static(self) -> None:
+        self.manage("collectstatic", "--no-input")
+
     def start(self, names: Sequence[str], title: str = "Control plane") -> None:
         """Starts processes and waits until web says that it can work."""
         with self.screen.step(title) as step:

@@ -70,6 +70,8 @@ def restart(home: Home) -> None:
         with screen.step("Stopping"):
             plane.supervision.stop(*names("host"), *reversed(names("control")))
         plane.start_servers()
+        plane.migrate()
+        plane.collect_static()
         plane.start(names("control"))
         plane.supervision.start(*names("host"))
     print("  Restarted; virtual machines were left alone.")

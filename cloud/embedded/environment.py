@@ -1,5 +1,6 @@
 """What each process is told, and the supervisor's table made of it."""
 
+import hashlib
 import os
 import re
 import socket
@@ -85,16 +86,28 @@ def server_specs(home: Home, memory: Memory, account: Account) -> list[dict[str,
     return specs
 
 
-def process_spec(process: Process, home: Home, memory: Memory, account: Account) -> dict[str, Any]:
+def source_fingerprint() -> str:
+    """Differs when a file of the program has changed: then `up` starts its processes again."""
+    digest = hashlib.sha256((TREE / "requirements.lock").read_bytes())
+    for package in ("cloud", "compute", "storage", "network"):
+        for file in sorted((TREE / package).rglob("*")):
+            if file.suffix in (".py", ".html", ".css", ".js"):
+                found = file.stat()
+                digest.update(f"{file}|{found.st_mtime_ns}|{found.st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def process_spec(process: Process, home: Home, memory: Memory, account: Account, *, source: str) -> dict[str, Any]:
     env = host(home) if process.needs_root else control_plane(home, memory, process=process.name)
     argv = process.argv(env)
     argv[0] = str(home.venv / "bin" / argv[0])
     who = None if process.needs_root else account
-    return _spec(
-        process.name, argv, env, who, str(TREE), stop_signal=process.stop_signal, stop_seconds=process.stop_seconds
-    )
+    stop = {"stop_signal": process.stop_signal, "stop_seconds": process.stop_seconds}
+    return _spec(process.name, argv, env, who, str(TREE), source=source, **stop)
 
 
 def specs(home: Home, memory: Memory, account: Account) -> list[dict[str, Any]]:
     """The supervisor's table, in the order of starting; stopping goes the other way."""
-    return server_specs(home, memory, account) + [process_spec(process, home, memory, account) for process in PROCESSES]
+    source = source_fingerprint()
+    ours = [process_spec(process, home, memory, account, source=source) for process in PROCESSES]
+    return server_specs(home, memory, account) + ours

@@ -68,8 +68,10 @@ def install(purpose: str, output: IO[bytes] | int | None = None) -> list[Tool]:
 
             def apt_get(*arguments: str) -> int:
                 command = [*APT_GET, *arguments]
-                streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
-                return subprocess.run(command, check=False, env=environment, **streams).returncode
+                done = subprocess.run(
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
+                )
+                return done.returncode
 
             # A machine with fresh package lists needs no update; one with stale or no lists fails and gets it.
             if apt_get("install", "--no-install-recommends", *packages) != 0:

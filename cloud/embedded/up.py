@@ -3,6 +3,7 @@
 import compileall
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -16,13 +17,14 @@ from cloud.embedded.api import Api, wait_for_guest
 from cloud.embedded.control_plane import ControlPlane, names
 from cloud.embedded.errors import Trouble
 from cloud.embedded.folders import make_folders, one_command_at_a_time, require_space
-from cloud.embedded.memory import Memory, new_secret
+from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home, write_private
 from cloud.embedded.screen import Screen
 from cloud.embedded.system_packages import GUEST_IMAGES, VIRTUAL_MACHINES
 
 IMAGE = "tiny-linux"
 ARCHITECTURE = "x86_64"
+USERS = ("admin", "demo")
 FIRST_INSTANCE = "first"
 FIRST_FLAVOR = "tiny"
 GUEST_SECONDS = 180
@@ -42,9 +44,10 @@ def up(home: Home) -> None:
         with ThreadPoolExecutor() as side:
             packages = side.submit(ensure_packages, plane)
             image = side.submit(lambda: "" if GUEST_IMAGES in packages.result() else build_image(home, account, screen))
+            static = side.submit(plane.collect_static)
             plane.start_servers()
-            with screen.step("Schema"):
-                plane.manage("migrate", "--no-input")
+            plane.migrate()
+            static.result()
             image_folder = image.result()
         with screen.step("Logins, flavors, image"):
             credentials = ensure_credentials(plane, image_folder)
@@ -122,29 +125,22 @@ def build_image(home: Home, account: Account, screen: Screen) -> str:
 
 
 def ensure_credentials(plane: ControlPlane, image_folder: str) -> dict[str, Any]:
-    """Users, project, flavors and image as they must be; the logins in $PILEUS_HOME/credentials.json."""
-    home = plane.home
-    try:
-        credentials = json.loads(home.credentials.read_text())
-    except FileNotFoundError:
-        credentials = {
-            "url": plane.memory.public_url,
-            "admin": {"username": "admin", "password": new_secret()[:20], "token": ""},
-            "demo": {"username": "demo", "password": new_secret()[:20], "token": ""},
-        }
-        # Kept before they are used: an interrupted first run comes back with the same passwords.
-        write_private(home.credentials, json.dumps(credentials, indent=2) + "\n")
+    """Users, project, flavors and image as they must be; the logins in $PILEUS_HOME/credentials.json.
+
+    The file is written when the users are there. Where it is missing, lost or not written yet, they get new passwords.
+    """
+    file = plane.home.credentials
+    known = json.loads(file.read_text()) if file.exists() else {}
     wish = {
-        "admin": credentials["admin"],
-        "demo": credentials["demo"],
-        "images": [image_folder] if image_folder else [],
+        who: known.get(who) or {"username": who, "password": secrets.token_urlsafe(15), "token": ""} for who in USERS
     }
-    answer = json.loads(plane.manage("bootstrap", stdin=json.dumps(wish)))
-    told = credentials | {"url": plane.memory.public_url}
-    for who in ("admin", "demo"):
-        told[who] = told[who] | {"token": answer[who]["token"] or told[who]["token"]}
-    if told != json.loads(home.credentials.read_text()):
-        write_private(home.credentials, json.dumps(told, indent=2) + "\n")
+    request = wish | {"set_passwords": not known, "images": [image_folder] if image_folder else []}
+    answer = json.loads(plane.manage("bootstrap", stdin=json.dumps(request)))
+    told = {"url": plane.memory.public_url} | {
+        who: wish[who] | {"token": answer[who]["token"] or wish[who]["token"]} for who in USERS
+    }
+    if told != known:
+        write_private(file, json.dumps(told, indent=2) + "\n")
     return told
 
 
@@ -181,10 +177,7 @@ def launch_first(plane: ControlPlane, token: str) -> str:
 def print_summary(home: Home, memory: Memory, logins: dict[str, Any] | None, vm: str | None, seconds: float) -> None:
     lines = ["", f"  Dashboard   {memory.public_url}"]
     if logins:
-        lines += [
-            f"  {who.capitalize():<9}   {logins[who]['username']} / {logins[who]['password']}"
-            for who in ("admin", "demo")
-        ]
+        lines += [f"  {who.capitalize():<9}   {logins[who]['username']} / {logins[who]['password']}" for who in USERS]
         lines += [f"              (kept in {home.credentials}, with an API token each)"]
     else:
         lines += [f"  Logins      in {home.credentials}"]
