@@ -10,6 +10,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.crypto import salted_hmac
 
 USERNAME_PATTERN = r"^[a-z0-9][a-z0-9._@-]{0,62}$"
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -52,6 +53,7 @@ class User(AbstractBaseUser):
     full_name = models.CharField(max_length=120, blank=True)
     is_active = models.BooleanField(default=True)
     is_cloud_admin = models.BooleanField(default=False)
+    session_version = models.PositiveIntegerField(default=0)  # sessions of an earlier one are over
     created_at = models.DateTimeField(db_default=Now())
 
     USERNAME_FIELD = "username"
@@ -60,6 +62,11 @@ class User(AbstractBaseUser):
 
     def __str__(self) -> str:
         return self.username
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """What a session must prove: it ends with the password, and with the session version."""
+        value = f"{self.password}:{self.session_version}"
+        return salted_hmac("cloud.tenancy.session", value, secret=secret, algorithm="sha256").hexdigest()
 
 
 def default_limits() -> dict:

@@ -1,11 +1,13 @@
-"""How an operation is shown, wherever it is."""
+"""How an operation is shown, wherever it is: as an object of its own, or inside of the resource that it works on."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cloud.operations.models import Operation, Outcome
+
+TIMES = ("cancel_requested_at", "started_at", "finished_at")
 
 
 class SubjectSerializer(serializers.Serializer):
@@ -23,34 +25,46 @@ class ProgressSerializer(serializers.Serializer):
 
 
 class OperationSerializer(serializers.Serializer):
-    """A piece of work: what it does now, why it waits, how it ended."""
+    """A piece of work: what it does now, why it waits, how it ended. Takes a row, or the same made by PostgreSQL."""
 
     id = serializers.UUIDField()
     kind = serializers.CharField()
-    subject = serializers.SerializerMethodField()
+    subject = SubjectSerializer()
     step = serializers.CharField()
-    progress = serializers.SerializerMethodField()
+    progress = ProgressSerializer(allow_null=True)
     reason = serializers.CharField(help_text="Why it waits, or why it ended so.")
-    outcome = serializers.SerializerMethodField(help_text="Null while it is under way.")
+    outcome = serializers.ChoiceField(Outcome.choices, allow_null=True, help_text="Null while it is under way.")
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
     requested_by = serializers.CharField()
 
-    @extend_schema_field(SubjectSerializer)
-    def get_subject(self, operation: Operation) -> dict[str, str]:
-        return {
+    def to_representation(self, instance: Operation | Mapping[str, Any]) -> dict[str, Any]:
+        if isinstance(instance, Operation):
+            return shown(instance)
+        return {**instance, **{name: instance[name] and instance[name].replace("+00:00", "Z") for name in TIMES}}
+
+
+def shown(operation: Operation) -> dict[str, Any]:
+    """An operation as JSON."""
+    has_progress = operation.progress_of is not None
+    progress = {"done": operation.progress_done, "of": operation.progress_of, "unit": operation.progress_unit}
+    return {
+        "id": str(operation.pk),
+        "kind": operation.kind,
+        "subject": {
             "type": operation.subject_type,
             "id": str(operation.subject_id),
             "name": operation.subject_name,
-        }
+        },
+        "step": operation.step,
+        "progress": progress if has_progress else None,
+        "reason": operation.reason,
+        "outcome": operation.outcome or None,
+        **{name: _moment(getattr(operation, name)) for name in TIMES},
+        "requested_by": operation.requested_by,
+    }
 
-    @extend_schema_field(ProgressSerializer(allow_null=True))
-    def get_progress(self, operation: Operation) -> dict[str, Any] | None:
-        if operation.progress_of is None:
-            return None
-        return {"done": operation.progress_done, "of": operation.progress_of, "unit": operation.progress_unit}
 
-    @extend_schema_field(serializers.ChoiceField(Outcome.choices, allow_null=True))
-    def get_outcome(self, operation: Operation) -> str | None:
-        return operation.outcome or None
+def _moment(moment: Any) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

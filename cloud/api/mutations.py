@@ -1,0 +1,104 @@
+"""Changing: a view runs one service in one transaction, with idempotency, If-Match and dry run around it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from django.db.models import Model
+from rest_framework.response import Response
+
+from cloud.api import transactions
+from cloud.api.base import BaseView
+from cloud.api.errors import Stale
+from cloud.api.etags import etag, matches
+from cloud.tenancy import quota
+from cloud.tenancy.models import Project
+
+
+class Once:
+    """A new object together with its secret, which this answer shows and nothing keeps."""
+
+    def __init__(self, row: Model, secret: str | None):
+        self.row, self.secret = row, secret
+
+
+class View(BaseView):
+    """A view that may change something."""
+
+    def mutate(self, service: Callable[[], Any], *, status: int = 200, target: str | None = None) -> Response:
+        """Run one service in one transaction and answer with what it returns.
+
+        The service returns a row, `Once(row, secret)`, a ready body, or None (204). A body with a live `operation` is
+        202. `target` is the path's reference to the object that If-Match speaks about ("" for the only one).
+        """
+        request = self.request
+        sent = request.data  # read before the transaction begins: a slow sender holds no lock
+        dry = self.is_dry
+        key = None if dry else transactions.read_key(request.headers.get("Idempotency-Key"))
+        mark = ""
+        if key is not None:
+            query = request.META.get("QUERY_STRING", "")
+            mark = transactions.fingerprint(request.method or "", request.path, query, sent)
+
+        def work() -> Response:
+            if key is not None and (kept := transactions.reserve_key(self.scope.caller, key, mark)):
+                return Response(kept.body, kept.status, headers={**kept.headers, "Idempotent-Replay": "true"})
+            if target is not None:
+                self._require_match(target)
+            before = self._before() if dry else {}
+            answer = self._answer(service(), status)
+            if dry:
+                return self._dry(answer, before)
+            if key is not None:
+                headers = {name: answer.headers[name] for name in ("Location", "ETag") if name in answer.headers}
+                transactions.keep_answer(
+                    self.scope.caller, key, status=answer.status_code, headers=headers, body=answer.data
+                )
+            return answer
+
+        return transactions.run(work, dry=dry)
+
+    def path_of(self, row: Any) -> str:
+        """Where a new object of this collection can be found."""
+        return f"{self.request.path}/{quote(str(row.pk))}"
+
+    def plan(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What a dry run shows beside the changes and the quota, e.g. a placement. Runs before the rollback."""
+        return {}
+
+    def _require_match(self, reference: str) -> None:
+        """Raises Stale when If-Match names another state of the object than the present one, which is then locked."""
+        wanted = self.request.headers.get("If-Match")
+        if wanted is None:
+            return
+        row = self.one(reference)
+        type(row)._base_manager.select_for_update(no_key=True).filter(pk=row.pk).first()
+        if not matches(wanted, etag(self.show(self.one(reference)))):
+            raise Stale("Read it again, and decide again whether to change it.")
+
+    def _answer(self, result: Any, status: int) -> Response:
+        if result is None:
+            return Response(status=204)
+        row = result.row if isinstance(result, Once) else result
+        body = row if isinstance(row, dict) else self.show(self.rows().get(pk=row.pk))
+        headers = {"ETag": etag(body)}
+        if status == 201:
+            headers["Location"] = self.path_of(row)
+        if isinstance(result, Once):
+            body = {**body, "secret": result.secret}
+        return Response(body, 202 if body.get("operation") else status, headers=headers)
+
+    def _before(self) -> dict[str, Any]:
+        usage = quota.usage(self.scope.project) if self.scope.project else None
+        return {"event": transactions.last_event(), "quota": usage}
+
+    def _dry(self, answer: Response, before: Mapping[str, Any]) -> Response:
+        """The answer with its plan. Nothing in it can be fetched: what it shows is about to be rolled back."""
+        plan: dict[str, Any] = transactions.changes_since(before["event"])
+        if before["quota"] is not None and Project.objects.filter(pk=self.scope.project_id).exists():
+            plan["quota"] = {"before": before["quota"], "after": quota.usage(self.scope.project_id)}
+        body = dict(answer.data or {})
+        if "secret" in body:
+            body["secret"] = None
+        plan.update(self.plan(body))
+        return Response({**body, "plan": plan}, 200 if answer.status_code == 204 else answer.status_code)
