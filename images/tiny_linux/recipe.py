@@ -96,6 +96,8 @@ def root(userland: Tree, modules: kernel.Modules, architecture: Architecture, pa
         tree.link(name, f"usr/{name}")
     for name in PROGRAMS:
         tree.put(name, userland[name])
+    for name in ("poweroff", "reboot", "halt"):
+        tree.link(f"usr/sbin/{name}", "../lib/pileus/power")
     _add_applets(tree, userland["usr/bin/busybox"].content)
     _add_lua_yaml(tree, userland)
     _add_libraries(tree, userland)

@@ -1,0 +1,251 @@
+"""What the guest makes of a seed: its own Lua and libyaml run here, out of the image, on documents of every kind."""
+
+import base64
+import gzip
+import json
+import os
+import shlex
+import subprocess
+import textwrap
+from pathlib import Path
+
+import pytest
+import yaml
+
+DUMP = """
+package.path = arg[1] .. "/usr/lib/pileus/?.lua;" .. package.path
+local document = require("document")
+local function quote(text)
+  return '"' .. text:gsub('[%c"\\\\\\128-\\255]', function(c) return string.format("\\\\u%04x", c:byte()) end) .. '"'
+end
+local function dump(value)
+  local parts = {}
+  if document.is_list(value) then
+    for _, item in ipairs(value) do parts[#parts + 1] = dump(item) end
+    return "[" .. table.concat(parts, ",") .. "]"
+  elseif document.is_map(value) then
+    for _, key in document.keys(value) do parts[#parts + 1] = quote(key) .. ":" .. dump(value[key]) end
+    return "{" .. table.concat(parts, ",") .. "}"
+  end
+  return document.scalar(value) and quote(value) or '""'
+end
+local done, result = pcall(function() return dump(document.parse(io.read("a"))) end)
+if done then print(result) else io.stderr:write(type(result) == "table" and result.reason or result); os.exit(1) end
+"""
+
+
+class Guest:
+    """Runs the guest's programs on this machine."""
+
+    def __init__(self, root: Path, work: Path) -> None:
+        self.root, self.work = root, work
+
+    def lua(self, *arguments: str, text: str | bytes = "") -> subprocess.CompletedProcess[bytes]:
+        loader = [str(self.root / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(self.root / "usr/lib")]
+        environment = dict(os.environ, LUA_CPATH=f"{self.root}/usr/local/lib/lua/5.4/?.so")
+        content = text if isinstance(text, bytes) else text.encode()
+        return subprocess.run(
+            [*loader, str(self.root / "usr/bin/lua5.4"), *arguments], input=content, env=environment, capture_output=True, check=False
+        )
+
+    def parse(self, text: str):
+        """A document as the guest reads it; ValueError with its reason."""
+        script = self.work / "dump.lua"
+        script.write_text(DUMP)
+        done = self.lua(str(script), str(self.root), text=text)
+        if done.returncode:
+            raise ValueError(done.stderr.decode())
+        # Bytes travel as \\u00XX.
+        return json.loads(done.stdout.decode(), object_hook=_decoded_map, strict=False)
+
+    def translate(self, *, user_data: str | bytes = "", meta_data: str = "instance-id: i\n") -> tuple[list[list[str]], list[list[str]]]:
+        """The calls made of meta-data and of user-data, word by word."""
+        (self.work / "meta-data").write_text(meta_data)
+        (self.work / "user-data").write_bytes(user_data if isinstance(user_data, bytes) else textwrap.dedent(user_data).encode())
+        done = self.lua(str(self.root / "usr/lib/pileus/seed.lua"), str(self.work), str(self.work))
+        assert done.returncode == 0, done.stderr
+        return self._calls("meta-data.sh"), self._calls("user-data.sh")
+
+    def _calls(self, name: str) -> list[list[str]]:
+        path = self.work / name
+        if not path.exists():
+            return []
+        lexer = shlex.shlex(path.read_text(errors="surrogateescape"), posix=True, punctuation_chars="\n")
+        lexer.whitespace, lexer.whitespace_split, lexer.commenters = " ", True, ""
+        calls: list[list[str]] = [[]]
+        for word in lexer:
+            if word.strip("\n"):
+                calls[-1].append(word)
+            else:
+                calls.append([])
+        return [call for call in calls if call]
+
+
+def _decoded_map(pairs: dict) -> dict:
+    return pairs
+
+
+@pytest.fixture
+def guest(guest_root: Path, tmp_path: Path) -> Guest:
+    return Guest(guest_root, tmp_path)
+
+
+DOCUMENTS = {
+    "block scalars": "a: |\n  one\n    two\n\n  three\nb: >\n  folded\n  text\n\n  para\nc: |-\n  stripped\nd: |+\n  kept\n\n\ne: |2\n    x\n",
+    "quotes": "a: 'it''s'\nb: \"tab\\t nl\\n \\x41 \\u263a\"\nc: plain # comment\nd: 'a # not a comment'\ne: \"multi\n  line\"\n",
+    "flow": "{a: [1, 'two', {b: c}], d: {}, e: [], \"f\": \"g\"}\n",
+    "nesting": "- - a\n  - - b\n    - c: d\n      e:\n      - f\n-\n  g: h\n- {i: [j, k]}\n",
+    "comments": "# first\n#cloud-config\na: 1 # one\n\n# between\nb:\n  # inside\n  - x\n  # more\n  - y\n",
+    "anchors": "base: &b {x: 1, y: 2}\nlist: [*b, *b]\nname: &n text\nsame: *n\n",
+    "odd words": "perm: 0644\npass: 007\nfloat: 1e3\nyes: no\ntime: 12:30:45\nurl: http://x/?a=b#c\ncolon: a:b\ndash: -x\n",
+    "json": json.dumps({"a": ["b", {"c": "d\n\u00e9"}], "e": "f"}, ensure_ascii=False),
+    "document markers": "---\na: b\n...\n",
+    "windows line ends": "a: b\r\nc:\r\n  - d\r\n",
+    "unicode": "naïve: ☃ – “quoted”\n",
+}
+
+
+@pytest.mark.parametrize("text", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_documents_are_read_as_yaml_says(guest, text):
+    expected = json.dumps(yaml.load(text, Loader=yaml.BaseLoader), ensure_ascii=False)  # noqa: S506: scalars stay text
+    got = json.dumps(guest.parse(text), ensure_ascii=False).encode("utf-8")
+    as_bytes = json.loads(got)
+    assert _bytes_to_text(as_bytes) == json.loads(expected)
+
+
+def _bytes_to_text(value):
+    if isinstance(value, dict):
+        return {_bytes_to_text(key): _bytes_to_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bytes_to_text(item) for item in value]
+    return value.encode("latin-1").decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: [1, 2\nb: c\n", "line"),
+        ("a: b\n  c: d\n", "line 2"),
+        ("a: 'open\n", "line"),
+        ("a: *nothing\n", "unknown anchor nothing"),
+        ("a: &x [*x]\n", "unknown anchor x"),
+        ("\tkey: tab\n", "line 1"),
+        ("[" * 100 + "]" * 100, "nested too deeply"),
+        ("a: b\n---\nc: d\n", "second document"),
+        ("? [a]\n: b\n", "a key must be plain text"),
+        ("a: \x01\n", "control characters"),
+    ],
+)
+def test_malformed_documents_have_a_reason(guest, text, reason):
+    with pytest.raises(ValueError, match=reason):
+        guest.parse(text)
+
+
+def test_a_bomb_of_aliases_stays_small(guest):
+    text = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)) + "#cloud-config\n"
+    _, calls = guest.translate(user_data=("#cloud-config\n" + text).encode())
+    assert ["say", "user-data: a59 is not known here: ignored"] in calls
+
+
+def test_meta_data_gives_identity_hostname_and_keys(guest):
+    meta, _ = guest.translate(meta_data='{"instance-id": "i-7", "local-hostname": "web", "public-keys": ["ssh-rsa A a", "ssh-rsa B b"]}')
+    assert meta[0] == ["set_hostname", "web", ""]
+    assert meta[1][:2] == ["authorize_keys", "root"]
+    assert Path(meta[1][2]).read_text() == "ssh-rsa A a\nssh-rsa B b\n"
+    assert (guest.work / "instance-id").read_text() == "i-7\n"
+
+
+@pytest.mark.parametrize("keys", ["public-keys: ssh-rsa A a", "public-keys: {one: ssh-rsa A a}", "public-keys: {one: [ssh-rsa A a]}"])
+def test_every_form_of_public_keys_is_read(guest, keys):
+    meta, _ = guest.translate(meta_data=f"instance-id: i\n{keys}\n")
+    assert Path(meta[0][2]).read_text() == "ssh-rsa A a\n"
+
+
+def test_malformed_meta_data_is_said(guest):
+    meta, _ = guest.translate(meta_data="instance-id: [\n")
+    assert meta[0][0] == "say"
+    assert "meta-data is malformed and not applied: line" in meta[0][1]
+
+
+def test_no_value_can_become_a_command(guest):
+    evil = "'; reboot; echo $(reboot) `reboot` \\' \"\n"
+    document = {"users": [{"name": "bob", "gecos": evil, "plain_text_passwd": evil}], "write_files": [{"path": "/x" + evil, "content": evil}]}
+    _, calls = guest.translate(user_data="#cloud-config\n" + json.dumps(document))
+    by_name = {call[0]: call for call in calls}
+    assert set(by_name) == {"add_user", "set_password", "lock_password", "write_file"}
+    assert by_name["set_password"] == ["set_password", "bob", "text", evil]
+    assert by_name["write_file"][1] == "/x" + evil
+
+
+def test_every_known_key_is_translated_in_order(guest):
+    _, calls = guest.translate(
+        user_data="""\
+        #cloud-config
+        runcmd:
+          - echo one
+          - [echo, "it's", two]
+        chpasswd: {expire: false, list: "bob:pw\\nroot:$6$salt$hash\\n", users: [{name: al, password: x, type: text}, {name: al, type: RANDOM}]}
+        password: s3cret
+        ssh_pwauth: yes
+        ssh_authorized_keys: [ssh-ed25519 T t]
+        write_files:
+          - {path: /a, content: x, permissions: 0600, owner: bob, append: true}
+          - path: /b
+            encoding: gz+b64
+            content: H4sI
+        users: [default, {name: bob, groups: "wheel, adm", shell: /bin/ash, sudo: x, ssh_authorized_keys: [ssh-rsa K k]}]
+        hostname: web.example.com
+        bootcmd: [date]
+        package_update: true
+        """
+    )
+    assert [call[0] for call in calls] == [
+        "say", "keep_script", "set_hostname", "say", "add_user", "lock_password", "authorize_keys", "write_file", "write_file",
+        "authorize_keys", "set_password", "set_password", "set_password", "set_password", "set_password", "allow_password_ssh",
+        "keep_script",
+    ]  # fmt: skip
+    assert ["say", "user-data: package_update is not known here: ignored"] in calls
+    assert ["say", "users: sudo of bob is not known here: ignored"] in calls
+    assert ["set_hostname", "web", "web.example.com"] in calls
+    assert ["add_user", "bob", "", "", "/home/bob", "/bin/ash", "", "wheel adm", "home"] in calls
+    assert ["set_password", "root", "hash", "$6$salt$hash"] in calls
+    assert ["set_password", "al", "RANDOM", ""] in calls
+    assert ["write_file", "/a", "0600", "bob", "append", "", str(guest.work / "content-1")] in calls
+    assert ["write_file", "/b", "0644", "root:root", "replace", "base64 gzip", str(guest.work / "content-2")] in calls
+    assert Path(calls[-1][2]).read_text() == "#!/bin/sh\necho one\n'echo' 'it'\\''s' 'two'\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("hostname: '-bad-'", 'hostname: the hostname "-bad-" is not valid: ignored'),
+        ("hostname: a b", 'hostname: the hostname "a b" is not valid: ignored'),
+        ("users: {a: b}", "users is not a list: ignored"),
+        ("users: [{name: Root}]", 'users: "Root" is not a valid user name: ignored'),
+        ("write_files: [{path: relative}]", "write_files: entry 1 has no absolute path: ignored"),
+        ("write_files: [{path: /x, encoding: rot13}]", "write_files: /x has the unknown encoding rot13: ignored"),
+        ("write_files: [{path: /x, permissions: rw}]", "write_files: /x has the bad permissions rw: ignored"),
+        ("runcmd: echo", "runcmd is not a list: ignored"),
+        ("chpasswd: x", "chpasswd is not a mapping: ignored"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_left_out(guest, line, said):
+    _, calls = guest.translate(user_data=f"#cloud-config\n{line}\n")
+    assert calls == [["say", said]]
+
+
+def test_user_data_of_other_kinds(guest):
+    assert guest.translate(user_data=b"")[1] == []
+    assert guest.translate(user_data=b"#cloud-config\n{}\n")[1] == []
+    assert guest.translate(user_data=b"hello")[1] == [["say", "user-data is neither a script (#!) nor #cloud-config: ignored"]]
+    _, calls = guest.translate(user_data=gzip.compress(b"#!/bin/sh\necho hi\n"))
+    assert calls[0][:2] == ["keep_script", "user-data"]
+    assert Path(calls[0][2]).read_bytes() == b"#!/bin/sh\necho hi\n"
+    _, calls = guest.translate(user_data=b"#cloud-config\n- a\n- b\n")
+    assert calls == [["say", "user-data is malformed and not applied: it is not a mapping of keys to values"]]
+
+
+def test_binary_scalars_are_decoded(guest):
+    content = base64.b64encode(bytes(range(256))).decode()
+    guest.translate(user_data=f"#cloud-config\nwrite_files: [{{path: /x, content: !!binary {content}}}]\n")
+    assert (guest.work / "content-1").read_bytes() == bytes(range(256))
