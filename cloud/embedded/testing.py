@@ -29,7 +29,7 @@ NOTHING_COLLECTED = 5
 
 @contextlib.contextmanager
 def own_servers() -> Iterator[dict[str, str]]:
-    """A throwaway PostgreSQL and Valkey; gives the environment that names them."""
+    """A throwaway PostgreSQL and Valkey, and folders; gives the environment that names them."""
     account = service_account()
     folder = Path(tempfile.mkdtemp(prefix="pileus-test-"))
     running: list[subprocess.Popen[bytes]] = []
@@ -44,7 +44,10 @@ def own_servers() -> Iterator[dict[str, str]]:
         redis_url, database_url = valkey.redis_url(port, password), postgres.database_url(sockets)
         postgres.wait_until_ready(database_url, create=True)
         valkey.wait_until_ready(redis_url)
-        yield {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        own_folders = {"PILEUS_STATIC_ROOT": folder / "static", "PILEUS_IMAGE_STORE": folder / "images"}
+        yield {"DATABASE_URL": database_url, "REDIS_URL": redis_url} | {
+            name: str(make_folder(path)) for name, path in own_folders.items()
+        }
     finally:
         for server in running:
             server.send_signal(signal.SIGINT)
