@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
+from psycopg import Cursor
 
 from compute.models import Instance
 
@@ -59,7 +60,7 @@ class Enabled:
 
 class Reachable:
     name = "reachable"
-    condition = "(p.seen_at > now() - make_interval(secs => %(unreachable_after)s))"
+    condition = "(p.seen_at > now() - make_interval(secs => %(unreachable_after)s::float8))"
     have = "'heard ' || extract(epoch FROM now() - p.seen_at)::bigint || ' s ago'"
     lacking = "{count} unreachable"
 
@@ -69,7 +70,7 @@ class Reachable:
 
 class Runs:
     name = "hypervisor"
-    condition = "(h.runs && %(runs)s)"
+    condition = "(h.runs && %(runs)s::varchar[])"
     have = "coalesce(nullif(array_to_string(h.runs, ', '), ''), 'nothing')"
     lacking = "{count} cannot run {runs}"
 
@@ -92,7 +93,7 @@ class Capacity:
 
     def __init__(self, column: str, name: str, unit: str) -> None:
         self.column, self.name, self.unit = column, name, unit
-        self.condition = f"(h.free_{column} >= %({column})s)"
+        self.condition = f"(h.free_{column} >= %({column})s::int)"
         self.have = f"h.free_{column} || ' {unit}'"
         self.lacking = f"{{count}} lack {name} (largest free block {{largest_{column}}} {unit}, asked {{{column}}})"
 
@@ -160,27 +161,29 @@ def choose(instance: Instance, *, allocate: bool = True) -> Decision:
 def _choose_one(
     instance: Instance, wish: Wish, way: str, accelerator: str, *, allocate: bool, waiting: bool
 ) -> UUID | None:
-    wanted = f"{way}/{accelerator}" if accelerator else way
     conditions = " AND ".join(rule.condition for rule in RULES)
-    # The uncorrelated EXISTS is evaluated once, and spares a cloud without KVM the walk over all its hosts.
     chosen = f"""
         SELECT h.id FROM hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id
-        WHERE {conditions} AND h.runs @> ARRAY[%(way)s]::varchar[]
-            AND EXISTS (SELECT 1 FROM hosts_host WHERE runs @> ARRAY[%(way)s]::varchar[])
+        WHERE {conditions} AND h.runs @> ARRAY[%(way)s]::varchar[] {"AND h.has_kvm" if accelerator == "kvm" else ""}
         ORDER BY {ORDER[settings.PLACEMENT_STRATEGY]} LIMIT 1
     """
     if allocate:
         statement = f"""
             WITH chosen AS ({chosen} FOR UPDATE OF h {"" if waiting else "SKIP LOCKED"})
             INSERT INTO compute_allocation (id, instance_id, host_id, vcpus, memory_mib, disk_gib, created_at)
-            SELECT %(instance)s, %(instance)s, chosen.id, %(vcpus)s, %(memory_mib)s, %(disk_gib)s, now() FROM chosen
+            SELECT %(instance)s::uuid, %(instance)s::uuid, chosen.id, %(vcpus)s::int, %(memory_mib)s::int,
+                %(disk_gib)s::int, now() FROM chosen
             RETURNING host_id
         """
     else:
         statement = chosen
-    with connection.cursor() as cursor:
-        cursor.execute(statement, {**parameters(wish), "way": wanted, "instance": instance.pk})
-        row = cursor.fetchone()
+    wanted = f"{way}/{accelerator}" if accelerator else way
+    connection.ensure_connection()
+    # Bound and prepared by the server: planning it anew would cost more than running it.
+    with Cursor(connection.connection) as cursor:
+        row = cursor.execute(
+            statement, {**parameters(wish), "way": wanted, "instance": instance.pk}, prepare=True
+        ).fetchone()
     return row[0] if row else None
 
 

@@ -4,7 +4,6 @@ import uuid
 
 import pgtrigger
 from django.contrib.postgres.fields import ArrayField
-from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -27,6 +26,7 @@ class Host(models.Model):
     free_memory_mib = models.IntegerField(default=0)
     free_disk_gib = models.IntegerField(default=0)
     runs = ArrayField(models.CharField(max_length=40), default=list)  # ["qemu/x86_64", "qemu/x86_64/kvm"]
+    has_kvm = models.BooleanField(default=False, db_default=False)  # for any of them
     capabilities = models.JSONField(default=dict)
     boot_id = models.CharField(max_length=64, blank=True)
     quarantined = models.TextField(blank=True)  # why nothing is ordered from this host
@@ -42,7 +42,12 @@ class Host(models.Model):
                 include=["free_disk_gib"],
                 name="host_with_room",
             ),
-            GinIndex(fields=["runs"], name="host_runs"),
+            models.Index(
+                fields=["free_vcpus", "free_memory_mib", "id"],
+                condition=Q(enabled=True, has_kvm=True),
+                include=["free_disk_gib"],
+                name="host_with_room_and_kvm",
+            ),
         ]
         triggers = [
             # What is free follows capacity; what is placed is kept by the trigger on allocations.

@@ -141,7 +141,8 @@ def _described(capacity: Mapping[str, int], capabilities: Mapping[str, Any]) -> 
         "memory_mib": capacity["memory_mib"],
         "disk_gib": capacity["disk_gib"],
         "capabilities": dict(capabilities),
-        "runs": runs(capabilities),
+        "runs": (found := runs(capabilities)),
+        "has_kvm": any(way.endswith("/kvm") for way in found),
     }
 
 

@@ -37,7 +37,7 @@ def test_spreading_is_a_setting(make_host, make_instance, settings):
 
 def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_instance):
     make_host("emulating", vcpus=4)
-    make_host("virtualising", vcpus=64, runs=["qemu/x86_64", "qemu/x86_64/kvm"])
+    make_host("virtualising", vcpus=64, runs=["qemu/x86_64", "qemu/x86_64/kvm"], has_kvm=True)
     instance = make_instance()
     assert placed(instance) == "virtualising"
     assert instance.placement["accelerator"] == "kvm"
@@ -82,8 +82,8 @@ def test_free_capacity_follows_allocations_and_capacity(make_host, make_instance
 
 def test_nobody_can_overbook_a_host(make_host, make_instance):
     host = make_host(vcpus=1)
+    instance = make_instance()
     with pytest.raises(IntegrityError, match="no room"), transaction.atomic():
-        instance = make_instance()
         Allocation.objects.create(id=instance.pk, instance=instance, host=host, vcpus=2, memory_mib=1, disk_gib=1)
 
 
