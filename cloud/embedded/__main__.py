@@ -1,5 +1,6 @@
 """What `./pileus` hands over to, once there is a virtual environment."""
 
+import errno
 import os
 import signal
 import sys
@@ -99,6 +100,11 @@ def main() -> int:
         return COMMANDS[command](Home.from_environment(), arguments)
     except Trouble as trouble:
         print(f"pileus: {trouble}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"pileus: the disk is full: {error.filename or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\npileus: interrupted", file=sys.stderr)

@@ -15,7 +15,7 @@ from cloud.embedded.processes import PROCESSES, Process
 # How the world outside is reached, and what tests set: these go through to every process as they are.
 PASSED_ON = re.compile(
     r"(https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TZ"
-    r"|PILEUS_(FAULT\w*|WEB_\w+|API_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS)",
+    r"|PILEUS_(FAULT\w*|WEB_\w+|API_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|AGENT_FIRST_UID)",
     re.IGNORECASE,
 )
 
@@ -36,6 +36,7 @@ def common(home: Home) -> dict[str, str]:
         "HOME": str(home.cache),
         "LC_ALL": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": "2",  # an arena per thread would cost more memory than it saves time
         "PILEUS_EMBEDDED": "1",
     }
 

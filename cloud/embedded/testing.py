@@ -44,7 +44,11 @@ def own_servers() -> Iterator[dict[str, str]]:
         redis_url, database_url = valkey.redis_url(port, password), postgres.database_url(sockets)
         postgres.wait_until_ready(database_url, create=True)
         valkey.wait_until_ready(redis_url)
-        own_folders = {"PILEUS_STATIC_ROOT": folder / "static", "PILEUS_IMAGE_STORE": folder / "images"}
+        own_folders = {
+            "PILEUS_HOME": folder / "home",
+            "PILEUS_IMAGE_STORE": folder / "images",
+            "PILEUS_STATIC_ROOT": folder / "static",
+        }
         yield {"DATABASE_URL": database_url, "REDIS_URL": redis_url} | {
             name: str(make_folder(path)) for name, path in own_folders.items()
         }
@@ -117,7 +121,7 @@ def bench(home: Home, arguments: list[str]) -> int:
 
 def environment_of_tests(home: Home) -> dict[str, str]:
     """The caller's environment without what belongs to a running cloud."""
-    of_a_cloud = ("PILEUS_URL", "PILEUS_PORT", "PILEUS_SECRET_KEY", "PILEUS_IMAGE_STORE", "PILEUS_RUNTIME_DIR")
+    of_a_cloud = ("PILEUS_URL", "PILEUS_PORT", "PILEUS_LISTEN", "PILEUS_AGENT_HOME", "PILEUS_RUNTIME_DIR")
     env = {name: value for name, value in os.environ.items() if name not in of_a_cloud}
     return env | {
         "PILEUS_SECRET_KEY": "of-tests-only",
