@@ -19,9 +19,10 @@ COPY cloud/ cloud/
 COPY compute/ compute/
 COPY storage/ storage/
 COPY network/ network/
-RUN PILEUS_SECRET_KEY=of-no-use PILEUS_STATIC_ROOT=/opt/pileus/static python manage.py collectstatic --no-input \
-    && install --directory --owner pileus --group pileus /run/pileus /var/lib/pileus/images
 ENV PILEUS_STATIC_ROOT=/opt/pileus/static
+RUN python manage.py collectstatic --no-input \
+    && python manage.py fetch_assets \
+    && install --directory --owner pileus --group pileus /run/pileus /var/lib/pileus/images
 USER pileus
 CMD ["gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"]
 

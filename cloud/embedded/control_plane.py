@@ -94,7 +94,13 @@ class ControlPlane:
             self.manage("migrate", "--no-input")
 
     def collect_static(self) -> None:
+        """The dashboard's files where web serves them from; those of others are fetched, and no page needs them."""
+        stamp, source = self.home.cache / "static.stamp", environment.source_fingerprint()
+        if stamp.exists() and stamp.read_text() == source:
+            return
         self.manage("collectstatic", "--no-input")
+        self.manage("fetch_assets")
+        stamp.write_text(source)
 
     def start(self, names: Sequence[str], title: str = "Control plane") -> None:
         """Starts processes and waits until web says that it can work."""

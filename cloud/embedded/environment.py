@@ -14,7 +14,7 @@ from cloud.embedded.processes import PROCESSES, Process
 
 # How the world outside is reached, and what tests set: these go through to every process as they are.
 PASSED_ON = re.compile(
-    r"(https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TZ"
+    r"(https?|ftp|all|no)_proxy|npm_config_registry|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TZ"
     r"|PILEUS_(FAULT\w*|WEB_\w+|API_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|AGENT_FIRST_UID)",
     re.IGNORECASE,
 )

@@ -26,7 +26,7 @@ def has_joined(home: Home) -> bool:
 
 def join(home: Home, url: str, api: Api) -> str:
     """Makes this machine a host; gives back its name."""
-    token = api.call("POST", "/hosts/join-tokens", json={})["token"]
+    token = api.call("POST", "/hosts/join-tokens", json={})["secret"]
     command = [
         str(home.venv / "bin" / "pileus-agent"),
         "join",

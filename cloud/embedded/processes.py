@@ -45,18 +45,7 @@ class Process:
 _CELERY_QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat")
 
 WEB = Process("web", ("gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"))
-STREAMS = Process(
-    "streams",
-    (
-        "uvicorn",
-        "cloud.asgi:application",
-        "--uds",
-        "$PILEUS_STREAMS_SOCKET",
-        "--no-access-log",
-        "--timeout-graceful-shutdown",
-        "5",
-    ),
-)
+STREAMS = Process("streams", ("python", "-m", "cloud.streams"))
 CONTROL = Process(
     "control",
     (
