@@ -220,6 +220,12 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "RoleEnum": "cloud.tenancy.models.Role",
+        "ImageFileRoleEnum": ["kernel", "initrd", "disk"],
+        "SeenPowerEnum": "compute.models.Power",
+        "WantedPowerEnum": ["running", "stopped"],
+    },
 }
 
 LOGGING = {

@@ -1,9 +1,19 @@
-"""The roof: every URL of the cloud."""
+"""The roof: every URL of the cloud. Each app brings those of its own resources."""
 
 from django.urls import URLPattern, URLResolver, include, path
 
+api: list[URLPattern | URLResolver] = [
+    path("", include("cloud.api.documentation")),
+    path("", include("cloud.tenancy.api.urls")),
+    path("", include("cloud.operations.api.urls")),
+    path("", include("cloud.events.api.urls")),
+    path("", include("cloud.hosts.api.urls")),
+    path("", include("compute.api.urls")),
+    path("", include("storage.api.urls")),
+]
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("api/v1/", include([path("", include("compute.api.urls")), path("", include("storage.api.urls"))])),
+    path("", include("cloud.api.health")),
+    path("api/v1/", include(api)),
     path("agent/v1/", include("cloud.hosts.agent_api.urls")),
 ]
 handler500 = "cloud.api.middleware.server_error"

@@ -76,8 +76,11 @@ class BaseView(APIView):
             raise Unauthenticated("Send `Authorization: Bearer <token>`.")
 
     def limit_rate(self, request: Request) -> None:
-        if self.is_wait(request):
-            return
+        if not self.is_wait(request):
+            self.count(request)
+
+    def count(self, request: Request) -> None:
+        """Take one request out of the caller's bucket; raises RateLimited when it is empty."""
         bucket = self.scope.caller if self.is_known else f"address:{address(request)}"
         verdict = limits.take(bucket)
         request._request.rate_limit_headers = verdict.headers  # type: ignore[attr-defined]

@@ -45,6 +45,15 @@ class Integer(serializers.IntegerField):
         return int(data)
 
 
+class Number(serializers.FloatField):
+    """A number, with or without a fraction."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        return float(data)
+
+
 class Text(serializers.CharField):
     """Text, as it was sent: spaces at its ends are kept."""
 

@@ -64,6 +64,12 @@ def make_join_token(*, actor: Actor, life: timedelta = JOIN_TOKEN_LIFE) -> tuple
     return token, secret
 
 
+def revoke_join_token(token: JoinToken, *, actor: Actor) -> None:
+    """Nobody joins with it any more."""
+    record("hosts.join_token.delete", token, actor=actor, before={"expires_at": token.expires_at})
+    token.delete()
+
+
 @transaction.atomic
 def join(
     *, token: str, name: str, capacity: Mapping[str, int], capabilities: Mapping[str, Any]
@@ -126,6 +132,8 @@ def beat(
 def _unowned(host: Host, inventory: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
     by_type: dict[str, set[UUID]] = {}
     for item in inventory:
+        if item["seen"] == "gone":
+            continue
         by_type.setdefault(item["type"], set()).add(UUID(item["id"]))
     unowned = []
     for resource_type, ids in by_type.items():

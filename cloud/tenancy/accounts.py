@@ -37,9 +37,9 @@ class LastAdmin(Conflict):
 
 
 def sign_in(*, username: str, password: str, address: str) -> User:
-    """The user whose password this is. Guessing is bounded by address and by name. Raises WrongCredentials, RateLimited."""
-    for bucket, burst in ((f"sign-in:{address}", 20), (f"sign-in-as:{digest(username)}", 10)):
-        verdict = limits.take(bucket, rate=0.2, burst=burst)
+    """The user whose password this is; guessing is bounded. Raises WrongCredentials, RateLimited."""
+    for bucket, rate, burst in ((f"sign-in:{address}", 0.2, 20), (f"sign-in-as:{digest(username)}", 0.5, 50)):
+        verdict = limits.take(bucket, rate=rate, burst=burst)
         if not verdict.allowed:
             raise verdict.refusal()
     user = authenticate(username=username, password=password) if "\x00" not in username + password else None

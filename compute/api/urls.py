@@ -1,3 +1,3 @@
-from compute.api import flavors, keypairs
+from compute.api import flavors, instances, keypairs
 
-urlpatterns = [*flavors.urlpatterns, *keypairs.urlpatterns]
+urlpatterns = [*flavors.urlpatterns, *keypairs.urlpatterns, *instances.urlpatterns]

@@ -1,0 +1,40 @@
+"""/api/v1/schema, the OpenAPI document; /api/v1/docs, the same to read and try, with nothing from another host."""
+
+import json
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path
+from django.views.decorators.http import require_safe
+from drf_spectacular.generators import SchemaGenerator
+
+OPENAPI_JSON = "application/vnd.oai.openapi+json"
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document: made once, as it changes only with the code."""
+    return SchemaGenerator().get_schema(request=None, public=True)
+
+
+@cache
+def text() -> str:
+    return json.dumps(document(), indent=1, default=str)
+
+
+@require_safe
+def schema(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(text(), content_type=OPENAPI_JSON)
+
+
+@require_safe
+def docs(request: HttpRequest) -> HttpResponse:
+    return render(request, "api/docs.html")
+
+
+urlpatterns = [
+    path("schema", schema, name="api-schema"),
+    path("docs", docs, name="api-docs"),
+]

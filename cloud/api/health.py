@@ -1,0 +1,125 @@
+"""/healthz: the process is alive. /readyz: it can work, with each dependency. /metrics: for Prometheus."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+from prometheus_client import CONTENT_TYPE_LATEST
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from cloud.api import metrics
+from cloud.api.authentication import TokenAuthentication
+from cloud.api.errors import AdminsOnly, Problem, Unauthenticated
+from cloud.api.scope import Scope
+from cloud.api.translate import plain_response
+
+TIMEOUT = 0.5
+WORKER_SILENCE_SECONDS = 15
+LOCAL = {"127.0.0.1", "::1"}
+
+
+def alive(request: HttpRequest) -> HttpResponse:
+    return JsonResponse({"status": "alive"})
+
+
+def check_database() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '1s'")
+        try:
+            cursor.execute("SELECT current_setting('server_version')")
+            return f"PostgreSQL {cursor.fetchone()[0]}"
+        finally:
+            cursor.execute("RESET statement_timeout")
+
+
+def check_redis() -> str:
+    client = redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+    )
+    with client:
+        client.ping()
+    return "answers"
+
+
+def check_streams() -> str:
+    if not settings.STREAMS_SOCKET:
+        raise ConnectionError("not configured (PILEUS_STREAMS_SOCKET)")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.settimeout(TIMEOUT)
+        line.connect(settings.STREAMS_SOCKET)
+    return "listens"
+
+
+def check_workers() -> str:
+    """A control worker looks for due work every second, which PostgreSQL sees."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) FROM pg_stat_activity
+            WHERE application_name = 'pileus-control' AND state_change > now() - make_interval(secs => %s)
+            """,
+            [WORKER_SILENCE_SECONDS],
+        )
+        connections = cursor.fetchone()[0]
+    if not connections:
+        raise ConnectionError(f"no control worker was heard in the last {WORKER_SILENCE_SECONDS} s")
+    return "at work"
+
+
+# Without the database nothing can be answered. Without the others the API still accepts, and work waits or is slower.
+CHECKS: dict[str, tuple[Callable[[], str], bool]] = {
+    "database": (check_database, True),
+    "redis": (check_redis, False),
+    "streams": (check_streams, False),
+    "workers": (check_workers, False),
+}
+
+
+def ready(request: HttpRequest) -> HttpResponse:
+    """200 while requests can be served (`ready`, or `degraded` when something is missing), otherwise 503."""
+    checks: dict[str, dict[str, Any]] = {}
+    for name, (check, _) in CHECKS.items():
+        began = time.perf_counter()
+        try:
+            words, ok = check(), True
+        except Exception as error:
+            words, ok = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False
+        checks[name] = {"ok": ok, "detail": words, "seconds": round(time.perf_counter() - began, 4)}
+    if not all(checks[name]["ok"] for name, (_, essential) in CHECKS.items() if essential):
+        return JsonResponse({"status": "unavailable", "checks": checks}, status=503, headers={"Retry-After": "2"})
+    status = "ready" if all(check["ok"] for check in checks.values()) else "degraded"
+    return JsonResponse({"status": status, "checks": checks})
+
+
+def scrape(request: HttpRequest) -> HttpResponse:
+    """To processes on this machine; through a proxy, or from elsewhere, to tokens of admins of the cloud."""
+    try:
+        _require_reader(request)
+        return HttpResponse(metrics.exposition(), content_type=CONTENT_TYPE_LATEST)
+    except Problem as problem:
+        return plain_response(problem, request)
+
+
+def _require_reader(request: HttpRequest) -> None:
+    if request.META.get("REMOTE_ADDR") in LOCAL and "HTTP_X_FORWARDED_FOR" not in request.META:
+        return
+    found = TokenAuthentication().authenticate(request)  # type: ignore[arg-type]
+    if found is None:
+        raise Unauthenticated()
+    user, token = found
+    if not Scope(user, token).is_cloud_admin:
+        raise AdminsOnly("This is for admins of the cloud.")
+
+
+urlpatterns = [
+    path("healthz", alive),
+    path("readyz", ready),
+    path("metrics", scrape),
+]

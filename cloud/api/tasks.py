@@ -1,0 +1,30 @@
+"""What is tidied up by the clock."""
+
+from datetime import timedelta
+
+from celery import shared_task
+from django.contrib.sessions.models import Session
+from django.db.models.functions import Now
+
+from cloud.api.models import IdempotencyKey
+from cloud.api.transactions import KEY_LIFE_HOURS
+from cloud.tenancy.models import Token
+
+EXPIRED_TOKENS_KEPT = timedelta(days=30)  # their owners may wonder why something stopped working
+BATCH = 5000
+
+
+@shared_task(name="api.tidy")
+def tidy() -> None:
+    """Forget answers, sessions and tokens whose time is long over, a batch at a time."""
+    _forget(IdempotencyKey.objects.filter(created_at__lt=Now() - timedelta(hours=KEY_LIFE_HOURS)))
+    _forget(Session.objects.filter(expire_date__lt=Now()))
+    _forget(Token.objects.filter(expires_at__lt=Now() - EXPIRED_TOKENS_KEPT))
+
+
+def _forget(rows) -> None:
+    while True:
+        batch = list(rows.values_list("pk", flat=True)[:BATCH])
+        rows.model.objects.filter(pk__in=batch).delete()
+        if len(batch) < BATCH:
+            return

@@ -1,0 +1,48 @@
+"""How an event is shown, in lists and in streams."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from cloud.events.models import Event
+from cloud.events.reading import Cursor
+
+
+class EventSubjectSerializer(serializers.Serializer):
+    """What was changed."""
+
+    type = serializers.CharField()
+    id = serializers.CharField()
+    name = serializers.CharField()
+
+
+class EventSerializer(serializers.Serializer):
+    """One change: who did what to what, from what to what."""
+
+    cursor = serializers.CharField(help_text="`?after=` and Last-Event-ID go on behind it.")
+    at = serializers.DateTimeField()
+    action = serializers.CharField(help_text="E.g. compute.instance.stop.")
+    subject = EventSubjectSerializer()
+    actor = serializers.CharField(help_text="A user's name, `host <name>`, `guest` or `system`.")
+    before = serializers.DictField(allow_null=True)
+    after = serializers.DictField(allow_null=True)
+    project_id = serializers.UUIDField(allow_null=True)
+    request_id = serializers.CharField()
+
+    def to_representation(self, instance: Event) -> dict[str, Any]:
+        return shown(instance)
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """An event as JSON."""
+    return {
+        "cursor": str(Cursor.of(event)),
+        "at": event.at.isoformat().replace("+00:00", "Z"),
+        "action": event.action,
+        "subject": {"type": event.subject_type, "id": event.subject_id, "name": event.subject_name},
+        "actor": event.actor,
+        "before": event.before,
+        "after": event.after,
+        "project_id": str(event.project_id) if event.project_id else None,
+        "request_id": event.request_id,
+    }

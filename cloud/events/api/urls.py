@@ -1,0 +1,3 @@
+from cloud.events.api import views
+
+urlpatterns = views.urlpatterns

@@ -1,0 +1,1 @@
+"""Hosts in the REST API, for admins of the cloud."""

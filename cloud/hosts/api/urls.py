@@ -1,0 +1,3 @@
+from cloud.hosts.api import views
+
+urlpatterns = views.urlpatterns

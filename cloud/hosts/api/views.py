@@ -1,0 +1,160 @@
+"""/api/v1/hosts and their join tokens, for admins of the cloud."""
+
+from typing import Any
+
+from django.db.models import BooleanField, Case, CharField, Q, QuerySet, Value, When
+from django.db.models.functions import Now
+from django.urls import path
+from rest_framework import serializers
+
+from cloud.api.errors import NotFound
+from cloud.api.fields import Flag, LabelsField, Number, as_uuid
+from cloud.api.pagination import Filter
+from cloud.api.serializers import Body
+from cloud.api.views import Collection, Item, Once, Verb, View
+from cloud.hosts import services
+from cloud.hosts.models import Host, JoinToken
+
+STATUSES = ("ready", "unreachable", "quarantined", "disabled")
+ADMINS = {method: True for method in ("GET", "POST", "PATCH", "DELETE")}
+
+
+class HostSerializer(serializers.Serializer):
+    """A compute node: what it has, what is free, what it can run, when it was last heard from."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    labels = LabelsField()
+    status = serializers.ChoiceField(STATUSES)
+    enabled = serializers.BooleanField(help_text="Whether it takes new instances.")
+    vcpus = serializers.IntegerField()
+    memory_mib = serializers.IntegerField()
+    disk_gib = serializers.IntegerField()
+    vcpu_overcommit = serializers.FloatField()
+    free_vcpus = serializers.IntegerField(help_text="After overcommit; negative when it holds more than it has.")
+    free_memory_mib = serializers.IntegerField()
+    free_disk_gib = serializers.IntegerField()
+    runs = serializers.ListField(child=serializers.CharField(), help_text="E.g. qemu/x86_64/kvm.")
+    capabilities = serializers.DictField()
+    quarantined = serializers.CharField(help_text="Why nothing is ordered from it; empty otherwise.")
+    boot_id = serializers.CharField()
+    agent_version = serializers.CharField(source="pulse.agent_version")
+    seen_at = serializers.DateTimeField(source="pulse.seen_at")
+    created_at = serializers.DateTimeField()
+
+
+class HostChanges(Body):
+    enabled = Flag()
+    labels = LabelsField()
+    vcpu_overcommit = Number(min_value=0.1, max_value=64)
+
+
+class HostView(View):
+    serializer = HostSerializer
+    forms = {"PATCH": HostChanges}
+    needs_admin = ADMINS
+
+    def rows(self) -> QuerySet[Host]:
+        is_silent = Q(pulse__seen_at__lt=services.reachable_since()) | Q(pulse__isnull=True)
+        return Host.objects.select_related("pulse").annotate(
+            status=Case(
+                When(is_silent, then=Value("unreachable")),
+                When(~Q(quarantined=""), then=Value("quarantined")),
+                When(enabled=False, then=Value("disabled")),
+                default=Value("ready"),
+                output_field=CharField(),
+            )
+        )
+
+
+class Hosts(HostView, Collection):
+    filters = {
+        "name": Filter(serializers.CharField()),
+        "status": Filter(serializers.ChoiceField(STATUSES)),
+        "enabled": Filter(serializers.BooleanField()),
+    }
+
+
+class OneHost(HostView, Item):
+    def change(self, host: Host, body: dict[str, Any]) -> Host:
+        return services.update(host, actor=self.actor, **body)
+
+    def remove(self, host: Host) -> None:
+        services.remove(host, actor=self.actor)
+
+
+class Enable(HostView, Verb):
+    """It takes new instances again."""
+
+    def act(self, host: Host, body: dict[str, Any]) -> Host:
+        return services.update(host, actor=self.actor, enabled=True)
+
+
+class Drain(HostView, Verb):
+    """It takes no new instances; those that it has stay."""
+
+    def act(self, host: Host, body: dict[str, Any]) -> Host:
+        return services.update(host, actor=self.actor, enabled=False)
+
+
+class JoinTokenSerializer(serializers.Serializer):
+    """With it a machine becomes a host, once: `pileus-agent join URL SECRET`."""
+
+    id = serializers.UUIDField()
+    usable = serializers.BooleanField(help_text="Neither used nor expired.")
+    expires_at = serializers.DateTimeField()
+    created_by = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    used_at = serializers.DateTimeField(allow_null=True)
+    host = serializers.SerializerMethodField(help_text="The name of the host that it made.")
+
+    def get_host(self, token: JoinToken) -> str | None:
+        return token.host.name if token.host else None
+
+
+class CreatedJoinTokenSerializer(JoinTokenSerializer):
+    """With the secret: shown this once, kept nowhere."""
+
+    secret = serializers.CharField(allow_null=True)
+
+
+class JoinTokenView(View):
+    serializer = JoinTokenSerializer
+    created = CreatedJoinTokenSerializer
+    needs_admin = ADMINS
+
+    def rows(self) -> QuerySet[JoinToken]:
+        is_usable = Case(
+            When(used_at=None, expires_at__gt=Now(), then=Value(True)),
+            default=Value(False),
+            output_field=BooleanField(),
+        )
+        return JoinToken.objects.select_related("host").annotate(usable=is_usable)
+
+
+class JoinTokens(JoinTokenView, Collection):
+    has_labels = False
+
+    def create(self, body: dict[str, Any]) -> Once:
+        return Once(*services.make_join_token(actor=self.actor))
+
+
+class OneJoinToken(JoinTokenView, Item):
+    def one(self, reference: str, *, name: str = "") -> JoinToken:
+        found = self.rows().filter(pk=as_uuid(reference)).first()
+        if found is None:
+            raise NotFound()
+        return found
+
+    def remove(self, token: JoinToken) -> None:
+        services.revoke_join_token(token, actor=self.actor)
+
+
+urlpatterns = [
+    path("hosts", Hosts.as_view()),
+    path("hosts/join-tokens", JoinTokens.as_view()),
+    path("hosts/join-tokens/<str:ref>", OneJoinToken.as_view()),
+    path("hosts/<str:ref>", OneHost.as_view()),
+    path("hosts/<str:ref>/enable", Enable.as_view()),
+    path("hosts/<str:ref>/drain", Drain.as_view()),
+]

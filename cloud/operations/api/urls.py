@@ -1,0 +1,3 @@
+from cloud.operations.api import views
+
+urlpatterns = views.urlpatterns

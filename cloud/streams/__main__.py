@@ -1,0 +1,131 @@
+"""The streams process: event streams and long polls, which web hands over to it. Run it as
+
+    python -m cloud.streams
+
+It listens on the Unix datagram socket PILEUS_STREAMS_SOCKET, where web puts accepted connections, and to PostgreSQL's
+notifications `events` and `operations`. It keeps nothing: after a restart clients come back and go on where they were.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import django
+import psycopg
+
+if TYPE_CHECKING:
+    from cloud.streams.switchboard import Switchboard
+
+log = logging.getLogger("cloud.streams")
+
+RECONNECT_SECONDS = 1.0
+PROBE_SECONDS = 10.0
+
+
+async def listen(switchboard: "Switchboard", connect: dict[str, Any]) -> None:
+    """Passes PostgreSQL's notifications on, and comes back to it whenever the connection is lost."""
+    while True:
+        try:
+            async with await psycopg.AsyncConnection.connect(**connect, autocommit=True) as connection:
+                await connection.execute("LISTEN events")
+                await connection.execute("LISTEN operations")
+                switchboard.ring_all()
+                while True:
+                    async for notice in connection.notifies(timeout=PROBE_SECONDS):
+                        heard(switchboard, notice.channel, notice.payload)
+                    await connection.execute("SELECT 1")
+        except (psycopg.Error, OSError) as error:
+            log.warning("streams.database_unavailable: %s", error)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def heard(switchboard: "Switchboard", channel: str, payload: str) -> None:
+    if channel == "operations":
+        switchboard.ring_operation(payload)
+        return
+    switchboard.ring_project(payload or None)
+    if not payload:
+        switchboard.recheck()  # users and tokens belong to no project
+
+
+def open_socket(path: str) -> socket.socket:
+    """Where web's datagrams arrive. Only our own user may send any: they are trusted."""
+    Path(path).unlink(missing_ok=True)
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    before = os.umask(0o177)
+    try:
+        line.bind(path)
+    finally:
+        os.umask(before)
+    line.setblocking(False)
+    return line
+
+
+def receive(line: socket.socket, switchboard: "Switchboard", tasks: "set[asyncio.Task[None]]") -> None:
+    """Takes every connection that waits to be taken."""
+    from cloud.streams.handover import LARGEST_MESSAGE, Message
+
+    while True:
+        try:
+            datagram, descriptors, _, _ = socket.recv_fds(line, LARGEST_MESSAGE, 4)
+        except BlockingIOError:
+            return
+        clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        try:
+            message, client = Message.decode(datagram), clients.pop()
+        except (ValueError, TypeError, KeyError, IndexError):
+            log.warning("streams.message_not_understood")
+            continue
+        task = asyncio.ensure_future(take(switchboard, message, client))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+
+async def take(switchboard: "Switchboard", message: Any, client: socket.socket) -> None:
+    try:
+        await switchboard.accept(message, client)
+    except Exception:
+        log.warning("streams.connection_lost", exc_info=True)
+        client.close()
+
+
+async def main() -> None:
+    from django.conf import settings
+    from django.db import connections
+
+    from cloud.streams.switchboard import Switchboard
+
+    switchboard = Switchboard()
+    tasks: set[asyncio.Task[None]] = set()
+    connect = {
+        name: value
+        for name, value in connections["default"].get_connection_params().items()
+        if name not in {"cursor_factory", "context", "prepare_threshold", "autocommit"}
+    }
+    loop = asyncio.get_running_loop()
+    line = open_socket(settings.STREAMS_SOCKET)
+    loop.add_reader(line, receive, line, switchboard, tasks)
+    for forever in (switchboard.serve(), switchboard.keep_alive(), switchboard.recheck_now_and_then()):
+        tasks.add(asyncio.ensure_future(forever))
+    tasks.add(asyncio.ensure_future(listen(switchboard, connect)))
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    await stopped.wait()
+    loop.remove_reader(line)
+    Path(settings.STREAMS_SOCKET).unlink(missing_ok=True)
+    await switchboard.stop()
+    await asyncio.sleep(0.1)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cloud.settings")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    django.setup()
+    asyncio.run(main())
