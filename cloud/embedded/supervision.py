@@ -14,7 +14,7 @@ from typing import Any
 
 from cloud.embedded.errors import Trouble
 from cloud.embedded.paths import Home, make_folder, write_private
-from cloud.embedded.supervisor import start_time
+from cloud.embedded.supervisor import boot_id, start_time
 
 
 class ProcessFailed(Trouble):
@@ -87,9 +87,11 @@ class Supervision:
     def clear_remnants(self, seconds: float = 20) -> None:
         """Waits for the children of a killed supervisor, which got their stop signals; kills those that stay."""
         try:
-            known: dict[str, list[int]] = json.loads(self.home.pids.read_text())
+            known: dict[str, Any] = json.loads(self.home.pids.read_text())
         except (FileNotFoundError, ValueError):
             return
+        if known.pop("boot_id") != boot_id():
+            known = {}
         until = time.monotonic() + seconds
         while left := [pid for pid, started in known.values() if start_time(pid) == started]:
             if time.monotonic() > until:

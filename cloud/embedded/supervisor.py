@@ -38,6 +38,11 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def boot_id() -> str:
+    """Differs after every reboot, which deals pids and start times anew."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 class Child:
     """One process of the table, wanted or not, running or not."""
 
@@ -231,7 +236,8 @@ class Supervisor:
 
     def write_pids(self) -> None:
         """Who runs, for whoever comes after a supervisor that was killed."""
-        running = {name: [child.popen.pid, child.started] for name, child in self.children.items() if child.popen}
+        running: dict[str, Any] = {"boot_id": boot_id()}
+        running |= {name: [child.popen.pid, child.started] for name, child in self.children.items() if child.popen}
         running["supervisor"] = [os.getpid(), start_time(os.getpid()) or 0]
         fresh = self.pids.with_name(self.pids.name + ".new")
         fresh.write_text(json.dumps(running))

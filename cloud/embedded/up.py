@@ -52,11 +52,12 @@ def up(home: Home) -> None:
         with screen.step("Logins, flavors, image"):
             credentials = ensure_credentials(plane, image_folder)
         plane.start(names("control"))
-        with Api(plane.memory.local_url, credentials["admin"]["token"]) as admin:
-            ensure_host(plane, admin)
         vm = None
-        if memory.first_instance is None and image_folder and VIRTUAL_MACHINES not in packages.result():
-            vm = launch_first(plane, credentials["demo"]["token"])
+        if VIRTUAL_MACHINES not in packages.result():
+            with Api(plane.memory.local_url, credentials["admin"]["token"]) as admin:
+                ensure_host(plane, admin)
+            if memory.first_instance is None and image_folder:
+                vm = launch_first(plane, credentials["demo"]["token"])
         logins = None if memory.logins_shown else credentials
         memory.logins_shown = True
         memory.keep(home)

@@ -136,6 +136,13 @@ def test_a_remnant_that_ignores_its_signal_is_killed_but_never_a_stranger_with_i
     assert supervisor.start_time(pid) is None
 
 
+def test_pids_of_before_a_reboot_are_nobody_s(supervision):
+    mine = [os.getpid(), supervisor.start_time(os.getpid())]
+    supervision.home.pids.write_text(json.dumps({"boot_id": "another", "web": mine}))
+    supervision.clear_remnants(seconds=0)
+    assert not supervision.home.pids.exists()
+
+
 def test_a_second_ensure_keeps_what_runs_and_takes_new_commands_for_the_next_start(supervision):
     supervision.ensure([spec("one", SLEEPER)])
     supervision.start("one")
