@@ -1,0 +1,194 @@
+"""Real boots under emulation: what a guest says and does, read on its console."""
+
+import re
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.images.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
+
+CLOUD_CONFIG = """\
+#cloud-config
+hostname: web-7.example.com
+users:
+  - name: bob
+    groups: [wheel]
+    lock_passwd: false
+    plain_text_passwd: "it's #1"
+  - name: carol
+write_files:
+  - path: /opt/deep/one
+    content: |
+      line "one"
+        indented $HOME
+    permissions: '0640'
+    owner: bob:bob
+  - {path: /opt/binary, encoding: b64, content: aGkACg==, permissions: 0700}
+  - {path: /opt/packed, encoding: gz+b64, content: H4sIAAAAAAACAytIzMzhAgCuuvHSBQAAAA==}
+  - {path: /opt/deep/one, append: true, content: "more\\n", permissions: '0640', owner: bob:bob}
+bootcmd:
+  - echo boot >>/root/boots
+runcmd:
+  - echo run >>/root/runs
+  - [sh, -c, 'echo "list: $1"', x, "it's fine"]
+  - cat /opt/deep/one
+  - stat -c '%n %a %U:%G %s' /opt/deep/one /opt/binary; wc -c /opt/packed
+  - echo "root $(df -m / | awk 'NR==2 {print $2}') MiB"
+  - echo "user $(id bob)"
+password: s3cret
+packages: [nginx]
+"""
+
+
+@pytest.fixture(scope="module")
+def configured(tiny_linux: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A machine that applied CLOUD_CONFIG at its first boot and is at its login prompt."""
+    made = Machine(tiny_linux, tmp_path_factory.mktemp("configured") / "m", disk_gib=3)
+    made.seed(user_data=CLOUD_CONFIG, hostname="ignored-by-user-data")
+    made.boot()
+    made.wait_for("login:")
+    yield made
+    made.close()
+
+
+def test_cloud_config_is_applied_at_the_first_boot(configured):
+    lines = configured.lines()
+    assert "list: it's fine" in lines
+    assert 'line "one"\n  indented $HOME\nmore\n' in configured.text
+    assert "/opt/deep/one 640 bob:bob 33" in lines
+    assert "/opt/binary 700 root:root 4" in lines
+    assert "5 /opt/packed" in lines
+    assert "user uid=1000(bob) gid=1000(bob) groups=1000(bob),10(wheel)" in lines
+    assert "pileus: user-data: packages is not known here: ignored" in lines
+
+
+def test_ready_names_the_host_and_the_time_since_boot(configured):
+    (ready,) = (line for line in configured.lines() if line.startswith("READY "))
+    assert re.fullmatch(r"READY web-7 \d+\.\d\d", ready)
+
+
+def test_the_root_disk_has_the_size_of_its_flavor(configured):
+    (size,) = (int(line.split()[1]) for line in configured.lines() if line.startswith("root "))
+    assert 2900 < size <= 3072
+
+
+def test_the_console_lets_in_by_password_only(configured):
+    configured.type("carol", "Password:")
+    configured.type("", "incorrect")
+    configured.wait_for("login:", after=configured.text.rindex("incorrect"))
+    configured.type("root", "Password:")
+    configured.type("s3cret", "# ")
+    configured.type("whoami; exit", "login:")
+    configured.type("bob", "Password:")
+    configured.type("it's #1", "$ ")
+    configured.type("echo $((6*7)); exit", "42")
+
+
+def test_the_power_button_ends_it_cleanly_and_a_second_boot_does_not_run_it_again(configured):
+    assert configured.power_off() < 20
+    configured.boot()
+    assert "pileus: new instance" not in configured.text
+    assert "list: it's fine" not in configured.lines()
+    configured.wait_for("login:")
+    configured.type("root", "Password:")
+    configured.type("s3cret", "# ")
+    configured.type("wc -l /root/boots /root/runs; dmesg | grep -c recovery", "total")
+    lines = configured.lines()
+    assert "2 /root/boots" in lines
+    assert "1 /root/runs" in lines
+    configured.wait_for("\n0\r\n", after=configured.text.rindex("total"))
+
+
+def test_a_new_instance_id_is_applied_with_new_host_keys(machine):
+    script = "#!/bin/sh\necho script of {} as $(id -un) in $(pwd)\n"
+    machine.seed(instance_id="iid-a", hostname="a", user_data=script.format("a"))
+    machine.boot(until="READY a ")
+    first = re.search(r"SSH host key (\S+)", machine.text)
+    assert "script of a as root in /" in machine.lines()
+    machine.power_off()
+    machine.seed(instance_id="iid-b", hostname="b", user_data=script.format("b"))
+    machine.boot(until="READY b ")
+    second = re.search(r"SSH host key (\S+)", machine.text)
+    assert "script of b as root in /" in machine.lines()
+    assert first is not None
+    assert second is not None
+    assert first[1] != second[1]
+
+
+def test_a_malformed_document_is_said_and_the_boot_goes_on(machine):
+    machine.seed(hostname="odd", user_data="#cloud-config\nruncmd:\n  - echo hi\n bad: [\n")
+    machine.boot(until="READY odd ")
+    assert re.search(r"pileus: user-data is malformed and not applied: line \d+: ", machine.text)
+
+
+def test_a_failing_script_is_said_and_the_boot_goes_on(machine):
+    machine.seed(hostname="odd", user_data="#!/bin/sh\nexit 7\n")
+    machine.boot(until="READY odd ")
+    assert "pileus: user-data ended with status 7" in machine.lines()
+
+
+def test_without_seed_and_without_nic_it_boots_all_the_same_and_lets_nobody_in(tiny_linux, tmp_path):
+    machine = Machine(tiny_linux, tmp_path / "m", nic=None, memory_mib=128)
+    try:
+        machine.boot(until="READY tiny-linux ")
+        machine.wait_for("login:")
+        machine.type("root", "Password:")
+        machine.type("", "incorrect")
+    finally:
+        machine.close()
+
+
+def test_an_unanswered_dhcp_delays_the_boot_by_three_seconds_at_most(tiny_linux, tmp_path):
+    # A user-mode network without IPv4 has no DHCP server.
+    machine = Machine(tiny_linux, tmp_path / "m", nic="ipv4=off,ipv6=on")
+    try:
+        machine.seed(hostname="alone")
+        machine.boot(until="READY alone ")
+        assert "pileus: eth0 has no DHCP answer yet: going on, asking in the background" in machine.lines()
+    finally:
+        machine.close()
+
+
+def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    machine = Machine(tiny_linux, tmp_path / "m", nic=f"hostfwd=tcp:127.0.0.1:{port}-:22")
+    options = "StrictHostKeyChecking=no UserKnownHostsFile=/dev/null LogLevel=ERROR BatchMode=yes ConnectTimeout=20"
+    ssh = ["ssh", "-p", str(port), *(part for option in options.split() for part in ("-o", option)), "-F", "none"]
+    try:
+        machine.seed(hostname="shell", keys=(key.with_suffix(".pub").read_text().strip(),))
+        machine.boot()
+        done = subprocess.run([*ssh, "-i", str(key), "root@127.0.0.1", "hostname; id -un"], capture_output=True, text=True, check=False)
+        assert done.stdout == "shell\nroot\n", done.stderr
+        done = subprocess.run([*ssh, "-v", "-o", "IdentityFile=none", "root@127.0.0.1", "true"], capture_output=True, text=True, check=False)
+        assert done.returncode == 255
+        assert "Permission denied (publickey)" in done.stderr
+        started = time.monotonic()
+        subprocess.run([*ssh, "-i", str(key), "root@127.0.0.1", "reboot"], capture_output=True, check=False)
+        after = len(machine.console)
+        machine.wait_for("READY shell ", 90, after=after)
+        assert time.monotonic() - started < 90
+    finally:
+        machine.close()
+
+
+def test_a_seed_in_the_initramfs_is_read_without_a_seed_disk(machine, tmp_path):
+    from images import cpio
+    from images.tree import Tree
+
+    seed = Tree()
+    seed.file("cidata/meta-data", "instance-id: i\nlocal-hostname: inside\n")
+    seed.file("cidata/user-data", "#!/bin/sh\necho from the initramfs\n")
+    both = tmp_path / "initrd"
+    both.write_bytes(machine.files["initrd"].read_bytes() + cpio.archive(seed))
+    machine.files["initrd"] = both
+    machine.boot(until="READY inside ")
+    assert "from the initramfs" in machine.lines()
