@@ -64,9 +64,9 @@ def _lay_out(tree: Tree, root: Path) -> None:
 
 
 def _give_to_root(image: Path, count: int) -> None:
-    """Set owner and group of every inode to 0: mke2fs copies the building user's (inodes are handed out in order)."""
-    fields = ("uid", "gid")
-    lines = [f"set_inode_field <{number}> {field} 0" for number in range(FIRST_INODE, FIRST_INODE + count + 1) for field in fields]
+    """Set what mke2fs copies of the builder (owner, group, time of change) in every inode; they are numbered in order."""
+    values = ("uid 0", "gid 0", f"ctime @{EPOCH}")
+    lines = [f"set_inode_field <{n}> {value}" for n in range(FIRST_INODE, FIRST_INODE + count + 1) for value in values]
     with tempfile.NamedTemporaryFile("w", suffix=".debugfs") as script:
         script.write("\n".join(lines) + "\n")
         script.flush()
