@@ -66,7 +66,8 @@ def everything_is_owned() -> Iterator[Breach]:
     for host_id, host, instance_id, seen, generation in _rows(
         f"""
         SELECT s.host_id, s.host, s.id, s.seen, s.generation FROM ({INVENTORY}) s
-        WHERE NOT EXISTS (SELECT 1 FROM compute_instance i WHERE i.id = s.id AND i.host_id = s.host_id)
+        WHERE s.seen <> 'gone'
+            AND NOT EXISTS (SELECT 1 FROM compute_instance i WHERE i.id = s.id AND i.host_id = s.host_id)
             AND NOT EXISTS (SELECT 1 FROM hosts_order o WHERE o.host_id = s.host_id AND o.resource_id = s.id
                 AND (o.answered_at IS NULL OR o.answered_at > s.seen_at))
         """

@@ -153,7 +153,7 @@ def delete(*, instance: Instance, actor: Actor) -> Operation:
     if live and live.kind == DeleteInstance.kind:
         return live
     operation = engine.start(DeleteInstance, instance, actor=actor)
-    _wish(instance, Power.STOPPED)
+    _wish(instance, Power(instance.wanted_power))
     _record("delete", instance, actor)
     return operation
 

@@ -7,6 +7,7 @@ flight for the abandoned wish dies at the host.
 
 from datetime import timedelta
 from functools import cached_property
+from typing import ClassVar
 
 from django.conf import settings
 from django.db.models.functions import Now
@@ -56,26 +57,31 @@ class InstanceWorkflow(Workflow):
             raise Refused(self.instance.seen_problem or "the host could not do it")
         return self.order(verb)
 
+
+class PowerChange(InstanceWorkflow):
+    """A change of power that can be taken back: giving up leads to the power that was `before`."""
+
+    supersedes = frozenset({"compute.launch", "compute.start", "compute.stop", "compute.reboot"})
+    before: ClassVar[Power] = Power.RUNNING
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
     def take_back(self) -> Verdict:
         """Wish again for the power that was there before; what was under way for the other wish dies."""
-        self.wish(self.before)
-        return self.restore
-
-    before: Power = Power.RUNNING
-
-    def wish(self, power: Power) -> None:
         instance = self.instance
-        instance.wanted_power = power
+        instance.wanted_power = self.before
+        instance.reboot_nonce = None
+        instance.save(update_fields=["wanted_power", "reboot_nonce"])
         raise_generation(instance)
-        instance.save(update_fields=["wanted_power"])
+        return self.restore
 
     def restore(self) -> Verdict:
         """Wait until what was taken back is true again, or is known to be broken."""
         if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
             return DONE
-        if self.before == Power.RUNNING:
-            return self.until_seen(Power.RUNNING, "ensure_running")
-        return self.until_seen(Power.STOPPED, "ensure_stopped")
+        verb = "ensure_running" if self.before == Power.RUNNING else "ensure_stopped"
+        return self.until_seen(self.before, verb)
 
 
 class LaunchInstance(InstanceWorkflow):
@@ -83,7 +89,7 @@ class LaunchInstance(InstanceWorkflow):
 
     kind = "compute.launch"
     first = "place"
-    supersedes = frozenset({"compute.launch", "compute.start", "compute.stop", "compute.reboot"})
+    supersedes = PowerChange.supersedes
 
     def place(self) -> Verdict:
         instance = self.instance
@@ -126,12 +132,11 @@ class LaunchInstance(InstanceWorkflow):
         return DONE
 
 
-class StartInstance(InstanceWorkflow):
+class StartInstance(PowerChange):
     """From stopped to running, where it is placed."""
 
     kind = "compute.start"
     first = "boot"
-    supersedes = LaunchInstance.supersedes
     before = Power.STOPPED
 
     def boot(self) -> Verdict:
@@ -140,16 +145,12 @@ class StartInstance(InstanceWorkflow):
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(Power.RUNNING)
 
-    def give_up(self) -> Verdict:
-        return self.take_back
 
-
-class StopInstance(InstanceWorkflow):
+class StopInstance(PowerChange):
     """From running to stopped: asked by ACPI, then forced after the grace."""
 
     kind = "compute.stop"
     first = "halt"
-    supersedes = LaunchInstance.supersedes
 
     def halt(self) -> Verdict:
         if self.instance.host is None:
@@ -159,16 +160,12 @@ class StopInstance(InstanceWorkflow):
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(Power.STOPPED)
 
-    def give_up(self) -> Verdict:
-        return self.take_back
 
-
-class RebootInstance(InstanceWorkflow):
+class RebootInstance(PowerChange):
     """From running to running, once round."""
 
     kind = "compute.reboot"
     first = "restart"
-    supersedes = LaunchInstance.supersedes
 
     def restart(self) -> Verdict:
         return self.until_seen(Power.RUNNING, "ensure_running")
@@ -176,22 +173,15 @@ class RebootInstance(InstanceWorkflow):
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(Power.RUNNING)
 
-    def give_up(self) -> Verdict:
-        return self.take_back
-
-    def take_back(self) -> Verdict:
-        self.instance.reboot_nonce = None
-        self.instance.save(update_fields=["reboot_nonce"])
-        return super().take_back()
-
 
 class DeleteInstance(InstanceWorkflow):
     """From anything to nothing. Takes over from whatever was under way."""
 
     kind = "compute.delete"
     first = "destroy"
-    patience = timedelta(days=3650)  # a delete never gives up
-    supersedes = LaunchInstance.supersedes
+    patience = timedelta(days=3650)
+    persists = True
+    supersedes = PowerChange.supersedes
 
     def destroy(self) -> Verdict:
         instance = self.instance

@@ -1,12 +1,18 @@
 """What every test may ask for: a client, and the people of one project."""
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from django.conf import settings
 from rest_framework.test import APIClient
 
 from cloud.tenancy.models import Project, Role, User
 from tests import factories
+from tests.clouds import SmallCloud
 
 
 class Client(APIClient):
@@ -26,7 +32,14 @@ class Client(APIClient):
 
 
 @pytest.fixture
-def api(db: None) -> Client:
+def fresh_limits() -> None:
+    """Strangers of other tests have used nothing up."""
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.delete("rate:address:127.0.0.1", "rate:guess:127.0.0.1", "rate:sign-in:127.0.0.1")
+
+
+@pytest.fixture
+def api(db: None, fresh_limits: None) -> Client:
     return Client(raise_request_exception=False)
 
 
@@ -59,3 +72,16 @@ def cloud_admin(db: None) -> User:
 def other_tenant(db: None) -> User:
     """Admin of a project of their own, and a stranger to every other."""
     return factories.member(factories.project("elsewhere"), Role.ADMIN, "otto")
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose name leaves room for Unix sockets (107 bytes), which pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="pc-") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def cloud(db: None, short_path: Path) -> SmallCloud:
+    """A small cloud with one fake node that has joined."""
+    return SmallCloud(short_path)

@@ -196,7 +196,7 @@ def _run(operation: Operation) -> Verdict:
         with transaction.atomic():
             return workflow.step(operation.step)()
     except Refused as refusal:
-        if clearing_up:
+        if clearing_up or workflow.persists:
             raise
         operation.outcome, operation.reason = Outcome.FAILED, str(refusal)
         return workflow.give_up()

@@ -41,6 +41,7 @@ class Workflow:
     first: ClassVar[str]
     patience: ClassVar[timedelta]
     supersedes: ClassVar[frozenset[str]] = frozenset()
+    persists: ClassVar[bool] = False  # a refusal is only a stumble: nothing but a cancel ends this work undone
     known: ClassVar[dict[str, type["Workflow"]]] = {}
 
     def __init_subclass__(cls) -> None:
