@@ -14,7 +14,7 @@ api: list[URLPattern | URLResolver] = [
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("cloud.api.health")),
     path("api/v1/", include(api)),
-    path("agent/v1/", include([path("", include("cloud.hosts.agent_api.urls")), path("", include("compute.api.agent"))])),
+    path("agent/v1/", include("cloud.hosts.agent_api.urls")),
     path("agent/v1/", include("compute.api.agent")),
 ]
 handler500 = "cloud.api.middleware.server_error"
