@@ -16,13 +16,13 @@ class Architecture:
     boot_modules: tuple[str, ...]  # loaded at every boot
     spare_modules: tuple[str, ...] = ()  # on the disk, loaded by the kernel when wanted
     kernel_parameters: tuple[str, ...] = ()
-    older_suites: tuple[str, ...] = ()  # suites to try when the running release lacks this architecture
+    other_suites: tuple[str, ...] = ()  # tried in order when the running release lacks this architecture
 
 
 _BOOT_MODULES = ("evdev", "virtio_net", "virtio_rng", "virtio_scsi", "sr_mod", "isofs")
 _SPARE_MODULES = (
     "sd_mod", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "virtio_balloon", "virtio_console",
-    "qemu_fw_cfg", "loop", "ipv6", "af_packet", "tun", "virtio_mem", "vmw_vsock_virtio_transport", "8021q",
+    "qemu_fw_cfg", "loop", "tun", "virtio_mem", "vmw_vsock_virtio_transport", "8021q",
 )  # fmt: skip
 
 ARCHITECTURES = {
@@ -50,6 +50,17 @@ ARCHITECTURES = {
             boot_modules=("button", "gpio_keys", *_BOOT_MODULES),
             spare_modules=_SPARE_MODULES,
             kernel_parameters=("cryptomgr.notests",),
+        ),
+        Architecture(
+            name="riscv64",
+            debian="riscv64",
+            kernel_package="linux-image-riscv64",
+            console="ttyS0",
+            unpack_kernel=False,
+            root_modules=("virtio_pci", "virtio_mmio", "virtio_blk", "ext4"),
+            boot_modules=_BOOT_MODULES,
+            spare_modules=_SPARE_MODULES,
+            other_suites=("trixie", "sid"),
         ),
     )
 }

@@ -26,7 +26,9 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "pileus"
 
 
-def build(name: str, architecture_name: str, output: Path, *, cache: Path, refresh: bool, say: Say) -> dict[str, object]:
+def build(
+    name: str, architecture_name: str, output: Path, *, cache: Path, refresh: bool, say: Say
+) -> dict[str, object]:
     """Make `output`/image.json and its files, from the cache when nothing they are made of has changed.
 
     The answer is what image.json says. Raises BuildError, or OSError when a disk is full or a directory closed.
@@ -39,7 +41,7 @@ def build(name: str, architecture_name: str, output: Path, *, cache: Path, refre
         fingerprint = _fingerprint(architecture, packages)
         home = cache / "images" / f"{name}-{architecture.name}-{fingerprint}"
         if not _complete(home):
-            _build(recipe, architecture, archive, packages, home, fingerprint, say)
+            _build(recipe, architecture, archive, packages, home=home, say=say)
             _forget_older(home)
         description: dict[str, object] = json.loads((home / "image.json").read_text())
         if _complete(output) and json.loads((output / "image.json").read_text()) == description:
@@ -56,7 +58,7 @@ def _resolve(
     """The packages, from the running release or the first of the architecture's other suites that has them."""
     release = debian.running_release()
     attempts = [debian.debian_sources(debian.system_sources(), release)]
-    attempts += [debian.default_sources(suite) for suite in architecture.older_suites if suite != release]
+    attempts += [debian.default_sources(suite) for suite in architecture.other_suites if suite != release]
     for number, sources in enumerate(attempts, start=1):
         archive = Archive(cache, architecture.debian, sources, say)
         try:
@@ -69,8 +71,9 @@ def _resolve(
 
 
 def _build(
-    recipe: TinyLinux, architecture: Architecture, archive: Archive, packages: list[Package], home: Path, fingerprint: str, say: Say
+    recipe: TinyLinux, architecture: Architecture, archive: Archive, packages: list[Package], *, home: Path, say: Say
 ) -> None:
+    """Build into the cache: whole or not at all."""
     files = archive.fetch(packages)
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent, prefix="building-") as directory:
@@ -78,7 +81,7 @@ def _build(
         work.mkdir()
         made = recipe.build(architecture, files, work, say)
         linux = next(package for package in packages if package.name.startswith("linux-image-"))
-        description = describe(recipe, architecture, f"{linux.version}-{fingerprint}", made, work)
+        description = describe(recipe, architecture, f"{linux.version}-{home.name.rsplit('-', 1)[1]}", made, work)
         (work / "image.json").write_text(json.dumps(description, indent=2) + "\n")
         shutil.rmtree(home, ignore_errors=True)  # an incomplete one
         os.rename(work, home)

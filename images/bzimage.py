@@ -80,6 +80,8 @@ def _decompress(payload: bytes) -> bytes | None:
         return lzma.LZMADecompressor().decompress(payload)
     for magic, tool in ((b"\x02\x21\x4c\x18", "lz4"), (b"\x28\xb5\x2f\xfd", "zstd")):
         if payload.startswith(magic):
-            done = subprocess.run([tools.find(tool), "-d", "-c", "-q"], input=payload[:-4], capture_output=True, check=False)
+            done = subprocess.run(
+                [tools.find(tool), "-d", "-c", "-q"], input=payload[:-4], capture_output=True, check=False
+            )
             return done.stdout if done.returncode == 0 else None
     return None

@@ -25,7 +25,9 @@ from .tree import Node, merged
 KEYRINGS = tuple(Path(f"/usr/share/keyrings/debian-archive-keyring.{suffix}") for suffix in ("gpg", "pgp"))
 LISTS_AGE_SECONDS = 24 * 3600
 # What is taken over from the system's apt: how to reach the network, and what its administrator decided on clocks.
-ACQUIRE_SETTINGS = re.compile(r"Acquire::(https?::.*|socks::.*|Retries|ForceIPv[46]|Check-Date|Check-Valid-Until\b.*)", re.I)
+ACQUIRE_SETTINGS = re.compile(
+    r"Acquire::(https?::.*|socks::.*|Retries|ForceIPv[46]|Check-Date|Check-Valid-Until\b.*)", re.I
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ class Archive:
         packages = list(packages)
         self.packages.mkdir(parents=True, exist_ok=True)
         paths = {package: self.packages / f"{package.sha256}.deb" for package in packages}
-        missing = [package for package in packages if not paths[package].exists() or _sha256(paths[package]) != package.sha256]
+        missing = [
+            package for package in packages if not paths[package].exists() or _sha256(paths[package]) != package.sha256
+        ]
         if missing:
             self._say(f"downloading {len(missing)} packages ({', '.join(package.name for package in missing)})")
             with tempfile.TemporaryDirectory(dir=self.packages, prefix="download-") as directory:
@@ -164,7 +168,9 @@ class Archive:
         except BuildError as error:
             if not stamp.exists():
                 raise
-            self._say(f"{error}; going on with the indexes of {time.strftime('%Y-%m-%d', time.gmtime(stamp.stat().st_mtime))}")
+            self._say(
+                f"{error}; going on with the indexes of {time.strftime('%Y-%m-%d', time.gmtime(stamp.stat().st_mtime))}"
+            )
             return False
         stamp.touch()
         return True
@@ -222,7 +228,11 @@ Acquire::http::Timeout "30";
 def _system_settings() -> Iterator[str]:
     """Lines of the system's configuration on reaching the network (a proxy, a certificate)."""
     dump = subprocess.run(
-        [tools.find("apt-config"), "dump"], capture_output=True, text=True, check=False, env=dict(os.environ, LC_ALL="C")
+        [tools.find("apt-config"), "dump"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, LC_ALL="C"),
     )
     for line in dump.stdout.splitlines():
         name = line.split(" ", 1)[0]
@@ -233,7 +243,9 @@ def _system_settings() -> Iterator[str]:
 def system_sources() -> dict[str, str]:
     """The system's source files, name → text."""
     files = [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
-    return {str(path): path.read_text(errors="replace") for path in files if path.is_file() and os.access(path, os.R_OK)}
+    return {
+        str(path): path.read_text(errors="replace") for path in files if path.is_file() and os.access(path, os.R_OK)
+    }
 
 
 def parse_uris(text: str) -> list[Package]:
@@ -253,7 +265,8 @@ def contents(package_file: Path, wanted: Callable[[str], bool] = lambda path: Tr
     with subprocess.Popen(
         [tools.find("dpkg-deb"), "--fsys-tarfile", str(package_file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as unpacking:
-        assert unpacking.stdout is not None and unpacking.stderr is not None
+        assert unpacking.stdout is not None
+        assert unpacking.stderr is not None
         hard_linked: dict[str, bytes] = {}
         with tarfile.open(fileobj=unpacking.stdout, mode="r|") as archive:
             for member in archive:

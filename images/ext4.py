@@ -37,8 +37,8 @@ def make(tree: Tree, output: Path, label: str, identity: str) -> None:
             file.truncate(size_mib << 20)
         options = f"resize={GROWTH_BLOCKS},root_owner=0:0,hash_seed={identity},lazy_itable_init=1,nodiscard"
         _run(
-            "mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-I", "256", "-N", str(INODES), "-m", "1", "-L", label,
-            "-U", identity, "-J", f"size={JOURNAL_MIB}", "-E", options, "-d", str(root), str(output),
+            "mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-I", "256", "-N", str(INODES), "-m", "1",
+            "-L", label, "-U", identity, "-J", f"size={JOURNAL_MIB}", "-E", options, "-d", str(root), str(output),
         )  # fmt: skip
         _give_to_root(output, count=sum(1 for _ in tree) + 1)
 
@@ -64,7 +64,7 @@ def _lay_out(tree: Tree, root: Path) -> None:
 
 
 def _give_to_root(image: Path, count: int) -> None:
-    """Set what mke2fs copies of the builder (owner, group, time of change) in every inode; they are numbered in order."""
+    """Set in every inode what mke2fs takes from the builder: owner, group, time of change. Inodes go by number."""
     values = ("uid 0", "gid 0", f"ctime @{EPOCH}")
     lines = [f"set_inode_field <{n}> {value}" for n in range(FIRST_INODE, FIRST_INODE + count + 1) for value in values]
     with tempfile.NamedTemporaryFile("w", suffix=".debugfs") as script:

@@ -14,7 +14,7 @@ class Modules:
     """The modules of one kernel package, by name ('-' and '_' are the same, as for modprobe)."""
 
     def __init__(self, tree: Tree) -> None:
-        self._content: dict[str, bytes] = {}
+        self._packed: dict[str, bytes] = {}  # as packaged: a kernel has thousands, an image wants a few
         self._path: dict[str, str] = {}
         self.built_in: set[str] = set()
         for path, node in tree:
@@ -22,8 +22,7 @@ class Modules:
                 self.built_in |= {_name(line) for line in node.content.decode().split()}
                 self.directory = posixpath.dirname(path)
             elif node.is_file and path.endswith((".ko", ".ko.xz")):
-                content = lzma.decompress(node.content) if path.endswith(".xz") else node.content
-                self._content[_name(path)] = content
+                self._packed[_name(path)] = node.content
                 self._path[_name(path)] = path.removesuffix(".xz")
 
     @property
@@ -39,14 +38,14 @@ class Modules:
             name = _name(name)
             if name in ordered or name in self.built_in:
                 return
-            if name not in self._content:
+            if name not in self._packed:
                 raise BuildError(f"the kernel {self.release} has no module {name}")
             for needed in self._depends(name):
                 visit(needed)
             ordered.append(name)
 
         for name in names:
-            if not optional or _name(name) in self._content:
+            if not optional or _name(name) in self._packed:
                 visit(name)
         return ordered
 
@@ -56,17 +55,22 @@ class Modules:
         place = {name: posixpath.relpath(self._path[name], self.directory) for name in names}
         dependencies, aliases = [], []
         for name in names:
-            root.file(f"{self.directory}/{place[name]}", self._content[name])
+            content = self._content(name)
+            root.file(f"{self.directory}/{place[name]}", content)
             # modprobe loads a line's dependencies from right to left.
             needed = [other for other in reversed(self.closure([name])) if other != name]
             dependencies.append(f"{place[name]}: {' '.join(place[other] for other in needed)}".rstrip() + "\n")
-            for alias in elf.module_facts(self._content[name]).get("alias", []):
+            for alias in elf.module_facts(content).get("alias", []):
                 aliases.append(f"alias {alias} {name}\n")
         root.file(f"{self.directory}/modules.dep", "".join(sorted(dependencies)))
         root.file(f"{self.directory}/modules.alias", "".join(sorted(aliases)))
 
+    def _content(self, name: str) -> bytes:
+        packed = self._packed[name]
+        return lzma.decompress(packed) if packed[:6] == b"\xfd7zXZ\0" else packed
+
     def _depends(self, name: str) -> list[str]:
-        facts = elf.module_facts(self._content[name])
+        facts = elf.module_facts(self._content(name))
         return [word for line in facts.get("depends", []) for word in line.split(",") if word]
 
 

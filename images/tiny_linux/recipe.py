@@ -112,7 +112,11 @@ def root(userland: Tree, modules: kernel.Modules, architecture: Architecture, pa
         if path.is_file():
             content = path.read_bytes()
             secret = path.name == "shadow"
-            tree.file(str(path.relative_to(GUEST / "root")), content, 0o755 if content[:2] == b"#!" else 0o600 if secret else 0o644)
+            tree.file(
+                str(path.relative_to(GUEST / "root")),
+                content,
+                0o755 if content[:2] == b"#!" else 0o600 if secret else 0o644,
+            )
     return tree
 
 
@@ -127,14 +131,14 @@ def _add_applets(tree: Tree, busybox: bytes) -> None:
 INITRAMFS_APPLETS = ("sh", "cat", "cp", "modprobe", "mount", "switch_root", "usleep")
 # Applets that other files name by their path under sbin.
 SYSTEM_APPLETS = frozenset(
-    "acpid getty halt ifconfig init insmod ip lsmod mdev modprobe nologin poweroff reboot rmmod route syslogd udhcpc".split()
+    "acpid getty halt ifconfig init insmod ip lsmod mdev modprobe nologin rmmod route syslogd udhcpc".split()
 )
 
 
 def applets(busybox: bytes) -> list[str]:
     """The names in busybox's applet table: one run of NUL-terminated words in alphabetical order, from `[` on."""
-    start = busybox.find(b"\0[\0[[\0") + 1
-    if not start:
+    start = busybox.find(b"[\0[[\0")
+    if start < 0:
         raise BuildError("busybox holds no applet table")
     end = busybox.index(b"\0\0", start)
     return busybox[start:end].decode().split("\0")
@@ -177,4 +181,3 @@ def _kernel_file(path: str) -> bool:
 
 def _userland_file(path: str) -> bool:
     return path in PROGRAMS or ".so" in path
-

@@ -17,7 +17,9 @@ BOOT_SECONDS = 90  # generous: the machine that tests run on is shared
 class Machine:
     """A guest with its own overlay disk; `boot` may be called again after it has ended."""
 
-    def __init__(self, image: Path, home: Path, *, disk_gib: int = 2, memory_mib: int = 256, nic: str | None = "restrict=on") -> None:
+    def __init__(
+        self, image: Path, home: Path, *, disk_gib: int = 2, memory_mib: int = 256, nic: str | None = "restrict=on"
+    ) -> None:
         self.image, self.home, self.memory_mib, self.nic = image, home, memory_mib, nic
         self.description = json.loads((image / "image.json").read_text())
         self.files = {file["role"]: image / file["file"] for file in self.description["files"]}
@@ -29,10 +31,24 @@ class Machine:
             command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(self.files["disk"]), "-F", backing]
             subprocess.run([*command, str(home / "disk.qcow2"), f"{disk_gib}G"], check=True)
 
-    def seed(self, *, instance_id: str = "iid-1", hostname: str = "guest-1", user_data: str | bytes = "", keys: tuple[str, ...] = ()) -> None:
+    def seed(
+        self,
+        *,
+        instance_id: str = "iid-1",
+        hostname: str = "guest-1",
+        user_data: str | bytes = "",
+        keys: tuple[str, ...] = (),
+    ) -> None:
         """Write the NoCloud volume as the product does."""
         text = user_data if isinstance(user_data, str) else ""
-        spec = {"seed": {"instance_id": instance_id, "hostname": hostname, "ssh_authorized_keys": list(keys), "user_data": text}}
+        spec = {
+            "seed": {
+                "instance_id": instance_id,
+                "hostname": hostname,
+                "ssh_authorized_keys": list(keys),
+                "user_data": text,
+            }
+        }
         contents = nocloud.files(spec)
         if isinstance(user_data, bytes):
             contents["user-data"] = user_data
@@ -52,10 +68,18 @@ class Machine:
             line += ["-blockdev", f"driver=qcow2,node-name=vda,file.driver=file,file.filename={self.home}/disk.qcow2"]
             line += ["-device", "virtio-blk-pci,drive=vda"]
         if (self.home / "seed.iso").exists():
-            line += ["-blockdev", f"driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename={self.home}/seed.iso"]
+            line += [
+                "-blockdev",
+                f"driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename={self.home}/seed.iso",
+            ]
             line += ["-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-cd,drive=seed,bus=scsi.0"]
         if self.nic is not None:
-            line += ["-netdev", ",".join(filter(None, ["user,id=nic0", self.nic])), "-device", "virtio-net-pci,netdev=nic0,romfile="]
+            line += [
+                "-netdev",
+                ",".join(filter(None, ["user,id=nic0", self.nic])),
+                "-device",
+                "virtio-net-pci,netdev=nic0,romfile=",
+            ]
         return line
 
     def boot(self, *, until: str = "READY ", seconds: float = BOOT_SECONDS) -> float:

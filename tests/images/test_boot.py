@@ -166,9 +166,16 @@ def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
     try:
         machine.seed(hostname="shell", keys=(key.with_suffix(".pub").read_text().strip(),))
         machine.boot()
-        done = subprocess.run([*ssh, "-i", str(key), "root@127.0.0.1", "hostname; id -un"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*ssh, "-i", str(key), "root@127.0.0.1", "hostname; id -un"], capture_output=True, text=True, check=False
+        )
         assert done.stdout == "shell\nroot\n", done.stderr
-        done = subprocess.run([*ssh, "-v", "-o", "IdentityFile=none", "root@127.0.0.1", "true"], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*ssh, "-v", "-o", "IdentityFile=none", "root@127.0.0.1", "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 255
         assert "Permission denied (publickey)" in done.stderr
         started = time.monotonic()

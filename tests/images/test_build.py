@@ -22,12 +22,18 @@ def test_image_json_describes_the_files(tiny_linux):
     assert image["hypervisors"] == ["qemu"]
     assert image["min_disk_gib"] == 1
     assert image["kernel_command_line"].startswith("console=ttyS0 ")
-    assert {file["role"]: file["format"] for file in image["files"]} == {"kernel": None, "initrd": None, "disk": "qcow2"}
+    assert {file["role"]: file["format"] for file in image["files"]} == {
+        "kernel": None,
+        "initrd": None,
+        "disk": "qcow2",
+    }
     for file in image["files"]:
         content = (tiny_linux / file["file"]).read_bytes()
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
         assert len(content) == file["size"]
-    assert sorted(path.name for path in tiny_linux.iterdir()) == sorted(["image.json", *(file["file"] for file in image["files"])])
+    assert sorted(path.name for path in tiny_linux.iterdir()) == sorted(
+        ["image.json", *(file["file"] for file in image["files"])]
+    )
 
 
 def test_the_image_is_small(tiny_linux):
@@ -37,7 +43,9 @@ def test_the_image_is_small(tiny_linux):
 def test_the_disk_says_its_format_and_has_no_backing_file(tiny_linux):
     info = json.loads(
         subprocess.run(
-            ["qemu-img", "info", "--output=json", "-f", "qcow2", str(tiny_linux / "disk.qcow2")], capture_output=True, check=True
+            ["qemu-img", "info", "--output=json", "-f", "qcow2", str(tiny_linux / "disk.qcow2")],
+            capture_output=True,
+            check=True,
         ).stdout
     )
     assert info["format"] == "qcow2"
@@ -49,7 +57,9 @@ def test_everything_on_the_disk_belongs_to_root(tiny_linux, tmp_path):
     raw = tmp_path / "disk.raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", str(tiny_linux / "disk.qcow2"), str(raw)], check=True)
     for path in ("/", "/etc", "/usr/lib/pileus", "/var/lib/pileus", "/root"):
-        listing = subprocess.run(["/usr/sbin/debugfs", "-R", f"ls -p {path}", str(raw)], capture_output=True, text=True, check=True)
+        listing = subprocess.run(
+            ["/usr/sbin/debugfs", "-R", f"ls -p {path}", str(raw)], capture_output=True, text=True, check=True
+        )
         entries = [line.split("/")[1:] for line in listing.stdout.splitlines() if line.startswith("/") and line != "/0"]
         assert len(entries) >= 2
         assert {(entry[2], entry[3]) for entry in entries if entry[0] != "0"} == {("0", "0")}, path
@@ -84,7 +94,7 @@ def test_a_damaged_output_is_made_whole(tiny_linux, tmp_path):
 def test_a_full_or_closed_directory_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     done = subprocess.run(
-        [sys.executable, "-m", "images", "build", "tiny-linux", "--output", str(tmp_path / "o"), "--cache", str(tmp_path / "file/cache")],
+        [sys.executable, "-m", "images", "build", "tiny-linux", "--output=o", "--cache", f"{tmp_path}/file/x"],
         capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert done.returncode == 1
@@ -108,14 +118,16 @@ class FakeModules(kernel.Modules):
 
     def __init__(self, depends: dict[str, list[str]], built_in: set[str]) -> None:
         self.built_in, self.depends, self.directory = built_in, depends, "usr/lib/modules/1.0"
-        self._content = dict.fromkeys(depends, b"")
+        self._packed = dict.fromkeys(depends, b"")
 
     def _depends(self, name: str) -> list[str]:
         return self.depends[name]
 
 
 def test_modules_come_after_what_they_need_and_built_in_ones_not_at_all():
-    modules = FakeModules({"virtio_blk": ["virtio", "virtio_ring"], "virtio_ring": ["virtio"], "virtio": [], "x": []}, {"ext4"})
+    modules = FakeModules(
+        {"virtio_blk": ["virtio", "virtio_ring"], "virtio_ring": ["virtio"], "virtio": [], "x": []}, {"ext4"}
+    )
     assert modules.closure(["virtio-blk", "ext4"]) == ["virtio", "virtio_ring", "virtio_blk"]
 
 
@@ -146,7 +158,10 @@ def test_links_are_followed_through_a_merged_usr():
 def test_an_ordinary_user_builds_the_same_bytes(tiny_linux, tmp_path):
     """Without the network: from packages that are in the cache already (given to the user)."""
     cache, output = tmp_path / "cache", tmp_path / "output"
-    subprocess.run(["cp", "-r", str(build.default_cache() / "packages"), str(build.default_cache() / "apt"), str(tmp_path)], check=True)
+    subprocess.run(
+        ["cp", "-r", str(build.default_cache() / "packages"), str(build.default_cache() / "apt"), str(tmp_path)],
+        check=True,
+    )
     cache.mkdir()
     output.mkdir()
     for name in ("packages", "apt"):
@@ -154,10 +169,14 @@ def test_an_ordinary_user_builds_the_same_bytes(tiny_linux, tmp_path):
     for path in [*tmp_path.parents[:2]]:
         path.chmod(0o755)
     subprocess.run(["chown", "-R", "65534:65534", str(tmp_path)], check=True)
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from images.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    here = str(Path(__file__).parents[2])
+    program = (
+        f"import sys; sys.path.insert(0, {here!r}); from images.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
         ["/usr/bin/python3", "-c", program, "build", "tiny-linux", "--output", str(output), "--cache", str(cache)],
-        user=65534, group=65534, extra_groups=[], capture_output=True, text=True, check=False, cwd="/", env={"HOME": str(tmp_path)},
+        user=65534, group=65534, extra_groups=[], cwd="/", env={"HOME": str(tmp_path)},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     as_root = {file["role"]: file["sha256"] for file in json.loads((tiny_linux / "image.json").read_text())["files"]}

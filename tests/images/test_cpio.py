@@ -16,7 +16,13 @@ def entries(archive: bytes) -> dict[str, dict]:
         if name == "TRAILER!!!":
             return found
         content = archive[start : start + size]
-        found[name] = {"mode": fields[1], "uid": fields[2], "gid": fields[3], "content": content, "device": tuple(fields[9:11])}
+        found[name] = {
+            "mode": fields[1],
+            "uid": fields[2],
+            "gid": fields[3],
+            "content": content,
+            "device": tuple(fields[9:11]),
+        }
         position = -(-(start + size) // 4) * 4
 
 

@@ -46,7 +46,11 @@ class Guest:
         environment = dict(os.environ, LUA_CPATH=f"{self.root}/usr/local/lib/lua/5.4/?.so")
         content = text if isinstance(text, bytes) else text.encode()
         return subprocess.run(
-            [*loader, str(self.root / "usr/bin/lua5.4"), *arguments], input=content, env=environment, capture_output=True, check=False
+            [*loader, str(self.root / "usr/bin/lua5.4"), *arguments],
+            input=content,
+            env=environment,
+            capture_output=True,
+            check=False,
         )
 
     def parse(self, text: str):
@@ -58,10 +62,14 @@ class Guest:
             raise ValueError(done.stderr.decode())
         return json.loads(done.stdout)  # each byte as a character of its own: see as_text
 
-    def translate(self, *, user_data: str | bytes = "", meta_data: str = "instance-id: i\n") -> tuple[list[list[str]], list[list[str]]]:
+    def translate(
+        self, *, user_data: str | bytes = "", meta_data: str = "instance-id: i\n"
+    ) -> tuple[list[list[str]], list[list[str]]]:
         """The calls made of meta-data and of user-data, word by word."""
         (self.work / "meta-data").write_text(meta_data)
-        (self.work / "user-data").write_bytes(user_data if isinstance(user_data, bytes) else textwrap.dedent(user_data).encode())
+        (self.work / "user-data").write_bytes(
+            user_data if isinstance(user_data, bytes) else textwrap.dedent(user_data).encode()
+        )
         done = self.lua(str(self.root / "usr/lib/pileus/seed.lua"), str(self.work), str(self.work))
         assert done.returncode == 0, done.stderr
         return self._calls("meta-data.sh"), self._calls("user-data.sh")
@@ -85,13 +93,14 @@ def guest(guest_root: Path, tmp_path: Path) -> Guest:
 
 
 DOCUMENTS = {
-    "block scalars": "a: |\n  one\n    two\n\n  three\nb: >\n  folded\n  text\n\n  para\nc: |-\n  stripped\nd: |+\n  kept\n\n\ne: |2\n    x\n",
-    "quotes": "a: 'it''s'\nb: \"tab\\t nl\\n \\x41 \\u263a\"\nc: plain # comment\nd: 'a # not a comment'\ne: \"multi\n  line\"\n",
-    "flow": "{a: [1, 'two', {b: c}], d: {}, e: [], \"f\": \"g\"}\n",
+    "block scalars": "a: |\n  one\n    two\n\n  three\nb: >\n  folded\n  text\n\n  para\n"
+    "c: |-\n  stripped\nd: |+\n  kept\n\n\ne: |2\n    x\n",
+    "quotes": "a: 'it''s'\nb: \"tab\\t nl\\n \\x41 \\u263a\"\nc: plain # comment\nd: 'a # b'\ne: \"multi\n  line\"\n",
+    "flow": '{a: [1, \'two\', {b: c}], d: {}, e: [], "f": "g"}\n',
     "nesting": "- - a\n  - - b\n    - c: d\n      e:\n      - f\n-\n  g: h\n- {i: [j, k]}\n",
     "comments": "# first\n#cloud-config\na: 1 # one\n\n# between\nb:\n  # inside\n  - x\n  # more\n  - y\n",
     "anchors": "base: &b {x: 1, y: 2}\nlist: [*b, *b]\nname: &n text\nsame: *n\n",
-    "odd words": "perm: 0644\npass: 007\nfloat: 1e3\nyes: no\ntime: 12:30:45\nurl: http://x/?a=b#c\ncolon: a:b\ndash: -x\n",
+    "odd words": "perm: 0644\npass: 007\nfloat: 1e3\nyes: no\ntime: 12:30:45\nurl: http://x/?a=b#c\ncolon: a:b\n",
     "json": json.dumps({"a": ["b", {"c": "d\n\u00e9"}], "e": "f"}, ensure_ascii=False),
     "document markers": "---\na: b\n...\n",
     "windows line ends": "a: b\r\nc:\r\n  - d\r\n",
@@ -101,7 +110,7 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize("text", DOCUMENTS.values(), ids=DOCUMENTS)
 def test_documents_are_read_as_yaml_says(guest, text):
-    assert as_text(guest.parse(text)) == yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506: its scalars stay text, too
+    assert as_text(guest.parse(text)) == yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - its scalars stay text, too
 
 
 def as_text(value):
@@ -134,20 +143,26 @@ def test_malformed_documents_have_a_reason(guest, text, reason):
 
 
 def test_a_bomb_of_aliases_stays_small(guest):
-    text = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)) + "#cloud-config\n"
+    text = (
+        "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)) + "#cloud-config\n"
+    )
     _, calls = guest.translate(user_data=("#cloud-config\n" + text).encode())
     assert ["say", "user-data: a59 is not known here: ignored"] in calls
 
 
 def test_meta_data_gives_identity_hostname_and_keys(guest):
-    meta, _ = guest.translate(meta_data='{"instance-id": "i-7", "local-hostname": "web", "public-keys": ["ssh-rsa A a", "ssh-rsa B b"]}')
+    meta, _ = guest.translate(
+        meta_data='{"instance-id": "i-7", "local-hostname": "web", "public-keys": ["ssh-rsa A a", "ssh-rsa B b"]}'
+    )
     assert meta[0] == ["set_hostname", "web", ""]
     assert meta[1][:2] == ["authorize_keys", "root"]
     assert Path(meta[1][2]).read_text() == "ssh-rsa A a\nssh-rsa B b\n"
     assert (guest.work / "instance-id").read_text() == "i-7\n"
 
 
-@pytest.mark.parametrize("keys", ["public-keys: ssh-rsa A a", "public-keys: {one: ssh-rsa A a}", "public-keys: {one: [ssh-rsa A a]}"])
+@pytest.mark.parametrize(
+    "keys", ["public-keys: ssh-rsa A a", "public-keys: {one: ssh-rsa A a}", "public-keys: {one: [ssh-rsa A a]}"]
+)
 def test_every_form_of_public_keys_is_read(guest, keys):
     meta, _ = guest.translate(meta_data=f"instance-id: i\n{keys}\n")
     assert Path(meta[0][2]).read_text() == "ssh-rsa A a\n"
@@ -161,7 +176,10 @@ def test_malformed_meta_data_is_said(guest):
 
 def test_no_value_can_become_a_command(guest):
     evil = "'; reboot; echo $(reboot) `reboot` \\' \"\n"
-    document = {"users": [{"name": "bob", "gecos": evil, "plain_text_passwd": evil}], "write_files": [{"path": "/x" + evil, "content": evil}]}
+    document = {
+        "users": [{"name": "bob", "gecos": evil, "plain_text_passwd": evil}],
+        "write_files": [{"path": "/x" + evil, "content": evil}],
+    }
     _, calls = guest.translate(user_data="#cloud-config\n" + json.dumps(document))
     by_name = {call[0]: call for call in calls}
     assert set(by_name) == {"add_user", "set_password", "lock_password", "write_file"}
@@ -176,7 +194,9 @@ def test_every_known_key_is_translated_in_order(guest):
         runcmd:
           - echo one
           - [echo, "it's", two]
-        chpasswd: {expire: false, list: "bob:pw\\nroot:$6$salt$hash\\n", users: [{name: al, password: x, type: text}, {name: al, type: RANDOM}]}
+        chpasswd:
+          list: "bob:pw\\nroot:$6$salt$hash\\n"
+          users: [{name: al, password: x, type: text}, {name: al, type: RANDOM}]
         password: s3cret
         ssh_pwauth: yes
         ssh_authorized_keys: [ssh-ed25519 T t]
@@ -185,16 +205,18 @@ def test_every_known_key_is_translated_in_order(guest):
           - path: /b
             encoding: gz+b64
             content: H4sI
-        users: [default, {name: bob, groups: "wheel, adm", shell: /bin/ash, sudo: x, ssh_authorized_keys: [ssh-rsa K k]}]
+        users:
+        - default
+        - {name: bob, groups: "wheel, adm", shell: /bin/ash, sudo: x, ssh_authorized_keys: [ssh-rsa K k]}
         hostname: web.example.com
         bootcmd: [date]
         package_update: true
         """
     )
     assert [call[0] for call in calls] == [
-        "say", "keep_script", "set_hostname", "say", "add_user", "lock_password", "authorize_keys", "write_file", "write_file",
-        "authorize_keys", "set_password", "set_password", "set_password", "set_password", "set_password", "allow_password_ssh",
-        "keep_script",
+        "say", "keep_script", "set_hostname", "say", "add_user", "lock_password", "authorize_keys",
+        "write_file", "write_file", "authorize_keys", "set_password", "set_password", "set_password", "set_password",
+        "set_password", "allow_password_ssh", "keep_script",
     ]  # fmt: skip
     assert ["say", "user-data: package_update is not known here: ignored"] in calls
     assert ["say", "users: sudo of bob is not known here: ignored"] in calls
@@ -229,7 +251,9 @@ def test_what_makes_no_sense_is_said_and_left_out(guest, line, said):
 def test_user_data_of_other_kinds(guest):
     assert guest.translate(user_data=b"")[1] == []
     assert guest.translate(user_data=b"#cloud-config\n{}\n")[1] == []
-    assert guest.translate(user_data=b"hello")[1] == [["say", "user-data is neither a script (#!) nor #cloud-config: ignored"]]
+    assert guest.translate(user_data=b"hello")[1] == [
+        ["say", "user-data is neither a script (#!) nor #cloud-config: ignored"]
+    ]
     _, calls = guest.translate(user_data=gzip.compress(b"#!/bin/sh\necho hi\n"))
     assert calls[0][:2] == ["keep_script", "user-data"]
     assert Path(calls[0][2]).read_bytes() == b"#!/bin/sh\necho hi\n"
