@@ -1,5 +1,7 @@
 """The status that a user sees: derived, one SQL CASE, first match wins. Filters and lists use the same."""
 
+from typing import TYPE_CHECKING, Any, TypedDict
+
 from django.db.models import (
     BooleanField,
     Case,
@@ -23,6 +25,9 @@ from cloud.hosts.services import reachable_since
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
 
+if TYPE_CHECKING:
+    from django_stubs_ext import WithAnnotations
+
 STATUSES = (
     "launching", "starting", "rebooting", "running", "paused", "suspended", "stopping", "stopped", "deleting",
     "migrating", "resizing", "rescue", "error", "unreachable",
@@ -36,7 +41,16 @@ TRANSITIONAL = {
 STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
 
 
-def with_status(instances: "QuerySet[Instance]") -> "QuerySet[Instance]":
+class StatusAnnotations(TypedDict):
+    """What `with_status` adds to an instance."""
+
+    live_operation: dict[str, Any] | None
+    live_kind: str | None
+    host_is_unreachable: bool
+    status: str
+
+
+def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[Instance, StatusAnnotations]]":
     """Annotate `status`, `live_operation` (its JSON, or null) and `host_is_unreachable`: no further query a row."""
     live = Operation.objects.filter(subject_type="instance", subject_id=OuterRef("pk"), finished_at=None)
     silent = HostPulse.objects.filter(host_id=OuterRef("host_id"), seen_at__lt=reachable_since())

@@ -187,10 +187,9 @@ class DeleteInstance(InstanceWorkflow):
         instance = self.instance
         if instance.host is None or instance.has_been_seen(Power.GONE):
             return self.forget
-        if self._host_stays_away():
-            return self.forget
         self.progress(0, 1, "machine")
-        return self.order("ensure_gone")
+        verdict = self.order("ensure_gone")
+        return self.forget if self._host_stays_away() else verdict
 
     def _host_stays_away(self) -> bool:
         age = self.operation.now - self.operation.started_at  # type: ignore[attr-defined]

@@ -160,7 +160,7 @@ def _count_attempt(operation_id: UUID) -> bool:
             """,
             [LONGEST_BACKOFF, operation_id],
         )
-        return cursor.rowcount == 1
+        return bool(cursor.rowcount == 1)
 
 
 def _advance_a_step(operation_id: UUID) -> bool:

@@ -1,8 +1,10 @@
 """The part of the agent API that is about instances: the end of each serial log, pushed when it has grown."""
 
+from typing import Any, cast
 from uuid import UUID
 
 from django.http import Http404
+from django.urls import path
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -14,11 +16,11 @@ LONGEST_LOG = 64 * 1024
 
 
 class Bytes(BaseParser):
-    """A raw body."""
+    """A raw body, of which no more is read than is kept."""
 
     media_type = "*/*"
 
-    def parse(self, stream, media_type=None, parser_context=None) -> bytes:  # type: ignore[no-untyped-def]
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
         return bytes(stream.read(LONGEST_LOG))
 
 
@@ -28,7 +30,10 @@ class PushConsoleLog(AgentView):
     def put(self, request: Request, instance_id: UUID) -> Response:
         offset = request.headers.get("X-Log-Offset", "0")
         if not offset.isdigit() or not services.keep_console_log(
-            host=self.host, instance_id=instance_id, offset=int(offset[:18]), content=request.data
+            host=self.host, instance_id=instance_id, offset=int(offset[:18]), content=cast(bytes, request.data)
         ):
             raise Http404
         return Response(status=204)
+
+
+urlpatterns = [path("console-logs/<uuid:instance_id>", PushConsoleLog.as_view())]

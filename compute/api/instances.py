@@ -162,7 +162,7 @@ class Instances(InstanceView, Collection):
         return services.launch(project=self.project, actor=self.actor, fail_fast=fail_fast, dry_run=self.is_dry, **body)
 
     def plan(self, body: dict[str, Any]) -> dict[str, Any]:
-        decision = Instance.objects.filter(pk=body.get("id")).values_list("placement", flat=True).first()
+        decision = Instance.objects.filter(pk=body["id"]).values_list("placement", flat=True).first()
         return {"placement": shown_decision(decision, self.scope.is_cloud_admin)}
 
 

@@ -5,7 +5,12 @@ from rest_framework import serializers
 from cloud.tenancy.models import validate_name
 
 MOST = 2**31 - 1
-GENERATION = {"min_value": 0, "max_value": 2**62}
+LARGEST_GENERATION = 2**62
+
+
+class Generation(serializers.IntegerField):
+    def __init__(self) -> None:
+        super().__init__(min_value=0, max_value=LARGEST_GENERATION)
 
 
 class Capacity(serializers.Serializer):
@@ -24,8 +29,8 @@ class Join(serializers.Serializer):
 class InventoryItem(serializers.Serializer):
     type = serializers.CharField(max_length=40)
     id = serializers.UUIDField()
-    generation = serializers.IntegerField(**GENERATION)
-    sequence = serializers.IntegerField(**GENERATION)
+    generation = Generation()
+    sequence = Generation()
     seen = serializers.CharField(max_length=20)
 
 
@@ -43,7 +48,7 @@ class Claim(serializers.Serializer):
 
 
 class Renew(serializers.Serializer):
-    generation = serializers.IntegerField(**GENERATION)
+    generation = Generation()
 
 
 class Resource(serializers.Serializer):
@@ -53,7 +58,7 @@ class Resource(serializers.Serializer):
 
 class Sighting(serializers.Serializer):
     resource = Resource()
-    generation = serializers.IntegerField(**GENERATION)
-    sequence = serializers.IntegerField(**GENERATION)
+    generation = Generation()
+    sequence = Generation()
     seen = serializers.ChoiceField(["running", "stopped", "paused", "suspended", "gone", "broken", "unknown"])
     facts = serializers.DictField(default=dict)
