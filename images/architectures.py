@@ -47,7 +47,7 @@ ARCHITECTURES = {
             console="ttyAMA0",
             unpack_kernel=False,
             root_modules=("virtio_pci", "virtio_mmio", "virtio_blk"),
-            boot_modules=("button", "gpio_keys", *_BOOT_MODULES),
+            boot_modules=("button", *_BOOT_MODULES),
             spare_modules=_SPARE_MODULES,
             kernel_parameters=("cryptomgr.notests",),
         ),

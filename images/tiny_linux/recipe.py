@@ -4,6 +4,7 @@ A small initramfs holds busybox and the modules of the root disk; the root is an
 (no partition table, so that it grows online). The guest's own code is in `guest/`, file by file as the guest sees it.
 """
 
+import gzip
 import posixpath
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ EMPTY_DIRECTORIES = {
     "root": 0o700, "usr/local/bin": 0o755, "usr/local/sbin": 0o755, "etc/dropbear": 0o700, "var/log": 0o755,
     "var/lib/pileus": 0o700,
 }  # fmt: skip
+LARGE_INITRD = 4 << 20
 IDENTITY = "70696c65-7573-4000-8000-74696e796c6e"  # of the file system: the same in every build
 
 
@@ -52,7 +54,9 @@ class TinyLinux:
         modules = kernel.Modules(linux)
         say(f"writing kernel and initrd ({modules.release})")
         (directory / "kernel").write_bytes(kernel.image(linux, unpack=architecture.unpack_kernel))
-        (directory / "initrd").write_bytes(cpio.archive(initramfs(userland, modules, architecture)))
+        initrd = cpio.archive(initramfs(userland, modules, architecture))
+        # A large one (where ext4 is a module) is compressed for its size; a small one boots sooner as it is.
+        (directory / "initrd").write_bytes(initrd if len(initrd) < LARGE_INITRD else gzip.compress(initrd, 9, mtime=0))
         say("writing the root disk")
         ext4.make(root(userland, modules, architecture, list(files)), directory / "disk.raw", "pileus-root", IDENTITY)
         ext4.compress(directory / "disk.raw", directory / "disk.qcow2")
