@@ -15,6 +15,8 @@ from compute.agent.jail import Confinement, prefix
 from compute.agent.paths import Home
 from compute.agent.processes import Process, find, tail
 
+SECONDS_TO_BEGIN = 60.0  # on a host that is very busy
+
 # Arguments: pid file, number of cgroups, their cgroup.procs files, then the command. The pid stays the same through
 # exec, and so does the start time: both are written down before anything of the emulator has run.
 SCRIPT = """
@@ -59,7 +61,7 @@ def launch(argv: list[str], home: Home, confinement: Confinement) -> Process:
         faults.reach("launch.after_spawn")
     finally:
         os.close(lock)
-    process = find(home)
+    process = find(home, SECONDS_TO_BEGIN)
     if process is None:
         raise Refused(f"the emulator did not start: {tail(home.emulator_log, 600)}")
     return process

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from compute.agent.errors import NoAnswer
 from compute.agent.paths import Home
 
 PIDFD_GET_INFO = 0xC0000000 | 64 << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info), 64 bytes; linux/pidfd.h
@@ -90,15 +91,20 @@ def exit_words(pidfd: int) -> str:
     return f"exited with status {os.WEXITSTATUS(status)}"
 
 
-def find(home: Home, patience: float = 2.0) -> Process | None:
-    """The live emulator of a machine. Waits for one that is just being born to have written its pid."""
+def find(home: Home, patience: float = 10.0) -> Process | None:
+    """The live emulator of a machine. Waits for one that is just being born to have written its pid.
+
+    Raises NoAnswer when something holds the machine's lock and does not say what it is.
+    """
     deadline = time.monotonic() + patience
     while True:
         process = read_pid(home)
         if process and process.alive:
             return process
-        if not is_locked(home.alive) or time.monotonic() > deadline:
+        if not is_locked(home.alive):
             return None
+        if time.monotonic() > deadline:
+            raise NoAnswer("an emulator of this machine is starting, or a process that it left behind holds its lock")
         time.sleep(0.01)
 
 

@@ -22,7 +22,7 @@ from compute.agent.processes import Process
 
 KVM = Path("/dev/kvm")
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
-SECONDS_TO_START = 20.0
+SECONDS_TO_START = 60.0
 
 
 class Qemu:
@@ -115,8 +115,8 @@ class Qemu:
         """A QEMU that was started a moment ago has its socket after some 30 ms. Raises NoAnswer."""
         deadline = time.monotonic() + SECONDS_TO_START
         while not home.control_socket.exists():
-            process = processes.find(home, patience=0)
-            if process is None or time.monotonic() > deadline:
+            process = processes.read_pid(home)
+            if process is None or not process.alive or time.monotonic() > deadline:
                 raise NoAnswer("QEMU has no control socket")
             with contextlib.suppress(OSError):
                 process.wait(0.005)

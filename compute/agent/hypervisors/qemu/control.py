@@ -19,7 +19,7 @@ from compute.agent.paths import Home
 
 T = TypeVar("T")
 
-SECONDS_TO_ANSWER = 10.0
+SECONDS_TO_ANSWER = 20.0
 OFF = {"shutdown", "guest-panicked"}
 PROBLEMS = {
     "io-error": "paused: the host's disk is full or failing",

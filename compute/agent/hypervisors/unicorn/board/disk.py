@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is behind a block device: a raw file, or a qcow2 overlay over a read-only base. The format is always told."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .block import Disk
+from .qcow2 import Qcow2
+
+
+class Raw:
+    """A file whose bytes are the disk's, in whole sectors."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.read_only = read_only
+        self._file = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        # A file that ends within a sector is a disk that ends there too, filled up with zeros.
+        self.size = os.fstat(self._file).st_size + 511 & ~511
+
+    def read(self, offset: int, into: memoryview) -> None:
+        read = 0
+        while read < len(into):
+            count = os.preadv(self._file, [into[read:]], offset + read)
+            if not count:
+                into[read:] = bytes(len(into) - read)
+                return
+            read += count
+
+    def write(self, offset: int, content: memoryview) -> None:
+        written = 0
+        while written < len(content):
+            written += os.pwrite(self._file, content[written:], offset + written)
+
+    def flush(self) -> None:
+        if not self.read_only:
+            os.fdatasync(self._file)
+
+    def close(self) -> None:
+        self.flush()
+        os.close(self._file)
+
+
+def open_disk(description: dict[str, Any]) -> Disk:
+    """{"path", "format": "raw"|"qcow2", "read_only", "base": null | {"path", "format"}}. Raises OSError or ValueError."""
+    path, read_only = Path(description["path"]), bool(description.get("read_only"))
+    base = description.get("base")
+    if description["format"] == "raw" and not base:
+        return Raw(path, read_only=read_only)
+    if description["format"] == "qcow2":
+        return Qcow2(path, read_only=read_only, base=open_disk(base | {"read_only": True}) if base else None)
+    raise ValueError(f"a disk of the format {description['format']!r}, or with a base under a raw disk")

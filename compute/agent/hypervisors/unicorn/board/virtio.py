@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What all virtio devices share: the register file of virtio over MMIO, and split virtqueues.
+
+Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2.1 (status), 2.7 (split virtqueues), 4.2 (MMIO). Whatever a
+driver writes is untrusted: rings and buffers are checked against the guest's memory, chains are of bounded length and
+size, and a driver that breaks the rules gets a device that asks to be reset.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from struct import pack, unpack
+from typing import Any, ClassVar
+
+from .memory import BadAddress, Ram
+
+SIZE = 0x1000
+MAGIC, MMIO_VERSION, VENDOR = 0x7472_6976, 2, 0x554E_4943
+QUEUE_SIZE = 256
+CHAIN_BYTES = 16 << 20
+INDIRECT_LIMIT = 1024  # descriptors of one indirect table
+NEXT, WRITE, INDIRECT = 1, 2, 4  # descriptor flags
+NO_INTERRUPT = 1
+ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 64
+USED_BUFFER, CONFIGURATION_CHANGE = 1, 2  # interrupt status
+F_INDIRECT_DESCRIPTORS, F_VERSION_1 = 1 << 28, 1 << 32
+WORD = 0xFFFF_FFFF
+# Below this a device's write to memory holds no code worth looking for: rings, status bytes, small packets' headers.
+SMALLEST_CODE = 64
+
+
+class Malformed(Exception):
+    """The driver broke the rules of a virtqueue."""
+
+
+@dataclass
+class Queue:
+    """`taken`, `returned`: running indexes of buffers taken from the driver and given back, modulo 2¹⁶."""
+
+    size: int = 0
+    ready: int = 0
+    descriptors: int = 0
+    available: int = 0
+    used: int = 0
+    taken: int = 0
+    returned: int = 0
+
+
+@dataclass
+class Chain:
+    """A buffer that the driver made available: pieces for the device to read, then pieces to write, (address, size)."""
+
+    head: int
+    readable: list[tuple[int, int]]
+    writable: list[tuple[int, int]]
+
+    @property
+    def room(self) -> int:
+        return sum(size for _, size in self.writable)
+
+
+class Bus:
+    """What devices reach: memory, and the engine that must hear of code that they overwrite."""
+
+    def __init__(self, ram: Ram, forget_code: Callable[[int, int], None]) -> None:
+        self.ram = ram
+        self.forget_code = forget_code
+
+    def write(self, address: int, content: bytes | memoryview) -> None:
+        self.ram.write(address, content)
+        if len(content) >= SMALLEST_CODE:
+            self.forget_code(address, len(content))
+
+
+class Device:
+    """A device behind the MMIO transport. A kind of device says what it is and serves its queues."""
+
+    DEVICE_ID: ClassVar[int] = 0
+    QUEUES: ClassVar[int] = 1
+    NAME: ClassVar[str] = ""
+
+    def __init__(self, bus: Bus, interrupt: Callable[[bool], None], features: int = 0) -> None:
+        self.bus = bus
+        self._interrupt = interrupt
+        self.features = features | F_VERSION_1 | F_INDIRECT_DESCRIPTORS
+        self.generation = 0
+        self.reset()
+
+    def reset(self) -> None:
+        self.status = self.interrupt_status = self.selected_queue = 0
+        self.feature_word = self.driver_feature_word = self.driver_features = 0
+        self.queues = [Queue() for _ in range(self.QUEUES)]
+        self._interrupt(False)
+
+    # What a kind of device adds
+
+    def configuration(self) -> bytes:
+        return b""
+
+    def configure(self, offset: int, value: int) -> None:
+        """The driver writes to the device's configuration."""
+
+    def serve(self, number: int) -> None:
+        """The driver says that queue `number` has new buffers. Raises BadAddress or Malformed."""
+
+    # Registers (section 4.2.2)
+
+    def read(self, offset: int, size: int) -> int:
+        if offset >= 0x100:
+            return int.from_bytes(self.configuration()[offset - 0x100 : offset - 0x100 + size], "little")
+        queue = self._selected
+        match offset:
+            case 0x000:
+                return MAGIC
+            case 0x004:
+                return MMIO_VERSION
+            case 0x008:
+                return self.DEVICE_ID
+            case 0x00C:
+                return VENDOR
+            case 0x010:
+                return self.features >> 32 * self.feature_word & WORD if self.feature_word < 2 else 0
+            case 0x034:
+                return QUEUE_SIZE if queue else 0
+            case 0x044:
+                return queue.ready if queue else 0
+            case 0x060:
+                return self.interrupt_status
+            case 0x070:
+                return self.status
+            case 0x0B0 | 0x0B4 | 0x0B8 | 0x0BC:  # shared memory regions: none, which is said with all ones
+                return WORD
+            case 0x0FC:
+                return self.generation
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        value &= WORD
+        if offset >= 0x100:
+            self.configure(offset - 0x100, value)
+            return
+        match offset:
+            case 0x014:
+                self.feature_word = value
+            case 0x020:
+                if self.driver_feature_word < 2:
+                    shift = 32 * self.driver_feature_word
+                    self.driver_features = self.driver_features & ~(WORD << shift) | value << shift
+            case 0x024:
+                self.driver_feature_word = value
+            case 0x030:
+                self.selected_queue = value
+            case 0x050:
+                self.notify(value)
+            case 0x064:
+                self.interrupt_status &= ~value
+                self._interrupt(self.interrupt_status != 0)
+            case 0x070:
+                self._set_status(value)
+            case _:
+                self._set_up_queue(offset, value)
+
+    @property
+    def _selected(self) -> Queue | None:
+        return self.queues[self.selected_queue] if self.selected_queue < len(self.queues) else None
+
+    def _set_status(self, value: int) -> None:
+        if value == 0:
+            self.reset()
+            return
+        acceptable = self.driver_features & F_VERSION_1 and not self.driver_features & ~self.features
+        if value & FEATURES_OK and not self.status & FEATURES_OK and not acceptable:
+            value &= ~FEATURES_OK
+        self.status = value & 0xFF | self.status & NEEDS_RESET
+
+    def _set_up_queue(self, offset: int, value: int) -> None:
+        queue = self._selected
+        if queue is None:
+            return
+        if offset == 0x044:
+            usable = 0 < queue.size <= QUEUE_SIZE and not queue.size & queue.size - 1
+            queue.ready = int(value == 1 and usable)
+            queue.taken = queue.returned = 0
+        elif queue.ready:
+            return  # a live queue stays where it is
+        elif offset == 0x038:
+            queue.size = value
+        elif offset in _AREAS:
+            area, shift = _AREAS[offset]
+            setattr(queue, area, getattr(queue, area) & ~(WORD << shift) | value << shift)
+
+    # Virtqueues
+
+    def notify(self, number: int) -> None:
+        """Serve a queue, if driver and device are on speaking terms."""
+        if number < len(self.queues) and self.is_live:
+            try:
+                self.serve(number)
+            except (BadAddress, Malformed):
+                self._break()
+
+    @property
+    def is_live(self) -> bool:
+        return bool(self.status & DRIVER_OK) and not self.status & NEEDS_RESET
+
+    def chains(self, number: int) -> Iterator[Chain]:
+        """The buffers that the driver has made available in a queue, one after another. Raises as `serve`."""
+        while (chain := self.take(number)) is not None:
+            yield chain
+
+    def take(self, number: int) -> Chain | None:
+        queue = self.queues[number]
+        if not queue.ready:
+            return None
+        ram = self.bus.ram
+        waiting = ram.read_u16(queue.available + 2) - queue.taken & 0xFFFF
+        if not waiting:
+            return None
+        if waiting > queue.size:
+            raise Malformed("more buffers than the queue holds")
+        head = ram.read_u16(queue.available + 4 + 2 * (queue.taken % queue.size))
+        chain = self._walk(queue, head)
+        queue.taken = queue.taken + 1 & 0xFFFF
+        return chain
+
+    def put_back(self, number: int) -> None:
+        """Undo the last `take`."""
+        queue = self.queues[number]
+        queue.taken = queue.taken - 1 & 0xFFFF
+
+    def give_back(self, number: int, chain: Chain, written: int) -> None:
+        """The device has done with a buffer, and written so many bytes to it."""
+        queue, ram = self.queues[number], self.bus.ram
+        ram.write(queue.used + 4 + 8 * (queue.returned % queue.size), pack("<II", chain.head, written))
+        queue.returned = queue.returned + 1 & 0xFFFF
+        ram.write(queue.used + 2, pack("<H", queue.returned))
+        if not ram.read_u16(queue.available) & NO_INTERRUPT:
+            self._raise(USED_BUFFER)
+
+    def _walk(self, queue: Queue, head: int) -> Chain:
+        """Section 2.7.5: follow a chain of descriptors, and an indirect table at its end."""
+        chain = Chain(head, [], [])
+        table, entries, index = queue.descriptors, queue.size, head
+        total, steps, indirect = 0, 0, False
+        while True:
+            if index >= entries:
+                raise Malformed("a descriptor beyond its table")
+            address, size, flags, following = unpack("<QIHH", self.bus.ram.read(table + 16 * index, 16))
+            steps += 1
+            if flags & INDIRECT:
+                if indirect or flags & NEXT or size % 16 or not 0 < size // 16 <= INDIRECT_LIMIT:
+                    raise Malformed("an indirect table in the wrong place or of a wrong size")
+                table, entries, index, indirect = address, size // 16, 0, True
+                continue
+            self.bus.ram.offset(address, size)
+            total += size
+            if steps > entries + 1 or total > CHAIN_BYTES:
+                raise Malformed("an endless chain, or too much in one")
+            if flags & WRITE:
+                chain.writable.append((address, size))
+            elif chain.writable:
+                raise Malformed("a piece to read after one to write")
+            else:
+                chain.readable.append((address, size))
+            if not flags & NEXT:
+                return chain
+            index = following
+
+    def gather(self, chain: Chain) -> bytes:
+        """Everything that the driver sent in a chain."""
+        return b"".join(self.bus.ram.read(address, size) for address, size in chain.readable)
+
+    def scatter(self, chain: Chain, content: bytes | memoryview) -> int:
+        """Write to a chain as much as it takes; how much that was."""
+        place = 0
+        for address, size in chain.writable:
+            piece = content[place : place + size]
+            if not piece:
+                break
+            self.bus.write(address, piece)
+            place += len(piece)
+        return place
+
+    # Interrupts
+
+    def announce_configuration(self) -> None:
+        """Tell the driver that the configuration has changed."""
+        self.generation = self.generation + 1 & WORD
+        if self.status & DRIVER_OK:
+            self._raise(CONFIGURATION_CHANGE)
+
+    def _raise(self, bits: int) -> None:
+        self.interrupt_status |= bits
+        self._interrupt(True)
+
+    def _break(self) -> None:
+        self.status |= NEEDS_RESET
+        self._raise(CONFIGURATION_CHANGE)
+
+    # Snapshots
+
+    def save(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _REGISTERS} | {"queues": [asdict(queue) for queue in self.queues]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name in _REGISTERS:
+            setattr(self, name, int(state[name]))
+        self.queues = [Queue(**queue) for queue in state["queues"]]
+
+
+_AREAS = {
+    0x080: ("descriptors", 0),
+    0x084: ("descriptors", 32),
+    0x090: ("available", 0),
+    0x094: ("available", 32),
+    0x0A0: ("used", 0),
+    0x0A4: ("used", 32),
+}
+_REGISTERS = (
+    "status",
+    "interrupt_status",
+    "selected_queue",
+    "feature_word",
+    "driver_feature_word",
+    "driver_features",
+    "generation",
+)

@@ -1,0 +1,98 @@
+"""Every fault point of the agent: killed there, refused there. Afterwards the next worker makes it right: never two.
+
+The fake hypervisor is enough for what `machine.py` and `node.py` do; starting a real emulator has points of its own, and
+they are reached with a real QEMU.
+"""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compute.agent import faults
+from tests.compute.agent.conftest import Spec, make_spec
+from tests.compute.agent.looker import Looker
+from tests.compute.agent.virtual import QemuNode
+from tests.fakes import FakeHypervisor
+
+OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("launch.", "disk.", "cache."))}
+
+LIFE = (
+    ("ensure_running", {}, "running"),
+    ("ensure_running", {"reboot": {"nonce": "a", "hard": False}}, "running"),
+    ("ensure_stopped", {}, "stopped"),
+    ("ensure_running", {}, "running"),
+    ("ensure_gone", {}, "gone"),
+)
+
+
+@pytest.fixture(scope="module")
+def looker() -> Iterator[Looker]:
+    process = Looker()
+    yield process
+    process.close()
+
+
+def reached(trace: Path) -> set[str]:
+    return set(trace.read_text().split()) if trace.exists() else set()
+
+
+@pytest.mark.parametrize("point", sorted(faults.POINTS - OF_REAL_STARTS))
+@pytest.mark.parametrize("how", ["kill", "refuse"])
+def test_a_machine_survives_every_fault_point(how, point, looker: Looker, control_plane, tmp_path: Path):
+    spec = make_spec()
+    trace = tmp_path / "trace"
+    struck = False
+
+    hypervisor = FakeHypervisor(tmp_path / "fake")
+
+    def look(fault: str = "") -> int:
+        return looker.look("fake", control_plane.url, tmp_path, fault, trace)
+
+    for generation, (verb, changes, expected) in enumerate(LIFE, start=1):
+        wish = {**spec, **changes}
+        control_plane.order(verb, wish, 10 * generation)
+        status = look(f"{how}:{point}")
+        struck = struck or status == -signal.SIGKILL or point in reached(trace)
+        control_plane.leased.clear()  # as for a worker of a new incarnation
+        assert look() == 0
+        if how == "refuse" and control_plane.seen(spec["id"])[-1] != expected:  # the control plane tries again
+            control_plane.order(verb, wish, 10 * generation + 1)
+            assert look() == 0
+        assert control_plane.seen(spec["id"])[-1] == expected
+        assert hypervisor.running() == ({spec["id"]} if expected == "running" else set())
+        assert spec["id"] not in control_plane.orders
+    if how == "kill":  # a refused start is undone, and counts again
+        assert hypervisor.starts(spec["id"]) == 2
+    assert struck, f"no run reached {point}"
+    assert not (tmp_path / "agent/machines" / spec["id"]).exists()
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("point", sorted(OF_REAL_STARTS))
+@pytest.mark.parametrize("how", ["kill", "refuse"])
+def test_a_real_start_survives_every_fault_point(how, point, looker, control_plane, open_home, kernel_spec: Spec):
+    trace = open_home / "trace"
+    machine_id = kernel_spec["id"]
+
+    def look(fault: str = "") -> int:
+        return looker.look("qemu", control_plane.url, open_home, fault, trace)
+
+    control_plane.order("ensure_running", kernel_spec, 1)
+    look(f"{how}:{point}")
+    assert point in reached(trace), f"no run reached {point}"
+    control_plane.leased.clear()
+    look()
+    if control_plane.seen(machine_id)[-1] == "broken":
+        control_plane.order("ensure_running", kernel_spec, 2)
+        assert look() == 0
+    node = QemuNode(control_plane.url, open_home)
+    try:
+        assert control_plane.seen(machine_id)[-1] == "running", control_plane.reports
+        assert len(node.emulators(machine_id)) == 1
+    finally:
+        control_plane.order("ensure_gone", {"id": machine_id}, 9)
+        node.look_once()
+    assert node.emulators(machine_id) == []
+    assert not node.machine(machine_id).home.directory.exists()

@@ -1,0 +1,301 @@
+"""One machine's life on a host, with the fake hypervisor."""
+
+import threading
+import time
+
+import pytest
+
+from compute.agent import host, upkeep
+from compute.agent.errors import Unreachable
+from tests.compute.agent.conftest import make_spec
+from tests.fakes import FakeNode
+
+
+def test_a_machine_runs_stops_and_goes(obey, node, spec):
+    assert obey("ensure_running", spec, 1)["seen"] == "running"
+    assert node.hypervisor.running() == {spec["id"]}
+    assert obey("ensure_stopped", spec, 2)["seen"] == "stopped"
+    assert node.hypervisor.running() == set()
+    assert obey("ensure_gone", {"id": spec["id"]}, 3)["seen"] == "gone"
+    assert not node.machine(spec["id"]).home.directory.exists()
+    assert node.inventory() == []
+
+
+def test_the_same_order_again_changes_nothing(obey, node, spec):
+    for _ in range(3):
+        assert obey("ensure_running", spec, 1)["seen"] == "running"
+    assert node.hypervisor.starts(spec["id"]) == 1
+    for _ in range(3):
+        assert obey("ensure_gone", spec, 2)["seen"] == "gone"
+
+
+def test_sequences_rise(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    obey("ensure_stopped", spec, 2)
+    node.restart()
+    obey("ensure_running", spec, 3)
+    sequences = [report["sequence"] for report in control_plane.reports]
+    assert sequences == sorted(set(sequences))
+    assert len(sequences) == 3
+
+
+def test_an_order_from_before_a_delete_is_refused(obey, node, spec):
+    obey("ensure_running", spec, 3)
+    obey("ensure_gone", spec, 4)
+    report = obey("ensure_running", spec, 3)
+    assert (report["generation"], report["seen"]) == (3, "gone")
+    assert report["facts"] == {"refused": {"ledger_generation": 4}}
+    assert node.hypervisor.running() == set()
+
+
+def test_a_start_that_fails_says_why_and_leaves_nothing(obey, node, spec):
+    node.hypervisor.broken = "no such machine type"
+    report = obey("ensure_running", spec, 1)
+    assert report["seen"] == "broken"
+    assert report["facts"]["problem"] == "no such machine type"
+    node.hypervisor.broken = ""
+    assert obey("ensure_running", spec, 2)["seen"] == "running"
+
+
+def test_a_hypervisor_that_is_not_here_is_a_reason(obey, spec):
+    report = obey("ensure_running", {**spec, "hypervisor": "unicorn"}, 1)
+    assert report["facts"]["problem"] == "the hypervisor unicorn does not work on this host"
+
+
+def test_a_guest_that_ignores_its_button_is_forced_after_the_grace(obey, node, spec):
+    node.hypervisor.deaf = True
+    obey("ensure_running", spec, 1)
+    began = time.monotonic()
+    report = obey("ensure_stopped", {**spec, "stop": {"force": False, "grace_seconds": 0.3}}, 2)
+    assert report["seen"] == "stopped"
+    assert 0.3 <= time.monotonic() - began < 2
+
+
+def test_force_does_not_wait(obey, node, spec):
+    node.hypervisor.deaf = True
+    obey("ensure_running", spec, 1)
+    began = time.monotonic()
+    obey("ensure_stopped", {**spec, "stop": {"force": True, "grace_seconds": 30}}, 2)
+    assert time.monotonic() - began < 1
+    assert node.hypervisor.running() == set()
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_reboot_is_done_once_for_each_nonce(obey, node, spec, hard):
+    obey("ensure_running", spec, 1)
+    for _ in range(3):
+        assert obey("ensure_running", {**spec, "reboot": {"nonce": "a", "hard": hard}}, 2)["seen"] == "running"
+    assert node.hypervisor.resets(spec["id"]) == 1
+    obey("ensure_running", {**spec, "reboot": {"nonce": "b", "hard": hard}}, 3)
+    assert node.hypervisor.resets(spec["id"]) == 2
+    assert node.hypervisor.starts(spec["id"]) == 1
+
+
+def test_starting_fulfils_a_reboot(obey, node, spec):
+    wish = {**spec, "reboot": {"nonce": "a", "hard": True}}
+    obey("ensure_running", wish, 1)
+    obey("ensure_running", wish, 2)
+    assert node.hypervisor.resets(spec["id"]) == 0
+
+
+def test_a_dead_emulator_is_reported_as_a_crash(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    node.hypervisor.crash(spec["id"])
+    node.look()
+    report = control_plane.last(spec["id"])
+    assert (report["seen"], report["generation"], report["facts"]["cause"]) == ("stopped", 1, "crash")
+    assert obey("ensure_running", spec, 2)["seen"] == "running"
+
+
+def test_a_guest_that_switches_itself_off_is_no_crash(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    node.hypervisor.power_off(spec["id"])
+    node.look()
+    assert control_plane.last(spec["id"])["facts"]["cause"] == "guest"
+    assert node.hypervisor.running() == set()
+
+
+def test_a_machine_paused_by_a_full_disk_goes_on_when_there_is_room(obey, node, spec, control_plane, monkeypatch):
+    obey("ensure_running", spec, 1)
+    node.hypervisor.fill_disk(spec["id"])
+    monkeypatch.setattr(upkeep, "ROOM_TO_RESUME", 1 << 60)
+    node.look()
+    report = control_plane.last(spec["id"])
+    assert (report["seen"], "full" in report["facts"]["problem"]) == ("paused", True)
+    monkeypatch.undo()
+    node.look()
+    assert control_plane.last(spec["id"])["seen"] == "running"
+    assert "problem" not in control_plane.last(spec["id"])["facts"]
+
+
+def test_the_next_worker_adopts_what_runs(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    reports = len(control_plane.reports)
+    after = node.restart()
+    after.look()
+    assert len(control_plane.reports) == reports
+    assert after.hypervisor.running() == {spec["id"]}
+    control_plane.order("ensure_running", spec, 2)
+    after.look()
+    assert after.hypervisor.starts(spec["id"]) == 1
+
+
+def test_reports_are_kept_until_the_control_plane_answers(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    node.hypervisor.crash(spec["id"])
+    node.online = False
+    with pytest.raises(Unreachable):
+        node.look()
+    assert control_plane.last(spec["id"])["seen"] == "running"
+    after = node.restart()
+    after.look()
+    assert control_plane.last(spec["id"])["seen"] == "stopped"
+
+
+def test_an_outdated_report_is_not_repeated(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    control_plane.generations[spec["id"]] = 2
+    node.hypervisor.crash(spec["id"])
+    node.look()
+    reports = len(control_plane.reports)
+    node.look()
+    assert len(control_plane.reports) == reports
+
+
+def test_unowned_machines_are_paused_kept_and_listed(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    control_plane.unowned = [{"type": "instance", "id": spec["id"]}]
+    node.heartbeat()
+    assert [item["seen"] for item in node.inventory()] == ["quarantined"]
+    assert node.machine(spec["id"]).home.disk.exists()
+    node.send_reports()
+    assert control_plane.last(spec["id"])["seen"] == "paused"
+    control_plane.unowned = []
+    node.heartbeat()
+    node.send_reports()
+    assert control_plane.last(spec["id"])["seen"] == "running"
+
+
+def test_machines_of_a_lost_ledger_are_quarantined_and_can_be_had_back(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 5)
+    node.ledger.close()
+    for file in node.paths.home.glob("ledger*"):
+        file.unlink()
+    after = node.restart()
+    assert [item["seen"] for item in after.inventory()] == ["quarantined"]
+    control_plane.order("ensure_running", spec, 6)
+    after.look()
+    assert control_plane.last(spec["id"])["seen"] == "running"
+    assert after.hypervisor.starts(spec["id"]) == 1
+    assert control_plane.reports[-1]["sequence"] > control_plane.reports[0]["sequence"]
+
+
+def test_a_newer_order_takes_over_from_one_in_hand(node, spec, control_plane):
+    threads: list[threading.Thread] = []
+
+    def spawn(task):
+        threads.append(threading.Thread(target=task))
+        threads[-1].start()
+
+    node._spawn = spawn
+    node.hypervisor.deaf = True
+    control_plane.order("ensure_running", spec, 1)
+    node.look()
+    threads[-1].join(5)
+    control_plane.order("ensure_stopped", spec, 2)
+    node.look()
+    time.sleep(0.2)
+    assert not node.is_idle()
+    began = time.monotonic()
+    control_plane.order("ensure_gone", spec, 3)
+    node.look()
+    for thread in threads:
+        thread.join(5)
+    assert time.monotonic() - began < 2
+    node.send_reports()
+    assert control_plane.seen(spec["id"])[-1] == "gone"
+    assert node.hypervisor.running() == set()
+
+
+def test_work_whose_lease_is_lost_is_abandoned(node, spec, control_plane):
+    threads: list[threading.Thread] = []
+
+    def spawn(task):
+        threads.append(threading.Thread(target=task))
+        threads[-1].start()
+
+    control_plane.order("ensure_running", spec, 1)
+    node.look()
+    node._spawn = spawn
+    node.hypervisor.deaf = True
+    control_plane.order("ensure_stopped", spec, 2)
+    node.look()
+    time.sleep(0.2)
+    control_plane.refuse_renewals = True
+    node.renew_leases()
+    threads[-1].join(5)
+    assert node.hypervisor.running() == {spec["id"]}
+    assert control_plane.seen(spec["id"]) == ["running"]
+
+
+def test_machines_stopped_with_their_host_run_again_once_the_control_plane_agrees(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    other = make_spec("stopped-one")
+    obey("ensure_running", other, 1)
+    obey("ensure_stopped", other, 2)
+    assert upkeep.interrupt(node.machine(spec["id"]), grace=1)
+    assert not upkeep.interrupt(node.machine(other["id"]), grace=1)
+    after = node.restart()
+    after.online = False
+    with pytest.raises(Unreachable):
+        after.look()
+    after.revive()
+    assert after.hypervisor.running() == set()
+    after.online = True
+    after.look()
+    assert after.hypervisor.running() == {spec["id"]}
+    assert control_plane.seen(spec["id"]) == ["running", "stopped", "running"]
+    assert [r["facts"].get("cause") for r in control_plane.reports if r["resource"]["id"] == spec["id"]][1] == "reboot"
+
+
+def test_a_machine_that_went_elsewhere_is_not_started_again(obey, node, spec, control_plane):
+    obey("ensure_running", spec, 1)
+    upkeep.interrupt(node.machine(spec["id"]), grace=1)
+    control_plane.generations[spec["id"]] = 2
+    after = node.restart()
+    after.look()
+    after.look()
+    assert after.hypervisor.running() == set()
+
+
+def test_after_a_host_reboot_without_control_plane_machines_come_back_from_the_ledger(obey, node, spec, monkeypatch):
+    obey("ensure_running", spec, 1)
+    node.hypervisor.crash(spec["id"])
+    monkeypatch.setattr(host, "boot_id", lambda: "another boot")
+    after = node.restart()
+    after.online = False
+    after.notice_all(thoroughly=True)
+    after.revive()
+    assert after.hypervisor.running() == set()
+    after._began -= 61
+    after.revive()
+    assert after.hypervisor.running() == {spec["id"]}
+
+
+def test_two_nodes_worth_of_threads_start_a_machine_once(node, spec, control_plane):
+    control_plane.order("ensure_running", spec, 1)
+    order = dict(control_plane.orders[spec["id"]])
+    node.hypervisor.slow = 0.2
+    from compute.agent.work import Work
+
+    threads = [threading.Thread(target=node.machine(spec["id"]).obey, args=(order, Work(order))) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert node.hypervisor.starts(spec["id"]) == 1
+
+
+def test_ids_that_are_not_uuids_go_nowhere(node: FakeNode):
+    with pytest.raises(ValueError):
+        node.machine("../../etc")

@@ -1,0 +1,174 @@
+"""One computer of the embedded emulator for a test: its process, its control socket, its console."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from compute.agent import nocloud
+from compute.agent.hypervisors.unicorn.board import qcow2
+
+BOARD = Path(__file__).parents[4] / "compute/agent/hypervisors/unicorn/board"
+BOOT_SECONDS = 120  # generous: the machine that tests run on is shared
+
+
+class Refusal(Exception):
+    """What the emulator answered instead of doing it."""
+
+
+class Guest:
+    """A process of the emulator, in `home`. `describe` what it is made of, then `start` it."""
+
+    def __init__(self, home: Path, **description: Any) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.description: dict[str, Any] = {
+            "memory_mib": 64,
+            "control": str(home / "c"),
+            "serial": str(home / "s"),
+            "console_log": str(home / "console.log"),
+            **description,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.console = b""
+        self._serial: socket.socket | None = None
+
+    @classmethod
+    def of_image(
+        cls, image: Path, home: Path, *, hostname: str = "guest-1", user_data: str = "", **more: Any
+    ) -> "Guest":
+        """A guest booted from an image of images/, with an overlay and a seed of its own."""
+        home.mkdir(parents=True, exist_ok=True)
+        described = json.loads((image / "image.json").read_text())
+        files = {file["role"]: image / file["file"] for file in described["files"]}
+        disk = next(file for file in described["files"] if file["role"] == "disk")
+        base = {"path": str(files["disk"]), "format": disk["format"]}
+        if not (home / "disk.qcow2").exists():
+            qcow2.create(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
+        spec = {"seed": {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}}
+        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(spec)))
+        description: dict[str, Any] = {
+            "memory_mib": 128,
+            "kernel": str(files["kernel"]),
+            "initrds": [str(files["initrd"])],
+            "command_line": described["kernel_command_line"],
+            "disks": [
+                {"path": str(home / "disk.qcow2"), "format": "qcow2", "base": base, "serial": "root"},
+                {"path": str(home / "seed.iso"), "format": "raw", "read_only": True, "serial": "seed"},
+            ],
+            "nics": [{"mac": "52:54:00:00:00:01", "network": "isolated", "hostname": hostname}],
+        }
+        return cls(home, **(description | more))
+
+    def start(self, *, descriptors: tuple[int, ...] = ()) -> "Guest":
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", str(BOARD), json.dumps(self.description)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=descriptors,
+        )
+        self._serial = self._connect(self.home / "s")
+        return self
+
+    def _connect(self, path: Path) -> socket.socket:
+        deadline = time.monotonic() + 20
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(str(path))
+                return connection
+            except OSError:
+                connection.close()
+                assert self.process is not None
+                if self.process.poll() is not None:
+                    raise AssertionError(f"the emulator ended: {self.output()}") from None
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+
+    def output(self) -> str:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        return self.process.stdout.read().decode(errors="replace")
+
+    # Control
+
+    def __call__(self, verb: str, **arguments: Any) -> Any:
+        with self._connect(self.home / "c") as connection, connection.makefile("rw") as stream:
+            connection.settimeout(60)
+            stream.write(json.dumps({"execute": verb, "arguments": arguments}) + "\n")
+            stream.flush()
+            answer = json.loads(stream.readline())
+        if "error" in answer:
+            raise Refusal(f"{answer['error']['code']}: {answer['error']['message']}")
+        return answer["return"]
+
+    def wait_for_power(self, power: str, seconds: float = 30) -> float:
+        started = time.monotonic()
+        while self("status")["power"] != power:
+            assert time.monotonic() < started + seconds, f"{self('status')}; console:\n{self.text}"
+            time.sleep(0.01)
+        return time.monotonic() - started
+
+    # Console
+
+    @property
+    def text(self) -> str:
+        return self.console.decode(errors="replace").replace("\r\n", "\n")
+
+    def wait_for(self, text: str, seconds: float = BOOT_SECONDS, *, after: int = 0) -> str:
+        """Read the console until `text` and the rest of its line have come; that line."""
+        assert self._serial is not None
+        wanted, deadline = text.encode(), time.monotonic() + seconds
+        while True:
+            place = self.console.find(wanted, after)
+            if place >= 0 and (end := self.console.find(b"\n", place)) >= 0:
+                return self.console[place:end].decode(errors="replace").strip()
+            self._serial.settimeout(max(0.01, deadline - time.monotonic()))
+            try:
+                read = self._serial.recv(65536)
+            except TimeoutError:
+                raise AssertionError(f"no {text!r} within {seconds} s; console:\n{self.text}") from None
+            if not read:
+                raise AssertionError(f"ended before {text!r}: {self.output()}; console:\n{self.text}")
+            self.console += read
+
+    def type(self, text: str, expect: str, seconds: float = 60) -> str:
+        assert self._serial is not None
+        after = len(self.console)
+        self._serial.sendall(text.encode() + b"\n")
+        return self.wait_for(expect, seconds, after=after)
+
+    def cpu_seconds(self) -> float:
+        """What the process has used of a processor so far."""
+        assert self.process is not None
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def quit(self) -> int:
+        """End politely; the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self("quit")
+        return self.process.wait(20)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(20)
+
+    def close(self) -> None:
+        """Nothing stays: neither process nor disk."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        if self._serial is not None:
+            self._serial.close()
+        shutil.rmtree(self.home, ignore_errors=True)

@@ -1,0 +1,284 @@
+"""The fake hypervisor, and a node around it that works in the test's own process.
+
+Only the hypervisor is faked: orders, ledger, locks, reports and the rest of the agent are the real ones. A fake machine is
+a small JSON file, so it outlives a killed worker just as an emulator does, and can be asked how often it was started.
+
+    node = FakeNode.join(request, token=secret, name="node1", home=tmp_path)
+    node.look()                                  # claim → obey → report, once
+    node.hypervisor.crash(instance_id)           # the emulator dies
+    node.look()
+
+`request(method, path, json, token) → (status, json)` is how the node talks to the control plane: see `django_request`.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from compute.agent.control_plane import ControlPlane
+from compute.agent.errors import NoAnswer, Refused, Unreachable
+from compute.agent.hypervisors.base import Boot, Power, Status
+from compute.agent.ledger import Ledger
+from compute.agent.node import Node
+from compute.agent.paths import Home, Paths
+from compute.agent.processes import Process
+
+Request = Callable[[str, str, Any, str], tuple[int, Any]]
+CAPACITY = {"vcpus": 8, "memory_mib": 16384, "disk_gib": 200}
+
+
+class FakeProcess(Process):
+    """An emulator that is nothing but an entry in the fake's files."""
+
+    file: Path
+
+    @classmethod
+    def of(cls, file: Path, pid: int) -> "FakeProcess":
+        process = cls(pid, 0)
+        object.__setattr__(process, "file", file)
+        return process
+
+    __hash__ = Process.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and (other.pid, other.started) == (self.pid, self.started)
+
+    @property
+    def alive(self) -> bool:
+        return bool(_read(self.file).get("pid") == self.pid)
+
+    @property
+    def started_at(self) -> float:
+        return float(_read(self.file).get("started_at", 0.0))
+
+    def kill(self) -> None:
+        _write(self.file, pid=None)
+
+    def wait(self, seconds: float) -> bool:
+        return not self.alive
+
+
+class FakeControl:
+    """The verbs of a fake machine."""
+
+    def __init__(self, fake: "FakeHypervisor", file: Path) -> None:
+        self.fake, self.file = fake, file
+
+    def status(self) -> Status:
+        machine = _read(self.file)
+        if machine.get("pid") is None:
+            raise NoAnswer("the fake emulator has ended")
+        return Status(Power(machine["power"]), machine.get("problem", ""), bool(machine.get("curable")))
+
+    def press_power_button(self) -> None:
+        if not self.fake.deaf:
+            _write(self.file, power="off")
+
+    def reset(self) -> None:
+        _write(self.file, power="running", resets=_read(self.file).get("resets", 0) + 1)
+
+    def pause(self) -> None:
+        _write(self.file, power="paused")
+
+    def resume(self) -> None:
+        _write(self.file, power="running", problem="", curable=False)
+
+    def quit(self) -> None:
+        _write(self.file, pid=None)
+
+
+class FakeHypervisor:
+    """Hypervisor that runs nothing. Tell it to fail by its attributes; ask it what happened by its methods."""
+
+    def __init__(self, state: Path, name: str = "qemu", architectures: tuple[str, ...] = ("x86_64",)) -> None:
+        self.name = name
+        self.architectures = architectures
+        self.broken = ""  # why the next starts fail
+        self.slow = 0.0  # seconds that a start takes
+        self.deaf = False  # guests do not hear their power button
+        self.mute = False  # emulators do not answer on their control socket
+        self._state = state
+        state.mkdir(parents=True, exist_ok=True)
+
+    # What the agent calls
+
+    def probe(self) -> dict[str, Any] | None:
+        kinds = {name: {"accelerator": "tcg", "kvm": "this is a fake"} for name in self.architectures}
+        return {"version": "fake", "architectures": kinds}
+
+    def probe_accelerators(self) -> bool:
+        return False
+
+    def overhead_mib(self, spec: dict[str, Any]) -> int:
+        return 0
+
+    def groups(self) -> tuple[int, ...]:
+        return ()
+
+    def accelerator(self, spec: dict[str, Any]) -> str:
+        return "tcg"
+
+    def prepare(self, boot: Boot) -> None:
+        if not boot.home.disk.exists():
+            boot.home.disk.write_bytes(b"a disk")
+
+    def start(self, boot: Boot) -> Process:
+        time.sleep(self.slow)
+        if self.broken:
+            raise Refused(self.broken)
+        file = self._file(boot.home)
+        machine = _read(file)
+        if machine.get("pid") is not None:
+            raise AssertionError(f"{boot.spec['name']} was started a second time while it ran")
+        starts = machine.get("starts", 0) + 1
+        pid = 5_000_000 + starts  # above the highest that Linux gives to a process
+        _write(file, pid=pid, power="running", starts=starts, spec=boot.spec, started_at=time.time(), problem="")
+        return FakeProcess.of(file, pid)
+
+    def find(self, home: Home) -> Process | None:
+        file = self._file(home)
+        pid = _read(file).get("pid")
+        return FakeProcess.of(file, pid) if pid is not None else None
+
+    @contextmanager
+    def control(self, home: Home) -> Iterator[FakeControl]:
+        if self.mute or _read(self._file(home)).get("pid") is None:
+            raise NoAnswer("the fake emulator does not answer")
+        yield FakeControl(self, self._file(home))
+
+    def events(self, home: Home) -> None:
+        return None
+
+    # What tests call
+
+    def running(self) -> set[str]:
+        """Ids of the machines whose emulator lives."""
+        return {file.stem for file in self._state.glob("*.json") if _read(file).get("pid") is not None}
+
+    def starts(self, machine_id: str) -> int:
+        """How often a machine's emulator was started."""
+        return int(_read(self._state / f"{machine_id}.json").get("starts", 0))
+
+    def resets(self, machine_id: str) -> int:
+        return int(_read(self._state / f"{machine_id}.json").get("resets", 0))
+
+    def spec(self, machine_id: str) -> dict[str, Any]:
+        """What it was last started with."""
+        return dict(_read(self._state / f"{machine_id}.json")["spec"])
+
+    def crash(self, machine_id: str) -> None:
+        """The emulator dies."""
+        _write(self._state / f"{machine_id}.json", pid=None)
+
+    def power_off(self, machine_id: str) -> None:
+        """The guest switches itself off."""
+        _write(self._state / f"{machine_id}.json", power="off")
+
+    def fill_disk(self, machine_id: str) -> None:
+        """The emulator pauses because the host's disk is full."""
+        _write(
+            self._state / f"{machine_id}.json", power="paused", problem="paused: the host's disk is full", curable=True
+        )
+
+    def _file(self, home: Home) -> Path:
+        return self._state / f"{home.directory.name}.json"
+
+
+class FakeNode(Node):
+    """A host in the test's own process, with the fake hypervisor and everything else real."""
+
+    hypervisor: FakeHypervisor
+
+    def __init__(
+        self, request: Request, home: Path, *, token: str = "", capacity: dict[str, int] | None = None
+    ) -> None:
+        self.token = token
+        self.online = True  # False: the control plane cannot be reached
+        self._fixed_capacity = capacity or CAPACITY
+        paths = Paths(home / "agent", home / "run")
+        paths.make()
+        self.hypervisor = FakeHypervisor(home / "fake")
+        control_plane = ControlPlane("http://control-plane.test", transport=httpx.MockTransport(self._handle))
+        self._request = request
+        super().__init__(paths, Ledger(paths.ledger), control_plane, {self.hypervisor.name: self.hypervisor})
+
+    @classmethod
+    def join(
+        cls, request: Request, *, token: str, name: str, home: Path, capacity: dict[str, int] | None = None
+    ) -> "FakeNode":
+        """Join with a one-time token."""
+        node = cls(request, home, capacity=capacity)
+        member = node.control_plane.join(
+            token=token, name=name, capacity=node.capacity(), capabilities=node.capabilities()
+        )
+        node.token = member.token
+        return node
+
+    def capacity(self) -> dict[str, Any]:
+        return dict(self._fixed_capacity)
+
+    def look(self) -> int:
+        """Everything that a worker's clock does, once, in order: notice, claim, obey, report. How many orders there were."""
+        self.notice_all(thoroughly=True)
+        self.send_reports()
+        claimed = super().look()
+        self.send_reports()
+        self.revive()
+        self.send_reports()
+        return claimed
+
+    def restart(self) -> "FakeNode":
+        """The worker was killed; this is the next one on the same host, with the machines as they are."""
+        node = FakeNode(self._request, self.paths.home.parent, token=self.token, capacity=self._fixed_capacity)
+        node.ledger.drop_all()
+        node.quarantine_strangers()
+        return node
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        if not self.online:
+            raise httpx.ConnectError("the control plane cannot be reached")
+        path = request.url.raw_path.decode()
+        content = request.read()
+        is_json = request.headers.get("content-type") == "application/json"
+        status, answer = self._request(request.method, path, json.loads(content) if is_json else content, self.token)
+        if isinstance(answer, bytes):
+            return httpx.Response(status, content=answer)
+        return httpx.Response(status, json=answer)
+
+
+def django_request(client: Any) -> Request:
+    """How a FakeNode talks to Django in the same process: through a test client (django.test.Client or DRF's)."""
+
+    def request(method: str, path: str, body: Any, token: str) -> tuple[int, Any]:
+        headers = {"HTTP_AUTHORIZATION": f"Bearer {token}"} if token else {}
+        if isinstance(body, bytes):
+            sent, kind = body, "application/octet-stream"
+        else:
+            sent, kind = json.dumps(body).encode(), "application/json"
+        answer = client.generic(method, path, sent, content_type=kind, **headers)
+        if answer.headers.get("Content-Type", "").startswith("application/octet-stream"):
+            return answer.status_code, b"".join(answer.streaming_content) if answer.streaming else answer.content
+        return answer.status_code, json.loads(answer.content or b"{}")
+
+    return request
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except FileNotFoundError:
+        return {}
+
+
+def _write(file: Path, **changes: Any) -> None:
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(_read(file) | changes))
+    new.replace(file)
+
+
+__all__ = ["FakeHypervisor", "FakeNode", "Unreachable", "django_request"]
