@@ -16,5 +16,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(api)),
     path("agent/v1/", include("cloud.hosts.agent_api.urls")),
     path("agent/v1/", include("compute.api.agent")),
+    path("", include("cloud.dashboard.urls")),
 ]
-handler500 = "cloud.api.middleware.server_error"
+handler400 = "cloud.dashboard.views.refusals.bad_request"
+handler403 = "cloud.dashboard.views.refusals.forbidden"
+handler404 = "cloud.dashboard.views.refusals.not_found"
+handler500 = "cloud.dashboard.views.refusals.server_error"

@@ -1,0 +1,75 @@
+"""From the fields of an HTML form to the JSON body that the API would take. Checking is the API's business."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.http import QueryDict
+
+WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+
+
+def texts(post: QueryDict, *names: str) -> dict[str, str]:
+    """Texts that were filled in; what was left empty is left out."""
+    return {name: post[name].strip() for name in names if post.get(name, "").strip()}
+
+
+def required(post: QueryDict, *names: str) -> dict[str, str]:
+    """Texts that the API wants: also sent when empty, so that it says so."""
+    return {name: post.get(name, "").strip() for name in names}
+
+
+def whole(post: QueryDict, *names: str) -> dict[str, Any]:
+    """Whole numbers; what is none is passed on as it was written, and refused there."""
+    found = texts(post, *names)
+    return {name: int(text) if WHOLE_NUMBER.fullmatch(text) else text for name, text in found.items()}
+
+
+def flags(post: QueryDict, *names: str) -> dict[str, bool]:
+    """Check boxes: an unticked one is not sent by the browser, and means no."""
+    return {name: name in post for name in names}
+
+
+def labels(post: QueryDict, name: str = "labels") -> dict[str, str]:
+    """Lines or commas of `key=value`."""
+    found = {}
+    for part in re.split(r"[\n,]", post.get(name, "")):
+        key, _, value = part.partition("=")
+        if key.strip():
+            found[key.strip()] = value.strip()
+    return found
+
+
+def labels_as_text(found: Mapping[str, str]) -> str:
+    return "\n".join(f"{key}={value}" for key, value in found.items())
+
+
+def as_curl(method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
+    """The same call for a shell. `$TOKEN` is the reader's own."""
+    lines = [f"curl -X {method} {settings.PUBLIC_URL}/api/v1/{path}", '-H "Authorization: Bearer $TOKEN"']
+    if body is not None:
+        lines += ["-H 'Content-Type: application/json'", f"-d {shlex.quote(json.dumps(body, indent=2))}"]
+    return " \\\n  ".join(lines)
+
+
+def as_python(method: str, path: str, body: Mapping[str, Any] | None = None) -> str:
+    """The same call for Python's httpx."""
+    sent = f"\n    json={_python(body)}," if body is not None else ""
+    return (
+        "import os\n\nimport httpx\n\n"
+        f'answer = httpx.{method.lower()}(\n    "{settings.PUBLIC_URL}/api/v1/{path}",\n'
+        '    headers={"Authorization": "Bearer " + os.environ["TOKEN"]},'
+        f"{sent}\n)\nprint(answer.json())"
+    )
+
+
+def _python(body: Mapping[str, Any]) -> str:
+    text = json.dumps(body, indent=4, ensure_ascii=False).replace("\n", "\n    ")
+    # JSON's words that are others in Python stand at the end of a line, never inside of a text that spans one.
+    return re.sub(r"(?m)(: |^\s+)(true|false|null)(,?)$", lambda m: m[1] + _WORDS[m[2]] + m[3], text)
+
+
+_WORDS = {"true": "True", "false": "False", "null": "None"}

@@ -1,0 +1,59 @@
+"""The way around: what the side of every page offers to this viewer."""
+
+from dataclasses import dataclass, field
+
+from django.urls import reverse
+
+from cloud.api.scope import Scope
+
+MOST_PROJECTS = 30  # in the switcher; the others are found on the page of projects
+
+
+@dataclass(frozen=True)
+class Entry:
+    name: str
+    url: str
+    icon: str
+    current: bool = False
+    key: str = ""  # pressed after `g`, it goes there
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    entries: list[Entry] = field(default_factory=list)
+
+
+PROJECT = (
+    ("overview", "Overview", "overview", "home", "o"),
+    ("instances", "Instances", "instances", "server", "i"),
+    ("keypairs", "Key pairs", "keypairs", "key", "k"),
+    ("activity", "Activity", "activity", "activity", "a"),
+    ("members", "Members", "members", "people", "m"),
+    ("quota", "Quota", "quota", "gauge", "q"),
+)
+CLOUD = (
+    ("hosts", "Hosts", "hosts", "rack", "h"),
+    ("flavors", "Flavors", "flavors", "size", "f"),
+    ("projects-admin", "Projects", "cloud-projects", "folder", "p"),
+    ("users", "Users", "users", "person", "u"),
+    ("operations", "Operations", "cloud-operations", "cog", "w"),
+    ("audit", "Audit", "audit", "book", "l"),
+)
+
+
+def of(scope: Scope, section: str) -> list[Group]:
+    """The groups of entries that a viewer sees, with the one of this page lit."""
+    groups = []
+    if scope.project is not None:
+        groups.append(Group(scope.project.name, _entries(PROJECT, section, [scope.project.name])))
+    if scope.is_cloud_admin:
+        groups.append(Group("Cloud", _entries(CLOUD, section, [])))
+    return groups
+
+
+def _entries(table: tuple[tuple[str, str, str, str, str], ...], section: str, arguments: list[str]) -> list[Entry]:
+    return [
+        Entry(name, reverse(route, args=arguments), icon, current=ident == section, key=key)
+        for ident, name, route, icon, key in table
+    ]

@@ -1,0 +1,63 @@
+/* Live pages: one stream of events, and each part of the page that an event is about is fetched anew. No polling.
+
+   A part says what it shows: data-live="instance operation" (subject types, or * for all) and perhaps
+   data-live-id for the one subject that concerns it. */
+"use strict";
+
+(() => {
+  const SETTLE = 120; // ms: what happens together is fetched together
+  const url = document.body.dataset.events;
+  if (!url || !window.htmx || !document.querySelector("[data-live]")) return;
+  const waiting = new Map();
+
+  function concerns(part, change) {
+    const kinds = part.dataset.live.split(" ");
+    if (!kinds.includes("*") && !kinds.includes(change.subject?.type)) return false;
+    const wanted = part.dataset.liveId;
+    if (!wanted) return true;
+    const about = change.after?.subject?.id ?? change.subject?.id;
+    return about === wanted || change.subject?.id === wanted;
+  }
+
+  function refresh(id) {
+    waiting.delete(id);
+    const part = document.getElementById(id);
+    if (!part) return;
+    /* Nothing is taken from under somebody's hands. */
+    if (part.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) {
+      schedule(part, 2000);
+      return;
+    }
+    window.htmx.trigger(part, "pileus:refresh");
+  }
+
+  function schedule(part, delay) {
+    if (!waiting.has(part.id)) waiting.set(part.id, setTimeout(refresh, delay, part.id));
+  }
+
+  function take(message) {
+    let change;
+    try { change = JSON.parse(message.data); } catch { return; }
+    for (const part of document.querySelectorAll("[data-live]")) {
+      if (concerns(part, change)) schedule(part, SETTLE);
+    }
+  }
+
+  let source;
+  let wasOpen = false;
+  function listen() {
+    source = new EventSource(url);
+    source.addEventListener("message", take);
+    for (const kind of ["event", "operation", "console"]) source.addEventListener(kind, take);
+    source.addEventListener("open", () => {
+      document.documentElement.dataset.live = "on";
+      /* What happened while nobody listened. */
+      if (wasOpen) for (const part of document.querySelectorAll("[data-live]")) schedule(part, SETTLE);
+      wasOpen = true;
+    });
+    source.addEventListener("error", () => { document.documentElement.dataset.live = "off"; });
+  }
+  listen();
+  addEventListener("pagehide", () => source.close());
+  addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+})();

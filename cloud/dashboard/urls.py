@@ -1,0 +1,54 @@
+"""The dashboard's pages. A project is named in the path; what is in it goes by its id, which never changes."""
+
+from django.urls import path, re_path
+
+from cloud.dashboard.views import account, instances, keypairs, launch, palette, project, refusals
+from cloud.dashboard.views.admin import flavors, hosts, records, tenants
+
+IN_PROJECT = "projects/<str:project>"
+
+urlpatterns = [
+    path("", project.Home.as_view(), name="home"),
+    path("sign-in", account.SignIn.as_view(), name="sign-in"),
+    path("sign-out", account.SignOut.as_view(), name="sign-out"),
+    path("theme", account.Theme.as_view(), name="theme"),
+    path("account/tokens", account.Tokens.as_view(), name="tokens"),
+    path("account/tokens/<uuid:token>/revoke", account.RevokeToken.as_view(), name="revoke-token"),
+    path("account/password", account.Password.as_view(), name="password"),
+    path("palette", palette.Palette.as_view(), name="palette"),
+    path("design", refusals.Components.as_view(), name="components"),
+    path("projects", project.Projects.as_view(), name="projects"),
+    path(IN_PROJECT, project.Overview.as_view(), name="overview"),
+    path(f"{IN_PROJECT}/activity", project.Activity.as_view(), name="activity"),
+    path(f"{IN_PROJECT}/quota", project.Quota.as_view(), name="quota"),
+    path(f"{IN_PROJECT}/members", project.Members.as_view(), name="members"),
+    path(f"{IN_PROJECT}/members/<uuid:user>", project.OneMember.as_view(), name="member"),
+    path(f"{IN_PROJECT}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),
+    path(f"{IN_PROJECT}/keypairs/<uuid:keypair>/delete", keypairs.DeleteKeyPair.as_view(), name="delete-keypair"),
+    path(f"{IN_PROJECT}/launch", launch.Launch.as_view(), name="launch"),
+    path(f"{IN_PROJECT}/launch/preview", launch.Preview.as_view(), name="launch-preview"),
+    path(f"{IN_PROJECT}/operations/<uuid:operation>/cancel", instances.CancelOperation.as_view(), name="cancel"),
+    path(f"{IN_PROJECT}/instances", instances.InstanceList.as_view(), name="instances"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>", instances.OneInstance.as_view(), name="instance"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/console", instances.ConsoleLog.as_view(), name="console-log"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/placement", instances.Placement.as_view(), name="placement"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/change", instances.Change.as_view(), name="change-instance"),
+    re_path(
+        r"^projects/(?P<project>[^/]+)/instances/(?P<instance>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(?P<verb>start|stop|reboot|delete)$",
+        instances.Verb.as_view(),
+        name="instance-verb",
+    ),
+    path("cloud/hosts", hosts.Hosts.as_view(), name="hosts"),
+    path("cloud/hosts/new", hosts.NewHost.as_view(), name="new-host"),
+    path("cloud/hosts/<uuid:host>", hosts.OneHost.as_view(), name="host"),
+    path("cloud/hosts/<uuid:host>/change", hosts.ChangeHost.as_view(), name="change-host"),
+    path("cloud/flavors", flavors.Flavors.as_view(), name="flavors"),
+    path("cloud/flavors/<uuid:flavor>", flavors.OneFlavor.as_view(), name="flavor"),
+    path("cloud/flavors/<uuid:flavor>/delete", flavors.DeleteFlavor.as_view(), name="delete-flavor"),
+    path("cloud/projects", tenants.CloudProjects.as_view(), name="cloud-projects"),
+    path("cloud/projects/<uuid:ident>", tenants.CloudProject.as_view(), name="cloud-project"),
+    path("cloud/users", tenants.Users.as_view(), name="users"),
+    path("cloud/users/<uuid:user>", tenants.OneUser.as_view(), name="user"),
+    path("cloud/operations", records.CloudOperations.as_view(), name="cloud-operations"),
+    path("cloud/audit", records.Audit.as_view(), name="audit"),
+]

@@ -1,0 +1,161 @@
+"""Signing in and out, the theme, and one's own account: tokens and the password."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login, logout, update_session_auth_hash
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render, resolve_url
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views import View
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+
+from cloud.api import transactions
+from cloud.api.base import address
+from cloud.api.errors import Problem
+from cloud.dashboard import forms
+from cloud.dashboard.pages import THEMES, FormPage, Page, SeeOther, theme_of
+from cloud.tenancy import accounts
+from cloud.tenancy.api.tokens import TokenForm
+from cloud.tenancy.models import Token, User
+
+YEAR = 365 * 24 * 3600
+LIVES = {"7": "a week", "30": "a month", "90": "90 days", "365": "a year"}
+
+
+def safe_next(request: HttpRequest) -> str:
+    """Where to go afterwards: a path of this cloud, whatever the request says."""
+    wanted = request.POST.get("next") or request.GET.get("next") or ""
+    if url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure()):
+        return wanted
+    return resolve_url(settings.LOGIN_REDIRECT_URL)
+
+
+@method_decorator([never_cache, sensitive_post_parameters("password")], name="dispatch")
+class SignIn(View):
+    """Whoever fails is told the same, whether the user exists or not; guessing is bounded (`accounts.sign_in`)."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        if isinstance(request.user, User):
+            return SeeOther(safe_next(request))
+        return self.show(request)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        username, password = request.POST.get("username", "").strip(), request.POST.get("password", "")
+        try:
+            user = accounts.sign_in(username=username, password=password, address=address(request))
+        except Problem as problem:
+            return self.show(request, problem)
+        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        return SeeOther(safe_next(request))
+
+    def show(self, request: HttpRequest, problem: Problem | None = None) -> HttpResponse:
+        context = {"problem": problem, "values": request.POST, "next": safe_next(request), "theme": theme_of(request)}
+        response = render(request, "dashboard/account/sign_in.html", context, status=problem.status if problem else 200)
+        if problem is not None and "Retry-After" in problem.headers:
+            response["Retry-After"] = problem.headers["Retry-After"]
+        return response
+
+
+class SignOut(View):
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        logout(request)
+        return SeeOther(reverse("sign-in"))
+
+
+class Theme(View):
+    """Light, dark, or as the system has it: kept in a cookie, so that a page comes in the right one at once."""
+
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        response = SeeOther(safe_next(request))
+        theme = request.POST.get("theme", "")
+        if theme in THEMES:
+            response.set_cookie("theme", theme, max_age=YEAR, samesite="Lax", secure=request.is_secure())
+        return response
+
+
+class Tokens(FormPage):
+    """One's API tokens, and the form for a new one."""
+
+    template = "account/tokens.html"
+    section = "tokens"
+
+    def fill(self) -> dict[str, Any]:
+        own = Token.objects.filter(user=self.scope.user).select_related("project").order_by("-created_at")
+        return {
+            "tokens": list(own),
+            "lives": list(LIVES.items()),
+            "projects": list(self.scope.projects().order_by("name")[:500]),
+        }
+
+    def read(self) -> dict[str, Any]:
+        post = self.request.POST
+        body: dict[str, Any] = {**forms.required(post, "name"), **forms.texts(post, "project")}
+        if "read_only" in post:
+            body["read_only"] = True
+        days = post.get("days", "")
+        if days in LIVES:
+            # A whole day, so that the same form sent twice says the same.
+            end = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=int(days) + 1)
+            body["expires_at"] = end.isoformat()
+        return body
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        scope = self.scope
+        return self.mutate(
+            lambda: accounts.create_token(user=scope.user, actor=scope.actor, **self.validate(TokenForm, body)),
+            body=body,
+            to=reverse("tokens"),
+            secret=self.show_secret,
+        )
+
+    def show_secret(self, made: tuple[Token, str]) -> HttpResponse:
+        token, secret = made
+        return self.show({**self.fill(), "made": token, "secret": secret, "values": {}})
+
+
+class RevokeToken(Page):
+    def post(self, request: HttpRequest, token: str) -> HttpResponse:
+        def revoke() -> Token:
+            found = Token.objects.select_related("user").get(pk=token, user=self.scope.user)
+            accounts.revoke_token(token=found, actor=self.scope.actor)
+            return found
+
+        return self.mutate(revoke, to=reverse("tokens"), done=lambda gone: f"{gone.name} opens nothing any more.")
+
+
+@method_decorator(sensitive_post_parameters(), name="dispatch")
+class Password(FormPage):
+    """One's own password; a new one ends all other sessions."""
+
+    template = "account/password.html"
+    section = "password"
+
+    def read(self) -> dict[str, Any]:
+        return {name: self.request.POST.get(name, "") for name in ("current_password", "password")}
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        user = transactions.run(
+            lambda: accounts.update_me(
+                user=self.scope.user,
+                actor=self.scope.actor,
+                changes={"password": body["password"]},
+                current_password=body["current_password"],
+            )
+        )
+        update_session_auth_hash(self.request, user)
+        messages.success(self.request, "Your password is changed. Other sessions of yours have ended.")
+        return SeeOther(reverse("password"))
+
+    def initial(self) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,121 @@
+"""Hosts: what they have left, when they were last heard, what runs there, and how a machine becomes one."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from cloud.api.errors import NotFound
+from cloud.dashboard import rows
+from cloud.dashboard.pages import Page
+from cloud.hosts import services
+from cloud.hosts.models import Host, JoinToken
+from compute.models import Instance
+from compute.status import with_status
+
+
+class Hosts(Page):
+    template = "admin/hosts.html"
+    partials = {"hosts": "admin/_hosts.html"}
+    section = "hosts"
+    for_cloud_admins = True
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        text = request.GET.get("q", "")
+        return self.show({**self.slice(rows.search(rows.hosts(), text), ("name", "id")), "q": text})
+
+
+class NewHost(Page):
+    """The one command that makes a machine a host. Its token is shown once."""
+
+    template = "admin/new_host.html"
+    section = "hosts"
+    for_cloud_admins = True
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self.show()
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        return self.mutate(
+            lambda: services.make_join_token(actor=self.scope.actor), to=reverse("new-host"), secret=self.show_command
+        )
+
+    def show_command(self, made: tuple[JoinToken, str]) -> HttpResponse:
+        token, secret = made
+        return self.show({"token": token, "command": f"pileus-agent join {settings.PUBLIC_URL} {secret}"})
+
+
+class OneHost(Page):
+    template = "admin/host.html"
+    partials = {"host": "admin/_host.html"}
+    section = "hosts"
+    for_cloud_admins = True
+    host: Any
+
+    def enter(self, **kwargs: Any) -> None:
+        super().enter(**kwargs)
+        self.host = rows.hosts().defer("pulse__inventory").filter(pk=kwargs["host"]).first()
+        if self.host is None:
+            raise NotFound()
+
+    def get(self, request: HttpRequest, host: str) -> HttpResponse:
+        placed = with_status(
+            Instance.objects.filter(host=self.host)
+            .defer("user_data", "seen_facts", "placement")
+            .select_related("flavor", "image", "host", "project")
+        )
+        page = self.slice(placed, ("name", "id"))
+        rows.explain(page["rows"])
+        capabilities = Host.objects.values_list("capabilities", flat=True).get(pk=self.host.pk)
+        return self.show(
+            {
+                "host": self.host,
+                **page,
+                "capabilities": capabilities,
+                "hypervisors": ways(capabilities),
+                "events": list(rows.events(subject=("host", self.host.pk)).order_by("-id")[:10]),
+            }
+        )
+
+
+def ways(capabilities: dict[str, Any]) -> list[dict[str, str]]:
+    """How a host can run machines: hypervisor, version, architecture, accelerator, and why there is no better one."""
+    return [
+        {
+            "hypervisor": hypervisor,
+            "version": str(facts.get("version", "")),
+            "architecture": architecture,
+            "accelerator": str(how.get("accelerator") or "tcg"),
+            "why": str(how.get("kvm") or ""),
+        }
+        for hypervisor, facts in capabilities.get("hypervisors", {}).items()
+        for architecture, how in facts.get("architectures", {}).items()
+    ]
+
+
+class ChangeHost(OneHost):
+    """Into service, out of service, or forgotten."""
+
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest, host: str) -> HttpResponse:
+        verb = request.POST.get("verb")
+        name, actor = self.host.name, self.scope.actor
+        found = Host.objects.get(pk=self.host.pk)
+        there = reverse("host", args=[found.pk])
+        if verb == "remove":
+            return self.mutate(
+                lambda: services.remove(found, actor=actor),
+                body={"verb": verb},
+                to=reverse("hosts"),
+                done=f"{name} is no longer a host of this cloud.",
+            )
+        enabled = verb == "enable"
+        done = "takes instances again" if enabled else "takes nothing new; what runs there goes on running"
+        return self.mutate(
+            lambda: services.update(found, actor=actor, enabled=enabled),
+            body={"verb": verb},
+            to=there,
+            done=f"{name} {done}.",
+        )

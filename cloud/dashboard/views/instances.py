@@ -1,0 +1,234 @@
+"""The list of instances, one instance, and what can be done with it."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from cloud.api.errors import NotFound
+from cloud.dashboard import forms, rows
+from cloud.dashboard.actions import Action, actions_for
+from cloud.dashboard.pages import FormPage, Page
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.tenancy.models import Role
+from compute import explaining, placement, services
+from compute.api.instances import InstanceChanges, RebootForm, StopForm
+from compute.models import Instance, RestartPolicy
+from compute.status import STATUSES
+
+LINES_SHOWN, LINES_KEPT = 200, 5000
+
+
+class InstanceList(Page):
+    """Filter and order are in the URL: a link shows the same list."""
+
+    template = "instances/list.html"
+    partials = {"instances": "instances/_list.html"}
+    section = "instances"
+
+    def get(self, request: HttpRequest, project: str) -> HttpResponse:
+        asked = {name: request.GET.get(name, "").strip() for name in ("q", "status", "flavor", "sort")}
+        found = rows.search(rows.instances_of(self.project), asked["q"])
+        if asked["status"] in STATUSES:
+            found = found.filter(status=asked["status"])
+        elif asked["status"] == "trouble":
+            found = found.filter(status__in=rows.TROUBLED)
+        if asked["flavor"]:
+            found = found.filter(flavor__name=asked["flavor"][:63].replace("\x00", ""))
+        page = self.slice(found, rows.SORTS.get(asked["sort"], rows.SORTS["newest"]))
+        rows.explain(page["rows"])
+        for instance in page["rows"]:
+            instance.actions = actions_for(instance, role=self.scope.role)
+        counts = rows.count_by_status(self.project)
+        return self.show(
+            {
+                **page,
+                "asked": asked,
+                "counts": counts,
+                "total": sum(counts.values()),
+                "is_filtered": any(asked[name] for name in ("q", "status", "flavor")),
+            }
+        )
+
+
+class InstancePage(Page):
+    """Base of the pages about one instance."""
+
+    section = "instances"
+    instance: Any
+
+    def enter(self, **kwargs: Any) -> None:
+        super().enter(**kwargs)
+        whole = rows.instances_of(self.project).defer(None)
+        found = whole.filter(pk=kwargs["instance"]).first()
+        if found is None:
+            raise NotFound("It may have been deleted. The project's activity tells.")
+        self.instance = rows.explain([found])[0]
+
+    @property
+    def here(self) -> str:
+        return reverse("instance", args=[self.project.name, self.instance.pk])
+
+    def actions(self) -> dict[str, Action]:
+        return {action.verb: action for action in actions_for(self.instance, role=self.scope.role)}
+
+
+class OneInstance(InstancePage):
+    """Status and why; the work under way and how far it is; the console's log; what was done."""
+
+    template = "instances/instance.html"
+    partials = {
+        "instance-head": "instances/_head.html",
+        "instance-work": "instances/_work.html",
+        "instance-facts": "instances/_facts.html",
+        "instance-events": "instances/_events.html",
+        "console-log": "instances/_log.html",
+    }
+
+    def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
+        part = request.headers.get("HX-Target", "")
+        context: dict[str, Any] = {"instance": self.instance, "actions": self.actions().values()}
+        if part in ("", "instance-work"):
+            context |= self.work()
+        if part in ("", "console-log"):
+            context |= console_log(self.instance, LINES_SHOWN)
+        if part in ("", "instance-events"):
+            found = rows.events(subject=("instance", self.instance.pk)).order_by("-id")
+            context["events"] = list(found[:20])
+        if not part:
+            context |= {
+                "policies": [(policy, label) for policy, label in RestartPolicy.choices],
+                "labels_text": forms.labels_as_text(self.instance.labels),
+                "may_read_user_data": self.may(Role.MEMBER),
+            }
+        return self.show(context)
+
+    def work(self) -> dict[str, Any]:
+        """The live operation with its steps, and the ones before it."""
+        found = list(rows.operations_of(self.instance.pk)[:6])
+        live = next((operation for operation in found if operation.finished_at is None), None)
+        return {"live": live, "past": [operation for operation in found if operation.finished_at]}
+
+
+def console_log(instance: Instance, lines: int) -> dict[str, Any]:
+    found, truncated = services.console_log(instance, lines=lines)
+    return {"log_lines": found, "log_truncated": truncated}
+
+
+class ConsoleLog(InstancePage):
+    """The whole of the log that is kept, as a page or as a file."""
+
+    template = "instances/console.html"
+    partials = {"console-log": "instances/_log.html"}
+
+    def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
+        log = console_log(self.instance, LINES_KEPT)
+        if "download" in request.GET:
+            response = HttpResponse("\n".join(log["log_lines"]) + "\n", content_type="text/plain; charset=utf-8")
+            response["Content-Disposition"] = f'attachment; filename="{self.instance.name}-console.log"'
+            return response
+        return self.show({"instance": self.instance, **log})
+
+
+class Placement(InstancePage):
+    """Why it is where it is, or nowhere: every rule, as it stands now."""
+
+    template = "instances/placement.html"
+    partials = {"placement": "instances/_placement.html"}
+
+    def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
+        explanation = explaining.explain(placement.Wish.of(self.instance))
+        shown = explanation.for_admin() if self.scope.is_cloud_admin else explanation.for_tenant()
+        return self.show({"instance": self.instance, "explanation": shown, "decision": self.instance.placement})
+
+
+class Verb(FormPage, InstancePage):
+    """Start, stop, reboot, delete. Asks first where something could be lost, and says what."""
+
+    template = "instances/verb.html"
+    partials = {"dialog-body": "instances/_verb.html"}
+
+    def fill(self) -> dict[str, Any]:
+        verb = self.kwargs["verb"]
+        path = f"projects/{self.project.name}/instances/{self.instance.name}"
+        method, call = ("DELETE", path) if verb == "delete" else ("POST", f"{path}/{verb}")
+        return {
+            "instance": self.instance,
+            "action": self.actions()[verb],
+            "curl": forms.as_curl(method, call, None if method == "DELETE" else {}),
+        }
+
+    def read(self) -> dict[str, Any]:
+        post, verb = self.request.POST, self.kwargs["verb"]
+        if verb == "stop":
+            return {"force": True} if post.get("how") == "force" else forms.whole(post, "grace_seconds")
+        return {"hard": True} if verb == "reboot" and post.get("how") == "hard" else {}
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        verb, instance, actor = self.kwargs["verb"], self.instance, self.scope.actor
+        form = {"stop": StopForm, "reboot": RebootForm}.get(verb)
+        service = getattr(services, verb)
+
+        def act() -> Operation:
+            found: Operation = service(
+                instance=instance, actor=actor, **(self.validate(form, body) if form is not None else {})
+            )
+            return found
+
+        deleted = verb == "delete"
+        to = reverse("instances", args=[self.project.name]) if deleted else self.request.POST.get("to") or self.here
+        return self.mutate(act, body=body, to=to if to.startswith("/projects/") else self.here, done=self.words())
+
+    def words(self) -> str:
+        doing = {"start": "starting", "stop": "stopping", "reboot": "rebooting", "delete": "being deleted"}
+        return f"{self.instance.name} is {doing[self.kwargs['verb']]}."
+
+
+class Change(InstancePage, FormPage):
+    """Name, labels and restart policy: what no host needs to hear of."""
+
+    template = "instances/change.html"
+
+    def fill(self) -> dict[str, Any]:
+        return {"instance": self.instance, "policies": RestartPolicy.choices}
+
+    def initial(self) -> dict[str, Any]:
+        return {
+            "name": self.instance.name,
+            "labels": forms.labels_as_text(self.instance.labels),
+            "restart_policy": self.instance.restart_policy,
+        }
+
+    def read(self) -> dict[str, Any]:
+        post = self.request.POST
+        return {**forms.required(post, "name", "restart_policy"), "labels": forms.labels(post)}
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        return self.mutate(
+            lambda: services.update(
+                instance=self.instance,
+                actor=self.scope.actor,
+                **self.validate(InstanceChanges, body, partial=True),
+            ),
+            body=body,
+            to=self.here,
+            done="Changed.",
+        )
+
+
+class CancelOperation(Page):
+    """Asks an operation to give up."""
+
+    def post(self, request: HttpRequest, project: str, operation: str) -> HttpResponse:
+        found = Operation.objects.filter(pk=operation, project_id=self.project.pk).first()
+        if found is None:
+            raise NotFound()
+        there = reverse("overview", args=[self.project.name])
+        if found.subject_type == "instance":
+            there = reverse("instance", args=[self.project.name, found.subject_id])
+        return self.mutate(
+            lambda: engine.cancel(found.pk, actor=self.scope.actor),
+            to=there,
+            done="It is being cancelled.",
+        )

@@ -1,0 +1,55 @@
+"""Key pairs: whose public half new instances let in."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from cloud.api.errors import NotFound
+from cloud.dashboard import forms, rows
+from cloud.dashboard.pages import FormPage, Page
+from compute import keypairs
+from compute.api.keypairs import KeyPairForm
+from compute.models import KeyPair
+
+
+class KeyPairs(FormPage):
+    template = "keypairs/list.html"
+    section = "keypairs"
+
+    def fill(self) -> dict[str, Any]:
+        text = self.request.GET.get("q", "")
+        found = rows.search(KeyPair.objects.filter(project=self.project), text)
+        return {**self.slice(found, ("name", "id")), "q": text}
+
+    def read(self) -> dict[str, Any]:
+        post = self.request.POST
+        body: dict[str, Any] = forms.required(post, "name")
+        if post.get("how") == "paste":
+            body["public_key"] = post.get("public_key", "").strip()
+        return body
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        made_here = "public_key" not in body
+        return self.mutate(
+            lambda: keypairs.create(project=self.project, actor=self.scope.actor, **self.validate(KeyPairForm, body)),
+            body=body,
+            to=reverse("keypairs", args=[self.project.name]),
+            done=lambda made: f"{made[0].name} is here.",
+            secret=self.show_secret if made_here else None,
+        )
+
+    def show_secret(self, made: tuple[KeyPair, str]) -> HttpResponse:
+        return self.show({"keypair": made[0], "secret": made[1]}, template="keypairs/secret.html")
+
+
+class DeleteKeyPair(Page):
+    def post(self, request: HttpRequest, project: str, keypair: str) -> HttpResponse:
+        found = KeyPair.objects.filter(project=self.project, pk=keypair).first()
+        if found is None:
+            raise NotFound()
+        return self.mutate(
+            lambda: keypairs.delete(keypair=found, actor=self.scope.actor),
+            to=reverse("keypairs", args=[self.project.name]),
+            done=f"{found.name} is forgotten. Instances that were launched with it keep it.",
+        )

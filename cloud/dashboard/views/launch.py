@@ -1,0 +1,211 @@
+"""Launching, on one page: what is chosen is tried out in a dry run all the while, so that nothing surprises later."""
+
+import random
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from cloud.api import transactions
+from cloud.api.errors import Invalid, Problem
+from cloud.api.translate import problem_of
+from cloud.dashboard import forms, words
+from cloud.dashboard.pages import FormPage
+from cloud.hosts.models import Host
+from cloud.tenancy import quota
+from cloud.tenancy.models import Role
+from compute import keypairs, services
+from compute.api.instances import LaunchForm
+from compute.api.keypairs import KeyPairForm
+from compute.models import Flavor, Instance, KeyPair, RestartPolicy
+from storage.services import images_of
+
+FIRST_WORDS = (
+    "amber brave calm clear cosy eager early fair fresh gentle keen light lucky mellow quiet rapid sunny tidy".split()
+)
+SECOND_WORDS = (
+    "badger beaver crane finch fox hare heron ibis kite lark lynx otter owl robin stoat swift tern wren".split()
+)
+
+
+def suggest_name() -> str:
+    return f"{random.choice(FIRST_WORDS)}-{random.choice(SECOND_WORDS)}"  # noqa: S311
+
+
+class Launch(FormPage):
+    """The form, and what becomes of it."""
+
+    template = "instances/launch.html"
+    section = "instances"
+    role = Role.VIEWER
+
+    def fill(self) -> dict[str, Any]:
+        images = list(images_of(self.project).order_by("name"))
+        flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
+        left = quota.usage(self.project)
+        for flavor in flavors:
+            flavor.lacks = lacking(flavor, left)  # type: ignore[attr-defined]
+        return {
+            "images": images,
+            "flavors": flavors,
+            "keypairs": list(KeyPair.objects.filter(project=self.project).order_by("name")[:200]),
+            "usage": left,
+            "policies": RestartPolicy.choices,
+            "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
+            "chosen_image": self.request.POST.get("image") or self.request.GET.get("image") or _first(images),
+            "chosen_flavor": self.request.POST.get("flavor") or self.request.GET.get("flavor") or _first_fit(flavors),
+        }
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        filled = self.fill()
+        values: dict[str, Any] = {
+            "name": suggest_name(),
+            "image": filled["chosen_image"],
+            "flavor": filled["chosen_flavor"],
+            "wanted_power": "on",
+            "restart_policy": RestartPolicy.ON_CRASH,
+            **request.GET.dict(),
+        }
+        body = {name: values[name] for name in ("name", "image", "flavor") if values[name]}
+        ready = self.may(Role.MEMBER) and len(body) == 3
+        preview = self.preview(body) if ready else {}
+        return self.show({**filled, "values": values, **preview, **self.calls(body)})
+
+    def read(self) -> dict[str, Any]:
+        post = self.request.POST
+        body: dict[str, Any] = forms.required(post, "name", "image", "flavor")
+        if chosen := post.getlist("keypairs"):
+            body["keypairs"] = chosen
+        if post.get("user_data", "").strip():
+            body["user_data"] = post["user_data"].replace("\r\n", "\n")
+        if labels := forms.labels(post):
+            body["labels"] = labels
+        if "wanted_power" not in post:
+            body["wanted_power"] = "stopped"
+        if post.get("restart_policy", RestartPolicy.ON_CRASH) != RestartPolicy.ON_CRASH:
+            body["restart_policy"] = post["restart_policy"]
+        return {**body, **forms.texts(post, "hypervisor", "host")}
+
+    def new_key(self) -> dict[str, Any] | None:
+        """The body of the key pair that is to be made along with the instance, if any."""
+        post = self.request.POST
+        return forms.required(post, "new_key_name") if "new_key" in post else None
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        new_key = self.new_key()
+        there = reverse("instances", args=[self.project.name])
+        return self.mutate(
+            lambda: self.launch(body, new_key),
+            body={**body, **(new_key or {})},
+            to=lambda made: reverse("instance", args=[self.project.name, made[0].pk]) if made else there,
+            done=lambda made: f"{made[0].name} is being launched.",
+            secret=self.show_secret if new_key is not None else None,
+        )
+
+    def launch(
+        self, body: dict[str, Any], new_key: dict[str, Any] | None, *, dry: bool = False
+    ) -> tuple[Instance, KeyPair | None, str | None]:
+        """Check everything before anything is done, so that all faults are named together."""
+        faults, wish, key_wish = [], {}, {}
+        try:
+            wish = self.validate(LaunchForm, body)
+        except Exception as error:
+            faults += problem_of(error).errors
+        if new_key is not None:
+            try:
+                key_wish = self.validate(KeyPairForm, {"name": new_key["new_key_name"]})
+            except Exception as error:
+                faults += [_of_key(fault) for fault in problem_of(error).errors]
+        if faults:
+            raise Invalid(errors=faults)
+        actor, made, secret = self.scope.actor, None, None
+        if key_wish:
+            try:
+                made, secret = keypairs.create(project=self.project, actor=actor, **key_wish)
+            except Exception as error:
+                problem = problem_of(error)
+                problem.errors = [_of_key(fault) for fault in problem.errors]
+                raise problem from error
+            wish["keypairs"] = [*wish.get("keypairs", []), made]
+        instance = services.launch(project=self.project, actor=actor, dry_run=dry, **wish)
+        return instance, made, secret
+
+    def show_secret(self, made: tuple[Instance, KeyPair, str]) -> HttpResponse:
+        instance, keypair, secret = made
+        context = {"instance": instance, "keypair": keypair, "secret": secret}
+        return self.show(context, template="keypairs/secret.html")
+
+    # The preview
+
+    def preview(self, body: dict[str, Any]) -> dict[str, Any]:
+        """What launching it would come to: the same services in the same transaction, rolled back."""
+
+        def attempt() -> dict[str, Any]:
+            before = quota.usage(self.project)
+            instance, _, _ = self.launch(body, self.new_key(), dry=True)
+            return {
+                "preview": {
+                    "placed": instance.host_id is not None,
+                    "decision": instance.placement,
+                    "host": instance.host if self.scope.is_cloud_admin and instance.host_id else None,
+                    "flavor": instance.flavor,
+                    "image": instance.image,
+                    "quota": [
+                        {"kind": kind, "before": before[kind]["used"], **use}
+                        for kind, use in quota.usage(self.project).items()
+                        if use["used"] != before[kind]["used"]
+                    ],
+                }
+            }
+
+        try:
+            return transactions.run(attempt, dry=True)
+        except Exception as error:
+            return {"preview_problem": problem_of(error)}
+
+    def calls(self, body: dict[str, Any]) -> dict[str, str]:
+        path = f"projects/{self.project.name}/instances"
+        return {"curl": forms.as_curl("POST", path, body), "python": forms.as_python("POST", path, body)}
+
+    def show_fault(self, problem: Problem) -> HttpResponse:
+        body = self.read()
+        context = {**self.fill(), "values": self.request.POST, "problem": problem, "preview_problem": problem}
+        return self.show({**context, **self.calls(body)}, status=problem.status)
+
+
+class Preview(Launch):
+    """The preview alone, or without JavaScript the whole form with it."""
+
+    partials = {"preview": "instances/_preview.html"}
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().get(request, *args, **kwargs)
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        context: dict[str, Any] = {**self.preview(body), **self.calls(body)}
+        if self.request.headers.get("HX-Target") != "preview":
+            context = {**self.fill(), "values": self.request.POST, "problem": context.get("preview_problem"), **context}
+        return self.show(context)
+
+
+def lacking(flavor: Flavor, usage: dict[str, Any]) -> str:
+    """Why the quota does not allow one more of this flavor; empty when it does."""
+    asked = {"instances": 1, "vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib}
+    short = [
+        f"{words.kind(kind)}: {words.amount(kind, usage[kind]['left'])} left"
+        for kind, more in asked.items()
+        if kind in usage and usage[kind]["left"] is not None and usage[kind]["left"] < more
+    ]
+    return "; ".join(short)
+
+
+def _first(images: list[Any]) -> str:
+    return images[0].name if images else ""
+
+
+def _first_fit(flavors: list[Any]) -> str:
+    return next((flavor.name for flavor in flavors if not flavor.lacks), flavors[0].name if flavors else "")
+
+
+def _of_key(fault: Any) -> Any:
+    return type(fault)("/new_key_name", fault.message, fault.code)

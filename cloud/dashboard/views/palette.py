@@ -1,0 +1,85 @@
+"""The palette: go somewhere or find something by name or id, from any page."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from cloud.dashboard import navigation, rows
+from cloud.dashboard.pages import Page
+from compute.models import Instance
+
+MOST_FOUND = 8
+
+
+class Palette(Page):
+    """What a few letters could mean. Without JavaScript it is a page of its own."""
+
+    template = "palette.html"
+    partials = {"palette-results": "_palette.html"}
+    section = "palette"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        text = request.GET.get("q", "").strip()[:80].replace("\x00", "")
+        current = request.GET.get("project", "")
+        if current and (found := self.scope.projects().filter(name=current[:63]).first()):
+            self.scope.project = found
+        return self.show({"q": text, "groups": self.find(text)})
+
+    def find(self, text: str) -> list[tuple[str, list[dict[str, Any]]]]:
+        groups = [("Go to", self.places(text))]
+        if text:
+            visible = self.scope.projects()
+            machines = rows.search(Instance.objects.filter(project__in=visible.values("pk")), text)
+            groups += [
+                (
+                    "Instances",
+                    [
+                        {
+                            "name": name,
+                            "note": project,
+                            "url": reverse("instance", args=[project, ident]),
+                            "icon": "server",
+                        }
+                        for ident, name, project in machines.order_by("name").values_list(
+                            "pk", "name", "project__name"
+                        )[:MOST_FOUND]
+                    ],
+                ),
+                (
+                    "Projects",
+                    [
+                        {
+                            "name": project.name,
+                            "note": "",
+                            "url": reverse("overview", args=[project.name]),
+                            "icon": "folder",
+                        }
+                        for project in rows.search(visible, text).order_by("name")[:MOST_FOUND]
+                    ],
+                ),
+            ]
+            if self.scope.is_cloud_admin:
+                found = rows.search(rows.hosts(), text).order_by("name")[:MOST_FOUND]
+                hosts = [
+                    {"name": host.name, "note": "host", "url": reverse("host", args=[host.pk]), "icon": "rack"}
+                    for host in found
+                ]
+                groups.append(("Hosts", hosts))
+        return [(title, found) for title, found in groups if found]
+
+    def places(self, text: str) -> list[dict[str, Any]]:
+        places: list[dict[str, Any]] = []
+        if self.scope.project is not None:
+            url = reverse("launch", args=[self.scope.project.name])
+            places.append({"name": "Launch an instance", "note": self.scope.project.name, "url": url, "icon": "plus"})
+        for group in navigation.of(self.scope, ""):
+            places += [
+                {"name": entry.name, "note": group.title, "url": entry.url, "icon": entry.icon}
+                for entry in group.entries
+            ]
+        places += [
+            {"name": "API tokens", "note": "your account", "url": reverse("tokens"), "icon": "key"},
+            {"name": "Password", "note": "your account", "url": reverse("password"), "icon": "person"},
+        ]
+        return [place for place in places if text.lower() in f"{place['name']} {place['note']}".lower()]

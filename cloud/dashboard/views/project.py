@@ -1,0 +1,167 @@
+"""Pages about a project as a whole: which one, how it is doing, who is in it, what was done, what it may have."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from cloud.api.errors import NotFound
+from cloud.dashboard import forms, rows
+from cloud.dashboard.pages import FormPage, Page, SeeOther
+from cloud.operations.models import Operation
+from cloud.tenancy import quota, services
+from cloud.tenancy.api.projects import MemberChanges, MemberForm
+from cloud.tenancy.models import Membership, Role
+from storage.services import images_of
+
+LAST_PROJECT = "project"
+RECENT_EVENTS = 8
+MOST_TROUBLED = 5
+
+
+class Home(Page):
+    """The way in: to the project that was looked at last, or to the only one."""
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        visible = self.scope.projects()
+        last = request.session.get(LAST_PROJECT)
+        found = visible.filter(name=last).first() if last else None
+        found = found or visible.order_by("created_at").first()
+        return SeeOther(reverse("overview", args=[found.name]) if found else reverse("projects"))
+
+
+class Projects(Page):
+    template = "project/list.html"
+    section = "projects"
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        text = request.GET.get("q", "")
+        found = self.slice(rows.search(self.scope.projects(), text), ("name", "id"))
+        return self.show({**found, "q": text})
+
+
+class Overview(Page):
+    """What runs, what is wrong, what is left of the quota, and what was done lately."""
+
+    template = "project/overview.html"
+    partials = {"overview": "project/_overview.html"}
+    section = "overview"
+
+    def get(self, request: HttpRequest, project: str) -> HttpResponse:
+        if request.session.get(LAST_PROJECT) != self.project.name:
+            request.session[LAST_PROJECT] = self.project.name
+        instances = rows.instances_of(self.project)
+        counts = rows.count_by_status(self.project)
+        troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
+        live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")
+        return self.show(
+            {
+                "usage": in_use(quota.usage(self.project)),
+                "counts": counts,
+                "total": sum(counts.values()),
+                "troubled_count": troubled,
+                "troubled": rows.explain(list(instances.filter(status__in=rows.TROUBLED)[:MOST_TROUBLED]))
+                if troubled
+                else [],
+                "live": list(live[:MOST_TROUBLED]),
+                "events": list(rows.events(project=self.project).order_by("-transaction", "-id")[:RECENT_EVENTS]),
+                "has_image": images_of(self.project).exists(),
+            }
+        )
+
+
+def in_use(usage: dict[str, Any], *, every: bool = False) -> list[dict[str, Any]]:
+    """A quota's kinds as meters. Those whose resources do not exist yet are left out, unless every one is wanted."""
+    shown = ("instances", "vcpus", "memory_mib", "keypairs")
+    return [{"kind": kind, **use} for kind, use in usage.items() if every or kind in shown or use["used"]]
+
+
+class Quota(Page):
+    template = "project/quota.html"
+    section = "quota"
+
+    def get(self, request: HttpRequest, project: str) -> HttpResponse:
+        return self.show({"usage": in_use(quota.usage(self.project), every=True)})
+
+
+class Activity(Page):
+    """What was done in the project, by whom, from what to what."""
+
+    template = "project/activity.html"
+    partials = {"activity": "project/_activity.html"}
+    section = "activity"
+
+    def get(self, request: HttpRequest, project: str) -> HttpResponse:
+        return self.show(
+            {
+                **self.slice(narrow_events(rows.events(project=self.project), request), ("-transaction", "-id")),
+                "filters": request.GET,
+            }
+        )
+
+
+def narrow_events(found: Any, request: HttpRequest) -> Any:
+    """The events that the query string asks for: by actor, action, subject and request."""
+    for name, lookup in (
+        ("actor", "actor"),
+        ("action", "action__contains"),
+        ("subject", "subject_name"),
+        ("subject_id", "subject_id"),
+        ("request_id", "request_id"),
+    ):
+        if text := request.GET.get(name, "").strip().replace("\x00", "")[:80]:
+            found = found.filter(**{lookup: text})
+    return found
+
+
+class Members(FormPage):
+    template = "project/members.html"
+    section = "members"
+    role_to_change = Role.ADMIN
+
+    def fill(self) -> dict[str, Any]:
+        own = Membership.objects.filter(project=self.project).select_related("user")
+        return {**self.slice(own, ("created_at", "id"), limit=200), "roles": Role.choices}
+
+    def read(self) -> dict[str, Any]:
+        return forms.required(self.request.POST, "user", "role")
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        return self.mutate(
+            lambda: services.add_member(
+                project=self.project, actor=self.scope.actor, **self.validate(MemberForm, body)
+            ),
+            body=body,
+            to=reverse("members", args=[self.project.name]),
+            done=lambda membership: f"{membership.user} is {membership.role} of {self.project} now.",
+        )
+
+
+class OneMember(Page):
+    """Gives a member another role, or takes the member out."""
+
+    role_to_change = Role.ADMIN
+
+    def post(self, request: HttpRequest, project: str, user: str) -> HttpResponse:
+        membership = (
+            Membership.objects.select_related("user", "project").filter(project=self.project, user_id=user).first()
+        )
+        if membership is None:
+            raise NotFound()
+        there, name = reverse("members", args=[self.project.name]), membership.user.username
+        if request.POST.get("verb") == "remove":
+            return self.mutate(
+                lambda: services.remove_member(membership=membership, actor=self.scope.actor),
+                body={"verb": "remove"},
+                to=there,
+                done=f"{name} is no longer a member of {self.project}.",
+            )
+        body = forms.required(request.POST, "role")
+        return self.mutate(
+            lambda: services.change_role(
+                membership=membership, actor=self.scope.actor, **self.validate(MemberChanges, body)
+            ),
+            body=body,
+            to=there,
+            done=f"{name} is {body['role']} now.",
+        )

@@ -1,0 +1,142 @@
+"""Sizes, prices, times and verbs as people say them."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+HOURS_A_MONTH = 730
+UNITS = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+KINDS = {
+    "instances": "Instances",
+    "vcpus": "vCPUs",
+    "memory_mib": "Memory",
+    "keypairs": "Key pairs",
+    "volumes": "Volumes",
+    "volume_gib": "Volume space",
+    "snapshots": "Snapshots",
+    "images": "Images",
+    "image_gib": "Image space",
+    "networks": "Networks",
+    "ports": "Ports",
+    "floating_ips": "Floating IPs",
+    "security_groups": "Security groups",
+    "security_group_rules": "Security group rules",
+    "routers": "Routers",
+}
+OPERATIONS = {
+    "compute.launch": "Launching",
+    "compute.start": "Starting",
+    "compute.stop": "Stopping",
+    "compute.reboot": "Rebooting",
+    "compute.delete": "Deleting",
+}
+STEPS = {
+    "place": "Choose a host",
+    "boot": "Start the machine",
+    "halt": "Stop the machine",
+    "restart": "Restart the machine",
+    "destroy": "Remove the machine",
+    "forget": "Forget it",
+    "abandon": "Take back the order",
+    "clear_up": "Clear up",
+    "release": "Give back what it held",
+    "take_back": "Take it back",
+    "restore": "Restore what was",
+}
+VERBS = {
+    "launch": "launched",
+    "start": "started",
+    "stop": "stopped",
+    "reboot": "rebooted",
+    "delete": "deleted",
+    "create": "made",
+    "update": "changed",
+    "cancel": "asked to cancel",
+    "power_off": "powered off",
+    "join": "joined as",
+}
+UNSAID = {"kind", "subject", "outcome", "seen_power"}  # what the sentence of an event says already
+FIXERS = {"you": "You can put this right.", "project_admin": "An admin of the project can put this right.",
+          "operator": "An admin of the cloud can put this right."}  # fmt: skip
+
+
+def memory(mib: int) -> str:
+    """512 → "512 MiB"; 1536 → "1.5 GiB"."""
+    if abs(mib) < 1024:
+        return f"{mib} MiB"
+    return f"{mib / 1024:.1f}".removesuffix(".0") + " GiB"
+
+
+def amount(kind: str, value: int) -> str:
+    """A number of a quota's kind, with its unit."""
+    if kind.endswith("_mib"):
+        return memory(value)
+    return f"{value} GiB" if kind.endswith("_gib") else str(value)
+
+
+def kind(name: str) -> str:
+    return KINDS.get(name, name.replace("_", " ").capitalize())
+
+
+def price(per_hour: Decimal | None) -> str:
+    """The price of an hour, with as many places as it needs."""
+    if not per_hour:
+        return "free"
+    text = f"{per_hour:.4f}".rstrip("0")
+    whole, _, places = text.partition(".")
+    return f"{whole}.{places:0<2}"
+
+
+def monthly(per_hour: Decimal | None) -> str:
+    return f"{(per_hour or 0) * HOURS_A_MONTH:.2f}"
+
+
+def span(time: timedelta) -> str:
+    """A length of time in its largest unit: "3 min"."""
+    seconds = max(0, int(time.total_seconds()))
+    for unit, length in UNITS:
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return "0 s"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """A moment seen from now: "3 min ago", "in 2 h", "just now"."""
+    distance = now - moment
+    if abs(distance) < timedelta(seconds=5):
+        return "just now"
+    return f"{span(distance)} ago" if distance > timedelta(0) else f"in {span(-distance)}"
+
+
+def event(action: str) -> str:
+    """The verb of an event in the past tense, as its sentence goes on after who did it."""
+    verb = action.rpartition(".")[2]
+    return VERBS.get(verb, verb.replace("_", " "))
+
+
+def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """What an event changed: (field, before, after), without what stayed the same."""
+    before, after = before or {}, after or {}
+    rows = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name in UNSAID:
+            continue
+        old, new = plain(before.get(name)), plain(after.get(name))
+        if old != new:
+            rows.append((name.replace("_", " "), old, new))
+    return rows
+
+
+def plain(value: Any) -> str:
+    """A JSON value as text."""
+    match value:
+        case None | "":
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{key}={plain(inner)}" for key, inner in value.items())
+        case list():
+            return ", ".join(plain(inner) for inner in value)
+    return str(value)
