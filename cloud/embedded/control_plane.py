@@ -95,7 +95,7 @@ class ControlPlane:
 
     def collect_static(self) -> None:
         """The dashboard's files where web serves them from; those of others are fetched, and no page needs them."""
-        stamp, source = self.home.cache / "static.stamp", environment.source_fingerprint()
+        stamp, source = self.home.cache / "static.stamp", environment.source_fingerprint("cloud")
         if stamp.exists() and stamp.read_text() == source:
             return
         self.manage("collectstatic", "--no-input")

@@ -91,8 +91,10 @@ def status(home: Home) -> bool:
         total += mib
         since = str(timedelta(seconds=int(process.seconds))) if process.pid else process.last_end
         print(f"  {process.name:<10} {process.state:<9} {process.pid or '':>8} {mib:>7.0f} MiB   {since}")
-    own = memory_mib(json.loads(home.pids.read_text())["supervisor"][0], children=False)
-    print(f"  {'supervisor':<10} {'running':<9} {'':>8} {own:>7.0f} MiB\n  {'together':<29} {total + own:>7.0f} MiB")
+    supervisor = json.loads(home.pids.read_text())["supervisor"][0]
+    own = memory_mib(supervisor, children=False)
+    print(f"  {'supervisor':<10} {'running':<9} {supervisor:>8} {own:>7.0f} MiB")
+    print(f"  {'together':<29} {total + own:>7.0f} MiB")
     with contextlib.suppress(httpx.HTTPError):
         ready = httpx.get(f"{memory.public_url}/readyz", timeout=5, trust_env=False)
         print(f"\n  {memory.public_url}  {'ready' if ready.is_success else ready.text[:200]}")

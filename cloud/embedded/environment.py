@@ -87,12 +87,15 @@ def server_specs(home: Home, memory: Memory, account: Account) -> list[dict[str,
     return specs
 
 
-def source_fingerprint() -> str:
-    """Differs when a file of the program has changed: then `up` starts its processes again."""
+PROGRAM = ("cloud", "compute", "storage", "network")
+
+
+def source_fingerprint(*packages: str) -> str:
+    """Differs when a file of these packages has changed: then what was made of them is made again."""
     digest = hashlib.sha256((TREE / "requirements.lock").read_bytes())
-    for package in ("cloud", "compute", "storage", "network"):
+    for package in packages:
         for file in sorted((TREE / package).rglob("*")):
-            if file.suffix in (".py", ".html", ".css", ".js"):
+            if "__pycache__" not in file.parts and file.is_file():
                 found = file.stat()
                 digest.update(f"{file}|{found.st_mtime_ns}|{found.st_size}\n".encode())
     return digest.hexdigest()
@@ -109,6 +112,6 @@ def process_spec(process: Process, home: Home, memory: Memory, account: Account,
 
 def specs(home: Home, memory: Memory, account: Account) -> list[dict[str, Any]]:
     """The supervisor's table, in the order of starting; stopping goes the other way."""
-    source = source_fingerprint()
+    source = source_fingerprint(*PROGRAM)
     ours = [process_spec(process, home, memory, account, source=source) for process in PROCESSES]
     return server_specs(home, memory, account) + ours

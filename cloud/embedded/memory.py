@@ -26,6 +26,7 @@ class Memory:
     secret_key: str = field(default_factory=new_secret)
     redis_password: str = field(default_factory=new_secret)
     first_instance: str | None = None  # launched once per cloud, never again when somebody deletes it
+    furnished: str = ""  # with what schema, users and images were last brought up to date
     logins_shown: bool = False  # passwords are printed once
 
     @classmethod

@@ -1,14 +1,16 @@
 """`./pileus up`: from a bare machine to a cloud with a virtual machine in it; again and again the same."""
 
 import compileall
+import hashlib
 import json
 import os
 import secrets
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cloud.embedded import environment, machine_host, system_packages
@@ -46,17 +48,14 @@ def up(home: Home) -> None:
             image = side.submit(lambda: "" if GUEST_IMAGES in packages.result() else build_image(home, account, screen))
             static = side.submit(plane.collect_static)
             plane.start_servers()
-            plane.migrate()
+            credentials = furnish(plane, image)
             static.result()
-            image_folder = image.result()
-        with screen.step("Logins, flavors, image"):
-            credentials = ensure_credentials(plane, image_folder)
         plane.start(names("control"))
         vm = None
         if VIRTUAL_MACHINES not in packages.result():
             with Api(plane.memory.local_url, credentials["admin"]["token"]) as admin:
                 ensure_host(plane, admin)
-            if memory.first_instance is None and image_folder:
+            if memory.first_instance is None and image.result():
                 vm = launch_first(plane, credentials["demo"]["token"])
         logins = None if memory.logins_shown else credentials
         memory.logins_shown = True
@@ -94,14 +93,17 @@ def ensure_packages(plane: ControlPlane) -> set[str]:
         plane.screen.say(f"  {system_packages.in_words(missing)}")
     if os.geteuid() == 0:
         # The processes are another user, who may not write the bytecode cache next to the sources.
-        for package in ("cloud", "compute", "storage", "network"):
+        for package in environment.PROGRAM:
             compileall.compile_dir(TREE / package, quiet=2)
     return {tool.needed_for for tool in missing}
 
 
 def build_image(home: Home, account: Account, screen: Screen) -> str:
-    """The guest image, built once from Debian packages; gives back its folder."""
+    """The guest image, built from Debian packages once per version of its recipe; gives back its folder."""
     folder = home.built_images / f"{IMAGE}-{ARCHITECTURE}"
+    stamp, recipe = folder.with_suffix(".stamp"), environment.source_fingerprint("images")
+    if stamp.exists() and stamp.read_text() == recipe and (folder / "image.json").exists():
+        return str(folder)
     command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", ARCHITECTURE]
     said: list[str] = []
     with screen.step(f"Guest image {IMAGE}") as step, (home.log / "images.log").open("a") as log:
@@ -121,8 +123,28 @@ def build_image(home: Home, account: Account, screen: Screen) -> str:
                 step.note = line.rpartition("] ")[2].strip()[:60]
         if builder.returncode != 0:
             raise Trouble("the guest image could not be built:\n    " + "\n    ".join(said[-8:]))
-        step.result = "built" if len(said) > 2 else "up to date"
+    stamp.write_text(recipe)
     return str(folder)
+
+
+def furnish(plane: ControlPlane, image: Future[str]) -> dict[str, Any]:
+    """Schema, users, flavors and image of today's program; skipped where all of it is as it was. Gives the logins."""
+    memory, home = plane.memory, plane.home
+    source = environment.source_fingerprint(*environment.PROGRAM)
+    # A database of the user's own may be another one today, under the same address.
+    known = memory.furnished.split() if home.credentials.exists() and not memory.database_url else []
+    if known[:1] != [source]:
+        plane.migrate()
+    folder = image.result()
+    version = hashlib.sha256((Path(folder) / "image.json").read_bytes()).hexdigest() if folder else "none"
+    if known == [source, version]:
+        found: dict[str, Any] = json.loads(home.credentials.read_text())
+        return found
+    with plane.screen.step("Logins, flavors, image"):
+        credentials = ensure_credentials(plane, folder)
+    memory.furnished = f"{source} {version}"
+    memory.keep(home)
+    return credentials
 
 
 def ensure_credentials(plane: ControlPlane, image_folder: str) -> dict[str, Any]:
