@@ -4,7 +4,7 @@ import hashlib
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection
 from django.db.models.functions import Now
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication
@@ -46,9 +46,14 @@ class TokenAuthentication(authentication.BaseAuthentication):
 
 def note_use(token: Token) -> None:
     """Keep when a token was last used, to the minute, waiting for nobody who does the same."""
-    free = Token.objects.filter(pk=token.pk).select_for_update(skip_locked=True, no_key=True)
-    with transaction.atomic():
-        Token.objects.filter(pk__in=free.values("pk")).update(last_used_at=Now())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE tenancy_token SET last_used_at = now()
+            WHERE id = (SELECT id FROM tenancy_token WHERE id = %s FOR NO KEY UPDATE SKIP LOCKED)
+            """,
+            [token.pk],
+        )
 
 
 class SessionAuthentication(authentication.SessionAuthentication):

@@ -147,7 +147,7 @@ class BaseView(APIView):
         response.headers.setdefault("Cache-Control", "private, no-cache" if response.status_code < 400 else "no-store")
         return response
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def options(self, request: Any, *args: Any, **kwargs: Any) -> Response:
         return Response(status=204, headers={"Allow": ", ".join(self.allowed_methods)})
 
     def rows(self) -> QuerySet:

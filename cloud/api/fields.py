@@ -194,10 +194,13 @@ class ReferencesField(ReferenceField):
         return found
 
     def _known(self, references: Iterable[str]) -> dict[str, Model]:
-        names, ids = set(), set()
+        names: set[str] = set()
+        ids: set[UUID] = set()
         for reference in references:
-            ident = as_uuid(reference)
-            (names if ident is None else ids).add(ident or reference)
+            if ident := as_uuid(reference):
+                ids.add(ident)
+            else:
+                names.add(reference)
         if not names and not ids:
             return {}
         rows = self.rows(self.context["scope"]).filter(Q(pk__in=ids) | Q(**{f"{self.name}__in": names}))
@@ -207,7 +210,7 @@ class ReferencesField(ReferenceField):
         return known
 
     def _fault(self, code: str) -> serializers.ErrorDetail:
-        return serializers.ErrorDetail(self.error_messages[code], code)
+        return serializers.ErrorDetail(str(self.error_messages[code]), code)
 
     def to_representation(self, value: Any) -> Any:
         return [super(ReferencesField, self).to_representation(row) for row in value]

@@ -109,7 +109,8 @@ def read_cursor(cursor: str, model: type[Model], columns: Sequence[str]) -> list
         values = signer.unsign_object(cursor)
         if len(values) != len(columns):
             raise ValueError
-        return [model._meta.get_field(column).to_python(value) for column, value in zip(columns, values, strict=True)]
+        fields: list[Any] = [model._meta.get_field(column) for column in columns]
+        return [field.to_python(value) for field, value in zip(fields, values, strict=True)]
     except (signing.BadSignature, ValueError, TypeError, BadValue):
         message = "This cursor is not one of this list. Begin again without it."
         raise Invalid(message, errors=[Fault("?cursor", message)]) from None

@@ -29,7 +29,7 @@ class ProblemSerializer(serializers.Serializer):
     status = serializers.IntegerField()
     code = serializers.ChoiceField(sorted(CATALOGUE))
     detail = serializers.CharField()
-    errors = FaultSerializer(many=True)
+    errors = FaultSerializer(many=True)  # type: ignore[assignment]
     retryable = serializers.BooleanField()
     fix_by = serializers.ChoiceField(["you", "project_admin", "operator"])
     request_id = serializers.CharField()

@@ -35,7 +35,8 @@ class Collection(View):
             cls.post = Collection._post  # type: ignore[attr-defined]
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        known = {"limit": LIMIT, "cursor": CURSOR, **{name: known.field for name, known in self.filters.items()}}
+        own = {name: known.field for name, known in self.filters.items()}
+        known: dict[str, serializers.Field] = {"limit": LIMIT, "cursor": CURSOR, **own}
         values = self.query(known, labels=self.has_labels)
         paging = {name: values.pop(name) for name in pagination.PAGING if name in values}
         found = pagination.page(

@@ -70,7 +70,8 @@ def follow(project_id: UUID | None, cursor: Cursor, limit: int) -> tuple[Sequenc
     """The next events of a project (None: of the whole cloud), and whether more are there or about to settle."""
     rows = Event.objects.all() if project_id is None else Event.objects.filter(project_id=project_id)
     unseen: Any = after(rows, cursor).annotate(horizon=Horizon()).order_by("transaction", "id")[: limit + 1]
-    ready, waiting = [], False
+    ready: list[Event] = []
+    waiting = False
     for event in unseen:
         if event.transaction >= event.horizon or len(ready) == limit:
             waiting = True

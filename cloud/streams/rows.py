@@ -75,9 +75,9 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
     sessions = set(
         Session.objects.filter(pk__in=keys, expire_date__gt=Now()).values_list("pk", flat=True) if keys else ()
     )
-    projects = {each.project for each in callers if each.project}
-    roles = Membership.objects.filter(project__in=projects, user__in=users).values_list("user_id", "project_id")
-    memberships = {(str(user), str(project)) for user, project in roles}
+    projects = {UUID(each.project) for each in callers if each.project}
+    roles = Membership.objects.filter(project__in=projects, user__in=list(users.values()))
+    memberships = {(str(role.user_id), str(role.project_id)) for role in roles}
 
     def is_allowed(caller: Caller) -> bool:
         user = users.get(caller.user)

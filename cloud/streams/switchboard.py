@@ -98,7 +98,8 @@ class Switchboard:
         await self._answer(connection, body)
 
     async def _answer(self, connection: Connection, body: dict[str, Any]) -> None:
-        if not body or await self.ask(rows.no_longer_allowed, [connection.caller]):
+        gone = await self.ask(rows.no_longer_allowed, [connection.caller])
+        if not body or gone:
             connection.refuse(NotFound())
         else:
             connection.answer(200, body, {"ETag": etag(body)})

@@ -1,7 +1,7 @@
 """Who uses the cloud: users, the projects that own everything, roles, API tokens and quotas."""
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -36,8 +36,8 @@ class Role(models.TextChoices):
     ADMIN = "admin"
 
 
-class UserQuerySet(BaseUserManager):
-    def create_user(self, username: str, password: str | None = None, **fields):
+class UserQuerySet(BaseUserManager["User"]):
+    def create_user(self, username: str, password: str | None = None, **fields: Any) -> "User":
         user = self.model(username=username, **fields)
         user.set_password(password)
         user.save()

@@ -141,7 +141,8 @@ class JoinTokens(JoinTokenView, Collection):
 
 class OneJoinToken(JoinTokenView, Item):
     def one(self, reference: str, *, name: str = "") -> JoinToken:
-        found = self.rows().filter(pk=as_uuid(reference)).first()
+        ident = as_uuid(reference)
+        found = self.rows().filter(pk=ident).first() if ident else None
         if found is None:
             raise NotFound()
         return found

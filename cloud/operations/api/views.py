@@ -31,7 +31,8 @@ class OperationView(InProject):
         return Operation.objects.filter(project_id=self.scope.project_id)
 
     def one(self, reference: str, *, name: str = "") -> Operation:
-        found = self.rows().filter(pk=as_uuid(reference)).first()
+        ident = as_uuid(reference)
+        found = self.rows().filter(pk=ident).first() if ident else None
         if found is None:
             raise NotFound()
         return found

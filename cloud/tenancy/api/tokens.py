@@ -20,7 +20,7 @@ class TokenSerializer(serializers.Serializer):
     id = serializers.UUIDField()
     name = serializers.CharField()
     project = ReferenceSerializer(allow_null=True, help_text="The only project that it opens; null: all of its user's.")
-    read_only = serializers.BooleanField()
+    read_only = serializers.BooleanField()  # type: ignore[assignment]
     expires_at = serializers.DateTimeField()
     last_used_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
@@ -49,7 +49,7 @@ class TokenForm(Body):
 
     name = NameField()
     project = ReferenceField(lambda scope: scope.projects(), required=False)
-    read_only = Flag(required=False)
+    read_only = Flag(required=False)  # type: ignore[assignment]
     expires_at = DateTime(required=False)
 
 

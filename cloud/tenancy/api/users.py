@@ -118,7 +118,7 @@ class OwnTokenSerializer(ReferenceSerializer):
     """The token of this request, and how narrow it is."""
 
     project = ReferenceSerializer(allow_null=True)
-    read_only = serializers.BooleanField()
+    read_only = serializers.BooleanField()  # type: ignore[assignment]
     expires_at = serializers.DateTimeField()
 
 

@@ -41,14 +41,14 @@ class Stream:
         wait_until(lambda: self.status)
 
     def _read(self) -> None:
-        with contextlib.suppress(httpx.HTTPError):
-            with self._client.stream("GET", self._path, headers=self._headers, timeout=60) as answer:
-                self.status = answer.status_code
-                for line in answer.iter_lines():
-                    if line.startswith("id: "):
-                        self.ids.append(line[4:])
-                    elif line.startswith("data: "):
-                        self.events.append(json.loads(line[6:]))
+        stream = self._client.stream("GET", self._path, headers=self._headers, timeout=60)
+        with contextlib.suppress(httpx.HTTPError), stream as answer:
+            self.status = answer.status_code
+            for line in answer.iter_lines():
+                if line.startswith("id: "):
+                    self.ids.append(line[4:])
+                elif line.startswith("data: "):
+                    self.events.append(json.loads(line[6:]))
         self.ended.set()
 
     def expect(self, *actions: str) -> None:

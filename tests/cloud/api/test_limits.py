@@ -1,0 +1,61 @@
+"""The rate limit, with Redis and without."""
+
+import socket
+import time
+
+import pytest
+
+from cloud.api import limits
+from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def own_circuit(monkeypatch):
+    monkeypatch.setattr(limits, "circuit", limits.Circuit())
+    monkeypatch.setattr(limits, "_local", {})
+
+
+def test_a_burst_passes_and_then_the_rate_holds():
+    bucket = factories.name("bucket") + str(time.time())
+    verdicts = [limits.take(bucket, rate=5, burst=10) for _ in range(12)]
+    assert [verdict.allowed for verdict in verdicts[:10]] == [True] * 10
+    assert not verdicts[-1].allowed
+    assert verdicts[-1].retry_after == 1
+    assert verdicts[0].remaining == 9
+    time.sleep(0.45)
+    assert limits.take(bucket, rate=5, burst=10).allowed
+
+
+def test_headers_tell_how_it_stands_and_429_when_to_come_back(api, viewer, settings):
+    settings.API_RATE_PER_SECOND, settings.API_BURST = 1, 3
+    vera = api.as_(viewer)
+    answers = [vera.get("flavors") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer["RateLimit-Remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert answers[0]["RateLimit-Limit"] == "3"
+    assert answers[-1]["Retry-After"] == "1"
+    assert (answers[-1].json()["code"], answers[-1].json()["retryable"]) == ("rate_limited", True)
+    assert api.as_(viewer).get("flavors").status_code == 200
+
+
+def test_without_redis_the_limit_holds_in_this_process_and_costs_no_time(monkeypatch, settings):
+    with socket.socket() as silent:  # accepts, and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(8)
+        settings.REDIS_URL = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        limits._script.cache_clear()
+        try:
+            began = time.monotonic()
+            verdicts = [limits.take("x", rate=1, burst=5) for _ in range(50)]
+            assert time.monotonic() - began < 1
+        finally:
+            limits._script.cache_clear()
+    assert sum(verdict.allowed for verdict in verdicts) == 5
+
+
+def test_a_circuit_closes_again_after_a_while(monkeypatch):
+    monkeypatch.setattr(limits, "CIRCUIT_OPEN_SECONDS", 0.1)
+    limits.circuit.break_()
+    assert limits.circuit.is_open()
+    time.sleep(0.15)
+    assert not limits.circuit.is_open()
