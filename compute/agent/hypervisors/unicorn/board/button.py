@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The power button: a keyboard with one key, KEY_POWER, which a guest's acpid knows. Source: VIRTIO 1.2, section 5.8."""
+"""The power button: a keyboard with one key, KEY_POWER, which acpid knows. Source: VIRTIO 1.2, section 5.8."""
 
 import struct
 

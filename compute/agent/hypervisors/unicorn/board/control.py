@@ -155,7 +155,7 @@ class Sockets(threading.Thread):
             request = json.loads(line)
             verb, arguments = request["execute"], request.get("arguments") or {}
             answer = self._execute(client, verb, arguments)
-        except (*CODES, RecursionError) as error:
+        except (*CODES, RecursionError) as error:  # type: ignore[misc]
             kind = next((code for known, code in CODES.items() if isinstance(error, known)), "malformed")
             return {"error": {"code": kind, "message": str(error) or type(error).__name__}}
         return {"return": answer}
@@ -231,9 +231,14 @@ class Sockets(threading.Thread):
             frames = network.receive()
             if frames:
                 # Waiting for the guest to take them is what slows the sender down.
-                self._machine.ask(lambda: [network.deliver(frame) for frame in frames])
+                self._machine.ask(lambda: _deliver(network, frames))
 
         return ready
+
+
+def _deliver(network: Network, frames: list[bytes]) -> None:
+    for frame in frames:
+        network.deliver(frame)
 
 
 def _absolute(path: str) -> Path:

@@ -242,5 +242,5 @@ class Hart:
             table = (entry >> 10 & (1 << 44) - 1) << 12
             if entry & 0b1110:
                 mask = (1 << 12 + 9 * level) - 1
-                return table & ~mask | address & mask
+                return int(table & ~mask | address & mask)
         raise BadAddress(f"nothing is mapped at {address:#x}")

@@ -5,10 +5,11 @@ The map is that of QEMU's `virt` board where it has the same device. Sources: De
 devicetree bindings for what each `compatible` means.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from . import cpu, memory, plic, rtc, uart, virtio, vmgenid
-from .fdt import Node, cells64, flatten
+from .fdt import Node, Value, cells64, flatten
 
 RTC_BASE, GENERATION_BASE, PLIC_BASE, UART_BASE, VIRTIO_BASE = (
     0x10_1000,
@@ -50,7 +51,12 @@ def devicetree(contents: Contents) -> bytes:
         start, end = contents.initrd
         chosen.properties |= {"linux,initrd-start": cells64(start), "linux,initrd-end": cells64(end)}
     ram = Node(f"memory@{memory.BASE:x}", {"device_type": "memory", "reg": cells64(memory.BASE, contents.memory_size)})
-    properties = {"#address-cells": 2, "#size-cells": 2, "compatible": "riscv-virtio", "model": "pileus,unicorn"}
+    properties: dict[str, Value] = {
+        "#address-cells": 2,
+        "#size-cells": 2,
+        "compatible": "riscv-virtio",
+        "model": "pileus,unicorn",
+    }
     return flatten(Node("", properties, chosen, ram, _cpus(), _soc(contents.slots)))
 
 
@@ -83,7 +89,7 @@ def _cpus() -> Node:
 
 
 def _soc(slots: int) -> Node:
-    platform = {
+    platform: dict[str, Value] = {
         "#interrupt-cells": 1,
         "#address-cells": 0,
         "interrupt-controller": True,
@@ -93,14 +99,14 @@ def _soc(slots: int) -> Node:
     }
     devices = [
         _device("plic", PLIC_BASE, plic.SIZE, ["sifive,plic-1.0.0", "riscv,plic0"], platform),
-        _device("serial", UART_BASE, uart.SIZE, ["ns16550a"], {"clock-frequency": 3_686_400} | _source(UART_SOURCE)),
+        _device("serial", UART_BASE, uart.SIZE, ["ns16550a"], {"clock-frequency": 3_686_400, **_source(UART_SOURCE)}),
         _device("rtc", RTC_BASE, rtc.SIZE, ["google,goldfish-rtc"], _source(RTC_SOURCE)),
         _device("vmgenid", GENERATION_BASE, vmgenid.SIZE, ["microsoft,vmgenid"], _source(GENERATION_SOURCE)),
     ]
     for slot in range(slots):
         source = _source(FIRST_VIRTIO_SOURCE + slot)
         devices.append(_device("virtio_mmio", virtio_address(slot), virtio.SIZE, ["virtio,mmio"], source))
-    properties = {"#address-cells": 2, "#size-cells": 2, "compatible": "simple-bus", "ranges": True}
+    properties: dict[str, Value] = {"#address-cells": 2, "#size-cells": 2, "compatible": "simple-bus", "ranges": True}
     return Node("soc", properties, *devices)
 
 
@@ -108,9 +114,9 @@ def virtio_address(slot: int) -> int:
     return VIRTIO_BASE + slot * virtio.SIZE
 
 
-def _source(number: int) -> dict[str, int]:
+def _source(number: int) -> dict[str, Value]:
     return {"interrupts": number, "interrupt-parent": PLATFORM_INTERRUPTS}
 
 
-def _device(name: str, base: int, size: int, compatible: list[str], properties: dict[str, object]) -> Node:
-    return Node(f"{name}@{base:x}", {"compatible": compatible, "reg": cells64(base, size), **properties})  # type: ignore[dict-item]
+def _device(name: str, base: int, size: int, compatible: list[str], properties: Mapping[str, Value]) -> Node:
+    return Node(f"{name}@{base:x}", {"compatible": compatible, "reg": cells64(base, size), **properties})

@@ -42,7 +42,7 @@ class Raw:
 
 
 def open_disk(description: dict[str, Any]) -> Disk:
-    """{"path", "format": "raw"|"qcow2", "read_only", "base": null | {"path", "format"}}. Raises OSError or ValueError."""
+    """{"path", "format": "raw"|"qcow2", "read_only", "base": null | {…}}. Raises OSError or ValueError."""
     path, read_only = Path(description["path"]), bool(description.get("read_only"))
     base = description.get("base")
     if description["format"] == "raw" and not base:

@@ -61,12 +61,17 @@ class Unsuitable(Exception):
     """This build of Unicorn keeps its registers elsewhere: it cannot be used."""
 
 
+def _open() -> Any:
+    """An engine, with all those members that its type does not tell of."""
+    return Uc(UC_ARCH_RISCV, UC_MODE_RISCV64)
+
+
 class Engine:
     """One hart's engine over `ram`. `words` is the context last saved: change it, then `load`."""
 
     def __init__(self, ram: Ram, *, exact_stops: bool = True) -> None:
-        self._uc = Uc(UC_ARCH_RISCV, UC_MODE_RISCV64)
-        self._handle = self._uc._uch
+        self._uc = _open()
+        self._handle: Any = self._uc._uch
         self._uc.ctl_set_tcg_buffer_size(TRANSLATION_CACHE)
         self._ram = ram
         self._regions = 1

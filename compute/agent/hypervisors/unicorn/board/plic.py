@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The platform-level interrupt controller, with one context: hart 0 in supervisor mode.
 
-Source: RISC-V Platform-Level Interrupt Controller Specification 1.0.0; `sifive,plic-1.0.0` in Linux's devicetree bindings.
-Interrupts are levels: a source that is still high when its handler completes is pending again.
+Source: RISC-V Platform-Level Interrupt Controller Specification 1.0.0; `sifive,plic-1.0.0` in Linux's devicetree
+bindings. Interrupts are levels: a source that is still high when its handler completes is pending again.
 """
 
 from collections.abc import Callable
