@@ -160,7 +160,6 @@ class Archive:
         stamp = self.home / "updated"
         if not refresh and stamp.exists() and 0 <= time.time() - stamp.stat().st_mtime < LISTS_AGE_SECONDS:
             return False
-        self._configure()
         self._say(f"fetching the package indexes of {self.sources[0].suite} ({self.architecture})")
         try:
             # Without this option apt answers 0 although an index could not be fetched.
@@ -190,6 +189,7 @@ class Archive:
         _write(self.home / "apt.conf", apt_configuration(self.home, self.architecture) + "".join(_system_settings()))
 
     def _apt(self, *arguments: str, directory: str | None = None) -> str:
+        self._configure()  # each time: the cache may have been moved, or the system's proxy changed
         environment = dict(os.environ, APT_CONFIG=str(self.home / "apt.conf"), LC_ALL="C", PATH=tools.SEARCH_PATH)
         done = subprocess.run(
             [tools.find("apt-get"), "-q", *arguments], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
@@ -220,8 +220,8 @@ APT::Architecture "{architecture}";
 APT::Architectures {{ "{architecture}"; }};
 APT::Get::List-Cleanup "true";
 Acquire::Languages "none";
-Acquire::Retries "3";
-Acquire::http::Timeout "30";
+Acquire::Retries "2";
+Acquire::http::Timeout "20";
 """
 
 
