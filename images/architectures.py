@@ -17,6 +17,7 @@ class Architecture:
     spare_modules: tuple[str, ...] = ()  # on the disk, loaded by the kernel when wanted
     kernel_parameters: tuple[str, ...] = ()
     other_suites: tuple[str, ...] = ()  # tried in order when the running release lacks this architecture
+    hypervisors: tuple[str, ...] = ("qemu",)  # which of ours run it, the better ones first
 
 
 _BOOT_MODULES = ("evdev", "virtio_net", "virtio_rng", "virtio_scsi", "sr_mod", "isofs")
@@ -58,9 +59,12 @@ ARCHITECTURES = {
             console="ttyS0",
             unpack_kernel=False,
             root_modules=("virtio_pci", "virtio_mmio", "virtio_blk", "ext4"),
-            boot_modules=_BOOT_MODULES,
+            boot_modules=("virtio_input", *_BOOT_MODULES),  # the power button: a keyboard with that key
             spare_modules=_SPARE_MODULES,
-            other_suites=("trixie", "sid"),
+            # Without the first Debian's kernel keeps 128 MiB for devices that no guest has.
+            kernel_parameters=("cma=0", "cryptomgr.notests"),
+            other_suites=("trixie", "forky", "sid"),
+            hypervisors=("qemu", "unicorn"),
         ),
     )
 }

@@ -103,7 +103,7 @@ def describe(
         "description": recipe.description,
         "min_disk_gib": 1,
         "min_memory_mib": recipe.min_memory_mib,
-        "hypervisors": ["qemu"],
+        "hypervisors": list(architecture.hypervisors),
         "default_user": "root",
         "kernel_command_line": made["kernel_command_line"],
         "files": files,
