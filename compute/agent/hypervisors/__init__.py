@@ -12,7 +12,13 @@ def _qemu(paths: Paths) -> Hypervisor:
     return Qemu(paths)
 
 
-KINDS: dict[str, Callable[[Paths], Hypervisor]] = {"qemu": _qemu}
+def _unicorn(paths: Paths) -> Hypervisor:
+    from compute.agent.hypervisors.unicorn import Unicorn
+
+    return Unicorn(paths)
+
+
+KINDS: dict[str, Callable[[Paths], Hypervisor]] = {"qemu": _qemu, "unicorn": _unicorn}
 
 
 def installed(paths: Paths) -> dict[str, Hypervisor]:

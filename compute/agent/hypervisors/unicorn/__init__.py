@@ -1,0 +1,122 @@
+"""The embedded emulator: a riscv64 computer in Python around the Unicorn engine, for hosts that have nothing but pip.
+
+This side only describes machines, starts their processes and talks to them; the computer itself is in `board/`, a
+program of its own under a licence of its own. One vCPU, riscv64, no graphics, and no security boundary: a guest that
+breaks the engine has its process, which is confined like every emulator's. So it is offered in the embedded mode, and
+elsewhere only where `PILEUS_UNICORN=1` says that all tenants are trusted.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+from compute.agent import processes
+from compute.agent.errors import NoAnswer, Refused
+from compute.agent.hypervisors.base import Boot, Control
+from compute.agent.hypervisors.unicorn import control, overlay
+from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
+from compute.agent.hypervisors.unicorn.program import Program
+from compute.agent.launch import launch
+from compute.agent.paths import Home, Paths
+from compute.agent.processes import Process
+
+SECONDS_TO_START = 20.0
+INTERPRETER_MIB = 96  # Python, the engine and its tables, buffers
+TRANSLATION_CACHE_MIB = 64
+
+
+class Unicorn:
+    """`hypervisors.base.Hypervisor` for the embedded emulator."""
+
+    name = "unicorn"
+
+    def __init__(self, paths: Paths) -> None:
+        self._program = Program(paths)
+
+    def probe(self) -> dict[str, Any] | None:
+        if not _is_wanted():
+            return None
+        found = self._program.find()
+        if found is None or found.problem:
+            return None
+        accelerator = {"accelerator": "tcg", "kvm": "the embedded emulator has no use for it"}
+        return {
+            "version": found.version,
+            "architectures": {ARCHITECTURE: accelerator},
+            "exact_stops": found.exact_stops,
+            "vcpus": 1,
+            "memory_mib": [MEMORY_MIB.start, MEMORY_MIB.stop - 1],
+            "graphics": False,
+            "security_boundary": False,
+        }
+
+    def probe_accelerators(self) -> bool:
+        return False
+
+    def overhead_mib(self, spec: dict[str, Any]) -> int:
+        # At a reset there is, for a moment, a second engine; the rest is page cache that should not be squeezed out.
+        return INTERPRETER_MIB + 2 * TRANSLATION_CACHE_MIB + 64
+
+    def groups(self) -> tuple[int, ...]:
+        return ()
+
+    def accelerator(self, spec: dict[str, Any]) -> str:
+        if spec["architecture"] != ARCHITECTURE:
+            raise Refused(f"the embedded emulator runs {ARCHITECTURE} only, not {spec['architecture']}")
+        return "tcg"
+
+    def prepare(self, boot: Boot) -> None:
+        _refuse_what_is_too_much(boot)
+        overlay.create(boot)
+
+    def start(self, boot: Boot) -> Process:
+        _refuse_what_is_too_much(boot)
+        for stale in (boot.home.control_socket, boot.home.serial_socket):
+            stale.unlink(missing_ok=True)
+        document = json.dumps(describe(boot.spec, boot.home, boot.files))
+        argv = [sys.executable, "-I", os.fspath(self._program.install()), document]
+        return launch(argv, boot.home, boot.confinement)
+
+    def find(self, home: Home) -> Process | None:
+        return processes.find(home)
+
+    def control(self, home: Home) -> AbstractContextManager[Control]:
+        self._await_socket(home)
+        return control.connect(home)
+
+    def events(self, home: Home) -> socket.socket | None:
+        self._await_socket(home)
+        return control.events(home)
+
+    @staticmethod
+    def _await_socket(home: Home) -> None:
+        """The control socket is there once the guest runs. Raises NoAnswer."""
+        deadline = time.monotonic() + SECONDS_TO_START
+        while not home.control_socket.exists():
+            process = processes.find(home, patience=0)
+            if process is None or time.monotonic() > deadline:
+                raise NoAnswer("the embedded emulator has no control socket")
+            with contextlib.suppress(OSError):
+                process.wait(0.005)
+
+
+def _is_wanted() -> bool:
+    return "1" in (os.environ.get("PILEUS_EMBEDDED"), os.environ.get("PILEUS_UNICORN"))
+
+
+def _refuse_what_is_too_much(boot: Boot) -> None:
+    spec = boot.spec
+    if spec["architecture"] != ARCHITECTURE:
+        raise Refused(f"the embedded emulator runs {ARCHITECTURE} only, not {spec['architecture']}")
+    if int(spec["vcpus"]) != 1:
+        raise Refused(f"the embedded emulator has one vCPU, not {spec['vcpus']}")
+    if int(spec["memory_mib"]) not in MEMORY_MIB:
+        room = f"{MEMORY_MIB.start} to {MEMORY_MIB.stop - 1} MiB"
+        raise Refused(f"the embedded emulator has {room} of memory, not {spec['memory_mib']}")
+    if "kernel" not in boot.files:
+        raise Refused("the embedded emulator has no firmware: the image needs a kernel file")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compute.agent import nocloud
-from compute.agent.hypervisors.unicorn.board import qcow2
+from compute.agent.hypervisors.unicorn import overlay
 
 BOARD = Path(__file__).parents[4] / "compute/agent/hypervisors/unicorn/board"
 BOOT_SECONDS = 120  # generous: the machine that tests run on is shared
@@ -50,7 +50,7 @@ class Guest:
         disk = next(file for file in described["files"] if file["role"] == "disk")
         base = {"path": str(files["disk"]), "format": disk["format"]}
         if not (home / "disk.qcow2").exists():
-            qcow2.create(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
+            overlay.write(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
         spec = {"seed": {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}}
         (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(spec)))
         description: dict[str, Any] = {

@@ -22,9 +22,7 @@ CLUSTER = 1 << CLUSTER_BITS
 ENTRIES = CLUSTER // 8  # of a level-2 table
 HEADER = struct.Struct(">IIQIIQIIQQIIQQQQII")
 HEADER_SIZE = 104
-DIRTY, LAZY_REFERENCE_COUNTS = 1, 1
-COMPRESSION_KIND = 8  # incompatible feature: another compression than deflate
-EXTENSION_BACKING_FORMAT, EXTENSION_END = 0xE2792ACA, 0
+DIRTY = 1
 COPIED, COMPRESSED = 1 << 63, 1 << 62
 ZERO = 1
 ADDRESS = (1 << 56) - 512
@@ -36,33 +34,6 @@ LARGEST = 64 << 40
 
 class Unsupported(ValueError):
     """An image with something that is not read here."""
-
-
-def create(path: Path, size: int, base: Path | None = None, base_format: str | None = None) -> None:
-    """Make an empty disk, or an overlay over `base`, that QEMU understands as well. Raises OSError."""
-    level_1 = -(-size // (CLUSTER * ENTRIES))
-    level_1_clusters = -(-level_1 * 8 // CLUSTER)
-    tables_at = 3 * CLUSTER  # after the header, the table of reference counts and one block of them
-    extensions = b""
-    if base_format:
-        name = base_format.encode()
-        extensions += struct.pack(">II", EXTENSION_BACKING_FORMAT, len(name)) + name + bytes(-len(name) % 8)
-    extensions += struct.pack(">II", EXTENSION_END, 0)
-    name = os.fsencode(base) if base else b""
-    header = HEADER.pack(
-        *(MAGIC, 3, HEADER_SIZE + len(extensions) if name else 0, len(name), CLUSTER_BITS, size, 0, level_1, tables_at),
-        *(CLUSTER, 1, 0, 0, 0, LAZY_REFERENCE_COUNTS, 0, 4, HEADER_SIZE),
-    )
-    clusters = 3 + level_1_clusters
-    with path.open("xb") as file:
-        file.write(header + extensions + name)
-        file.seek(CLUSTER)
-        file.write(struct.pack(">Q", 2 * CLUSTER))
-        file.seek(2 * CLUSTER)
-        file.write(struct.pack(">H", 1) * clusters)
-        file.truncate(clusters * CLUSTER)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class Qcow2:

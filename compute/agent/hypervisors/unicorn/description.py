@@ -1,0 +1,42 @@
+"""What the emulator's process is told about one machine: a pure function, with golden tests.
+
+The document's form is in `board/process.py`. Every disk is told with its format; nothing is probed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from compute.agent.hypervisors.qemu.command_line import mac_address
+from compute.agent.paths import Home
+
+ARCHITECTURE = "riscv64"
+MEMORY_MIB = range(64, 1025)
+
+
+def describe(spec: dict[str, Any], home: Home, files: dict[str, Path]) -> dict[str, Any]:
+    """The machine of `spec` with its image's `files` by role."""
+    return {
+        "memory_mib": int(spec["memory_mib"]),
+        "kernel": str(files["kernel"]),
+        "initrds": [str(files["initrd"])] if "initrd" in files else [],
+        "command_line": spec["image"].get("kernel_command_line") or "",
+        "disks": [_root(spec, home, files), _seed(home)],
+        "nics": [{"mac": mac_address(spec["id"]), "network": "isolated", "hostname": spec["seed"]["hostname"]}],
+        "control": str(home.control_socket),
+        "serial": str(home.serial_socket),
+        "console_log": str(home.console_log),
+    }
+
+
+def _root(spec: dict[str, Any], home: Home, files: dict[str, Path]) -> dict[str, Any]:
+    """/dev/vda: an overlay over the image's own disk where it has one."""
+    base = None
+    if "disk" in files:
+        image_format = next(file["format"] for file in spec["image"]["files"] if file["role"] == "disk")
+        base = {"path": str(files["disk"]), "format": image_format}
+    return {"path": str(home.disk), "format": "qcow2", "base": base, "serial": spec["id"][:20]}
+
+
+def _seed(home: Home) -> dict[str, Any]:
+    """The last disk, so that volumes keep the letters that they have under other hypervisors."""
+    return {"path": str(home.seed), "format": "raw", "read_only": True, "serial": "cidata"}

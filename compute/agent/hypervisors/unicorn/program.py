@@ -1,0 +1,109 @@
+"""The emulator's program on this host: `board/`, copied to where every machine's own user can read it, and tested.
+
+Such a user may not be able to reach the source tree. A copy is named by a hash of its content, so an upgrade leaves the
+programs of running machines as they are.
+"""
+
+import compileall
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+import structlog
+
+from compute.agent import host, jail
+from compute.agent.jail import Confinement
+from compute.agent.paths import Paths
+
+log = structlog.get_logger()
+
+BOARD = Path(__file__).parent / "board"
+SECONDS_TO_TEST = 20.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`problem` is empty when the engine can be used here; `exact_stops` False: it is, five times slower."""
+
+    version: str
+    exact_stops: bool = False
+    problem: str = ""
+
+
+class Program:
+    """The program below `paths.home`."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+
+    @cached_property
+    def _directory(self) -> Path:
+        digest = hashlib.sha256(sys.version.encode())
+        for path in sorted(BOARD.glob("*")):
+            if path.is_file():
+                digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+        return self._paths.home / "unicorn" / digest.hexdigest()[:16]
+
+    def install(self) -> Path:
+        """The directory to run, after copying it there if need be. Raises OSError."""
+        board = self._directory / "board"
+        if not board.exists():
+            parent = self._directory.parent
+            parent.mkdir(exist_ok=True)
+            parent.chmod(0o755)
+            with tempfile.TemporaryDirectory(dir=parent) as new:
+                shutil.copytree(BOARD, f"{new}/board", ignore=shutil.ignore_patterns("__pycache__"))
+                compileall.compile_dir(f"{new}/board", quiet=1)
+                for path in [Path(new), *Path(new).rglob("*")]:
+                    path.chmod(0o755 if path.is_dir() else 0o644)
+                with contextlib.suppress(FileExistsError, NotADirectoryError):
+                    # Somebody else's copy is as good: a directory that is not empty is not replaced.
+                    os.rename(f"{new}/board", self._made(board))
+        return board
+
+    @staticmethod
+    def _made(board: Path) -> Path:
+        board.parent.mkdir(exist_ok=True)
+        board.parent.chmod(0o755)
+        return board
+
+    def find(self) -> Finding | None:
+        """Whether the engine works here, tested once as a machine's user; None when it is not installed."""
+        try:
+            version = metadata.version("unicorn")
+        except metadata.PackageNotFoundError:
+            return None
+        key = " | ".join((version, self._directory.name, host.kernel(), host.cpu_model()))
+        kept = self._paths.home / "unicorn.json"
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            known = json.loads(kept.read_text())
+            if known["key"] == key:
+                return Finding(**known["finding"])
+        finding = self._test(version)
+        if finding.problem:
+            log.warning("the embedded emulator does not work here", problem=finding.problem)
+            return finding  # and may do so the next time
+        new = kept.with_suffix(".new")
+        new.write_text(json.dumps({"key": key, "finding": asdict(finding)}, indent=1))
+        os.replace(new, kept)
+        return finding
+
+    def _test(self, version: str) -> Finding:
+        try:
+            uid = jail.first_uid() if jail.probe(self._paths).uid else None
+            command = [*jail.prefix(Confinement(uid)), sys.executable, "-I", os.fspath(self.install()), "--self-test"]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS_TO_TEST)  # noqa: S603
+            if done.returncode != 0:
+                return Finding(version, problem=done.stderr.strip()[-500:] or f"ended with status {done.returncode}")
+            return Finding(version, exact_stops=bool(json.loads(done.stdout)["exact_stops"]))
+        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+            return Finding(version, problem=str(error))
