@@ -15,6 +15,12 @@ from tests import factories
 from tests.clouds import SmallCloud
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Passwords of tests need not withstand anybody: hashing them well would take most of the time."""
+    config.addinivalue_line("filterwarnings", "ignore:No directory at.*static:UserWarning")
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 class Client(APIClient):
     """A client of the REST API. Paths are below /api/v1: `api.get("flavors")`; others begin with a slash."""
 

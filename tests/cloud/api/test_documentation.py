@@ -1,0 +1,66 @@
+"""The OpenAPI document and the page around it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.core.management import call_command
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from cloud.api.documentation import document
+from cloud.api.errors import CATALOGUE
+
+
+def test_the_document_is_valid_openapi_3_1_and_made_without_a_warning(capsys):
+    call_command("spectacular", validate=True, fail_on_warn=True)
+    assert document()["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(document()).validate()
+
+
+def operations():
+    for path, methods in document()["paths"].items():
+        for method, operation in methods.items():
+            yield f"{method.upper()} {path}", method, operation
+
+
+def test_every_operation_names_its_refusals_and_has_an_id_of_its_own():
+    ids = [operation["operationId"] for _, _, operation in operations()]
+    assert len(ids) == len(set(ids))
+    for name, _, operation in operations():
+        assert {"400", "401", "404", "429", "503"} <= operation["responses"].keys(), name
+        assert "application/problem+json" in operation["responses"]["400"]["content"], name
+
+
+def test_every_change_has_dry_run_and_idempotency_key():
+    for name, method, operation in operations():
+        parameters = {parameter["name"] for parameter in operation.get("parameters", ())}
+        assert ({"dry_run", "Idempotency-Key"} <= parameters) == (method != "get"), name
+        assert ("If-Match" in parameters) == (method in {"patch", "delete"}), name
+
+
+def test_every_code_of_the_catalogue_is_in_the_document():
+    assert document()["components"]["schemas"]["CodeEnum"]["enum"] == sorted(CATALOGUE)
+
+
+def test_the_schema_is_served_to_everybody(client, db):
+    answer = client.get("/api/v1/schema")
+    assert (answer.status_code, answer.json()["info"]["title"]) == (200, "Pileus")
+
+
+def test_the_page_has_nothing_inline_and_nothing_from_elsewhere(client, db):
+    answer = client.get("/api/v1/docs")
+    page = answer.content.decode()
+    assert "unsafe-inline" not in answer["Content-Security-Policy"]
+    assert re.findall(r"<script(?![^>]*src=)[^>]*>|<style|style=|\son\w+=", page) == []
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(sources) >= 5
+    assert [source for source in sources if not source.startswith("/")] == []
+    for source in sources:
+        if source.startswith("/static/"):
+            assert Path(finders.find(source.removeprefix("/static/"))).is_file()
+
+
+@pytest.mark.parametrize("path", ["/api/v1/schema", "/api/v1/docs"])
+def test_documents_are_read_only(client, db, path):
+    assert client.post(path).status_code in {403, 405}

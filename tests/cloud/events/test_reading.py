@@ -1,0 +1,109 @@
+"""The event log in order, also while transactions overlap."""
+
+import threading
+
+import pytest
+from django.db import connection, transaction
+
+from cloud.events import reading
+from cloud.events.models import Event
+from cloud.events.reading import Cursor
+from cloud.events.services import SYSTEM, record
+from tests import factories
+from tests.clouds import wait_until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def happen(project, verb: str) -> Event:
+    with transaction.atomic():
+        return record(f"compute.instance.{verb}", project, actor=SYSTEM, project_id=project.pk)
+
+
+def settled() -> list[str]:
+    return list(reading.settled().order_by("transaction", "id").values_list("action", flat=True))
+
+
+def test_what_a_running_transaction_might_still_precede_is_not_shown_yet():
+    project = factories.project()
+    begun, go = threading.Event(), threading.Event()
+
+    def slow():
+        with transaction.atomic():
+            record("compute.instance.early", project, actor=SYSTEM)
+            begun.set()
+            go.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    begun.wait(10)
+    happen(project, "late")
+    assert settled() == []
+    ready, waiting = reading.follow(None, Cursor(0, 0), 10)
+    assert (list(ready), waiting) == ([], True)
+    go.set()
+    thread.join()
+    wait_until(lambda: settled() == ["compute.instance.early", "compute.instance.late"])
+
+
+def test_a_cursor_from_now_shows_what_comes_and_not_what_was():
+    project = factories.project()
+    happen(project, "before")
+    wait_until(settled)
+    cursor = reading.now()
+    happen(project, "after")
+    wait_until(lambda: len(settled()) == 2)
+    found, _ = reading.follow(project.pk, cursor, 10)
+    assert [event.action for event in found] == ["compute.instance.after"]
+
+
+def test_the_api_pages_forwards_and_backwards(api, viewer, project):
+    verbs = [f"verb{number}" for number in range(7)]
+    for verb in verbs:
+        happen(project, verb)
+    happen(factories.project(), "elsewhere")
+    wait_until(lambda: len(settled()) == 8)
+    vera, path = api.as_(viewer), "projects/demo/events"
+    assert walk(vera, f"{path}?limit=3") == verbs
+    assert walk(vera, f"{path}?limit=3&newest_first=true") == verbs[::-1]
+    middle = vera.get(path).json()["items"][3]["cursor"]
+    assert walk(vera, f"{path}?after={middle}") == verbs[4:]
+    assert walk(vera, f"{path}?before={middle}") == verbs[:3]
+    assert walk(vera, f"{path}?action=compute.instance.verb2") == ["verb2"]
+
+
+def walk(client, path: str) -> list[str]:
+    verbs = []
+    while path:
+        answer = client.get(path).json()
+        verbs += [item["action"].rpartition(".")[2] for item in answer["items"]]
+        path = answer["next"]
+    return verbs
+
+
+@pytest.mark.parametrize(
+    "query", ["after=x", "after=1", "before=1-2-3", "colour=red", "limit=0", "after=99999999999999999999-1"]
+)
+def test_what_is_no_cursor_is_refused(api, viewer, query):
+    assert api.as_(viewer).get(f"projects/demo/events?{query}").status_code == 400
+
+
+def test_without_the_streams_process_a_stream_is_503(api, viewer):
+    answer = api.as_(viewer).get("projects/demo/events", HTTP_ACCEPT="text/event-stream")
+    assert (answer.status_code, answer.json()["retryable"]) == (503, True)
+
+
+def test_the_whole_log_is_for_admins_of_the_cloud(api, project_admin, cloud_admin, project):
+    happen(project, "stop")
+    wait_until(settled)
+    assert api.as_(project_admin).get("events").status_code == 403
+    assert len(api.as_(cloud_admin).get("events").json()["items"]) == 1
+
+
+def test_the_log_cannot_be_altered():
+    event = happen(factories.project(), "stop")
+    with pytest.raises(Exception, match="Cannot update or delete"):
+        Event.objects.filter(pk=event.pk).update(actor="somebody else")
+    with pytest.raises(Exception, match="Cannot update or delete"):
+        event.delete()
