@@ -2,7 +2,12 @@
 
 import gc
 import os
+import shutil
+import tempfile
 from typing import Any
+
+# Where all workers count together; it has to be known before anything counts.
+os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="pileus-metrics-"))
 
 bind = os.environ.get("PILEUS_BIND", "127.0.0.1:8080")
 worker_class = "gthread"
@@ -14,6 +19,17 @@ timeout = 60
 graceful_timeout = 15
 control_socket_disable = True
 proc_name = "pileus-web"
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """What a worker has counted stays counted; what it alone measured goes with it."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
 
 
 def when_ready(server: Any) -> None:
