@@ -1,7 +1,7 @@
 """The fake hypervisor, and a node around it that works in the test's own process.
 
-Only the hypervisor is faked: orders, ledger, locks, reports and the rest of the agent are the real ones. A fake machine is
-a small JSON file, so it outlives a killed worker just as an emulator does, and can be asked how often it was started.
+Only the hypervisor is faked: orders, ledger, locks, reports and the rest of the agent are the real ones. A fake machine
+is a small JSON file, so it outlives a killed worker just as an emulator does, and tells how often it was started.
 
     node = FakeNode.join(request, token=secret, name="node1", home=tmp_path)
     node.look()                                  # claim → obey → report, once
@@ -223,7 +223,7 @@ class FakeNode(Node):
         return dict(self._fixed_capacity)
 
     def look(self) -> int:
-        """Everything that a worker's clock does, once, in order: notice, claim, obey, report. How many orders there were."""
+        """All that a worker's clock does, once, in order: notice, claim, obey, report. How many orders there were."""
         self.notice_all(thoroughly=True)
         self.send_reports()
         claimed = super().look()
@@ -245,7 +245,9 @@ class FakeNode(Node):
         path = request.url.raw_path.decode()
         content = request.read()
         is_json = request.headers.get("content-type") == "application/json"
-        status, answer = self._request(request.method, path, json.loads(content) if is_json else content, self.token)
+        offset = request.headers.get("x-log-offset")
+        body = json.loads(content) if is_json else (int(offset), content) if offset else content
+        status, answer = self._request(request.method, path, body, self.token)
         if isinstance(answer, bytes):
             return httpx.Response(status, content=answer)
         return httpx.Response(status, json=answer)
@@ -256,8 +258,9 @@ def django_request(client: Any) -> Request:
 
     def request(method: str, path: str, body: Any, token: str) -> tuple[int, Any]:
         headers = {"HTTP_AUTHORIZATION": f"Bearer {token}"} if token else {}
-        if isinstance(body, bytes):
-            sent, kind = body, "application/octet-stream"
+        if isinstance(body, tuple):  # the end of a console log, with its offset
+            headers["HTTP_X_LOG_OFFSET"] = str(body[0])
+            sent, kind = body[1], "application/octet-stream"
         else:
             sent, kind = json.dumps(body).encode(), "application/json"
         answer = client.generic(method, path, sent, content_type=kind, **headers)

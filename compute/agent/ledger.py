@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compute.agent.errors import Stale
+from compute.agent.errors import Refused, Stale
 from compute.agent.processes import Process
 
 SCHEMA = """
@@ -135,19 +135,21 @@ class Ledger:
         return entry
 
     def assign_uid(self, machine_id: str, first: int, count: int) -> int:
-        """The machine's user: the one it has, or the next that no machine here had lately."""
+        """The machine's user: the one it has, or the next that no machine had lately. Raises Refused."""
         with self._write() as connection:
-            rows = connection.execute("SELECT id, uid FROM machine WHERE uid IS NOT NULL").fetchall()
-            taken = {row["uid"]: row["id"] for row in rows}
-            for uid, owner in taken.items():
-                if owner == machine_id and first <= uid < first + count:
+            rows = connection.execute("SELECT id, uid, seen FROM machine WHERE uid IS NOT NULL").fetchall()
+            used = {row["uid"]: row for row in rows if first <= row["uid"] < first + count}
+            for uid, owner in used.items():
+                if owner["id"] == machine_id:
                     return int(uid)
-            latest = max((uid - first for uid in taken if first <= uid < first + count), default=-1)
-            uid = next(
-                first + (latest + step) % count
-                for step in range(1, count + 1)
-                if first + (latest + step) % count not in taken
-            )
+            latest = max(used, default=first - 1)
+            in_turn = [first + (latest - first + step) % count for step in range(1, count + 1)]
+            never_used = (uid for uid in in_turn if uid not in used)
+            free_again = (uid for uid in in_turn if uid in used and used[uid]["seen"] == "gone")
+            uid = next(never_used, None) or next(free_again, None)
+            if uid is None:
+                raise Refused(f"all {count} users for machines are taken")
+            connection.execute("UPDATE machine SET uid = NULL WHERE uid = ?", (uid,))
             connection.execute("UPDATE machine SET uid = ? WHERE id = ?", (uid, machine_id))
             return uid
 

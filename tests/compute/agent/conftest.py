@@ -55,7 +55,11 @@ def control_plane() -> Iterator[ControlPlaneStandIn]:
 @pytest.fixture
 def node(control_plane: ControlPlaneStandIn, tmp_path: Path) -> FakeNode:
     """A node with the fake hypervisor, which talks to the stand-in without a network."""
-    return FakeNode(lambda method, path, body, token: control_plane.answer(method, path, body), tmp_path)
+
+    def request(method: str, path: str, body: Any, token: str) -> tuple[int, Any]:
+        return control_plane.answer(method, path, body)
+
+    return FakeNode(request, tmp_path)
 
 
 @pytest.fixture

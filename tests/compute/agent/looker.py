@@ -25,7 +25,8 @@ class Looker:
 
     def look(self, kind: str, url: str, home: Path, fault: str, trace: Path) -> int:
         """One look of the `fake` or `qemu` node at `home`; its exit status, negative for a signal."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         wish = {"kind": kind, "url": url, "home": str(home), "fault": fault, "trace": str(trace)}
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()

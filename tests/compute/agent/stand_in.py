@@ -1,4 +1,4 @@
-"""A control plane for tests of the worker: a small HTTP server that says what it is told to and remembers what it hears."""
+"""A control plane for tests of the worker: an HTTP server that says what it is told to and remembers what it hears."""
 
 import json
 import threading
@@ -74,6 +74,9 @@ class ControlPlaneStandIn:
                 if order and order["generation"] == body["generation"] and order["id"] in self.leased:
                     del self.orders[machine_id]
                 return 200, {}
+            case "PUT", ["console-logs", machine_id]:
+                self.logs[machine_id] = body
+                return 200, {}
         return 404, {"title": "Not Found"}
 
     def seen(self, machine_id: str) -> list[str]:
@@ -93,8 +96,7 @@ class ControlPlaneStandIn:
                 self._say(*stand_in.answer("POST", self.path, json.loads(self._body())))
 
             def do_PUT(self) -> None:  # noqa: N802
-                stand_in.logs[self.path.rsplit("/", 1)[1]] = int(self.headers["X-Log-Offset"]), self._body()
-                self._say(503 if stand_in.down else 200, {})
+                self._say(*stand_in.answer("PUT", self.path, (int(self.headers["X-Log-Offset"]), self._body())))
 
             def do_GET(self) -> None:  # noqa: N802
                 path = stand_in.files.get(self.path.rsplit("/", 1)[1])

@@ -1,7 +1,7 @@
 """Every fault point of the agent: killed there, refused there. Afterwards the next worker makes it right: never two.
 
-The fake hypervisor is enough for what `machine.py` and `node.py` do; starting a real emulator has points of its own, and
-they are reached with a real QEMU.
+The fake hypervisor is enough for what `machine.py` and `node.py` do; starting a real emulator has points of its own,
+and they are reached with a real QEMU.
 """
 
 import signal

@@ -13,8 +13,8 @@ from typing import Any
 from compute.agent import processes
 from compute.agent.errors import NoAnswer, Refused
 from compute.agent.hypervisors.base import Boot, Control
-from compute.agent.hypervisors.qemu import control, disks
-from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator, command_line
+from compute.agent.hypervisors.qemu import command_line, control, disks
+from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, version
 from compute.agent.launch import launch
 from compute.agent.paths import Home, Paths
@@ -98,7 +98,9 @@ class Qemu:
             raise Refused(f"the firmware {accelerator.firmware} is not installed on this host")
         for stale in (boot.home.control_socket, boot.home.events_socket, boot.home.serial_socket, boot.home.vnc_socket):
             stale.unlink(missing_ok=True)
-        return launch(command_line(boot.spec, boot.home, boot.files, accelerator), boot.home, boot.confinement)
+        return launch(
+            command_line.arguments(boot.spec, boot.home, boot.files, accelerator), boot.home, boot.confinement
+        )
 
     def find(self, home: Home) -> Process | None:
         return processes.find(home)

@@ -61,7 +61,7 @@ BOARDS = {
 }
 
 
-def command_line(spec: dict[str, Any], home: Home, files: dict[str, Path], accelerator: Accelerator) -> list[str]:
+def arguments(spec: dict[str, Any], home: Home, files: dict[str, Path], accelerator: Accelerator) -> list[str]:
     """The arguments, program first, that run the machine of `spec` with its image's `files` by role."""
     board = BOARDS[spec["architecture"]]
     machine_id = str(uuid.UUID(spec["id"]))
@@ -151,8 +151,9 @@ def _seed(home: Home) -> list[str]:
 
 def _nic(spec: dict[str, Any]) -> list[str]:
     """User-mode networking that answers DHCP and reaches nothing: not even the host's loopback."""
+    hostname = _value(spec["seed"]["hostname"])
     return [
-        *("-netdev", f"user,id=nic0,restrict=on,hostname={spec['seed']['hostname']}"),
+        *("-netdev", f"user,id=nic0,restrict=on,hostname={hostname}"),
         *("-device", f"virtio-net-pci,id=nic0-device,netdev=nic0,mac={mac_address(spec['id'])},bus=port1,romfile="),
     ]
 
@@ -163,6 +164,6 @@ def mac_address(machine_id: str) -> str:
     return ":".join(f"{octet:02x}" for octet in (0x52, 0x54, 0x00, *digest[:3]))
 
 
-def _value(path: Path) -> str:
-    """A path as an option's value: commas are doubled."""
-    return str(path).replace(",", ",,")
+def _value(text: Path | str) -> str:
+    """Text as an option's value: commas are doubled."""
+    return str(text).replace(",", ",,")

@@ -11,6 +11,7 @@ from compute.agent.errors import Refused
 from compute.agent.hypervisors.base import Boot
 
 GIB = 1 << 30
+FORMATS = ("raw", "qcow2")
 KEPT_FREE = GIB  # what running guests may still write before the host's disk is full
 
 
@@ -29,6 +30,8 @@ def create(boot: Boot) -> None:
     base = boot.files.get("disk")
     if base:
         declared = next(file["format"] for file in boot.spec["image"]["files"] if file["role"] == "disk")
+        if declared not in FORMATS:
+            raise Refused(f"an image of the format {declared} cannot be a base")
         command += ["-b", os.fspath(base), "-F", declared]
     size = max(int(boot.spec["disk_gib"]) * GIB, virtual_size(base, declared) if base else 0)
     command += [os.fspath(new), str(size)]

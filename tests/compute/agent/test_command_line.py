@@ -1,0 +1,80 @@
+"""QEMU's command line, word for word. After a wanted change: PILEUS_WRITE_GOLDEN=1, and read the difference."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from compute.agent.hypervisors.qemu import command_line
+from compute.agent.hypervisors.qemu.command_line import Accelerator
+from compute.agent.paths import Home
+from tests.compute.agent.conftest import make_spec
+
+GOLDEN = Path(__file__).parent / "golden"
+MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"
+HOME = Home(Path("/var/lib/pileus/agent/machines") / MACHINE, Path("/run/pileus/6f1c1d6e4c0e4b439d532f6f0c1b9a01"))
+IMAGES = Path("/var/lib/pileus/agent/images")
+DIRECT = {"kernel": IMAGES / "k", "initrd": IMAGES / "i", "disk": IMAGES / "d"}
+
+
+def image(architecture: str, *, disk_format: str = "qcow2", kernel_command_line: str = "console=ttyS0 root=/dev/vda"):
+    return {
+        "architecture": architecture,
+        "files": [{"role": "disk", "format": disk_format}],
+        "kernel_command_line": kernel_command_line,
+    }
+
+
+CASES = {
+    "x86_64-tcg-kernel": (
+        make_spec(id=MACHINE, vcpus=2, memory_mib=512, image=image("x86_64")),
+        DIRECT,
+        Accelerator("tcg", "/usr/bin/qemu-system-x86_64"),
+    ),
+    "x86_64-kvm-disk": (
+        make_spec(id=MACHINE, image=image("x86_64", disk_format="raw")),
+        {"disk": IMAGES / "d"},
+        Accelerator("kvm", "/usr/bin/qemu-system-x86_64"),
+    ),
+    "aarch64-tcg-disk": (
+        make_spec(id=MACHINE, architecture="aarch64", image=image("aarch64")),
+        {"disk": IMAGES / "d"},
+        Accelerator("tcg", "/usr/bin/qemu-system-aarch64", Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")),
+    ),
+    "riscv64-tcg-kernel": (
+        make_spec(id=MACHINE, architecture="riscv64", image=image("riscv64")),
+        DIRECT,
+        Accelerator("tcg", "/usr/bin/qemu-system-riscv64"),
+    ),
+    "x86_64-tcg-no-files": (make_spec(id=MACHINE), {}, Accelerator("tcg", "/usr/bin/qemu-system-x86_64")),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_line_is_the_golden_one(name):
+    spec, files, accelerator = CASES[name]
+    written = "\n".join(command_line.arguments(spec, HOME, files, accelerator)) + "\n"
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("PILEUS_WRITE_GOLDEN"):
+        golden.write_text(written)
+    assert written == golden.read_text()
+
+
+def test_tenants_words_cannot_add_options():
+    spec = make_spec(id=MACHINE, image=image("x86_64", kernel_command_line="a,b=c -device evil"))
+    argv = command_line.arguments(spec, HOME, DIRECT, CASES["x86_64-tcg-kernel"][2])
+    assert "a,b=c -device evil" in argv
+    assert "evil" not in " ".join(argument for argument in argv if argument != "a,b=c -device evil")
+
+
+def test_a_comma_in_a_path_stays_a_comma():
+    home = Home(Path("/srv/a,b"), Path("/run/c,d"))
+    argv = command_line.arguments(make_spec(id=MACHINE), home, {}, CASES["x86_64-tcg-kernel"][2])
+    assert any("filename=/srv/a,,b/disk.qcow2" in argument for argument in argv)
+    assert "unix:/run/c,,d/vnc" in argv
+
+
+def test_mac_addresses_are_stable_and_local():
+    mac = command_line.mac_address(MACHINE)
+    assert mac == command_line.mac_address(MACHINE.upper())
+    assert mac.startswith("52:54:00:")

@@ -1,0 +1,93 @@
+"""The cache of image files: nothing is in it but what has the declared sha256."""
+
+import hashlib
+import threading
+
+import pytest
+
+from compute.agent.control_plane import ControlPlane
+from compute.agent.errors import Abandoned, Refused
+from compute.agent.image_cache import ImageCache
+from compute.agent.paths import Paths
+from compute.agent.work import Work
+from tests.compute.agent.virtual import put_image_file
+
+CONTENT = bytes(range(256)) * 4096
+
+
+@pytest.fixture
+def cache(control_plane, tmp_path):
+    paths = Paths(tmp_path / "agent", tmp_path / "run")
+    paths.make()
+    return ImageCache(paths, ControlPlane(control_plane.url))
+
+
+def test_a_file_is_fetched_once_and_cannot_be_written(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    path = cache.fetch(file, Work())
+    assert path.read_bytes() == CONTENT
+    assert path.stat().st_mode & 0o777 == 0o444
+    control_plane.files.clear()
+    assert cache.fetch(file, Work()) == path
+
+
+def test_other_bytes_never_get_in(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    control_plane.files[file["sha256"]].write_bytes(CONTENT[:-1] + b"!")
+    work = Work()
+    timer = threading.Timer(0.5, work.abandon)
+    timer.start()
+    with pytest.raises(Abandoned):
+        cache.fetch(file, work)
+    assert list(cache._paths.images.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_another_length_never_gets_in(cache, control_plane, tmp_path, change):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    file["size"] = len(CONTENT) + change
+    work = Work()
+    threading.Timer(0.3, work.abandon).start()
+    with pytest.raises(Abandoned):
+        cache.fetch(file, work)
+    assert list(cache._paths.images.iterdir()) == []
+
+
+def test_it_waits_for_a_control_plane_that_is_away(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    control_plane.down = True
+
+    def come_back():
+        control_plane.down = False
+
+    threading.Timer(0.5, come_back).start()
+    assert cache.fetch(file, Work()).read_bytes() == CONTENT
+
+
+def test_a_file_that_does_not_exist_is_refused(cache):
+    with pytest.raises(Refused, match="no image file"):
+        cache.fetch({"sha256": hashlib.sha256(b"?").hexdigest(), "size": 1}, Work())
+
+
+def test_a_name_that_is_no_sum_is_refused(cache):
+    with pytest.raises(Refused, match="is not a sha256"):
+        cache.fetch({"sha256": "../../etc/passwd", "size": 1}, Work())
+
+
+def test_a_file_too_large_for_the_disk_is_refused(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    with pytest.raises(Refused, match="no room"):
+        cache.fetch({**file, "size": 1 << 50}, Work())
+
+
+def test_many_who_start_at_once_share_one_download(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    downloads = []
+    original = cache._download
+    cache._download = lambda *arguments: (downloads.append(1), original(*arguments))
+    threads = [threading.Thread(target=cache.fetch, args=(file, Work())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(downloads) == 1

@@ -1,0 +1,45 @@
+"""What a guest is told about itself."""
+
+import io
+
+import pycdlib
+
+from compute.agent import nocloud
+from tests.compute.agent.conftest import make_spec
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 anna@laptop"
+MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"
+
+
+def seed(**changes):
+    content = {"instance_id": MACHINE, "hostname": "web", "ssh_authorized_keys": [KEY], "user_data": "", **changes}
+    return make_spec(id=MACHINE, seed=content)
+
+
+def test_meta_data_is_yaml_without_quoting_to_get_wrong():
+    assert nocloud.meta_data(seed()["seed"]) == (
+        f'{{\n "instance-id": "{MACHINE}",\n "local-hostname": "web",\n "public-keys": [\n  "{KEY}"\n ]\n}}\n'
+    )
+
+
+def test_user_data_is_what_the_tenant_wrote():
+    script = "#!/bin/sh\necho 'ä' > /root/it\n"
+    assert nocloud.user_data(seed(user_data=script)["seed"]) == script
+    assert nocloud.user_data(seed(user_data=None)["seed"]) == "#cloud-config\n{}\n"
+
+
+def test_network_config_asks_for_dhcp():
+    assert '"dhcp4": true' in nocloud.network_config(seed())
+    assert '"macaddress": "52:54:00:00:00:01"' in nocloud.network_config({"nics": [{"mac": "52:54:00:00:00:01"}]})
+
+
+def test_the_iso_has_the_label_and_the_files():
+    files = nocloud.files(seed(user_data="#!/bin/sh\n" + "x" * 65000))
+    image = pycdlib.PyCdlib()
+    image.open_fp(io.BytesIO(nocloud.iso(files)))
+    assert image.pvd.volume_identifier.strip() == b"cidata"
+    for name, content in files.items():
+        for path in ({"rr_path": f"/{name}"}, {"joliet_path": f"/{name}"}):
+            read = io.BytesIO()
+            image.get_file_from_iso_fp(read, **path)
+            assert read.getvalue() == content
