@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -25,6 +26,7 @@ WORKER_SILENCE_SECONDS = 15
 LOCAL = {"127.0.0.1", "::1"}
 
 
+@require_safe
 def alive(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "alive"})
 
@@ -82,6 +84,7 @@ CHECKS: dict[str, tuple[Callable[[], str], bool]] = {
 }
 
 
+@require_safe
 def ready(request: HttpRequest) -> HttpResponse:
     """200 while requests can be served (`ready`, or `degraded` when something is missing), otherwise 503."""
     checks: dict[str, dict[str, Any]] = {}
@@ -98,6 +101,7 @@ def ready(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": status, "checks": checks})
 
 
+@require_safe
 def scrape(request: HttpRequest) -> HttpResponse:
     """To processes on this machine; through a proxy, or from elsewhere, to tokens of admins of the cloud."""
     try:

@@ -86,7 +86,8 @@ class View(BaseView):
             headers["Location"] = self.path_of(row)
         if isinstance(result, Once):
             body = {**body, "secret": result.secret}
-        return Response(body, 202 if body.get("operation") else status, headers=headers)
+        begun = bool(body.get("operation")) and self.request.method != "PATCH"  # a change of words begins nothing
+        return Response(body, 202 if begun else status, headers=headers)
 
     def _before(self) -> dict[str, Any]:
         usage = quota.usage(self.scope.project) if self.scope.project else None

@@ -1,0 +1,197 @@
+"""Every route × method × identity: who is let in where. A route that is missing from the table fails."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.urls import URLPattern, get_resolver
+
+from cloud.events.services import SYSTEM, Actor
+from cloud.hosts import services as hosts
+from cloud.operations import engine
+from compute.models import Instance
+from compute.workflows import LaunchInstance
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# From the least to the most powerful. `other` is admin of another project.
+IDENTITIES = ("anonymous", "bad token", "other", "viewer", "member", "project admin", "cloud admin")
+PUBLIC, SIGNED_IN, VIEWER, MEMBER, PROJECT_ADMIN, CLOUD_ADMIN, HOST = (
+    "public", "signed in", "viewer", "member", "project admin", "cloud admin", "host",
+)  # fmt: skip
+
+P = "api/v1/projects/<str:project>"
+# route → method → (who may, what they get for an empty body)
+TABLE: dict[str, dict[str, tuple[str, int]]] = {
+    "healthz": {"GET": (PUBLIC, 200)},
+    "readyz": {"GET": (PUBLIC, 200)},
+    "metrics": {"GET": (PUBLIC, 200)},
+    "api/v1/schema": {"GET": (PUBLIC, 200)},
+    "api/v1/docs": {"GET": (PUBLIC, 200)},
+    "api/v1/me": {"GET": (SIGNED_IN, 200), "PATCH": (SIGNED_IN, 200)},
+    "api/v1/users": {"GET": (CLOUD_ADMIN, 200), "POST": (CLOUD_ADMIN, 400)},
+    "api/v1/users/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
+    "api/v1/tokens": {"GET": (SIGNED_IN, 200), "POST": (SIGNED_IN, 400)},
+    "api/v1/tokens/<str:ref>": {"GET": ("owner", 404), "DELETE": ("owner", 404)},
+    "api/v1/projects": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
+    P: {"GET": (VIEWER, 200), "PATCH": (PROJECT_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409)},
+    f"{P}/members": {"GET": (VIEWER, 200), "POST": (PROJECT_ADMIN, 400)},
+    f"{P}/members/<str:ref>": {
+        "GET": (VIEWER, 200), "PATCH": (PROJECT_ADMIN, 200), "DELETE": (PROJECT_ADMIN, 204),
+    },
+    f"{P}/quota": {"GET": (VIEWER, 200), "PATCH": (CLOUD_ADMIN, 200)},
+    f"{P}/operations": {"GET": (VIEWER, 200)},
+    f"{P}/operations/<str:ref>": {"GET": (VIEWER, 200)},
+    f"{P}/operations/<str:ref>/cancel": {"POST": (MEMBER, 202)},
+    "api/v1/events": {"GET": (CLOUD_ADMIN, 200)},
+    f"{P}/events": {"GET": (VIEWER, 200)},
+    "api/v1/hosts": {"GET": (CLOUD_ADMIN, 200)},
+    "api/v1/hosts/join-tokens": {"GET": (CLOUD_ADMIN, 200), "POST": (CLOUD_ADMIN, 201)},
+    "api/v1/hosts/join-tokens/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
+    "api/v1/hosts/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
+    "api/v1/hosts/<str:ref>/enable": {"POST": (CLOUD_ADMIN, 200)},
+    "api/v1/hosts/<str:ref>/drain": {"POST": (CLOUD_ADMIN, 200)},
+    "api/v1/flavors": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
+    "api/v1/flavors/<str:ref>": {"GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409)},
+    f"{P}/keypairs": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/keypairs/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 204)},
+    f"{P}/instances": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/instances/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
+    f"{P}/instances/<str:ref>/start": {"POST": (MEMBER, 202)},
+    f"{P}/instances/<str:ref>/stop": {"POST": (MEMBER, 202)},
+    f"{P}/instances/<str:ref>/reboot": {"POST": (MEMBER, 409)},
+    f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
+    f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
+    f"{P}/images": {"GET": (VIEWER, 200)},
+    f"{P}/images/<str:ref>": {"GET": (VIEWER, 200)},
+    "agent/v1/join": {"POST": (PUBLIC, 400)},
+    "agent/v1/heartbeat": {"POST": (HOST, 400)},
+    "agent/v1/claim": {"POST": (HOST, 200)},
+    "agent/v1/orders/<uuid:order_id>/renew": {"POST": (HOST, 400)},
+    "agent/v1/report": {"POST": (HOST, 400)},
+    "agent/v1/files/<str:sha256>": {"GET": (HOST, 404)},
+    "agent/v1/console-logs/<uuid:instance_id>": {"PUT": (HOST, 404)},
+}  # fmt: skip
+
+
+def routes() -> list[str]:
+    def walk(patterns: list[Any], prefix: str) -> Iterator[str]:
+        for pattern in patterns:
+            route = prefix + str(pattern.pattern)
+            if isinstance(pattern, URLPattern):
+                yield route
+            else:
+                yield from walk(pattern.url_patterns, route)
+
+    return list(walk(get_resolver().url_patterns, ""))
+
+
+API_ROUTES = [route for route in routes() if re.match(r"(api|agent)/|(healthz|readyz|metrics)$", route)]
+PAGES = [route for route in routes() if route not in API_ROUTES]
+
+
+@pytest.fixture
+def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant):
+    """One of everything, and a client for every identity."""
+    host = factories.host("node")
+    flavor, image = factories.flavor("small"), factories.image("tiny")
+    instance = Instance.objects.create(
+        project=project, name="web", flavor=flavor, vcpus=1, memory_mib=256, disk_gib=1, image=image, created_by="mia"
+    )
+    operation = engine.start(LaunchInstance, instance, actor=Actor("mia"))
+    project.keypairs.create(name="laptop", public_key="ssh-ed25519 AAAA", fingerprint="SHA256:x")
+    join_token, _ = hosts.make_join_token(actor=SYSTEM)
+    references = {
+        "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
+        "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
+        "tokens": "nothing",
+    }  # fmt: skip
+    clients = {
+        "anonymous": api.as_(None),
+        "bad token": api.as_("pileus-no-such-token"),
+        "other": api.as_(other_tenant),
+        "viewer": api.as_(viewer),
+        "member": api.as_(member),
+        "project admin": api.as_(project_admin),
+        "cloud admin": api.as_(cloud_admin),
+    }
+    assert host.pk
+    return references, clients
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What happens inside is rolled back. To the code under test it looks like the test's own transaction."""
+    block = transaction.atomic()
+    block._from_testcase = True
+    with block:
+        yield
+        transaction.set_rollback(True)
+
+
+def address(route: str, references: dict[str, str]) -> str:
+    path = route.replace("<str:project>", "demo")
+    if "<str:ref>" in path:
+        kind = path.split("/<str:ref>")[0].rsplit("/", 1)[1]
+        path = path.replace("<str:ref>", references[kind])
+    path = re.sub(r"<uuid:\w+>", "6f7b0b0e-0000-4000-8000-000000000000", path)
+    return "/" + re.sub(r"<str:\w+>", "0" * 64, path)
+
+
+def expected(route: str, method: str, identity: str) -> int:
+    methods = TABLE[route]
+    known = identity not in ("anonymous", "bad token")
+    if route.startswith("agent/") and HOST in {may for may, _ in methods.values()}:
+        return 401
+    who, status = methods.get(method, ("nobody", 405))
+    if who == PUBLIC or (who == "nobody" and any(may == PUBLIC for may, _ in methods.values())):
+        return status
+    if not known:
+        return 401
+    if route.startswith(P) and identity == "other":
+        return 404
+    if who == "nobody":
+        return 405
+    allowed = {
+        SIGNED_IN: IDENTITIES[2:], "owner": IDENTITIES[2:], VIEWER: IDENTITIES[3:], MEMBER: IDENTITIES[4:],
+        PROJECT_ADMIN: IDENTITIES[5:], CLOUD_ADMIN: IDENTITIES[6:], HOST: (),
+    }[who]  # fmt: skip
+    return status if identity in allowed else 403
+
+
+def test_every_route_is_in_the_table():
+    assert set(API_ROUTES) == set(TABLE)
+
+
+@pytest.mark.parametrize("route", API_ROUTES)
+def test_everybody_gets_what_the_table_says(route, world):
+    references, clients = world
+    wrong = []
+    for identity in IDENTITIES:
+        for method in METHODS:
+            with undone():
+                answer = clients[identity].generic(
+                    method, address(route, references), "{}", content_type="application/json"
+                )
+            want = expected(route, method, identity)
+            if answer.status_code != want:
+                wrong.append(f"{method} as {identity}: {answer.status_code} instead of {want}")
+            if answer.status_code >= 400 and not route.startswith(("healthz", "readyz")):
+                assert answer.headers["Content-Type"].startswith("application/problem+json"), (method, identity)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("route", [route for route in API_ROUTES if route.startswith(P)])
+def test_a_strange_project_answers_like_one_that_is_not_there(route, world):
+    references, clients = world
+    path = address(route, references)
+    strange, absent = (clients["other"].get(place) for place in (path, path.replace("/demo", "/nowhere")))
+    assert strange.status_code == absent.status_code == 404
+    for answer in (strange, absent):
+        assert answer.json().pop("request_id")
+    assert {**strange.json(), "request_id": ""} == {**absent.json(), "request_id": ""}
