@@ -36,7 +36,6 @@ class Guest:
             **description,
         }
         self.process: subprocess.Popen[bytes] | None = None
-        self.console = b""
         self._serial: socket.socket | None = None
 
     @classmethod
@@ -120,27 +119,31 @@ class Guest:
     # Console
 
     @property
+    def console(self) -> bytes:
+        """All that the guest has said, by the log."""
+        return (self.home / "console.log").read_bytes()
+
+    @property
     def text(self) -> str:
         return self.console.decode(errors="replace").replace("\r\n", "\n")
 
     def wait_for(self, text: str, seconds: float = BOOT_SECONDS, *, after: int = 0) -> str:
-        """Read the console until `text` and the rest of its line have come; that line."""
-        assert self._serial is not None
+        """Wait until `text` and the rest of its line are on the console (from position `after` on); that line."""
         wanted, deadline = text.encode(), time.monotonic() + seconds
         while True:
-            place = self.console.find(wanted, after)
-            if place >= 0 and (end := self.console.find(b"\n", place)) >= 0:
-                return self.console[place:end].decode(errors="replace").strip()
-            self._serial.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                read = self._serial.recv(65536)
-            except TimeoutError:
-                raise AssertionError(f"no {text!r} within {seconds} s; console:\n{self.text}") from None
-            if not read:
+            console = self.console
+            place = console.find(wanted, after)
+            if place >= 0 and (end := console.find(b"\n", place)) >= 0:
+                return console[place:end].decode(errors="replace").strip()
+            assert self.process is not None
+            if self.process.poll() is not None:
                 raise AssertionError(f"ended before {text!r}: {self.output()}; console:\n{self.text}")
-            self.console += read
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no {text!r} within {seconds} s; console:\n{self.text}")
+            time.sleep(0.003)
 
     def type(self, text: str, expect: str, seconds: float = 60) -> str:
+        """Type a line; the line with `expect` that comes after it."""
         assert self._serial is not None
         after = len(self.console)
         self._serial.sendall(text.encode() + b"\n")

@@ -59,6 +59,7 @@ class Sockets(threading.Thread):
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._clients: set[Client] = set()
+        self._quit_after_answer = False
         self._listen(control, self._accept_control)
         if serial:
             self._listen(serial, self._accept_console)
@@ -116,6 +117,8 @@ class Sockets(threading.Thread):
         for line in lines:
             client.say(self._answer(client, line))
         self._send(client)
+        if self._quit_after_answer:
+            self._machine.post(self._machine.quit)
 
     def _send(self, client: Client) -> None:
         """Send what can be sent; who does not read is not waited for."""
@@ -188,7 +191,7 @@ class Sockets(threading.Thread):
             case "stats":
                 return machine.ask(machine.stats)
             case "quit":
-                machine.quit()
+                self._quit_after_answer = True
             case _:
                 raise ValueError(f"no such verb: {verb!r}")
         return {}

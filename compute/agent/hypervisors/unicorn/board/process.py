@@ -12,6 +12,7 @@ With `--self-test` instead: prints {"unicorn", "exact_stops"} and ends, with sta
 import json
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
         if arguments == ["--self-test"]:
             return self_test()
         (document,) = arguments
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         description = json.loads(document)
         machine = build(description)
     except (KeyError, TypeError, ValueError, OSError, Unbootable, Unusable, engine.Unsuitable) as error:
@@ -67,10 +69,6 @@ def build(description: dict[str, Any]) -> Machine:
     log = description.get("console_log")
     console = Console(Path(log) if log else None)
     machine = Machine(fittings, boot, console)
-    serial = description.get("serial")
-    networks = [nic.network for nic in nics]
-    sockets = Sockets(machine, networks, Path(description["control"]), Path(serial) if serial else None)
-    machine.changed = sockets.changed
     if description.get("restore"):
         machine.restore(Path(description["restore"]))
         if not description.get("paused"):
@@ -79,6 +77,11 @@ def build(description: dict[str, Any]) -> Machine:
         machine.start()
         if description.get("paused"):
             machine.pause()
+    # Last, so that whoever finds the sockets finds a machine behind them.
+    serial = description.get("serial")
+    networks = [nic.network for nic in nics]
+    sockets = Sockets(machine, networks, Path(description["control"]), Path(serial) if serial else None)
+    machine.changed = sockets.changed
     confinement.forswear()
     sockets.start()
     return machine
@@ -86,7 +89,7 @@ def build(description: dict[str, Any]) -> Machine:
 
 def run(machine: Machine) -> int:
     """Until `quit` or SIGTERM: 0. What goes wrong inside ends the process, with its reason on standard error."""
-    signal.signal(signal.SIGTERM, lambda *_: machine.quit())
+    threading.Thread(target=_quit_when_told, args=(machine,), name="signals", daemon=True).start()
     status = 0
     try:
         machine.run()
@@ -100,6 +103,12 @@ def run(machine: Machine) -> int:
         status = CRASHED
     sys.stderr.flush()
     return status
+
+
+def _quit_when_told(machine: Machine) -> None:
+    """A handler would not run while the guest computes: the main thread is inside the engine."""
+    signal.sigwait({signal.SIGTERM})
+    machine.post(machine.quit)
 
 
 def _mac(text: str) -> bytes:

@@ -1,0 +1,48 @@
+"""Guests of the embedded emulator, and a node that has it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.compute.agent.unicorn.guest import Guest
+from tests.images.conftest import built
+
+MakeGuest = Callable[..., Guest]
+
+
+@pytest.fixture(scope="session")
+def riscv_linux() -> Path:
+    return built("tiny-linux", "riscv64")
+
+
+@pytest.fixture
+def make_guest(open_home: Path) -> Iterator[MakeGuest]:
+    """Makes guests that run a kernel given as bytes; nothing of them stays."""
+    made: list[Guest] = []
+
+    def make(kernel: bytes, **description: Any) -> Guest:
+        home = open_home / f"g{len(made)}"
+        home.mkdir()
+        (home / "kernel").write_bytes(kernel)
+        made.append(Guest(home, kernel=str(home / "kernel"), **description))
+        return made[-1]
+
+    yield make
+    for guest in made:
+        guest.close()
+
+
+@pytest.fixture
+def make_linux(open_home: Path, riscv_linux: Path) -> Iterator[MakeGuest]:
+    """Makes guests from the real image; nothing of them stays."""
+    made: list[Guest] = []
+
+    def make(**description: Any) -> Guest:
+        made.append(Guest.of_image(riscv_linux, open_home / f"g{len(made)}", **description))
+        return made[-1]
+
+    yield make
+    for guest in made:
+        guest.close()

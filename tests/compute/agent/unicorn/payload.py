@@ -1,0 +1,35 @@
+"""Guests of a few instructions for the embedded emulator, in machine code. They begin in supervisor mode at ENTRY."""
+
+import struct
+
+GREETING = b"hello from a very small guest\r\n"
+
+
+def words(*code: int) -> bytes:
+    return struct.pack(f"<{len(code)}I", *code)
+
+
+def greeting() -> bytes:
+    """Prints a line through the firmware, and waits for ever."""
+    code = words(
+        0x0000_0297,  # auipc t0, 0
+        0x0240_0313,  # li t1, 36: where the text is
+        0x0062_82B3,  # add t0, t0, t1
+        0x0002_C503,  # next: lbu a0, 0(t0)
+        0x0005_0A63,  # beqz a0, +20: done
+        0x0010_0893,  # li a7, 1: console putchar
+        0x0000_0073,  # ecall
+        0x0012_8293,  # addi t0, t0, 1
+        0xFEDF_F06F,  # j next
+    )
+    return code[:4] + words(0x02C0_0313) + code[8:] + words(0x1050_0073, 0xFFDF_F06F) + GREETING + b"\0"
+
+
+def spinning() -> bytes:
+    """Computes for ever."""
+    return words(0x0012_8293, 0xFFDF_F06F)  # addi t0, t0, 1; j -4
+
+
+def shouting() -> bytes:
+    """Writes to the serial port for ever."""
+    return words(0x1000_0337, 0x0210_0393, 0x0073_0023, 0xFFDF_F06F)  # lui t1; li t2, '!'; sb t2, (t1); j -4
