@@ -115,6 +115,7 @@ LOGIN_REDIRECT_URL = "/"
 SESSION_COOKIE_AGE = 14 * DAY
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_FAILURE_VIEW = "cloud.dashboard.views.refusals.csrf_failure"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _secure else None
@@ -135,6 +136,7 @@ CONTENT_SECURITY_POLICY = {
 
 STATIC_URL = "static/"
 STATIC_ROOT = Path(os.environ.get("PILEUS_STATIC_ROOT", BASE_DIR / "var" / "static"))
+WHITENOISE_MAX_AGE = DAY  # a changed file has another URL (`{% asset %}`)
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # the API limits bodies itself, with an answer in its own form
 IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
 

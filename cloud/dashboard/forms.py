@@ -14,7 +14,7 @@ WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 
 def texts(post: QueryDict, *names: str) -> dict[str, str]:
     """Texts that were filled in; what was left empty is left out."""
-    return {name: post[name].strip() for name in names if post.get(name, "").strip()}
+    return {name: text for name in names if (text := str(post.get(name, "")).strip())}
 
 
 def required(post: QueryDict, *names: str) -> dict[str, str]:

@@ -29,6 +29,11 @@ def instances_of(project: Project) -> "QuerySet[Instance]":
     return with_status(own.select_related("flavor", "image", "host"))
 
 
+def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":
+    """Those that need somebody to look after them."""
+    return instances.filter(status__in=TROUBLED)
+
+
 def search(rows: "QuerySet[Any]", text: str) -> "QuerySet[Any]":
     """The rows whose name contains the text, or whose id it is."""
     text = text.strip()[:255].replace("\x00", "")

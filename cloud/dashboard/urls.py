@@ -1,11 +1,19 @@
 """The dashboard's pages. A project is named in the path; what is in it goes by its id, which never changes."""
 
-from django.urls import path, re_path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 
 from cloud.dashboard.views import account, instances, keypairs, launch, palette, project, refusals
 from cloud.dashboard.views.admin import flavors, hosts, records, tenants
 
 IN_PROJECT = "projects/<str:project>"
+
+
+class VerbConverter(StringConverter):
+    regex = "start|stop|reboot|delete"
+
+
+register_converter(VerbConverter, "verb")
 
 urlpatterns = [
     path("", project.Home.as_view(), name="home"),
@@ -33,11 +41,7 @@ urlpatterns = [
     path(f"{IN_PROJECT}/instances/<uuid:instance>/console", instances.ConsoleLog.as_view(), name="console-log"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/placement", instances.Placement.as_view(), name="placement"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/change", instances.Change.as_view(), name="change-instance"),
-    re_path(
-        r"^projects/(?P<project>[^/]+)/instances/(?P<instance>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(?P<verb>start|stop|reboot|delete)$",
-        instances.Verb.as_view(),
-        name="instance-verb",
-    ),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/<verb:verb>", instances.Verb.as_view(), name="instance-verb"),
     path("cloud/hosts", hosts.Hosts.as_view(), name="hosts"),
     path("cloud/hosts/new", hosts.NewHost.as_view(), name="new-host"),
     path("cloud/hosts/<uuid:host>", hosts.OneHost.as_view(), name="host"),

@@ -56,7 +56,14 @@ VERBS = {
     "power_off": "powered off",
     "join": "joined as",
 }
-UNSAID = {"kind", "subject", "outcome", "seen_power"}  # what the sentence of an event says already
+UNSAID = {
+    "kind",
+    "subject",
+    "outcome",
+    "seen_power",
+    "wanted_power",
+    "power",
+}  # what the sentence of an event says already
 FIXERS = {"you": "You can put this right.", "project_admin": "An admin of the project can put this right.",
           "operator": "An admin of the cloud can put this right."}  # fmt: skip
 
@@ -77,6 +84,12 @@ def amount(kind: str, value: int) -> str:
 
 def kind(name: str) -> str:
     return KINDS.get(name, name.replace("_", " ").capitalize())
+
+
+def ordered(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """A quota's kinds in the order in which people think of them; unknown ones last."""
+    order = list(KINDS)
+    return sorted(usage.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 
 
 def price(per_hour: Decimal | None) -> str:
@@ -123,7 +136,7 @@ def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -
         if name in UNSAID:
             continue
         old, new = plain(before.get(name)), plain(after.get(name))
-        if old != new:
+        if old != new and (old or new != "no"):
             rows.append((name.replace("_", " "), old, new))
     return rows
 

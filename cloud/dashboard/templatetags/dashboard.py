@@ -141,9 +141,6 @@ def faults(context: Any, name: str) -> list[str]:
 def field(context: Any, name: str, label: str, **options: Any) -> dict[str, Any]:
     """A form's row: label, hint, control, faults. Options: type, hint, required, choices, rows, and attributes."""
     values = context.get("values") or {}
-    known = {"type", "hint", "required", "choices", "rows", "value", "disabled", "pattern", "unit", "autocomplete", "max",
-             "min", "step", "placeholder"}  # fmt: skip
-    assert set(options) <= known, set(options) - known
     value = values.get(name, options.pop("value", ""))
     return {
         "name": name,

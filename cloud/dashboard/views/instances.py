@@ -33,7 +33,7 @@ class InstanceList(Page):
         if asked["status"] in STATUSES:
             found = found.filter(status=asked["status"])
         elif asked["status"] == "trouble":
-            found = found.filter(status__in=rows.TROUBLED)
+            found = rows.troubled(found)
         if asked["flavor"]:
             found = found.filter(flavor__name=asked["flavor"][:63].replace("\x00", ""))
         page = self.slice(found, rows.SORTS.get(asked["sort"], rows.SORTS["newest"]))

@@ -52,8 +52,24 @@ class Launch(FormPage):
             "usage": left,
             "policies": RestartPolicy.choices,
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
-            "chosen_image": self.request.POST.get("image") or self.request.GET.get("image") or _first(images),
-            "chosen_flavor": self.request.POST.get("flavor") or self.request.GET.get("flavor") or _first_fit(flavors),
+            **self.choose(images, flavors),
+        }
+
+    def choose(self, images: list[Any], flavors: list[Any]) -> dict[str, str]:
+        """What is chosen: as asked, otherwise the lightest image and the smallest flavor that fits it and the quota."""
+        given = self.request.POST or self.request.GET
+        image = next((one for one in images if one.name == given.get("image")), None)
+        image = image or min(images, key=lambda one: (one.size == 0, one.size), default=None)
+        if image is not None:
+            flavors = [
+                flavor
+                for flavor in flavors
+                if flavor.disk_gib >= image.min_disk_gib and flavor.memory_mib >= image.min_memory_mib
+            ] or flavors
+        flavor = next((one for one in flavors if not one.lacks), flavors[0] if flavors else None)
+        return {
+            "chosen_image": given.get("image") or (image.name if image else ""),
+            "chosen_flavor": given.get("flavor") or (flavor.name if flavor else ""),
         }
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -152,7 +168,7 @@ class Launch(FormPage):
                     "image": instance.image,
                     "quota": [
                         {"kind": kind, "before": before[kind]["used"], **use}
-                        for kind, use in quota.usage(self.project).items()
+                        for kind, use in words.ordered(quota.usage(self.project))
                         if use["used"] != before[kind]["used"]
                     ],
                 }
@@ -197,14 +213,6 @@ def lacking(flavor: Flavor, usage: dict[str, Any]) -> str:
         if kind in usage and usage[kind]["left"] is not None and usage[kind]["left"] < more
     ]
     return "; ".join(short)
-
-
-def _first(images: list[Any]) -> str:
-    return images[0].name if images else ""
-
-
-def _first_fit(flavors: list[Any]) -> str:
-    return next((flavor.name for flavor in flavors if not flavor.lacks), flavors[0].name if flavors else "")
 
 
 def _of_key(fault: Any) -> Any:

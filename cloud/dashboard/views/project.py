@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
+from cloud.dashboard import forms, rows, words
 from cloud.dashboard.pages import FormPage, Page, SeeOther
 from cloud.operations.models import Operation
 from cloud.tenancy import quota, services
@@ -60,9 +60,7 @@ class Overview(Page):
                 "counts": counts,
                 "total": sum(counts.values()),
                 "troubled_count": troubled,
-                "troubled": rows.explain(list(instances.filter(status__in=rows.TROUBLED)[:MOST_TROUBLED]))
-                if troubled
-                else [],
+                "troubled": rows.explain(list(rows.troubled(instances)[:MOST_TROUBLED])) if troubled else [],
                 "live": list(live[:MOST_TROUBLED]),
                 "events": list(rows.events(project=self.project).order_by("-transaction", "-id")[:RECENT_EVENTS]),
                 "has_image": images_of(self.project).exists(),
@@ -73,7 +71,7 @@ class Overview(Page):
 def in_use(usage: dict[str, Any], *, every: bool = False) -> list[dict[str, Any]]:
     """A quota's kinds as meters. Those whose resources do not exist yet are left out, unless every one is wanted."""
     shown = ("instances", "vcpus", "memory_mib", "keypairs")
-    return [{"kind": kind, **use} for kind, use in usage.items() if every or kind in shown or use["used"]]
+    return [{"kind": kind, **use} for kind, use in words.ordered(usage) if every or kind in shown or use["used"]]
 
 
 class Quota(Page):

@@ -45,6 +45,8 @@
 
   let source;
   let wasOpen = false;
+  let pause = 2000;
+  let retry;
   function listen() {
     source = new EventSource(url);
     source.addEventListener("message", take);
@@ -54,10 +56,19 @@
       /* What happened while nobody listened. */
       if (wasOpen) for (const part of document.querySelectorAll("[data-live]")) schedule(part, SETTLE);
       wasOpen = true;
+      pause = 2000;
     });
-    source.addEventListener("error", () => { document.documentElement.dataset.live = "off"; });
+    source.addEventListener("error", () => {
+      document.documentElement.dataset.live = "off";
+      /* The browser comes back by itself from a cut, but not from a refusal (streams being restarted). */
+      if (source.readyState === EventSource.CLOSED) {
+        clearTimeout(retry);
+        retry = setTimeout(listen, pause);
+        pause = Math.min(2 * pause, 60000);
+      }
+    });
   }
   listen();
-  addEventListener("pagehide", () => source.close());
+  addEventListener("pagehide", () => { clearTimeout(retry); source.close(); });
   addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
 })();

@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
+from cloud.api.fields import as_uuid
 from cloud.dashboard import rows
 from cloud.dashboard.pages import Page
 from cloud.dashboard.views.project import narrow_events
@@ -34,7 +35,8 @@ class CloudOperations(Page):
         return self.show({**page, "wanted": wanted, "outcomes": Outcome.values})
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        found = Operation.objects.filter(pk=request.POST.get("operation") or None).first()
+        ident = as_uuid(request.POST.get("operation", ""))
+        found = Operation.objects.filter(pk=ident).first() if ident else None
         if found is None:
             raise NotFound()
         return self.mutate(

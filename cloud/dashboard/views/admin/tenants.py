@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
+from cloud.dashboard import forms, rows, words
 from cloud.dashboard.pages import FormPage
 from cloud.tenancy import accounts, quota, services
 from cloud.tenancy.api.projects import ProjectForm, QuotaChanges
@@ -69,7 +69,7 @@ class CloudProject(FormPage):
         members = Membership.objects.filter(project=self.subject).select_related("user").order_by("created_at", "id")
         return {
             "subject": self.subject,
-            "usage": [{"kind": kind, **use} for kind, use in usage.items()],
+            "usage": [{"kind": kind, **use} for kind, use in words.ordered(usage)],
             "members": list(members[:50]),
         }
 

@@ -1,0 +1,168 @@
+"""Every page × identity: who is let in where, how many queries it costs, and what it may contain."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLPattern
+
+from cloud.dashboard import urls
+from cloud.events.services import Actor, record
+from cloud.operations.models import Operation
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+IDENTITIES = ("anonymous", "other", "viewer", "member", "project admin", "cloud admin")
+PUBLIC, SIGNED_IN, VIEWER, CLOUD_ADMIN = "anonymous", "other", "viewer", "cloud admin"
+P = "projects/<str:project>"
+I = f"{P}/instances/<uuid:instance>"  # noqa: E741
+# What is shown by GET, and who may see it. A page that is missing fails.
+SHOWN: dict[str, str] = {
+    "sign-in": PUBLIC,
+    "account/tokens": SIGNED_IN,
+    "account/password": SIGNED_IN,
+    "palette": SIGNED_IN,
+    "design": SIGNED_IN,
+    "projects": SIGNED_IN,
+    P: VIEWER,
+    f"{P}/activity": VIEWER,
+    f"{P}/quota": VIEWER,
+    f"{P}/members": VIEWER,
+    f"{P}/keypairs": VIEWER,
+    f"{P}/launch": VIEWER,
+    f"{P}/instances": VIEWER,
+    I: VIEWER,
+    f"{I}/console": VIEWER,
+    f"{I}/placement": VIEWER,
+    f"{I}/change": VIEWER,
+    "cloud/hosts": CLOUD_ADMIN,
+    "cloud/hosts/new": CLOUD_ADMIN,
+    "cloud/hosts/<uuid:host>": CLOUD_ADMIN,
+    "cloud/flavors": CLOUD_ADMIN,
+    "cloud/flavors/<uuid:flavor>": CLOUD_ADMIN,
+    "cloud/projects": CLOUD_ADMIN,
+    "cloud/projects/<uuid:ident>": CLOUD_ADMIN,
+    "cloud/users": CLOUD_ADMIN,
+    "cloud/users/<uuid:user>": CLOUD_ADMIN,
+    "cloud/operations": CLOUD_ADMIN,
+    "cloud/audit": CLOUD_ADMIN,
+}
+# What only changes something (POST), or only sends somebody on: the tests of each subject have them.
+NOT_SHOWN = {
+    "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
+    f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
+    f"{I}/<verb:verb>", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
+}  # fmt: skip
+# Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
+REFUSED_TO_CHANGE = {
+    f"{P}/members": "member",
+    f"{P}/keypairs": "viewer",
+    f"{P}/launch": "viewer",
+    f"{P}/launch/preview": "viewer",
+    f"{I}/change": "viewer",
+    f"{I}/<verb:verb>": "viewer",
+    f"{P}/operations/<uuid:operation>/cancel": "viewer",
+    f"{P}/members/<uuid:user>": "member",
+    f"{P}/keypairs/<uuid:keypair>/delete": "viewer",
+    **{route: "project admin" for route, least in SHOWN.items() if least == CLOUD_ADMIN},
+    "cloud/hosts/<uuid:host>/change": "project admin",
+    "cloud/flavors/<uuid:flavor>/delete": "project admin",
+}
+MANY = 12
+MOST_QUERIES = {f"{P}/launch": 32}  # it has a launch in it, tried out
+
+
+def routes() -> Iterator[str]:
+    for pattern in urls.urlpatterns:
+        assert isinstance(pattern, URLPattern)
+        yield str(pattern.pattern)
+
+
+@pytest.fixture
+def people(page_of, viewer, member, project_admin, cloud_admin, other_tenant) -> dict[str, Any]:
+    known = dict(zip(IDENTITIES, (None, other_tenant, viewer, member, project_admin, cloud_admin), strict=True))
+    return {name: page_of(user) for name, user in known.items()}
+
+
+@pytest.fixture
+def path_to(world, member):
+    operation = Operation.objects.first()
+    known = {
+        "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
+        "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
+        "verb": "stop",
+    }  # fmt: skip
+    return lambda route: "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(known[part[1]]), route)
+
+
+def test_every_page_is_in_the_table():
+    assert {*SHOWN, *NOT_SHOWN} == set(routes())
+
+
+@pytest.mark.parametrize("route", SHOWN)
+def test_who_may_look(route, people, path_to):
+    least = SHOWN[route]
+    for rank, (identity, client) in enumerate(people.items()):
+        answer = client.get(path_to(route))
+        if identity == "anonymous" and least != PUBLIC:
+            assert answer.status_code == 302, identity
+            assert answer["Location"].startswith("/sign-in?next=")
+        elif rank < IDENTITIES.index(least):
+            assert answer.status_code == (403 if least == CLOUD_ADMIN else 404), identity
+        else:
+            assert answer.status_code == (303 if route == "sign-in" and identity != "anonymous" else 200), identity
+
+
+@pytest.mark.parametrize("route", REFUSED_TO_CHANGE)
+def test_who_may_not_change(route, people, path_to):
+    rank = IDENTITIES.index(REFUSED_TO_CHANGE[route])
+    for identity, client in list(people.items())[: rank + 1]:
+        answer = client.post(path_to(route), {"name": "x"})
+        assert answer.status_code in ({302} if identity == "anonymous" else {403, 404, 405}), identity
+
+
+@pytest.mark.parametrize("route", SHOWN)
+def test_a_page_has_nothing_that_its_policy_forbids(route, people, path_to):
+    answer = people["anonymous" if route == "sign-in" else "cloud admin"].get(path_to(route))
+    text = answer.content.decode()
+    assert not re.search(r"\s(style|on\w+)=", text)
+    assert not re.search(r"<(style|script)(?![^>]*\bsrc=)", text)
+    assert not re.search(r"""(src|href)=["'](https?:)?//""", text)
+    assert "unsafe-inline" not in answer["Content-Security-Policy"]
+    assert answer["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("route", SHOWN)
+def test_a_page_costs_as_many_queries_with_one_row_as_with_many(route, people, path_to, world, cloud_admin):
+    client = people["anonymous" if route == "sign-in" else "cloud admin"]
+    path = path_to(route)
+    client.get(path)
+    few = count_queries(client, path)
+    for number in range(MANY):
+        instance = world.launch(labels={"n": str(number)})
+        if number % 2:
+            world.settle(instance, "broken" if number % 3 else "running")
+        else:
+            world.project.keypairs.create(name=f"key{number}", public_key="ssh-ed25519 A", fingerprint="x")
+        world.host.labels = {}
+        factories.host()
+        factories.flavor()
+        factories.image()
+        factories.member(world.project)
+        factories.project()
+        factories.token(cloud_admin)
+        record("compute.instance.update", world.instance, actor=Actor("alice"), before={"n": 1}, after={"n": 2})
+    many = count_queries(client, path)
+    # Troubled instances and a host's accelerators bring a section of their own into view: one query each.
+    assert many <= few + 1
+    assert many <= MOST_QUERIES.get(route, 18)
+
+
+def count_queries(client: Any, path: str) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(path).status_code == 200
+    return len(queries)

@@ -1,0 +1,184 @@
+"""The list of instances, the page of one, and its verbs."""
+
+import re
+
+import pytest
+
+from cloud.operations.models import Operation
+from compute.models import Instance
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/projects/demo/instances"
+
+
+@pytest.fixture
+def mia(page_of, member):
+    return page_of(member)
+
+
+def names(answer) -> list[str]:
+    return re.findall(
+        r'<th scope="row"><a href="/projects/demo/instances/[0-9a-f-]+">([^<]+)</a>', answer.content.decode()
+    )
+
+
+def test_the_list_is_filtered_and_sorted_by_its_url(mia, world):
+    world.launch("api")
+    world.settle(world.launch("batch"), "broken")
+    assert names(mia.get(LIST)) == ["batch", "api", "web"]
+    assert names(mia.get(f"{LIST}?sort=name")) == ["api", "batch", "web"]
+    assert names(mia.get(f"{LIST}?q=AP")) == ["api"]
+    assert names(mia.get(f"{LIST}?status=running")) == ["web"]
+    assert names(mia.get(f"{LIST}?status=trouble")) == ["batch"]
+    assert names(mia.get(f"{LIST}?q={world.instance.pk}")) == ["web"]
+    assert b"No instance fits this filter" in mia.get(f"{LIST}?q=zzz").content
+
+
+def test_a_long_list_has_pages(mia, world):
+    for number in range(52):
+        Instance.objects.create(
+            project=world.project, name=f"vm{number}", flavor=world.flavor, vcpus=1, memory_mib=64, disk_gib=1,
+            image=world.image, created_by="mia",
+        )  # fmt: skip
+    first = mia.get(f"{LIST}?sort=name")
+    following = re.search(r'href="(\?[^"]+)" rel="next"', first.content.decode())[1].replace("&amp;", "&")  # type: ignore[index]
+    assert len(names(first)) == 50
+    assert len(names(mia.get(LIST + following))) == 3
+
+
+def test_a_cursor_of_somewhere_else_is_refused_in_words(mia, world):
+    answer = mia.get(f"{LIST}?cursor=nonsense")
+    assert answer.status_code == 400
+    assert b"This cursor is not one of this list" in answer.content
+
+
+@pytest.mark.parametrize(
+    "query", ["q=%00", "status=%00", "flavor=%00", "sort=nonsense", "status=nonsense", "q=" + "x" * 5000]
+)
+def test_odd_queries_do_no_harm(mia, world, query):
+    assert mia.get(f"{LIST}?{query}").status_code == 200
+
+
+def test_a_part_is_sent_alone_when_it_alone_is_asked_for(mia, world):
+    text = mia.get(LIST, headers={"HX-Target": "instances"}).content.decode().lstrip()
+    assert text.startswith('<div id="instances"')
+    assert "<html" not in text
+
+
+def test_the_page_of_one_shows_status_facts_and_console(mia, world):
+    text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+    for words in ("running", "READY web 2.31", "tiny", "small", "alice"):
+        assert words in text
+    assert "node1" not in text
+
+
+def test_a_live_operation_shows_its_steps_and_can_be_cancelled(mia, world):
+    instance = world.launch("slow")
+    operation = Operation.objects.get(subject_id=instance.pk)
+    text = mia.get(f"{LIST}/{instance.pk}").content.decode()
+    assert "Launching slow" in text
+    assert "Choose a host" in text
+    answer = mia.post(f"/projects/demo/operations/{operation.pk}/cancel")
+    assert answer["Location"] == f"{LIST}/{instance.pk}"
+    operation.refresh_from_db()
+    assert operation.cancel_requested_by == "mia"
+
+
+def test_an_operation_of_another_project_is_not_found(page_of, world, other_tenant):
+    operation = Operation.objects.get(subject_id=world.launch("slow").pk)
+    answer = page_of(other_tenant).post(f"/projects/elsewhere/operations/{operation.pk}/cancel")
+    assert answer.status_code == 404
+
+
+def test_stop_asks_how_and_does_it(mia, world):
+    here = f"{LIST}/{world.instance.pk}/stop"
+    assert b"What its guest holds in memory is lost" in mia.get(here).content
+    answer = mia.post(here, {"how": "ask", "grace_seconds": "5"})
+    assert answer["Location"] == f"{LIST}/{world.instance.pk}"
+    world.instance.refresh_from_db()
+    assert (world.instance.wanted_power, world.instance.stop_grace_seconds) == ("stopped", 5)
+
+
+def test_a_bad_grace_is_a_fault_of_the_grace(mia, world):
+    answer = mia.post(f"{LIST}/{world.instance.pk}/stop", {"how": "ask", "grace_seconds": "soon"})
+    assert answer.status_code == 400
+    assert b'id="faults-grace_seconds"' in answer.content
+
+
+def test_reboot_of_what_is_stopped_is_refused_in_words(mia, world):
+    world.settle(world.instance, "stopped")
+    answer = mia.post(f"{LIST}/{world.instance.pk}/reboot", {"how": "hard"})
+    assert answer.status_code == 409
+    assert b"Start it instead" in answer.content
+
+
+def test_delete_says_what_is_lost_then_leads_to_the_list(mia, world):
+    here = f"{LIST}/{world.instance.pk}/delete"
+    assert b"everything on its root disk (1 GiB)" in mia.get(here).content
+    assert mia.post(here)["Location"] == LIST
+    assert b"deleting" in mia.get(LIST).content
+
+
+def test_delete_of_a_busy_instance_is_never_refused(mia, world):
+    instance = world.launch("slow")
+    assert mia.post(f"{LIST}/{instance.pk}/delete").status_code == 303
+
+
+def test_a_disabled_button_says_why(mia, page_of, world, viewer):
+    text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+    assert re.search(r'aria-disabled="true"[^>]*>.*?Start.*?It is running already', text, re.DOTALL)
+    text = page_of(viewer).get(f"{LIST}/{world.instance.pk}").content.decode()
+    assert text.count("As a viewer you may look only") == 4
+
+
+def test_name_and_labels_can_be_changed(mia, world):
+    here = f"{LIST}/{world.instance.pk}/change"
+    answer = mia.post(here, {"name": "front", "labels": "tier=front", "restart_policy": "never"})
+    assert answer.status_code == 303
+    world.instance.refresh_from_db()
+    found = (world.instance.name, world.instance.labels, world.instance.restart_policy)
+    assert found == ("front", {"tier": "front"}, "never")
+
+
+def test_the_console_log_can_be_downloaded(mia, world):
+    answer = mia.get(f"{LIST}/{world.instance.pk}/console?download")
+    assert answer["Content-Disposition"] == 'attachment; filename="web-console.log"'
+    assert answer.content == b"Linux version 6.1\nREADY web 2.31\n"
+
+
+def test_what_a_guest_writes_stays_text(mia, world):
+    world.instance.console_log.content = b"\x1b[31m<script>alert(1)</script>\x1b[0m \x07\n"
+    world.instance.console_log.save()
+    text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; " in text
+    assert "\x1b" not in text
+
+
+def test_placement_names_hosts_to_admins_of_the_cloud_only(mia, page_of, world, cloud_admin):
+    here = f"{LIST}/{world.instance.pk}/placement"
+    assert b"node1" not in mia.get(here).content
+    assert b"node1" in page_of(cloud_admin).get(here).content
+
+
+def test_an_instance_of_another_project_is_not_found(page_of, world, other_tenant):
+    for path in ("", "/console", "/placement", "/change", "/delete"):
+        answer = page_of(other_tenant).get(f"/projects/elsewhere/instances/{world.instance.pk}{path}")
+        assert answer.status_code == 404
+
+
+def test_user_data_is_not_for_viewers(mia, page_of, world, viewer):
+    world.instance.user_data = "#!/bin/sh\n# hush"
+    world.instance.save()
+    assert b"hush" in mia.get(f"{LIST}/{world.instance.pk}").content
+    assert b"hush" not in page_of(viewer).get(f"{LIST}/{world.instance.pk}").content
+
+
+def test_text_of_tenants_is_never_markup(mia, world):
+    payload = '"><img src=x onerror=alert(1)>'
+    Instance.objects.filter(pk=world.instance.pk).update(
+        labels={payload: payload}, seen_problem=payload, created_by=payload, user_data=payload, seen_power="broken"
+    )
+    for path in (LIST, f"{LIST}/{world.instance.pk}", "/projects/demo"):
+        text = mia.get(path).content.decode()
+        assert "<img" not in text

@@ -1,0 +1,161 @@
+"""Launching: the form, its preview, its faults, and that it is sent once."""
+
+import json
+import re
+
+import pytest
+
+from cloud.events.models import Event
+from compute.models import Instance, KeyPair
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=False)
+
+HERE, PREVIEW = "/projects/demo/launch", "/projects/demo/launch/preview"
+
+
+@pytest.fixture
+def mia(page_of, member):
+    return page_of(member)
+
+
+def filled(world, **changes):
+    return {
+        "name": "amber-heron", "image": world.image.name, "flavor": world.flavor.name, "wanted_power": "on",
+        "restart_policy": "on_crash", "form_key": "3e2c8c7e-9d4e-4bb4-9a55-0d3f3a3d5d0e", **changes,
+    }  # fmt: skip
+
+
+def test_a_launch_leads_to_the_new_instance(mia, world):
+    answer = mia.post(
+        HERE, filled(world, keypairs=["laptop"], labels="tier=front\nfast", user_data="#!/bin/sh\r\necho")
+    )
+    made = Instance.objects.get(name="amber-heron")
+    assert (answer.status_code, answer["Location"]) == (303, f"/projects/demo/instances/{made.pk}")
+    assert made.labels == {"tier": "front", "fast": ""}
+    assert made.user_data == "#!/bin/sh\necho"
+    assert [key["name"] for key in made.keypairs] == ["laptop"]
+    assert b"is being launched" in mia.get(answer["Location"]).content
+    assert Event.objects.filter(action="compute.instance.launch", subject_id=str(made.pk)).get().actor == "mia"
+
+
+def test_a_form_sent_twice_launches_once(mia, world):
+    first, second = mia.post(HERE, filled(world)), mia.post(HERE, filled(world))
+    assert first["Location"] == second["Location"]
+    assert Instance.objects.filter(name="amber-heron").count() == 1
+    assert b"has not been done twice" in mia.get(second["Location"]).content
+
+
+def test_the_same_form_filled_in_otherwise_is_another_launch(mia, world):
+    mia.post(HERE, filled(world))
+    mia.post(HERE, filled(world, name="brave-otter"))
+    assert Instance.objects.filter(name__in=["amber-heron", "brave-otter"]).count() == 2
+
+
+def test_every_fault_is_beside_its_field_and_nothing_is_lost(mia, world):
+    answer = mia.post(
+        HERE, filled(world, name="Not A Name", image="nonsense", keypairs=["nobodys"], user_data="# kept")
+    )
+    text = answer.content.decode()
+    assert answer.status_code == 400
+    for field in ("name", "image", "keypairs"):
+        assert f'id="faults-{field}"' in text
+    assert 'value="Not A Name"' in text
+    assert "# kept" in text
+    assert not Instance.objects.filter(project=world.project).exclude(pk=world.instance.pk).exists()
+
+
+def test_a_name_that_is_taken_is_a_fault_of_the_name(mia, world):
+    answer = mia.post(HERE, filled(world, name="web"))
+    assert answer.status_code == 409
+    assert re.search(r'id="faults-name".*taken', answer.content.decode(), re.DOTALL)
+
+
+def test_more_than_the_quota_is_refused_with_who_can_fix_it(page_of, world):
+    tight = factories.project("tight", limits={"instances": 0, "vcpus": 0})
+    answer = page_of(factories.member(tight)).post("/projects/tight/launch", filled(world))
+    assert answer.status_code == 403
+    assert b"instances: 1 more asked, 0 of 0 used" in answer.content
+    assert b"An admin of the cloud can put this right" in answer.content
+
+
+def test_the_image_of_another_project_is_not_found(mia, world):
+    stranger = factories.image("secret", project=factories.project("elsewhere"))
+    answer = mia.post(HERE, filled(world, image=stranger.name))
+    assert answer.status_code == 400
+    assert "secret" not in mia.get(HERE).content.decode()
+
+
+def test_the_preview_says_where_what_and_how_much_and_keeps_nothing(mia, world):
+    before = Event.objects.count()
+    answer = mia.post(PREVIEW, filled(world), headers={"HX-Target": "preview"})
+    text = answer.content.decode()
+    assert answer.status_code == 200
+    assert text.lstrip().startswith('<section id="preview"')
+    assert "A host has room" in text
+    assert "1 → " in text
+    assert "node1" not in text
+    assert "curl -X POST" in text
+    assert Instance.objects.count() == 1
+    assert Event.objects.count() == before
+
+
+def test_an_admin_of_the_cloud_sees_the_host_in_the_preview(page_of, cloud_admin, world):
+    answer = page_of(cloud_admin).post(PREVIEW, filled(world), headers={"HX-Target": "preview"})
+    assert b"node1" in answer.content
+
+
+def test_the_preview_of_what_fits_nowhere_says_why(mia, world):
+    factories.flavor("huge", vcpus=1000)
+    world.project.quota.limits["vcpus"] = None
+    world.project.quota.save()
+    text = mia.post(PREVIEW, filled(world, flavor="huge"), headers={"HX-Target": "preview"}).content.decode()
+    assert "0 of 1 host fit: 1 lack vCPUs" in text
+    assert "small would fit" in text
+
+
+def test_the_call_to_copy_is_the_one_that_the_api_takes(mia, world, api, member):
+    text = mia.post(PREVIEW, filled(world, labels="tier=it's"), headers={"HX-Target": "preview"}).content.decode()
+    import html
+    import shlex
+
+    call = html.unescape(re.search(r"<pre>(curl.*?)</pre>", text, re.DOTALL)[1])  # type: ignore[index]
+    words = shlex.split(call.replace("\\\n", " "))
+    body = json.loads(words[words.index("-d") + 1])
+    answer = api.as_(member).post("projects/demo/instances?dry_run=true", body)
+    assert answer.status_code == 202
+    assert answer.json()["labels"] == {"tier": "it's"}
+
+
+def test_a_new_key_pair_is_made_with_the_instance_and_shown_once(mia, world):
+    sent = filled(world, new_key="on", new_key_name="fresh")
+    answer = mia.post(HERE, sent)
+    assert answer.status_code == 200
+    assert b"BEGIN OPENSSH PRIVATE KEY" in answer.content
+    assert answer["Cache-Control"] == "no-store"
+    made = Instance.objects.get(name="amber-heron")
+    assert [key["name"] for key in made.keypairs] == ["fresh"]
+    again = mia.post(HERE, sent)
+    assert again["Location"] == f"/projects/demo/instances/{made.pk}"
+    assert KeyPair.objects.filter(name="fresh").count() == 1
+
+
+def test_a_key_name_that_is_taken_is_a_fault_of_the_key(mia, world):
+    answer = mia.post(HERE, filled(world, new_key="on", new_key_name="laptop"))
+    assert answer.status_code == 409
+    assert b'id="faults-new_key_name"' in answer.content
+    assert not Instance.objects.filter(name="amber-heron").exists()
+
+
+def test_without_script_the_preview_comes_with_the_form(mia, world):
+    text = mia.post(PREVIEW, filled(world, user_data="# kept")).content.decode()
+    assert "A host has room" in text
+    assert "# kept" in text
+
+
+def test_it_begins_with_what_fits(mia, world):
+    factories.image("alight", min_memory_mib=4096, files=[{"size": 1}])
+    factories.flavor("roomy", memory_mib=8192)
+    text = mia.get(HERE).content.decode()
+    assert re.search(r'value="alight" required checked', text)
+    assert re.search(r'value="roomy" required checked', text)

@@ -1,0 +1,118 @@
+"""Overview, members, key pairs, tokens, password, activity."""
+
+import re
+
+import pytest
+
+from cloud.tenancy.models import Membership, Token
+from compute.models import Instance, KeyPair
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def mia(page_of, member):
+    return page_of(member)
+
+
+@pytest.fixture
+def ada(page_of, project_admin):
+    return page_of(project_admin)
+
+
+def test_an_empty_project_teaches_the_first_step(mia, project):
+    factories.image()
+    assert b"Launch the first instance" in mia.get("/projects/demo").content
+
+
+def test_the_overview_says_what_runs_and_what_is_wrong(mia, world):
+    world.settle(world.launch("sick"), "broken")
+    Instance.objects.filter(name="sick").update(seen_problem="No space left on device")
+    text = mia.get("/projects/demo").content.decode()
+    assert "No space left on device" in text
+    assert re.search(r"In trouble</span><span class=\"figure\">1<", text)
+    assert 'aria-valuetext="2 of 20"' in text
+
+
+def test_members_are_added_changed_and_removed(ada, project):
+    factories.user("nia")
+    assert ada.post("/projects/demo/members", {"user": "nia", "role": "viewer"}).status_code == 303
+    nia = Membership.objects.get(user__username="nia")
+    assert ada.post(f"/projects/demo/members/{nia.user_id}", {"role": "member"}).status_code == 303
+    nia.refresh_from_db()
+    assert nia.role == "member"
+    assert ada.post(f"/projects/demo/members/{nia.user_id}", {"verb": "remove"}).status_code == 303
+    assert not Membership.objects.filter(user__username="nia").exists()
+
+
+def test_the_last_admin_cannot_be_removed(ada, project, project_admin):
+    answer = ada.post(f"/projects/demo/members/{project_admin.pk}", {"verb": "remove"})
+    assert answer.status_code == 409
+    assert b"is the only admin" in answer.content
+
+
+def test_a_member_who_does_not_exist_is_a_fault_of_the_user(ada, project):
+    answer = ada.post("/projects/demo/members", {"user": "nobody", "role": "viewer"})
+    assert answer.status_code == 400
+    assert b'id="faults-user"' in answer.content
+
+
+def test_a_key_pair_made_here_is_shown_once(mia, project):
+    answer = mia.post("/projects/demo/keypairs", {"name": "fresh", "how": "make"})
+    assert b"BEGIN OPENSSH PRIVATE KEY" in answer.content
+    assert b'download="fresh.pem"' in answer.content
+    assert b"BEGIN OPENSSH" not in mia.get("/projects/demo/keypairs").content
+
+
+def test_a_pasted_key_that_is_none_is_a_fault_of_the_key(mia, project):
+    sent = {"name": "mine", "how": "paste", "public_key": "-----BEGIN RSA PRIVATE KEY-----"}
+    answer = mia.post("/projects/demo/keypairs", sent)
+    assert answer.status_code == 400
+    assert re.search(r'id="faults-public_key".*Keep it to yourself', answer.content.decode(), re.DOTALL)
+
+
+def test_a_key_pair_is_deleted(mia, world):
+    assert mia.post(f"/projects/demo/keypairs/{world.keypair.pk}/delete").status_code == 303
+    assert not KeyPair.objects.exists()
+
+
+def test_a_token_is_shown_once_and_revoked(mia, member):
+    answer = mia.post("/account/tokens", {"name": "terraform", "days": "30", "read_only": "on", "project": "demo"})
+    secret = re.search(r"<pre>(pileus-[^<]+)</pre>", answer.content.decode())[1]  # type: ignore[index]
+    token = Token.objects.get(user=member)
+    assert (token.read_only, token.project.name) == (True, "demo")
+    assert secret not in mia.get("/account/tokens").content.decode()
+    assert mia.post(f"/account/tokens/{token.pk}/revoke").status_code == 303
+    assert not Token.objects.exists()
+
+
+def test_the_token_of_somebody_else_is_not_found(mia, project_admin):
+    factories.token(project_admin)
+    token = Token.objects.get(user=project_admin)
+    assert mia.post(f"/account/tokens/{token.pk}/revoke").status_code == 404
+    assert Token.objects.filter(pk=token.pk).exists()
+
+
+def test_the_password_is_changed_with_the_present_one_only(mia, member):
+    new = "a long and strange sentence"
+    refused = mia.post("/account/password", {"current_password": "nonsense", "password": new})
+    assert refused.status_code == 400
+    assert b'id="faults-current_password"' in refused.content
+    assert mia.post("/account/password", {"current_password": "miamia", "password": new}).status_code == 303
+    assert mia.get("/account/password").status_code == 200
+    member.refresh_from_db()
+    assert member.check_password(new)
+
+
+def test_activity_is_filtered_by_whom_and_what(mia, world):
+    mia.post("/projects/demo/keypairs", {"name": "brand-new"})
+    assert b"brand-new" in mia.get("/projects/demo/activity?actor=mia").content
+    assert b"brand-new" not in mia.get("/projects/demo/activity?actor=alice").content
+    assert b"Nothing fits this filter" in mia.get("/projects/demo/activity?actor=nobody").content
+
+
+def test_the_palette_finds_only_what_one_may_see(mia, page_of, world, other_tenant):
+    assert b">web<" in mia.get("/palette?q=web").content
+    assert b">web<" not in page_of(other_tenant).get("/palette?q=web").content
+    assert b"node1" not in mia.get("/palette?q=node").content

@@ -1,0 +1,91 @@
+"""Signing in and out."""
+
+import uuid
+
+import pytest
+from django.test import Client
+
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def visitor():
+    """Somebody at an address of their own, so that no other test's failures count."""
+    number = uuid.uuid4().int
+    return Client(REMOTE_ADDR=f"10.{number % 250}.{number // 250 % 250}.{number // 62500 % 250}")
+
+
+def sign_in(client, username, password, **more):
+    return client.post("/sign-in", {"username": username, "password": password, **more})
+
+
+def test_the_right_password_leads_to_where_one_wanted_to_go(visitor, member):
+    answer = sign_in(visitor, "mia", "miamia", next="/projects/demo/instances")
+    assert (answer.status_code, answer["Location"]) == (303, "/projects/demo/instances")
+    assert visitor.get("/projects/demo").status_code == 200
+
+
+def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(visitor, member):
+    wrong, unknown = sign_in(visitor, "mia", "nonsense"), sign_in(visitor, "nobody", "nonsense")
+    assert wrong.status_code == unknown.status_code == 401
+
+    def words(answer):
+        return answer.content.decode().partition("<form")[2].partition("csrf")[2].replace("nobody", "mia")[64:]
+
+    assert "wrong" in words(wrong)
+    assert words(wrong).partition("<h1>")[2] == words(unknown).partition("<h1>")[2]
+
+
+def test_guessing_is_slowed_down_for_known_and_unknown_users_alike(visitor, settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # so that it is about the counting
+    for name in (factories.user(factories.name("known")).username, factories.name("unknown")):
+        answers = [sign_in(visitor, name, "guess") for _ in range(25)]
+        assert answers[0].status_code in (401, 429)
+        assert answers[-1].status_code == 429
+        assert int(answers[-1]["Retry-After"]) > 0
+        assert b"Wait" in answers[-1].content
+
+
+@pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil"])
+def test_nobody_is_led_to_another_site(visitor, member, elsewhere):
+    assert sign_in(visitor, "mia", "miamia", next=elsewhere)["Location"] == "/"
+
+
+def test_signing_out_ends_the_session(visitor, member):
+    sign_in(visitor, "mia", "miamia")
+    assert visitor.get("/sign-out").status_code == 405
+    assert visitor.post("/sign-out")["Location"] == "/sign-in"
+    assert visitor.get("/projects/demo").status_code == 302
+
+
+def test_a_form_without_its_token_is_refused_in_words(member):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(member)
+    answer = client.post("/projects/demo/keypairs", {"name": "x"})
+    assert answer.status_code == 403
+    assert b"cannot be trusted" in answer.content
+
+
+def test_the_theme_is_kept_and_rendered(page_of, member):
+    client = page_of(member)
+    assert client.post("/theme", {"theme": "dark", "next": "/projects/demo"})["Location"] == "/projects/demo"
+    assert b'data-theme="dark"' in client.get("/projects/demo").content
+    client.post("/theme", {"theme": '"><script>'})
+    assert b'data-theme="dark"' in client.get("/projects/demo").content
+
+
+def test_home_is_the_project_that_was_looked_at_last(page_of, cloud_admin, project):
+    factories.project("zoo")
+    client = page_of(cloud_admin)
+    assert client.get("/")["Location"] == "/projects/demo"
+    client.get("/projects/zoo")
+    assert client.get("/")["Location"] == "/projects/zoo"
+
+
+def test_what_is_not_there_has_a_page_of_its_own(page_of, member):
+    for path in ("/nonsense", "/projects/nonsense", "/projects/demo/instances/00000000-0000-4000-8000-000000000000"):
+        answer = page_of(member).get(path)
+        assert answer.status_code == 404
+        assert b"There is no such thing here" in answer.content
