@@ -91,7 +91,7 @@ def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
         return 0
     with ThreadPoolExecutor(max_workers=min(32, len(entries))) as pool:
         stopped = list(pool.map(lambda entry: upkeep.interrupt(node.machine(entry.id), options.grace), entries))
-    print(f"{sum(stopped)} machines switched off")
+    print(f"{sum(stopped)} machine{'s' if sum(stopped) != 1 else ''} switched off")
     return 0
 
 
