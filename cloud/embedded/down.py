@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 from datetime import timedelta
 
@@ -45,6 +46,10 @@ def down(home: Home) -> None:
         with screen.step("Database"):
             supervision.stop(*reversed(OWN_SERVERS))
             supervision.leave()
+        for folder in (home.postgres_sockets, home.streams_socket.parent, home.agent_sockets):
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            home.runtime.rmdir()
     print("  Everything is stopped; ./pileus up starts it again.")
 
 

@@ -103,9 +103,10 @@ def machine():
         yield machine
     finally:
         machine.pileus("down", check=False)
-        left = machine.processes()
+        left, sockets = machine.processes(), machine.home.runtime
         shutil.rmtree(folder, ignore_errors=True)
         assert left == []
+        assert not sockets.exists()
 
 
 def wait_for(condition, seconds=60):

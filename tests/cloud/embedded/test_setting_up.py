@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,22 @@ def test_a_folder_of_somebody_else_is_not_used(tmp_path):
     (tmp_path / "trap").symlink_to("/tmp")
     with pytest.raises(PermissionError):
         make_folder(tmp_path / "trap")
+
+
+def test_sockets_of_an_ordinary_user_outlive_the_login(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.delenv("PILEUS_RUNTIME_DIR", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert Home(Path("/home/alice/pileus/var")).runtime == Path("/home/alice/pileus/var/run")
+    deep = Home(Path("/home/alice") / ("deep" * 20))
+    assert deep.runtime.parent == tmp_path
+
+
+def test_state_folders_do_not_share_sockets(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.delenv("PILEUS_RUNTIME_DIR", raising=False)
+    assert Home(Path("/var/lib/pileus")).runtime == Path("/run/pileus")
+    assert Home(Path("/srv/a")).runtime != Home(Path("/srv/b")).runtime
 
 
 def test_a_private_file_is_whole_and_private_also_when_it_was_not(tmp_path):
