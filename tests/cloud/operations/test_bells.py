@@ -1,0 +1,61 @@
+"""Bells: never late, never loud. A Redis that is away costs a ringer next to nothing."""
+
+import json
+import time
+import uuid
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import transaction
+
+from cloud.operations import bells
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def queue():
+    name = f"test.{uuid.uuid4()}"
+    yield name
+    with redis.Redis.from_url(settings.REDIS_URL) as connection:
+        connection.delete(name)
+
+
+@pytest.fixture
+def away(settings, monkeypatch):
+    """A Redis that nobody answers for."""
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    bells._client.cache_clear()
+    monkeypatch.setattr(bells, "_circuit", bells._Circuit())
+    yield
+    bells._client.cache_clear()
+
+
+def waiting(queue):
+    with redis.Redis.from_url(settings.REDIS_URL) as connection:
+        return [json.loads(text) for text in connection.lrange(queue, 0, -1)]
+
+
+def test_bells_beyond_what_is_needed_are_not_hung_up(queue):
+    for _ in range(5):
+        bells.push(queue, "host.look", longest=1)
+    (message,) = waiting(queue)
+    assert message["headers"]["task"] == "host.look"
+
+
+def test_a_bell_rings_on_commit_only(queue, monkeypatch):
+    monkeypatch.setattr(bells, "push", lambda *args, **kwargs: heard.append(args))
+    heard, operation = [], uuid.uuid4()
+    with transaction.atomic():
+        bells.ring(operation)
+        assert heard == []
+    assert heard == [("control", "operations.advance", str(operation))]
+
+
+def test_a_commit_hardly_notices_that_redis_is_away(away):
+    began = time.monotonic()
+    for _ in range(50):
+        with transaction.atomic():
+            bells.ring(uuid.uuid4())
+    assert time.monotonic() - began < 2
