@@ -42,7 +42,8 @@ def login(url):
 @pytest.mark.parametrize(
     "command",
     [
-        ("KEYS", "*"), ("SCAN", "0"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("CLIENT", "LIST"), ("CLIENT", "KILL", "ID", "1"),
+        ("KEYS", "*"), ("SCAN", "0"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("CLIENT", "LIST"),
+        ("CLIENT", "KILL", "ID", "1"),
         ("ACL", "LIST"), ("SHUTDOWN",), ("MONITOR",), ("MODULE", "LIST"), ("FUNCTION", "LIST"),
         ("GET", "h:another:x"), ("LPUSH", "control", "x"), ("PUBLISH", "h:another:x", "x"),
         ("EVAL", "return redis.call('GET', 'h:another:x')", "0"),
