@@ -40,4 +40,6 @@ COPY network/__init__.py network/__init__.py
 COPY network/agent/ network/agent/
 RUN printf '#!/opt/pileus/venv/bin/python\nimport sys\n\nsys.path.insert(0, "/opt/pileus/source")\n\nfrom compute.agent.cli import main\n\nsys.exit(main())\n' \
     > /opt/pileus/venv/bin/pileus-agent && chmod 755 /opt/pileus/venv/bin/pileus-agent
+# The first process outlives the worker, and with it do the machines.
+ENTRYPOINT ["python", "-m", "compute.agent.container"]
 CMD ["pileus-agent", "worker"]

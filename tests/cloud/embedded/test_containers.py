@@ -102,6 +102,12 @@ def test_everything_that_is_copied_exists():
     assert [path for paths in sources for path in paths if not (TREE / path).exists()] == []
 
 
+def test_a_node_has_a_first_process_that_outlives_its_worker():
+    entry = re.search(r'^ENTRYPOINT \["python", "-m", "([a-z.]+)"\]', DOCKERFILE.partition("AS node")[2], re.MULTILINE)
+    assert (TREE / entry.group(1).replace(".", "/")).with_suffix(".py").exists()
+    assert all("init" not in SERVICES[name] for name in HOSTS)
+
+
 def test_a_node_gets_no_django():
     assert "django==" not in (TREE / "requirements-agent.lock").read_text()
     node = DOCKERFILE.partition("AS node")[2]
