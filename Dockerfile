@@ -12,6 +12,9 @@ ENV PATH=/opt/pileus/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 WORKDIR /opt/pileus/source
 
 FROM base AS control
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends e2fsprogs gpgv \
+    && rm -rf /var/lib/apt/lists/*
 COPY requirements-control.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-control.lock
 COPY manage.py ./
@@ -19,6 +22,7 @@ COPY cloud/ cloud/
 COPY compute/ compute/
 COPY storage/ storage/
 COPY network/ network/
+COPY images/ images/
 ENV PILEUS_STATIC_ROOT=/opt/pileus/static
 RUN python manage.py collectstatic --no-input \
     && python manage.py fetch_assets \

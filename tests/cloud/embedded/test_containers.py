@@ -12,6 +12,7 @@ import yaml
 from cloud.embedded.lock import EXTRAS
 from cloud.embedded.paths import TREE
 from cloud.embedded.processes import CONTROL_VARIABLES, HOST_VARIABLES, PROCESSES
+from images.tools import REQUIRED_TOOLS
 
 COMPOSE = yaml.safe_load((TREE / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
@@ -54,6 +55,12 @@ def test_a_service_is_told_only_variables_that_its_code_reads(service):
         sources = [TREE / "cloud" / "settings.py", TREE / "cloud" / "web.py"]
     text = "".join(source.read_text() for source in sources)
     assert [name for name in variables if f'"{name}"' not in text] == []
+
+
+def test_the_images_can_be_built_in_the_control_container():
+    control = DOCKERFILE.partition("AS control")[2].partition("AS node")[0]
+    brought = {*re.findall(r"--no-install-recommends ([a-z0-9 ]+)", control)[0].split(), "apt", "dpkg"}
+    assert set(REQUIRED_TOOLS.values()) <= brought
 
 
 def test_a_host_is_told_no_secret():
