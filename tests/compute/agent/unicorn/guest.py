@@ -50,8 +50,7 @@ class Guest:
         base = {"path": str(files["disk"]), "format": disk["format"]}
         if not (home / "disk.qcow2").exists():
             overlay.write(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
-        spec = {"seed": {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}}
-        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(spec)))
+        cls.write_seed(home, hostname, user_data)
         description: dict[str, Any] = {
             "memory_mib": 128,
             "kernel": str(files["kernel"]),
@@ -64,6 +63,12 @@ class Guest:
             "nics": [{"mac": "52:54:00:00:00:01", "network": "isolated", "hostname": hostname}],
         }
         return cls(home, **(description | more))
+
+    @staticmethod
+    def write_seed(home: Path, hostname: str, user_data: str) -> None:
+        """The NoCloud volume, as the product makes it."""
+        spec = {"seed": {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}}
+        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(spec)))
 
     def start(self, *, descriptors: tuple[int, ...] = ()) -> "Guest":
         self.process = subprocess.Popen(
@@ -142,11 +147,14 @@ class Guest:
                 raise AssertionError(f"no {text!r} within {seconds} s; console:\n{self.text}")
             time.sleep(0.003)
 
+    def type_keys(self, keys: str) -> None:
+        assert self._serial is not None
+        self._serial.sendall(keys.encode())
+
     def type(self, text: str, expect: str, seconds: float = 60) -> str:
         """Type a line; the line with `expect` that comes after it."""
-        assert self._serial is not None
         after = len(self.console)
-        self._serial.sendall(text.encode() + b"\n")
+        self.type_keys(text + "\n")
         return self.wait_for(expect, seconds, after=after)
 
     def cpu_seconds(self) -> float:

@@ -184,7 +184,8 @@ class Sockets(threading.Thread):
                 return machine.ask(lambda: machine.snapshot(directory))
             case "restore":
                 directory = _absolute(arguments["directory"])
-                machine.ask(lambda: machine.restore(directory))
+                same = arguments.get("generation") == "same"
+                machine.ask(lambda: machine.restore(directory, same_generation=same))
             case "console":
                 content, said = machine.console.end()
                 return {"content": base64.b64encode(content).decode(), "end": said}

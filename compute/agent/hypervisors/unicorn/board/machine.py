@@ -179,8 +179,8 @@ class Machine:
             raise WrongState("the guest is off: there is nothing to keep")
         return snapshot.save(self.computer, directory)
 
-    def restore(self, directory: Path) -> None:
-        """Go on from a snapshot, as a new generation of it. Raises Unusable."""
+    def restore(self, directory: Path, *, same_generation: bool = False) -> None:
+        """Go on from a snapshot, paused. Unless it is the only one to do so, the guest is told. Raises Unusable."""
         state = snapshot.read(directory)
         fittings = replace(self._fittings, memory_mib=state["memory_mib"], saved_memory=directory / snapshot.MEMORY)
         computer = Computer(fittings, self)
@@ -192,7 +192,10 @@ class Machine:
         self._replace(computer)
         self._paused_at = computer.hart.now()
         self._set_power(Power.PAUSED)
-        computer.generation.change()
+        if same_generation:
+            computer.generation.identity = bytes.fromhex(state["generation"])
+        else:
+            computer.generation.change()
 
     def quit(self) -> None:
         self._quitting = True

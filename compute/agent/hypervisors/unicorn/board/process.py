@@ -4,7 +4,11 @@
     {"memory_mib": 256, "kernel": PATH, "initrds": [PATH…], "command_line": "…",
      "disks": [{"path", "format": "raw"|"qcow2", "read_only": false, "base": {"path", "format"} | null, "serial"}…],
      "nics": [{"mac": "52:54:…", "network": "isolated", "hostname"} | {"mac", "network": "descriptor", "descriptor"}…],
-     "control": PATH, "serial": PATH, "console_log": PATH, "restore": DIRECTORY | null, "paused": false}
+     "control": PATH, "serial": PATH, "console_log": PATH,
+     "restore": DIRECTORY | null, "generation": "new"|"same", "paused": false}
+
+A machine that is restored has the same devices as the one that was saved; its disks and addresses may be others. It is
+a clone, a new generation of what was saved, unless it is the only one to go on from there ("same").
 
 With `--self-test` instead: prints {"unicorn", "exact_stops"} and ends, with status 0 if the engine can be used here.
 """
@@ -70,7 +74,7 @@ def build(description: dict[str, Any]) -> Machine:
     console = Console(Path(log) if log else None)
     machine = Machine(fittings, boot, console)
     if description.get("restore"):
-        machine.restore(Path(description["restore"]))
+        machine.restore(Path(description["restore"]), same_generation=description.get("generation") == "same")
         if not description.get("paused"):
             machine.resume()
     else:

@@ -40,6 +40,7 @@ def save(computer: Computer, directory: Path) -> dict[str, Any]:
             "now": computer.hart.now(),
             "deadline": computer.hart.deadline,
         },
+        "generation": computer.generation.identity.hex(),
         "plic": computer.plic.save(),
         "uart": computer.uart.save(),
         "virtio": [{"kind": device.NAME, **device.save()} for device in computer.virtio],

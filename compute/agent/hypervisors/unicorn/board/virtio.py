@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from .memory import BadAddress, Ram
 
 SIZE = 0x1000
-MAGIC, MMIO_VERSION, VENDOR = 0x7472_6976, 2, 0x554E_4943
+MAGIC, MMIO_VERSION, VENDOR = 0x7472_6976, 2, 0x4349_4E55
 QUEUE_SIZE = 256
 CHAIN_BYTES = 16 << 20
 INDIRECT_LIMIT = 1024  # descriptors of one indirect table
@@ -203,8 +203,14 @@ class Device:
         return bool(self.status & DRIVER_OK) and not self.status & NEEDS_RESET
 
     def chains(self, number: int) -> Iterator[Chain]:
-        """The buffers that the driver has made available in a queue, one after another. Raises as `serve`."""
-        while (chain := self.take(number)) is not None:
+        """The buffers that the driver has made available in a queue, one after another. Raises as `serve`.
+
+        Never more than a queue holds: rings that overlap could go on for ever by what the device itself writes.
+        """
+        for _ in range(self.queues[number].size):
+            chain = self.take(number)
+            if chain is None:
+                return
             yield chain
 
     def take(self, number: int) -> Chain | None:

@@ -1,0 +1,116 @@
+"""Snapshots of real Linux guests: saved, gone on from, again and again, and by many at once."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.compute.agent.unicorn.guest import Guest
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+LOG_IN = "#cloud-config\nchpasswd: {expire: false, list: ['root:secret']}\n"
+RESTORES = 200
+CLONES = 10
+
+
+@pytest.fixture
+def golden(make_linux) -> Guest:
+    """A guest that is up, with a shell on its console."""
+    guest = make_linux(memory_mib=128, user_data=LOG_IN, hostname="golden").start()
+    guest.wait_for("READY golden")
+    log_in(guest)
+    return guest
+
+
+def log_in(guest: Guest) -> None:
+    deadline = time.monotonic() + 60
+    while b"login:" not in guest.console:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    guest.type_keys("root\n")
+    while b"assword:" not in guest.console:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    guest.type_keys("secret\n")
+    guest.type("stty -echo; PS1=; echo in''side", "inside")
+
+
+def clone_of(golden: Guest, snapshot: Path, home: Path, number: int) -> Guest:
+    """A guest that goes on from a snapshot, with a copy of the disk as it was and an identity of its own."""
+    home.mkdir()
+    shutil.copy(golden.home / "disk.qcow2.saved", home / "disk.qcow2")
+    mac = f"52:54:00:00:01:{number:02x}"
+    hostname = f"clone-{number}"
+    disks = [dict(disk) for disk in golden.description["disks"]]
+    disks[0]["path"], disks[1]["path"] = str(home / "disk.qcow2"), str(home / "seed.iso")
+    Guest.write_seed(home, hostname, LOG_IN)
+    nics = [{"mac": mac, "network": "isolated", "hostname": hostname}]
+    description = golden.description | {"disks": disks, "nics": nics, "restore": str(snapshot)}
+    for name, file in (("control", "c"), ("serial", "s"), ("console_log", "console.log")):
+        description[name] = str(home / file)
+    return Guest(home, **description)
+
+
+def save(golden: Guest, directory: Path) -> dict[str, object]:
+    """A snapshot, and its disk as it was then."""
+    golden("pause")
+    saved = golden("snapshot", directory=str(directory))
+    shutil.copy(golden.home / "disk.qcow2", golden.home / "disk.qcow2.saved")
+    golden("resume")
+    return saved
+
+
+def test_it_goes_on_from_a_snapshot_two_hundred_times(golden, tmp_path):
+    golden.type("n=41; sync; sleep 1; echo re''ady", "ready")
+    save(golden, tmp_path / "snapshot")
+    took = []
+    for number in range(RESTORES):
+        began = time.monotonic()
+        golden("restore", directory=str(tmp_path / "snapshot"), generation="same")
+        golden("resume")
+        # The variable is as it was saved: what the run before made of it is gone.
+        said = golden.type(f"n=$((n + 1)); echo run {number} n=$n $(printf %s x | md5sum)", f"run {number} n=")
+        took.append(time.monotonic() - began)
+        assert said == f"run {number} n=42 9dd4e461268c8034f5c8564e155c67a6 -"
+    assert golden("stats")["hart"]["traps"] > 0
+    print(f"restore to answer: median {sorted(took)[len(took) // 2] * 1000:.0f} ms")
+
+
+def test_a_guest_saved_while_it_computes_ends_with_the_same_result(golden, tmp_path):
+    golden.type("head -c 3000000 /dev/zero | md5sum; echo first", "first")
+    expected = re.findall(r"[0-9a-f]{32}  -", golden.text)[-1]
+    golden.type_keys("for i in 1 2 3 4; do head -c 3000000 /dev/zero | md5sum; done; echo en''ded\n")
+    time.sleep(0.3)
+    save(golden, tmp_path / "snapshot")
+    golden.wait_for("ended")
+    after = len(golden.console)
+    golden("restore", directory=str(tmp_path / "snapshot"), generation="same")
+    golden("resume")
+    golden.wait_for("ended", after=after)
+    sums = re.findall(r"[0-9a-f]{32}  -", golden.text)[-8:]
+    assert set(sums) == {expected}
+
+
+def test_clones_are_different_people(golden, open_home, tmp_path):
+    golden.type("sync; echo re''ady", "ready")
+    save(golden, tmp_path / "snapshot")
+    assert golden.quit() == 0
+    clones = [clone_of(golden, tmp_path / "snapshot", open_home / f"c{number}", number) for number in range(CLONES)]
+    try:
+        for number, clone in enumerate(clones):
+            clone.start()
+            clone.wait_for(f"READY clone-{number} ")
+        seen = []
+        for number, clone in enumerate(clones):
+            clone.type("ip -o link show eth0 | sed 's/^/link /'", f"52:54:00:00:01:{number:02x}")
+            random = clone.type("echo random $(head -c 16 /dev/urandom | xxd -p)", "random ")
+            host_key = clone.type("cat /var/lib/pileus/host-key", "Fingerprint")
+            assert clone.type("echo name $(hostname)", "name ") == f"name clone-{number}"
+            seen += [random, host_key]
+            clone.quit()
+        assert len(set(seen)) == 2 * CLONES
+    finally:
+        for clone in clones:
+            clone.close()
