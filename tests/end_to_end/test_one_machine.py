@@ -1,124 +1,22 @@
 """`./pileus` on a copy of the tree with an empty state folder: up, again, restart, killed, down, up."""
 
-import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import stat
-import subprocess
-import tempfile
 import time
-from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
-from cloud.embedded.paths import TREE, Home
-from cloud.embedded.ports import next_free
-from cloud.embedded.publish import publish
-from cloud.embedded.supervisor import start_time
+from tests.clouds import wait_until
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 
-class OneMachine:
-    """A copy of the tree, its state folder, and what the outside sees of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tree, self.root = folder / "tree", folder / "home"
-        self.tree.mkdir()
-        publish(TREE, self.tree)
-        self.port = next_free(range(18080, 18180))
-        not_ours = ("PILEUS_", "DATABASE_URL", "REDIS_URL", "DJANGO_")
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
-        self.env |= {"PILEUS_HOME": str(self.root), "PILEUS_PORT": str(self.port)}
-        self.first_up: subprocess.CompletedProcess[str] | None = None
-
-    def pileus(self, *arguments, check=True):
-        done = subprocess.run(
-            [self.tree / "pileus", *arguments], cwd="/", env=self.env, capture_output=True, text=True, check=False
-        )
-        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.logs()}"
-        return done
-
-    def logs(self):
-        return "\n".join(
-            f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in self.home.log.glob("*.log")
-        )
-
-    @property
-    def home(self):
-        return Home(self.root)
-
-    @property
-    def credentials(self):
-        return json.loads(self.home.credentials.read_text())
-
-    def api(self, who="demo"):
-        credentials = self.credentials
-        headers = {"Authorization": f"Bearer {credentials[who]['token']}"}
-        return httpx.Client(base_url=f"{credentials['url']}/api/v1", headers=headers, timeout=30, trust_env=False)
-
-    def first(self):
-        with self.api() as api:
-            answer = api.get("/projects/demo/instances/first")
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def boots(self):
-        """How often the first VM's guest has said that it is up."""
-        with self.api() as api:
-            lines = api.get("/projects/demo/instances/first/console-log", params={"lines": 2000}).json()["lines"]
-        return [line for line in lines if re.match(r"READY first \d", line)]
-
-    def emulators(self):
-        """pid and start time of the emulators of this state folder."""
-        found = {}
-        for process in psutil.process_iter(["name", "cmdline"]):
-            words = " ".join(process.info["cmdline"] or [])
-            if (process.info["name"] or "").startswith("qemu-system") and str(self.root) in words:
-                found[process.pid] = start_time(process.pid)
-        return found
-
-    def processes(self):
-        """Everything that still runs out of this folder."""
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            with contextlib.suppress(psutil.Error):
-                if any(str(self.root) in word for word in process.info["cmdline"] or []):
-                    found.append(" ".join(process.info["cmdline"]))
-        return found
-
-
-@pytest.fixture(scope="module")
-def machine():
-    folder = Path(tempfile.mkdtemp(prefix="pileus-copy-"))
-    folder.chmod(0o755)
-    machine = OneMachine(folder)
-    try:
-        machine.first_up = machine.pileus("up")
-        yield machine
-    finally:
-        machine.pileus("down", check=False)
-        left, sockets = machine.processes(), machine.home.runtime
-        shutil.rmtree(folder, ignore_errors=True)
-        assert left == []
-        assert not sockets.exists()
-
-
-def wait_for(condition, seconds=60):
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.2)
-    return found
-
-
 def test_up_ends_with_a_guest_that_says_that_it_runs(machine):
-    assert len(machine.boots()) == 1
+    assert len(machine.first_boots) == 1
     assert machine.first()["status"] == "running"
     assert len(machine.emulators()) == 1
 
@@ -165,22 +63,22 @@ def test_only_the_host_worker_keeps_root(machine):
 
 
 def test_up_again_is_quick_and_keeps_everything(machine):
-    before, credentials = machine.emulators(), machine.credentials
+    before, boots, credentials = machine.emulators(), machine.boots(), machine.credentials
     began = time.monotonic()
     done = machine.pileus("up")
     assert time.monotonic() - began <= 10
     assert machine.credentials == credentials
     assert machine.emulators() == before
-    assert len(machine.boots()) == 1
+    assert machine.boots() == boots
     assert credentials["admin"]["password"] not in done.stdout
 
 
 def test_restart_leaves_machines_alone(machine):
-    before = machine.emulators()
+    before, boots = machine.emulators(), machine.boots()
     machine.pileus("restart")
     assert machine.emulators() == before
-    wait_for(lambda: machine.first()["status"] == "running")
-    assert len(machine.boots()) == 1
+    wait_until(lambda: machine.first()["status"] == "running", 60)
+    assert machine.boots() == boots
 
 
 def test_verify_finds_nothing(machine):
@@ -190,21 +88,22 @@ def test_verify_finds_nothing(machine):
 def test_a_killed_supervisor_takes_the_control_plane_along_and_no_machine(machine):
     before = machine.emulators()
     os.kill(json.loads(machine.home.pids.read_text())["supervisor"][0], signal.SIGKILL)
-    wait_for(lambda: machine.pileus("status", check=False).returncode != 0)
+    wait_until(lambda: machine.pileus("status", check=False).returncode != 0, 60)
     assert machine.emulators() == before
     machine.pileus("up")
     assert machine.emulators() == before
-    wait_for(lambda: machine.first()["status"] == "running")
+    wait_until(lambda: machine.first()["status"] == "running", 60)
 
 
 def test_down_powers_off_cleanly_and_leaves_nothing_and_up_brings_it_back(machine):
+    boots = len(machine.boots())
     machine.pileus("down")
     assert machine.processes() == []
     assert not machine.emulators()
     assert machine.pileus("status", check=False).returncode == 1
     machine.pileus("up")
-    wait_for(lambda: len(machine.boots()) == 2)
-    wait_for(lambda: machine.first()["status"] == "running")
+    wait_until(lambda: len(machine.boots()) == boots + 1, 120)
+    wait_until(lambda: machine.first()["status"] == "running", 60)
     machine.pileus("verify")
 
 

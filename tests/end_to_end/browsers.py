@@ -1,0 +1,82 @@
+"""A real browser at real web and streams processes. The machines behind them are the fake hypervisor's."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from cloud.dashboard import assets
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+PHONE, DESK = {"width": 360, "height": 780}, {"width": 1440, "height": 900}
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's chromium. Playwright keeps an event loop in this thread, which Django is told to put up with."""
+    before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    expect.set_options(timeout=10_000)
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+            yield browser
+            browser.close()
+    finally:
+        if before is None:
+            del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+def lay_out_static(folder: Path) -> None:
+    """The dashboard's own files, and those of others."""
+    own = Path(assets.__file__).parent / "static"
+    shutil.copytree(own, folder, dirs_exist_ok=True)
+    for package in assets.SERVED:
+        assets.lay_out(package)
+
+
+class Visitor:
+    """One person at a browser, whose complaints are kept."""
+
+    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+        self.url = url
+        self.context: BrowserContext = browser.new_context(base_url=url, **options)
+        self.page: Page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(f"a dialog: {dialog.message}"))
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning") and "status of 4" not in message.text:
+            self.complaints.append(message.text)
+
+    def sign_in(self, username: str, password: str = "") -> Page:
+        self.page.goto("/sign-in")
+        self.page.get_by_label("User name").fill(username)
+        self.page.get_by_label("Password").fill(password or username * 2)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(lambda url: "/sign-in" not in url)
+        return self.page
+
+    def serious_faults(self) -> list[str]:
+        """What axe-core finds serious or critical on the page as it is."""
+        source = assets.extract(assets.AXE)["axe.js"].decode()
+        # Through the debugger, so that the page's policy stays as it is.
+        self.page.evaluate(source)
+        found = self.page.evaluate("axe.run({resultTypes: ['violations']})")
+        return [
+            f"{violation['id']}: {violation['help']} ({node['target']}) {node.get('failureSummary', '')}"
+            for violation in found["violations"]
+            if violation["impact"] in ("serious", "critical")
+            for node in violation["nodes"]
+        ]
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))

@@ -1,0 +1,86 @@
+"""A whole cloud made by `./pileus up` from a copy of the tree, with an empty state folder of its own."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import httpx
+import psutil
+
+from cloud.embedded.paths import TREE, Home
+from cloud.embedded.ports import next_free
+from cloud.embedded.publish import publish
+from cloud.embedded.supervisor import start_time
+
+
+class OneMachine:
+    """A copy of the tree, its state folder, and what the outside sees of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree, self.root = folder / "tree", folder / "home"
+        self.tree.mkdir()
+        publish(TREE, self.tree)
+        self.port = next_free(range(18080, 18180))
+        not_ours = ("PILEUS_", "DATABASE_URL", "REDIS_URL", "DJANGO_")
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
+        self.env |= {"PILEUS_HOME": str(self.root), "PILEUS_PORT": str(self.port)}
+        self.first_up: subprocess.CompletedProcess[str] | None = None
+        self.first_boots: list[str] = []
+
+    def pileus(self, *arguments, check=True):
+        done = subprocess.run(
+            [self.tree / "pileus", *arguments], cwd="/", env=self.env, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.logs()}"
+        return done
+
+    def logs(self):
+        return "\n".join(
+            f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in self.home.log.glob("*.log")
+        )
+
+    @property
+    def home(self):
+        return Home(self.root)
+
+    @property
+    def credentials(self):
+        return json.loads(self.home.credentials.read_text())
+
+    def api(self, who="demo"):
+        credentials = self.credentials
+        headers = {"Authorization": f"Bearer {credentials[who]['token']}"}
+        return httpx.Client(base_url=f"{credentials['url']}/api/v1", headers=headers, timeout=30, trust_env=False)
+
+    def first(self):
+        with self.api() as api:
+            answer = api.get("/projects/demo/instances/first")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def boots(self):
+        """How often the first VM's guest has said that it is up."""
+        with self.api() as api:
+            lines = api.get("/projects/demo/instances/first/console-log", params={"lines": 2000}).json()["lines"]
+        return [line for line in lines if re.match(r"READY first \d", line)]
+
+    def emulators(self):
+        """pid and start time of the emulators of this state folder."""
+        found = {}
+        for process in psutil.process_iter(["name", "cmdline"]):
+            words = " ".join(process.info["cmdline"] or [])
+            if (process.info["name"] or "").startswith("qemu-system") and str(self.root) in words:
+                found[process.pid] = start_time(process.pid)
+        return found
+
+    def processes(self):
+        """Everything that still runs out of this folder."""
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            with contextlib.suppress(psutil.Error):
+                if any(str(self.root) in word for word in process.info["cmdline"] or []):
+                    found.append(" ".join(process.info["cmdline"]))
+        return found

@@ -1,0 +1,238 @@
+"""The dashboard in a real browser, with real web and streams processes, on the fake hypervisor."""
+
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from django.db import transaction
+from django.test import override_settings
+from playwright.sync_api import Browser, expect
+
+from cloud.events.services import Actor
+from cloud.tenancy.models import Membership, Role
+from compute import services
+from compute.models import ConsoleLog, Instance
+from tests import factories
+from tests.cloud.streams.conftest import servers as servers  # noqa: PLC0414
+from tests.clouds import SmallCloud
+from tests.end_to_end.browsers import DESK, PHONE, Visitor, chromium, lay_out_static
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+PAYLOAD = """"><img src=x onerror=alert(1)><script>alert(2)</script>"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", autouse=True)
+def static_files(tmp_path_factory):
+    """Before `servers`: web reads where its files are when it starts."""
+    folder = tmp_path_factory.mktemp("static")
+    before = os.environ.get("PILEUS_STATIC_ROOT")
+    os.environ["PILEUS_STATIC_ROOT"] = str(folder)
+    with override_settings(STATIC_ROOT=folder):
+        lay_out_static(folder)
+        yield
+    os.environ.pop("PILEUS_STATIC_ROOT")
+    if before is not None:
+        os.environ["PILEUS_STATIC_ROOT"] = before
+
+
+@pytest.fixture
+def cloud():
+    with tempfile.TemporaryDirectory(prefix="p-") as folder:  # short: there are Unix sockets in it
+        cloud = SmallCloud(Path(folder))
+        cloud.project.name = "demo"
+        cloud.project.save()
+        factories.member(cloud.project, Role.MEMBER, "mia")
+        factories.user("root", is_cloud_admin=True)
+        yield cloud
+
+
+@pytest.fixture
+def visit(browser: Browser, servers, static_files):
+    visitors = []
+
+    def make(**options) -> Visitor:
+        visitors.append(Visitor(browser, servers.url, **{"viewport": DESK, **options}))
+        return visitors[-1]
+
+    yield make
+    complaints = [complaint for visitor in visitors for complaint in visitor.complaints]
+    for visitor in visitors:
+        visitor.context.close()
+    assert complaints == []
+
+
+def test_three_clicks_launch_an_instance_which_is_seen_to_run_and_deleted(visit, cloud):
+    page = visit().sign_in("mia")
+    page.get_by_role("link", name="Launch the first instance").click()
+    name = page.get_by_label("Name", exact=True).input_value()
+    expect(page.locator("#preview")).to_contain_text("A host has room")
+    page.get_by_role("button", name="Launch").click()
+    expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+    expect(page.locator("#instance-head .pill")).to_have_text("launching")
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    cloud.settle()
+    expect(page.locator("#instance-head .pill")).to_have_text("running")
+    expect(page.get_by_role("progressbar")).to_have_count(0)
+    ConsoleLog.objects.create(instance=Instance.objects.get(), content=f"READY {name} 2.31\n".encode())
+    expect(page.get_by_role("log")).to_contain_text(f"READY {name} 2.31")
+    page.get_by_role("link", name="Delete").click()
+    expect(page.get_by_role("dialog")).to_contain_text("everything on its root disk")
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/projects/demo/instances")
+    expect(page.locator("tbody .pill")).to_have_text("deleting")
+    cloud.settle()
+    expect(page.get_by_role("heading", name="No instances yet")).to_be_visible()
+    assert cloud.running() == set()
+    assert cloud.breaches() == []
+
+
+def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/instances")
+    pill = page.locator("tbody .pill")
+    expect(pill).to_have_text("running")
+    page.wait_for_function("document.documentElement.dataset.live === 'on'")
+    time.sleep(0.3)  # the stream's place in the log is asked for after its head was sent
+    began = time.monotonic()
+    cloud.do(services.stop, instance)
+    expect(pill).to_have_text("stopping", timeout=5000)
+    assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
+
+
+def test_the_preview_follows_what_is_chosen(visit, cloud):
+    factories.flavor("giant", vcpus=1000)
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/launch")
+    page.get_by_text("giant").first.click()
+    expect(page.locator("#preview")).to_contain_text("vcpus: 1000 more asked")
+    page.get_by_label("Name", exact=True).fill("Not A Name")
+    expect(page.locator("#preview")).to_contain_text("lower-case letters")
+    page.get_by_text("The same as a call").click()
+    expect(page.locator("#preview pre").first).to_contain_text('"name": "Not A Name"')
+
+
+def test_everything_goes_without_script(visit, cloud):
+    page = visit(java_script_enabled=False).sign_in("mia")
+    page.get_by_role("link", name="Launch the first instance").click()
+    page.get_by_role("button", name="Try it out").click()
+    expect(page.locator("#preview")).to_contain_text("A host has room")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    cloud.settle()
+    page.reload()
+    expect(page.locator("#instance-head .pill")).to_have_text("running")
+    page.get_by_role("link", name="Stop").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#instance-head .pill")).to_have_text("stopping")
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete").click()
+    cloud.settle()
+    page.reload()
+    expect(page.get_by_role("heading", name="No instances yet")).to_be_visible()
+
+
+def test_the_keyboard_is_enough(visit, cloud):
+    for name in ("api", "web"):
+        cloud.launch(name=name)
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.keyboard.press("g")
+    page.keyboard.press("i")
+    page.wait_for_url("**/projects/demo/instances")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(page.get_by_role("link", name="api", exact=True)).to_be_focused()
+    page.keyboard.press("/")
+    page.keyboard.type("web")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=web**")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.keyboard.press("Escape")
+    page.locator("main").focus()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("Filter the list")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("option").first).to_be_visible()
+    page.keyboard.type("api")
+    expect(page.get_by_role("option", name=re.compile("^api"))).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    page.get_by_role("option", name=re.compile("^api demo")).click()
+    expect(page.get_by_role("heading", name="api", exact=True)).to_be_visible()
+
+
+def test_what_tenants_and_guests_write_is_never_run(visit, cloud):
+    instance = cloud.launch(name="web", labels={"a": PAYLOAD}, user_data=PAYLOAD)
+    cloud.settle()
+    with transaction.atomic():
+        services.update(instance=instance, actor=Actor(PAYLOAD[:40]), labels={"b": PAYLOAD})
+    Instance.objects.filter(pk=instance.pk).update(seen_problem=PAYLOAD, seen_power="broken", created_by=PAYLOAD)
+    ConsoleLog.objects.create(instance=instance, content=f"\x1b]0;{PAYLOAD}\x07{PAYLOAD}\n".encode())
+    visitor = visit()
+    page = visitor.sign_in("mia")
+    here = f"/projects/demo/instances/{instance.pk}"
+    for path in ("/projects/demo", "/projects/demo/instances", here, f"{here}/console", f"{here}/change", f"{here}/delete",
+                 "/projects/demo/activity", f"/projects/demo/instances?q={PAYLOAD}", f"/palette?q={PAYLOAD}"):  # fmt: skip
+        page.goto(path)
+        assert page.locator("img").count() == 0
+    assert visitor.complaints == []
+
+
+def test_the_theme_is_chosen_and_stays(visit, cloud):
+    page = visit(color_scheme="light").sign_in("mia")
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.get_by_role("button", name="Dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    assert page.evaluate(background) != light
+    page.goto("/projects/demo/instances")
+    assert page.evaluate(background) != light
+
+
+PAGES = (
+    "/projects/demo", "/projects/demo/instances", "/projects/demo/launch", "{instance}", "{instance}/console",
+    "{instance}/placement", "{instance}/stop", "{instance}/delete", "/projects/demo/keypairs", "/projects/demo/activity",
+    "/projects/demo/members", "/projects/demo/quota", "/account/tokens", "/account/password", "/palette?q=web", "/design",
+    "/projects", "/cloud/hosts", "/cloud/hosts/new", "{host}", "/cloud/flavors", "/cloud/projects", "{project}",
+    "/cloud/users", "/cloud/operations?outcome=all", "/cloud/audit", "/nonsense", "/projects/nonsense",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_every_page_fits_and_has_no_serious_fault(visit, cloud, scheme, size):
+    instance = cloud.launch(name="a-very-long-name-that-goes-on-until-it-has-sixty-three-letters", labels={"tier": "f"})
+    cloud.settle()
+    cloud.launch(name="waiting")
+    broken = cloud.launch(name="broken")
+    Instance.objects.filter(pk=broken.pk).update(seen_power="broken", seen_problem="No space left on device")
+    ConsoleLog.objects.create(instance=instance, content=b"Linux version 6.1\nREADY a-very-long-name 2.31\n")
+    Membership.objects.create(project=cloud.project, user=factories.user("nia"), role=Role.VIEWER)
+    visitor = visit(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    page = visitor.page
+    page.goto("/sign-in")
+    faults = [f"/sign-in {fault}" for fault in visitor.serious_faults()]
+    visitor.sign_in("root")
+    places = {
+        "instance": f"/projects/demo/instances/{instance.pk}",
+        "host": f"/cloud/hosts/{instance.host_id}",
+        "project": f"/cloud/projects/{cloud.project.pk}",
+    }
+    for template in PAGES:
+        path = template.format(**places)
+        page.goto(path)
+        faults += [f"{template} {fault}" for fault in visitor.serious_faults()]
+        if visitor.overflow() > 0:
+            faults.append(f"{template} is {visitor.overflow()} px too wide")
+    assert faults == []

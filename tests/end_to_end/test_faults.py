@@ -1,0 +1,159 @@
+"""Processes killed in the middle of launches and deletes, on a real cloud with real VMs: everything ends well.
+
+The first VM runs through all of it and must not notice: same process, one boot.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+import uuid
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from tests.clouds import wait_until
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+BODY = {"flavor": "tiny", "image": "tiny-linux"}
+INSTANCES = "/projects/demo/instances"
+
+
+def pid_of(machine, name):
+    """None while it is down."""
+    return json.loads(machine.home.pids.read_text()).get(name, [None])[0]
+
+
+def kill(machine, name):
+    """Kill -9 one process of the cloud, with its children; the supervisor starts it again."""
+    process = psutil.Process(pid_of(machine, name))
+    for one in [process, *(process.children(recursive=True) if name in ("web", "control", "postgres") else [])]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGKILL)
+    wait_until(lambda: pid_of(machine, name) not in (None, process.pid), 60, what=f"{name} is started again")
+
+
+def patiently(request):
+    """Send a request until the control plane answers it with something other than `unavailable`, as a client would."""
+
+    def once():
+        try:
+            answer = request()
+        except httpx.TransportError:
+            return None
+        return None if answer.status_code == 503 else answer
+
+    return wait_until(once, 60, 0.2, "the API answers")
+
+
+def launch(machine, name):
+    """Launch under an idempotency key, so that trying again after a broken connection makes no second one."""
+    key = uuid.uuid4().hex
+    with machine.api() as api:
+        answer = patiently(lambda: api.post(INSTANCES, json={"name": name, **BODY}, headers={"Idempotency-Key": key}))
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+def status(machine, name):
+    with machine.api() as api:
+        answer = patiently(lambda: api.get(f"{INSTANCES}/{name}"))
+    return answer.json()["status"] if answer.status_code == 200 else answer.status_code
+
+
+def delete(machine, name):
+    with machine.api() as api:
+        assert patiently(lambda: api.delete(f"{INSTANCES}/{name}")).status_code in (202, 404)
+
+
+def is_verified(machine):
+    """Whether all invariants hold; heartbeats come every ten seconds, so what has just changed takes as long to show."""
+    return machine.pileus("verify", check=False).returncode == 0
+
+
+@pytest.fixture
+def first(machine):
+    """The process of the first VM, which has to be the same afterwards."""
+    before = machine.emulators()
+    boots = len(machine.boots())
+    yield
+    after = machine.emulators()
+    assert before.items() <= after.items()
+    assert len(machine.boots()) == boots
+
+
+@pytest.mark.parametrize("process", ["host", "control", "web", "valkey", "postgres"])
+def test_a_process_killed_in_the_middle_of_a_launch_and_a_delete(machine, first, process):
+    old, new = f"{process}-old", f"{process}-new"
+    launch(machine, old)
+    wait_until(lambda: status(machine, old) == "running", 120, what="the old one runs")
+
+    asked = threading.Thread(target=lambda: (launch(machine, new), delete(machine, old)))
+    asked.start()
+    time.sleep(0.3)  # somewhere in the middle: wherever that is, it has to end well
+    kill(machine, process)
+    asked.join(120)
+
+    wait_until(lambda: status(machine, new) == "running", 120, what="the new one runs")
+    wait_until(lambda: status(machine, old) == 404, 120, what="the old one is gone")
+    delete(machine, new)
+    wait_until(lambda: status(machine, new) == 404, 120, what="the new one is gone")
+    wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
+
+
+def test_a_flushed_redis_forgets_nothing_that_matters(machine, first):
+    memory = json.loads(machine.home.memory.read_text())
+    launch(machine, "flushed")
+    with redis.Redis(port=memory["redis_port"], username="control", password=memory["redis_password"]) as connection:
+        connection.flushall()
+        for user in connection.acl_list():
+            name = user.split()[1]
+            if name.startswith("h-"):
+                connection.acl_deluser(name)
+    wait_until(lambda: status(machine, "flushed") == "running", 120, what="it runs")
+    delete(machine, "flushed")
+    wait_until(lambda: status(machine, "flushed") == 404, 120, what="it is gone")
+    wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
+
+
+def test_an_emulator_that_is_killed_is_noticed_and_started_again(machine):
+    machine_id = launch(machine, "crashing")
+    wait_until(lambda: status(machine, "crashing") == "running", 120, what="it runs")
+    (emulator,) = [
+        process.pid
+        for process in psutil.process_iter(["name", "cmdline"])
+        if (process.info["name"] or "").startswith("qemu-system") and machine_id in " ".join(process.info["cmdline"])
+    ]
+    os.kill(emulator, signal.SIGKILL)
+    wait_until(lambda: status(machine, "crashing") == "starting", 10, 0.05, "the crash is noticed within 10 s")
+    wait_until(lambda: status(machine, "crashing") == "running", 120, what="it runs again")
+    with machine.api() as api:
+        events = api.get("/projects/demo/events", params={"limit": 500}).json()["items"]
+    reasons = [event["after"]["problem"] for event in events if event["action"] == "compute.instance.seen"]
+    assert any("killed" in reason or "signal" in reason or "unexpectedly" in reason for reason in reasons)
+    delete(machine, "crashing")
+    wait_until(lambda: status(machine, "crashing") == 404, 120, what="it is gone")
+
+
+def test_a_stopped_redis_only_slows_things_down(machine, first):
+    """Bells are lost: the control worker sweeps by itself, and the host looks every fifteen seconds."""
+    valkey = pid_of(machine, "valkey")
+    os.kill(valkey, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        launch(machine, "silent")
+        assert time.monotonic() - began < 5, "a POST does not wait for Redis"
+        wait_until(lambda: status(machine, "silent") == "running", 120, what="it runs without a bell")
+    finally:
+        os.kill(valkey, signal.SIGCONT)
+    delete(machine, "silent")
+    wait_until(lambda: status(machine, "silent") == 404, 120, what="it is gone")
+
+
+def test_verify_is_clean_after_all_of_it(machine):
+    wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
