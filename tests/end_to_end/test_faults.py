@@ -72,7 +72,7 @@ def delete(machine, name):
 
 
 def is_verified(machine):
-    """Whether all invariants hold; heartbeats come every ten seconds, so what has just changed takes as long to show."""
+    """Whether all invariants hold. What has just changed shows after the next heartbeat, ten seconds later at most."""
     return machine.pileus("verify", check=False).returncode == 0
 
 
