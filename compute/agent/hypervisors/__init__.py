@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 
+import structlog
+
 from compute.agent.hypervisors.base import Hypervisor
 from compute.agent.paths import Paths
+
+log = structlog.get_logger()
 
 
 def _qemu(paths: Paths) -> Hypervisor:
@@ -23,5 +27,12 @@ KINDS: dict[str, Callable[[Paths], Hypervisor]] = {"qemu": _qemu, "unicorn": _un
 
 def installed(paths: Paths) -> dict[str, Hypervisor]:
     """The hypervisors that work on this host."""
-    made = {name: make(paths) for name, make in KINDS.items()}
-    return {name: hypervisor for name, hypervisor in made.items() if hypervisor.probe()}
+    found = {}
+    for name, make in KINDS.items():
+        try:
+            hypervisor = make(paths)
+            if hypervisor.probe():
+                found[name] = hypervisor
+        except Exception:  # one that does not work here keeps the others from nothing
+            log.exception("a hypervisor cannot be used", hypervisor=name)
+    return found

@@ -72,7 +72,8 @@ class Qemu:
         return None
 
     def _accelerator(self, architecture: str, kind: str) -> Accelerator:
-        return Accelerator(kind, self._binaries[architecture], FIRMWARE.get(architecture))
+        firmware = FIRMWARE.get(architecture)
+        return Accelerator(kind, self._binaries[architecture], firmware if firmware and firmware.exists() else None)
 
     def overhead_mib(self, spec: dict[str, Any]) -> int:
         # QEMU itself, its device models and threads, slirp, and page cache that should not be squeezed out at once.
@@ -94,8 +95,10 @@ class Qemu:
     def start(self, boot: Boot) -> Process:
         kind = self.accelerator(boot.spec)
         accelerator = self._accelerator(boot.spec["architecture"], kind)
-        if accelerator.firmware and not accelerator.firmware.exists():
-            raise Refused(f"the firmware {accelerator.firmware} is not installed on this host")
+        architecture = boot.spec["architecture"]
+        if "kernel" not in boot.files and architecture != "x86_64" and not accelerator.firmware:
+            wanted = FIRMWARE.get(architecture, "that starts disks")
+            raise Refused(f"an image without a kernel file needs a firmware for {architecture}: {wanted} is not here")
         for stale in (boot.home.control_socket, boot.home.events_socket, boot.home.serial_socket, boot.home.vnc_socket):
             stale.unlink(missing_ok=True)
         return launch(

@@ -54,7 +54,7 @@ BOARDS = {
     ),
     "riscv64": Board(
         machine="virt,dump-guest-core=off",
-        cpu_under_tcg="max",
+        cpu_under_tcg="rv64",
         serial=("-serial", "chardev:serial"),
         display=("-device", "virtio-gpu-pci,id=display,bus=pcie.0,addr=0x1"),
     ),
