@@ -6,7 +6,7 @@ from typing import Any
 from django.db import connection
 
 from compute.models import Flavor
-from compute.placement import CAPACITY, RULES, Capacity, Runs, Wish, parameters
+from compute.placement import CAPACITY, RULES, Capacity, Runs, Virtualised, Wish, parameters
 
 MOST_HOSTS_SHOWN = 200
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
@@ -57,7 +57,7 @@ def fits_an_empty_host(wish: Wish) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT EXISTS (SELECT 1 FROM hosts_host h WHERE {Runs.condition}
+            SELECT EXISTS (SELECT 1 FROM hosts_host h WHERE {Runs.condition} AND {Virtualised.condition}
                 AND floor(h.vcpus * h.vcpu_overcommit) >= %(vcpus)s AND h.memory_mib >= %(memory_mib)s
                 AND h.disk_gib >= %(disk_gib)s AND (%(host_id)s::uuid IS NULL OR h.id = %(host_id)s::uuid))
             """,

@@ -78,6 +78,18 @@ class Runs:
         return " or ".join(wish.runs)
 
 
+class Virtualised:
+    """Emulation is no boundary between tenants: unless it is allowed, a host needs KVM."""
+
+    name = "hardware virtualisation"
+    condition = "(%(emulation)s::bool OR h.has_kvm)"
+    have = "CASE WHEN h.has_kvm THEN 'KVM' ELSE 'emulation' END"
+    lacking = "{count} without KVM"
+
+    def need(self, wish: Wish) -> str:
+        return "KVM or emulation" if settings.ALLOW_EMULATION else "KVM"
+
+
 class Chosen:
     name = "host asked for"
     condition = "(%(host_id)s::uuid IS NULL OR h.id = %(host_id)s::uuid)"
@@ -106,7 +118,7 @@ CAPACITY = (
     Capacity("memory_mib", "memory", "MiB"),
     Capacity("disk_gib", "disk", "GiB"),
 )
-RULES: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Chosen(), *CAPACITY)
+RULES: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised(), Chosen(), *CAPACITY)
 
 ORDER = {
     "pack": "h.free_vcpus, h.free_memory_mib, h.id",  # best fit: 1.055 × the lower bound on Azure's trace
@@ -138,6 +150,7 @@ def parameters(wish: Wish) -> dict[str, Any]:
         "disk_gib": wish.disk_gib,
         "runs": list(wish.runs),
         "host_id": wish.host_id,
+        "emulation": settings.ALLOW_EMULATION,
         "unreachable_after": settings.UNREACHABLE_AFTER_SECONDS,
     }
 
@@ -151,7 +164,7 @@ def choose(instance: Instance, *, allocate: bool = True) -> Decision:
     wish = Wish.of(instance)
     for waiting in (False, True) if allocate else (False,):
         for way in wish.runs:
-            for accelerator in ("kvm", ""):
+            for accelerator in ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",):
                 host_id = _choose_one(instance, wish, way, accelerator, allocate=allocate, waiting=waiting)
                 if host_id:
                     return Decision(host_id, hypervisor=way.split("/")[0], accelerator=accelerator or "tcg")

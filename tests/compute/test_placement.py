@@ -43,6 +43,18 @@ def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_insta
     assert instance.placement["accelerator"] == "kvm"
 
 
+def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make_instance, settings):
+    settings.ALLOW_EMULATION = False
+    make_host("emulating")
+    instance = make_instance()
+    assert placed(instance) is None
+    wish = placement.Wish.of(instance)
+    assert "1 without KVM" in explaining.explain(wish).summary
+    assert not explaining.fits_an_empty_host(wish)
+    make_host("virtualising", runs=["qemu/x86_64", "qemu/x86_64/kvm"], has_kvm=True)
+    assert placed(instance) == "virtualising"
+
+
 @pytest.mark.parametrize(
     "unfit",
     [
