@@ -59,7 +59,7 @@ def test_a_service_is_told_only_variables_that_its_code_reads(service):
 
 def test_the_images_can_be_built_in_the_control_container():
     control = DOCKERFILE.partition("AS control")[2].partition("AS node")[0]
-    brought = {*re.findall(r"--no-install-recommends ([a-z0-9 ]+)", control)[0].split(), "apt", "dpkg"}
+    brought = {*re.findall(r"--no-install-recommends ([a-z0-9 -]+)", control)[0].split(), "apt", "dpkg"}
     assert set(REQUIRED_TOOLS.values()) <= brought
 
 
