@@ -192,6 +192,7 @@ class Computer:
 
     def close(self) -> None:
         self.engine.close()
+        self.ram.close()
 
 
 def _silence(offset: int, size: int) -> int:

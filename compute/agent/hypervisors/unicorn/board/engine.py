@@ -280,6 +280,7 @@ def stops_exactly(stops: int = 25) -> bool:
         return ram.read_u64(BASE + counter) > 0
     finally:
         engine.close()
+        ram.close()
 
 
 def _stop_soon(engine: Engine, done: threading.Event) -> None:

@@ -195,6 +195,8 @@ class Machine:
         if same_generation:
             computer.generation.identity = bytes.fromhex(state["generation"])
         else:
+            for device in (*computer.blocks, *computer.nets):
+                device.announce_configuration()  # a disk may have another size, a NIC another address
             computer.generation.change()
 
     def quit(self) -> None:

@@ -6,6 +6,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 BASE = 0x8000_0000
 CHUNK = 1 << 16
@@ -30,8 +31,13 @@ class Ram:
                 self.map = mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
             finally:
                 os.close(descriptor)
-        self._exported = (ctypes.c_char * size).from_buffer(self.map)
+        self._exported: Any = (ctypes.c_char * size).from_buffer(self.map)
         self.host_address = ctypes.addressof(self._exported)
+
+    def close(self) -> None:
+        """Give the memory back at once: nothing may hold its address any more."""
+        self._exported = None
+        self.map.close()
 
     def offset(self, address: int, size: int) -> int:
         """Where `size` bytes from `address` on begin in `map`. Raises BadAddress."""
