@@ -194,3 +194,17 @@ class ConsoleLog(models.Model):
     offset = models.PositiveBigIntegerField(default=0)  # of the first byte kept, since the machine was made
     content = models.BinaryField(default=bytes)
     updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        triggers = [
+            pgtrigger.Trigger(
+                name="hint",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    PERFORM pg_notify('hints', json_build_object('project', i.project_id, 'type', 'console',
+                        'id', i.id)::text) FROM compute_instance i WHERE i.id = NEW.instance_id;
+                    RETURN NULL;
+                """,
+            ),
+        ]

@@ -68,6 +68,21 @@ class Operation(models.Model):
                 operation=pgtrigger.Insert | pgtrigger.Update,
                 func="PERFORM pg_notify('operations', NEW.id::text); RETURN NULL;",
             ),
+            # Open pages look again: at a step, a reason, some progress. The end of an operation is an event.
+            pgtrigger.Trigger(
+                name="hint",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    IF TG_OP = 'INSERT' OR (NEW.step, NEW.reason, NEW.progress_done, NEW.cancel_requested_at, NEW.outcome)
+                        IS DISTINCT FROM (OLD.step, OLD.reason, OLD.progress_done, OLD.cancel_requested_at, OLD.outcome)
+                    THEN
+                        PERFORM pg_notify('hints', json_build_object('project', NEW.project_id,
+                            'type', NEW.subject_type, 'id', NEW.subject_id)::text);
+                    END IF;
+                    RETURN NULL;
+                """,
+            ),
         ]
 
     def __str__(self) -> str:

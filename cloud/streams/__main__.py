@@ -3,10 +3,11 @@
     python -m cloud.streams
 
 It listens on the Unix datagram socket PILEUS_STREAMS_SOCKET, where web puts accepted connections, and to PostgreSQL's
-notifications `events` and `operations`. It keeps nothing: after a restart clients come back and go on where they were.
+notifications `events`, `operations` and `hints`. It keeps nothing: after a restart clients come back and go on where they were.
 """
 
 import asyncio
+import json
 import logging
 import os
 import resource
@@ -34,6 +35,7 @@ async def listen(switchboard: "Switchboard", connect: dict[str, Any]) -> None:
             async with await psycopg.AsyncConnection.connect(**connect, autocommit=True) as connection:
                 await connection.execute("LISTEN events")
                 await connection.execute("LISTEN operations")
+                await connection.execute("LISTEN hints")
                 switchboard.ring_all()
                 while True:
                     async for notice in connection.notifies(timeout=PROBE_SECONDS):
@@ -47,6 +49,9 @@ async def listen(switchboard: "Switchboard", connect: dict[str, Any]) -> None:
 def heard(switchboard: "Switchboard", channel: str, payload: str) -> None:
     if channel == "operations":
         switchboard.ring_operation(payload)
+        return
+    if channel == "hints":
+        switchboard.hint(json.loads(payload))
         return
     switchboard.ring_project(payload or None)
     if not payload:

@@ -79,6 +79,10 @@ class Connection(asyncio.Protocol):
         self.write(f"id: {cursor}\ndata: {json.dumps(body)}\n\n".encode())
         self.cursor = cursor
 
+    def send_hint(self, body: Mapping[str, Any]) -> None:
+        """Without an id: nobody resumes behind a hint."""
+        self.write(f"event: hint\ndata: {json.dumps(body)}\n\n".encode())
+
     def keep_alive(self) -> None:
         self.write(b": still here\n\n")
 

@@ -113,6 +113,13 @@ class Switchboard:
             self._rung_projects.add(None)
         self._bell.set()
 
+    def hint(self, about: dict[str, str | None]) -> None:
+        """Tell open pages that something is worth looking at again. It is no event: kept nowhere, lost without harm."""
+        project = about["project"]
+        body = {"subject": {"type": about["type"], "id": about["id"]}}
+        for connection in [*self.streams.get(project, ()), *(self.streams.get(None, ()) if project else ())]:
+            connection.send_hint(body)
+
     def ring_operation(self, operation: str) -> None:
         if operation in self.waits:
             self._rung_operations.add(operation)

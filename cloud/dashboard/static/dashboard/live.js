@@ -1,14 +1,17 @@
 /* Live pages: one stream of events, and each part of the page that an event is about is fetched anew. No polling.
 
+   Events are what was done; hints say that something is worth another look (a step of an operation, a console).
    A part says what it shows: data-live="instance operation" (subject types, or * for all) and perhaps
    data-live-id for the one subject that concerns it. */
 "use strict";
 
 (() => {
   const SETTLE = 120; // ms: what happens together is fetched together
+  const PAUSE = 800; // ms between two looks at the same part, however much happens
   const url = document.body.dataset.events;
   if (!url || !window.htmx || !document.querySelector("[data-live]")) return;
   const waiting = new Map();
+  const looked = new Map();
 
   function concerns(part, change) {
     const kinds = part.dataset.live.split(" ");
@@ -28,11 +31,14 @@
       schedule(part, 2000);
       return;
     }
+    looked.set(id, Date.now());
     window.htmx.trigger(part, "pileus:refresh");
   }
 
   function schedule(part, delay) {
-    if (!waiting.has(part.id)) waiting.set(part.id, setTimeout(refresh, delay, part.id));
+    if (waiting.has(part.id)) return;
+    const rested = (looked.get(part.id) ?? 0) + PAUSE - Date.now();
+    waiting.set(part.id, setTimeout(refresh, Math.max(delay, rested), part.id));
   }
 
   function take(message) {
@@ -50,7 +56,7 @@
   function listen() {
     source = new EventSource(url);
     source.addEventListener("message", take);
-    for (const kind of ["event", "operation", "console"]) source.addEventListener(kind, take);
+    source.addEventListener("hint", take);
     source.addEventListener("open", () => {
       document.documentElement.dataset.live = "on";
       /* What happened while nobody listened. */
