@@ -45,6 +45,7 @@ class BaseView(APIView):
     created: ClassVar[type[serializers.Serializer] | None] = None  # of answers to POST, where they show more
     needs_admin: ClassVar[Mapping[str, bool]] = {}  # methods that only admins of the cloud may use
     works: ClassVar[bool] = False  # whether a change may go on as an operation (202)
+    streams: ClassVar[bool] = False  # whether GET may also be answered by server-sent events
     public: ClassVar[bool] = False  # also for callers who have not signed in
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:

@@ -34,7 +34,9 @@ class View(BaseView):
         request = self.request
         sent = request.data  # read before the transaction begins: a slow sender holds no lock
         dry = self.is_dry
-        key = None if dry else transactions.read_key(request.headers.get("Idempotency-Key"))
+        key = transactions.read_key(request.headers.get("Idempotency-Key"))
+        if dry:
+            key = None  # a dry run neither reads nor writes keys
         mark = ""
         if key is not None:
             query = request.META.get("QUERY_STRING", "")

@@ -48,6 +48,8 @@ def read_bounded(stream: Any) -> bytes:
     body: bytes = stream.read(settings.API_MAX_BODY_BYTES + 1)
     if len(body) > settings.API_MAX_BODY_BYTES:
         raise too_large()
+    if declared.isdigit() and len(body) < int(declared):
+        raise refusal(f"The body ended after {len(body)} of {declared} bytes.")
     return body
 
 

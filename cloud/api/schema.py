@@ -69,6 +69,9 @@ class AutoSchema(Spectacular):
         answers: dict[Any, Any] = {self._success(): self._shown()}
         if self.method in MUTATING:
             answers = self._mutation_answers()
+        elif self.view.streams:
+            events = {"type": "string", "description": "Server-sent events: `id` is a cursor, `data` one event."}
+            answers[200, "text/event-stream"] = OpenApiResponse(events)
         elif isinstance(self.view, views.Item):
             answers[304] = OpenApiResponse(description="You have it already.")
         media = "application/problem+json"
@@ -132,8 +135,11 @@ class AutoSchema(Spectacular):
             )
         if self.method in {"PATCH", "DELETE"}:
             found.append(OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The object's ETag."))
+        if self.view.streams:
+            words = "With `Accept: text/event-stream`: go on behind this event."
+            found.append(OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description=words))
         if isinstance(self.view, views.Collection) and self.method == "GET":
-            known |= {"limit": views.LIMIT, "cursor": views.CURSOR}
+            known |= self.view.paging
             known |= {name: filtered.field for name, filtered in self.view.filters.items()}
             if self.view.has_labels:
                 label = {"type": "array", "items": {"type": "string", "pattern": "^[^:]{1,63}:"}, "maxItems": 50}

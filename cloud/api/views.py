@@ -28,6 +28,7 @@ class Collection(View):
     order: ClassVar[tuple[str, ...]] = ("created_at", "id")
     filters: ClassVar[Mapping[str, Filter]] = {}
     has_labels: ClassVar[bool] = True
+    paging: ClassVar[Mapping[str, serializers.Field]] = {"limit": LIMIT, "cursor": CURSOR}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -36,7 +37,7 @@ class Collection(View):
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         own = {name: known.field for name, known in self.filters.items()}
-        known: dict[str, serializers.Field] = {"limit": LIMIT, "cursor": CURSOR, **own}
+        known: dict[str, serializers.Field] = {**self.paging, **own}
         values = self.query(known, labels=self.has_labels)
         paging = {name: values.pop(name) for name in pagination.PAGING if name in values}
         found = pagination.page(

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.urls import path
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cloud.api.fields import Flag, Integer, LabelsField, NameField
@@ -12,6 +13,11 @@ from cloud.api.serializers import Body
 from cloud.api.views import Collection, Item, View
 from compute import flavors
 from compute.models import Flavor
+
+
+@extend_schema_field({"type": ["string", "number"], "pattern": r"^[0-9]{1,6}(\.[0-9]{1,4})?$", "minimum": 0})
+class PriceField(serializers.DecimalField):
+    """Exact: given back as text, taken as text or number."""
 
 
 class FlavorSerializer(Body):
@@ -23,7 +29,7 @@ class FlavorSerializer(Body):
     vcpus = Integer(min_value=1, max_value=1024)
     memory_mib = Integer(min_value=64, max_value=64 * 1024 * 1024)
     disk_gib = Integer(min_value=1, max_value=1024 * 1024)
-    price_per_hour = serializers.DecimalField(max_digits=10, decimal_places=4, min_value=0, required=False)
+    price_per_hour = PriceField(max_digits=10, decimal_places=4, min_value=0, required=False)
     enabled = Flag(required=False)
     created_at = serializers.DateTimeField(read_only=True)
 

@@ -47,7 +47,8 @@ class EventLog(Collection):
         "subject_type": Filter(serializers.CharField(max_length=40)),
         "actor": Filter(serializers.CharField(max_length=80)),
     }
-    own_parameters = {
+    streams = True
+    paging = {
         "after": CursorField(help_text="Only events behind this one."),
         "before": CursorField(help_text="Only events ahead of this one."),
         "newest_first": serializers.BooleanField(),
@@ -64,7 +65,7 @@ class EventLog(Collection):
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         filters = {name: known.field for name, known in self.filters.items()}
-        values = self.query({**self.own_parameters, **filters})
+        values = self.query({**self.paging, **filters})
         if EVENT_STREAM in request.headers.get("Accept", ""):
             return self.stream(request, values)
         return self.page(request, values)

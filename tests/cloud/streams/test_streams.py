@@ -19,7 +19,7 @@ from cloud.operations.models import Operation
 from cloud.tenancy import accounts, services
 from cloud.tenancy.models import Membership
 from tests import factories
-from tests.cloud.streams.conftest import wait_until
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

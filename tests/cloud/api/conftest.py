@@ -1,0 +1,1 @@
+from tests.servers import servers as servers  # noqa: PLC0414
