@@ -15,9 +15,13 @@ from cloud.embedded.processes import PROCESSES, Process
 # How the world outside is reached, and what tests set: these go through to every process as they are.
 PASSED_ON = re.compile(
     r"(https?|ftp|all|no)_proxy|npm_config_registry|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TZ"
-    r"|PILEUS_(FAULT\w*|WEB_\w+|API_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|AGENT_FIRST_UID)",
+    r"|PILEUS_(FAULT\w*|AGENT_FIRST_UID)",
     re.IGNORECASE,
 )
+
+
+# What the control plane was told once, it is told again until somebody says otherwise.
+REMEMBERED = re.compile(r"PILEUS_(WEB_\w+|API_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS)")
 
 
 def database_url(home: Home, memory: Memory) -> str:
@@ -44,7 +48,7 @@ def common(home: Home) -> dict[str, str]:
 def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]:
     """The environment of what holds the database: web, streams, control, beat, and manage.py."""
     address = f"[{memory.listen}]" if ":" in memory.listen else memory.listen
-    names = {os.environ.get("PILEUS_ALLOWED_HOSTS", ""), memory.listen, socket.gethostname()} - {""}
+    names = {memory.settings.get("PILEUS_ALLOWED_HOSTS", ""), memory.listen, socket.gethostname()} - {""}
     variables = {
         "DATABASE_URL": database_url(home, memory),
         "REDIS_URL": redis_url(memory),
@@ -59,7 +63,7 @@ def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]
     }
     if memory.host_redis_url:
         variables["PILEUS_HOST_REDIS_URL"] = memory.host_redis_url
-    return common(home) | variables
+    return common(home) | memory.settings | variables
 
 
 def host(home: Home) -> dict[str, str]:

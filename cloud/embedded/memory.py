@@ -23,6 +23,7 @@ class Memory:
     database_url: str | None = None  # servers of the user's own, instead of the ones from wheels
     redis_url: str | None = None
     host_redis_url: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)  # others of the control plane, by variable
     secret_key: str = field(default_factory=new_secret)
     redis_password: str = field(default_factory=new_secret)
     first_instance: str | None = None  # launched once per cloud, never again when somebody deletes it

@@ -78,7 +78,9 @@ def told_by_environment(memory: Memory) -> Memory:
             if not given.isdecimal() or not 0 < int(given) < 65536:
                 raise Trouble(f"PILEUS_{name.upper()}={given} is no port number")
             told[name] = int(given)
-    return replace(memory, **{name: value for name, value in told.items() if value})
+    said = {name: value for name, value in os.environ.items() if environment.REMEMBERED.fullmatch(name)}
+    told["settings"] = {name: value for name, value in (memory.settings | said).items() if value}
+    return replace(memory, **{name: value for name, value in told.items() if value or name == "settings"})
 
 
 def ensure_packages(plane: ControlPlane) -> set[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.embedded import folders, get_pip, machine_host, ports, publish, system_packages
+from cloud.embedded import environment, folders, get_pip, machine_host, ports, publish, system_packages
 from cloud.embedded.accounts import myself
 from cloud.embedded.errors import Trouble
 from cloud.embedded.memory import Memory
@@ -72,6 +72,16 @@ def test_the_environment_goes_before_what_is_remembered(monkeypatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/cloud")
     memory = told_by_environment(Memory(port=9090, redis_port=6500))
     assert (memory.port, memory.redis_port, memory.database_url) == (9091, 6500, "postgresql://elsewhere/cloud")
+
+
+def test_a_setting_is_remembered_until_it_is_taken_back(monkeypatch):
+    monkeypatch.setenv("PILEUS_PLACEMENT", "spread")
+    memory = told_by_environment(Memory())
+    monkeypatch.delenv("PILEUS_PLACEMENT")
+    memory = told_by_environment(memory)
+    assert environment.control_plane(Home(Path("/srv/a")), memory, process="web")["PILEUS_PLACEMENT"] == "spread"
+    monkeypatch.setenv("PILEUS_PLACEMENT", "")
+    assert told_by_environment(memory).settings == {}
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
