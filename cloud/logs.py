@@ -1,14 +1,16 @@
 """Logs: one JSON object a line on standard error, with the request's id where there is one."""
 
+from typing import Any
+
 import structlog
 
-FOREIGN = [
+FOREIGN: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
-PROCESSORS = [
+PROCESSORS: list[Any] = [
     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
     structlog.processors.format_exc_info,
     structlog.processors.JSONRenderer(default=str),

@@ -79,7 +79,9 @@ def test_the_verbs_go_round(cloud, mia, path, body):
 
 
 def test_every_fault_of_a_body_is_named_at_once(mia, path):
-    answer = mia.post(path, {"name": "Not A Name", "flavor": "huge", "image": 7, "colour": "red", "labels": {"a b": "c"}})
+    answer = mia.post(
+        path, {"name": "Not A Name", "flavor": "huge", "image": 7, "colour": "red", "labels": {"a b": "c"}}
+    )
     assert answer.status_code == 400
     problem = answer.json()
     assert {fault["pointer"] for fault in problem["errors"]} == {
