@@ -66,7 +66,7 @@ class EventLog(Collection):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         filters = {name: known.field for name, known in self.filters.items()}
         values = self.query({**self.paging, **filters})
-        if EVENT_STREAM in request.headers.get("Accept", ""):
+        if request.method == "GET" and EVENT_STREAM in request.headers.get("Accept", ""):
             return self.stream(request, values)
         return self.page(request, values)
 

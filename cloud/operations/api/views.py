@@ -61,7 +61,7 @@ class OneOperation(OperationView, Item):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         seconds = self.query().get("wait", 0)
         operation = self.one(kwargs["ref"])
-        if seconds and operation.finished_at is None:
+        if seconds and operation.finished_at is None and self.is_wait(request):
             handed_over = handover.wait_for_operation(request, self.scope, operation.pk, seconds)
             if handed_over is not None:
                 return handed_over

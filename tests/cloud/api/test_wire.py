@@ -6,6 +6,7 @@ import time
 
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from compute.models import Flavor
 from tests import factories
@@ -113,3 +114,27 @@ def test_the_connection_serves_the_next_request(line):
         line.head(f"Content-Length: {len(body)}")
         line.send(body)
         assert line.answer()[0] == 201
+
+
+def test_a_database_that_drops_everybody_costs_a_retry_at_most(servers, cloud_admin):
+    """Each attempt finds another connection dead; the same key makes one object of all of them."""
+    with servers.client(factories.token(cloud_admin)) as client:
+        for number in range(10):
+            body = {"name": f"size{number}", "vcpus": 1, "memory_mib": 64, "disk_gib": 1}
+            drop_everybody()
+            for _ in range(5):
+                answer = client.post("/flavors", json=body, headers={"Idempotency-Key": body["name"]})
+                if answer.status_code == 201:
+                    break
+                assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+                assert answer.headers["Retry-After"]
+            assert answer.status_code == 201
+    assert Flavor.objects.count() == 10
+
+
+def drop_everybody() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
