@@ -1,10 +1,13 @@
 """`pileus-agent`: join a control plane, run this host's worker, look at and stop its machines."""
 
 import argparse
+import logging
 import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+
+import structlog
 
 from compute.agent import jail, upkeep
 from compute.agent.control_plane import ControlPlane
@@ -37,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (join, worker, status, stop_all):
         command.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    _configure_log(logging.INFO if options.command == "worker" else logging.WARNING)
     paths = Paths.from_environment(options.home)
     try:
         return int(COMMANDS[options.command](paths, options))
@@ -98,6 +102,20 @@ def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
 def _node(paths: Paths, control_plane: ControlPlane) -> Node:
     paths.make()
     return Node(paths, Ledger(paths.ledger), control_plane, installed(paths), confinement=jail.probe(paths))
+
+
+def _configure_log(level: int) -> None:
+    """A line of JSON for each thing that happened, on stderr."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 COMMANDS = {"join": _join, "worker": _worker, "status": _status, "stop-all": _stop_all}

@@ -143,9 +143,10 @@ class Ledger:
                 if owner["id"] == machine_id:
                     return int(uid)
             latest = max(used, default=first - 1)
-            in_turn = [first + (latest - first + step) % count for step in range(1, count + 1)]
+            offset = latest - first + 1
+            in_turn = (first + (offset + step) % count for step in range(count))
             never_used = (uid for uid in in_turn if uid not in used)
-            free_again = (uid for uid in in_turn if uid in used and used[uid]["seen"] == "gone")
+            free_again = (uid for uid in sorted(used) if used[uid]["seen"] == "gone")
             uid = next(never_used, None) or next(free_again, None)
             if uid is None:
                 raise Refused(f"all {count} users for machines are taken")

@@ -16,7 +16,7 @@ from compute.agent.hypervisors.qemu.command_line import Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, run_guest, version
 from compute.agent.watch import Watch
 from tests.compute.agent.conftest import make_spec
-from tests.compute.agent.virtual import GREETING, QemuNode, put_image_file
+from tests.compute.agent.virtual import GREETING, QemuNode
 from tests.images.conftest import tiny_linux  # noqa: F401
 
 pytestmark = pytest.mark.vm

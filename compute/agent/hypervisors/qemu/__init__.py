@@ -1,17 +1,15 @@
 """QEMU: the main hypervisor, driven directly by its command line and its control socket."""
 
-import contextlib
 import os
 import platform
 import shutil
 import socket
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from compute.agent import processes
-from compute.agent.errors import NoAnswer, Refused
+from compute.agent.errors import Refused
 from compute.agent.hypervisors.base import Boot, Control
 from compute.agent.hypervisors.qemu import command_line, control, disks
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
@@ -22,7 +20,6 @@ from compute.agent.processes import Process
 
 KVM = Path("/dev/kvm")
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
-SECONDS_TO_START = 60.0
 
 
 class Qemu:
@@ -109,19 +106,7 @@ class Qemu:
         return processes.find(home)
 
     def control(self, home: Home) -> AbstractContextManager[Control]:
-        self._await_socket(home)
         return control.connect(home)
 
     def events(self, home: Home) -> socket.socket | None:
         return control.events(home)
-
-    @staticmethod
-    def _await_socket(home: Home) -> None:
-        """A QEMU that was started a moment ago has its socket after some 30 ms. Raises NoAnswer."""
-        deadline = time.monotonic() + SECONDS_TO_START
-        while not home.control_socket.exists():
-            process = processes.read_pid(home)
-            if process is None or not process.alive or time.monotonic() > deadline:
-                raise NoAnswer("QEMU has no control socket")
-            with contextlib.suppress(OSError):
-                process.wait(0.005)

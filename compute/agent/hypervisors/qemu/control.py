@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from collections.abc import Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
@@ -16,10 +18,12 @@ from qemu.qmp import QMPClient, QMPError
 from compute.agent.errors import NoAnswer
 from compute.agent.hypervisors.base import Power, Status
 from compute.agent.paths import Home
+from compute.agent.processes import read_pid
 
 T = TypeVar("T")
 
 SECONDS_TO_ANSWER = 20.0
+SECONDS_TO_START = 60.0
 OFF = {"shutdown", "guest-panicked"}
 PROBLEMS = {
     "io-error": "paused: the host's disk is full or failing",
@@ -70,11 +74,12 @@ class QemuControl:
 @contextlib.contextmanager
 def connect(home: Home) -> Iterator[QemuControl]:
     """Talk to the machine's QEMU. Raises NoAnswer."""
+    connection = dial(home, home.control_socket)
     loop = asyncio.new_event_loop()
     client = QMPClient("pileus")
     client.logger.setLevel("CRITICAL")
     try:
-        within(loop, client.connect(str(home.control_socket)), "connect")
+        within(loop, client.connect(connection), "connect")
         try:
             yield QemuControl(client, loop)
         finally:
@@ -82,6 +87,26 @@ def connect(home: Home) -> Iterator[QemuControl]:
                 within(loop, client.disconnect(), "disconnect")
     finally:
         loop.close()
+
+
+def dial(home: Home, path: Path) -> socket.socket:
+    """Connect to one of the machine's sockets, which a QEMU that was started a moment ago has yet to open.
+
+    Raises NoAnswer when QEMU ends, or is too busy for too long.
+    """
+    deadline = time.monotonic() + SECONDS_TO_START
+    while True:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(SECONDS_TO_ANSWER)
+        try:
+            connection.connect(str(path))
+            return connection
+        except OSError as error:
+            connection.close()
+            process = read_pid(home)
+            if process is None or not process.alive or time.monotonic() > deadline:
+                raise NoAnswer(f"QEMU, {path.name}: {error}") from error
+        time.sleep(0.005)
 
 
 def within(loop: asyncio.AbstractEventLoop, conversation: Coroutine[Any, Any, T], what: str) -> T:
@@ -94,10 +119,8 @@ def within(loop: asyncio.AbstractEventLoop, conversation: Coroutine[Any, Any, T]
 
 def events(home: Home) -> socket.socket:
     """A socket on which QEMU tells what happens, readable when something did. Raises NoAnswer."""
-    connection = socket.socket(socket.AF_UNIX)
+    connection = dial(home, home.events_socket)
     try:
-        connection.settimeout(SECONDS_TO_ANSWER)
-        connection.connect(str(home.events_socket))
         connection.sendall(json.dumps({"execute": "qmp_capabilities"}).encode() + b"\n")
         connection.setblocking(False)
     except OSError as error:
