@@ -238,5 +238,6 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {"httpx": {"level": "WARNING"}},
     "loggers": {"django.request": {"level": "ERROR"}},  # refusals are answers, not incidents
 }
