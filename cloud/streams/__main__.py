@@ -3,7 +3,8 @@
     python -m cloud.streams
 
 It listens on the Unix datagram socket PILEUS_STREAMS_SOCKET, where web puts accepted connections, and to PostgreSQL's
-notifications `events`, `operations` and `hints`. It keeps nothing: after a restart clients come back and go on where they were.
+notifications `events`, `operations` and `hints`. It keeps nothing: after a restart clients come back and go on where
+they were.
 """
 
 import asyncio
