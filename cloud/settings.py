@@ -1,4 +1,4 @@
-"""Settings of the control plane: the same for one machine, containers and a rack; what differs comes from the environment."""
+"""Settings of the control plane: the same code everywhere; what differs comes from the environment."""
 
 import os
 from pathlib import Path
@@ -238,6 +238,8 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"httpx": {"level": "WARNING"}},
-    "loggers": {"django.request": {"level": "ERROR"}},  # refusals are answers, not incidents
+    "loggers": {
+        "django.request": {"level": "ERROR"},  # refusals are answers, not incidents
+        "httpx": {"level": "WARNING"},
+    },
 }
