@@ -24,8 +24,15 @@ def has_joined(home: Home) -> bool:
     return (home.agent / "agent.json").exists()
 
 
-def join(home: Home, url: str, api: Api) -> str:
-    """Makes this machine a host; gives back its name."""
+def heard_from(home: Home, api: Api) -> str:
+    """The host's name when the control plane has heard from it lately, otherwise nothing."""
+    membership = json.loads((home.agent / "agent.json").read_text())
+    host = api.call("GET", f"/hosts/{membership['host_id']}")
+    return str(host["name"]) if host["status"] != "unreachable" else ""
+
+
+def join(home: Home, url: str, api: Api) -> None:
+    """Makes this machine a host."""
     token = api.call("POST", "/hosts/join-tokens", json={})["secret"]
     command = [
         str(home.venv / "bin" / "pileus-agent"),
@@ -40,7 +47,6 @@ def join(home: Home, url: str, api: Api) -> str:
     done = myself().run(command, env=environment.host(home), cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode != 0:
         raise Trouble(f"this machine could not join as a host: {done.stdout.strip()[-600:]}")
-    return host_name()
 
 
 def tell_addresses(home: Home, memory: Memory, url: str) -> bool:

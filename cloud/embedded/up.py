@@ -30,6 +30,7 @@ USERS = ("admin", "demo")
 FIRST_INSTANCE = "first"
 FIRST_FLAVOR = "tiny"
 GUEST_SECONDS = 180
+HOST_SECONDS = 60
 
 
 def up(home: Home) -> None:
@@ -52,12 +53,13 @@ def up(home: Home) -> None:
             credentials = furnish(plane, image)
             static.result()
         plane.start(names("control"))
+        if not accepted(plane, credentials["admin"]["token"]):
+            credentials = ensure_credentials(plane, image.result())
+        with Api(memory.local_url, credentials["admin"]["token"]) as admin:
+            ensure_host(plane, admin)
         vm = None
-        if VIRTUAL_MACHINES not in packages.result():
-            with Api(plane.memory.local_url, credentials["admin"]["token"]) as admin:
-                ensure_host(plane, admin)
-            if memory.first_instance is None and image.result():
-                vm = launch_first(plane, credentials["demo"]["token"])
+        if memory.first_instance is None and image.result() and VIRTUAL_MACHINES not in packages.result():
+            vm = launch_first(plane, credentials["demo"]["token"])
         logins = None if memory.logins_shown else credentials
         memory.logins_shown = True
         memory.keep(home)
@@ -170,17 +172,33 @@ def ensure_credentials(plane: ControlPlane, image_folder: str) -> dict[str, Any]
     return told
 
 
+def accepted(plane: ControlPlane, token: str) -> bool:
+    """Whether a token still opens the API: it may have been revoked since the last `up`."""
+    with Api(plane.memory.local_url, token) as api:
+        return api.accepts_token()
+
+
 def ensure_host(plane: ControlPlane, admin: Api) -> None:
-    home, host = plane.home, names("host")
-    if machine_host.has_joined(home):
-        if machine_host.tell_addresses(home, plane.memory, plane.memory.local_url):
-            plane.supervision.stop(*host)
-        plane.supervision.start(*host)
-        return
+    """This machine is a host, its worker runs, and the control plane has heard from it."""
+    home, worker = plane.home, names("host")
     with plane.screen.step("Host") as step:
-        step.note = "this machine joins"
-        step.result = machine_host.join(home, plane.memory.local_url, admin)
-        plane.supervision.start(*host)
+        if not machine_host.has_joined(home):
+            step.note = "this machine joins"
+            machine_host.join(home, plane.memory.local_url, admin)
+        elif machine_host.tell_addresses(home, plane.memory, plane.memory.local_url):
+            plane.supervision.stop(*worker)
+        plane.supervision.start(*worker)
+        if not admin.accepts_token():  # the first admin is gone, and the cloud is in other hands
+            step.result = "started"
+            return
+        until = time.monotonic() + HOST_SECONDS
+        while not (name := machine_host.heard_from(home, admin)):
+            step.note = "waiting for its first heartbeat"
+            plane.supervision.check(*worker)
+            if time.monotonic() > until:
+                raise Trouble("this machine's host worker is not heard from; look at ./pileus logs host")
+            time.sleep(0.2)
+        step.result = name
 
 
 def launch_first(plane: ControlPlane, token: str) -> str:
