@@ -21,6 +21,7 @@ from compute.agent.errors import NoAnswer
 from compute.agent.paths import Home
 
 PIDFD_GET_INFO = 0xC0000000 | 64 << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info), 64 bytes; linux/pidfd.h
+SECONDS_TO_BE_BORN = 10.0  # from a fork to its pid in a file, on a busy host
 PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 
 
@@ -91,12 +92,12 @@ def exit_words(pidfd: int) -> str:
     return f"exited with status {os.WEXITSTATUS(status)}"
 
 
-def find(home: Home, patience: float = 10.0) -> Process | None:
+def find(home: Home, patience: float | None = None) -> Process | None:
     """The live emulator of a machine. Waits for one that is just being born to have written its pid.
 
     Raises NoAnswer when something holds the machine's lock and does not say what it is.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + (SECONDS_TO_BE_BORN if patience is None else patience)
     while True:
         process = read_pid(home)
         if process and process.alive:

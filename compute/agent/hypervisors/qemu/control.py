@@ -94,7 +94,7 @@ def dial(home: Home, path: Path) -> socket.socket:
 
     Raises NoAnswer when QEMU ends, or is too busy for too long.
     """
-    deadline = time.monotonic() + SECONDS_TO_START
+    began = time.monotonic()
     while True:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(SECONDS_TO_ANSWER)
@@ -103,8 +103,10 @@ def dial(home: Home, path: Path) -> socket.socket:
             return connection
         except OSError as error:
             connection.close()
+            is_starting = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
+            patience = SECONDS_TO_START if is_starting else SECONDS_TO_ANSWER
             process = read_pid(home)
-            if process is None or not process.alive or time.monotonic() > deadline:
+            if process is None or not process.alive or time.monotonic() > began + patience:
                 raise NoAnswer(f"QEMU, {path.name}: {error}") from error
         time.sleep(0.005)
 
