@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from compute.agent.hypervisors.unicorn.board import sbi
 from compute.agent.hypervisors.unicorn.board.block import Block
-from compute.agent.hypervisors.unicorn.board.button import PowerButton
+from compute.agent.hypervisors.unicorn.board.buttons import KEY_POWER, Buttons
 from compute.agent.hypervisors.unicorn.board.memory import BASE, BadAddress, Ram
 from compute.agent.hypervisors.unicorn.board.net import HEADER_SIZE, Net
 from compute.agent.hypervisors.unicorn.board.plic import CLAIM, ENABLE, THRESHOLD, Plic
@@ -208,15 +208,15 @@ def test_frames_go_out_and_come_in():
 
 
 def test_the_power_button_is_a_key_that_goes_down_and_up():
-    driver = Driver(PowerButton)
+    driver = Driver(Buttons)
     driver.device.write(0x100, 1, 0x11)
     driver.device.write(0x101, 1, 1)
     size = driver.device.read(0x102, 1)
     keys = bytes(driver.device.read(0x108 + place, 1) for place in range(size))
-    assert int.from_bytes(keys, "little") == 1 << 116
+    assert int.from_bytes(keys, "little") == 1 << 116 | 1 << 143
     addresses = [driver.offer((8, 0), head=number)[0] for number in range(4)]
     driver.ram.write(TABLE, b"".join(struct.pack("<QIHH", BUFFERS + 64 * n, 8, 2, 0) for n in range(4)))
-    driver.device.press()
+    driver.device.press(KEY_POWER)
     events = [struct.unpack("<HHI", driver.ram.read(BUFFERS + 64 * number, 8)) for number in range(4)]
     assert events == [(1, 116, 1), (0, 0, 0), (1, 116, 0), (0, 0, 0)]
     assert len(addresses) == 4
@@ -228,7 +228,7 @@ def device_of_every_kind() -> list[Driver]:
         block_driver(MemoryDisk(), stall),
         Driver(Net, bytes(6), lambda frame: None),
         Driver(Rng),
-        Driver(PowerButton),
+        Driver(Buttons),
     ]
 
 

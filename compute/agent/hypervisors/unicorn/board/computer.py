@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from . import devicetree as places
 from . import memory, plic, rtc, uart, virtio, vmgenid
 from .block import Block, Disk
-from .button import PowerButton
+from .buttons import Buttons
 from .cpu import Hart
 from .devicetree import Contents, devicetree
 from .engine import Engine
@@ -106,8 +106,8 @@ class Computer:
             self.nets.append(Net(*self._slot(), nic.mac, nic.network.send))
             self.virtio.append(self.nets[-1])
         self.virtio.append(Rng(*self._slot()))
-        self.button = PowerButton(*self._slot())
-        self.virtio.append(self.button)
+        self.buttons = Buttons(*self._slot())
+        self.virtio.append(self.buttons)
         self._map_devices()
 
     def _slot(self) -> tuple[Bus, Callable[[bool], None]]:

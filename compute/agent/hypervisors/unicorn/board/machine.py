@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import snapshot
+from .buttons import KEY_POWER, KEY_WAKEUP
 from .computer import Boot, Computer, Fittings
 from .console import Console
 from .cpu import TIMEBASE
@@ -160,7 +161,7 @@ class Machine:
         self.start()
 
     def press_power_button(self) -> None:
-        self.computer.button.press()
+        self.computer.buttons.press(KEY_POWER)
 
     def pause(self) -> None:
         if self.power == Power.RUNNING:
@@ -198,6 +199,7 @@ class Machine:
             for device in (*computer.blocks, *computer.nets):
                 device.announce_configuration()  # a disk may have another size, a NIC another address
             computer.generation.change()
+            computer.buttons.press(KEY_WAKEUP)
 
     def quit(self) -> None:
         self._quitting = True

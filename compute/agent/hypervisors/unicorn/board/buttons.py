@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The power button: a keyboard with one key, KEY_POWER, which acpid knows. Source: VIRTIO 1.2, section 5.8."""
+"""The power button, and the key that wakes: a keyboard with two keys. Source: VIRTIO 1.2, section 5.8.
+
+The second tells a guest that it goes on from a snapshot as somebody else.
+"""
 
 import struct
 
@@ -7,16 +10,16 @@ from .virtio import Device
 
 EVENTS, STATUS = 0, 1  # queues
 ID_NAME, ID_SERIAL, ID_DEVIDS, EV_BITS = 0x01, 0x02, 0x03, 0x11  # what the driver may ask for
-EV_SYN, EV_KEY, KEY_POWER = 0, 1, 116  # linux/input-event-codes.h
+EV_SYN, EV_KEY, KEY_POWER, KEY_WAKEUP = 0, 1, 116, 143  # linux/input-event-codes.h
 BUS_VIRTUAL = 6
 
 
-class PowerButton(Device):
+class Buttons(Device):
     """`press` is what a person does."""
 
     DEVICE_ID = 18
     QUEUES = 2
-    NAME = "button"
+    NAME = "buttons"
 
     def reset(self) -> None:
         self.selected = self.subselected = 0
@@ -28,11 +31,11 @@ class PowerButton(Device):
 
     def _answer(self) -> bytes:
         if self.selected == ID_NAME:
-            return b"Pileus power button"
+            return b"Pileus buttons"
         if self.selected == ID_DEVIDS:
             return struct.pack("<4H", BUS_VIRTUAL, 1, 1, 1)
         if self.selected == EV_BITS and self.subselected == EV_KEY:
-            return (1 << KEY_POWER).to_bytes(KEY_POWER // 8 + 1, "little")
+            return (1 << KEY_POWER | 1 << KEY_WAKEUP).to_bytes(KEY_WAKEUP // 8 + 1, "little")
         return b""
 
     def configure(self, offset: int, value: int) -> None:
@@ -47,9 +50,9 @@ class PowerButton(Device):
             for chain in self.chains(STATUS):
                 self.give_back(STATUS, chain, 0)
 
-    def press(self) -> None:
+    def press(self, key: int) -> None:
         """Down and up. Without a driver nobody notices."""
-        for kind, code, value in ((EV_KEY, KEY_POWER, 1), (EV_SYN, 0, 0), (EV_KEY, KEY_POWER, 0), (EV_SYN, 0, 0)):
+        for kind, code, value in ((EV_KEY, key, 1), (EV_SYN, 0, 0), (EV_KEY, key, 0), (EV_SYN, 0, 0)):
             self._send(struct.pack("<HHI", kind, code, value))
 
     def _send(self, event: bytes) -> None:

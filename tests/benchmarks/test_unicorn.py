@@ -1,0 +1,160 @@
+"""The embedded emulator beside qemu-system-riscv64 in one run: the same image, one after the other, several times.
+
+CPU seconds are the figures to trust where others use the machine, too.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.measuring import line
+from tests.compute.agent.unicorn.conftest import make_linux, riscv_linux  # noqa: F401
+from tests.compute.agent.unicorn.guest import Guest
+from tests.compute.agent.unicorn.test_snapshots import LOG_IN, clone_of, log_in, save
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.vm, pytest.mark.timeout(1800)]
+BOOTS = 3
+CLONES = 5
+MEMORY_MIB = 192
+QEMU = "qemu-system-riscv64"
+LOADS = {
+    "shell, 20000 rounds": "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done",
+    "md5 of 64 MiB of zeros": "head -c 67108864 /dev/zero | md5sum >/dev/null",
+    "disk: write 32 MiB": "dd if=/dev/zero of=/f bs=1M count=32 conv=fsync 2>/dev/null",
+    "disk: read 32 MiB": "echo 3 >/proc/sys/vm/drop_caches; dd if=/f of=/dev/null bs=1M 2>/dev/null",
+    "100 processes": "i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i + 1)); done",
+}
+
+
+@pytest.fixture
+def open_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = Path("/tmp") / f"pb-{os.getpid()}"  # short: there are sockets in it
+    home.mkdir()
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+class QemuGuest(Guest):
+    """The same machine under QEMU: its console is the log, its control is not used."""
+
+    def start(self, **_: object) -> "QemuGuest":
+        d = self.description
+        argv = [QEMU, "-M", "virt", "-m", f"{d['memory_mib']}M", "-nodefaults", "-display", "none"]
+        argv += ["-accel", "tcg,tb-size=128", "-kernel", d["kernel"], "-initrd", d["initrds"][0]]
+        argv += ["-append", d["command_line"], "-device", "virtio-rng-pci"]
+        for number, disk in enumerate(d["disks"]):
+            read_only = ",readonly=on" if disk.get("read_only") else ""
+            argv += ["-drive", f"if=none,id=d{number},file={disk['path']},format={disk['format']}{read_only}"]
+            argv += ["-device", f"virtio-blk-pci,drive=d{number}"]
+        argv += ["-netdev", "user,id=n,restrict=on", "-device", "virtio-net-pci,netdev=n,romfile="]
+        serial = f"socket,id=s,path={d['serial']},server=on,wait=off,logfile={d['console_log']}"
+        argv += ["-chardev", serial, "-serial", "chardev:s"]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        self._serial = self._connect(self.home / "s")
+        return self
+
+
+def kinds() -> list[tuple[str, type[Guest]]]:
+    return [("unicorn", Guest), *([("qemu", QemuGuest)] if shutil.which(QEMU) else [])]
+
+
+def boot(kind: type[Guest], image: Path, home: Path) -> tuple[Guest, float]:
+    guest = kind.of_image(image, home, memory_mib=MEMORY_MIB, user_data=LOG_IN)
+    began = time.monotonic()
+    guest.start()
+    guest.wait_for("READY guest-1")
+    return guest, time.monotonic() - began
+
+
+def test_boot_to_ready(riscv_linux, open_home):  # noqa: F811
+    wall: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    for number in range(BOOTS):
+        for name, kind in kinds():
+            guest, seconds = boot(kind, riscv_linux, open_home / f"{name}{number}")
+            wall.setdefault(name, []).append(seconds)
+            cpu.setdefault(name, []).append(guest.cpu_seconds())
+            guest.close()
+    for name, seconds_of_cpu in cpu.items():
+        line(f"boot to READY, {name}", wall_s=statistics.median(wall[name]), cpu_s=statistics.median(seconds_of_cpu))
+    if "qemu" in cpu:
+        ratio = statistics.median(cpu["unicorn"]) / statistics.median(cpu["qemu"])
+        line("boot to READY, unicorn / qemu", cpu=ratio, target="≤ 1.3")
+
+
+def test_throughput_and_idling(riscv_linux, open_home):  # noqa: F811
+    for name, kind in kinds():
+        guest, _ = boot(kind, riscv_linux, open_home / name)
+        log_in(guest)
+        figures: dict[str, float] = {}
+        for number, (what, script) in enumerate(LOADS.items()):
+            before = guest.cpu_seconds()
+            guest.type(f"{script}; echo do''ne{number}", f"done{number}", 200)
+            figures[what] = guest.cpu_seconds() - before
+        line(f"CPU seconds, {name}", **figures)
+        time.sleep(2)
+        before, began = guest.cpu_seconds(), time.monotonic()
+        time.sleep(10)
+        idle = (guest.cpu_seconds() - before) / (time.monotonic() - began) * 100
+        line(f"idle, {name}", percent_of_a_core=idle, target="≤ 2")
+        guest.close()
+
+
+def test_restore_and_clone(make_linux, open_home, tmp_path):  # noqa: F811
+    golden = make_linux(memory_mib=MEMORY_MIB, user_data=LOG_IN, hostname="golden").start()
+    golden.wait_for("READY golden")
+    log_in(golden)
+    golden.type("sync; sleep 2; echo re''ady", "ready")
+    began = time.monotonic()
+    saved = save(golden, tmp_path / "snapshot")
+    line("snapshot", s=time.monotonic() - began, memory_MiB=saved["memory_bytes"] / (1 << 20))
+    restores = []
+    for number in range(10):
+        began = time.monotonic()
+        golden("restore", directory=str(tmp_path / "snapshot"), generation="same")
+        golden("resume")
+        golden.type(f"echo out''put{number}", f"output{number}")
+        restores.append((time.monotonic() - began) * 1000)
+    line("restore in place to first output", ms=statistics.median(restores), target="≤ 150")
+    golden.quit()
+    clones, wall, cpu = [], [], []
+    with contextlib.ExitStack() as stack:
+        for number in range(CLONES):
+            clone = clone_of(golden, tmp_path / "snapshot", open_home / f"c{number}", number)
+            stack.callback(clone.close)
+            began = time.monotonic()
+            clone.start()
+            clone.wait_for(f"READY clone-{number} ")
+            wall.append((time.monotonic() - began) * 1000)
+            cpu.append(clone.cpu_seconds() * 1000)
+            clones.append(clone)
+        line(
+            "clone: process to READY as somebody else",
+            ms=statistics.median(wall),
+            cpu_ms=statistics.median(cpu),
+            target="≤ 500",
+        )
+        time.sleep(3)
+        line("memory of a clone", **pss(clones), target="PSS ≤ 30 MiB")
+
+
+def pss(guests: list[Guest]) -> dict[str, float]:
+    """Medians in MiB."""
+    found: dict[str, list[float]] = {"Pss": [], "Private_Dirty": [], "Rss": []}
+    for guest in guests:
+        assert guest.process is not None
+        rollup = Path(f"/proc/{guest.process.pid}/smaps_rollup").read_text()
+        for name, values in found.items():
+            match = re.search(rf"^{name}:\s+(\d+) kB", rollup, re.MULTILINE)
+            values.append(int(match.group(1)) / 1024 if match else 0.0)
+    return {f"{name}_MiB": statistics.median(values) for name, values in found.items()}
