@@ -25,6 +25,25 @@ def greeting() -> bytes:
     return code[:4] + words(0x02C0_0313) + code[8:] + words(0x1050_0073, 0xFFDF_F06F) + GREETING + b"\0"
 
 
+def calling(extension: int) -> bytes:
+    """Makes the first eight calls of a firmware extension, and greets."""
+    high, low = extension + 0x800 >> 12 & 0xFFFFF, extension & 0xFFF
+    return (
+        words(
+            high << 12 | 0x8B7,  # lui a7, high
+            low << 20 | 0x0008_8893,  # addi a7, a7, low
+            0x0000_0813,  # li a6, 0
+            0x0080_0313,  # li t1, 8
+            0x0000_0513,  # again: li a0, 0
+            0x0000_0593,  # li a1, 0
+            0x0000_0073,  # ecall
+            0x0018_0813,  # addi a6, a6, 1
+            0xFE68_18E3,  # bne a6, t1, again
+        )
+        + greeting()
+    )
+
+
 def spinning() -> bytes:
     """Computes for ever."""
     return words(0x0012_8293, 0xFFDF_F06F)  # addi t0, t0, 1; j -4

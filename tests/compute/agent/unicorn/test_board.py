@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from compute.agent.hypervisors.unicorn.board import confinement, engine, fdt
+from compute.agent.hypervisors.unicorn.board import confinement, engine, fdt, sbi
 from compute.agent.hypervisors.unicorn.board.devicetree import Contents, devicetree
+from compute.agent.hypervisors.unicorn.board.memory import BASE, Ram
 from tests.compute.agent.unicorn import payload
 from tests.compute.agent.unicorn.guest import Refusal
 
@@ -32,6 +33,28 @@ def test_an_engine_of_another_build_is_run_in_slices(monkeypatch):
     monkeypatch.setattr(engine.ctypes, "string_at", lambda *_: bytes(3584))
     monkeypatch.setattr(ctypes, "string_at", lambda *_: bytes(3584))
     assert not engine.stops_exactly()
+
+
+def test_every_verb_of_the_engine_is_there():
+    ram = Ram(1 << 20)
+    subject = engine.Engine(ram)
+    subject.flush_translations()
+    subject.forget_code(BASE, 4096)
+    subject.set_pending(2, 2)
+    subject.save()
+    assert subject.words[engine.MIP] & 2
+    subject.set_content(subject.content())
+    subject.close()
+    ram.close()
+
+
+@pytest.mark.parametrize("extension", [*sbi.EXTENSIONS, *sbi.LEGACY, 0x1234])
+def test_a_guest_that_makes_every_call_of_the_firmware_goes_on(make_guest, extension):
+    if extension in (sbi.SRST, sbi.LEGACY_SHUTDOWN):
+        pytest.skip("that one ends it")
+    guest = make_guest(payload.calling(extension)).start()
+    guest.wait_for("hello from a very small guest", 20)
+    assert guest.quit() == 0
 
 
 def test_a_guest_greets_and_waits_without_computing(make_guest):

@@ -19,7 +19,7 @@ from typing import Any
 import unicorn
 from unicorn import UC_ARCH_RISCV, UC_HOOK_INTR, UC_MODE_RISCV64, UC_PROT_ALL, Uc
 from unicorn import riscv_const as registers
-from unicorn.unicorn_const import UC_ERR_OK
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_OK
 from unicorn.unicorn_py3.unicorn import uclib
 
 from .memory import BASE, Ram
@@ -178,7 +178,7 @@ class Engine:
         self.set_register(registers.UC_RISCV_REG_PRIV, before)
 
     def flush_translations(self) -> None:
-        self._uc.ctl_flush_tlb()
+        self._uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
 
     def hook_exceptions(self, deliver: Callable[[int], None]) -> None:
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
