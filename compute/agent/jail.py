@@ -1,4 +1,4 @@
-"""The layers that confine an emulator: own user, no privileges, seccomp, cgroup limits.
+"""The layers that confine an emulator: own user, no privileges, seccomp, own namespaces, cgroup limits.
 
 Each layer is probed by using it, and listed in the host's capabilities; a missing one is a warning in the embedded mode
 and otherwise a refusal to join.
@@ -38,6 +38,7 @@ class Confinement:
 
     uid: int | None = None
     drop_capabilities: bool = False
+    own_namespaces: bool = False
     groups: tuple[int, ...] = ()
     cgroups: tuple[Path, ...] = ()
 
@@ -48,6 +49,7 @@ class Jail:
 
     uid: bool = False
     capabilities: bool = False
+    namespaces: bool = False
     cgroup: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -57,6 +59,7 @@ class Jail:
             "uid": self.uid,
             "no_new_privileges": True,
             "capabilities": self.capabilities,
+            "namespaces": self.namespaces,
             "seccomp": True,
             "cgroup": self.cgroup,
             "missing": self.missing,
@@ -64,8 +67,9 @@ class Jail:
 
 
 def prefix(confinement: Confinement) -> list[str]:
-    """The setpriv(1) command that puts a process into its confinement: a pure function."""
-    argv = ["setpriv", "--no-new-privs"]
+    """The unshare(1) and setpriv(1) commands that put a process into its confinement: a pure function."""
+    argv = ["unshare", "--net", "--ipc", "--uts", "--"] if confinement.own_namespaces else []
+    argv += ["setpriv", "--no-new-privs"]
     if confinement.drop_capabilities:
         argv += ["--bounding-set=-all", "--inh-caps=-all"]
     if confinement.uid is not None:
@@ -80,15 +84,22 @@ def probe(paths: Paths) -> Jail:
     missing: dict[str, str] = {}
     cgroup = _probe_cgroup(missing)
     if os.geteuid() != 0:
-        missing["uid"] = missing["capabilities"] = "the agent does not run as root"
+        missing |= dict.fromkeys(("uid", "capabilities", "namespaces"), "the agent does not run as root")
         return Jail(cgroup=cgroup, missing=missing)
     uid = True
     for problem in (_probe_uid(), _probe_reach(paths)):
         if problem:
             uid, missing["uid"] = False, problem
+    capabilities = _runs([*prefix(Confinement(drop_capabilities=True)), "true"])
+    if not capabilities:
+        missing["capabilities"] = "setpriv(1) may not drop them here"
+    namespaces = _runs([*prefix(Confinement(own_namespaces=True)), "true"])
+    if not namespaces:
+        missing["namespaces"] = "unshare(1) may not make any here"
     return Jail(
         uid=uid,
-        capabilities=_runs([*prefix(Confinement(drop_capabilities=True)), "true"]),
+        capabilities=capabilities,
+        namespaces=namespaces,
         cgroup=cgroup,
         missing=missing,
     )

@@ -24,8 +24,7 @@ set -e
 pid_file=$1; cgroups=$2; shift 2
 while [ "$cgroups" -gt 0 ]; do echo $$ > "$1"; cgroups=$((cgroups - 1)); shift; done
 read -r stat < /proc/$$/stat
-set -f; set -- "$@" ; fields=${stat##*) }
-started=$(echo "$fields" | cut -d' ' -f20)
+started=$(echo "${stat##*) }" | cut -d ' ' -f 20)
 echo "$$ $started" > "$pid_file.new"
 mv "$pid_file.new" "$pid_file"
 echo 500 > /proc/$$/oom_score_adj 2>/dev/null || :

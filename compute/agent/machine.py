@@ -148,6 +148,7 @@ class Machine:
             faults.reach("machine.ensure_running.after_start")
             try:
                 with hypervisor.control(self.home) as control:
+                    preparation.close_runtime(boot)
                     if control.status().power == Power.PAUSED:
                         control.resume()
             except NoAnswer as error:

@@ -80,6 +80,9 @@ class Node:
 
     def take(self, order: dict[str, Any]) -> None:
         """Begin to obey an order. A newer one takes over from the one in hand; the same one again changes nothing."""
+        if order["resource"]["type"] != "instance":
+            log.warning("an order for something that this agent does not know", type=order["resource"]["type"])
+            return
         machine_id = order["resource"]["id"]
         with self._lock:
             present = self._in_hand.get(machine_id)

@@ -38,7 +38,14 @@ def prepare(
         os.chown(home.directory, -1, uid)
         os.chown(home.runtime, uid, uid)
     cgroups = _cgroups(entry, hypervisor, tools, undo)
-    boot = Boot(entry.spec, home, files, jail.Confinement(uid, tools.jail.capabilities, hypervisor.groups(), cgroups))
+    confinement = jail.Confinement(
+        uid=uid,
+        drop_capabilities=tools.jail.capabilities,
+        own_namespaces=tools.jail.namespaces,
+        groups=hypervisor.groups(),
+        cgroups=cgroups,
+    )
+    boot = Boot(entry.spec, home, files, confinement)
     hypervisor.prepare(boot)
     home.seed.unlink(missing_ok=True)
     home.seed.write_bytes(nocloud.iso(nocloud.files(entry.spec)))
@@ -48,6 +55,14 @@ def prepare(
         if path.exists():
             jail.give(path, uid, mode)
     return boot
+
+
+def close_runtime(boot: Boot) -> None:
+    """Take the directory of its sockets from the emulator, which has opened them all: one that was taken over could put
+    another machine's in their place."""
+    if boot.confinement.uid is not None:
+        os.chown(boot.home.runtime, 0, boot.confinement.uid)
+        boot.home.runtime.chmod(0o710)
 
 
 def _cgroups(entry: Entry, hypervisor: Hypervisor, tools: Tools, undo: ExitStack) -> tuple[Path, ...]:

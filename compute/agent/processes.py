@@ -79,17 +79,17 @@ def start_time(pid: int) -> int | None:
 
 def exit_words(pidfd: int) -> str:
     """How the process behind a pidfd ended, in words, as far as the kernel tells those who are not its parent."""
-    request = bytearray(struct.pack("<QQ", PIDFD_INFO_EXIT, 0) + bytes(48))
-    try:
-        fcntl.ioctl(pidfd, PIDFD_GET_INFO, request)
-    except OSError:
-        return ""
-    mask, status = struct.unpack_from("<Q", request)[0], struct.unpack_from("<i", request, 60)[0]
-    if not mask & PIDFD_INFO_EXIT:
-        return ""
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exited with status {os.WEXITSTATUS(status)}"
+    for _ in range(20):  # it tells once init has taken note of the end
+        request = bytearray(struct.pack("<QQ", PIDFD_INFO_EXIT, 0) + bytes(48))
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(pidfd, PIDFD_GET_INFO, request)
+            mask, status = struct.unpack_from("<Q", request)[0], struct.unpack_from("<i", request, 60)[0]
+            if mask & PIDFD_INFO_EXIT and os.WIFSIGNALED(status):
+                return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+            if mask & PIDFD_INFO_EXIT:
+                return f"exited with status {os.WEXITSTATUS(status)}"
+        time.sleep(0.01)
+    return ""
 
 
 def find(home: Home, patience: float | None = None) -> Process | None:

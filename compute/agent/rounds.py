@@ -16,6 +16,7 @@ SECONDS_TO_LOOK = 15.0
 SECONDS_TO_RENEW = 20.0
 SECONDS_TO_NOTICE = 5.0
 SECONDS_TO_NOTICE_THOROUGHLY = 60.0
+SECONDS_BETWEEN_HEARTBEATS = 1.0  # however much happens
 LONGEST_PAUSE = 15.0
 
 
@@ -76,7 +77,7 @@ class Rounds(threading.Thread):
                 node.changed.clear()
                 self._wake_watch()
                 self._hasten(self._report)
-                self._hasten(self._heartbeat)
+                self._hasten(self._heartbeat, within=SECONDS_BETWEEN_HEARTBEATS)
             if self._bell:
                 self._bell = False
                 self._hasten(self._look)
@@ -86,10 +87,10 @@ class Rounds(threading.Thread):
             node.changed.wait(max(0.05, min(each.due for each in self._rounds) - time.monotonic()))
 
     @staticmethod
-    def _hasten(round_: Round) -> None:
-        """Do it now, unless the control plane is away: then it has its turn already."""
+    def _hasten(round_: Round, within: float = 0.0) -> None:
+        """Do it now, or `within` seconds; not when the control plane is away: then it has its turn already."""
         if not round_.failures:
-            round_.due = 0.0
+            round_.due = min(round_.due, time.monotonic() + within)
 
     def _report_all(self) -> None:
         try:

@@ -68,8 +68,9 @@ def arguments(spec: dict[str, Any], home: Home, files: dict[str, Path], accelera
     argv = [accelerator.binary, "-name", f"{machine_id},debug-threads=on", "-uuid", machine_id]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-msg", "timestamp=on", "-sandbox", SANDBOX]
     argv += [*_engine(board, accelerator), *_memory(spec), *_boot(spec, files, accelerator)]
-    # A guest that switches itself off leaves QEMU waiting, so that its reason is still there when the agent looks.
-    argv += ["-rtc", "base=utc", "-action", "reboot=reset,shutdown=pause,panic=none"]
+    # Paused until the agent has closed the directory of its sockets. A guest that switches itself off leaves QEMU
+    # waiting, so that its reason is still there when the agent looks.
+    argv += ["-S", "-rtc", "base=utc", "-action", "reboot=reset,shutdown=pause,panic=none"]
     for name, path in (("control", home.control_socket), ("events", home.events_socket)):
         argv += ["-chardev", f"socket,id={name},path={_value(path)},server=on,wait=off"]
         argv += ["-mon", f"chardev={name},mode=control"]

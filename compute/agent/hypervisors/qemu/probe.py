@@ -18,7 +18,7 @@ from typing import Any
 
 from compute.agent import host
 from compute.agent.hypervisors.qemu import payload
-from compute.agent.hypervisors.qemu.command_line import BOARDS, Accelerator
+from compute.agent.hypervisors.qemu.command_line import BOARDS, SANDBOX, Accelerator
 
 SECONDS = 5.0
 BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "riscv64": "qemu-system-riscv64"}
@@ -59,7 +59,7 @@ def run_guest(architecture: str, accelerator: Accelerator) -> Finding:
         guest.write(make())
         guest.flush()
         argv = [accelerator.binary, "-nodefaults", "-no-user-config", "-display", "none", "-machine", board.machine]
-        argv += ["-accel", accelerator.kind, "-cpu", cpu, "-m", "64M", "-no-reboot"]
+        argv += ["-accel", accelerator.kind, "-cpu", cpu, "-m", "64M", "-no-reboot", "-sandbox", SANDBOX]
         argv += ["-chardev", "stdio,id=serial,signal=off", *arguments, guest.name]
         try:
             done = subprocess.run(  # noqa: S603

@@ -1,0 +1,157 @@
+"""The layers around an emulator, and starting one as nobody's child."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from compute.agent import jail, processes
+from compute.agent.errors import NoAnswer, Refused
+from compute.agent.jail import Confinement, Limits
+from compute.agent.launch import launch
+from compute.agent.paths import Paths
+
+ROOT = os.geteuid() == 0
+MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"
+
+
+@pytest.fixture
+def home(tmp_path):
+    paths = Paths(tmp_path / "agent", tmp_path / "run")
+    paths.make()
+    made = paths.machine(MACHINE)
+    made.directory.mkdir()
+    return made
+
+
+@pytest.fixture
+def sleeper(home):
+    process = launch(["sleep", "60"], home, Confinement())
+    yield process
+    process.kill()
+    process.wait(5)
+
+
+def test_the_confinement_word_for_word():
+    assert jail.prefix(Confinement()) == ["setpriv", "--no-new-privs", "--"]
+    assert jail.prefix(Confinement(uid=5, drop_capabilities=True, own_namespaces=True, groups=(105, 106))) == [
+        *("unshare", "--net", "--ipc", "--uts", "--"),
+        *("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"),
+        *("--reuid=5", "--regid=5", "--groups=105,106", "--"),
+    ]
+    assert "--clear-groups" in jail.prefix(Confinement(uid=5))
+
+
+def test_limits_for_both_kinds_of_cgroups():
+    limits = Limits(memory_mib=512, cpus=2.5, pids=100)
+    v2 = {str(path): value for path, value in jail._limit_files("v2", "m", limits)}
+    assert v2 == {
+        "/sys/fs/cgroup/pileus/m/memory.max": "536870912",
+        "/sys/fs/cgroup/pileus/m/cpu.max": "250000 100000",
+        "/sys/fs/cgroup/pileus/m/pids.max": "100",
+    }
+    v1 = {str(path): value for path, value in jail._limit_files("v1", "m", limits)}
+    assert v1["/sys/fs/cgroup/memory/pileus/m/memory.limit_in_bytes"] == "536870912"
+    assert v1["/sys/fs/cgroup/cpu/pileus/m/cpu.cfs_quota_us"] == "250000"
+
+
+def test_what_is_missing_has_a_reason(home, tmp_path):
+    found = jail.probe(Paths(tmp_path / "agent", tmp_path / "run"))
+    described = found.describe()
+    for layer in ("uid", "capabilities", "namespaces", "cgroup"):
+        assert bool(described[layer]) == (layer not in found.missing)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    if ROOT:
+        assert "closed to other users" in jail.probe(Paths(closed / "agent", closed / "run")).missing["uid"]
+
+
+def test_an_emulator_is_nobodys_child_and_alone_in_its_session(sleeper):
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{sleeper.pid}/comm").read_text() != "sleep\n":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    status = Path(f"/proc/{sleeper.pid}/status").read_text()
+    assert f"PPid:\t{os.getpid()}\n" not in status
+    assert "NoNewPrivs:\t1" in status
+    assert os.getsid(sleeper.pid) == sleeper.pid
+    assert os.readlink(f"/proc/{sleeper.pid}/cwd") == "/"
+    assert set(os.listdir(f"/proc/{sleeper.pid}/fd")) >= {"0", "1", "2"}
+
+
+def test_a_second_one_is_refused_while_the_first_lives(home, sleeper):
+    assert processes.find(home) == sleeper
+    with pytest.raises(Refused, match="running already"):
+        launch(["sleep", "60"], home, Confinement())
+    sleeper.kill()
+    assert sleeper.wait(5)
+    assert processes.find(home) is None
+    second = launch(["sleep", "60"], home, Confinement())
+    assert second != sleeper
+    second.kill()
+
+
+def test_one_that_ends_at_once_says_why(home):
+    with contextlib.suppress(Refused):  # unless it was seen alive for a moment
+        assert launch(["/no/such/emulator"], home, Confinement()).wait(10)
+    assert "No such file or directory" in processes.tail(home.emulator_log)
+
+
+def test_a_pid_that_was_used_again_is_not_the_machine(home, sleeper):
+    assert processes.Process(sleeper.pid, sleeper.started).alive
+    assert not processes.Process(sleeper.pid, sleeper.started + 1).alive
+    processes.Process(sleeper.pid, sleeper.started + 1).kill()
+    assert sleeper.alive
+
+
+def test_something_that_holds_the_lock_and_has_no_name_is_not_overlooked(home, sleeper, monkeypatch):
+    monkeypatch.setattr(processes, "SECONDS_TO_BE_BORN", 0.1)
+    home.pid.unlink()
+    with pytest.raises(NoAnswer):
+        processes.find(home)
+
+
+def test_how_it_ended_is_told_where_the_kernel_tells(sleeper):
+    pidfd = os.pidfd_open(sleeper.pid)
+    sleeper.kill()
+    assert sleeper.wait(5)
+    assert processes.exit_words(pidfd) in ("was killed by SIGKILL", "")
+    os.close(pidfd)
+
+
+def test_it_lives_on_when_its_starter_is_killed(home):
+    child = os.fork()
+    if child == 0:
+        launch(["sleep", "60"], home, Confinement())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    process = processes.find(home)
+    assert process is not None
+    process.kill()
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_a_confined_process_can_do_nothing_to_the_host(open_home):
+    paths = Paths(open_home / "agent", open_home / "run")
+    paths.make()
+    home = paths.machine(MACHINE)
+    home.directory.mkdir()
+    home.directory.chmod(0o710)
+    secret = open_home / "agent" / "ledger.sqlite3"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    script = f"""
+        id -u; grep -h ^Cap /proc/self/status | cut -f 2 | sort -u
+        cat {secret} > /dev/null 2>&1 && echo READ
+        ls {home.directory} > /dev/null 2>&1 && echo LISTED
+        kill -0 {os.getpid()} 2> /dev/null && echo SIGNALLED
+        touch {home.directory}/new 2> /dev/null && echo WROTE
+        cat /proc/net/dev | wc -l
+    """
+    confinement = Confinement(uid=jail.first_uid(), drop_capabilities=True, own_namespaces=True)
+    launch(["sh", "-c", f"sleep 0.5; {script}"], home, confinement).wait(10)
+    said = home.emulator_log.read_text().split()
+    assert said == [str(jail.first_uid()), "0000000000000000", "3"]  # loopback alone, below two lines of heading
