@@ -18,7 +18,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast, JSONObject
+from django.db.models.functions import Cast, Coalesce, JSONObject
 
 from cloud.hosts.models import HostPulse
 from cloud.hosts.services import reachable_since
@@ -53,6 +53,8 @@ class StatusAnnotations(TypedDict):
 def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[Instance, StatusAnnotations]]":
     """Annotate `status`, `live_operation` (its JSON, or null) and `host_is_unreachable`: no further query a row."""
     live = Operation.objects.filter(subject_type="instance", subject_id=OuterRef("pk"), finished_at=None)
+    # One look at the live operation for all of these words: a list of 10 000 is counted by status.
+    on_its_way = Case(*(When(kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()), default=None)
     silent = HostPulse.objects.filter(host_id=OuterRef("host_id"), seen_at__lt=reachable_since())
     return instances.annotate(
         live_operation=Subquery(live.values(json=operation_json())[:1], output_field=JSONField()),
@@ -62,10 +64,14 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
         status=Case(
             When(live_kind="compute.delete", then=Value("deleting")),
             When(host_is_unreachable=True, then=Value("unreachable")),
-            *(When(live_kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()),
-            When(Q(failed_at__isnull=False) | Q(seen_power=Power.BROKEN), then=Value("error")),
-            When(seen_power__in=STEADY, then=F("seen_power")),
-            default=Value("error"),
+            default=Coalesce(
+                Subquery(live.values(word=on_its_way)[:1], output_field=CharField()),
+                Case(
+                    When(Q(failed_at__isnull=False) | Q(seen_power=Power.BROKEN), then=Value("error")),
+                    When(seen_power__in=STEADY, then=F("seen_power")),
+                    default=Value("error"),
+                ),
+            ),
             output_field=CharField(),
         )
     )
