@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from cloud.api.errors import Problem
 from cloud.dashboard import assets, words
+from cloud.dashboard.actions import Action
 from cloud.dashboard.icons import PATHS
 
 register = template.Library()
@@ -32,6 +33,7 @@ register.filter("event_words", words.event)
 
 
 @register.simple_tag
+@cache
 def icon(name: str, label: str = "") -> SafeString:
     """A drawing; with a label it speaks, without one it is decoration."""
     heard = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')  # noqa: S308
@@ -285,3 +287,30 @@ def took(start: datetime, end: datetime) -> str:
 def ways(runs: list[str]) -> list[str]:
     """What a host can run, with the accelerator where there is one: ["qemu/x86_64", "qemu/x86_64/kvm"] → one tag."""
     return [way for way in runs if not any(other.startswith(f"{way}/") for other in runs)]
+
+
+DISABLED = """<span class="why"><button class="button small quiet square" type="button" aria-disabled="true"
+ aria-label="{label}" aria-describedby="{ident}">{icon}</button><span class="why-words" role="tooltip" id="{ident}"
+>{why}</span></span>"""
+LINK = (
+    """<a class="button small quiet square" href="{url}" data-dialog title="{verb}" aria-label="{label}">{icon}</a>"""
+)
+FORM = """<form class="inline-form" method="post" action="{url}"><input type="hidden" name="csrfmiddlewaretoken"
+ value="{token}"><input type="hidden" name="form_key" value="{key}"><input type="hidden" name="to" value="{to}"
+><button class="button small quiet square" title="{verb}" aria-label="{label}">{icon}</button></form>"""
+
+
+@register.simple_tag(takes_context=True)
+def small_action(context: Any, action: Action, instance: Any) -> SafeString:
+    """A verb in a row of a list. In Python, as there are some hundreds of them on a page."""
+    label = f"{action.label} {instance.name}"
+    if action.why_not:
+        ident = f"why-{instance.pk}-{action.verb}"
+        return format_html(DISABLED, label=label, ident=ident, icon=icon(action.icon), why=action.why_not)
+    url = f"{context['request'].path}/{instance.pk}/{action.verb}"
+    if action.asks:
+        return format_html(LINK, url=url, verb=action.label, label=label, icon=icon(action.icon))
+    return format_html(
+        FORM, url=url, token=context["csrf_token"], key=context["form_key"], to=context["page_path"], verb=action.label,
+        label=label, icon=icon(action.icon),
+    )  # fmt: skip
