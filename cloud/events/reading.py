@@ -2,28 +2,37 @@
 
 Transactions commit in another order than they began in, so a reader who went past a running one would never see its
 events. Therefore only rows of transactions older than every running one are shown: nothing can still come before them.
+docs/decisions/0007 says which are counted as running.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Func, Q, QuerySet
-from django.db.models.fields import BigIntegerField
+from django.db.models import Q, QuerySet
 
 from cloud.events.models import Event
 
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
-class Horizon(Func):
-    """The oldest transaction that is still running, of whatever database of the server."""
-
-    template = "(pg_snapshot_xmin(pg_current_snapshot())::text::bigint)"
-    output_field = BigIntegerField()
+# backend_xid has 32 bits: the whole number is the one next to the newest.
+WHOLE_XID = "xmax - (((xmax - xid + 2147483648) & 4294967295) - 2147483648)"
+HORIZON = f"""
+    WITH newest AS (
+        SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
+            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax
+    ), running AS (
+        SELECT backend_xid::text::bigint AS xid, query FROM pg_stat_activity WHERE datname = current_database()
+    )
+    SELECT CASE WHEN bool_or(query = '<insufficient privilege>') THEN xmin
+        ELSE least(xmax, min({WHOLE_XID}))
+        END
+    FROM newest LEFT JOIN running ON true
+    GROUP BY xmin, xmax
+"""
 
 
 @dataclass(frozen=True, order=True)
@@ -44,16 +53,23 @@ class Cursor:
         return f"{self.transaction}-{self.id}"
 
 
+def horizon() -> int:
+    """The oldest transaction of this database that is still running. To be asked before the events, not with them."""
+    with connection.cursor() as cursor:
+        if connection.in_atomic_block:  # where PostgreSQL would go on telling what ran when it was first asked
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(HORIZON)
+        return int(cursor.fetchone()[0])
+
+
 def now() -> Cursor:
     """The cursor before everything that is yet to be shown."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1")
-        return Cursor(cursor.fetchone()[0], 10**18 - 1)
+    return Cursor(horizon() - 1, 10**18 - 1)
 
 
-def settled(rows: QuerySet[Event] | None = None) -> QuerySet[Event]:
+def settled(rows: QuerySet[Event]) -> QuerySet[Event]:
     """The events that nothing can come before any more."""
-    return (Event.objects.all() if rows is None else rows).filter(transaction__lt=Horizon())
+    return rows.filter(transaction__lt=horizon())
 
 
 def after(rows: QuerySet[Event], cursor: Cursor) -> QuerySet[Event]:
@@ -69,12 +85,7 @@ def before(rows: QuerySet[Event], cursor: Cursor) -> QuerySet[Event]:
 def follow(project_id: UUID | None, cursor: Cursor, limit: int) -> tuple[Sequence[Event], bool]:
     """The next events of a project (None: of the whole cloud), and whether more are there or about to settle."""
     rows = Event.objects.all() if project_id is None else Event.objects.filter(project_id=project_id)
-    unseen: Any = after(rows, cursor).annotate(horizon=Horizon()).order_by("transaction", "id")[: limit + 1]
-    ready: list[Event] = []
-    waiting = False
-    for event in unseen:
-        if event.transaction >= event.horizon or len(ready) == limit:
-            waiting = True
-            break
-        ready.append(event)
-    return ready, waiting
+    settles_before = horizon()
+    found = list(after(rows, cursor).order_by("transaction", "id")[: limit + 1])
+    ready = [event for event in found[:limit] if event.transaction < settles_before]
+    return ready, len(ready) < len(found)

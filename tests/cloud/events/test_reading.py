@@ -2,6 +2,7 @@
 
 import threading
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 
@@ -21,7 +22,7 @@ def happen(project, verb: str) -> Event:
 
 
 def settled() -> list[str]:
-    return list(reading.settled().order_by("transaction", "id").values_list("action", flat=True))
+    return list(reading.settled(Event.objects.all()).order_by("transaction", "id").values_list("action", flat=True))
 
 
 def test_what_a_running_transaction_might_still_precede_is_not_shown_yet():
@@ -45,6 +46,28 @@ def test_what_a_running_transaction_might_still_precede_is_not_shown_yet():
     go.set()
     thread.join()
     wait_until(lambda: settled() == ["compute.instance.early", "compute.instance.late"])
+
+
+def test_a_long_transaction_in_another_database_holds_nothing_up():
+    project = factories.project()
+    facts = connection.get_connection_params()
+    login = {name: facts[name] for name in ("host", "port", "user", "password") if facts.get(name)}
+    with psycopg.connect(dbname="postgres", **login) as elsewhere:
+        elsewhere.execute("SELECT pg_current_xact_id()")
+        happen(project, "stop")
+        assert settled() == ["compute.instance.stop"]
+
+
+def test_the_horizon_is_right_across_epochs_of_transaction_ids():
+    with connection.cursor() as cursor:
+        for newest, running, whole in (
+            (5 * 2**32 + 10, 7, 5 * 2**32 + 7),
+            (5 * 2**32 + 10, 2**32 - 3, 5 * 2**32 - 3),
+            (5 * 2**32 - 2, 1, 5 * 2**32 + 1),
+            (100, 100, 100),
+        ):
+            cursor.execute(f"SELECT {reading.WHOLE_XID}".replace("xmax", str(newest)).replace("xid", str(running)))
+            assert cursor.fetchone()[0] == whole
 
 
 def test_a_cursor_from_now_shows_what_comes_and_not_what_was():
