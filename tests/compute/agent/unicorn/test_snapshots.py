@@ -105,7 +105,7 @@ def test_clones_are_different_people(golden, open_home, tmp_path):
         seen = []
         for number, clone in enumerate(clones):
             clone.type("ip -o link show eth0 | sed 's/^/link /'", f"52:54:00:00:01:{number:02x}")
-            random = clone.type("echo ran''dom $(head -c 16 /dev/urandom | xxd -p)", "random ")
+            random = clone.type("echo entr''opy $(head -c 16 /dev/urandom | xxd -p)", "entropy ")
             host_key = clone.type("cat /var/lib/pileus/host-key", "Fingerprint")
             assert clone.type("echo na''me $(hostname)", "name ") == f"name clone-{number}"
             seen += [random, host_key]
