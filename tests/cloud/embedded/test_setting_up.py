@@ -237,3 +237,11 @@ def test_a_pip_with_another_hash_is_not_installed(tmp_path, monkeypatch):
 def test_as_an_ordinary_user_everything_runs_as_that_user(monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert myself().popen_arguments() == {}
+
+
+def test_a_database_left_in_the_environment_does_not_replace_the_clouds_own(monkeypatch):
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/other")
+    with pytest.raises(Trouble, match="DATABASE_URL names another one"):
+        told_by_environment(Memory(furnished="yes"))
+    monkeypatch.setenv("PILEUS_DATABASE_MOVED", "1")
+    assert told_by_environment(Memory(furnished="yes")).database_url == "postgresql://elsewhere/other"
