@@ -66,7 +66,8 @@
     document.getElementById("dialog-body").replaceChildren();
     window.htmx.ajax("GET", url, { target: "#dialog-body", swap: "outerHTML" }).then(() => {
       dialog.showModal();
-      dialog.querySelector("button.primary")?.focus();
+      /* What cannot be brought back is not one press of Enter away. */
+      dialog.querySelector("button.primary:not(.danger), [data-close]")?.focus();
     });
     return true;
   }
@@ -96,7 +97,7 @@
       form.requestSubmit(sender || undefined);
     });
     dialog.showModal();
-    yes.focus();
+    no.focus();
   }
 
   /* One listener for everything that is clicked */
