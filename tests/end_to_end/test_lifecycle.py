@@ -1,0 +1,107 @@
+"""The life of an instance by the API alone, with a real guest: what its user asked for is what its console says."""
+
+import re
+import uuid
+
+import pytest
+
+from tests.clouds import wait_until
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+INSTANCES = "/projects/demo/instances"
+USER_DATA = """#cloud-config
+hostname: renamed
+write_files:
+  - path: /etc/greeting
+    content: |
+      hello from user data
+runcmd:
+  - cat /etc/greeting > /dev/console
+"""
+
+
+@pytest.fixture
+def api(machine):
+    with machine.api() as client:
+        yield client
+
+
+def console(api, name):
+    return api.get(f"{INSTANCES}/{name}/console-log", params={"lines": 500}).json()["lines"]
+
+
+def boots(api, name):
+    """How often the guest's own userland has said that it is up."""
+    return sum(bool(re.match(r"READY \S+ \d", text)) for text in console(api, name))
+
+
+def finish(api, answer):
+    """Wait, by long polls, for the operation that a call has begun; returns it."""
+    assert answer.status_code == 202, answer.text
+    path = f"/projects/demo/operations/{answer.json()['operation']['id']}"
+
+    def ended():
+        operation = api.get(path, params={"wait": 30}).json()
+        return operation if operation["finished_at"] else None
+
+    return wait_until(ended, 120, 0.1, "the operation ends")
+
+
+def test_from_launch_to_delete(machine, api):
+    key = api.post("/projects/demo/keypairs", json={"name": "laptop"}).json()
+    assert key["secret"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    body = {"name": "whole", "flavor": "tiny", "image": "tiny-linux", "keypairs": ["laptop"], "user_data": USER_DATA}
+    operation = finish(api, api.post(INSTANCES, json=body, headers={"Idempotency-Key": uuid.uuid4().hex}))
+    assert (operation["outcome"], operation["kind"]) == ("done", "compute.launch")
+    wait_until(lambda: boots(api, "whole") == 1, 120, what="the guest is up")
+    assert any("hello from user data" in text for text in console(api, "whole"))
+    assert any(text.startswith("READY renamed") for text in console(api, "whole"))
+
+    assert finish(api, api.post(f"{INSTANCES}/whole/stop", json={}))["outcome"] == "done"
+    stopped = api.get(f"{INSTANCES}/whole").json()
+    assert (stopped["status"], stopped["seen_power"], stopped["wanted_power"]) == ("stopped", "stopped", "stopped")
+
+    assert finish(api, api.post(f"{INSTANCES}/whole/start", json={}))["outcome"] == "done"
+    wait_until(lambda: boots(api, "whole") == 2, 120, what="the guest is up again")
+    greetings = [text for text in console(api, "whole") if "hello from user data" in text]
+    assert len(greetings) == 1, "user data is for the first boot, and the disk is still the same"
+
+    assert finish(api, api.post(f"{INSTANCES}/whole/reboot", json={}))["outcome"] == "done"
+    wait_until(lambda: boots(api, "whole") == 3, 120, what="the guest is up after a soft reboot")
+    assert finish(api, api.post(f"{INSTANCES}/whole/reboot", json={"hard": True}))["outcome"] == "done"
+    wait_until(lambda: boots(api, "whole") == 4, 120, what="the guest is up after a hard reboot")
+
+    api.delete(f"{INSTANCES}/whole")
+    wait_until(lambda: api.get(f"{INSTANCES}/whole").status_code == 404, 60, what="it is gone")
+    assert api.delete("/projects/demo/keypairs/laptop").status_code == 204
+    wait_until(lambda: machine.pileus("verify", check=False).returncode == 0, 60, 2, "verify holds")
+
+
+def test_a_guest_that_switches_itself_off_stays_off(api):
+    user_data = "#!/bin/sh\n(sleep 2; poweroff) &\n"
+    finish(
+        api,
+        api.post(INSTANCES, json={"name": "brief", "flavor": "tiny", "image": "tiny-linux", "user_data": user_data}),
+    )
+    wait_until(lambda: api.get(f"{INSTANCES}/brief").json()["status"] == "stopped", 120, what="it is stopped")
+    shown = api.get(f"{INSTANCES}/brief").json()
+    assert (shown["wanted_power"], shown["status_reason"]) == ("stopped", "the guest switched itself off")
+    finish_deleted(api, "brief")
+
+
+def test_a_cancelled_launch_leaves_only_its_row(machine, api):
+    answer = api.post(INSTANCES, json={"name": "unwanted", "flavor": "tiny", "image": "tiny-linux"})
+    operation = answer.json()["operation"]["id"]
+    cancelled = api.post(f"/projects/demo/operations/{operation}/cancel", json={})
+    assert cancelled.status_code in (202, 409), cancelled.text  # 409: it was quicker, and has finished
+    wait_until(lambda: api.get(f"{INSTANCES}/unwanted").json()["operation"] is None, 60)
+    outcome = api.get(f"/projects/demo/operations/{operation}").json()["outcome"]
+    status = api.get(f"{INSTANCES}/unwanted").json()["status"]
+    assert (outcome, status) in (("cancelled", "error"), ("done", "running"))
+    finish_deleted(api, "unwanted")
+
+
+def finish_deleted(api, name):
+    api.delete(f"{INSTANCES}/{name}")
+    wait_until(lambda: api.get(f"{INSTANCES}/{name}").status_code == 404, 60, what=f"{name} is gone")
