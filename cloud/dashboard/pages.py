@@ -27,6 +27,7 @@ from cloud.api.fields import as_uuid
 from cloud.api.scope import RANK, Scope
 from cloud.api.translate import problem_of
 from cloud.dashboard import navigation
+from cloud.events import reading
 from cloud.tenancy.models import Project, Role, User
 
 THEMES = ("system", "light", "dark")
@@ -54,6 +55,7 @@ class Page(View):
     role_to_change: ClassVar[str] = Role.MEMBER
     keeps_secret: ClassVar[bool] = False
     scope: Scope
+    as_of: reading.Cursor | None = None  # the page shows at least what had happened then; the stream goes on from there
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not isinstance(request.user, User):
@@ -61,6 +63,8 @@ class Page(View):
         self.scope = Scope(request.user, request_id=getattr(request, "request_id", ""))
         try:
             self.enter(**kwargs)
+            if request.method == "GET" and not request.headers.get("HX-Target"):
+                self.as_of = reading.now()
             return super().dispatch(request, *args, **kwargs)
         except Exception as error:
             return self.refuse(problem_of(error))
@@ -110,6 +114,7 @@ class Page(View):
                 "navigation": navigation.of(self.scope, self.section),
                 "switch_to": list(self.scope.projects().order_by("name")[: navigation.MOST_PROJECTS]),
                 "section": self.section,
+                "as_of": self.as_of,
             }
         return frame
 

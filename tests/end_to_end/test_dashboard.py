@@ -105,12 +105,27 @@ def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
     page.goto("/projects/demo/instances")
     pill = page.locator("tbody .pill")
     expect(pill).to_have_text("running")
-    page.wait_for_function("document.documentElement.dataset.live === 'on'")
+    page.wait_for_function("document.documentElement.dataset.stream === 'on'")
     time.sleep(0.3)  # the stream's place in the log is asked for after its head was sent
     began = time.monotonic()
     cloud.do(services.stop, instance)
     expect(pill).to_have_text("stopping", timeout=5000)
     assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
+
+
+def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+
+    def happen_first(route):
+        if Instance.objects.get().wanted_power == "running":
+            cloud.do(services.stop, instance)
+        route.continue_()
+
+    page.route("**/events?*", happen_first)
+    page.goto("/projects/demo/instances")
+    expect(page.locator("tbody .pill")).to_have_text("stopping")
 
 
 def test_the_preview_follows_what_is_chosen(visit, cloud):

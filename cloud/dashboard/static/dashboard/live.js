@@ -58,14 +58,15 @@
     source.addEventListener("message", take);
     source.addEventListener("hint", take);
     source.addEventListener("open", () => {
-      document.documentElement.dataset.live = "on";
-      /* What happened while nobody listened. */
-      if (wasOpen) for (const part of document.querySelectorAll("[data-live]")) schedule(part, SETTLE);
+      document.documentElement.dataset.stream = "on";
+      /* Events go on from where the page was made. Hints do not: look at what only they tell of, after a cut at all. */
+      const parts = document.querySelectorAll(wasOpen ? "[data-live]" : '[data-live="console"]');
+      for (const part of parts) schedule(part, SETTLE);
       wasOpen = true;
       pause = 2000;
     });
     source.addEventListener("error", () => {
-      document.documentElement.dataset.live = "off";
+      document.documentElement.dataset.stream = "off";
       /* The browser comes back by itself from a cut, but not from a refusal (streams being restarted). */
       if (source.readyState === EventSource.CLOSED) {
         clearTimeout(retry);
