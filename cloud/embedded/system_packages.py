@@ -42,6 +42,7 @@ TOOLS = (
     _tool("qemu-img", "qemu-utils", VIRTUAL_MACHINES, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     _tool("chromium", "chromium", "browser tests", "test"),
+    _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),
 )
 
 

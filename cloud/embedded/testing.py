@@ -31,7 +31,7 @@ NOTHING_COLLECTED = 5
 def own_servers() -> Iterator[dict[str, str]]:
     """A throwaway PostgreSQL and Valkey, and folders; gives the environment that names them."""
     account = service_account()
-    folder = Path(tempfile.mkdtemp(prefix="pileus-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="p-"))  # short: tests make Unix sockets far below it
     running: list[subprocess.Popen[bytes]] = []
     try:
         make_folder(folder, mode=0o755)
@@ -49,9 +49,9 @@ def own_servers() -> Iterator[dict[str, str]]:
             "PILEUS_IMAGE_STORE": folder / "images",
             "PILEUS_STATIC_ROOT": folder / "static",
         }
-        yield {"DATABASE_URL": database_url, "REDIS_URL": redis_url} | {
-            name: str(make_folder(path)) for name, path in own_folders.items()
-        }
+        told = {name: str(make_folder(path)) for name, path in own_folders.items()}
+        told["PYTEST_ADDOPTS"] = f"--basetemp={folder}/t {os.environ.get('PYTEST_ADDOPTS', '')}"
+        yield told | {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
     finally:
         for server in running:
             server.send_signal(signal.SIGINT)
