@@ -235,7 +235,6 @@ class FakeNode(Node):
     def restart(self) -> "FakeNode":
         """The worker was killed; this is the next one on the same host, with the machines as they are."""
         node = FakeNode(self._request, self.paths.home.parent, token=self.token, capacity=self._fixed_capacity)
-        node.ledger.drop_all()
         node.quarantine_strangers()
         return node
 

@@ -104,6 +104,10 @@ class Ledger:
         """Machines with a report that the control plane has not acknowledged."""
         return self._select("report IS NOT NULL")
 
+    def in_hand(self) -> list[Entry]:
+        """Machines with an order that was begun and not answered."""
+        return self._select('"order" IS NOT NULL')
+
     def _select(self, condition: str) -> list[Entry]:
         with self._lock:
             rows = self._connection.execute(f"SELECT * FROM machine WHERE {condition} ORDER BY id").fetchall()  # noqa: S608
@@ -243,11 +247,6 @@ class Ledger:
                 """,
                 (machine_id, _first_sequence(), uid),
             )
-
-    def drop_all(self) -> None:
-        """No order is in hand: a new run of the worker claims them again, if they are still wanted."""
-        with self._write() as connection:
-            connection.execute('UPDATE machine SET "order" = NULL WHERE "order" IS NOT NULL')
 
     def quarantine(self, machine_id: str, *, quarantined: bool = True) -> None:
         with self._write() as connection:

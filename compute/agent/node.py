@@ -57,6 +57,9 @@ class Node:
         self._room = host.Room(paths.home, paths.machines)
         self._in_hand: dict[str, Work] = {}
         self._incarnation = uuid.uuid4().hex
+        # Begun by an earlier run of the worker. Until it is known whether they still hold, their machines are not
+        # looked at: a half-started one would be reported as what it happens to be, and pass for the order's answer.
+        self._left_over = {entry.id for entry in ledger.in_hand()}
         self._lock = threading.Lock()
         self._began = time.monotonic()
 
@@ -76,6 +79,7 @@ class Node:
             claimed += len(orders)
             if len(orders) < room:
                 break
+        self._resume_left_over()
         return claimed
 
     def take(self, order: dict[str, Any]) -> None:
@@ -106,6 +110,17 @@ class Node:
                 if self._in_hand.get(machine_id) is work:
                     del self._in_hand[machine_id]
             self.changed.set()
+
+    def _resume_left_over(self) -> None:
+        """Go on with what an earlier run began and nobody has claimed again, where it is still ours."""
+        for machine_id in sorted(self._left_over):
+            entry = self.ledger.get(machine_id)
+            if entry and entry.order and machine_id not in self._in_hand:
+                if self.control_plane.renew(entry.order):
+                    self.take(entry.order)
+                else:
+                    self.ledger.dropped(machine_id, entry.order["id"])
+            self._left_over.discard(machine_id)
 
     def renew_leases(self) -> None:
         """Keep the orders in hand ours; abandon those that are not any more. Raises Unreachable."""

@@ -70,26 +70,46 @@ class Process:
 
 def start_time(pid: int) -> int | None:
     """When a process started; None when there is none or it is a zombie."""
+    fields = _stat_fields(pid)
+    return None if fields is None or fields[0] in "ZX" else int(fields[19])
+
+
+def exit_words(process: Process, pidfd: int) -> str:
+    """How a process that has ended did so, in words, as far as the kernel tells those who are not its parent.
+
+    Before init has taken note of the end it is in /proc, afterwards in the pidfd (since Linux 6.15); "": in neither.
+    """
+    status = _zombie_status(process.pid)
+    if status is None:
+        status = _pidfd_status(pidfd)
+    if status is None:
+        return ""
+    if os.WIFSIGNALED(status):
+        return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
+    return f"exited with status {os.WEXITSTATUS(status)}"
+
+
+def _zombie_status(pid: int) -> int | None:
+    fields = _stat_fields(pid)
+    return int(fields[49]) if fields and fields[0] == "Z" else None
+
+
+def _pidfd_status(pidfd: int) -> int | None:
+    request = bytearray(struct.pack("<QQ", PIDFD_INFO_EXIT, 0) + bytes(48))
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, request)
+    except OSError:
+        return None
+    is_told = struct.unpack_from("<Q", request)[0] & PIDFD_INFO_EXIT
+    return int(struct.unpack_from("<i", request, 60)[0]) if is_told else None
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    """Fields 3 and following of proc_pid_stat(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def exit_words(pidfd: int) -> str:
-    """How the process behind a pidfd ended, in words, as far as the kernel tells those who are not its parent."""
-    for _ in range(20):  # it tells once init has taken note of the end
-        request = bytearray(struct.pack("<QQ", PIDFD_INFO_EXIT, 0) + bytes(48))
-        with contextlib.suppress(OSError):
-            fcntl.ioctl(pidfd, PIDFD_GET_INFO, request)
-            mask, status = struct.unpack_from("<Q", request)[0], struct.unpack_from("<i", request, 60)[0]
-            if mask & PIDFD_INFO_EXIT and os.WIFSIGNALED(status):
-                return f"was killed by {signal.Signals(os.WTERMSIG(status)).name}"
-            if mask & PIDFD_INFO_EXIT:
-                return f"exited with status {os.WEXITSTATUS(status)}"
-        time.sleep(0.01)
-    return ""
 
 
 def find(home: Home, patience: float | None = None) -> Process | None:

@@ -83,7 +83,8 @@ def _why_dead(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str
     if killed_for_memory:
         words += ", for want of memory"
     last = processes.tail(machine.home.emulator_log, 600)
-    return "stopped", {"cause": "crash", "problem": f"{words}: {last}" if last else words, "exit": ended}
+    facts = {"cause": "crash", "problem": f"{words}: {last}" if last else words}
+    return "stopped", facts | {"exit": ended} if ended else facts
 
 
 def quarantine(machine: Machine) -> None:

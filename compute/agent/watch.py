@@ -105,7 +105,7 @@ class Watch(threading.Thread):
         watched = self._watched[machine_id]
         ended = ""
         if descriptor == watched.pidfd:
-            ended = exit_words(watched.pidfd)
+            ended = exit_words(watched.process, watched.pidfd)
             self._forget(machine_id)
         elif watched.events and not _drain(watched.events):
             self._selector.unregister(watched.events)

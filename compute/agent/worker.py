@@ -39,7 +39,6 @@ class HostWorker:
         paths.make()
         self.ledger = Ledger(paths.ledger)
         self.ledger.forget_tombstones()
-        self.ledger.drop_all()
         self.control_plane = ControlPlane(membership.url, membership.token)
         self.node = Node(
             paths,

@@ -55,7 +55,6 @@ def look_once(wish: dict[str, str]) -> None:
     os.environ |= {"PILEUS_FAULT": wish["fault"], "PILEUS_FAULT_TRACE": wish["trace"]}
     home = Path(wish["home"])
     node = FakeNode(over_http(wish["url"]), home) if wish["kind"] == "fake" else QemuNode(wish["url"], home)
-    node.ledger.drop_all()
     node.look()
     node.send_reports()
 

@@ -18,7 +18,6 @@ class ControlPlaneStandIn:
         self.reports: list[dict[str, Any]] = []
         self.beats: list[dict[str, Any]] = []
         self.logs: dict[str, tuple[int, bytes]] = {}
-        self.renewals: list[str] = []
         self.unowned: list[dict[str, str]] = []
         self.generations: dict[str, int] = {}
         self.down = False
@@ -58,13 +57,15 @@ class ControlPlaneStandIn:
                 return 200, {"host": {"id": "1", "name": "node1", "enabled": True}, "unowned": self.unowned}
             case "POST", ["claim"]:
                 mine = body["incarnation"]
-                free = [order for order in self.orders.values() if self.leased.get(order["id"]) != mine]
+                free = [order for order in list(self.orders.values()) if self.leased.get(order["id"]) != mine]
                 chosen = free[: body["limit"]]
                 self.leased |= {order["id"]: mine for order in chosen}
                 return 200, {"orders": chosen}
             case "POST", ["orders", order_id, "renew"]:
-                self.renewals.append(order_id)
-                return (409, {"generation": 99}) if self.refuse_renewals else (200, {"lease_seconds": 60})
+                live = any(order["id"] == order_id for order in list(self.orders.values()))
+                if self.refuse_renewals or not live:
+                    return 409, {"generation": 99}
+                return 200, {"lease_seconds": 60}
             case "POST", ["report"]:
                 self.reports.append(body)
                 machine_id = body["resource"]["id"]

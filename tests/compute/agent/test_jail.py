@@ -118,7 +118,7 @@ def test_how_it_ended_is_told_where_the_kernel_tells(sleeper):
     pidfd = os.pidfd_open(sleeper.pid)
     sleeper.kill()
     assert sleeper.wait(5)
-    assert processes.exit_words(pidfd) in ("was killed by SIGKILL", "")
+    assert processes.exit_words(sleeper, pidfd) in ("was killed by SIGKILL", "")
     os.close(pidfd)
 
 

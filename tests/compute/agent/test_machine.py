@@ -217,6 +217,34 @@ def test_a_newer_order_takes_over_from_one_in_hand(node, spec, control_plane):
     assert node.hypervisor.running() == set()
 
 
+def test_a_machine_half_started_by_a_killed_worker_is_not_mistaken_for_the_answer(node, spec, control_plane):
+    """It was killed between start and report: what is there is finished, not reported as it happens to be."""
+    control_plane.order("ensure_running", spec, 1)
+    order = control_plane.answer("POST", "/agent/v1/claim", {"limit": 1, "incarnation": "killed"})[1]["orders"][0]
+    node.ledger.accept(order, "running")
+    (node.paths.home.parent / "fake" / f"{spec['id']}.json").write_text(
+        '{"pid": 5000001, "power": "paused", "starts": 1}'
+    )
+    after = node.restart()
+    after.notice_all(thoroughly=True)
+    after.send_reports()
+    assert control_plane.reports == []
+    after.look()
+    assert control_plane.seen(spec["id"]) == ["running"]
+    assert after.hypervisor.starts(spec["id"]) == 1
+
+
+def test_an_order_left_over_that_is_not_ours_any_more_is_dropped(node, spec, control_plane):
+    control_plane.order("ensure_running", spec, 1)
+    order = control_plane.answer("POST", "/agent/v1/claim", {"limit": 1, "incarnation": "killed"})[1]["orders"][0]
+    node.ledger.accept(order, "running")
+    control_plane.orders.clear()
+    after = node.restart()
+    after.look()
+    assert after.ledger.get(spec["id"]).order is None
+    assert after.hypervisor.running() == set()
+
+
 def test_work_whose_lease_is_lost_is_abandoned(node, spec, control_plane):
     threads: list[threading.Thread] = []
 
