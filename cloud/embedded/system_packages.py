@@ -25,7 +25,7 @@ APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Ti
 
 @dataclass(frozen=True)
 class Tool:
-    """A program of the system, its Debian package, and what does not work without it."""
+    """A program or library of the system, its Debian package, and what does not work without it."""
 
     program: str
     package: str
@@ -42,14 +42,20 @@ TOOLS = (
     _tool("qemu-img", "qemu-utils", VIRTUAL_MACHINES, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     _tool("chromium", "chromium", "browser tests", "test"),
+    _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it
     _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),
 )
 
 
 def missing(purpose: str) -> list[Tool]:
     """The tools for a purpose (`up`, `test`) that this machine has not got."""
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    return [tool for tool in TOOLS if purpose in tool.purposes and not shutil.which(tool.program, path=path)]
+    return [tool for tool in TOOLS if purpose in tool.purposes and not _is_there(tool.program)]
+
+
+def _is_there(program: str) -> bool:
+    if ".so." in program:
+        return any(Path("/usr/lib").glob(f"*/{program}"))
+    return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin") is not None
 
 
 def packages_for(purpose: str) -> list[str]:
