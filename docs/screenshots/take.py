@@ -39,7 +39,7 @@ def pages(page: Page) -> Iterator[tuple[str, str]]:
     yield "instances", "/projects/demo/instances"
     yield "launch", "/projects/demo/launch"
     page.goto("/projects/demo/instances")
-    first = page.locator("tbody th a").first
+    first = page.locator("tbody tr", has=page.locator(".pill.good")).locator("th a").last
     if first.count():
         yield "instance", first.get_attribute("href") or ""
     yield "hosts", "/cloud/hosts"
