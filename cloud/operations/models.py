@@ -81,7 +81,7 @@ class Operation(models.Model):
                             'type', NEW.subject_type, 'id', NEW.subject_id)::text);
                     END IF;
                     RETURN NULL;
-                """,  # noqa: E501: as the migration has it
+                """,  # noqa: E501
             ),
         ]
 
