@@ -99,8 +99,9 @@ class ControlPlane:
         if stamp.exists() and stamp.read_text() == source:
             return
         self.manage("collectstatic", "--no-input")
-        self.manage("fetch_assets")
-        stamp.write_text(source)
+        missing = self.manage("fetch_assets").strip()
+        if not missing:  # otherwise the next `up` tries again
+            stamp.write_text(source)
 
     def start(self, names: Sequence[str], title: str = "Control plane") -> None:
         """Starts processes and waits until web says that it can work."""

@@ -8,7 +8,7 @@ from cloud.dashboard import assets
 
 
 class Command(BaseCommand):
-    help = "Fetch the pinned front-end packages from the npm registry (or the cache); what is there stays."
+    help = "Fetch the pinned front-end packages from the npm registry (or the cache); prints what is still missing."
 
     def handle(self, *args: Any, **options: Any) -> None:
         for package in assets.SERVED:
@@ -18,5 +18,4 @@ class Command(BaseCommand):
                 assets.lay_out(package)
             except assets.NotFetched as error:
                 self.stderr.write(f"{error}. The dashboard works without it, but does not update by itself.")
-            else:
                 self.stdout.write(f"{package.name} {package.version}")
