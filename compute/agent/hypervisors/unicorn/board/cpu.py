@@ -25,6 +25,8 @@ READ_UNMAPPED, WRITE_UNMAPPED, FETCH_UNMAPPED, EXCEPTION = 6, 7, 8, 21  # Unicor
 ACCESS_FAULTS = {READ_UNMAPPED: LOAD_FAULT, WRITE_UNMAPPED: STORE_FAULT, FETCH_UNMAPPED: FETCH_FAULT}
 RDTIME, RDTIME_MASK = 0xC010_2073, 0xFFFF_F07F  # csrrs rd, time, x0
 WFI = 0x1050_0073
+TIME_READS_KEPT = 1024
+UNSIGNED_32 = struct.Struct("<I")
 LEVELS = {8: 3, 9: 4, 10: 5}  # satp's mode → levels of page tables
 A0, A1 = 10, 11
 
@@ -45,6 +47,7 @@ class Hart:
         self._began = time.monotonic_ns()
         self.deadline: int | None = None  # of the timer, in ticks
         self.failure: BaseException | None = None
+        self._time_reads: dict[int, int] = {}
         self.counts = dict.fromkeys(("runs", "waits", "traps", "time_reads", "firmware_calls", "stops"), 0)
         engine.hook_exceptions(self._on_exception)
 
@@ -185,13 +188,26 @@ class Hart:
         words[e.PRIVILEGE] = e.SUPERVISOR
 
     def _read_time(self) -> bool:
-        """`rdtime`, as firmware does it on harts without a time register; whether it was that."""
+        """`rdtime`, as firmware does it on harts without a time register; whether it was that.
+
+        A kernel reads the time at a few places of its own, thousands of times a second. Where those are in memory is
+        remembered, and the instruction is looked at each time.
+        """
         words = self._engine.words
-        try:
-            instruction = int.from_bytes(self._fetch(words[e.PC]), "little")
-        except BadAddress:
-            return False
+        pc = words[e.PC]
+        place = self._time_reads.get(pc)
+        if place is None:
+            try:
+                instruction = int.from_bytes(self._fetch(pc), "little")
+                place = self._ram.offset(self._translate(pc), 4)
+            except BadAddress:
+                return False
+            if pc >> 63 and pc & 0xFFF <= 0xFFC and len(self._time_reads) < TIME_READS_KEPT:
+                self._time_reads[pc] = place
+        else:
+            (instruction,) = UNSIGNED_32.unpack_from(self._ram.map, place)
         if instruction & RDTIME_MASK != RDTIME:
+            self._time_reads.pop(pc, None)
             return False
         target = instruction >> 7 & 31
         if target:

@@ -236,6 +236,7 @@ class Machine:
             self._paused_at = hart.now()
             self.computer.engine.stop()
             self._computing.clear()
+            self.console.write_out()
         elif power == Power.RUNNING and self._paused_at is not None:
             hart.set_now(self._paused_at)
             self._paused_at = None
