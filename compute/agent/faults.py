@@ -31,6 +31,9 @@ POINTS = frozenset(
         "machine.reboot.before_reset",
         "node.after_claim",
         "node.after_report",
+        "upkeep.interrupt.after_quit",
+        "upkeep.interrupt.before_quit",
+        "upkeep.revive.after_start",
     }
 )
 

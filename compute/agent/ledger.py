@@ -18,7 +18,9 @@ from typing import Any
 from compute.agent.errors import Refused, Stale
 from compute.agent.processes import Process
 
-SCHEMA = """
+# Each step once, in order; how many a file has had is its user_version.
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS machine (
     id TEXT PRIMARY KEY,
     generation INTEGER NOT NULL,
@@ -37,15 +39,19 @@ CREATE TABLE IF NOT EXISTS machine (
     "order" TEXT,
     report TEXT,
     changed_at TEXT NOT NULL DEFAULT (datetime('now'))
-) STRICT;
-"""
+) STRICT
+""",
+    "ALTER TABLE machine RENAME COLUMN interrupted TO interrupted_at",
+)
 TOMBSTONES_ARE_KEPT = "-30 days"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One machine's page. `order`: the order in hand; `report`: what the control plane has not acknowledged yet;
-    `interrupted`: it was stopped with its host, not by anybody's wish."""
+    """One machine's page. `order`: the order in hand; `report`: what the control plane has not acknowledged yet.
+
+    `interrupted_at`: when it was stopped with its host, not by anybody's wish; in seconds since the epoch, 0: never.
+    """
 
     id: str
     generation: int
@@ -59,7 +65,7 @@ class Entry:
     boot_id: str | None
     uid: int | None
     quarantined: bool
-    interrupted: bool
+    interrupted_at: int
     order: dict[str, Any] | None
     report: dict[str, Any] | None
 
@@ -74,7 +80,11 @@ class Ledger:
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(SCHEMA)
+        with self._write() as connection:
+            had = connection.execute("PRAGMA user_version").fetchone()[0]
+            for step in SCHEMA[had:]:
+                connection.execute(step)
+            connection.execute(f"PRAGMA user_version = {max(had, len(SCHEMA))}")
 
     def close(self) -> None:
         with self._lock:
@@ -126,7 +136,7 @@ class Ledger:
                 INSERT INTO machine (id, generation, sequence, wanted, spec, "order") VALUES (?, ?, ?, ?, ?, ?)
                 ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, wanted = excluded.wanted,
                     spec = CASE WHEN json_type(excluded.spec, '$.hypervisor') IS NULL THEN spec ELSE excluded.spec END,
-                    "order" = excluded."order", quarantined = 0, interrupted = 0,
+                    "order" = excluded."order", quarantined = 0, interrupted_at = 0,
                     changed_at = datetime('now')
                 """,
                 (
@@ -255,7 +265,8 @@ class Ledger:
     def interrupt(self, machine_id: str, *, interrupted: bool = True) -> None:
         """The machine was stopped with its host: it is to run again with it."""
         with self._write() as connection:
-            connection.execute("UPDATE machine SET interrupted = ? WHERE id = ?", (interrupted, machine_id))
+            at = int(time.time()) if interrupted else 0
+            connection.execute("UPDATE machine SET interrupted_at = ? WHERE id = ?", (at, machine_id))
 
     def forget_tombstones(self) -> None:
         """Drop the rows of machines that went long ago."""
@@ -289,7 +300,7 @@ def _entry(row: sqlite3.Row) -> Entry:
         boot_id=row["boot_id"],
         uid=row["uid"],
         quarantined=bool(row["quarantined"]),
-        interrupted=bool(row["interrupted"]),
+        interrupted_at=row["interrupted_at"],
         order=json.loads(row["order"]) | {"spec": json.loads(row["spec"])} if row["order"] else None,
         report=json.loads(row["report"]) if row["report"] else None,
     )

@@ -60,6 +60,7 @@ class Node:
         # Begun by an earlier run of the worker. Until it is known whether they still hold, their machines are not
         # looked at: a half-started one would be reported as what it happens to be, and pass for the order's answer.
         self._left_over = {entry.id for entry in ledger.in_hand()}
+        self._unseen: dict[str, str] = {}  # machines that could not be looked at, and how their emulators ended
         self._lock = threading.Lock()
         self._began = time.monotonic()
 
@@ -139,6 +140,10 @@ class Node:
             for work in self._in_hand.values():
                 work.abandon()
 
+    def beside(self, task: Callable[[], None]) -> None:
+        """Run something beside what is going on."""
+        self._spawn(task)
+
     def is_idle(self) -> bool:
         return not self._in_hand
 
@@ -158,21 +163,29 @@ class Node:
                 self.ledger.interrupt(entry.id, interrupted=False)
 
     def notice(self, machine_id: str, ended: str = "") -> None:
-        """Look at a machine to which something may have happened."""
-        if upkeep.look(self.machine(machine_id), ended):
-            self.changed.set()
+        """Look at a machine to which something may have happened; again soon, when it cannot be seen now."""
+        ended = self._unseen.pop(machine_id, "") or ended
+        try:
+            if upkeep.look(self.machine(machine_id), ended):
+                self.changed.set()
+        except BlockingIOError:
+            self._unseen[machine_id] = ended
+        except (NoAnswer, Refused) as problem:
+            log.warning("cannot see a machine", machine=machine_id, problem=str(problem))
+            self._unseen[machine_id] = ended
 
     def notice_all(self, *, thoroughly: bool) -> None:
         """Look at all machines; unless `thoroughly`, not at those that run and would have said that something is up."""
         for entry in self.ledger.entries():
-            if thoroughly or entry.seen != "running" or not (entry.process and entry.process.alive):
+            is_fine = entry.seen == "running" and entry.process and entry.process.alive and entry.id not in self._unseen
+            if thoroughly or not is_fine:
                 self.notice(entry.id)
 
     def revive(self) -> None:
         """Start again what was interrupted with this host: once the control plane has taken the report of it, or has
         not answered for a minute and the machine depends on nothing but this host."""
         for entry in self.ledger.entries():
-            if not entry.interrupted or entry.wanted != "running" or entry.id in self._in_hand:
+            if not entry.interrupted_at or entry.wanted != "running" or entry.id in self._in_hand:
                 continue
             alone = time.monotonic() - self._began > SECONDS_WITHOUT_ANSWER and _is_local(entry)
             if entry.report is None or alone:
@@ -244,6 +257,8 @@ class Node:
                     upkeep.quarantine(self.machine(entry.id))
                 elif entry.quarantined and entry.id in said - unowned:
                     upkeep.release(self.machine(entry.id))
+            except BlockingIOError:  # an order is being obeyed; the next heartbeat asks again
+                continue
             except (NoAnswer, Refused) as problem:
                 log.warning("cannot quarantine", machine=entry.id, problem=str(problem))
 

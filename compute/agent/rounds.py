@@ -1,9 +1,10 @@
-"""The clock of a node: one thread that looks, beats, renews and reports when it is time, with Redis or without."""
+"""The clock of a node: one thread that looks, beats, renews and reports when it is time, with Redis or without; and one
+that looks at the machines.
+"""
 
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 
 import structlog
 
@@ -49,21 +50,40 @@ class Round:
             self.due = time.monotonic() + self.seconds
 
 
+class Inspections(threading.Thread):
+    """Looks at machines by itself, in case nobody said that something happened. A thread of its own: an emulator that
+    hangs keeps whoever asks it waiting, and that must not be the heartbeat."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(name="inspections", daemon=True)
+        self._node = node
+
+    def run(self) -> None:
+        thorough_at = 0.0
+        while not self._node.stopping.is_set():
+            thoroughly = time.monotonic() >= thorough_at
+            if thoroughly:
+                thorough_at = time.monotonic() + SECONDS_TO_NOTICE_THOROUGHLY
+            try:
+                self._node.notice_all(thoroughly=thoroughly)
+            except Exception:
+                log.exception("an inspection failed")
+            self._node.stopping.wait(SECONDS_TO_NOTICE)
+
+
 class Rounds(threading.Thread):
-    """All rounds of a node. `wake_watch` is called when machines may have come or gone."""
+    """All that is said to the control plane and asked of it. `wake_watch`: machines may have come or gone."""
 
     def __init__(self, node: Node, heartbeat_seconds: float, wake_watch: Callable[[], None]) -> None:
         super().__init__(name="rounds", daemon=True)
         self._node = node
         self._wake_watch = wake_watch
         self._bell = False
-        self._notice = Round("notice", SECONDS_TO_NOTICE, partial(node.notice_all, thoroughly=False))
-        self._inspect = Round("inspect", SECONDS_TO_NOTICE_THOROUGHLY, partial(node.notice_all, thoroughly=True))
         self._report = Round("report", SECONDS_TO_LOOK, self._report_all)
         self._heartbeat = Round("heartbeat", heartbeat_seconds, node.heartbeat)
         self._look = Round("look", SECONDS_TO_LOOK, self._look_once)
         self._renew = Round("renew", SECONDS_TO_RENEW, node.renew_leases)
-        self._rounds = [self._inspect, self._notice, self._report, self._heartbeat, self._look, self._renew]
+        self._rounds = [self._report, self._heartbeat, self._look, self._renew]
 
     def ring(self) -> None:
         """The doorbell: look now."""

@@ -5,45 +5,39 @@ The control plane decides what follows; here it is seen, written down and report
 """
 
 import shutil
+import time
 from typing import Any
 
-import structlog
-
-from compute.agent import host, jail, processes
-from compute.agent.errors import NoAnswer, Refused
+from compute.agent import faults, host, jail, processes
 from compute.agent.hypervisors.base import Power, Status
 from compute.agent.ledger import Entry
 from compute.agent.machine import Machine
 from compute.agent.processes import Process
 from compute.agent.work import Work
 
-log = structlog.get_logger()
-
 ALIVE = ("running", "paused")
 ROOM_TO_RESUME = 1 << 30
+SECONDS_TO_BE_INTERRUPTED = 120
+WITH_HOST = {"cause": "reboot", "problem": "it was switched off with its host"}
+BY_GUEST = {"cause": "guest", "problem": "the guest switched itself off"}
 UNOWNED = "quarantined: the control plane has no row for this machine"
 
 
 def look(machine: Machine, ended: str = "") -> bool:
     """See how a machine is and write down what changed by itself; whether anything did.
 
-    `ended`: how its emulator ended, if that is known. Does nothing while an order is being obeyed: that will report.
+    `ended`: how its emulator ended, if that is known. Raises BlockingIOError while an order is being obeyed, NoAnswer
+    when its emulator does not answer, Refused when its hypervisor is not here.
     """
-    try:
-        with machine.lock(wait=False):
-            entry = machine.ledger.get(machine.id)
-            if entry is None or entry.order is not None or entry.seen == "gone":
-                return False
-            sight = _sight(machine, entry, ended)
-            if sight is None or (sight[0] == entry.seen and sight[1].get("problem") == entry.facts.get("problem")):
-                return False
-            machine.ledger.saw(machine.id, *sight)
-            return True
-    except BlockingIOError:
-        return False
-    except (NoAnswer, Refused) as problem:
-        log.warning("cannot see a machine", machine=machine.id, problem=str(problem))
-        return False
+    with machine.lock(wait=False):
+        entry = machine.ledger.get(machine.id)
+        if entry is None or entry.order is not None or entry.seen == "gone":
+            return False
+        sight = _sight(machine, entry, ended)
+        if sight is None or (sight[0] == entry.seen and sight[1].get("problem") == entry.facts.get("problem")):
+            return False
+        machine.ledger.saw(machine.id, *sight)
+        return True
 
 
 def _sight(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str, Any]] | None:
@@ -54,6 +48,8 @@ def _sight(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str, A
         return _why_dead(machine, entry, ended) if entry.seen in ALIVE else None
     if entry.process != process:
         machine.ledger.started(machine.id, process, boot_id=host.boot_id(), reboot_nonce=None)
+    if 0 < entry.interrupted_at < time.time() - SECONDS_TO_BE_INTERRUPTED:
+        machine.ledger.interrupt(machine.id, interrupted=False)  # whoever wanted to switch it off did not get that far
     with hypervisor.control(machine.home) as control:
         status = control.status()
         if status.curable and shutil.disk_usage(machine.home.directory).free > ROOM_TO_RESUME and not entry.quarantined:
@@ -62,7 +58,7 @@ def _sight(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str, A
     if status.power == Power.OFF:
         machine.end(hypervisor, process)
         machine.clear_runtime()
-        return "stopped", {"cause": "guest", "problem": "the guest switched itself off"}
+        return ("stopped", WITH_HOST) if entry.interrupted_at else ("stopped", BY_GUEST)
     return status.power.value, _facts(machine, entry, process, status)
 
 
@@ -76,9 +72,9 @@ def _why_dead(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str
     """A machine that should be alive is not: with its host, or by itself."""
     killed_for_memory = jail.out_of_memory(machine.tools.jail.cgroup, machine.id)
     machine.clear_runtime()
-    if entry.boot_id != host.boot_id():
+    if entry.interrupted_at or entry.boot_id != host.boot_id():
         machine.ledger.interrupt(machine.id)
-        return "stopped", {"cause": "reboot", "problem": "the host was restarted"}
+        return "stopped", WITH_HOST
     words = f"the emulator {ended or 'ended'} unexpectedly"
     if killed_for_memory:
         words += ", for want of memory"
@@ -88,8 +84,8 @@ def _why_dead(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str
 
 
 def quarantine(machine: Machine) -> None:
-    """Stop a machine that no row owns from doing anything; keep all that it is."""
-    with machine.lock():
+    """Stop a machine that no row owns from doing anything; keep all that it is. Raises as `look` does."""
+    with machine.lock(wait=False):
         entry = machine.ledger.get(machine.id)
         if entry is None or entry.seen == "gone" or entry.quarantined:
             return
@@ -98,8 +94,8 @@ def quarantine(machine: Machine) -> None:
 
 
 def release(machine: Machine) -> None:
-    """A row owns the machine after all."""
-    with machine.lock():
+    """A row owns the machine after all. Raises as `look` does."""
+    with machine.lock(wait=False):
         entry = machine.ledger.get(machine.id)
         if entry is None or not entry.quarantined:
             return
@@ -135,11 +131,13 @@ def interrupt(machine: Machine, grace: float) -> bool:
         process = hypervisor.find(machine.home)
         if process is None:
             return False
-        machine.ask_to_stop(hypervisor, process, grace, work)
-        machine.end(hypervisor, process)
-        machine.clear_runtime()
         machine.ledger.interrupt(machine.id)
-        machine.ledger.saw(machine.id, "stopped", {"cause": "reboot", "problem": "the host was shut down"})
+        machine.ask_to_stop(hypervisor, process, grace, work)
+        faults.reach("upkeep.interrupt.before_quit")
+        machine.end(hypervisor, process)
+        faults.reach("upkeep.interrupt.after_quit")
+        machine.clear_runtime()
+        machine.ledger.saw(machine.id, "stopped", WITH_HOST)
         return True
 
 
@@ -147,7 +145,8 @@ def revive(machine: Machine, work: Work) -> None:
     """Start again a machine that was interrupted with its host, by what the ledger says."""
     with machine.lock():
         entry = machine.ledger.get(machine.id)
-        if entry and entry.interrupted and entry.wanted == "running" and entry.order is None:
+        if entry and entry.interrupted_at and entry.wanted == "running" and entry.order is None:
             seen, facts = machine.carefully("ensure_running", entry, work)
+            faults.reach("upkeep.revive.after_start")
             machine.ledger.interrupt(machine.id, interrupted=False)
             machine.ledger.saw(machine.id, seen, facts)

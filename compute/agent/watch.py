@@ -91,7 +91,7 @@ class Watch(threading.Thread):
         self._selector.register(pidfd, selectors.EVENT_READ, machine_id)
         if events:
             self._selector.register(events, selectors.EVENT_READ, machine_id)
-        self._node.notice(machine_id)  # for what happened before anybody was watching
+        self._notice(machine_id)  # for what happened before anybody was watching
 
     def _forget(self, machine_id: str) -> None:
         watched = self._watched.pop(machine_id)
@@ -112,7 +112,11 @@ class Watch(threading.Thread):
             watched.events.close()
             watched.events = None
             return  # the end of the process is told by its pidfd
-        self._node.notice(machine_id, ended)
+        self._notice(machine_id, ended)
+
+    def _notice(self, machine_id: str, ended: str = "") -> None:
+        """Look at a machine without keeping others waiting: its emulator may take its time to answer."""
+        self._node.beside(lambda: self._node.notice(machine_id, ended))
 
 
 def _drain(events: socket.socket) -> bool:

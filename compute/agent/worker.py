@@ -22,7 +22,7 @@ from compute.agent.ledger import Ledger
 from compute.agent.membership import Membership
 from compute.agent.node import Node
 from compute.agent.paths import Paths
-from compute.agent.rounds import Rounds
+from compute.agent.rounds import Inspections, Rounds
 from compute.agent.watch import Watch
 
 log = structlog.get_logger()
@@ -50,6 +50,7 @@ class HostWorker:
         )
         self._watch = Watch(self.node)
         self._rounds = Rounds(self.node, membership.heartbeat_seconds, self._watch.wake)
+        self._inspections = Inspections(self.node)
         self._logs = ConsoleLogs(paths, self.ledger, self.control_plane)
         self._started = False
 
@@ -61,6 +62,7 @@ class HostWorker:
         self.node.quarantine_strangers()
         self._watch.start()
         self._rounds.start()
+        self._inspections.start()
         _in_thread(self._push_logs, "console-logs")
         _in_thread(self._probe_accelerators, "accelerators")
 

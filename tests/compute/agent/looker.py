@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from compute.agent import upkeep
 from tests.compute.agent.virtual import QemuNode
 from tests.fakes import FakeNode, Request
 
@@ -23,11 +24,14 @@ class Looker:
             [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def look(self, kind: str, url: str, home: Path, fault: str, trace: Path) -> int:
-        """One look of the `fake` or `qemu` node at `home`; its exit status, negative for a signal."""
+    def look(self, kind: str, url: str, home: Path, fault: str, trace: Path, verb: str = "look") -> int:
+        """One look of the `fake` or `qemu` node at `home`; its exit status, negative for a signal.
+
+        With the verb `interrupt` all its machines are switched off as by `pileus-agent stop-all`.
+        """
         assert self._process.stdin
         assert self._process.stdout
-        wish = {"kind": kind, "url": url, "home": str(home), "fault": fault, "trace": str(trace)}
+        wish = {"kind": kind, "url": url, "home": str(home), "fault": fault, "trace": str(trace), "verb": verb}
         self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -55,8 +59,14 @@ def look_once(wish: dict[str, str]) -> None:
     os.environ |= {"PILEUS_FAULT": wish["fault"], "PILEUS_FAULT_TRACE": wish["trace"]}
     home = Path(wish["home"])
     node = FakeNode(over_http(wish["url"]), home) if wish["kind"] == "fake" else QemuNode(wish["url"], home)
-    node.look()
-    node.send_reports()
+    if wish["verb"] == "interrupt":
+        for entry in node.ledger.entries():
+            upkeep.interrupt(node.machine(entry.id), grace=1)
+        return
+    if isinstance(node, FakeNode):
+        node.look()
+    else:
+        node.look_once()
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from compute.agent.errors import Stale
-from compute.agent.ledger import Ledger
+from compute.agent.ledger import SCHEMA, Ledger
 from compute.agent.processes import Process
 from tests.compute.agent.conftest import make_spec
 
@@ -111,6 +111,19 @@ def test_a_failed_write_leaves_nothing_half_done(ledger, spec):
     with pytest.raises(sqlite3.IntegrityError):
         fail_halfway()
     assert ledger.get(spec["id"]).generation == 1
+
+
+def test_an_older_file_is_brought_up_to_date(tmp_path, spec):
+    path = tmp_path / "older.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute(SCHEMA[0])
+    connection.execute(
+        "INSERT INTO machine (id, generation, sequence, wanted, spec) VALUES (?, 3, 0, 'running', '{}')", (spec["id"],)
+    )
+    connection.commit()
+    for _ in range(2):
+        assert Ledger(path).get(spec["id"]).generation == 3
+    assert Ledger(path).get(spec["id"]).interrupted_at == 0
 
 
 def test_old_tombstones_are_forgotten_others_are_not(ledger, spec):
