@@ -7,6 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+JOIN_TOKEN = "pileus-join-good"
+
 
 class ControlPlaneStandIn:
     """Orders go in by `order`, reports and the rest come out of the lists. `down` makes it answer 503 to everything."""
@@ -16,6 +18,7 @@ class ControlPlaneStandIn:
         self.orders: dict[str, dict[str, Any]] = {}  # live ones, by resource
         self.leased: dict[str, str] = {}  # order id → incarnation
         self.reports: list[dict[str, Any]] = []
+        self.joined: list[dict[str, Any]] = []
         self.beats: list[dict[str, Any]] = []
         self.logs: dict[str, tuple[int, bytes]] = {}
         self.unowned: list[dict[str, str]] = []
@@ -52,6 +55,13 @@ class ControlPlaneStandIn:
         if self.down:
             return 503, {"title": "down"}
         match method, path.strip("/").split("/")[2:]:
+            case "POST", ["join"]:
+                self.joined.append(body)
+                if body["token"] != JOIN_TOKEN:
+                    return 401, {"title": "The join token is not valid", "detail": "It is unknown, used or expired."}
+                host = {"id": "1", "name": body["name"]}
+                bell = {"redis_url": "redis://h-1:p@127.0.0.1:1/0", "key_prefix": "h:1:", "queue": "host.1"}
+                return 201, {"host": host, "token": "secret", "heartbeat_seconds": 10, **bell}
             case "POST", ["heartbeat"]:
                 self.beats.append(body)
                 return 200, {"host": {"id": "1", "name": "node1", "enabled": True}, "unowned": self.unowned}
