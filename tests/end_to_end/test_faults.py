@@ -109,7 +109,9 @@ def test_a_process_killed_in_the_middle_of_a_launch_and_a_delete(machine, first,
 def test_a_flushed_redis_forgets_nothing_that_matters(machine, first):
     memory = json.loads(machine.home.memory.read_text())
     launch(machine, "flushed")
-    with redis.Redis(port=memory["redis_port"], username="control", password=memory["redis_password"]) as connection:
+    with redis.Redis(
+        host="127.0.0.1", port=memory["redis_port"], username="control", password=memory["redis_password"]
+    ) as connection:
         connection.flushall()
         for user in connection.acl_list():
             name = user.split()[1]

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 def test_up_ends_with_a_guest_that_says_that_it_runs(machine):
     assert len(machine.first_boots) == 1
     assert machine.first()["status"] == "running"
-    assert len(machine.emulators()) == 1
+    assert machine.emulators()
 
 
 def test_up_prints_url_logins_vm_and_seconds(machine):
