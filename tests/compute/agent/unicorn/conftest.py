@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from images.tools import BuildError
 from tests.compute.agent.unicorn.guest import Guest
 from tests.images.conftest import built
 
@@ -14,7 +15,11 @@ MakeGuest = Callable[..., Guest]
 
 @pytest.fixture(scope="session")
 def riscv_linux() -> Path:
-    return built("tiny-linux", "riscv64")
+    """The riscv64 guest. Debian's mirrors have not always all of that port: without it there is U-Boot still."""
+    try:
+        return built("tiny-linux", "riscv64")
+    except BuildError as error:
+        pytest.skip(f"the riscv64 guest cannot be built now: {error}")
 
 
 @pytest.fixture
