@@ -140,7 +140,7 @@ def run(paths: Paths, membership: Membership) -> int:
     worker = HostWorker(paths, membership)
     app = celery_app(membership, worker)
     try:
-        while state.should_stop is None and state.should_terminate is None:
+        while not _is_told_to_stop():
             celery = app.Worker(
                 hostname=f"host@{membership.name}",
                 queues=[membership.queue],
@@ -152,14 +152,25 @@ def run(paths: Paths, membership: Membership) -> int:
                 quiet=True,
             )
             _run_celery(celery)
-            if state.should_stop is None and state.should_terminate is None:
+            if not _is_told_to_stop():
                 log.warning("Celery ended; the node works on without bells", again_in=SECONDS_BETWEEN_CELERIES)
-                worker.node.stopping.wait(SECONDS_BETWEEN_CELERIES)
+                _pause(SECONDS_BETWEEN_CELERIES)
     finally:
         worker.stop()
         worker.ledger.close()
         worker.control_plane.close()
     return 0
+
+
+def _is_told_to_stop() -> bool:
+    """Whether Celery's signal handlers, which stay when it ends, were called."""
+    return state.should_stop is not None or state.should_terminate is not None
+
+
+def _pause(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not _is_told_to_stop():
+        time.sleep(0.2)
 
 
 def _run_celery(celery: Worker) -> None:

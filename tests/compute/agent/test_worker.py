@@ -29,16 +29,20 @@ class WorkerProcess:
 
     def __init__(self, home: Path, url: str, redis_url: str) -> None:
         self.home = home
+        self.url = url
         (home / "agent").mkdir()
-        member = {"url": url, "host_id": "1", "name": "node1", "token": "t", "redis_url": redis_url}
-        member |= {"key_prefix": PREFIX, "queue": QUEUE, "heartbeat_seconds": 10}
-        (home / "agent/agent.json").write_text(json.dumps(member))
+        self.join(redis_url)
         QemuNode(url, home)  # probes once, from what is kept
         self.environment = os.environ | {
             "PILEUS_AGENT_HOME": str(home / "agent"),
             "PILEUS_RUNTIME_DIR": str(home / "run"),
         }
         self.process: subprocess.Popen[bytes] | None = None
+
+    def join(self, redis_url: str) -> None:
+        member = {"url": self.url, "host_id": "1", "name": "node1", "token": "t", "redis_url": redis_url}
+        member |= {"key_prefix": PREFIX, "queue": QUEUE, "heartbeat_seconds": 10}
+        (self.home / "agent/agent.json").write_text(json.dumps(member))
 
     def start(self) -> None:
         with (self.home / "worker.log").open("ab") as log:
@@ -154,6 +158,25 @@ def test_it_works_without_redis_and_hears_bells_when_redis_comes(worker, valkey,
     control_plane.order("ensure_stopped", {**kernel_spec, "stop": {"force": True}}, 2)
     seen(control_plane, kernel_spec, "stopped")
     assert worker.process.poll() is None
+
+
+def test_it_works_on_when_redis_refuses_it_and_hears_bells_when_it_is_let_in(
+    worker, valkey, control_plane, kernel_spec
+):
+    valkey.start()
+    admin = redis.Redis.from_url(valkey.url)
+    admin.execute_command("ACL", "SETUSER", "h-1", "on", ">pw", "~*", "&*", "+@all", "-brpop")
+    worker.join(valkey.url.replace("redis://", "redis://h-1:pw@"))
+    control_plane.order("ensure_running", kernel_spec, 1)
+    worker.start()
+    seen(control_plane, kernel_spec, "running")
+    wait_for(lambda: "Celery ended" in worker.log, 60)
+    admin.execute_command("ACL", "SETUSER", "h-1", "+brpop")
+    wait_for(lambda: _is_listening(valkey), 60)
+    control_plane.order("ensure_stopped", {**kernel_spec, "stop": {"force": True}}, 2)
+    valkey.ring()
+    seen(control_plane, kernel_spec, "stopped")
+    assert worker.stop() == 0
 
 
 def test_a_killed_worker_leaves_its_machines_to_the_next(worker, control_plane, kernel_spec):
