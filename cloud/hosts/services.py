@@ -168,9 +168,15 @@ def update(
     host: Host, *, actor: Actor, enabled: bool | None = None, vcpu_overcommit: float | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Host:  # fmt: skip
-    """Change what an admin decides about a host."""
+    """Change what an admin decides about a host. Enabling it also lifts a quarantine."""
     host = Host.objects.select_for_update().get(pk=host.pk)
-    wanted = {"enabled": enabled, "vcpu_overcommit": vcpu_overcommit, "labels": labels}
+    quarantined = "" if enabled and host.quarantined else None
+    wanted = {
+        "enabled": enabled,
+        "quarantined": quarantined,
+        "vcpu_overcommit": vcpu_overcommit,
+        "labels": labels,
+    }
     after = {name: value for name, value in wanted.items() if value is not None}
     before = {name: getattr(host, name) for name in after}
     for name, value in after.items():

@@ -3,13 +3,16 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.db.models.functions import Now
 
+from cloud.hosts import services as hosts
 from cloud.hosts.models import Host, HostPulse, Order
 from cloud.operations.models import Operation
 from compute import services
 from compute.models import Instance, Power
 from compute.reconcile import reconcile
+from tests.clouds import ALICE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,6 +88,11 @@ def test_a_ledger_that_cannot_be_believed_quarantines_its_host(cloud, instance):
     assert cloud.node.control_plane.report(report) == "outdated"
     assert "10" in Host.objects.get().quarantined
     assert cloud.launch(wanted_power="running").host is None
+    with transaction.atomic():
+        hosts.update(Host.objects.get(), actor=ALICE, enabled=True)
+    assert Host.objects.get().quarantined == ""
+    cloud.settle()
+    assert Instance.objects.filter(host=None).count() == 0
 
 
 def test_a_stranger_on_a_host_is_paused_kept_and_removed_only_by_repair(cloud, instance):
