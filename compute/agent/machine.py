@@ -120,6 +120,7 @@ class Machine:
         try:
             with hypervisor.control(self.home) as control:
                 power = control.status().power
+                preparation.close_runtime(self.home, entry.uid)  # a killed worker may not have come to it
                 wish = entry.spec.get("reboot")
                 if wish and wish["nonce"] != entry.reboot_nonce:
                     self._reboot(control, process, wish, entry, work)
@@ -148,7 +149,7 @@ class Machine:
             faults.reach("machine.ensure_running.after_start")
             try:
                 with hypervisor.control(self.home) as control:
-                    preparation.close_runtime(boot)
+                    preparation.close_runtime(self.home, boot.confinement.uid)
                     if control.status().power == Power.PAUSED:
                         control.resume()
             except NoAnswer as error:

@@ -57,12 +57,12 @@ def prepare(
     return boot
 
 
-def close_runtime(boot: Boot) -> None:
+def close_runtime(home: Home, uid: int | None) -> None:
     """Take the directory of its sockets from the emulator, which has opened them all: one that was taken over could put
     another machine's in their place."""
-    if boot.confinement.uid is not None:
-        os.chown(boot.home.runtime, 0, boot.confinement.uid)
-        boot.home.runtime.chmod(0o710)
+    if uid is not None:
+        os.chown(home.runtime, 0, uid)
+        home.runtime.chmod(0o710)
 
 
 def _cgroups(entry: Entry, hypervisor: Hypervisor, tools: Tools, undo: ExitStack) -> tuple[Path, ...]:

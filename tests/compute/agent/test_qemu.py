@@ -90,6 +90,7 @@ def test_a_guest_runs_in_its_jail(host, obey_really, kernel_spec):
         assert str(home.disk.stat().st_uid) == uid
         assert home.disk.stat().st_mode & 0o777 == 0o600
         assert home.directory.stat().st_uid == 0
+        assert (home.runtime.stat().st_uid, home.runtime.stat().st_mode & 0o777) == (0, 0o710)
     if host.jail.cgroup:
         assert kernel_spec["id"] in Path(f"/proc/{process.pid}/cgroup").read_text()
 
