@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ FIRST_UID = 1_900_000_000
 UIDS = 65_536
 CGROUPS = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("memory", "cpu", "pids")
+SECONDS_TO_BE_BURIED = 0.2
 
 
 @dataclass(frozen=True)
@@ -186,11 +188,19 @@ def _limit_files(version: str, name: str, limits: Limits) -> Iterator[tuple[Path
     yield pids_path / "pids.max", str(limits.pids)
 
 
-def remove_cgroups(version: str | None, name: str) -> None:
-    """Remove a machine's cgroups; those still in use are left for the next time."""
-    for path in cgroup_paths(version, name) if version else ():
-        with contextlib.suppress(OSError):
-            path.rmdir()
+def remove_cgroups(version: str | None, name: str, patience: float = SECONDS_TO_BE_BURIED) -> bool:
+    """Remove a machine's cgroups, which are in use until init has buried its processes; whether they are gone."""
+    deadline = time.monotonic() + patience
+    left = [path for path in (cgroup_paths(version, name) if version else ()) if path.exists()]
+    while left:
+        for path in list(left):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+                left.remove(path)
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)
+    return not left
 
 
 def out_of_memory(version: str | None, name: str) -> bool:

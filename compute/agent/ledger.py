@@ -110,6 +110,12 @@ class Ledger:
         """All machines that are on this host, without tombstones."""
         return self._select("seen != 'gone' OR wanted != 'gone'")
 
+    def dead(self) -> list[str]:
+        """Ids of all machines that have no emulator as far as is known, those that are gone among them."""
+        with self._lock:
+            rows = self._connection.execute("SELECT id FROM machine WHERE pid IS NULL").fetchall()
+        return [row["id"] for row in rows]
+
     def unanswered(self) -> list[Entry]:
         """Machines with a report that the control plane has not acknowledged."""
         return self._select("report IS NOT NULL")

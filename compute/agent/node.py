@@ -180,6 +180,9 @@ class Node:
             is_fine = entry.seen == "running" and entry.process and entry.process.alive and entry.id not in self._unseen
             if thoroughly or not is_fine:
                 self.notice(entry.id)
+        if thoroughly:
+            for machine_id in self.ledger.dead():
+                upkeep.clear(self.machine(machine_id))
 
     def revive(self) -> None:
         """Start again what was interrupted with this host: once the control plane has taken the report of it, or has

@@ -4,6 +4,7 @@ it.
 The control plane decides what follows; here it is seen, written down and reported.
 """
 
+import contextlib
 import shutil
 import time
 from typing import Any
@@ -81,6 +82,14 @@ def _why_dead(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str
     last = processes.tail(machine.home.emulator_log, 600)
     facts = {"cause": "crash", "problem": f"{words}: {last}" if last else words}
     return "stopped", facts | {"exit": ended} if ended else facts
+
+
+def clear(machine: Machine) -> None:
+    """Remove what a dead machine left in the kernel because its processes were not buried yet."""
+    with contextlib.suppress(BlockingIOError), machine.lock(wait=False):
+        entry = machine.ledger.get(machine.id)
+        if entry and entry.process is None and entry.order is None:
+            jail.remove_cgroups(machine.tools.jail.cgroup, machine.id, patience=0)
 
 
 def quarantine(machine: Machine) -> None:

@@ -113,7 +113,7 @@ def test_cgroup_limits_are_set(host, obey_really, kernel_spec):
     limit = int((paths[0] / name).read_text()) >> 20
     assert kernel_spec["memory_mib"] < limit <= kernel_spec["memory_mib"] + 1024
     obey_really("ensure_gone", {"id": kernel_spec["id"]}, 2)
-    assert not any(path.exists() for path in paths)
+    wait_for(lambda: host.notice_all(thoroughly=True) or not any(path.exists() for path in paths), 20)
 
 
 def test_a_killed_emulator_is_a_crash_with_its_reason_at_once(host, obey_really, kernel_spec, control_plane):
