@@ -68,9 +68,9 @@ class Switchboard:
         self.ring_operation(operation)  # it may have finished while the connection was on its way
 
     async def _follow(self, connection: Connection) -> None:
-        connection.begin_events()
-        if connection.cursor is None:
+        if connection.cursor is None:  # asked before the client hears that it follows: it misses nothing after that
             connection.cursor = await self.ask(rows.present_cursor)
+        connection.begin_events()
         project = connection.caller.project
         self.streams.setdefault(project, set()).add(connection)
         self.ring_project(project)
