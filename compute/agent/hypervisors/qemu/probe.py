@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,20 +54,21 @@ def run_guest(architecture: str, accelerator: Accelerator) -> Finding:
     board = BOARDS[architecture]
     cpu = "host" if accelerator.kind == "kvm" else board.cpu_under_tcg
     began = time.monotonic()
-    with tempfile.NamedTemporaryFile(prefix="pileus-probe-") as guest:
-        guest.write(make())
-        guest.flush()
+    guest = os.memfd_create("guest")  # a file of no directory: nothing stays when the agent is killed here
+    try:
+        os.write(guest, make())
         argv = [accelerator.binary, "-nodefaults", "-no-user-config", "-display", "none", "-machine", board.machine]
         argv += ["-accel", accelerator.kind, "-cpu", cpu, "-m", "64M", "-no-reboot", "-sandbox", SANDBOX]
-        argv += ["-chardev", "stdio,id=serial,signal=off", *arguments, guest.name]
-        try:
-            done = subprocess.run(  # noqa: S603
-                argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return Finding(f"a guest hung for {SECONDS:.0f} s", time.monotonic() - began)
-        except OSError as error:
-            return Finding(str(error), time.monotonic() - began)
+        argv += ["-chardev", "stdio,id=serial,signal=off", *arguments, f"/proc/self/fd/{guest}"]
+        done = subprocess.run(  # noqa: S603
+            argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, pass_fds=[guest]
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(f"a guest hung for {SECONDS:.0f} s", time.monotonic() - began)
+    except OSError as error:
+        return Finding(str(error), time.monotonic() - began)
+    finally:
+        os.close(guest)
     seconds = time.monotonic() - began
     if payload.TOKEN in done.stdout:
         return Finding(None, seconds)
