@@ -92,7 +92,7 @@ def test_two_guests_on_one_wire_hear_each_other_right(make_linux):
     for number, end in enumerate(ends, 1):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         nic = {"mac": f"52:54:00:00:00:0{number}", "network": "descriptor", "descriptor": end.fileno()}
-        guest = make_linux(memory_mib=192, user_data=LOG_IN, hostname=f"guest-{number}", nics=[nic])
+        guest = make_linux(memory_mib=256, user_data=LOG_IN, hostname=f"guest-{number}", nics=[nic])
         guests.append(guest.start(descriptors=(end.fileno(),)))
         end.close()
     for number, guest in enumerate(guests, 1):
@@ -102,12 +102,16 @@ def test_two_guests_on_one_wire_hear_each_other_right(make_linux):
         guest.type(f"killall udhcpc; {address}; echo addr''essed", "addressed")
     one, two = guests
     assert "0% packet loss" in one.type("ping -c 3 10.0.0.2", "packets transmitted", 60)
-    two.type(f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made")
+    two.type(
+        f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made"
+    )
     two.type_keys("nc -l -p 5000 </dev/shm/f\n")
     time.sleep(1)
     with stopped_every_millisecond(one):
         began = time.monotonic()
-        one.type("nc 10.0.0.2 5000 </dev/null | md5sum; echo recei''ved", "received", 600)
+        # Busybox's nc ends when it has nothing to send: give it something to wait for.
+        receive = "mkfifo /tmp/wait; exec 9<>/tmp/wait; nc 10.0.0.2 5000 </tmp/wait | md5sum"
+        one.type(f"{receive}; echo recei''ved", "received", 600)
         took = time.monotonic() - began
     print(f"{MIB} MiB in {took:.1f} s: {MIB * 8.39 / took:.0f} Mbit/s")
     assert sums(one.text)[-1] == sums(two.text)[-1]
