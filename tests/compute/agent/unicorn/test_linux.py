@@ -102,9 +102,7 @@ def test_two_guests_on_one_wire_hear_each_other_right(make_linux):
         guest.type(f"killall udhcpc; {address}; echo addr''essed", "addressed")
     one, two = guests
     assert "0% packet loss" in one.type("ping -c 3 10.0.0.2", "packets transmitted", 60)
-    two.type(
-        f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made"
-    )
+    two.type(f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made")
     two.type_keys("nc -l -p 5000 </dev/shm/f\n")
     time.sleep(1)
     with stopped_every_millisecond(one):
