@@ -201,6 +201,7 @@ print(ours, sorted(third - {{"_distutils_hack"}}))  # which comes with the inter
 
 
 @pytest.mark.vm
+@pytest.mark.soak
 def test_a_real_guest_boots_hears_its_button_and_keeps_its_disk(node, obey, control_plane, riscv_linux):
     described = json.loads((riscv_linux / "image.json").read_text())
     for file in described["files"]:

@@ -14,7 +14,7 @@ import pytest
 from tests.compute.agent.unicorn.guest import Guest
 from tests.compute.agent.unicorn.test_snapshots import LOG_IN, log_in
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.soak, pytest.mark.timeout(900)]
 MIB = 64
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.compute.agent.unicorn.guest import Guest
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.soak, pytest.mark.timeout(900)]
 LOG_IN = "#cloud-config\nchpasswd: {expire: false, list: ['root:secret']}\n"
 RESTORES = 200
 CLONES = 10
