@@ -93,7 +93,7 @@ COMMANDS: dict[str, Callable[[Home, list[str]], int]] = {
 
 def main() -> int:
     # A closed terminal or a `kill` ends a command as Ctrl-C does: what it began is cleared up.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     command, *arguments = sys.argv[1:]
     try:

@@ -90,7 +90,7 @@ def test(home: Home, arguments: list[str]) -> int:
             if missing:
                 screen.say(f"  {system_packages.in_words(missing)}")
     with own_servers() as servers:
-        env = environment_of_tests(home) | servers
+        env = environment_of_tests() | servers
         if arguments:
             return _pytest(arguments, env)
         return _everything(env)
@@ -117,11 +117,11 @@ def _everything(env: dict[str, str]) -> int:
 def bench(home: Home, arguments: list[str]) -> int:
     """The benchmarks, one at a time, with what they print."""
     with own_servers() as servers:
-        env = environment_of_tests(home) | servers
+        env = environment_of_tests() | servers
         return _pytest(["-m", "benchmark", "-s", "--timeout", "1800", *(arguments or ["tests/benchmarks"])], env)
 
 
-def environment_of_tests(home: Home) -> dict[str, str]:
+def environment_of_tests() -> dict[str, str]:
     """The caller's environment without what belongs to a running cloud."""
     of_a_cloud = ("PILEUS_URL", "PILEUS_PORT", "PILEUS_LISTEN", "PILEUS_AGENT_HOME", "PILEUS_RUNTIME_DIR")
     env = {name: value for name, value in os.environ.items() if name not in of_a_cloud}
