@@ -91,7 +91,8 @@ def in_words(tools: list[Tool]) -> str:
     """One line: what is missing, what will not work, and what to type."""
     without = ", ".join(sorted({tool.needed_for for tool in tools}))
     packages = " ".join(sorted({tool.package for tool in tools}))
-    return f"missing {', '.join(tool.program for tool in tools)}: no {without}; to have it: sudo apt install {packages}"
+    programs = ", ".join(sorted({tool.program for tool in tools}))
+    return f"missing {programs}: no {without}; to have it: sudo apt install {packages}"
 
 
 if __name__ == "__main__":
