@@ -41,8 +41,8 @@ def spec(instance_id: UUID, verb: str) -> dict[str, Any]:
             "id": str(instance.image_id),
             "name": instance.image.name,
             "architecture": instance.image.architecture,
-            "files": instance.image.files,
-            "kernel_command_line": instance.image.kernel_command_line,
+            "files": instance.boot_files,
+            "kernel_command_line": instance.kernel_command_line,
         },
         "seed": {
             "instance_id": str(instance.pk),

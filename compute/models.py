@@ -91,6 +91,8 @@ class Instance(models.Model):
     memory_mib = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()
     image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="instances")
+    boot_files = models.JSONField(default=list)  # the image's, as they were at launch: its disk goes with its kernel
+    kernel_command_line = models.CharField(max_length=1000, blank=True)
     hypervisor_wish = models.CharField(max_length=20, blank=True)
     hypervisor = models.CharField(max_length=20, blank=True)  # chosen with the host
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="instances")

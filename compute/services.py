@@ -75,6 +75,8 @@ def launch(
         memory_mib=flavor.memory_mib,
         disk_gib=flavor.disk_gib,
         image=image,
+        boot_files=image.files,
+        kernel_command_line=image.kernel_command_line,
         hypervisor_wish=hypervisor,
         host_wish=host,
         keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 from cloud.hosts import services as hosts
 from cloud.hosts.models import Host, HostPulse, Order
 from cloud.operations.models import Operation
-from compute import services
+from compute import hosted, services
 from compute.models import Instance, Power
 from compute.reconcile import reconcile
 from tests.clouds import ALICE
@@ -158,3 +158,11 @@ def test_with_restart_policy_always_even_a_clean_power_off_is_followed_by_a_star
     cloud.settle()
     assert cloud.node.hypervisor.starts(str(made.pk)) == 2
     assert cloud.breaches() == []
+
+
+def test_a_rebuilt_image_changes_nothing_for_instances_that_are_there(cloud, instance):
+    before = hosted.spec(instance.pk, "ensure_running")["image"]
+    cloud.image.files = [{"role": "kernel", "sha256": "0" * 64, "size": 1, "format": None}]
+    cloud.image.kernel_command_line = "another"
+    cloud.image.save()
+    assert hosted.spec(instance.pk, "ensure_running")["image"] == before
