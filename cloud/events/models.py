@@ -2,7 +2,7 @@
 
 import pgtrigger
 from django.db import models
-from django.db.models import Func
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
 
@@ -11,6 +11,16 @@ class CurrentTransaction(Func):
 
     template = "(pg_current_xact_id()::text::bigint)"
     output_field = models.BigIntegerField()
+
+
+class Verb(Func):
+    """The last word of an action: compute.instance.stop → stop."""
+
+    function = "split_part"
+    output_field = models.CharField()
+
+    def __init__(self, action: str = "action") -> None:
+        super().__init__(F(action), Value("."), Value(3))
 
 
 class Event(models.Model):
@@ -34,7 +44,15 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["project_id", "transaction", "id"], name="event_by_project"),
             models.Index(fields=["transaction", "id"], name="event_cursor"),
-            models.Index(fields=["subject_type", "subject_id", "id"], name="event_by_subject"),
+            # One for each thing that is searched for: however rare it is, the newest of it are found at once.
+            models.Index(fields=["subject_id", "transaction", "id"], name="event_by_subject_id"),
+            models.Index(fields=["subject_type", "transaction", "id"], name="event_by_subject_type"),
+            models.Index(fields=["subject_name", "transaction", "id"], name="event_by_subject_name"),
+            models.Index(fields=["actor", "transaction", "id"], name="event_by_actor"),
+            models.Index(
+                fields=["request_id", "transaction", "id"], condition=~Q(request_id=""), name="event_by_request"
+            ),
+            models.Index(Verb(), F("transaction"), F("id"), name="event_by_verb"),
         ]
         triggers = [
             pgtrigger.Protect(name="append_only", operation=pgtrigger.Update | pgtrigger.Delete),

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Q, QuerySet
 
-from cloud.events.models import Event
+from cloud.events.models import Event, Verb
 
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
@@ -70,6 +70,13 @@ def now() -> Cursor:
 def settled(rows: QuerySet[Event]) -> QuerySet[Event]:
     """The events that nothing can come before any more."""
     return rows.filter(transaction__lt=horizon())
+
+
+def of_action(rows: QuerySet[Event], action: str) -> QuerySet[Event]:
+    """Those of one action, `compute.instance.stop`, or of one verb whatever it was done to: `.stop`."""
+    whole, _, verb = action.rpartition(".")
+    found = rows.alias(verb=Verb()).filter(verb=verb)  # by the index of verbs in both cases
+    return found.filter(action=action) if whole else found
 
 
 def after(rows: QuerySet[Event], cursor: Cursor) -> QuerySet[Event]:

@@ -94,7 +94,7 @@ class OneInstance(InstancePage):
         if part in ("", "console-log"):
             context |= console_log(self.instance, LINES_SHOWN)
         if part in ("", "instance-events"):
-            found = rows.events(subject=("instance", self.instance.pk)).order_by("-id")
+            found = rows.events(subject=("instance", self.instance.pk)).order_by("-transaction", "-id")
             context["events"] = list(found[:20])
         if not part:
             context |= {

@@ -7,14 +7,14 @@ from django.urls import reverse
 
 from cloud.api.errors import NotFound
 from cloud.dashboard import forms, rows, words
-from cloud.dashboard.pages import FormPage, Page, SeeOther
+from cloud.dashboard.pages import LAST_PROJECT, FormPage, Page, SeeOther
+from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm
 from cloud.tenancy.models import Membership, Role
 from storage.services import images_of
 
-LAST_PROJECT = "project"
 RECENT_EVENTS = 8
 MOST_TROUBLED = 5
 
@@ -48,8 +48,6 @@ class Overview(Page):
     section = "overview"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
-        if request.session.get(LAST_PROJECT) != self.project.name:
-            request.session[LAST_PROJECT] = self.project.name
         instances = rows.instances_of(self.project)
         counts = rows.count_by_status(self.project)
         troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
@@ -100,16 +98,11 @@ class Activity(Page):
 
 def narrow_events(found: Any, request: HttpRequest) -> Any:
     """The events that the query string asks for: by actor, action, subject and request."""
-    for name, lookup in (
-        ("actor", "actor"),
-        ("action", "action__contains"),
-        ("subject", "subject_name"),
-        ("subject_id", "subject_id"),
-        ("request_id", "request_id"),
-    ):
-        if text := request.GET.get(name, "").strip().replace("\x00", "")[:80]:
-            found = found.filter(**{lookup: text})
-    return found
+    asked = {name: text.strip().replace("\x00", "")[:80] for name, text in request.GET.items()}
+    for name, column in (("actor",) * 2, ("subject", "subject_name"), ("subject_id",) * 2, ("request_id",) * 2):
+        if text := asked.get(name):
+            found = found.filter(**{column: text})
+    return reading.of_action(found, asked["action"]) if asked.get("action") else found
 
 
 class Members(FormPage):

@@ -42,7 +42,6 @@ class EventLog(Collection):
     serializer = EventSerializer
     has_labels = False
     filters = {
-        "action": Filter(serializers.CharField()),
         "subject": Filter(serializers.CharField(max_length=64, help_text="The id of what was changed."), "subject_id"),
         "subject_type": Filter(serializers.CharField(max_length=40)),
         "actor": Filter(serializers.CharField(max_length=80)),
@@ -52,6 +51,7 @@ class EventLog(Collection):
         "after": CursorField(help_text="Only events behind this one."),
         "before": CursorField(help_text="Only events ahead of this one."),
         "newest_first": serializers.BooleanField(),
+        "action": serializers.CharField(max_length=80),
         "limit": LIMIT,
     }
 
@@ -73,6 +73,8 @@ class EventLog(Collection):
     def page(self, request: Request, values: dict[str, Any]) -> Response:
         limit, down = values.get("limit", pagination.DEFAULT_LIMIT), values.get("newest_first", False)
         rows = pagination.narrow(reading.settled(self.rows()), self.filters, values)
+        if "action" in values:
+            rows = reading.of_action(rows, values["action"])
         if "after" in values:
             rows = reading.after(rows, values["after"])
         if "before" in values:

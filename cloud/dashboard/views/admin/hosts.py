@@ -74,7 +74,7 @@ class OneHost(Page):
                 **page,
                 "capabilities": capabilities,
                 "hypervisors": ways(capabilities),
-                "events": list(rows.events(subject=("host", self.host.pk)).order_by("-id")[:10]),
+                "events": list(rows.events(subject=("host", self.host.pk)).order_by("-transaction", "-id")[:10]),
             }
         )
 
