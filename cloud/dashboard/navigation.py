@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from django.urls import reverse
 
 from cloud.api.scope import Scope
+from cloud.tenancy.models import Project
 
 MOST_PROJECTS = 30  # in the switcher; the others are found on the page of projects
 
@@ -42,11 +43,11 @@ CLOUD = (
 )
 
 
-def of(scope: Scope, section: str) -> list[Group]:
+def of(scope: Scope, section: str, project: Project | None) -> list[Group]:
     """The groups of entries that a viewer sees, with the one of this page lit."""
     groups = []
-    if scope.project is not None:
-        groups.append(Group(scope.project.name, _entries(PROJECT, section, [scope.project.name])))
+    if project is not None:
+        groups.append(Group(project.name, _entries(PROJECT, section, [project.name])))
     if scope.is_cloud_admin:
         groups.append(Group("Cloud", _entries(CLOUD, section, [])))
     return groups

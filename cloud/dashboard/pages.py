@@ -31,6 +31,7 @@ from cloud.events import reading
 from cloud.tenancy.models import Project, Role, User
 
 THEMES = ("system", "light", "dark")
+LAST_PROJECT = "project"  # in the session: the one that was looked at last
 
 
 class SeeOther(HttpResponseRedirect):
@@ -42,6 +43,12 @@ class SeeOther(HttpResponseRedirect):
 def theme_of(request: HttpRequest) -> str:
     chosen = request.COOKIES.get("theme", "system")
     return chosen if chosen in THEMES else "system"
+
+
+def has(project: Project | None, role: str) -> bool:
+    """Whether the viewer has at least this role in a project that the scope gave."""
+    own = getattr(project, "role", "")
+    return bool(own) and RANK[Role(own)] >= RANK[Role(role)]
 
 
 class Page(View):
@@ -74,6 +81,8 @@ class Page(View):
         if "project" in kwargs:
             self.scope.enter(kwargs["project"])
             self.scope.require_role(self.role if self.request.method in ("GET", "HEAD") else self.role_to_change)
+            if self.request.session.get(LAST_PROJECT) != self.project.name:
+                self.request.session[LAST_PROJECT] = self.project.name
         if self.for_cloud_admins:
             self.scope.require_cloud_admin()
 
@@ -82,9 +91,14 @@ class Page(View):
         assert self.scope.project is not None
         return self.scope.project
 
+    def current_project(self) -> Project | None:
+        """The project of the page, or the one looked at before: the way around does not forget it on other pages."""
+        last = self.request.session.get(LAST_PROJECT)
+        return self.scope.project or (self.scope.projects().filter(name=last).first() if last else None)
+
     def may(self, role: str) -> bool:
         """Whether the viewer has at least this role in the project."""
-        return bool(self.scope.role) and RANK[Role(self.scope.role)] >= RANK[Role(role)]
+        return has(self.scope.project, role)
 
     # Showing
 
@@ -109,9 +123,12 @@ class Page(View):
             "page_path": self.request.get_full_path(),
         }
         if whole:
+            current = self.current_project()
             frame |= {
                 "theme": theme_of(self.request),
-                "navigation": navigation.of(self.scope, self.section),
+                "current": current,
+                "may_launch": has(current, Role.MEMBER),
+                "navigation": navigation.of(self.scope, self.section, current),
                 "switch_to": list(self.scope.projects().order_by("name")[: navigation.MOST_PROJECTS]),
                 "section": self.section,
                 "as_of": self.as_of,

@@ -73,7 +73,7 @@ class Palette(Page):
         if self.scope.project is not None:
             url = reverse("launch", args=[self.scope.project.name])
             places.append({"name": "Launch an instance", "note": self.scope.project.name, "url": url, "icon": "plus"})
-        for group in navigation.of(self.scope, ""):
+        for group in navigation.of(self.scope, "", self.scope.project):
             places += [
                 {"name": entry.name, "note": group.title, "url": entry.url, "icon": entry.icon}
                 for entry in group.entries

@@ -98,7 +98,7 @@ class Activity(Page):
 
 def narrow_events(found: Any, request: HttpRequest) -> Any:
     """The events that the query string asks for: by actor, action, subject and request."""
-    asked = {name: text.strip().replace("\x00", "")[:80] for name, text in request.GET.items()}
+    asked = {name: request.GET.get(name, "").strip().replace("\x00", "")[:80] for name in request.GET}
     for name, column in (("actor",) * 2, ("subject", "subject_name"), ("subject_id",) * 2, ("request_id",) * 2):
         if text := asked.get(name):
             found = found.filter(**{column: text})

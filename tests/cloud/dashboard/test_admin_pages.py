@@ -146,3 +146,10 @@ def test_audit_shows_every_project(root, world):
     text = root.get("/cloud/audit").content.decode()
     assert "launched the instance" in text
     assert "in demo" in text
+
+
+def test_the_way_around_keeps_the_project_that_was_looked_at(root, world):
+    root.get(f"/projects/{world.project.name}/instances")
+    text = root.get("/cloud/hosts").content.decode()
+    assert f'href="/projects/{world.project.name}/keypairs"' in text
+    assert 'data-events="/api/v1/events?' in text
