@@ -35,6 +35,14 @@ class UnfitLaunch(Problem):
     title: ClassVar[str] = "The instance cannot be launched like this"
 
 
+class NamesTaken(Problem):
+    """Of the names that a number of instances would get, some are not free."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "conflict"
+    title: ClassVar[str] = "This is in conflict with what is there"
+
+
 class WrongState(Problem):
     """The verb makes no sense in the state that the instance is in."""
 
@@ -43,11 +51,21 @@ class WrongState(Problem):
     title: ClassVar[str] = "Not possible in this state"
 
 
-def launch(
+def launch(*, name: str, **wishes: Any) -> Instance:
+    """Create an instance and begin to launch it: `launch_many` of one."""
+    return launch_many(names=[name], **wishes)[0]
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """What several instances launched together are called: web-1, web-2 …; a single one is just web."""
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+
+
+def launch_many(
     *,
     project: Project,
     actor: Actor,
-    name: str,
+    names: Sequence[str],
     flavor: Flavor,
     image: Image,
     keypairs: Sequence[KeyPair] = (),
@@ -59,41 +77,56 @@ def launch(
     host: Host | None = None,
     fail_fast: bool = False,
     dry_run: bool = False,
-) -> Instance:
-    """Create an instance and begin to launch it. Raises UnfitLaunch, OverQuota, NoCapacity.
+) -> list[Instance]:
+    """Create instances that are alike and begin to launch them. Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity.
 
     What fits no empty host is refused at once; what would fit one waits for room, unless `fail_fast`.
     """
     _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
-    quota.require(project, instances=1, vcpus=flavor.vcpus, memory_mib=flavor.memory_mib)
-    instance = Instance.objects.create(
-        project=project,
-        name=name,
-        labels=labels or {},
-        flavor=flavor,
-        vcpus=flavor.vcpus,
-        memory_mib=flavor.memory_mib,
-        disk_gib=flavor.disk_gib,
-        image=image,
-        boot_files=image.files,
-        kernel_command_line=image.kernel_command_line,
-        hypervisor_wish=hypervisor,
-        host_wish=host,
-        keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
-        user_data=user_data,
-        restart_policy=restart_policy,
-        wanted_power=wanted_power,
-        created_by=actor.name,
-    )
-    engine.start(LaunchInstance, instance, actor=actor)
-    _place(instance, fail_fast=fail_fast, dry_run=dry_run)
-    record(
-        "compute.instance.launch",
-        instance,
-        actor=actor,
-        after={"name": name, "flavor": flavor.name, "image": image.name, "wanted_power": wanted_power},
-    )
-    return instance
+    count = len(names)
+    quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
+    if count > 1:
+        _check_names(project, names)
+    launched = []
+    for name in names:
+        instance = Instance.objects.create(
+            project=project,
+            name=name,
+            labels=labels or {},
+            flavor=flavor,
+            vcpus=flavor.vcpus,
+            memory_mib=flavor.memory_mib,
+            disk_gib=flavor.disk_gib,
+            image=image,
+            boot_files=image.files,
+            kernel_command_line=image.kernel_command_line,
+            hypervisor_wish=hypervisor,
+            host_wish=host,
+            keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
+            user_data=user_data,
+            restart_policy=restart_policy,
+            wanted_power=wanted_power,
+            created_by=actor.name,
+        )
+        engine.start(LaunchInstance, instance, actor=actor)
+        # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
+        _place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
+        record(
+            "compute.instance.launch",
+            instance,
+            actor=actor,
+            after={"name": name, "flavor": flavor.name, "image": image.name, "wanted_power": wanted_power},
+        )
+        launched.append(instance)
+    return launched
+
+
+def _check_names(project: Project, names: Sequence[str]) -> None:
+    """Name all that are taken; a single one is left to its constraint. The quota's lock keeps other launches away."""
+    taken = Instance.objects.filter(project=project, name__in=names).order_by("created_at", "name")
+    if found := list(taken.values_list("name", flat=True)):
+        words = f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} taken. Choose another name."
+        raise NamesTaken(words, errors=[Fault("/name", words, "conflict")])
 
 
 def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
@@ -112,8 +145,8 @@ def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
         raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
 
 
-def _place(instance: Instance, *, fail_fast: bool, dry_run: bool) -> None:
-    if placement.place(instance, allocate=not dry_run).host_id:
+def _place(instance: Instance, *, fail_fast: bool, allocate: bool) -> None:
+    if placement.place(instance, allocate=allocate).host_id:
         return
     wish = placement.Wish.of(instance)
     if fail_fast or not explaining.fits_an_empty_host(wish):

@@ -1,6 +1,6 @@
 """Changing: a view runs one service in one transaction, with idempotency, If-Match and dry run around it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -22,14 +22,22 @@ class Once:
         self.row, self.secret = row, secret
 
 
+class Several:
+    """A number of new objects, answered as a list is: `{"items": […], "next": null}`."""
+
+    def __init__(self, rows: Sequence[Model]):
+        self.rows = rows
+
+
 class View(BaseView):
     """A view that may change something."""
 
     def mutate(self, service: Callable[[], Any], *, status: int = 200, target: str | None = None) -> Response:
         """Run one service in one transaction and answer with what it returns.
 
-        The service returns a row, `Once(row, secret)`, a ready body, or None (204). A body with a live `operation` is
-        202. `target` is the path's reference to the object that If-Match speaks about ("" for the only one).
+        The service returns a row, `Several(rows)`, `Once(row, secret)`, a ready body, or None (204). A body with a live
+        `operation` is 202. `target` is the path's reference to the object that If-Match speaks about ("" for the only
+        one).
         """
         request = self.request
         sent = request.data  # read before the transaction begins: a slow sender holds no lock
@@ -81,6 +89,8 @@ class View(BaseView):
     def _answer(self, result: Any, status: int) -> Response:
         if result is None:
             return Response(status=204)
+        if isinstance(result, Several):
+            return self._list(result, status)
         row = result.row if isinstance(result, Once) else result
         body = row if isinstance(row, dict) else self.show(self.rows().get(pk=row.pk))
         headers = {"ETag": etag(body)}
@@ -90,6 +100,12 @@ class View(BaseView):
             body = {**body, "secret": result.secret}
         begun = bool(body.get("operation")) and self.request.method != "PATCH"  # a change of words begins nothing
         return Response(body, 202 if begun else status, headers=headers)
+
+    def _list(self, several: Several, status: int) -> Response:
+        found = self.rows().in_bulk([row.pk for row in several.rows])
+        items = [self.show(found[row.pk]) for row in several.rows]
+        begun = any(item.get("operation") for item in items)
+        return Response({"items": items, "next": None}, 202 if begun else status)
 
     def _before(self) -> dict[str, Any]:
         usage = quota.usage(self.scope.project) if self.scope.project else None

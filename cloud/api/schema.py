@@ -100,12 +100,14 @@ class AutoSchema(Spectacular):
             serializer = self.view.created
         if serializer is None:
             return OpenApiResponse({"type": "object"}, description="")
-        if isinstance(self.view, views.Collection) and self.method in {"GET", "HEAD"}:
-            return self._page(serializer)
-        return serializer
-
-    def _page(self, serializer: Any) -> dict[str, Any]:
+        if not isinstance(self.view, views.Collection):
+            return serializer
         item = self.resolve_serializer(force_instance(serializer), "response").ref
+        if self.method in {"GET", "HEAD"}:
+            return self._page(item)
+        return {"oneOf": [item, self._page(item)]} if self.view.may_create_several else serializer
+
+    def _page(self, item: dict[str, Any]) -> dict[str, Any]:
         return build_object_type(
             properties={
                 "items": build_array_type(item),

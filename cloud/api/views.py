@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from cloud.api import pagination
 from cloud.api.base import DRY_RUN
 from cloud.api.etags import conditional
-from cloud.api.mutations import Once, View
+from cloud.api.mutations import Once, Several, View
 from cloud.api.pagination import Filter
 from cloud.tenancy.models import Project, Role
 
@@ -25,6 +25,7 @@ CURSOR = serializers.CharField(max_length=1000, help_text="Where the page begins
 class Collection(View):
     """GET lists; a subclass with `create(body)` answers POST."""
 
+    may_create_several: ClassVar[bool] = False  # whether `create` may return Several
     order: ClassVar[tuple[str, ...]] = ("created_at", "id")
     filters: ClassVar[Mapping[str, Filter]] = {}
     has_labels: ClassVar[bool] = True
@@ -111,4 +112,4 @@ class InProject(View):
         return self.scope.project
 
 
-__all__ = ["DRY_RUN", "Collection", "InProject", "Item", "Once", "Verb", "View", "conditional"]
+__all__ = ["DRY_RUN", "Collection", "InProject", "Item", "Once", "Several", "Verb", "View", "conditional"]

@@ -1,6 +1,7 @@
 """/api/v1/projects/{project}/instances"""
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.urls import path
@@ -13,7 +14,7 @@ from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceFie
 from cloud.api.pagination import Filter
 from cloud.api.scope import RANK
 from cloud.api.serializers import Body, Nothing, ReferenceSerializer
-from cloud.api.views import DRY_RUN, Collection, InProject, Item, Verb, conditional
+from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb, conditional
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
@@ -25,6 +26,8 @@ from storage.services import images_of
 HYPERVISORS = ("qemu", "unicorn")
 LONGEST_USER_DATA = 64 * 1024
 MOST_LINES = 5000
+MOST_AT_ONCE = 20
+LONGEST_NAME = 63
 
 
 class FlavorOfInstance(ReferenceSerializer):
@@ -97,6 +100,9 @@ class LaunchForm(Body):
     """Everything but name, flavor and image may be left out."""
 
     name = NameField()
+    count = Integer(
+        required=False, min_value=1, max_value=MOST_AT_ONCE, help_text="Several alike: web-1, web-2 … All or none."
+    )
     flavor = ReferenceField(lambda scope: Flavor.objects.all())
     image = ReferenceField(lambda scope: images_of(scope.project))
     keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
@@ -115,6 +121,12 @@ class LaunchForm(Body):
         if len(text.encode()) > LONGEST_USER_DATA:
             raise serializers.ValidationError(f"At most {LONGEST_USER_DATA // 1024} KiB.")
         return text
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        longest = services.numbered(body["name"], body.get("count", 1))[-1]
+        if len(longest) > LONGEST_NAME:
+            raise serializers.ValidationError({"name": f"With its number it has more than {LONGEST_NAME} characters."})
+        return body
 
 
 class InstanceChanges(Body):
@@ -145,6 +157,7 @@ class InstanceView(InProject):
 
 
 class Instances(InstanceView, Collection):
+    may_create_several = True
     forms = {"POST": LaunchForm}
     parameters = {
         "POST": {"fail_fast": serializers.BooleanField(help_text="Refuse at once when nothing has room now.")}
@@ -157,13 +170,19 @@ class Instances(InstanceView, Collection):
         "wanted_power": Filter(serializers.ChoiceField(("running", "stopped"))),
     }
 
-    def create(self, body: dict[str, Any]) -> Instance:
+    def create(self, body: dict[str, Any]) -> Instance | Several:
         fail_fast = bool(self.query({"dry_run": DRY_RUN}).get("fail_fast"))
-        return services.launch(project=self.project, actor=self.actor, fail_fast=fail_fast, dry_run=self.is_dry, **body)
+        names = services.numbered(body.pop("name"), body.pop("count", 1))
+        launched = services.launch_many(
+            project=self.project, actor=self.actor, names=names, fail_fast=fail_fast, dry_run=self.is_dry, **body
+        )
+        return Several(launched) if len(launched) > 1 else launched[0]
 
     def plan(self, body: dict[str, Any]) -> dict[str, Any]:
-        decision = Instance.objects.filter(pk=body["id"]).values_list("placement", flat=True).first()
-        return {"placement": shown_decision(decision, self.scope.is_cloud_admin)}
+        ids = [one["id"] for one in body.get("items", [body])]
+        kept = Instance.objects.only("placement").in_bulk([UUID(ident) for ident in ids])
+        decisions = [shown_decision(kept[UUID(ident)].placement, self.scope.is_cloud_admin) for ident in ids]
+        return {"placements": decisions} if "items" in body else {"placement": decisions[0]}
 
 
 class OneInstance(InstanceView, Item):

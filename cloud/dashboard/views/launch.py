@@ -1,6 +1,7 @@
 """Launching, on one page: what is chosen is tried out in a dry run all the while, so that nothing surprises later."""
 
 import random
+from collections import Counter
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -15,7 +16,7 @@ from cloud.hosts.models import Host
 from cloud.tenancy import quota
 from cloud.tenancy.models import Role
 from compute import keypairs, services
-from compute.api.instances import LaunchForm
+from compute.api.instances import MOST_AT_ONCE, LaunchForm
 from compute.api.keypairs import KeyPairForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
 from storage.services import images_of
@@ -51,6 +52,7 @@ class Launch(FormPage):
             "keypairs": list(KeyPair.objects.filter(project=self.project).order_by("name")[:200]),
             "usage": left,
             "policies": RestartPolicy.choices,
+            "most_at_once": MOST_AT_ONCE,
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
             **self.choose(images, flavors),
         }
@@ -76,6 +78,7 @@ class Launch(FormPage):
         filled = self.fill()
         values: dict[str, Any] = {
             "name": suggest_name(),
+            "count": 1,
             "image": filled["chosen_image"],
             "flavor": filled["chosen_flavor"],
             "wanted_power": "on",
@@ -100,6 +103,8 @@ class Launch(FormPage):
             body["wanted_power"] = "stopped"
         if post.get("restart_policy", RestartPolicy.ON_CRASH) != RestartPolicy.ON_CRASH:
             body["restart_policy"] = post["restart_policy"]
+        if post.get("count", "").strip() not in ("", "1"):
+            body |= forms.whole(post, "count")
         return {**body, **forms.texts(post, "hypervisor", "host")}
 
     def new_key(self) -> dict[str, Any] | None:
@@ -109,18 +114,24 @@ class Launch(FormPage):
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         new_key = self.new_key()
-        there = reverse("instances", args=[self.project.name])
         return self.mutate(
             lambda: self.launch(body, new_key),
             body={**body, **(new_key or {})},
-            to=lambda made: reverse("instance", args=[self.project.name, made[0].pk]) if made else there,
-            done=lambda made: f"{made[0].name} is being launched.",
+            to=lambda made: self.where(made[0]),
+            done=lambda made: f"{spoken([instance.name for instance in made[0]])} being launched.",
             secret=self.show_secret if new_key is not None else None,
         )
 
+    def where(self, launched: list[Instance]) -> str:
+        """The page of what was launched: the instance's, or the list with just these."""
+        if len(launched) == 1:
+            return reverse("instance", args=[self.project.name, launched[0].pk])
+        stem = launched[0].name.removesuffix("1")
+        return f"{reverse('instances', args=[self.project.name])}?q={stem}"
+
     def launch(
         self, body: dict[str, Any], new_key: dict[str, Any] | None, *, dry: bool = False
-    ) -> tuple[Instance, KeyPair | None, str | None]:
+    ) -> tuple[list[Instance], KeyPair | None, str | None]:
         """Check everything before anything is done, so that all faults are named together."""
         faults, wish, key_wish = [], {}, {}
         try:
@@ -143,12 +154,13 @@ class Launch(FormPage):
                 problem.errors = [_of_key(fault) for fault in problem.errors]
                 raise problem from error
             wish["keypairs"] = [*wish.get("keypairs", []), made]
-        instance = services.launch(project=self.project, actor=actor, dry_run=dry, **wish)
-        return instance, made, secret
+        names = services.numbered(wish.pop("name"), wish.pop("count", 1))
+        launched = services.launch_many(project=self.project, actor=actor, names=names, dry_run=dry, **wish)
+        return launched, made, secret
 
-    def show_secret(self, made: tuple[Instance, KeyPair, str]) -> HttpResponse:
-        instance, keypair, secret = made
-        context = {"instance": instance, "keypair": keypair, "secret": secret}
+    def show_secret(self, made: tuple[list[Instance], KeyPair, str]) -> HttpResponse:
+        launched, keypair, secret = made
+        context = {"launched": launched, "there": self.where(launched), "keypair": keypair, "secret": secret}
         return self.show(context, template="keypairs/secret.html")
 
     # The preview
@@ -158,14 +170,18 @@ class Launch(FormPage):
 
         def attempt() -> dict[str, Any]:
             before = quota.usage(self.project)
-            instance, _, _ = self.launch(body, self.new_key(), dry=True)
+            launched, _, _ = self.launch(body, self.new_key(), dry=True)
+            placed = [instance for instance in launched if instance.host_id is not None]
+            first, price = (placed or launched)[0], launched[0].flavor.price_per_hour
             return {
                 "preview": {
-                    "placed": instance.host_id is not None,
-                    "decision": instance.placement,
-                    "host": instance.host if self.scope.is_cloud_admin and instance.host_id else None,
-                    "flavor": instance.flavor,
-                    "image": instance.image,
+                    "names": [instance.name for instance in launched],
+                    "placed": len(placed),
+                    "waiting": len(launched) - len(placed),
+                    "decision": first.placement,
+                    "hosts": self.hosts_of(placed) if self.scope.is_cloud_admin else [],
+                    "price": price,
+                    "price_of_all": price * len(launched),
                     "quota": [
                         {"kind": kind, "before": before[kind]["used"], **use}
                         for kind, use in words.ordered(quota.usage(self.project))
@@ -178,6 +194,12 @@ class Launch(FormPage):
             return transactions.run(attempt, dry=True)
         except Exception as error:
             return {"preview_problem": problem_of(error)}
+
+    @staticmethod
+    def hosts_of(placed: list[Instance]) -> list[tuple[str, int]]:
+        """How many would go where."""
+        counts = Counter(str(instance.host_id) for instance in placed)
+        return [(host.name, counts[str(host.pk)]) for host in Host.objects.filter(pk__in=list(counts)).order_by("name")]
 
     def calls(self, body: dict[str, Any]) -> dict[str, str]:
         path = f"projects/{self.project.name}/instances"
@@ -202,6 +224,11 @@ class Preview(Launch):
         if self.request.headers.get("HX-Target") != "preview":
             context = {**self.fill(), "values": self.request.POST, "problem": context.get("preview_problem"), **context}
         return self.show(context)
+
+
+def spoken(names: list[str]) -> str:
+    """ "web is", "web-1 to web-5 are" """
+    return f"{names[0]} is" if len(names) == 1 else f"{names[0]} to {names[-1]} are"
 
 
 def lacking(flavor: Flavor, usage: dict[str, Any]) -> str:

@@ -159,3 +159,20 @@ def test_it_begins_with_what_fits(mia, world):
     text = mia.get(HERE).content.decode()
     assert re.search(r'value="alight" required checked', text)
     assert re.search(r'value="roomy" required checked', text)
+
+
+def test_several_are_previewed_and_launched_together(mia, world):
+    text = mia.post(PREVIEW, filled(world, count="3"), HTTP_HX_TARGET="preview").content.decode()
+    assert "amber-heron-1 to amber-heron-3, all or none" in text
+    assert "There is room for all" in text
+    assert "&quot;count&quot;: 3" in text
+    answer = mia.post(HERE, filled(world, count="3"))
+    assert (answer.status_code, answer["Location"]) == (303, "/projects/demo/instances?q=amber-heron-")
+    assert b"amber-heron-1 to amber-heron-3 are being launched" in mia.get(answer["Location"]).content
+    assert Instance.objects.filter(name__startswith="amber-heron-").count() == 3
+
+
+def test_a_count_that_is_none_is_a_fault_of_the_count(mia, world):
+    answer = mia.post(HERE, filled(world, count="many"))
+    assert answer.status_code == 400
+    assert 'id="faults-count"' in answer.content.decode()
