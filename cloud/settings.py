@@ -27,7 +27,10 @@ def database(url: str) -> dict:
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": "-c statement_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC",
+            # Nothing is prepared by being frequent; what is prepared by name (placement) is planned once.
+            "prepare_threshold": 2**31 - 1,
+            "options": "-c statement_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
+            " -c plan_cache_mode=force_generic_plan",
             **options,
         },
     }

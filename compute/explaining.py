@@ -6,7 +6,7 @@ from typing import Any
 from django.db import connection
 
 from compute.models import Flavor
-from compute.placement import CAPACITY, RULES, Capacity, Runs, Virtualised, Wish, parameters
+from compute.placement import CAPACITY, Capacity, Runs, Virtualised, Wish, parameters, rules_for
 
 MOST_HOSTS_SHOWN = 200
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
@@ -40,13 +40,13 @@ def explain(wish: Wish) -> Explanation:
     """Evaluate every rule on every host, in two statements: the sums, and the table."""
     sums = _sums(wish)
     total, fitting = sums["total"], sums["fitting"]
-    lacking = {rule.name: sums[f"lacking_{index}"] for index, rule in enumerate(RULES) if sums[f"lacking_{index}"]}
+    counts = {rule.name: sums[f"lacking_{index}"] for index, rule in enumerate(rules_for(wish))}
     nearest = None if fitting else _nearest_flavor(wish)
     return Explanation(
         total=total,
         fitting=fitting,
         summary=_summary(wish, sums, nearest),
-        lacking=lacking,
+        lacking={name: count for name, count in counts.items() if count},
         nearest_flavor=nearest,
         hosts=_table(wish),
     )
@@ -67,9 +67,10 @@ def fits_an_empty_host(wish: Wish) -> bool:
 
 
 def _sums(wish: Wish) -> dict[str, Any]:
-    everything = " AND ".join(rule.condition for rule in RULES)
+    rules = rules_for(wish)
+    everything = " AND ".join(rule.condition for rule in rules)
     columns = ["count(*) AS total", f"count(*) FILTER (WHERE {everything}) AS fitting"]
-    columns += [f"count(*) FILTER (WHERE NOT {rule.condition}) AS lacking_{i}" for i, rule in enumerate(RULES)]
+    columns += [f"count(*) FILTER (WHERE NOT {rule.condition}) AS lacking_{i}" for i, rule in enumerate(rules)]
     columns += [
         f"coalesce(max(h.free_{rule.column}) FILTER (WHERE h.enabled), 0) AS largest_{rule.column}" for rule in CAPACITY
     ]
@@ -85,7 +86,7 @@ def _summary(wish: Wish, sums: dict[str, Any], nearest: str | None) -> str:
     facts = {**sums, **parameters(wish), "runs": " or ".join(wish.runs)}
     parts = [
         rule.lacking.format(count=sums[f"lacking_{index}"], **facts)
-        for index, rule in enumerate(RULES)
+        for index, rule in enumerate(rules_for(wish))
         if sums[f"lacking_{index}"]
     ]
     words = f"{fitting} of {total} host{'s' if total > 1 else ''} fit{'s' if fitting == 1 else ''}"
@@ -96,7 +97,7 @@ def _summary(wish: Wish, sums: dict[str, Any], nearest: str | None) -> str:
 
 def _nearest_flavor(wish: Wish) -> str | None:
     """The largest enabled flavor, no bigger in anything, that some host could take now."""
-    others = " AND ".join(rule.condition for rule in RULES if not isinstance(rule, Capacity))
+    others = " AND ".join(rule.condition for rule in rules_for(wish) if not isinstance(rule, Capacity))
     flavors = Flavor.objects.filter(
         enabled=True, vcpus__lte=wish.vcpus, memory_mib__lte=wish.memory_mib, disk_gib__lte=wish.disk_gib
     )
@@ -121,7 +122,7 @@ def _nearest_flavor(wish: Wish) -> str | None:
 
 def _table(wish: Wish) -> list[dict[str, Any]]:
     columns = ["h.name", "h.id::text"]
-    for rule in RULES:
+    for rule in rules_for(wish):
         columns += [rule.condition, f"({rule.have})::text"]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -135,7 +136,7 @@ def _table(wish: Wish) -> list[dict[str, Any]]:
             "fits": all(checks[::2]),
             "checks": [
                 {"rule": rule.name, "ok": checks[2 * i], "need": rule.need(wish), "have": checks[2 * i + 1]}
-                for i, rule in enumerate(RULES)
+                for i, rule in enumerate(rules_for(wish))
             ],
         }
         for name, host_id, *checks in rows

@@ -5,6 +5,7 @@ evaluated on every host beside what the host has, explains. Explaining runs when
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -70,7 +71,9 @@ class Reachable:
 
 class Runs:
     name = "hypervisor"
-    condition = "(h.runs && %(runs)s::varchar[])"
+    # The planner takes `&&` for rare, and would rather sort the few hosts that it expects than walk an index; it
+    # cannot see into coalesce.
+    condition = "coalesce(h.runs && %(runs)s::varchar[], false)"
     have = "coalesce(nullif(array_to_string(h.runs, ', '), ''), 'nothing')"
     lacking = "{count} cannot run {runs}"
 
@@ -92,12 +95,12 @@ class Virtualised:
 
 class Chosen:
     name = "host asked for"
-    condition = "(%(host_id)s::uuid IS NULL OR h.id = %(host_id)s::uuid)"
+    condition = "(h.id = %(host_id)s::uuid)"
     have = "h.name"
     lacking = "{count} not the host asked for"
 
     def need(self, wish: Wish) -> str:
-        return str(wish.host_id or "any")
+        return str(wish.host_id)
 
 
 class Capacity:
@@ -124,6 +127,10 @@ ORDER = {
     "pack": "h.free_vcpus, h.free_memory_mib, h.id",  # best fit: 1.055 × the lower bound on Azure's trace
     "spread": "h.free_vcpus DESC, h.free_memory_mib DESC, h.id",
 }
+
+
+def rules_for(wish: Wish) -> tuple[Rule, ...]:
+    return tuple(rule for rule in RULES if wish.host_id or not isinstance(rule, Chosen))
 
 
 @dataclass(frozen=True)
@@ -162,42 +169,50 @@ def choose(instance: Instance, *, allocate: bool = True) -> Decision:
     finds nothing is it waited for, because only that proves that nothing fits.
     """
     wish = Wish.of(instance)
-    for waiting in (False, True) if allocate else (False,):
-        for way in wish.runs:
-            for accelerator in ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",):
-                host_id = _choose_one(instance, wish, way, accelerator, allocate=allocate, waiting=waiting)
-                if host_id:
-                    return Decision(host_id, hypervisor=way.split("/")[0], accelerator=accelerator or "tcg")
+    accelerators = ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",)
+    ways = [(run, accelerator) for run in wish.runs for accelerator in accelerators]
+    facts = {**parameters(wish), "instance": instance.pk}
+    facts |= {f"way_{rank}": f"{run}/{accelerator}".rstrip("/") for rank, (run, accelerator) in enumerate(ways)}
+    for lock in ("FOR UPDATE OF h SKIP LOCKED", "FOR UPDATE OF h") if allocate else ("",):
+        statement = _statement(
+            tuple(accelerator for _, accelerator in ways), ORDER[settings.PLACEMENT_STRATEGY], lock, rules_for(wish)
+        )
+        connection.ensure_connection()
+        with Cursor(connection.connection) as cursor:  # Django's own cursor prepares nothing
+            row = cursor.execute(statement, facts, prepare=True).fetchone()
+        if row:
+            host_id, (run, accelerator) = row[0], ways[row[1]]
+            return Decision(host_id, hypervisor=run.split("/")[0], accelerator=accelerator or "tcg")
     return Decision(None)
 
 
-def _choose_one(
-    instance: Instance, wish: Wish, way: str, accelerator: str, *, allocate: bool, waiting: bool
-) -> UUID | None:
-    conditions = " AND ".join(rule.condition for rule in RULES)
-    chosen = f"""
-        SELECT h.id FROM hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id
-        WHERE {conditions} AND h.runs @> ARRAY[%(way)s]::varchar[] {"AND h.has_kvm" if accelerator == "kvm" else ""}
-        ORDER BY {ORDER[settings.PLACEMENT_STRATEGY]} LIMIT 1
+@cache
+def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tuple[Rule, ...]) -> str:
+    """SQL that finds (host, rank of the way to run there): the ways by rank, each only if none before found a host.
+
+    Planning it takes longer than running it, so the server keeps one plan for all wishes (`plan_cache_mode` in the
+    settings): the walk along the index of free capacity that is the strategy's order.
     """
-    if allocate:
-        statement = f"""
-            WITH chosen AS ({chosen} FOR UPDATE OF h {"" if waiting else "SKIP LOCKED"})
+    conditions = " AND ".join(rule.condition for rule in rules)
+    ways = [
+        f"""
+        way_{rank} AS (
+            SELECT h.id, {rank} AS rank FROM hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id
+            WHERE {conditions} AND coalesce(h.runs @> ARRAY[%(way_{rank})s]::varchar[], false)
+                {"AND h.has_kvm" if accelerator == "kvm" else ""}
+                {"".join(f" AND NOT EXISTS (SELECT FROM way_{better})" for better in range(rank))}
+            ORDER BY {order} LIMIT 1 {lock}
+        )"""
+        for rank, accelerator in enumerate(accelerators)
+    ]
+    found = " UNION ALL ".join(f"SELECT id, rank FROM way_{rank}" for rank in range(len(ways)))
+    allocated = """,
+        allocated AS (
             INSERT INTO compute_allocation (id, instance_id, host_id, vcpus, memory_mib, disk_gib, created_at)
-            SELECT %(instance)s::uuid, %(instance)s::uuid, chosen.id, %(vcpus)s::int, %(memory_mib)s::int,
-                %(disk_gib)s::int, now() FROM chosen
-            RETURNING host_id
-        """
-    else:
-        statement = chosen
-    wanted = f"{way}/{accelerator}" if accelerator else way
-    connection.ensure_connection()
-    # Bound and prepared by the server: planning it anew would cost more than running it.
-    with Cursor(connection.connection) as cursor:
-        row = cursor.execute(
-            statement, {**parameters(wish), "way": wanted, "instance": instance.pk}, prepare=True
-        ).fetchone()
-    return row[0] if row else None
+            SELECT %(instance)s::uuid, %(instance)s::uuid, id,
+                %(vcpus)s::int, %(memory_mib)s::int, %(disk_gib)s::int, now() FROM chosen
+        )"""
+    return f"WITH {', '.join(ways)}, chosen AS ({found}){allocated if lock else ''} SELECT id, rank FROM chosen"
 
 
 def place(instance: Instance, *, allocate: bool = True) -> Decision:
