@@ -13,7 +13,7 @@ WORKDIR /opt/pileus/source
 
 FROM base AS control
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends e2fsprogs gpgv lz4 qemu-utils zstd \
+    && apt-get install --yes --no-install-recommends e2fsprogs gpgv lz4 zstd \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements-control.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-control.lock

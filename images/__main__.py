@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("build", help="build an image, unless it is built already")
     making.add_argument("name", choices=sorted(build.RECIPES))
-    making.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="x86_64")
+    making.add_argument("--architecture", choices=sorted(ARCHITECTURES), default=build.USUAL_ARCHITECTURE)
     making.add_argument("--output", type=Path, required=True, help="directory for image.json and its files")
     making.add_argument("--cache", type=Path, default=build.default_cache(), help="packages and indexes (%(default)s)")
     making.add_argument("--refresh", action="store_true", help="fetch the package indexes even when they are fresh")
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"{name}: {recipe.description}" for name, recipe in sorted(build.RECIPES.items())))
         return 0
     if chosen.command == "tools":
-        print("\n".join(sorted(set(tools.REQUIRED_TOOLS.values()))))
+        print("\n".join(sorted({*tools.REQUIRED_TOOLS.values(), *tools.UNPACKING_TOOLS.values()})))
         return 0
     started = time.monotonic()
 

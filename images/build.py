@@ -17,6 +17,7 @@ from .tiny_linux import TinyLinux
 from .tools import BuildError
 
 RECIPES = {recipe.name: recipe for recipe in (TinyLinux(),)}
+USUAL_ARCHITECTURE = "x86_64"
 Say = Callable[[str], None]
 
 
@@ -34,7 +35,7 @@ def build(
     The answer is what image.json says. Raises BuildError, or OSError when a disk is full or a directory closed.
     """
     recipe, architecture = RECIPES[name], ARCHITECTURES[architecture_name]
-    tools.check()
+    tools.check(unpacking=architecture.unpack_kernel)
     cache.mkdir(parents=True, exist_ok=True)
     with _alone(cache, say):
         archive, packages = _resolve(recipe, architecture, cache, refresh, say)
@@ -87,6 +88,11 @@ def _build(
         os.rename(work, home)
 
 
+def image_name(recipe: str, architecture: str) -> str:
+    """What a cloud calls it: other architectures than the usual one are named."""
+    return recipe if architecture == USUAL_ARCHITECTURE else f"{recipe}-{architecture}"
+
+
 def describe(
     recipe: TinyLinux, architecture: Architecture, version: str, made: dict[str, object], directory: Path
 ) -> dict[str, object]:
@@ -96,7 +102,7 @@ def describe(
         for file in made["files"]  # type: ignore[attr-defined]
     ]
     return {
-        "name": recipe.name,
+        "name": image_name(recipe.name, architecture.name),
         "architecture": architecture.name,
         "os": "linux",
         "version": version,

@@ -20,11 +20,6 @@ INODES = 4096  # per 128 MiB once grown: one per 32 KiB
 FIRST_INODE = 11
 
 
-def compress(raw: Path, output: Path) -> None:
-    """The same disk as a compressed qcow2 image: a third of the size, unpacked cluster by cluster as it is read."""
-    _run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", str(raw), str(output))
-
-
 def make(tree: Tree, output: Path, label: str, identity: str) -> None:
     """Write a whole-disk file system (no partition table) that holds the tree with a few MiB to spare."""
     content = sum(-(-len(node.content) // BLOCK) * BLOCK for _, node in tree if node.is_file)

@@ -9,10 +9,9 @@ REQUIRED_TOOLS = {
     "dpkg-deb": "dpkg",
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
-    "qemu-img": "qemu-utils",
-    "lz4": "lz4",
-    "zstd": "zstd",
 }
+# For kernels that are taken out of their self-extracting files (architectures.py: unpack_kernel).
+UNPACKING_TOOLS = {"lz4": "lz4", "zstd": "zstd"}
 
 # mke2fs lives in a directory that is not on an ordinary user's PATH.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -26,12 +25,17 @@ def find(tool: str) -> str:
     """The path of a required tool, or a BuildError that names its package."""
     path = shutil.which(tool, path=SEARCH_PATH)
     if path is None:
-        raise BuildError(f"{tool} is missing: install the package {REQUIRED_TOOLS[tool]}")
+        raise BuildError(f"{tool} is missing: install the package {(REQUIRED_TOOLS | UNPACKING_TOOLS)[tool]}")
     return path
 
 
-def check() -> None:
+def missing(*, unpacking: bool) -> list[str]:
+    """The packages that would have to be installed before anything can be built."""
+    needed = REQUIRED_TOOLS | (UNPACKING_TOOLS if unpacking else {})
+    return sorted({package for tool, package in needed.items() if not shutil.which(tool, path=SEARCH_PATH)})
+
+
+def check(*, unpacking: bool) -> None:
     """All missing tools in one BuildError."""
-    missing = sorted({package for tool, package in REQUIRED_TOOLS.items() if not shutil.which(tool, path=SEARCH_PATH)})
-    if missing:
-        raise BuildError(f"missing packages: {' '.join(missing)} (as root: apt-get install {' '.join(missing)})")
+    if packages := " ".join(missing(unpacking=unpacking)):
+        raise BuildError(f"missing packages: {packages} (as root: apt-get install {packages})")

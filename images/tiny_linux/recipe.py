@@ -9,7 +9,7 @@ import posixpath
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import cpio, elf, ext4, kernel
+from .. import cpio, elf, ext4, kernel, qcow2
 from ..architectures import Architecture
 from ..debian import Archive, Package, contents
 from ..tools import BuildError
@@ -59,7 +59,7 @@ class TinyLinux:
         (directory / "initrd").write_bytes(initrd if len(initrd) < LARGE_INITRD else gzip.compress(initrd, 9, mtime=0))
         say("writing the root disk")
         ext4.make(root(userland, modules, architecture, list(files)), directory / "disk.raw", "pileus-root", IDENTITY)
-        ext4.compress(directory / "disk.raw", directory / "disk.qcow2")
+        qcow2.compress(directory / "disk.raw", directory / "disk.qcow2")
         (directory / "disk.raw").unlink()
         return {
             "kernel_command_line": " ".join(

@@ -12,7 +12,7 @@ import yaml
 from cloud.embedded.lock import EXTRAS
 from cloud.embedded.paths import TREE
 from cloud.embedded.processes import CONTROL_VARIABLES, HOST_VARIABLES, PROCESSES
-from images.tools import REQUIRED_TOOLS
+from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
 COMPOSE = yaml.safe_load((TREE / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
@@ -60,7 +60,7 @@ def test_a_service_is_told_only_variables_that_its_code_reads(service):
 def test_the_images_can_be_built_in_the_control_container():
     control = DOCKERFILE.partition("AS control")[2].partition("AS node")[0]
     brought = {*re.findall(r"--no-install-recommends ([a-z0-9 -]+)", control)[0].split(), "apt", "dpkg"}
-    assert set(REQUIRED_TOOLS.values()) <= brought
+    assert {*REQUIRED_TOOLS.values(), *UNPACKING_TOOLS.values()} <= brought
 
 
 def test_a_host_is_told_no_secret():

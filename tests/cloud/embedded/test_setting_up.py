@@ -16,7 +16,7 @@ from cloud.embedded.errors import Trouble
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import Home, make_folder, write_private
 from cloud.embedded.up import told_by_environment
-from images.tools import REQUIRED_TOOLS
+from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_host_learns_the_new_ports_and_keeps_its_login(tmp_path):
 
 def test_every_tool_that_images_need_is_among_the_packages():
     listed = {tool.program: tool.package for tool in system_packages.TOOLS}
-    assert REQUIRED_TOOLS.items() <= listed.items()
+    assert (REQUIRED_TOOLS | UNPACKING_TOOLS).items() <= listed.items()
 
 
 def test_what_is_missing_is_said_in_one_line_with_what_to_type(monkeypatch):
