@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from psycopg import Cursor
 
+from compute.hypervisors import KINDS
 from compute.models import Instance
 
 
@@ -29,11 +30,12 @@ class Wish:
     @classmethod
     def of(cls, instance: Instance) -> "Wish":
         hypervisors = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
+        size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib}
         return cls(
             vcpus=instance.vcpus,
             memory_mib=instance.memory_mib,
             disk_gib=instance.disk_gib,
-            runs=tuple(f"{hypervisor}/{instance.image.architecture}" for hypervisor in hypervisors),
+            runs=tuple(f"{name}/{instance.image.architecture}" for name in hypervisors if KINDS[name].takes(**size)),
             host_id=instance.host_wish_id,
         )
 

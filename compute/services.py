@@ -15,6 +15,7 @@ from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import explaining, placement
 from compute.generations import raise_generation
+from compute.hypervisors import KINDS
 from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.workflows import DeleteInstance, LaunchInstance, RebootInstance, StartInstance, StopInstance
 from storage.models import Image
@@ -141,6 +142,10 @@ def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
             faults.append(Fault("/flavor", f"{image.name} needs {least} {unit}; {flavor.name} has {has}."))
     if hypervisor and hypervisor not in image.hypervisors:
         faults.append(Fault("/hypervisor", f"{image.name} runs under {', '.join(image.hypervisors)} only."))
+    if hypervisor and not KINDS[hypervisor].takes(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib):
+        kind = KINDS[hypervisor]
+        most = f"at most {kind.most_vcpus} vCPU and {kind.most_memory_mib} MiB of memory"
+        faults.append(Fault("/flavor", f"{hypervisor} takes {most}; {flavor.name} has more."))
     if faults:
         raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
 

@@ -19,11 +19,11 @@ from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
 from compute import explaining, placement, services
+from compute.hypervisors import KINDS
 from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, reason, with_status
 from storage.services import images_of
 
-HYPERVISORS = ("qemu", "unicorn")
 LONGEST_USER_DATA = 64 * 1024
 MOST_LINES = 5000
 MOST_AT_ONCE = 20
@@ -110,7 +110,7 @@ class LaunchForm(Body):
     labels = LabelsField(required=False)
     wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)
     restart_policy = serializers.ChoiceField(RestartPolicy.values, required=False)
-    hypervisor = serializers.ChoiceField(HYPERVISORS, required=False)
+    hypervisor = serializers.ChoiceField(tuple(KINDS), required=False)
     host = ReferenceField(
         lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),
         required=False,

@@ -54,9 +54,9 @@ def tenant(db):
 @pytest.fixture
 def make_instance(tenant, flavor, image):
     def make(**fields):
-        values = {"vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib, "disk_gib": flavor.disk_gib, **fields}
+        values = {"vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib, "disk_gib": flavor.disk_gib, "image": image}
         return Instance.objects.create(
-            project=tenant, name=f"vm{next(numbers)}", flavor=flavor, image=image, created_by="alice", **values
+            project=tenant, name=f"vm{next(numbers)}", flavor=flavor, created_by="alice", **values | fields
         )
 
     return make

@@ -12,6 +12,7 @@ from cloud.hosts.models import Host, HostPulse
 from compute import explaining, placement
 from compute.invariants import capacity_is_the_sum
 from compute.models import Allocation, Flavor, Instance
+from storage.models import Image
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,32 @@ def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_insta
     instance = make_instance()
     assert placed(instance) == "virtualising"
     assert instance.placement["accelerator"] == "kvm"
+
+
+@pytest.mark.parametrize(
+    ("wish", "vcpus", "where", "under"),
+    [
+        ("", 1, "with-qemu", "qemu"),
+        ("qemu", 1, "with-qemu", "qemu"),
+        ("unicorn", 1, "without-qemu", "unicorn"),
+        ("", 2, "with-qemu", "qemu"),
+        ("unicorn", 2, None, ""),
+    ],
+)
+def test_a_wish_or_else_the_images_order_decides_on_the_hypervisor(make_host, make_instance, wish, vcpus, where, under):
+    make_host("with-qemu", runs=["qemu/riscv64", "qemu/riscv64/tcg"])
+    make_host("without-qemu", runs=["unicorn/riscv64", "unicorn/riscv64/tcg"])
+    image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
+    instance = make_instance(image=image, hypervisor_wish=wish, vcpus=vcpus)
+    assert placed(instance) == where
+    assert instance.hypervisor == under
+
+
+def test_where_there_is_only_the_embedded_emulator_it_is_taken_without_being_asked_for(make_host, make_instance):
+    make_host("without-qemu", runs=["unicorn/riscv64", "unicorn/riscv64/tcg"])
+    image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
+    assert placed(make_instance(image=image, vcpus=1)) == "without-qemu"
+    assert placed(make_instance(image=image, vcpus=1, memory_mib=2048)) is None
 
 
 def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make_instance, settings):

@@ -161,6 +161,16 @@ def test_what_fits_no_host_is_refused_at_once_and_explained(cloud, mia, path, bo
     assert not Instance.objects.exists()
 
 
+def test_a_size_that_a_hypervisor_never_takes_is_refused_in_words(cloud, mia, path, body):
+    image = factories.image(architecture="riscv64", hypervisors=["qemu", "unicorn"])
+    flavor = factories.flavor(vcpus=2)
+    answer = mia.post(path, {**body, "image": image.name, "flavor": flavor.name, "hypervisor": "unicorn"})
+    assert answer.status_code == 400
+    (fault,) = answer.json()["errors"]
+    assert fault["pointer"] == "/flavor"
+    assert "unicorn takes at most 1 vCPU and 1024 MiB of memory" in fault["message"]
+
+
 def test_what_would_fit_an_empty_host_waits_for_room_and_then_starts(cloud, mia, path, body):
     half = factories.flavor("half", memory_mib=10_000)
     mia.post(path, {**body, "flavor": half.name})
