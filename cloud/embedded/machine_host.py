@@ -31,22 +31,25 @@ def heard_from(home: Home, api: Api) -> str:
     return str(host["name"]) if host["status"] != "unreachable" else ""
 
 
+def architectures(home: Home) -> set[str]:
+    """What machines this one can run, by what its agent finds out."""
+    done = _agent(home, "capabilities")
+    if done.returncode != 0:
+        raise Trouble(f"this machine cannot tell what it can run: {done.stderr.strip()[-600:]}")
+    return set(json.loads(done.stdout)["architectures"])
+
+
 def join(home: Home, url: str, api: Api) -> None:
     """Makes this machine a host."""
     token = api.call("POST", "/hosts/join-tokens", json={})["secret"]
-    command = [
-        str(home.venv / "bin" / "pileus-agent"),
-        "join",
-        url,
-        token,
-        "--name",
-        host_name(),
-        "--home",
-        str(home.agent),
-    ]
-    done = myself().run(command, env=environment.host(home), cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = _agent(home, "join", url, token, "--name", host_name())
     if done.returncode != 0:
-        raise Trouble(f"this machine could not join as a host: {done.stdout.strip()[-600:]}")
+        raise Trouble(f"this machine could not join as a host: {(done.stdout + done.stderr).strip()[-600:]}")
+
+
+def _agent(home: Home, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(home.venv / "bin" / "pileus-agent"), "--home", str(home.agent), *arguments]
+    return myself().run(command, env=environment.host(home), cwd=TREE, capture_output=True)
 
 
 def tell_addresses(home: Home, memory: Memory, url: str) -> bool:

@@ -5,6 +5,10 @@ from typing import NamedTuple
 PROJECT = "demo"
 TOKEN_NAME = "pileus-up"  # noqa: S105
 
+# The guest, for the first of these architectures that this machine can run.
+IMAGE = "tiny-linux"
+ARCHITECTURES = ("x86_64", "riscv64")
+
 
 class Size(NamedTuple):
     vcpus: int

@@ -14,12 +14,13 @@ from typing import IO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from images.tools import REQUIRED_TOOLS  # noqa: E402
+from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS  # noqa: E402
 
 # `up` starts an installation while pip is still working, and waits for it here.
 LOCK = Path("/run/lock/pileus-apt.lock")
-VIRTUAL_MACHINES = "virtual machines"
+QEMU = "machines under QEMU"
 GUEST_IMAGES = "guest images"
+X86_64_IMAGES = "x86_64 guest images"
 APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
 
 
@@ -38,9 +39,10 @@ def _tool(program: str, package: str, needed_for: str, *purposes: str) -> Tool:
 
 
 TOOLS = (
-    _tool("qemu-system-x86_64", "qemu-system-x86", VIRTUAL_MACHINES, "up", "test"),
-    _tool("qemu-img", "qemu-utils", VIRTUAL_MACHINES, "up", "test"),
+    _tool("qemu-system-x86_64", "qemu-system-x86", QEMU, "up", "test"),
+    _tool("qemu-img", "qemu-utils", QEMU, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
+    *(_tool(program, package, X86_64_IMAGES, "up", "test") for program, package in UNPACKING_TOOLS.items()),
     _tool("chromium", "chromium", "browser tests", "test"),
     _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it
     _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),

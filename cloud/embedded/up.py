@@ -22,10 +22,10 @@ from cloud.embedded.folders import make_folders, one_command_at_a_time, require_
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home, write_private
 from cloud.embedded.screen import Screen
-from cloud.embedded.system_packages import GUEST_IMAGES, VIRTUAL_MACHINES
+from cloud.embedded.starters import ARCHITECTURES, IMAGE
+from images import tools
+from images.architectures import ARCHITECTURES as GUESTS
 
-IMAGE = "tiny-linux"
-ARCHITECTURE = "x86_64"
 USERS = ("admin", "demo")
 FIRST_INSTANCE = "first"
 FIRST_FLAVOR = "tiny"
@@ -47,7 +47,7 @@ def up(home: Home) -> None:
         memory.keep(home)
         with ThreadPoolExecutor() as side:
             packages = side.submit(ensure_packages, plane)
-            image = side.submit(lambda: "" if GUEST_IMAGES in packages.result() else build_image(home, account, screen))
+            image = side.submit(first_image, plane, packages)
             static = side.submit(plane.collect_static)
             plane.start_servers()
             credentials = furnish(plane, image)
@@ -58,8 +58,8 @@ def up(home: Home) -> None:
         with Api(memory.local_url, credentials["admin"]["token"]) as admin:
             ensure_host(plane, admin)
         vm = None
-        if memory.first_instance is None and image.result() and VIRTUAL_MACHINES not in packages.result():
-            vm = launch_first(plane, credentials["demo"]["token"])
+        if memory.first_instance is None and image.result():
+            vm = launch_first(plane, image.result(), credentials["demo"]["token"])
         logins = None if memory.logins_shown else credentials
         memory.logins_shown = True
         memory.keep(home)
@@ -99,8 +99,8 @@ def _keep_database(memory: Memory, database_url: str | None) -> None:
     )
 
 
-def ensure_packages(plane: ControlPlane) -> set[str]:
-    """System packages, through apt where we are root. Gives back what this machine cannot do for want of tools."""
+def ensure_packages(plane: ControlPlane) -> None:
+    """System packages, through apt where we are root; what cannot be done for want of others is said."""
     missing = system_packages.missing("up")
     if missing and os.geteuid() == 0:
         with plane.screen.step("System packages") as step:
@@ -114,16 +114,25 @@ def ensure_packages(plane: ControlPlane) -> set[str]:
         # The processes are another user, who may not write the bytecode cache next to the sources.
         for package in environment.PROGRAM:
             compileall.compile_dir(TREE / package, quiet=2)
-    return {tool.needed_for for tool in missing}
 
 
-def build_image(home: Home, account: Account, screen: Screen) -> str:
+def first_image(plane: ControlPlane, packages: "Future[None]") -> str:
+    """A guest of the first architecture that this machine can run and build for; its folder, or nothing."""
+    packages.result()
+    runs = machine_host.architectures(plane.home)
+    for name in ARCHITECTURES:
+        if name in runs and not tools.missing(unpacking=GUESTS[name].unpack_kernel):
+            return build_image(plane.home, plane.account, plane.screen, name)
+    return ""
+
+
+def build_image(home: Home, account: Account, screen: Screen, architecture: str) -> str:
     """The guest image, built from Debian packages once per version of its recipe; gives back its folder."""
-    folder = home.built_images / f"{IMAGE}-{ARCHITECTURE}"
+    folder = home.built_images / f"{IMAGE}-{architecture}"
     stamp, recipe = folder.with_suffix(".stamp"), environment.source_fingerprint("images")
     if stamp.exists() and stamp.read_text() == recipe and (folder / "image.json").exists():
         return str(folder)
-    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", ARCHITECTURE]
+    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", architecture]
     said: list[str] = []
     with screen.step(f"Guest image {IMAGE}") as step, (home.log / "images.log").open("a") as log:
         builder = subprocess.Popen(
@@ -215,10 +224,11 @@ def ensure_host(plane: ControlPlane, admin: Api) -> None:
         step.result = name
 
 
-def launch_first(plane: ControlPlane, token: str) -> str:
+def launch_first(plane: ControlPlane, image_folder: str, token: str) -> str:
     """The first virtual machine, by the public API as the tenant; done when the guest itself says that it is up."""
+    image = json.loads((Path(image_folder) / "image.json").read_text())["name"]
     with plane.screen.step(f"First VM “{FIRST_INSTANCE}”") as step, Api(plane.memory.local_url, token) as demo:
-        body = {"name": FIRST_INSTANCE, "flavor": FIRST_FLAVOR, "image": IMAGE}
+        body = {"name": FIRST_INSTANCE, "flavor": FIRST_FLAVOR, "image": image}
         existing = demo.call("GET", "/projects/demo/instances", params={"name": FIRST_INSTANCE})["items"]
         row = existing[0] if existing else demo.call("POST", "/projects/demo/instances", json=body)
 
@@ -229,7 +239,7 @@ def launch_first(plane: ControlPlane, token: str) -> str:
         booted = wait_for_guest(demo, row["id"], FIRST_INSTANCE, seconds=GUEST_SECONDS, tell=tell)
         step.result = f"up after {booted:.1f} s"
     plane.memory.first_instance = row["id"]
-    return f"“{FIRST_INSTANCE}” in project demo, {IMAGE}; its guest was up {booted:.1f} s after power-on"
+    return f"“{FIRST_INSTANCE}” in project demo, {image}; its guest was up {booted:.1f} s after power-on"
 
 
 def print_summary(home: Home, memory: Memory, logins: dict[str, Any] | None, vm: str | None, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """`pileus-agent`: join a control plane, run this host's worker, look at and stop its machines."""
 
 import argparse
+import json
 import logging
 import os
 import socket
@@ -33,11 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     join.add_argument("--unconfined", action="store_true", help="join although layers of the jail are missing")
     worker = commands.add_parser("worker", help="obey the control plane; runs until it is stopped")
     status = commands.add_parser("status", help="list the machines of this host")
+    capabilities = commands.add_parser("capabilities", help="what this host can run and how, as JSON")
     stop_all = commands.add_parser(
         "stop-all", help="switch all machines off; they run again with this host's next worker. Stop the worker before"
     )
     stop_all.add_argument("--grace", type=float, default=30.0, help="seconds a guest has to switch itself off")
-    for command in (join, worker, status, stop_all):
+    for command in (join, worker, status, capabilities, stop_all):
         command.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     _configure_log(logging.INFO if options.command == "worker" else logging.WARNING)
@@ -88,6 +90,11 @@ def _status(paths: Paths, options: argparse.Namespace) -> int:
     return 0
 
 
+def _capabilities(paths: Paths, options: argparse.Namespace) -> int:
+    print(json.dumps(_node(paths, ControlPlane("http://none.invalid")).capabilities(), indent=1))
+    return 0
+
+
 def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
     node = _node(paths, ControlPlane("http://none.invalid"))
     entries = node.ledger.entries()
@@ -118,7 +125,13 @@ def _configure_log(level: int) -> None:
     )
 
 
-COMMANDS = {"join": _join, "worker": _worker, "status": _status, "stop-all": _stop_all}
+COMMANDS = {
+    "join": _join,
+    "worker": _worker,
+    "status": _status,
+    "capabilities": _capabilities,
+    "stop-all": _stop_all,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

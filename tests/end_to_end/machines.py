@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import pwd
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,10 +32,12 @@ class OneMachine:
         self.first_up: subprocess.CompletedProcess[str] | None = None
         self.first_boots: list[str] = []
 
+    def command(self, *arguments):
+        return [str(self.tree / "pileus"), *arguments]
+
     def pileus(self, *arguments, check=True):
-        done = subprocess.run(
-            [self.tree / "pileus", *arguments], cwd="/", env=self.env, capture_output=True, text=True, check=False
-        )
+        command = self.command(*arguments)
+        done = subprocess.run(command, cwd="/", env=self.env, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{self.logs()}"
         return done
 
@@ -72,7 +76,10 @@ class OneMachine:
         found = {}
         for process in psutil.process_iter(["name", "cmdline"]):
             words = " ".join(process.info["cmdline"] or [])
-            if (process.info["name"] or "").startswith("qemu-system") and str(self.root) in words:
+            is_emulator = (process.info["name"] or "").startswith(
+                "qemu-system"
+            ) or f"{self.root}/agent/unicorn/" in words
+            if is_emulator and str(self.root) in words:
                 found[process.pid] = start_time(process.pid)
         return found
 
@@ -84,3 +91,29 @@ class OneMachine:
                 if any(str(self.root) in word for word in process.info["cmdline"] or []):
                     found.append(" ".join(process.info["cmdline"]))
         return found
+
+
+class BareMachine(OneMachine):
+    """The same as an ordinary user sees it on a machine without QEMU, and without anything else that is not there
+    from the beginning. It is hidden by a mount namespace, which only root can make."""
+
+    NOT_THERE = ("qemu-system-x86_64", "qemu-system-riscv64", "qemu-system-aarch64", "qemu-img", "lz4", "zstd")
+
+    def __init__(self, folder: Path, packages: Path) -> None:
+        super().__init__(folder)
+        self.user = pwd.getpwnam("nobody")
+        self.hidden = [found for name in self.NOT_THERE if (found := shutil.which(name))]
+        self.env["HOME"] = str(folder)
+        # Debian's packages are there already; everything that is made of them is not.
+        cache = self.home.cache / ".cache" / "pileus"
+        for name in ("apt", "packages"):
+            shutil.copytree(packages / name, cache / name)
+        for path in (folder, self.root, *self.root.rglob("*")):
+            os.chown(path, self.user.pw_uid, self.user.pw_gid)
+
+    def command(self, *arguments):
+        hide = "for program in $HIDDEN; do mount --bind /dev/null $program; done"
+        become = f"setpriv --reuid={self.user.pw_uid} --regid={self.user.pw_gid} --clear-groups --bounding-set=-all"
+        self.env["HIDDEN"] = " ".join(self.hidden)
+        script = f'{hide}; exec {become} -- "$@"'
+        return ["unshare", "--mount", "sh", "-ec", script, "sh", *super().command(*arguments)]

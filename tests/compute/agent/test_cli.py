@@ -74,6 +74,11 @@ def test_a_host_without_hypervisor_does_not_join(host, control_plane, monkeypatc
     assert "is QEMU installed?" in capsys.readouterr().err
 
 
+def test_a_host_tells_what_it_can_run_before_it_has_joined(host, capsys):
+    assert cli.main(["capabilities"]) == 0
+    assert json.loads(capsys.readouterr().out)["architectures"] == ["x86_64"]
+
+
 def test_status_of_an_empty_host_is_empty(host, capsys):
     assert cli.main(["status"]) == 0
     assert capsys.readouterr().out == ""

@@ -1,0 +1,57 @@
+"""`./pileus up` as an ordinary user where there is no QEMU: a real Linux under the embedded emulator, all the same."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from images import build
+from tests.clouds import wait_until
+from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
+from tests.end_to_end.machines import BareMachine
+
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can hide QEMU from an ordinary user"),
+]
+
+
+@pytest.fixture
+def bare(riscv_linux):  # noqa: F811
+    """Goes with everything in it."""
+    folder = Path(tempfile.mkdtemp(prefix="pb-"))
+    folder.chmod(0o755)
+    machine = BareMachine(folder, build.default_cache())
+    yield machine
+    machine.pileus("down", check=False)
+    left = machine.processes()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert left == []
+
+
+def test_up_ends_with_a_guest_under_the_embedded_emulator(bare):
+    out = bare.pileus("up").stdout
+    assert "missing" in out
+    assert "no machines under QEMU" in out
+    assert f"{bare.credentials['demo']['username']} / {bare.credentials['demo']['password']}" in out
+    assert f"http://127.0.0.1:{bare.port}" in out
+    first = bare.first()
+    assert (first["status"], first["hypervisor"], first["image"]["name"]) == (
+        "running",
+        "unicorn",
+        "tiny-linux-riscv64",
+    )
+    assert len(bare.boots()) == 1
+    assert len(bare.emulators()) == 1
+    with bare.api() as api:
+        wish = {"name": "second", "flavor": "tiny", "image": "tiny-linux-riscv64"}
+        refused = api.post("/projects/demo/instances", json=wish | {"hypervisor": "qemu"})
+        assert (refused.status_code, refused.json()["code"]) == (409, "no_capacity")
+        assert "cannot run qemu/riscv64" in refused.json()["detail"]
+        assert api.delete("/projects/demo/instances/first").status_code == 202
+        wait_until(lambda: api.get("/projects/demo/instances/first").status_code == 404, 60)
+    bare.pileus("verify")
+    assert not bare.emulators()
