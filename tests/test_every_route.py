@@ -12,6 +12,7 @@ from django.urls import URLPattern, get_resolver
 from cloud.events.services import SYSTEM, Actor
 from cloud.hosts import services as hosts
 from cloud.operations import engine
+from cloud.tenancy import quota_requests
 from compute.models import Instance
 from compute.workflows import LaunchInstance
 from tests import factories
@@ -45,6 +46,13 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
         "GET": (VIEWER, 200), "PATCH": (PROJECT_ADMIN, 200), "DELETE": (PROJECT_ADMIN, 204),
     },
     f"{P}/quota": {"GET": (VIEWER, 200), "PATCH": (CLOUD_ADMIN, 200)},
+    f"{P}/quota-requests": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/quota-requests/<str:ref>": {"GET": (VIEWER, 200)},
+    f"{P}/quota-requests/<str:ref>/withdraw": {"POST": (MEMBER, 200)},
+    "api/v1/quota-requests": {"GET": (CLOUD_ADMIN, 200)},
+    "api/v1/quota-requests/<str:ref>": {"GET": (CLOUD_ADMIN, 200)},
+    "api/v1/quota-requests/<str:ref>/approve": {"POST": (CLOUD_ADMIN, 200)},
+    "api/v1/quota-requests/<str:ref>/decline": {"POST": (CLOUD_ADMIN, 400)},
     f"{P}/operations": {"GET": (VIEWER, 200)},
     f"{P}/operations/<str:ref>": {"GET": (VIEWER, 200)},
     f"{P}/operations/<str:ref>/cancel": {"POST": (MEMBER, 202)},
@@ -106,10 +114,12 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     operation = engine.start(LaunchInstance, instance, actor=Actor("mia"))
     project.keypairs.create(name="laptop", public_key="ssh-ed25519 AAAA", fingerprint="SHA256:x")
     join_token, _ = hosts.make_join_token(actor=SYSTEM)
+    with transaction.atomic():
+        asked = quota_requests.ask(project=project, actor=Actor("mia"), limits={"vcpus": 80})
     references = {
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
-        "tokens": "nothing",
+        "tokens": "nothing", "quota-requests": str(asked.pk),
     }  # fmt: skip
     clients = {
         "anonymous": api.as_(None),

@@ -1,11 +1,13 @@
 """The way around: what the side of every page offers to this viewer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from django.urls import reverse
 
 from cloud.api.scope import Scope
-from cloud.tenancy.models import Project
+from cloud.tenancy.models import Project, QuotaRequest
 
 MOST_PROJECTS = 30  # in the switcher; the others are found on the page of projects
 
@@ -17,6 +19,7 @@ class Entry:
     icon: str
     current: bool = False
     key: str = ""  # pressed after `g`, it goes there
+    count: int = 0  # of what waits there
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ CLOUD = (
     ("hosts", "Hosts", "hosts", "rack", "h"),
     ("flavors", "Flavors", "flavors", "size", "f"),
     ("projects-admin", "Projects", "cloud-projects", "folder", "p"),
+    ("quota-requests", "Requests", "quota-requests", "inbox", "r"),
     ("users", "Users", "users", "person", "u"),
     ("operations", "Operations", "cloud-operations", "cog", "w"),
     ("audit", "Audit", "audit", "book", "l"),
@@ -49,12 +53,18 @@ def of(scope: Scope, section: str, project: Project | None) -> list[Group]:
     if project is not None:
         groups.append(Group(project.name, _entries(PROJECT, section, [project.name])))
     if scope.is_cloud_admin:
-        groups.append(Group("Cloud", _entries(CLOUD, section, [])))
+        waiting = QuotaRequest.objects.filter(state=QuotaRequest.State.OPEN).count()
+        groups.append(Group("Cloud", _entries(CLOUD, section, [], {"quota-requests": waiting})))
     return groups
 
 
-def _entries(table: tuple[tuple[str, str, str, str, str], ...], section: str, arguments: list[str]) -> list[Entry]:
+def _entries(
+    table: tuple[tuple[str, str, str, str, str], ...],
+    section: str,
+    arguments: list[str],
+    counts: Mapping[str, int] = MappingProxyType({}),
+) -> list[Entry]:
     return [
-        Entry(name, reverse(route, args=arguments), icon, current=ident == section, key=key)
+        Entry(name, reverse(route, args=arguments), icon, ident == section, key, counts.get(ident, 0))
         for ident, name, route, icon, key in table
     ]

@@ -3,8 +3,8 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from cloud.dashboard.views import account, instances, keypairs, launch, palette, project, refusals
-from cloud.dashboard.views.admin import flavors, hosts, records, tenants
+from cloud.dashboard.views import account, instances, keypairs, launch, palette, project, quota, refusals
+from cloud.dashboard.views.admin import flavors, hosts, quota_requests, records, tenants
 
 IN_PROJECT = "projects/<str:project>"
 
@@ -28,7 +28,10 @@ urlpatterns = [
     path("projects", project.Projects.as_view(), name="projects"),
     path(IN_PROJECT, project.Overview.as_view(), name="overview"),
     path(f"{IN_PROJECT}/activity", project.Activity.as_view(), name="activity"),
-    path(f"{IN_PROJECT}/quota", project.Quota.as_view(), name="quota"),
+    path(f"{IN_PROJECT}/quota", quota.Quota.as_view(), name="quota"),
+    path(
+        f"{IN_PROJECT}/quota/<uuid:ident>/withdraw", quota.WithdrawQuotaRequest.as_view(), name="withdraw-quota-request"
+    ),
     path(f"{IN_PROJECT}/members", project.Members.as_view(), name="members"),
     path(f"{IN_PROJECT}/members/<uuid:user>", project.OneMember.as_view(), name="member"),
     path(f"{IN_PROJECT}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),
@@ -51,6 +54,8 @@ urlpatterns = [
     path("cloud/flavors/<uuid:flavor>/delete", flavors.DeleteFlavor.as_view(), name="delete-flavor"),
     path("cloud/projects", tenants.CloudProjects.as_view(), name="cloud-projects"),
     path("cloud/projects/<uuid:ident>", tenants.CloudProject.as_view(), name="cloud-project"),
+    path("cloud/quota-requests", quota_requests.QuotaRequests.as_view(), name="quota-requests"),
+    path("cloud/quota-requests/<uuid:ident>", quota_requests.AnswerQuotaRequest.as_view(), name="answer-quota-request"),
     path("cloud/users", tenants.Users.as_view(), name="users"),
     path("cloud/users/<uuid:user>", tenants.OneUser.as_view(), name="user"),
     path("cloud/operations", records.CloudOperations.as_view(), name="cloud-operations"),

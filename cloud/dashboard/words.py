@@ -55,6 +55,9 @@ VERBS = {
     "cancel": "asked to cancel",
     "power_off": "powered off",
     "join": "joined as",
+    "approve": "approved",
+    "decline": "declined",
+    "withdraw": "took back",
 }
 UNSAID = {
     "kind",

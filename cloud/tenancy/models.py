@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.core.validators import RegexValidator
 from django.db import models
@@ -110,6 +111,45 @@ class Quota(models.Model):
 
     project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="quota")
     limits = models.JSONField(default=default_limits)
+
+
+class QuotaRequest(models.Model):
+    """What a project asks of the cloud's admins: larger limits, and why."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        APPROVED = "approved"
+        DECLINED = "declined"
+        WITHDRAWN = "withdrawn"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="quota_requests")
+    kinds = ArrayField(models.CharField(max_length=40))  # what is asked for, sorted
+    limits = models.JSONField()  # kind → the limit asked for
+    before = models.JSONField()  # kind → the limit as it was then
+    reason = models.CharField(max_length=1000, blank=True)
+    requested_by = models.CharField(max_length=80)
+    requested_by_id = models.UUIDField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    state = models.CharField(max_length=9, choices=State.choices, default=State.OPEN)
+    note = models.CharField(max_length=1000, blank=True)  # what the admin answers
+    decided_by = models.CharField(max_length=80, blank=True)
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["project", "kinds"], condition=Q(state="open"), name="one_open_request_per_project_and_kinds"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open", decided_at=None) | (~Q(state="open") & Q(decided_at__isnull=False)),
+                name="decided_request_has_a_time",
+            ),
+        ]
+        indexes = [models.Index(fields=["-created_at", "-id"], name="quota_request_latest")]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{self.limits[kind]} {kind}" for kind in self.kinds)
 
 
 class Token(models.Model):

@@ -6,8 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows, words
+from cloud.dashboard import forms, rows
 from cloud.dashboard.pages import LAST_PROJECT, FormPage, Page, SeeOther
+from cloud.dashboard.views.quota import in_use
 from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.tenancy import quota, services
@@ -64,20 +65,6 @@ class Overview(Page):
                 "has_image": images_of(self.project).exists(),
             }
         )
-
-
-def in_use(usage: dict[str, Any], *, every: bool = False) -> list[dict[str, Any]]:
-    """A quota's kinds as meters. Those whose resources do not exist yet are left out, unless every one is wanted."""
-    shown = ("instances", "vcpus", "memory_mib", "keypairs")
-    return [{"kind": kind, **use} for kind, use in words.ordered(usage) if every or kind in shown or use["used"]]
-
-
-class Quota(Page):
-    template = "project/quota.html"
-    section = "quota"
-
-    def get(self, request: HttpRequest, project: str) -> HttpResponse:
-        return self.show({"usage": in_use(quota.usage(self.project), every=True)})
 
 
 class Activity(Page):

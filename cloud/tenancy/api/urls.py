@@ -1,3 +1,3 @@
-from cloud.tenancy.api import projects, tokens, users
+from cloud.tenancy.api import projects, quota_requests, tokens, users
 
-urlpatterns = [*users.urlpatterns, *tokens.urlpatterns, *projects.urlpatterns]
+urlpatterns = [*users.urlpatterns, *tokens.urlpatterns, *projects.urlpatterns, *quota_requests.urlpatterns]

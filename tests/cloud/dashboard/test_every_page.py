@@ -12,6 +12,7 @@ from django.urls import URLPattern
 from cloud.dashboard import urls
 from cloud.events.services import Actor, record
 from cloud.operations.models import Operation
+from cloud.tenancy.models import QuotaRequest
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -46,6 +47,7 @@ SHOWN: dict[str, str] = {
     "cloud/flavors/<uuid:flavor>": CLOUD_ADMIN,
     "cloud/projects": CLOUD_ADMIN,
     "cloud/projects/<uuid:ident>": CLOUD_ADMIN,
+    "cloud/quota-requests": CLOUD_ADMIN,
     "cloud/users": CLOUD_ADMIN,
     "cloud/users/<uuid:user>": CLOUD_ADMIN,
     "cloud/operations": CLOUD_ADMIN,
@@ -55,11 +57,15 @@ SHOWN: dict[str, str] = {
 NOT_SHOWN = {
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
     f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
+    f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
 }  # fmt: skip
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
 REFUSED_TO_CHANGE = {
     f"{P}/members": "member",
+    f"{P}/quota": "viewer",
+    f"{P}/quota/<uuid:ident>/withdraw": "viewer",
+    "cloud/quota-requests/<uuid:ident>": "project admin",
     f"{P}/keypairs": "viewer",
     f"{P}/launch": "viewer",
     f"{P}/launch/preview": "viewer",
@@ -153,6 +159,8 @@ def test_a_page_costs_as_many_queries_with_one_row_as_with_many(route, people, p
         factories.flavor()
         factories.image()
         factories.member(world.project)
+        asked = {"kinds": [f"kind{number}"], "limits": {f"kind{number}": 2}, "before": {f"kind{number}": 1}}
+        QuotaRequest.objects.create(project=world.project, **asked)
         factories.project()
         factories.token(cloud_admin)
         record("compute.instance.update", world.instance, actor=Actor("alice"), before={"n": 1}, after={"n": 2})

@@ -67,7 +67,7 @@
     window.htmx.ajax("GET", url, { target: "#dialog-body", swap: "outerHTML" }).then(() => {
       dialog.showModal();
       /* What cannot be brought back is not one press of Enter away. */
-      dialog.querySelector("button.primary:not(.danger), [data-close]")?.focus();
+      dialog.querySelector(".cells input, button.primary:not(.danger), [data-close]")?.focus();
     });
     return true;
   }

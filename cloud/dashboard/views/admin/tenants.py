@@ -1,5 +1,6 @@
 """Projects with their quotas, and users."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django.db.models import Count, OuterRef, Subquery
@@ -7,7 +8,9 @@ from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.urls import reverse
 
+from cloud.api import transactions
 from cloud.api.errors import NotFound
+from cloud.api.translate import problem_of
 from cloud.dashboard import forms, rows, words
 from cloud.dashboard.pages import FormPage
 from cloud.tenancy import accounts, quota, services
@@ -53,6 +56,7 @@ class CloudProject(FormPage):
     """One tenant's quota, to be changed; or the tenant's end."""
 
     template = "admin/project.html"
+    partials = {"dialog-body": "admin/_quota_dialog.html", "quota-preview": "admin/_quota_preview.html"}
     section = "projects-admin"
     for_cloud_admins = True
     subject: Project
@@ -95,16 +99,30 @@ class CloudProject(FormPage):
                 to=reverse("cloud-projects"),
                 done=f"{self.subject.name} is deleted.",
             )
-        return self.mutate(
-            lambda: services.change_quota(
-                project=self.subject,
-                actor=self.scope.actor,
-                limits=self.validate(QuotaChanges, body, partial=True),
-            ),
-            body=body,
-            to=there,
-            done="The quota is changed." if body else "Nothing was different.",
-        )
+
+        def change() -> Any:
+            limits = self.validate(QuotaChanges, body, partial=True)
+            return services.change_quota(project=self.subject, actor=self.scope.actor, limits=limits)
+
+        if "try" in self.request.GET:
+            return self.show({**self.fill(), "values": self.request.POST, **self.try_out(change, body)})
+        done = "The quota is changed." if body else "Nothing was different."
+        return self.mutate(change, body=body, to=there, done=done)
+
+    def try_out(self, change: Callable[[], Any], body: dict[str, Any]) -> dict[str, Any]:
+        """What a change would do, found out by doing it and taking it back."""
+        before = quota.usage(self.subject)
+
+        def change_and_look() -> dict[str, quota.Use]:
+            change()
+            return quota.usage(self.subject)
+
+        try:
+            after = transactions.run(change_and_look, dry=True)
+        except Exception as error:
+            return {"preview_problem": problem_of(error)}
+        changed = [kind for kind, use in after.items() if use["limit"] != before[kind]["limit"]]
+        return {"preview": [{"kind": kind, "before": before[kind]["limit"], **after[kind]} for kind in changed]}
 
 
 class Users(FormPage):
