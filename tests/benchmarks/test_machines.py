@@ -52,7 +52,8 @@ def run_bare(argv: list[str], home: Path, folder: Path, name: str) -> float:
     subprocess.run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, folder / "disk.qcow2", "1G"], check=True
     )
-    own = [word.replace(sockets, str(folder)).replace(str(home), str(folder)) for word in argv]
+    # Without -S, which keeps it stopped until the agent has set its limits.
+    own = [word.replace(sockets, str(folder)).replace(str(home), str(folder)) for word in argv if word != "-S"]
     log = folder / "console.log"
     began = time.perf_counter()
     emulator = subprocess.Popen(own, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -106,6 +106,20 @@ def test_a_process_killed_in_the_middle_of_a_launch_and_a_delete(machine, first,
     wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
 
 
+def test_the_host_worker_killed_in_the_middle_of_a_stop(machine, first):
+    before = machine.emulators()
+    launch(machine, "stopped")
+    wait_until(lambda: status(machine, "stopped") == "running", 120, what="it runs")
+    with machine.api() as api:
+        assert api.post(f"{INSTANCES}/stopped/stop", json={"grace_seconds": 5}).status_code == 202
+    kill(machine, "host")
+    wait_until(lambda: status(machine, "stopped") == "stopped", 60, what="it is stopped")
+    assert machine.emulators() == before
+    delete(machine, "stopped")
+    wait_until(lambda: status(machine, "stopped") == 404, 60, what="it is gone")
+    wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
+
+
 def test_a_flushed_redis_forgets_nothing_that_matters(machine, first):
     memory = json.loads(machine.home.memory.read_text())
     launch(machine, "flushed")

@@ -104,6 +104,6 @@ def test_a_session_reads_and_changes_with_its_csrf_token_only(api, member, fresh
 
 def test_guessing_tokens_ends_in_429(api):
     where = str(uuid.uuid4())
-    answers = [api.get("me", HTTP_AUTHORIZATION="Bearer wrong", REMOTE_ADDR=where).status_code for _ in range(100)]
-    assert answers[0] == 401
-    assert answers[-1] == 429
+    answers = (api.get("me", HTTP_AUTHORIZATION="Bearer wrong", REMOTE_ADDR=where).status_code for _ in range(1000))
+    assert next(answers) == 401
+    assert 429 in answers

@@ -57,11 +57,11 @@ def send(api, cloud_admin, body: bytes, content_type="application/json"):
     ids=lambda value: str(value[:24]),
 )
 def test_what_has_no_one_meaning_is_refused_at_once(body, words):
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(Invalid) as refused:
         parse(body)
     assert words in refused.value.detail
-    assert time.perf_counter() - began < 0.2
+    assert time.thread_time() - began < 0.2
 
 
 def test_a_fault_deep_inside_is_pointed_at():
