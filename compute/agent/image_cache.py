@@ -1,6 +1,7 @@
 """Image files on this host, each under its own sha256. Nothing enters but what has that sum.
 
 A file is written beside its place, checked, made durable and then renamed, under a lock shared by all who want it.
+What no machine here uses is let go: a week after it was last asked for, or when a download needs the room.
 """
 
 import contextlib
@@ -9,25 +10,33 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from compute.agent import faults
 from compute.agent.control_plane import ControlPlane
 from compute.agent.errors import Refused, Unreachable
+from compute.agent.ledger import Ledger
 from compute.agent.paths import Paths
 from compute.agent.work import Work
 
+log = structlog.get_logger()
+
 KEPT_FREE = 1 << 30
 LONGEST_PAUSE = 15.0
+UNUSED_SECONDS = 7 * 24 * 3600
 
 
 class ImageCache:
     """The cache in `paths.images`, filled from the control plane."""
 
-    def __init__(self, paths: Paths, control_plane: ControlPlane) -> None:
+    def __init__(self, paths: Paths, ledger: Ledger, control_plane: ControlPlane) -> None:
         self._paths = paths
+        self._ledger = ledger
         self._control_plane = control_plane
 
     def fetch(self, file: dict[str, Any], work: Work) -> Path:
@@ -37,36 +46,62 @@ class ImageCache:
             raise Refused(f"{sha256!r} is not a sha256")
         path: Path = self._paths.images / sha256
         pause = 1.0
-        while not path.exists():
+        while True:
             with self._turn(sha256, work):
-                if path.exists():
-                    break
                 try:
-                    self._download(file, path, work)
+                    if not path.exists():
+                        self._download(file, path, work)
+                    os.utime(path)
+                    return path
                 except Unreachable:
                     work.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
-        return path
+
+    def let_go(self, unused_seconds: float = UNUSED_SECONDS) -> None:
+        """Remove files that no machine here uses and that nobody has asked for lately."""
+        for path in self._paths.images.iterdir():
+            with contextlib.suppress(BlockingIOError), self._lock(path.stem):
+                if path.stat().st_mtime <= time.time() - unused_seconds and not self._is_used(path.stem):
+                    path.unlink()
+                    log.info("let go of an image file", sha256=path.stem)
+
+    def _is_used(self, sha256: str) -> bool:
+        """By the ledger, in which a machine stands before it asks; a stranger without a spec may use any file."""
+        specs = [entry.spec for entry in self._ledger.entries()]
+        return any(not spec or sha256 in [file["sha256"] for file in spec["image"]["files"]] for spec in specs)
 
     @contextlib.contextmanager
     def _turn(self, sha256: str, work: Work) -> Iterator[None]:
         """Wait for one's turn, in a way that can be abandoned."""
-        lock = os.open(self._paths.locks / f"{sha256}.image", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while True:
-                work.check()
+        while True:
+            work.check()
+            with contextlib.ExitStack() as held:
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
+                    held.enter_context(self._lock(sha256))
                 except BlockingIOError:
                     work.sleep(0.1)
+                    continue
+                yield
+                return
+
+    @contextlib.contextmanager
+    def _lock(self, sha256: str) -> Iterator[None]:
+        """Raises BlockingIOError while somebody else has it."""
+        lock = os.open(self._paths.locks / f"{sha256}.image", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         finally:
             os.close(lock)
 
+    def _free(self) -> int:
+        return shutil.disk_usage(self._paths.images).free
+
     def _download(self, file: dict[str, Any], path: Path, work: Work) -> None:
         size = int(file["size"])
-        free = shutil.disk_usage(self._paths.images).free
+        if self._free() - size < KEPT_FREE:
+            self.let_go(unused_seconds=0)
+        free = self._free()
         if free - size < KEPT_FREE:
             raise Refused(f"the host's disk has no room for an image of {size >> 20} MiB: {free >> 20} MiB are free")
         part = path.with_suffix(".part")

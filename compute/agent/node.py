@@ -49,7 +49,7 @@ class Node:
         self.control_plane = control_plane
         self.hypervisors = hypervisors
         self.jail = confinement or jail.Jail()
-        images = ImageCache(paths, control_plane)
+        images = ImageCache(paths, ledger, control_plane)
         self.tools = Tools(paths, ledger, images, hypervisors, self.jail)
         self.changed = threading.Event()  # something was seen that the control plane should hear of now
         self.stopping = threading.Event()
@@ -66,6 +66,11 @@ class Node:
 
     def machine(self, machine_id: str) -> Machine:
         return Machine(machine_id, self.tools)
+
+    def tidy(self) -> None:
+        """Let go of what is kept for a while only."""
+        self.ledger.forget_tombstones()
+        self.tools.images.let_go()
 
     # Orders
 

@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 SECONDS_TO_LOOK = 15.0
 SECONDS_TO_RENEW = 20.0
+SECONDS_TO_TIDY = 3600.0
 SECONDS_TO_NOTICE = 5.0
 SECONDS_TO_NOTICE_THOROUGHLY = 60.0
 SECONDS_BETWEEN_HEARTBEATS = 1.0  # however much happens
@@ -83,7 +84,8 @@ class Rounds(threading.Thread):
         self._heartbeat = Round("heartbeat", heartbeat_seconds, node.heartbeat)
         self._look = Round("look", SECONDS_TO_LOOK, self._look_once)
         self._renew = Round("renew", SECONDS_TO_RENEW, node.renew_leases)
-        self._rounds = [self._report, self._heartbeat, self._look, self._renew]
+        tidy = Round("tidy", SECONDS_TO_TIDY, node.tidy)
+        self._rounds = [self._report, self._heartbeat, self._look, self._renew, tidy]
 
     def ring(self) -> None:
         """The doorbell: look now."""

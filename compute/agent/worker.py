@@ -38,7 +38,6 @@ class HostWorker:
     def __init__(self, paths: Paths, membership: Membership) -> None:
         paths.make()
         self.ledger = Ledger(paths.ledger)
-        self.ledger.forget_tombstones()
         self.control_plane = ControlPlane(membership.url, membership.token)
         self.node = Node(
             paths,

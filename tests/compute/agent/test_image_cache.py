@@ -1,13 +1,16 @@
 """The cache of image files: nothing is in it but what has the declared sha256."""
 
 import hashlib
+import os
 import threading
+import time
 
 import pytest
 
 from compute.agent.control_plane import ControlPlane
 from compute.agent.errors import Abandoned, Refused
-from compute.agent.image_cache import ImageCache
+from compute.agent.image_cache import KEPT_FREE, UNUSED_SECONDS, ImageCache
+from compute.agent.ledger import Ledger
 from compute.agent.paths import Paths
 from compute.agent.work import Work
 from tests.compute.agent.virtual import put_image_file
@@ -19,7 +22,7 @@ CONTENT = bytes(range(256)) * 4096
 def cache(control_plane, tmp_path):
     paths = Paths(tmp_path / "agent", tmp_path / "run")
     paths.make()
-    return ImageCache(paths, ControlPlane(control_plane.url))
+    return ImageCache(paths, Ledger(paths.ledger), ControlPlane(control_plane.url))
 
 
 def test_a_file_is_fetched_once_and_cannot_be_written(cache, control_plane, tmp_path):
@@ -91,3 +94,31 @@ def test_many_who_start_at_once_share_one_download(cache, control_plane, tmp_pat
     for thread in threads:
         thread.join()
     assert len(downloads) == 1
+
+
+def test_what_no_machine_uses_is_let_go_after_a_week_and_fetched_again_when_it_is_wanted(
+    cache, control_plane, tmp_path, kernel_spec
+):
+    used = put_image_file(control_plane, tmp_path, "used", CONTENT)
+    unused = put_image_file(control_plane, tmp_path, "unused", CONTENT[1:])
+    fresh = put_image_file(control_plane, tmp_path, "fresh", CONTENT[2:])
+    spec = {**kernel_spec, "image": {**kernel_spec["image"], "files": [used]}}
+    order = {"id": "1", "resource": {"type": "instance", "id": spec["id"]}, "verb": "ensure_running", "generation": 1}
+    cache._ledger.accept({**order, "spec": spec}, "running")
+    long_ago = time.time() - UNUSED_SECONDS - 1
+    for file in (used, unused):
+        os.utime(cache.fetch(file, Work()), (long_ago, long_ago))
+    cache.fetch(fresh, Work())
+    cache.let_go()
+    assert {path.name for path in cache._paths.images.iterdir()} == {used["sha256"], fresh["sha256"]}
+    assert cache.fetch(unused, Work()).read_bytes() == CONTENT[1:]
+
+
+def test_a_download_without_room_takes_that_of_unused_files(cache, control_plane, tmp_path, monkeypatch):
+    old = put_image_file(control_plane, tmp_path, "old", CONTENT)
+    new = put_image_file(control_plane, tmp_path, "new", CONTENT[1:])
+    cache.fetch(old, Work())
+    room = KEPT_FREE + len(CONTENT)
+    monkeypatch.setattr(cache, "_free", lambda: room - sum(p.stat().st_size for p in cache._paths.images.iterdir()))
+    cache.fetch(new, Work())
+    assert [path.name for path in cache._paths.images.iterdir()] == [new["sha256"]]
