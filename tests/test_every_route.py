@@ -75,6 +75,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instances/<str:ref>/reboot": {"POST": (MEMBER, 409)},
     f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
+    f"{P}/instance-actions": {"POST": (MEMBER, 400)},
     f"{P}/images": {"GET": (VIEWER, 200)},
     f"{P}/images/<str:ref>": {"GET": (VIEWER, 200)},
     "agent/v1/join": {"POST": (PUBLIC, 400)},

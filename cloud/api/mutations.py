@@ -36,8 +36,8 @@ class View(BaseView):
         """Run one service in one transaction and answer with what it returns.
 
         The service returns a row, `Several(rows)`, `Once(row, secret)`, a ready body, or None (204). A body with a live
-        `operation` is 202. `target` is the path's reference to the object that If-Match speaks about ("" for the only
-        one).
+        `operation`, or with items of which one has one, is 202. `target` is the path's reference to the object that
+        If-Match speaks about ("" for the only one).
         """
         request = self.request
         sent = request.data  # read before the transaction begins: a slow sender holds no lock
@@ -90,22 +90,21 @@ class View(BaseView):
         if result is None:
             return Response(status=204)
         if isinstance(result, Several):
-            return self._list(result, status)
+            result = self._list(result)
         row = result.row if isinstance(result, Once) else result
         body = row if isinstance(row, dict) else self.show(self.rows().get(pk=row.pk))
         headers = {"ETag": etag(body)}
-        if status == 201:
+        if status == 201 and not isinstance(row, dict):
             headers["Location"] = self.path_of(row)
         if isinstance(result, Once):
             body = {**body, "secret": result.secret}
-        begun = bool(body.get("operation")) and self.request.method != "PATCH"  # a change of words begins nothing
+        # A change of words begins nothing.
+        begun = self.request.method != "PATCH" and any(one.get("operation") for one in (body, *body.get("items", ())))
         return Response(body, 202 if begun else status, headers=headers)
 
-    def _list(self, several: Several, status: int) -> Response:
+    def _list(self, several: Several) -> dict[str, Any]:
         found = self.rows().in_bulk([row.pk for row in several.rows])
-        items = [self.show(found[row.pk]) for row in several.rows]
-        begun = any(item.get("operation") for item in items)
-        return Response({"items": items, "next": None}, 202 if begun else status)
+        return {"items": [self.show(found[row.pk]) for row in several.rows], "next": None}
 
     def _before(self) -> dict[str, Any]:
         usage = quota.usage(self.scope.project) if self.scope.project else None

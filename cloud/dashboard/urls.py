@@ -3,7 +3,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from cloud.dashboard.views import account, instances, keypairs, launch, palette, project, quota, refusals
+from cloud.dashboard.views import account, bulk, instances, keypairs, launch, palette, project, quota, refusals
 from cloud.dashboard.views.admin import flavors, hosts, quota_requests, records, tenants
 
 IN_PROJECT = "projects/<str:project>"
@@ -40,6 +40,7 @@ urlpatterns = [
     path(f"{IN_PROJECT}/launch/preview", launch.Preview.as_view(), name="launch-preview"),
     path(f"{IN_PROJECT}/operations/<uuid:operation>/cancel", instances.CancelOperation.as_view(), name="cancel"),
     path(f"{IN_PROJECT}/instances", instances.InstanceList.as_view(), name="instances"),
+    path(f"{IN_PROJECT}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>", instances.OneInstance.as_view(), name="instance"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/console", instances.ConsoleLog.as_view(), name="console-log"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/placement", instances.Placement.as_view(), name="placement"),

@@ -1,3 +1,3 @@
-from compute.api import flavors, instances, keypairs
+from compute.api import bulk, flavors, instances, keypairs
 
-urlpatterns = [*flavors.urlpatterns, *keypairs.urlpatterns, *instances.urlpatterns]
+urlpatterns = [*flavors.urlpatterns, *keypairs.urlpatterns, *instances.urlpatterns, *bulk.urlpatterns]

@@ -9,6 +9,7 @@ from cloud.api.errors import NotFound
 from cloud.dashboard import forms, rows
 from cloud.dashboard.actions import Action, actions_for
 from cloud.dashboard.pages import FormPage, Page
+from cloud.dashboard.views.bulk import take_results
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Role
@@ -41,12 +42,14 @@ class InstanceList(Page):
         for instance in page["rows"]:
             instance.actions = actions_for(instance, role=self.scope.role)
         counts = rows.count_by_status(self.project)
+        part = request.headers.get("HX-Target")
         return self.show(
             {
                 **page,
                 "asked": asked,
                 "counts": counts,
                 "total": sum(counts.values()),
+                "results": None if part else take_results(request, self.project.pk),
                 "is_filtered": any(asked[name] for name in ("q", "status", "flavor")),
             }
         )

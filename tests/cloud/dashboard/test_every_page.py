@@ -36,6 +36,7 @@ SHOWN: dict[str, str] = {
     f"{P}/keypairs": VIEWER,
     f"{P}/launch": VIEWER,
     f"{P}/instances": VIEWER,
+    f"{P}/instances/selected": VIEWER,
     I: VIEWER,
     f"{I}/console": VIEWER,
     f"{I}/placement": VIEWER,
@@ -69,6 +70,7 @@ REFUSED_TO_CHANGE = {
     f"{P}/keypairs": "viewer",
     f"{P}/launch": "viewer",
     f"{P}/launch/preview": "viewer",
+    f"{P}/instances/selected": "viewer",
     f"{I}/change": "viewer",
     f"{I}/<verb:verb>": "viewer",
     f"{P}/operations/<uuid:operation>/cancel": "viewer",
@@ -102,7 +104,10 @@ def path_to(world, member):
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
         "verb": "stop",
     }  # fmt: skip
-    return lambda route: "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(known[part[1]]), route)
+    needs = {f"{P}/instances/selected": f"?verb=stop&instance={world.instance.pk}"}
+    return lambda route: (
+        "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(known[part[1]]), route) + needs.get(route, "")
+    )
 
 
 def test_every_page_is_in_the_table():

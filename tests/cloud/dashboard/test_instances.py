@@ -182,3 +182,37 @@ def test_text_of_tenants_is_never_markup(mia, world):
     for path in (LIST, f"{LIST}/{world.instance.pk}", "/projects/demo"):
         text = mia.get(path).content.decode()
         assert "<img" not in text
+
+
+def test_a_verb_for_what_is_selected_asks_does_it_and_tells_of_each(mia, world):
+    other = world.settle(world.launch("idle"), "stopped")
+    here = f"{LIST}/selected"
+    query = f"verb=stop&instance={world.instance.pk}&instance={other.pk}&to={LIST}%3Fsort%3Dname"
+    text = mia.get(f"{here}?{query}").content.decode()
+    assert "Stop 2 instances?" in text
+    assert "Will be refused: It is stopped already." in text
+    assert "&quot;instances&quot;: [" in text
+
+    form = {"verb": "stop", "instance": [world.instance.pk, other.pk], "grace_seconds": "5", "to": f"{LIST}?sort=name"}
+    answer = mia.post(here, {**form, "form_key": "3e2c8c7e-9d4e-4bb4-9a55-0d3f3a3d5d0e"})
+    assert (answer.status_code, answer["Location"]) == (303, f"{LIST}?sort=name")
+    world.instance.refresh_from_db()
+    assert (world.instance.wanted_power, world.instance.stop_grace_seconds) == ("stopped", 5)
+    text = mia.get(answer["Location"]).content.decode()
+    assert "Stop: 2 begun" in text
+    assert "begun" not in mia.get(answer["Location"]).content.decode()
+
+
+def test_what_is_refused_says_why_in_the_list(mia, world):
+    other = world.settle(world.launch("idle"), "stopped")
+    mia.post(f"{LIST}/selected", {"verb": "reboot", "instance": [world.instance.pk, other.pk], "to": "//evil.example"})
+    text = mia.get(LIST).content.decode()
+    assert "Reboot: 1 begun, 1 refused" in text
+    assert "idle is not running. Start it instead." in text
+
+
+def test_nothing_selected_is_said(mia, world, other_tenant, page_of):
+    assert b"Nothing is selected" in mia.get(f"{LIST}/selected?verb=stop").content
+    assert b"Nothing is selected" in mia.get(f"{LIST}/selected?verb=explode&instance={world.instance.pk}").content
+    elsewhere = f"/projects/elsewhere/instances/selected?verb=stop&instance={world.instance.pk}"
+    assert b"Nothing is selected" in page_of(other_tenant).get(elsewhere).content

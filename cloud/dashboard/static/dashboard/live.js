@@ -27,7 +27,7 @@
     const part = document.getElementById(id);
     if (!part) return;
     /* Nothing is taken from under somebody's hands. */
-    if (part.contains(document.activeElement) && document.activeElement.matches("input, textarea, select")) {
+    if (part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select")) {
       schedule(part, 2000);
       return;
     }

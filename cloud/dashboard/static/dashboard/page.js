@@ -121,6 +121,9 @@
     if (words && form.dataset.confirmed !== "yes") {
       event.preventDefault();
       confirmSending(form, words, event.submitter);
+    } else if (form.dataset.dialogForm !== undefined) {
+      const query = new URLSearchParams(new FormData(form, event.submitter));
+      if (ask(`${form.action}?${query}`)) event.preventDefault();
     }
   });
 

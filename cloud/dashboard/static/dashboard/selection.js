@@ -1,0 +1,82 @@
+/* Selecting in a list: what is selected stays so when the list is fetched anew, and a range is selected with Shift.
+   Without this file the check boxes and the buttons below them work all the same. */
+"use strict";
+
+(() => {
+  const form = document.getElementById("selection");
+  if (!form) return;
+  const selected = new Set();
+  let last = null;
+  const boxes = () => [...document.querySelectorAll("[data-select]")];
+
+  function tell() {
+    const all = boxes();
+    const here = all.filter((box) => box.checked).length;
+    form.querySelector("[data-selected]").textContent = `${here} selected`;
+    const every = document.querySelector("[data-select-all]");
+    if (every) {
+      every.hidden = false;
+      every.checked = here > 0 && here === all.length;
+      every.indeterminate = here > 0 && here < all.length;
+    }
+  }
+
+  function set(box, on) {
+    box.checked = on;
+    if (on) selected.add(box.value);
+    else selected.delete(box.value);
+  }
+
+  function restore() {
+    for (const box of boxes()) box.checked = selected.has(box.value);
+    tell();
+  }
+
+  function clear() {
+    selected.clear();
+    restore();
+  }
+
+  document.addEventListener("click", (event) => {
+    const box = event.target;
+    if (box.matches("[data-select]")) {
+      const all = boxes();
+      const from = all.indexOf(last);
+      if (event.shiftKey && from >= 0) {
+        const to = all.indexOf(box);
+        for (const one of all.slice(Math.min(from, to), Math.max(from, to) + 1)) set(one, box.checked);
+      }
+      set(box, box.checked);
+      last = box;
+      tell();
+    } else if (box.matches("[data-select-all]")) {
+      for (const one of boxes()) set(one, box.checked);
+      tell();
+    } else if (box.closest("[data-select-none]")) {
+      clear();
+    } else if (box.closest("[data-dismiss-results]")) {
+      box.closest("[data-results]").remove();
+    }
+  });
+
+  /* x selects the row that has the focus, X all of the page, Escape nothing */
+  document.addEventListener("keydown", (event) => {
+    if (event.metaKey || event.ctrlKey || event.altKey || document.querySelector("dialog[open]")) return;
+    if (event.target.matches("input:not([type=checkbox]), textarea, select")) return;
+    if (event.key === "x") {
+      const box = document.activeElement.closest?.("[data-row]")?.querySelector("[data-select]");
+      if (box) { set(box, !box.checked); last = box; tell(); }
+    } else if (event.key === "X") {
+      const on = boxes().some((box) => !box.checked);
+      for (const box of boxes()) set(box, on);
+      tell();
+    } else if (event.key === "Escape") {
+      clear();
+    }
+  });
+
+  document.addEventListener("htmx:afterSettle", (event) => { if (event.target.id === "instances") restore(); });
+  for (const button of document.querySelectorAll("[data-select-none], [data-dismiss-results]")) button.hidden = false;
+  for (const box of boxes()) if (box.checked) selected.add(box.value);
+  tell();
+})();

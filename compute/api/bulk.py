@@ -1,0 +1,79 @@
+"""/api/v1/projects/{project}/instance-actions: one verb for many instances."""
+
+from typing import Any
+
+from django.urls import path
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cloud.api.fields import Flag, Integer, Text
+from cloud.api.schema import ProblemSerializer
+from cloud.api.serializers import Body, ReferenceSerializer
+from cloud.api.views import InProject
+from cloud.operations.api import OperationSerializer
+from cloud.operations.api.serializers import shown
+from compute import bulk
+
+MOST = 100
+OPTIONS = {"stop": ("force", "grace_seconds"), "reboot": ("hard",)}
+
+
+class ActionForm(Body):
+    """A verb, whom it is for, and how: `force` and `grace_seconds` for stop, `hard` for reboot."""
+
+    verb = serializers.ChoiceField(tuple(bulk.VERBS))
+    instances = serializers.ListField(
+        child=Text(max_length=63), min_length=1, max_length=MOST, help_text="Names or ids."
+    )
+    force = Flag(required=False)
+    grace_seconds = Integer(required=False, max_value=600)
+    hard = Flag(required=False)
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        foreign = set(body) - {"verb", "instances", *OPTIONS.get(body["verb"], ())}
+        if foreign:
+            words = f"Not for {body['verb']}."
+            raise serializers.ValidationError({name: [ErrorDetail(words, "unknown_field")] for name in foreign})
+        return body
+
+
+class ActionResultSerializer(serializers.Serializer):
+    """What became of one instance: `operation` when it has begun, `problem` when it was refused."""
+
+    reference = serializers.CharField(help_text="As it was sent.")
+    instance = ReferenceSerializer(allow_null=True)
+    operation = OperationSerializer(allow_null=True)
+    problem = ProblemSerializer(allow_null=True)
+
+
+class ActionResultsSerializer(serializers.Serializer):
+    items = ActionResultSerializer(many=True)
+
+
+class InstanceActions(InProject):
+    serializer = ActionResultsSerializer
+    forms = {"POST": ActionForm}
+    works = True
+
+    def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return self.mutate(self.act)
+
+    def act(self) -> dict[str, Any]:
+        body = self.form()
+        references = body.pop("instances")
+        results = bulk.act(project=self.project, actor=self.actor, references=references, **body)
+        return {"items": [self.shown(result) for result in results]}
+
+    def shown(self, result: bulk.Result) -> dict[str, Any]:
+        instance, problem = result.instance, result.problem
+        return {
+            "reference": result.reference,
+            "instance": {"id": str(instance.pk), "name": instance.name} if instance else None,
+            "operation": shown(result.operation) if result.operation else None,
+            "problem": problem.body(self.scope.request_id) if problem else None,
+        }
+
+
+urlpatterns = [path("projects/<str:project>/instance-actions", InstanceActions.as_view())]
