@@ -46,8 +46,8 @@ def act(*, project: Project, actor: Actor, verb: str, references: Iterable[str],
     if verb == "start":
         quota.lock(project)  # a failed launch that is tried again asks it, and it comes before operations
     results = {}
-    for instance in sorted(set(found.values()), key=lambda one: one.pk):
-        results[instance.pk] = _do(VERBS[verb], instance, actor, how)
+    for each in sorted(set(found.values()), key=lambda instance: instance.pk):
+        results[each.pk] = _do(VERBS[verb], each, actor, how)
     listed, missing = [], NotFound("It may have been deleted.")
     for reference in wanted:
         instance = found.get(reference)

@@ -45,6 +45,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/members/<str:ref>": {
         "GET": (VIEWER, 200), "PATCH": (PROJECT_ADMIN, 200), "DELETE": (PROJECT_ADMIN, 204),
     },
+    f"{P}/saved-views": {"GET": (VIEWER, 200), "POST": (VIEWER, 400)},
+    f"{P}/saved-views/<str:ref>": {"GET": ("owner", 404), "PATCH": ("owner", 404), "DELETE": ("owner", 404)},
     f"{P}/quota": {"GET": (VIEWER, 200), "PATCH": (CLOUD_ADMIN, 200)},
     f"{P}/quota-requests": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/quota-requests/<str:ref>": {"GET": (VIEWER, 200)},
@@ -120,7 +122,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     references = {
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
-        "tokens": "nothing", "quota-requests": str(asked.pk),
+        "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing",
     }  # fmt: skip
     clients = {
         "anonymous": api.as_(None),

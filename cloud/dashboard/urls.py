@@ -3,7 +3,18 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
-from cloud.dashboard.views import account, bulk, instances, keypairs, launch, palette, project, quota, refusals
+from cloud.dashboard.views import (
+    account,
+    bulk,
+    instances,
+    keypairs,
+    launch,
+    palette,
+    project,
+    quota,
+    refusals,
+    saved_views,
+)
 from cloud.dashboard.views.admin import flavors, hosts, quota_requests, records, tenants
 
 IN_PROJECT = "projects/<str:project>"
@@ -40,6 +51,8 @@ urlpatterns = [
     path(f"{IN_PROJECT}/launch/preview", launch.Preview.as_view(), name="launch-preview"),
     path(f"{IN_PROJECT}/operations/<uuid:operation>/cancel", instances.CancelOperation.as_view(), name="cancel"),
     path(f"{IN_PROJECT}/instances", instances.InstanceList.as_view(), name="instances"),
+    path(f"{IN_PROJECT}/instances/views", saved_views.SaveView.as_view(), name="save-view"),
+    path(f"{IN_PROJECT}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
     path(f"{IN_PROJECT}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>", instances.OneInstance.as_view(), name="instance"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/console", instances.ConsoleLog.as_view(), name="console-log"),

@@ -167,3 +167,22 @@ class Token(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "name"], name="token_name_is_unique_per_user")]
+
+
+class SavedView(models.Model):
+    """One user's own way to look at a list of a project: a name for a filter and an order."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="saved_views")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="saved_views")
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=500, blank=True)  # of the list's page: status=running&sort=name
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "project", "name"], name="saved_view_name_is_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

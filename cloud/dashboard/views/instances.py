@@ -10,9 +10,10 @@ from cloud.dashboard import forms, rows
 from cloud.dashboard.actions import Action, actions_for
 from cloud.dashboard.pages import FormPage, Page
 from cloud.dashboard.views.bulk import take_results
+from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from cloud.tenancy.models import Role
+from cloud.tenancy.models import Role, SavedView
 from compute import explaining, placement, services
 from compute.api.instances import InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
@@ -43,12 +44,17 @@ class InstanceList(Page):
             instance.actions = actions_for(instance, role=self.scope.role)
         counts = rows.count_by_status(self.project)
         part = request.headers.get("HX-Target")
+        own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
+        views, shown_query = [] if part else list(own_views.order_by("name")), query_of(asked)
         return self.show(
             {
                 **page,
                 "asked": asked,
                 "counts": counts,
                 "total": sum(counts.values()),
+                "views": views,
+                "shown_query": shown_query,
+                "is_saved": any(view.query == shown_query for view in views),
                 "results": None if part else take_results(request, self.project.pk),
                 "is_filtered": any(asked[name] for name in ("q", "status", "flavor")),
             }

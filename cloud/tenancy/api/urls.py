@@ -1,3 +1,9 @@
-from cloud.tenancy.api import projects, quota_requests, tokens, users
+from cloud.tenancy.api import projects, quota_requests, saved_views, tokens, users
 
-urlpatterns = [*users.urlpatterns, *tokens.urlpatterns, *projects.urlpatterns, *quota_requests.urlpatterns]
+urlpatterns = [
+    *users.urlpatterns,
+    *tokens.urlpatterns,
+    *projects.urlpatterns,
+    *quota_requests.urlpatterns,
+    *saved_views.urlpatterns,
+]

@@ -57,6 +57,7 @@ SHOWN: dict[str, str] = {
 # What only changes something (POST), or only sends somebody on: the tests of each subject have them.
 NOT_SHOWN = {
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
+    f"{P}/instances/views", f"{P}/instances/views/<uuid:view>/forget",
     f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
     f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
