@@ -69,7 +69,7 @@ def start(
     if live and live.kind not in workflow.supersedes:
         raise Busy.with_operation(live, str(subject))
     if live:
-        _finish(live, Outcome.SUPERSEDED, f"{workflow.kind} took over")
+        _finish(live, Outcome.SUPERSEDED, f"a {workflow.kind.rpartition('.')[2]} took over")
         live.save()
     try:
         with transaction.atomic():
