@@ -173,6 +173,8 @@ def choose(instance: Instance, *, allocate: bool = True) -> Decision:
     wish = Wish.of(instance)
     accelerators = ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",)
     ways = [(run, accelerator) for run in wish.runs for accelerator in accelerators]
+    if not ways:
+        return Decision(None)
     facts = {**parameters(wish), "instance": instance.pk}
     facts |= {f"way_{rank}": f"{run}/{accelerator}".rstrip("/") for rank, (run, accelerator) in enumerate(ways)}
     for lock in ("FOR UPDATE OF h SKIP LOCKED", "FOR UPDATE OF h") if allocate else ("",):

@@ -142,10 +142,11 @@ def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
             faults.append(Fault("/flavor", f"{image.name} needs {least} {unit}; {flavor.name} has {has}."))
     if hypervisor and hypervisor not in image.hypervisors:
         faults.append(Fault("/hypervisor", f"{image.name} runs under {', '.join(image.hypervisors)} only."))
-    if hypervisor and not KINDS[hypervisor].takes(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib):
-        kind = KINDS[hypervisor]
+    kinds = [KINDS[name] for name in ([hypervisor] if hypervisor else image.hypervisors)]
+    if not any(kind.takes(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib) for kind in kinds):
+        kind = kinds[0]
         most = f"at most {kind.most_vcpus} vCPU and {kind.most_memory_mib} MiB of memory"
-        faults.append(Fault("/flavor", f"{hypervisor} takes {most}; {flavor.name} has more."))
+        faults.append(Fault("/flavor", f"{kind.name} takes {most}; {flavor.name} has more."))
     if faults:
         raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
 

@@ -161,10 +161,11 @@ def test_what_fits_no_host_is_refused_at_once_and_explained(cloud, mia, path, bo
     assert not Instance.objects.exists()
 
 
-def test_a_size_that_a_hypervisor_never_takes_is_refused_in_words(cloud, mia, path, body):
-    image = factories.image(architecture="riscv64", hypervisors=["qemu", "unicorn"])
+@pytest.mark.parametrize(("hypervisors", "wish"), [(["qemu", "unicorn"], {"hypervisor": "unicorn"}), (["unicorn"], {})])
+def test_a_size_that_a_hypervisor_never_takes_is_refused_in_words(cloud, mia, path, body, hypervisors, wish):
+    image = factories.image(architecture="riscv64", hypervisors=hypervisors)
     flavor = factories.flavor(vcpus=2)
-    answer = mia.post(path, {**body, "image": image.name, "flavor": flavor.name, "hypervisor": "unicorn"})
+    answer = mia.post(path, {**body, "image": image.name, "flavor": flavor.name, **wish})
     assert answer.status_code == 400
     (fault,) = answer.json()["errors"]
     assert fault["pointer"] == "/flavor"
