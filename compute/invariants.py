@@ -99,7 +99,7 @@ def nothing_is_stuck() -> Iterator[Breach]:
 
 @invariant("I6", "what is placed on a host is at most its capacity, and free is capacity less the sum of allocations")
 def capacity_is_the_sum() -> Iterator[Breach]:
-    kinds = {"vcpus": "floor(h.vcpus * h.vcpu_overcommit)", "memory_mib": "h.memory_mib", "disk_gib": "h.disk_gib"}
+    kinds = {"vcpus": "floor(h.vcpus * h.vcpu_overcommit)::int", "memory_mib": "h.memory_mib", "disk_gib": "h.disk_gib"}
     for kind, capacity in kinds.items():
         for host_id, name, free, total, placed in _rows(
             f"""

@@ -4,7 +4,8 @@ A rule is one class that serves two masters from one definition: its SQL conditi
 evaluated on every host beside what the host has, explains. Explaining runs when nothing fits, or when somebody asks.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
@@ -30,14 +31,17 @@ class Wish:
     @classmethod
     def of(cls, instance: Instance) -> "Wish":
         hypervisors = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
-        size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib}
-        return cls(
-            vcpus=instance.vcpus,
-            memory_mib=instance.memory_mib,
-            disk_gib=instance.disk_gib,
-            runs=tuple(f"{name}/{instance.image.architecture}" for name in hypervisors if KINDS[name].takes(**size)),
-            host_id=instance.host_wish_id,
-        )
+        size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
+        wish = cls.of_size(**size, hypervisors=hypervisors, architecture=instance.image.architecture)
+        return replace(wish, host_id=instance.host_wish_id)
+
+    @classmethod
+    def of_size(
+        cls, *, vcpus: int, memory_mib: int, disk_gib: int, hypervisors: Iterable[str], architecture: str
+    ) -> "Wish":
+        """With the ways to run it that take its size."""
+        able = [name for name in hypervisors if KINDS[name].takes(vcpus=vcpus, memory_mib=memory_mib)]
+        return cls(vcpus, memory_mib, disk_gib, tuple(f"{name}/{architecture}" for name in able))
 
 
 class Rule(Protocol):

@@ -12,6 +12,7 @@ from django.urls import URLPattern, get_resolver
 from cloud.events.services import SYSTEM, Actor
 from cloud.hosts import services as hosts
 from cloud.operations import engine
+from cloud.operations.models import Check
 from cloud.tenancy import quota_requests
 from compute.models import Instance
 from compute.workflows import LaunchInstance
@@ -51,6 +52,11 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/quota-requests": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/quota-requests/<str:ref>": {"GET": (VIEWER, 200)},
     f"{P}/quota-requests/<str:ref>/withdraw": {"POST": (MEMBER, 200)},
+    "api/v1/health": {"GET": (CLOUD_ADMIN, 200)},
+    "api/v1/checks": {"GET": (CLOUD_ADMIN, 200)},
+    "api/v1/checks/<str:ref>": {"GET": (CLOUD_ADMIN, 200)},
+    "api/v1/checks/<str:ref>/repair": {"POST": (CLOUD_ADMIN, 409)},
+    "api/v1/capacity": {"GET": (CLOUD_ADMIN, 200)},
     "api/v1/quota-requests": {"GET": (CLOUD_ADMIN, 200)},
     "api/v1/quota-requests/<str:ref>": {"GET": (CLOUD_ADMIN, 200)},
     "api/v1/quota-requests/<str:ref>/approve": {"POST": (CLOUD_ADMIN, 200)},
@@ -117,12 +123,14 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     operation = engine.start(LaunchInstance, instance, actor=Actor("mia"))
     project.keypairs.create(name="laptop", public_key="ssh-ed25519 AAAA", fingerprint="SHA256:x")
     join_token, _ = hosts.make_join_token(actor=SYSTEM)
+    check = Check.objects.create(name="a check", code="I6", promise="it holds")
     with transaction.atomic():
         asked = quota_requests.ask(project=project, actor=Actor("mia"), limits={"vcpus": 80})
     references = {
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
         "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing",
+        "checks": str(check.pk),
     }  # fmt: skip
     clients = {
         "anonymous": api.as_(None),

@@ -84,9 +84,8 @@ CHECKS: dict[str, tuple[Callable[[], str], bool]] = {
 }
 
 
-@require_safe
-def ready(request: HttpRequest) -> HttpResponse:
-    """200 while requests can be served (`ready`, or `degraded` when something is missing), otherwise 503."""
+def dependencies() -> dict[str, dict[str, Any]]:
+    """What each thing that the control plane needs says just now."""
     checks: dict[str, dict[str, Any]] = {}
     for name, (check, _) in CHECKS.items():
         began = time.perf_counter()
@@ -95,6 +94,13 @@ def ready(request: HttpRequest) -> HttpResponse:
         except Exception as error:
             words, ok = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False
         checks[name] = {"ok": ok, "detail": words, "seconds": round(time.perf_counter() - began, 4)}
+    return checks
+
+
+@require_safe
+def ready(request: HttpRequest) -> HttpResponse:
+    """200 while requests can be served (`ready`, or `degraded` when something is missing), otherwise 503."""
+    checks = dependencies()
     if not all(checks[name]["ok"] for name, (_, essential) in CHECKS.items() if essential):
         return JsonResponse({"status": "unavailable", "checks": checks}, status=503, headers={"Retry-After": "2"})
     status = "ready" if all(check["ok"] for check in checks.values()) else "degraded"

@@ -37,6 +37,8 @@ PROJECT = (
     ("quota", "Quota", "quota", "gauge", "q"),
 )
 CLOUD = (
+    ("health", "Health", "health", "pulse", "e"),
+    ("capacity", "Capacity", "capacity", "gauge", "y"),
     ("hosts", "Hosts", "hosts", "rack", "h"),
     ("flavors", "Flavors", "flavors", "size", "f"),
     ("projects-admin", "Projects", "cloud-projects", "folder", "p"),

@@ -15,7 +15,7 @@ from cloud.dashboard.views import (
     refusals,
     saved_views,
 )
-from cloud.dashboard.views.admin import flavors, hosts, quota_requests, records, tenants
+from cloud.dashboard.views.admin import flavors, health, hosts, quota_requests, records, tenants
 
 IN_PROJECT = "projects/<str:project>"
 
@@ -59,6 +59,10 @@ urlpatterns = [
     path(f"{IN_PROJECT}/instances/<uuid:instance>/placement", instances.Placement.as_view(), name="placement"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/change", instances.Change.as_view(), name="change-instance"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/<verb:verb>", instances.Verb.as_view(), name="instance-verb"),
+    path("cloud/health", health.Health.as_view(), name="health"),
+    path("cloud/health/<uuid:ident>/repair", health.Repair.as_view(), name="repair"),
+    path("cloud/capacity", health.Capacity.as_view(), name="capacity"),
+    path("cloud/hosts/<uuid:host>/drain", health.Drain.as_view(), name="drain"),
     path("cloud/hosts", hosts.Hosts.as_view(), name="hosts"),
     path("cloud/hosts/new", hosts.NewHost.as_view(), name="new-host"),
     path("cloud/hosts/<uuid:host>", hosts.OneHost.as_view(), name="host"),

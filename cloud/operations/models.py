@@ -60,6 +60,7 @@ class Operation(models.Model):
             models.Index(fields=["due_at"], condition=Q(finished_at__isnull=True), name="operation_due"),
             models.Index(fields=["project_id", "-started_at", "id"], name="operation_by_project"),
             models.Index(fields=["subject_id", "-started_at"], name="operation_by_subject"),
+            models.Index(fields=["-finished_at"], condition=Q(outcome="failed"), name="operation_failed"),
         ]
         triggers = [
             pgtrigger.Trigger(
@@ -87,3 +88,23 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.step} of {self.subject_type} {self.subject_name}"
+
+
+class Check(models.Model):
+    """What the latest look at one invariant found, and whether an admin has asked for it to be put right."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=120, unique=True)  # of the function that checks
+    code = models.CharField(max_length=8)
+    promise = models.CharField(max_length=255)
+    checked_at = models.DateTimeField(db_default=Now())
+    seconds = models.FloatField(default=0)
+    problem = models.CharField(max_length=500, blank=True)  # why it could not be checked
+    count = models.PositiveIntegerField(default=0)
+    breaches = models.JSONField(default=list)  # [{"words", "subject", "since", "repairable"}], the first BREACHES_KEPT
+    repair_requested_at = models.DateTimeField(null=True)
+    repair_requested_by = models.CharField(max_length=80, blank=True)
+    repaired_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.promise}"[:255]

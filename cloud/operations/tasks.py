@@ -8,7 +8,7 @@ import structlog
 from celery import bootsteps, shared_task
 from django.db import close_old_connections
 
-from cloud.operations import engine
+from cloud.operations import checks, engine
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +24,11 @@ def advance(operation_id: str) -> None:
 def sweep() -> None:
     _heard["last_sweep"] = time.monotonic()
     engine.sweep()
+
+
+@shared_task(name="operations.look")
+def look() -> None:
+    checks.look()
 
 
 class BrokerlessSweep(bootsteps.StartStopStep):

@@ -1,3 +1,9 @@
-from compute.api import bulk, flavors, instances, keypairs
+from compute.api import bulk, capacity, flavors, instances, keypairs
 
-urlpatterns = [*flavors.urlpatterns, *keypairs.urlpatterns, *instances.urlpatterns, *bulk.urlpatterns]
+urlpatterns = [
+    *flavors.urlpatterns,
+    *keypairs.urlpatterns,
+    *instances.urlpatterns,
+    *bulk.urlpatterns,
+    *capacity.urlpatterns,
+]

@@ -274,6 +274,18 @@ def less(whole: float, part: float) -> float:
 
 
 @register.filter
+def ratio(part: float, whole: float) -> str:
+    """How many times one is in the other: 1.5"""
+    return f"{part / whole:.2f}".rstrip("0").rstrip(".") if whole else "0"
+
+
+@register.filter
+def repairable(check: Any) -> bool:
+    """Whether the cloud can put right something of what a check found."""
+    return any(breach["repairable"] for breach in check.breaches)
+
+
+@register.filter
 def unit(kind: str) -> str:
     """The unit in which a limit of this kind is written."""
     return "MiB" if kind.endswith("_mib") else "GiB" if kind.endswith("_gib") else ""

@@ -1,3 +1,3 @@
-from cloud.operations.api import views
+from cloud.operations.api import health, views
 
-urlpatterns = views.urlpatterns
+urlpatterns = [*views.urlpatterns, *health.urlpatterns]

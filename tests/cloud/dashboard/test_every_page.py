@@ -41,6 +41,9 @@ SHOWN: dict[str, str] = {
     f"{I}/console": VIEWER,
     f"{I}/placement": VIEWER,
     f"{I}/change": VIEWER,
+    "cloud/health": CLOUD_ADMIN,
+    "cloud/capacity": CLOUD_ADMIN,
+    "cloud/hosts/<uuid:host>/drain": CLOUD_ADMIN,
     "cloud/hosts": CLOUD_ADMIN,
     "cloud/hosts/new": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>": CLOUD_ADMIN,
@@ -59,7 +62,7 @@ NOT_SHOWN = {
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
     f"{P}/instances/views", f"{P}/instances/views/<uuid:view>/forget",
     f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
-    f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
+    "cloud/health/<uuid:ident>/repair", f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
 }  # fmt: skip
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
@@ -68,6 +71,7 @@ REFUSED_TO_CHANGE = {
     f"{P}/quota": "viewer",
     f"{P}/quota/<uuid:ident>/withdraw": "viewer",
     "cloud/quota-requests/<uuid:ident>": "project admin",
+    "cloud/health/<uuid:ident>/repair": "project admin",
     f"{P}/keypairs": "viewer",
     f"{P}/launch": "viewer",
     f"{P}/launch/preview": "viewer",
@@ -82,7 +86,7 @@ REFUSED_TO_CHANGE = {
     "cloud/flavors/<uuid:flavor>/delete": "project admin",
 }
 MANY = 12
-MOST_QUERIES = {f"{P}/launch": 32}  # it has a launch in it, tried out
+MOST_QUERIES = {f"{P}/launch": 32, "cloud/health": 24}  # one tries out a launch, the other looks everywhere
 
 
 def routes() -> Iterator[str]:

@@ -1,0 +1,54 @@
+"""Health, capacity, and what draining a host would do."""
+
+import pytest
+from django.db import connection
+
+from cloud.operations import checks
+from cloud.operations.models import Check
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def root(page_of, cloud_admin):
+    return page_of(cloud_admin)
+
+
+def test_what_is_broken_has_a_button_that_repairs_it(root, world):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE hosts_host SET free_vcpus = free_vcpus - 1 WHERE id = %s", [world.host.pk])
+    checks.look()
+    found = Check.objects.get(name="compute.invariants.capacity_is_the_sum")
+    text = root.get("/cloud/health").content.decode()
+    assert "node1: 1 vcpus placed on 32, 30 called free" in text
+    assert f"/cloud/health/{found.pk}/repair" in text
+    assert root.post(f"/cloud/health/{found.pk}/repair").status_code == 303
+    assert "root has asked for its repair" in root.get("/cloud/health").content.decode()
+    checks.look()
+    assert "called free" not in root.get("/cloud/health").content.decode()
+
+
+def test_an_instance_in_error_is_linked_with_its_reason(root, world):
+    broken = world.settle(world.launch("broken"), "broken")
+    text = root.get("/cloud/health").content.decode()
+    assert f'href="/projects/demo/instances/{broken.pk}"' in text
+    assert "Start tries again; delete works." in text
+
+
+def test_capacity_is_counted_by_flavor_and_kind_of_image(root, world):
+    factories.flavor("vast", memory_mib=99999)
+    factories.image("arm", architecture="aarch64")
+    text = root.get("/cloud/capacity").content.decode()
+    assert '<span class="strong">31</span> <span class="small soft">on 1 host</span>' in text
+    assert "aarch64, qemu" in text
+    assert text.count('<span class="fault-text">none</span>') == 3
+    assert "8 processors are sold as 32 vCPUs; 1 of them are in use, 0.12 to a processor." in text
+
+
+def test_draining_says_first_what_it_does(root, world):
+    factories.host("node2", vcpus=1, vcpu_overcommit=2)
+    answer = root.get(f"/cloud/hosts/{world.host.pk}/drain", headers={"HX-Target": "dialog-body"})
+    text = answer.content.decode()
+    assert "The <strong>1</strong> instance on it goes on running" in text
+    assert '<td class="num">33</td><td class="num">2</td>' in text
