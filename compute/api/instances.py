@@ -18,7 +18,7 @@ from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb,
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
-from compute import explaining, placement, services
+from compute import explaining, placement, services, user_data
 from compute.hypervisors import KINDS
 from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, reason, with_status
@@ -120,6 +120,8 @@ class LaunchForm(Body):
     def validate_user_data(self, text: str) -> str:
         if len(text.encode()) > LONGEST_USER_DATA:
             raise serializers.ValidationError(f"At most {LONGEST_USER_DATA // 1024} KiB.")
+        if fault := user_data.fault(text):
+            raise serializers.ValidationError(fault)
         return text
 
     def validate(self, body: dict[str, Any]) -> dict[str, Any]:

@@ -357,3 +357,26 @@ def test_a_dry_run_of_several_places_them_one_after_the_other(cloud, mia, path, 
     refused = mia.post(f"{path}?fail_fast=true", {**body, "count": 3})
     assert (refused.status_code, refused.json()["code"]) == (409, "no_capacity")
     assert not Instance.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("#cloud-config\nusers: [ada\nhostname: web\n", "Line 3, column 9: did not find expected ',' or ']'."),
+        ("#cloud-config\n- hostname\n", "Line 2: cloud-config is a mapping"),
+        ("#cloud-config\na: \x07\n", "control characters"),
+        ("#cloud-config\n" + "[" * 60_000, "nesting depth"),
+        ("#cloud-config\n" + "é" * 40_000, "At most 64 KiB"),
+    ],
+)
+def test_a_cloud_config_that_no_guest_could_read_is_refused_by_line(cloud, mia, path, body, text, words):
+    answer = mia.post(path, {**body, "user_data": text})
+    assert answer.status_code == 400
+    (fault,) = answer.json()["errors"]
+    assert fault["pointer"] == "/user_data"
+    assert words in fault["message"]
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\nusers: [ada", "#cloud-config\n", "#cloud-config\nruncmd: [ls]\n", "data"])
+def test_user_data_of_other_kinds_and_good_ones_are_taken(cloud, mia, path, body, text):
+    assert mia.post(f"{path}?dry_run=true", {**body, "user_data": text}).status_code in (200, 202)
