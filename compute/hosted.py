@@ -89,7 +89,7 @@ def record_sighting(report: Report) -> Accepted | Outdated:
             before={"power": before},
             after={"power": report.seen, "problem": instance.seen_problem},
         )
-    if report.seen == Power.STOPPED and instance.wanted_power == Power.RUNNING:
+    if report.seen == Power.STOPPED and instance.wanted_power in (Power.RUNNING, Power.PAUSED):
         _ended_by_itself(instance, report.facts)
     return Accepted()
 

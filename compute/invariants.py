@@ -150,7 +150,8 @@ def operations_have_events() -> Iterator[Breach]:
         SELECT o.subject_id, count(*), e.count FROM operations_operation o JOIN LATERAL (
             SELECT count(*) FROM events_event e WHERE e.subject_type = 'instance' AND e.subject_id = o.subject_id::text
                 AND e.action IN ('compute.instance.launch', 'compute.instance.start', 'compute.instance.stop',
-                    'compute.instance.reboot', 'compute.instance.delete')
+                    'compute.instance.reboot', 'compute.instance.pause', 'compute.instance.suspend',
+                    'compute.instance.resume', 'compute.instance.delete')
         ) e ON true
         WHERE o.subject_type = 'instance' GROUP BY o.subject_id, e.count HAVING count(*) <> e.count
         """

@@ -25,6 +25,9 @@ class Power(models.TextChoices):
     GONE = "gone"
 
 
+WISHES = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
+
+
 class RestartPolicy(models.TextChoices):
     """Whether a machine that ended without being told to is started again."""
 
@@ -103,6 +106,7 @@ class Instance(models.Model):
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
 
     wanted_power = models.CharField(max_length=9, choices=Power.choices, default=Power.RUNNING)
+    power_before = models.CharField(max_length=9, choices=Power.choices, db_default=Power.RUNNING)  # its last change
     generation = models.PositiveBigIntegerField(default=1)
     reboot_nonce = models.UUIDField(null=True)
     reboot_hard = models.BooleanField(default=False)
@@ -125,7 +129,7 @@ class Instance(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="instance_name_is_unique_in_project"),
-            models.CheckConstraint(condition=Q(wanted_power__in=["running", "stopped"]), name="wanted_power_is_a_wish"),
+            models.CheckConstraint(condition=Q(wanted_power__in=WISHES), name="wanted_power_is_a_wish"),
             models.CheckConstraint(condition=Q(seen_power__in=Power.values), name="seen_power_is_known"),
             models.CheckConstraint(
                 condition=Q(host__isnull=False) | ~Q(seen_power__in=["running", "paused"]),

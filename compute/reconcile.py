@@ -3,14 +3,14 @@
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from cloud.events.services import SYSTEM
 from cloud.hosts.services import reachable_since
 from cloud.operations import engine
 from compute import services
-from compute.models import Instance, Power
+from compute.models import WISHES, Instance, Power
 from compute.status import with_status
 
 log = structlog.get_logger(__name__)
@@ -26,20 +26,31 @@ def reconcile() -> None:
         with_status(Instance.objects.filter(host__pulse__seen_at__gte=reachable_since(), failed_at=None))
         .filter(live_kind=None)
         .filter(
-            Q(seen_power__in=[Power.UNKNOWN, Power.GONE])
-            | Q(wanted_power=Power.STOPPED, seen_power__in=[Power.RUNNING, Power.PAUSED])
-            | Q(wanted_power=Power.RUNNING, seen_power=Power.STOPPED)
+            Q(seen_power__in=[Power.UNKNOWN, Power.GONE]) | Q(seen_power__in=WISHES) & ~Q(seen_power=F("wanted_power"))
         )
-        .exclude(seen_power=Power.STOPPED, wanted_power=Power.STOPPED)
+        # What its host has paused, for want of room, goes on by itself.
+        .exclude(~Q(seen_problem=""), wanted_power=Power.RUNNING, seen_power=Power.PAUSED)
     )
     for instance in drifted.order_by("pk")[:AT_ONCE]:
         try:
             with transaction.atomic():
-                verb = services.start if instance.wanted_power == Power.RUNNING else services.stop
-                verb(instance=instance, actor=SYSTEM)
-        except engine.Busy:
+                _put_right(instance)
+        except (engine.Busy, services.WrongState):
             continue
         log.info("reconcile.opened", instance=str(instance.pk), wanted=instance.wanted_power, seen=instance.seen_power)
+
+
+def _put_right(instance: Instance) -> None:
+    """Open the operation that makes true what is wanted; where memory is lost, the nearest to it."""
+    match instance.wanted_power, instance.seen_power:
+        case Power.PAUSED, Power.RUNNING | Power.SUSPENDED:
+            services.pause(instance=instance, actor=SYSTEM)
+        case Power.SUSPENDED, Power.RUNNING | Power.PAUSED:
+            services.suspend(instance=instance, actor=SYSTEM)
+        case Power.RUNNING | Power.PAUSED, _:
+            services.start(instance=instance, actor=SYSTEM)
+        case _:
+            services.stop(instance=instance, actor=SYSTEM, force=instance.seen_power == Power.SUSPENDED)
 
 
 def _notice_vanished() -> None:

@@ -17,7 +17,16 @@ from compute import explaining, placement
 from compute.generations import raise_generation
 from compute.hypervisors import KINDS
 from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Power, RestartPolicy
-from compute.workflows import DeleteInstance, LaunchInstance, RebootInstance, StartInstance, StopInstance
+from compute.workflows import (
+    DeleteInstance,
+    LaunchInstance,
+    PauseInstance,
+    RebootInstance,
+    ResumeInstance,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
 from storage.models import Image
 
 
@@ -165,13 +174,20 @@ def start(*, instance: Instance, actor: Actor) -> Operation:
     if instance.failed_at:
         quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
     operation = engine.start(LaunchInstance if instance.host_id is None else StartInstance, instance, actor=actor)
-    _wish(instance, Power.RUNNING, failed_at=None, failed_reason="")
+    # What should run and does not goes back to standing still, not to being started again and again.
+    before = Power.STOPPED if instance.wanted_power == Power.RUNNING else Power(instance.wanted_power)
+    _wish(instance, Power.RUNNING, power_before=before, failed_at=None, failed_reason="")
     _record("start", instance, actor)
     return operation
 
 
 def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds: int = 30) -> Operation:
-    """Wish it stopped: asked politely by ACPI, forced when the grace is over, or at once with `force`."""
+    """Wish it stopped: asked politely by ACPI, forced when the grace is over, or at once with `force`.
+
+    Raises WrongState for one that is suspended, unless forced: its memory is lost.
+    """
+    if instance.wanted_power == Power.SUSPENDED and not force:
+        raise WrongState(f"{instance.name} is suspended; stopping it loses its memory. Resume it, or stop it by force.")
     operation = engine.start(StopInstance, instance, actor=actor)
     _wish(instance, Power.STOPPED, stop_force=force, stop_grace_seconds=grace_seconds)
     _record("stop", instance, actor, force=force)
@@ -186,6 +202,47 @@ def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation
     _wish(instance, Power.RUNNING, reboot_nonce=uuid4(), reboot_hard=hard)
     _record("reboot", instance, actor, hard=hard)
     return operation
+
+
+def pause(*, instance: Instance, actor: Actor) -> Operation:
+    """Let it stand still; it keeps its memory, and its place. Raises WrongState."""
+    _require("pause", instance, Power.RUNNING, Power.PAUSED)
+    operation = engine.start(PauseInstance, instance, actor=actor)
+    _wish(instance, Power.PAUSED)
+    _record("pause", instance, actor)
+    return operation
+
+
+def suspend(*, instance: Instance, actor: Actor) -> Operation:
+    """Let it stand still with its memory on its host's disk, where it outlives the host's reboot. Raises WrongState."""
+    _require("suspend", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+    operation = engine.start(SuspendInstance, instance, actor=actor)
+    _wish(instance, Power.SUSPENDED)
+    _record("suspend", instance, actor)
+    return operation
+
+
+def resume(*, instance: Instance, actor: Actor) -> Operation:
+    """Let it go on where it was paused or suspended. Raises WrongState."""
+    _require("resume", instance, Power.PAUSED, Power.SUSPENDED, Power.RUNNING)
+    operation = engine.start(ResumeInstance, instance, actor=actor)
+    _wish(instance, Power.RUNNING)
+    _record("resume", instance, actor)
+    return operation
+
+
+def _require(verb: str, instance: Instance, *powers: Power) -> None:
+    if instance.host is None or instance.wanted_power not in powers:
+        wanted = "paused or suspended" if verb == "resume" else "running"
+        raise WrongState(f"{instance.name} is not {wanted}.")
+    if verb != "resume" and not can(instance, verb):
+        raise WrongState(f"{instance.hypervisor} on its host cannot {verb} machines.")
+
+
+def can(instance: Instance, verb: str) -> bool:
+    """Whether the hypervisor that runs it offers a verb, by what its host says."""
+    kinds = instance.host.capabilities.get("hypervisors", {}) if instance.host else {}
+    return verb in kinds.get(instance.hypervisor, {}).get("verbs", [])
 
 
 def delete(*, instance: Instance, actor: Actor) -> Operation:
@@ -226,8 +283,8 @@ def is_busy(instance: Instance) -> bool:
 
 def _wish(instance: Instance, power: Power, **changes: Any) -> None:
     """Change what is wanted of it, under its lock, with a new generation. The operation is locked already."""
-    Instance.objects.select_for_update().get(pk=instance.pk)
-    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **changes)
+    before = Instance.objects.select_for_update().get(pk=instance.pk).wanted_power
+    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **{"power_before": before, **changes})
     raise_generation(instance)
     instance.wanted_power = power
 

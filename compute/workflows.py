@@ -7,7 +7,6 @@ flight for the abandoned wish dies at the host.
 
 from datetime import timedelta
 from functools import cached_property
-from typing import ClassVar
 
 from django.conf import settings
 from django.db.models.functions import Now
@@ -22,8 +21,16 @@ from compute.models import Allocation, Instance, Power
 LOOK_AGAIN_SECONDS = 20
 NO_ROOM_SECONDS = 30
 UNREACHABLE_DELETE_SECONDS = 60
+ORDERS = {
+    Power.RUNNING: "ensure_running",
+    Power.PAUSED: "ensure_paused",
+    Power.SUSPENDED: "ensure_suspended",
+    Power.STOPPED: "ensure_stopped",
+}
 PLAIN_WORDS = {
     "ensure_running": "waiting for the host to start it",
+    "ensure_paused": "waiting for the host to pause it",
+    "ensure_suspended": "waiting for the host to write its memory down",
     "ensure_stopped": "waiting for the host to stop it",
     "ensure_gone": "waiting for the host to remove it",
 }
@@ -49,20 +56,21 @@ class InstanceWorkflow(Workflow):
         orders.post(instance.host, "instance", instance.pk, verb, instance.generation)
         return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[verb])
 
-    def until_seen(self, power: Power, verb: str) -> Verdict:
+    def until_seen(self, power: Power) -> Verdict:
         """Done once the host has seen that power of this generation; order it until then."""
         if self.instance.has_been_seen(power):
             return DONE
         if self.instance.has_been_seen(Power.BROKEN) and not self.operation.outcome:
             raise Refused(self.instance.seen_problem or "the host could not do it")
-        return self.order(verb)
+        return self.order(ORDERS[power])
 
 
 class PowerChange(InstanceWorkflow):
-    """A change of power that can be taken back: giving up leads to the power that was `before`."""
+    """A change of power that can be taken back: giving up leads to the power that was there before."""
 
-    supersedes = frozenset({"compute.launch", "compute.start", "compute.stop", "compute.reboot"})
-    before: ClassVar[Power] = Power.RUNNING
+    supersedes = frozenset(
+        f"compute.{verb}" for verb in ("launch", "start", "stop", "reboot", "pause", "suspend", "resume")
+    )
 
     def give_up(self) -> Verdict:
         return self.take_back
@@ -70,7 +78,7 @@ class PowerChange(InstanceWorkflow):
     def take_back(self) -> Verdict:
         """Wish again for the power that was there before; what was under way for the other wish dies."""
         instance = self.instance
-        instance.wanted_power = self.before
+        instance.wanted_power = instance.power_before
         instance.reboot_nonce = None
         instance.save(update_fields=["wanted_power", "reboot_nonce"])
         raise_generation(instance)
@@ -80,8 +88,7 @@ class PowerChange(InstanceWorkflow):
         """Wait until what was taken back is true again, or is known to be broken."""
         if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
             return DONE
-        verb = "ensure_running" if self.before == Power.RUNNING else "ensure_stopped"
-        return self.until_seen(self.before, verb)
+        return self.until_seen(Power(self.instance.wanted_power))
 
 
 class LaunchInstance(InstanceWorkflow):
@@ -100,8 +107,8 @@ class LaunchInstance(InstanceWorkflow):
 
     def boot(self) -> Verdict:
         if self.instance.wanted_power == Power.STOPPED:
-            return self.until_seen(Power.STOPPED, "ensure_stopped")
-        return self.until_seen(Power.RUNNING, "ensure_running")
+            return self.until_seen(Power.STOPPED)
+        return self.until_seen(Power.RUNNING)
 
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(self.instance.wanted_power)
@@ -137,10 +144,9 @@ class StartInstance(PowerChange):
 
     kind = "compute.start"
     first = "boot"
-    before = Power.STOPPED
 
     def boot(self) -> Verdict:
-        return self.until_seen(Power.RUNNING, "ensure_running")
+        return self.until_seen(Power.RUNNING)
 
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(Power.RUNNING)
@@ -155,7 +161,7 @@ class StopInstance(PowerChange):
     def halt(self) -> Verdict:
         if self.instance.host is None:
             return DONE
-        return self.until_seen(Power.STOPPED, "ensure_stopped")
+        return self.until_seen(Power.STOPPED)
 
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(Power.STOPPED)
@@ -168,7 +174,49 @@ class RebootInstance(PowerChange):
     first = "restart"
 
     def restart(self) -> Verdict:
-        return self.until_seen(Power.RUNNING, "ensure_running")
+        return self.until_seen(Power.RUNNING)
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(Power.RUNNING)
+
+
+class PauseInstance(PowerChange):
+    """From running to standing still, in memory."""
+
+    kind = "compute.pause"
+    first = "freeze"
+    supersedes = frozenset()
+
+    def freeze(self) -> Verdict:
+        return self.until_seen(Power.PAUSED)
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(Power.PAUSED)
+
+
+class SuspendInstance(PowerChange):
+    """From running to standing still, on its host's disk."""
+
+    kind = "compute.suspend"
+    first = "save"
+    supersedes = frozenset()
+
+    def save(self) -> Verdict:
+        return self.until_seen(Power.SUSPENDED)
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(Power.SUSPENDED)
+
+
+class ResumeInstance(PowerChange):
+    """From paused or suspended to running, as if nothing had been."""
+
+    kind = "compute.resume"
+    first = "go_on"
+    supersedes = frozenset()
+
+    def go_on(self) -> Verdict:
+        return self.until_seen(Power.RUNNING)
 
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(Power.RUNNING)

@@ -88,6 +88,12 @@ class FakeControl:
     def resume(self) -> None:
         _write(self.file, power="running", problem="", curable=False)
 
+    def save(self, directory: Path) -> None:
+        assert _read(self.file)["power"] == "paused", "a machine that runs cannot be saved"
+        if self.fake.unsavable:
+            raise NoAnswer(self.fake.unsavable)
+        (directory / "state").write_text(str(_read(self.file)["starts"]))
+
     def quit(self) -> None:
         _write(self.file, pid=None)
 
@@ -100,6 +106,8 @@ class FakeHypervisor:
         self.architectures = architectures
         self.broken = ""  # why the next starts fail
         self.slow = 0.0  # seconds that a start takes
+        self.unsavable = ""  # why machines cannot be suspended
+        self.verbs = ["pause", "suspend"]
         self.deaf = False  # guests do not hear their power button
         self.mute = False  # emulators do not answer on their control socket
         self._state = state
@@ -109,7 +117,7 @@ class FakeHypervisor:
 
     def probe(self) -> dict[str, Any] | None:
         kinds = {name: {"accelerator": "tcg", "kvm": "this is a fake"} for name in self.architectures}
-        return {"version": "fake", "architectures": kinds}
+        return {"version": "fake", "architectures": kinds, "verbs": self.verbs}
 
     def probe_accelerators(self) -> bool:
         return False
@@ -137,7 +145,9 @@ class FakeHypervisor:
             raise AssertionError(f"{boot.spec['name']} was started a second time while it ran")
         starts = machine.get("starts", 0) + 1
         pid = 5_000_000 + starts  # above the highest that Linux gives to a process
-        _write(file, pid=pid, power="running", starts=starts, spec=boot.spec, started_at=time.time(), problem="")
+        power, went_on = ("paused", machine.get("went_on", 0) + 1) if boot.saved else ("running", 0)
+        told = {"spec": boot.spec, "started_at": time.time(), "problem": "", "went_on": went_on}
+        _write(file, pid=pid, power=power, starts=starts, **told)
         return FakeProcess.of(file, pid)
 
     def find(self, home: Home) -> Process | None:
@@ -163,6 +173,10 @@ class FakeHypervisor:
     def starts(self, machine_id: str) -> int:
         """How often a machine's emulator was started."""
         return int(_read(self._state / f"{machine_id}.json").get("starts", 0))
+
+    def went_on(self, machine_id: str) -> int:
+        """How often a machine has gone on from where it was suspended, since it last booted."""
+        return int(_read(self._state / f"{machine_id}.json").get("went_on", 0))
 
     def resets(self, machine_id: str) -> int:
         return int(_read(self._state / f"{machine_id}.json").get("resets", 0))

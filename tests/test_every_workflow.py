@@ -35,12 +35,22 @@ def stopped(cloud: SmallCloud) -> Instance:
     return instance
 
 
+def suspended(cloud: SmallCloud) -> Instance:
+    instance = launched(cloud)
+    cloud.do(services.suspend, instance)
+    cloud.settle()
+    return instance
+
+
 # kind → what is there before, and the verb
 SCENARIOS: dict[str, tuple[Callable[[SmallCloud], Instance | None], Callable[..., object] | None]] = {
     "compute.launch": (lambda cloud: None, None),
     "compute.start": (stopped, services.start),
     "compute.stop": (launched, services.stop),
     "compute.reboot": (launched, services.reboot),
+    "compute.pause": (launched, services.pause),
+    "compute.suspend": (launched, services.suspend),
+    "compute.resume": (suspended, services.resume),
     "compute.delete": (launched, services.delete),
 }
 # what is seen once an operation has ended so
@@ -57,6 +67,15 @@ AFTER = {
     ("compute.reboot", "done"): "running",
     ("compute.reboot", "failed"): "running",
     ("compute.reboot", "cancelled"): "running",
+    ("compute.pause", "done"): "paused",
+    ("compute.pause", "failed"): "running",
+    ("compute.pause", "cancelled"): "running",
+    ("compute.suspend", "done"): "suspended",
+    ("compute.suspend", "failed"): "running",
+    ("compute.suspend", "cancelled"): "running",
+    ("compute.resume", "done"): "running",
+    ("compute.resume", "failed"): "suspended",
+    ("compute.resume", "cancelled"): "suspended",
     ("compute.delete", "done"): None,
     ("compute.delete", "cancelled"): "running",
 }
@@ -120,7 +139,7 @@ def run(cloud: SmallCloud, kind: str, *, cancelled: bool, advance: Callable = en
     operation.refresh_from_db()
     seen = Instance.objects.filter(pk=instance.pk).values_list("seen_power", flat=True).first()
     assert seen == AFTER[(kind, operation.outcome)]
-    assert (str(instance.pk) in cloud.running()) == (seen == "running")
+    assert (str(instance.pk) in cloud.running()) == (seen in ("running", "paused"))
     assert cloud.breaches() == []
     return operation.outcome
 

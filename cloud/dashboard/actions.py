@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cloud.tenancy.models import Role
+from compute import services
 from compute.models import Instance
 
 
@@ -16,6 +17,7 @@ class Action:
     why_not: str = ""
     asks: bool = False  # whether a page of its own asks first, and says what will be lost
     style: str = ""
+    in_lists: bool = True
 
 
 def actions_for(instance: Instance, *, role: str) -> list[Action]:
@@ -25,6 +27,9 @@ def actions_for(instance: Instance, *, role: str) -> list[Action]:
         "start": _why_not_start(instance, status),
         "stop": _why_not_stop(instance, status),
         "reboot": _why_not_reboot(instance, status),
+        "pause": _why_not_still(instance, status, "pause"),
+        "suspend": _why_not_still(instance, status, "suspend"),
+        "resume": _why_not_resume(instance, status),
         "delete": "It is being deleted already." if status == "deleting" else "",
     }
     if role == Role.VIEWER:
@@ -33,6 +38,9 @@ def actions_for(instance: Instance, *, role: str) -> list[Action]:
         Action("start", "Start", "play", refusals["start"]),
         Action("stop", "Stop", "stop", refusals["stop"], asks=True),
         Action("reboot", "Reboot", "restart", refusals["reboot"], asks=True),
+        Action("pause", "Pause", "pause", refusals["pause"], in_lists=False),
+        Action("suspend", "Suspend", "moon", refusals["suspend"], in_lists=False),
+        Action("resume", "Resume", "play", refusals["resume"], in_lists=False),
         Action("delete", "Delete", "trash", refusals["delete"], asks=True, style="danger"),
     ]
 
@@ -40,8 +48,10 @@ def actions_for(instance: Instance, *, role: str) -> list[Action]:
 def _why_not_start(instance: Instance, status: str) -> str:
     if status == "deleting":
         return "It is being deleted."
-    if status in ("running", "launching", "starting", "rebooting", "paused"):
+    if status in ("running", "launching", "starting", "rebooting"):
         return f"It is {status} already."
+    if status in ("paused", "suspended"):
+        return f"It is {status}. Resume it instead."
     return ""
 
 
@@ -63,3 +73,25 @@ def _why_not_reboot(instance: Instance, status: str) -> str:
     if status == "rebooting":
         return "It is rebooting already."
     return ""
+
+
+def _why_not_still(instance: Instance, status: str, verb: str) -> str:
+    standing = {"pause": ("paused", "suspended"), "suspend": ("suspended",)}[verb]
+    if status in standing:
+        return f"It is {status} already."
+    if status not in ("running", "paused"):
+        return "It is not running."
+    if not services.can(instance, verb):
+        return f"{instance.hypervisor} on its host cannot {verb} machines."
+    return _why_not_busy(instance)
+
+
+def _why_not_resume(instance: Instance, status: str) -> str:
+    if status not in ("paused", "suspended"):
+        return "It is neither paused nor suspended."
+    return _why_not_busy(instance)
+
+
+def _why_not_busy(instance: Instance) -> str:
+    busy = instance.live_operation  # type: ignore[attr-defined]
+    return "Something else is under way with it." if busy else ""

@@ -21,7 +21,7 @@ IN_PROJECT = "projects/<str:project>"
 
 
 class VerbConverter(StringConverter):
-    regex = "start|stop|reboot|delete"
+    regex = "start|stop|reboot|pause|suspend|resume|delete"
 
 
 register_converter(VerbConverter, "verb")

@@ -11,12 +11,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from compute.agent import faults, host, jail, preparation, processes
+from compute.agent import faults, host, jail, preparation, processes, suspension
 from compute.agent.errors import Abandoned, NoAnswer, Refused, Stale
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.ledger import Entry
@@ -26,7 +27,13 @@ from compute.agent.work import Work
 
 log = structlog.get_logger()
 
-WANTED = {"ensure_running": "running", "ensure_stopped": "stopped", "ensure_gone": "gone"}
+WANTED = {
+    "ensure_running": "running",
+    "ensure_paused": "paused",
+    "ensure_suspended": "suspended",
+    "ensure_stopped": "stopped",
+    "ensure_gone": "gone",
+}
 GRACE_SECONDS = 30.0
 # A guest that is still booting does not hear its power button: it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
@@ -86,6 +93,27 @@ class Machine:
             self.end(hypervisor, process)
         return self._start(hypervisor, entry, work)
 
+    def _ensure_paused(self, entry: Entry, work: Work) -> Sight:
+        hypervisor, process = self._alive(entry, work)
+        faults.reach("machine.ensure_paused.before_pause")
+        with hypervisor.control(self.home) as control:
+            if control.status().power == Power.RUNNING:
+                control.pause()
+        return "paused", self.facts(entry, process)
+
+    def _ensure_suspended(self, entry: Entry, work: Work) -> Sight:
+        if self.hypervisor(entry).find(self.home) is None and suspension.found(self.home):
+            return "suspended", {"cause": "order"}
+        hypervisor, process = self._alive(entry, work)
+        with hypervisor.control(self.home) as control:
+            if control.status().power == Power.RUNNING:
+                control.pause()
+            suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=entry.uid)
+        faults.reach("machine.ensure_suspended.before_quit")
+        self.end(hypervisor, process)
+        self.clear_runtime()
+        return "suspended", {"cause": "order"}
+
     def _ensure_stopped(self, entry: Entry, work: Work) -> Sight:
         hypervisor = self.hypervisor(entry)
         process = hypervisor.find(self.home)
@@ -95,6 +123,7 @@ class Machine:
                 self.ask_to_stop(hypervisor, process, float(stop.get("grace_seconds", GRACE_SECONDS)), work)
             faults.reach("machine.ensure_stopped.before_quit")
             self.end(hypervisor, process)
+        suspension.forget(self.home)
         self.clear_runtime()
         return "stopped", {"cause": "order"}
 
@@ -113,6 +142,21 @@ class Machine:
 
     # Parts of verbs
 
+    def _alive(self, entry: Entry, work: Work) -> tuple[Hypervisor, Process]:
+        """The machine's emulator with a guest in it that has not switched itself off, started if need be."""
+        hypervisor = self.hypervisor(entry)
+        process = hypervisor.find(self.home)
+        if process:
+            with hypervisor.control(self.home) as control:
+                if control.status().power != Power.OFF:
+                    preparation.close_runtime(self.home, entry.uid)
+                    return hypervisor, process
+        self._ensure_running(entry, work)
+        process = hypervisor.find(self.home)
+        if process is None:
+            raise NoAnswer("the emulator ended as soon as it had started")
+        return hypervisor, process
+
     def _keep_running(self, hypervisor: Hypervisor, process: Process, entry: Entry, work: Work) -> Sight | None:
         """Adopt a machine that is there; reboot or resume it as wished. None when it has to be started after all."""
         if entry.process != process:
@@ -125,8 +169,8 @@ class Machine:
                 if wish and wish["nonce"] != entry.reboot_nonce:
                     self._reboot(control, process, wish, entry, work)
                     return "running", self.facts(entry, process) | {"started_at": _now()}
-                if power == Power.PAUSED:
-                    control.resume()
+                if power != Power.OFF:
+                    suspension.resume(self.home, control)
         except NoAnswer:
             if process.alive:
                 raise
@@ -140,6 +184,7 @@ class Machine:
             boot = preparation.prepare(
                 entry, self.home, files=files, hypervisor=hypervisor, tools=self.tools, undo=undo
             )
+            boot = replace(boot, saved=suspension.found(self.home))
             work.check()
             faults.reach("machine.ensure_running.before_start")
             process = hypervisor.start(boot)
@@ -150,8 +195,7 @@ class Machine:
             try:
                 with hypervisor.control(self.home) as control:
                     preparation.close_runtime(self.home, boot.confinement.uid)
-                    if control.status().power == Power.PAUSED:
-                        control.resume()
+                    suspension.resume(self.home, control)
             except NoAnswer as error:
                 words = processes.tail(self.home.emulator_log, 800) if not process.alive else str(error)
                 raise Refused(f"the emulator did not start: {words}") from error
@@ -176,14 +220,13 @@ class Machine:
             log.warning("no answer to the power button", machine=self.id, problem=str(error))
         faults.reach("machine.ensure_stopped.after_button")
 
-    @staticmethod
-    def _press_until_off(control: Control, process: Process, grace: float, work: Work) -> None:
+    def _press_until_off(self, control: Control, process: Process, grace: float, work: Work) -> None:
         """Press the power button until the guest is off, its emulator has ended, or the grace is over."""
         deadline = time.monotonic() + grace
         next_press = 0.0
         status = control.status()
         if status.power == Power.PAUSED:
-            control.resume()
+            suspension.resume(self.home, control)
         while status.power != Power.OFF and process.alive and time.monotonic() < deadline:
             if time.monotonic() >= next_press:
                 control.press_power_button()

@@ -32,6 +32,11 @@ class Home:
         return self.directory / "emulator.log"
 
     @property
+    def saved(self) -> Path:
+        """A suspended machine's memory and devices, whole; the disk is as it was then."""
+        return self.directory / "saved"
+
+    @property
     def alive(self) -> Path:
         """The file that the emulator holds locked for as long as it lives."""
         return self.directory / "alive"

@@ -20,7 +20,7 @@ from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
 from compute import explaining, placement, services, user_data
 from compute.hypervisors import KINDS
-from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
+from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, reason, with_status
 from storage.services import images_of
 
@@ -45,7 +45,7 @@ class InstanceSerializer(serializers.Serializer):
     name = serializers.CharField()
     status = serializers.ChoiceField(STATUSES)
     status_reason = serializers.SerializerMethodField()
-    wanted_power = serializers.ChoiceField(("running", "stopped"))
+    wanted_power = serializers.ChoiceField(WISHES)
     seen_power = serializers.ChoiceField(Power.values)
     flavor = serializers.SerializerMethodField()
     image = ReferenceSerializer()
@@ -169,7 +169,7 @@ class Instances(InstanceView, Collection):
         "status": Filter(serializers.ChoiceField(STATUSES)),
         "flavor": Filter(serializers.CharField(), "flavor__name"),
         "image": Filter(serializers.CharField(), "image__name"),
-        "wanted_power": Filter(serializers.ChoiceField(("running", "stopped"))),
+        "wanted_power": Filter(serializers.ChoiceField(WISHES)),
     }
 
     def create(self, body: dict[str, Any]) -> Instance | Several:
@@ -219,6 +219,36 @@ class Reboot(InstanceView, Verb):
 
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
         services.reboot(instance=instance, actor=self.actor, **body)
+        return instance
+
+
+class Pause(InstanceView, Verb):
+    """It stands still, in its host's memory."""
+
+    forms = {"POST": Nothing}
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        services.pause(instance=instance, actor=self.actor)
+        return instance
+
+
+class Suspend(InstanceView, Verb):
+    """It stands still, its memory on its host's disk."""
+
+    forms = {"POST": Nothing}
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        services.suspend(instance=instance, actor=self.actor)
+        return instance
+
+
+class Resume(InstanceView, Verb):
+    """It goes on where it was paused or suspended."""
+
+    forms = {"POST": Nothing}
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        services.resume(instance=instance, actor=self.actor)
         return instance
 
 
@@ -280,6 +310,9 @@ urlpatterns = [
     path("projects/<str:project>/instances/<str:ref>/start", Start.as_view()),
     path("projects/<str:project>/instances/<str:ref>/stop", Stop.as_view()),
     path("projects/<str:project>/instances/<str:ref>/reboot", Reboot.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/pause", Pause.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/suspend", Suspend.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/resume", Resume.as_view()),
     path("projects/<str:project>/instances/<str:ref>/console-log", ConsoleLogView.as_view()),
     path("projects/<str:project>/instances/<str:ref>/placement", PlacementView.as_view()),
 ]

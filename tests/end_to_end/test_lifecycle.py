@@ -72,6 +72,11 @@ def test_from_launch_to_delete(machine, api):
     assert finish(api, api.post(f"{INSTANCES}/whole/reboot", json={"hard": True}))["outcome"] == "done"
     wait_until(lambda: boots(api, "whole") == 4, 120, what="the guest is up after a hard reboot")
 
+    for verb, status in (("pause", "paused"), ("suspend", "suspended"), ("resume", "running")):
+        assert finish(api, api.post(f"{INSTANCES}/whole/{verb}", json={}))["outcome"] == "done"
+        assert api.get(f"{INSTANCES}/whole").json()["status"] == status
+    assert boots(api, "whole") == 4, "it went on, and did not boot"
+
     api.delete(f"{INSTANCES}/whole")
     wait_until(lambda: api.get(f"{INSTANCES}/whole").status_code == 404, 60, what="it is gone")
     assert api.delete("/projects/demo/keypairs/laptop").status_code == 204

@@ -41,7 +41,7 @@ class InstanceList(Page):
         page = self.slice(found, rows.SORTS.get(asked["sort"], rows.SORTS["newest"]))
         rows.explain(page["rows"])
         for instance in page["rows"]:
-            instance.actions = actions_for(instance, role=self.scope.role)
+            instance.actions = [one for one in actions_for(instance, role=self.scope.role) if one.in_lists]
         counts = rows.count_by_status(self.project)
         part = request.headers.get("HX-Target")
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
@@ -153,7 +153,7 @@ class Placement(InstancePage):
 
 
 class Verb(FormPage, InstancePage):
-    """Start, stop, reboot, delete. Asks first where something could be lost, and says what."""
+    """Start, stop, reboot, pause, suspend, resume, delete. Asks first where something could be lost, and says what."""
 
     template = "instances/verb.html"
     partials = {"dialog-body": "instances/_verb.html"}
@@ -190,7 +190,15 @@ class Verb(FormPage, InstancePage):
         return self.mutate(act, body=body, to=to if to.startswith("/projects/") else self.here, done=self.words())
 
     def words(self) -> str:
-        doing = {"start": "starting", "stop": "stopping", "reboot": "rebooting", "delete": "being deleted"}
+        doing = {
+            "start": "starting",
+            "stop": "stopping",
+            "reboot": "rebooting",
+            "pause": "being paused",
+            "suspend": "being suspended",
+            "resume": "going on",
+            "delete": "being deleted",
+        }
         return f"{self.instance.name} is {doing[self.kwargs['verb']]}."
 
 

@@ -36,12 +36,16 @@ class Status:
 
 @dataclass(frozen=True)
 class Boot:
-    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement."""
+    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement.
+
+    `saved`: what `Control.save` wrote, to go on from instead of booting; the guest stands still until `resume`.
+    """
 
     spec: dict[str, Any]
     home: Home
     files: dict[str, Path] = field(default_factory=dict)
     confinement: Confinement = field(default_factory=Confinement)
+    saved: Path | None = None
 
 
 class Control(Protocol):
@@ -59,6 +63,9 @@ class Control(Protocol):
 
     def resume(self) -> None: ...
 
+    def save(self, directory: Path) -> None:
+        """Write memory and devices of a paused machine there, durably. Its disks are flushed and not in it."""
+
     def quit(self) -> None:
         """End the emulator: what the guest wrote to its disks is kept."""
 
@@ -69,7 +76,8 @@ class Hypervisor(Protocol):
     name: str
 
     def probe(self) -> dict[str, Any] | None:
-        """{"version", "architectures": {name: {"accelerator", "kvm"}}}; None when it does not work on this host."""
+        """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
+        work on this host."""
 
     def probe_accelerators(self) -> bool:
         """Look, once, for what makes machines faster, which may take seconds; whether `probe` says more than before."""

@@ -12,7 +12,7 @@ from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Project, User
 from compute import services
-from compute.models import ConsoleLog, Flavor, Instance, KeyPair
+from compute.models import WISHES, ConsoleLog, Flavor, Instance, KeyPair
 from storage.models import Image
 from tests import factories
 
@@ -55,7 +55,7 @@ class World:
         )
         instance.refresh_from_db()
         instance.seen_power, instance.seen_generation = power, instance.generation
-        instance.wanted_power = "running" if power == "running" else "stopped"
+        instance.wanted_power = power if power in WISHES else "stopped"
         instance.save()
         return instance
 

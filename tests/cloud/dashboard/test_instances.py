@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from compute.models import Instance
 
@@ -113,6 +114,27 @@ def test_reboot_of_what_is_stopped_is_refused_in_words(mia, world):
     assert b"Start it instead" in answer.content
 
 
+def test_what_runs_can_be_suspended_and_resumed(mia, world):
+    here = f"{LIST}/{world.instance.pk}"
+    assert b"its memory on its host" in mia.get(f"{here}/suspend").content
+    assert mia.post(f"{here}/suspend")["Location"] == here
+    text = mia.get(here).content.decode()
+    assert "Suspending web" in text
+    assert "Write its memory down" in text
+    world.settle(world.instance, "suspended")
+    text = mia.get(here).content.decode()
+    assert re.search(r'aria-disabled="true"[^>]*>.*?Start.*?It is suspended. Resume it instead', text, re.DOTALL)
+    assert mia.post(f"{here}/stop", {"how": "ask", "grace_seconds": "5"}).status_code == 409
+    assert mia.post(f"{here}/resume")["Location"] == here
+
+
+def test_what_a_hypervisor_cannot_do_is_said_by_its_button(mia, world):
+    Host.objects.update(capabilities={"hypervisors": {"qemu": {"verbs": ["pause"]}}})
+    text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+    assert "qemu on its host cannot suspend machines." in text
+    assert mia.post(f"{LIST}/{world.instance.pk}/suspend").status_code == 409
+
+
 def test_delete_says_what_is_lost_then_leads_to_the_list(mia, world):
     here = f"{LIST}/{world.instance.pk}/delete"
     assert b"everything on its root disk (1 GiB)" in mia.get(here).content
@@ -129,7 +151,7 @@ def test_a_disabled_button_says_why(mia, page_of, world, viewer):
     text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
     assert re.search(r'aria-disabled="true"[^>]*>.*?Start.*?It is running already', text, re.DOTALL)
     text = page_of(viewer).get(f"{LIST}/{world.instance.pk}").content.decode()
-    assert text.count("As a viewer you may look only") == 4
+    assert text.count("As a viewer you may look only") == 7
 
 
 def test_name_and_labels_can_be_changed(mia, world):

@@ -78,3 +78,9 @@ def test_mac_addresses_are_stable_and_local():
     mac = command_line.mac_address(MACHINE)
     assert mac == command_line.mac_address(MACHINE.upper())
     assert mac.startswith("52:54:00:")
+
+
+def test_what_was_suspended_waits_for_its_state_instead_of_booting():
+    spec, files, accelerator = CASES["x86_64-tcg-kernel"]
+    booting = command_line.arguments(spec, HOME, files, accelerator)
+    assert command_line.arguments(spec, HOME, files, accelerator, going_on=True) == [*booting, "-incoming", "defer"]

@@ -64,6 +64,13 @@ def test_the_verbs_go_round(cloud, mia, path, body):
         ("stop", "stopping", "stopped"),
         ("start", "starting", "running"),
         ("reboot", "rebooting", "running"),
+        ("pause", "running", "paused"),
+        ("resume", "paused", "running"),
+        ("suspend", "running", "suspended"),
+        ("resume", "suspended", "running"),
+        ("pause", "running", "paused"),
+        ("suspend", "paused", "suspended"),
+        ("start", "starting", "running"),
     ]:
         answer = mia.post(f"{path}/web/{verb}", {})
         assert (answer.status_code, answer.json()["status"]) == (202, during), answer.json()
@@ -75,6 +82,61 @@ def test_the_verbs_go_round(cloud, mia, path, body):
     cloud.settle()
     assert mia.get(f"{path}/web").status_code == 404
     assert cloud.running() == set()
+    assert cloud.breaches() == []
+
+
+def test_a_suspended_machine_is_stopped_only_by_force(cloud, mia, path, body):
+    mia.post(path, body)
+    cloud.settle()
+    assert mia.post(f"{path}/web/resume", {}).status_code == 202  # which is no change
+    cloud.settle()
+    mia.post(f"{path}/web/suspend", {})
+    cloud.settle()
+    answer = mia.post(f"{path}/web/stop", {})
+    assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+    assert "stopping it loses its memory" in answer.json()["detail"]
+    assert mia.post(f"{path}/web/stop", {"force": True}).status_code == 202
+    cloud.settle()
+    assert mia.get(f"{path}/web").json()["status"] == "stopped"
+    assert mia.post(f"{path}/web/suspend", {}).json()["detail"] == "web is not running."
+    assert mia.post(f"{path}/web/resume", {}).json()["detail"] == "web is not paused or suspended."
+    mia.post(f"{path}/web/start", {})
+    cloud.settle()
+    instance = Instance.objects.get(name="web")
+    assert cloud.node.hypervisor.went_on(str(instance.pk)) == 0
+    assert cloud.breaches() == []
+
+
+def test_a_machine_that_cannot_be_suspended_runs_on(cloud, mia, path, body):
+    mia.post(path, body)
+    cloud.settle()
+    cloud.node.hypervisor.unsavable = "the host's disk is full"
+    operation = mia.post(f"{path}/web/suspend", {}).json()["operation"]["id"]
+    cloud.settle()
+    ended = mia.get(f"/api/v1/projects/{cloud.project.name}/operations/{operation}").json()
+    assert (ended["outcome"], ended["reason"]) == ("failed", "the host's disk is full")
+    assert mia.get(f"{path}/web").json()["status"] == "running"
+    assert cloud.breaches() == []
+
+
+def test_what_a_host_does_not_offer_is_refused_in_words(cloud, mia, path, body):
+    cloud.node.hypervisor.verbs = ["pause"]
+    mia.post(path, body)
+    cloud.settle()
+    answer = mia.post(f"{path}/web/suspend", {})
+    assert (answer.status_code, answer.json()["detail"]) == (409, "qemu on its host cannot suspend machines.")
+
+
+def test_a_paused_machine_whose_emulator_dies_starts_again(cloud, mia, path, body):
+    mia.post(path, body)
+    cloud.settle()
+    mia.post(f"{path}/web/pause", {})
+    cloud.settle()
+    instance = Instance.objects.get(name="web")
+    cloud.node.hypervisor.crash(str(instance.pk))
+    cloud.node.look()
+    cloud.settle()
+    assert mia.get(f"{path}/web").json()["status"] == "running"
     assert cloud.breaches() == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compute.agent import processes
-from compute.agent.errors import Refused
+from compute.agent.errors import NoAnswer, Refused
 from compute.agent.hypervisors.base import Boot, Control
 from compute.agent.hypervisors.qemu import command_line, control, disks
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
@@ -40,7 +40,8 @@ class Qemu:
                 architectures[name] = {"accelerator": "tcg" if problem else "kvm", "kvm": problem}
         if not architectures or shutil.which("qemu-img") is None:
             return None
-        return {"version": next(iter(self._versions.values())), "architectures": architectures}
+        first = next(iter(self._versions.values()))
+        return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend"]}
 
     def probe_accelerators(self) -> bool:
         found = False
@@ -98,9 +99,22 @@ class Qemu:
             raise Refused(f"an image without a kernel file needs a firmware for {architecture}: {wanted} is not here")
         for stale in (boot.home.control_socket, boot.home.events_socket, boot.home.serial_socket, boot.home.vnc_socket):
             stale.unlink(missing_ok=True)
-        return launch(
-            command_line.arguments(boot.spec, boot.home, boot.files, accelerator), boot.home, boot.confinement
-        )
+        going_on = boot.saved is not None
+        argv = command_line.arguments(boot.spec, boot.home, boot.files, accelerator, going_on=going_on)
+        process = launch(argv, boot.home, boot.confinement)
+        if boot.saved:
+            self._go_on(process, boot.home, boot.saved)
+        return process
+
+    @staticmethod
+    def _go_on(process: Process, home: Home, saved: Path) -> None:
+        try:
+            with control.connect(home) as connection:
+                connection.load(saved)
+        except NoAnswer as error:
+            process.kill()
+            words = processes.tail(home.emulator_log, 600) or str(error)
+            raise Refused(f"QEMU cannot go on from where it was suspended: {words}") from error
 
     def find(self, home: Home) -> Process | None:
         return processes.find(home)

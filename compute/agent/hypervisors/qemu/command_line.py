@@ -61,8 +61,13 @@ BOARDS = {
 }
 
 
-def arguments(spec: dict[str, Any], home: Home, files: dict[str, Path], accelerator: Accelerator) -> list[str]:
-    """The arguments, program first, that run the machine of `spec` with its image's `files` by role."""
+def arguments(
+    spec: dict[str, Any], home: Home, files: dict[str, Path], accelerator: Accelerator, *, going_on: bool = False
+) -> list[str]:
+    """The arguments, program first, that run the machine of `spec` with its image's `files` by role.
+
+    `going_on`: it waits for the state of a suspended machine instead of booting.
+    """
     board = BOARDS[spec["architecture"]]
     machine_id = str(uuid.UUID(spec["id"]))
     argv = [accelerator.binary, "-name", f"{machine_id},debug-threads=on", "-uuid", machine_id]
@@ -82,6 +87,7 @@ def arguments(spec: dict[str, Any], home: Home, files: dict[str, Path], accelera
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
     argv += [*_ports(), *_disk(spec, home, files), *_seed(home), *_nic(spec)]
+    argv += ["-incoming", "defer"] if going_on else []
     return argv
 
 

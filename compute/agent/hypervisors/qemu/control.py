@@ -7,11 +7,12 @@ Source: QEMU QMP Reference Manual, sections "Virtual machine run state" and "QMP
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
 
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 SECONDS_TO_ANSWER = 20.0
 SECONDS_TO_START = 60.0
+SECONDS_TO_MIGRATE = 300.0
+UNLIMITED = 1 << 40  # bytes a second
+STATE = "state"
 OFF = {"shutdown", "guest-panicked"}
 PROBLEMS = {
     "io-error": "paused: the host's disk is full or failing",
@@ -66,6 +70,39 @@ class QemuControl:
 
     def resume(self) -> None:
         self.execute("cont")
+
+    def save(self, directory: Path) -> None:
+        """Its state as a migration stream in a file. Source: QEMU's docs/devel/migration.rst."""
+        with (directory / STATE).open("wb") as file:
+            self.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
+            self._hand_over(file)
+            self.execute("migrate", {"uri": f"fd:{STATE}"})
+            self._await_migration()
+            os.fsync(file.fileno())
+
+    def load(self, directory: Path) -> None:
+        """Take in what `save` wrote, in a QEMU that was started to wait for it; it stays paused."""
+        with (directory / STATE).open("rb") as file:
+            self._hand_over(file)
+            self.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
+            self._await_migration()
+
+    def _hand_over(self, file: IO[bytes]) -> None:
+        """Give QEMU an open file: it may open none by itself there."""
+        try:
+            self._client.send_fd_scm(file.fileno())
+        except (OSError, QMPError) as error:
+            raise NoAnswer(f"QEMU does not take a file: {error}") from error
+        self.execute("getfd", {"fdname": STATE})
+
+    def _await_migration(self) -> None:
+        deadline = time.monotonic() + SECONDS_TO_MIGRATE
+        while (said := self.execute("query-migrate")).get("status") != "completed":
+            if said.get("status") in ("failed", "cancelled"):
+                raise NoAnswer(f"QEMU, its state: {said.get('error-desc') or said['status']}")
+            if time.monotonic() > deadline:
+                raise NoAnswer(f"QEMU, its state: not within {SECONDS_TO_MIGRATE:.0f} s")
+            time.sleep(0.01)
 
     def quit(self) -> None:
         # QEMU may be gone before its answer is read.

@@ -53,6 +53,7 @@ class Unicorn:
             "memory_mib": [MEMORY_MIB.start, MEMORY_MIB.stop - 1],
             "graphics": False,
             "security_boundary": False,
+            "verbs": ["pause", "suspend"],
         }
 
     def probe_accelerators(self) -> bool:
@@ -78,7 +79,7 @@ class Unicorn:
         _refuse_what_is_too_much(boot)
         for stale in (boot.home.control_socket, boot.home.serial_socket):
             stale.unlink(missing_ok=True)
-        document = json.dumps(describe(boot.spec, boot.home, boot.files))
+        document = json.dumps(describe(boot.spec, boot.home, boot.files, boot.saved))
         argv = [sys.executable, "-I", os.fspath(self._program.install()), document]
         return launch(argv, boot.home, boot.confinement)
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 from compute.agent.errors import NoAnswer
@@ -11,13 +12,15 @@ from compute.agent.hypervisors.base import Power, Status
 from compute.agent.paths import Home
 
 SECONDS_TO_ANSWER = 10.0
+SECONDS_TO_SAVE = 120.0
 POWERS = {"running": Power.RUNNING, "paused": Power.PAUSED, "off": Power.OFF}
 
 
 class UnicornControl:
     """The verbs of `hypervisors.base.Control`."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, connection: socket.socket, stream: TextIO) -> None:
+        self._connection = connection
         self._stream = stream
 
     def execute(self, verb: str, **arguments: Any) -> Any:
@@ -48,6 +51,10 @@ class UnicornControl:
     def resume(self) -> None:
         self.execute("resume")
 
+    def save(self, directory: Path) -> None:
+        self._connection.settimeout(SECONDS_TO_SAVE)
+        self.execute("snapshot", directory=str(directory))
+
     def quit(self) -> None:
         # The process may be gone before its answer is read.
         with contextlib.suppress(NoAnswer):
@@ -58,7 +65,7 @@ class UnicornControl:
 def connect(home: Home) -> Iterator[UnicornControl]:
     """Talk to the machine's process. Raises NoAnswer."""
     with _connection(home) as connection, connection.makefile("rw") as stream:
-        yield UnicornControl(stream)
+        yield UnicornControl(connection, stream)
 
 
 def events(home: Home) -> socket.socket:

@@ -1,0 +1,60 @@
+"""What a suspended machine leaves on this host: its memory and devices, in a directory beside its disk.
+
+It is good for something only as long as the guest has not gone on since: then it would be a past that its disk does not
+belong to. So it goes, durably, before the guest does.
+"""
+
+import shutil
+from pathlib import Path
+
+from compute.agent import faults, jail
+from compute.agent.errors import Refused
+from compute.agent.hypervisors.base import Control, Power
+from compute.agent.hypervisors.qemu.disks import KEPT_FREE, sync_directory
+from compute.agent.paths import Home
+
+
+def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> None:
+    """Write down where a paused machine is, whole or not at all. Raises Refused, NoAnswer or OSError."""
+    forget(home)
+    free = shutil.disk_usage(home.directory).free
+    if free < (memory_mib << 20) + KEPT_FREE:
+        words = f"{free >> 20} MiB are free, its memory takes {memory_mib} and {KEPT_FREE >> 20} are kept free"
+        raise Refused(f"the host's disk is too full to suspend it: {words}")
+    new = home.saved.with_suffix(".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    jail.give(new, uid, 0o700)
+    faults.reach("suspension.before_save")
+    try:
+        control.save(new)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    sync_directory(new)
+    faults.reach("suspension.before_rename")
+    new.rename(home.saved)
+    sync_directory(home.directory)
+
+
+def found(home: Home) -> Path | None:
+    """Where a machine was suspended, if it is."""
+    return home.saved if home.saved.exists() else None
+
+
+def forget(home: Home) -> None:
+    """The guest goes on, or never will."""
+    if home.saved.exists():
+        old = home.saved.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
+        faults.reach("suspension.before_forget")
+        home.saved.rename(old)
+        sync_directory(home.directory)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def resume(home: Home, control: Control) -> None:
+    """Let a guest that stands still go on. Raises NoAnswer or OSError."""
+    forget(home)
+    if control.status().power == Power.PAUSED:
+        control.resume()
