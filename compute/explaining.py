@@ -6,7 +6,7 @@ from typing import Any
 from django.db import connection
 
 from compute.models import Flavor
-from compute.placement import CAPACITY, Capacity, Runs, Virtualised, Wish, parameters, rules_for
+from compute.placement import CAPACITY, TOO_LARGE, Capacity, Runs, Virtualised, Wish, parameters, rules_for
 
 MOST_HOSTS_SHOWN = 200
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
@@ -83,7 +83,7 @@ def _summary(wish: Wish, sums: dict[str, Any], nearest: str | None) -> str:
     total, fitting = sums["total"], sums["fitting"]
     if not total:
         return "There are no hosts yet. An admin of the cloud adds one."
-    facts = {**sums, **parameters(wish), "runs": " or ".join(wish.runs)}
+    facts = {**sums, **parameters(wish), "runs": " or ".join(wish.runs) or TOO_LARGE}
     parts = [
         rule.lacking.format(count=sums[f"lacking_{index}"], **facts)
         for index, rule in enumerate(rules_for(wish))

@@ -75,6 +75,9 @@ class Reachable:
         return f"heard within {settings.UNREACHABLE_AFTER_SECONDS} s"
 
 
+TOO_LARGE = "a machine of this size"
+
+
 class Runs:
     name = "hypervisor"
     # The planner takes `&&` for rare, and would rather sort the few hosts that it expects than walk an index; it
@@ -84,7 +87,7 @@ class Runs:
     lacking = "{count} cannot run {runs}"
 
     def need(self, wish: Wish) -> str:
-        return " or ".join(wish.runs)
+        return " or ".join(wish.runs) or TOO_LARGE
 
 
 class Virtualised:
@@ -177,7 +180,7 @@ def choose(instance: Instance, *, allocate: bool = True) -> Decision:
     wish = Wish.of(instance)
     accelerators = ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",)
     ways = [(run, accelerator) for run in wish.runs for accelerator in accelerators]
-    if not ways:
+    if not ways:  # no hypervisor takes a machine of this size
         return Decision(None)
     facts = {**parameters(wish), "instance": instance.pk}
     facts |= {f"way_{rank}": f"{run}/{accelerator}".rstrip("/") for rank, (run, accelerator) in enumerate(ways)}

@@ -68,6 +68,8 @@ def test_where_there_is_only_the_embedded_emulator_it_is_taken_without_being_ask
     image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
     assert placed(make_instance(image=image, vcpus=1)) == "without-qemu"
     assert placed(make_instance(image=image, vcpus=1, memory_mib=2048)) is None
+    bound = make_instance(image=image, vcpus=2, hypervisor_wish="unicorn")
+    assert "1 cannot run a machine of this size" in explaining.explain(placement.Wish.of(bound)).summary
 
 
 def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make_instance, settings):
