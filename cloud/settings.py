@@ -169,6 +169,7 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "hosts.reconcile", "schedule": 10.0},
     "look": {"task": "operations.look", "schedule": 60.0},
     "tidy": {"task": "api.tidy", "schedule": 3600.0},
+    "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }
 
 HEARTBEAT_SECONDS = 10

@@ -22,7 +22,7 @@ import httpx
 
 from compute.agent.control_plane import ControlPlane
 from compute.agent.errors import NoAnswer, Refused, Unreachable
-from compute.agent.hypervisors.base import Boot, Power, Status
+from compute.agent.hypervisors.base import Boot, Counters, Power, Status
 from compute.agent.ledger import Ledger
 from compute.agent.node import Node
 from compute.agent.paths import Home, Paths
@@ -163,6 +163,9 @@ class FakeHypervisor:
 
     def events(self, home: Home) -> None:
         return None
+
+    def counters(self, home: Home) -> Counters:
+        return Counters()
 
     # What tests call
 

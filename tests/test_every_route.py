@@ -85,6 +85,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instances/<str:ref>/suspend": {"POST": (MEMBER, 409)},
     f"{P}/instances/<str:ref>/resume": {"POST": (MEMBER, 409)},
     f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
+    f"{P}/instances/<str:ref>/metrics": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
     f"{P}/instance-actions": {"POST": (MEMBER, 400)},
     f"{P}/images": {"GET": (VIEWER, 200)},
@@ -95,6 +96,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/orders/<uuid:order_id>/renew": {"POST": (HOST, 400)},
     "agent/v1/report": {"POST": (HOST, 400)},
     "agent/v1/files/<str:sha256>": {"GET": (HOST, 404)},
+    "agent/v1/samples": {"POST": (HOST, 400)},
     "agent/v1/console-logs/<uuid:instance_id>": {"PUT": (HOST, 404)},
 }  # fmt: skip
 

@@ -49,6 +49,12 @@ HTMX = Package(
     "sha512-Thx/WtpeOQqSrqBCw/A1cwGJGg4UrVa3+sW0GmrM3p4gJgO89ecH4qtbnyzDDWFvBTqjnIMCgELTNt636dtamA==",
     {"dist/htmx.min.js": "htmx.js"},
 )
+UPLOT = Package(
+    "uplot",
+    "1.6.32",
+    "sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==",
+    {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css"},
+)
 # Only the tests need this one.
 AXE = Package(
     "axe-core",
@@ -56,7 +62,7 @@ AXE = Package(
     "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
     {"axe.min.js": "axe.js"},
 )
-SERVED = (HTMX,)
+SERVED = (HTMX, UPLOT)
 
 
 def registry() -> str:

@@ -87,6 +87,23 @@ def memory(mib: int) -> str:
     return f"{mib / 1024:.1f}".removesuffix(".0") + " GiB"
 
 
+def measure(value: float, unit: str) -> str:
+    """What was measured, as short as it can be told: 1536.0, "bytes/s" → "1.5 KiB/s"."""
+    if unit == "MiB":
+        return memory(round(value))
+    if unit == "bytes/s":
+        for prefix in ("B", "KiB", "MiB"):
+            if value < 1024:
+                return f"{_short(value)} {prefix}/s"
+            value /= 1024
+        return f"{_short(value)} GiB/s"
+    return f"{_short(value)} %" if unit == "percent" else f"{_short(value)}/s"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}".removesuffix(".0")
+
+
 def amount(kind: str, value: int) -> str:
     """A number of a quota's kind, with its unit."""
     if kind.endswith("_mib"):

@@ -85,6 +85,12 @@ class ControlPlane:
         if answer.status_code not in (404, 409):
             _expect_success(answer)
 
+    def push_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Tell what machines use. What the control plane does not understand is not told again."""
+        answer = self._send("POST", "/agent/v1/samples", json={"samples": samples})
+        if answer.status_code not in (400, 404):
+            _expect_success(answer)
+
     @contextmanager
     def download(self, sha256: str) -> Iterator[Iterator[bytes]]:
         """The bytes of an image file, in pieces. Raises Refused when there is no such file, or Unreachable."""

@@ -74,6 +74,23 @@ def start_time(pid: int) -> int | None:
     return None if fields is None or fields[0] in "ZX" else int(fields[19])
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What a process has used of the processors since it started, and what it holds of the memory."""
+
+    cpu_seconds: float
+    resident_mib: float
+
+
+def usage(process: Process) -> Usage | None:
+    """Read from one small file, so that it may be asked often. None when the process has ended."""
+    fields = _stat_fields(process.pid)
+    if fields is None or fields[0] in "ZX" or int(fields[19]) != process.started:
+        return None
+    ticks, pages = int(fields[11]) + int(fields[12]), int(fields[21])
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1))
+
+
 def exit_words(process: Process, pidfd: int) -> str:
     """How a process that has ended did so, in words, as far as the kernel tells those who are not its parent.
 

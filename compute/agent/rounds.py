@@ -10,6 +10,7 @@ import structlog
 
 from compute.agent.errors import Unreachable
 from compute.agent.node import Node
+from compute.agent.samples import SECONDS, Samples
 
 log = structlog.get_logger()
 
@@ -70,6 +71,27 @@ class Inspections(threading.Thread):
             except Exception:
                 log.exception("an inspection failed")
             self._node.stopping.wait(SECONDS_TO_NOTICE)
+
+
+class Sampling(threading.Thread):
+    """Measures what machines use, at even distances. A thread of its own, as it asks emulators."""
+
+    def __init__(self, node: Node, samples: Samples) -> None:
+        super().__init__(name="samples", daemon=True)
+        self._node = node
+        self._samples = samples
+
+    def run(self) -> None:
+        due = time.monotonic()
+        while not self._node.stopping.wait(max(0.0, due - time.monotonic())):
+            due = max(due + SECONDS, time.monotonic())
+            try:
+                self._samples.take()
+                self._samples.tell()
+            except Unreachable:
+                pass  # the heartbeat says so; what was measured is kept for a while
+            except Exception:
+                log.exception("samples were not taken")
 
 
 class Rounds(threading.Thread):

@@ -22,7 +22,8 @@ from compute.agent.ledger import Ledger
 from compute.agent.membership import Membership
 from compute.agent.node import Node
 from compute.agent.paths import Paths
-from compute.agent.rounds import Inspections, Rounds
+from compute.agent.rounds import Inspections, Rounds, Sampling
+from compute.agent.samples import Samples
 from compute.agent.watch import Watch
 
 log = structlog.get_logger()
@@ -50,6 +51,7 @@ class HostWorker:
         self._watch = Watch(self.node)
         self._rounds = Rounds(self.node, membership.heartbeat_seconds, self._watch.wake)
         self._inspections = Inspections(self.node)
+        self._sampling = Sampling(self.node, Samples(self.node, self.control_plane))
         self._logs = ConsoleLogs(paths, self.ledger, self.control_plane)
         self._started = False
 
@@ -62,6 +64,7 @@ class HostWorker:
         self._watch.start()
         self._rounds.start()
         self._inspections.start()
+        self._sampling.start()
         _in_thread(self._push_logs, "console-logs")
         _in_thread(self._probe_accelerators, "accelerators")
 

@@ -1,4 +1,4 @@
-"""The part of the agent API that is about instances: the end of each serial log, pushed when it has grown."""
+"""The part of the agent API that is about instances: the end of each serial log, and what machines use."""
 
 from typing import Any, cast
 from uuid import UUID
@@ -9,10 +9,12 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from cloud.api.errors import Fault, Invalid
 from cloud.hosts.agent_api.views import AgentView
-from compute import services
+from compute import samples, services
 
 LONGEST_LOG = 64 * 1024
+MOST_SAMPLES = 10_000
 
 
 class Bytes(BaseParser):
@@ -36,4 +38,15 @@ class PushConsoleLog(AgentView):
         return Response(status=204)
 
 
-urlpatterns = [path("console-logs/<uuid:instance_id>", PushConsoleLog.as_view())]
+class PushSamples(AgentView):
+    def post(self, request: Request) -> Response:
+        told = request.data.get("samples") if isinstance(request.data, dict) else None
+        if not isinstance(told, list) or len(told) > MOST_SAMPLES:
+            raise Invalid(errors=[Fault("/samples", f"A list of at most {MOST_SAMPLES} samples.")])
+        return Response({"kept": samples.take_in(host=self.host, samples=told)})
+
+
+urlpatterns = [
+    path("console-logs/<uuid:instance_id>", PushConsoleLog.as_view()),
+    path("samples", PushSamples.as_view()),
+]

@@ -1,4 +1,4 @@
-from compute.api import bulk, capacity, flavors, instances, keypairs
+from compute.api import bulk, capacity, flavors, instances, keypairs, metrics
 
 urlpatterns = [
     *flavors.urlpatterns,
@@ -6,4 +6,5 @@ urlpatterns = [
     *instances.urlpatterns,
     *bulk.urlpatterns,
     *capacity.urlpatterns,
+    *metrics.urlpatterns,
 ]

@@ -9,6 +9,7 @@ from cloud.api.errors import NotFound
 from cloud.dashboard import forms, rows
 from cloud.dashboard.actions import Action, actions_for
 from cloud.dashboard.pages import FormPage, Page
+from cloud.dashboard.views import metrics
 from cloud.dashboard.views.bulk import take_results
 from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
@@ -93,6 +94,7 @@ class OneInstance(InstancePage):
         "instance-facts": "instances/_facts.html",
         "instance-events": "instances/_events.html",
         "console-log": "instances/_log.html",
+        "metrics": "instances/_metrics.html",
     }
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
@@ -105,6 +107,8 @@ class OneInstance(InstancePage):
         if part in ("", "instance-events"):
             found = rows.events(subject=("instance", self.instance.pk)).order_by("-transaction", "-id")
             context["events"] = list(found[:20])
+        if part in ("", "metrics"):
+            context |= metrics.shown(self.instance, request.GET.get("span", ""))
         if not part:
             context |= {
                 "policies": [(policy, label) for policy, label in RestartPolicy.choices],

@@ -35,6 +35,18 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Counters:
+    """What a machine's devices have done since its emulator started. None: it is not counted."""
+
+    disk_read_bytes: int | None = None
+    disk_write_bytes: int | None = None
+    disk_reads: int | None = None
+    disk_writes: int | None = None
+    network_received_bytes: int | None = None
+    network_sent_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Boot:
     """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement.
 
@@ -105,3 +117,6 @@ class Hypervisor(Protocol):
 
     def events(self, home: Home) -> socket.socket | None:
         """A non-blocking socket that becomes readable when the machine's status may have changed. Raises NoAnswer."""
+
+    def counters(self, home: Home) -> Counters:
+        """Asked of every machine every few seconds: it costs next to nothing, and waits for nobody. Raises NoAnswer."""

@@ -20,6 +20,7 @@ class ControlPlaneStandIn:
         self.reports: list[dict[str, Any]] = []
         self.joined: list[dict[str, Any]] = []
         self.beats: list[dict[str, Any]] = []
+        self.samples: list[dict[str, Any]] = []
         self.logs: dict[str, tuple[int, bytes]] = {}
         self.unowned: list[dict[str, str]] = []
         self.generations: dict[str, int] = {}
@@ -55,6 +56,9 @@ class ControlPlaneStandIn:
         if self.down:
             return 503, {"title": "down"}
         match method, path.strip("/").split("/")[2:]:
+            case "POST", ["samples"]:
+                self.samples += body["samples"]
+                return 200, {"kept": len(body["samples"])}
             case "POST", ["join"]:
                 self.joined.append(body)
                 if body["token"] != JOIN_TOKEN:

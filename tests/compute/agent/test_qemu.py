@@ -14,6 +14,7 @@ from compute.agent.errors import NoAnswer
 from compute.agent.hypervisors.qemu import control
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, run_guest, version
+from compute.agent.samples import Samples
 from compute.agent.watch import Watch
 from tests.compute.agent.conftest import make_spec
 from tests.compute.agent.virtual import GREETING, QemuNode
@@ -320,3 +321,21 @@ def test_user_mode_networking_reaches_nothing(host, obey_really, linux_spec):
         assert b"ALONE" in console(host, linux_spec)
         with pytest.raises(BlockingIOError):
             listener.accept()
+
+
+def test_what_a_machine_uses_is_measured_from_outside(host, obey_really, control_plane, kernel_spec):
+    obey_really("ensure_running", kernel_spec)
+    samples = Samples(host, host.control_plane)
+    [first] = samples.take()
+    assert set(first) == {"id", "memory_mib"}
+    assert first["memory_mib"] > 5
+    began = time.process_time()
+    [second] = samples.take()
+    assert time.process_time() - began < 0.05
+    assert 0 <= second["cpu_percent"] < 400
+    assert second["disk_read_bytes_per_second"] >= 0
+    assert second["disk_writes_per_second"] == 0
+    assert "network_sent_bytes_per_second" not in second
+    samples.tell()
+    assert [sample["id"] for sample in control_plane.samples] == [kernel_spec["id"]] * 2
+    assert control_plane.samples[0]["age"] > control_plane.samples[1]["age"] >= 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from compute.agent import processes
 from compute.agent.errors import NoAnswer, Refused
-from compute.agent.hypervisors.base import Boot, Control
+from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.qemu import command_line, control, disks
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, version
@@ -124,3 +124,6 @@ class Qemu:
 
     def events(self, home: Home) -> socket.socket | None:
         return control.events(home)
+
+    def counters(self, home: Home) -> Counters:
+        return control.counters(home)

@@ -17,7 +17,7 @@ from typing import Any
 
 from compute.agent import processes
 from compute.agent.errors import NoAnswer, Refused
-from compute.agent.hypervisors.base import Boot, Control
+from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.unicorn import control, overlay
 from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
 from compute.agent.hypervisors.unicorn.program import Program
@@ -93,6 +93,9 @@ class Unicorn:
     def events(self, home: Home) -> socket.socket | None:
         self._await_socket(home)
         return control.events(home)
+
+    def counters(self, home: Home) -> Counters:
+        return Counters()  # its board counts nothing
 
     @staticmethod
     def _await_socket(home: Home) -> None:

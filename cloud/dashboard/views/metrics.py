@@ -1,0 +1,71 @@
+"""The metrics of an instance for people: four plots, and the same in a table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from cloud.dashboard import words
+from compute import samples
+from compute.models import Instance
+
+SPAN_WORDS = {"1h": "hour", "1d": "day", "30d": "30 days"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture: its metrics, and what its lines are called."""
+
+    title: str
+    unit: str
+    lines: dict[str, str]
+    why: str = ""  # there may be nothing to see
+
+
+PLOTS = (
+    Plot("CPU", "percent", {"cpu_percent": "CPU"}),
+    Plot("Memory", "MiB", {"memory_mib": "Memory"}),
+    Plot("Disk", "bytes/s", {"disk_read_bytes_per_second": "read", "disk_write_bytes_per_second": "written"}),
+    Plot("Disk operations", "operations/s", {"disk_reads_per_second": "reads", "disk_writes_per_second": "writes"}),
+    Plot(
+        "Network",
+        "bytes/s",
+        {"network_received_bytes_per_second": "received", "network_sent_bytes_per_second": "sent"},
+        "Not measured: the emulator's own network counts nothing.",
+    ),
+)
+
+
+def shown(instance: Instance, span: str) -> dict[str, Any]:
+    """What the page says of an instance's use over a span."""
+    if span not in samples.SPANS:
+        span = "1h"
+    series = samples.series(instance, samples.SPANS[span])
+    lines, plots = [], []
+    for plot in PLOTS:
+        latest = []
+        for name, label in plot.lines.items():
+            known = [value for value in series.values[name] if value is not None]
+            if not known:
+                continue
+            title = plot.title if len(plot.lines) == 1 else f"{plot.title}, {label}"
+            latest.append(words.measure(known[-1], plot.unit) + (f" {label}" if len(plot.lines) > 1 else ""))
+            lines.append(
+                {
+                    "title": title,
+                    "latest": words.measure(known[-1], plot.unit),
+                    "mean": words.measure(sum(known) / len(known), plot.unit),
+                    "highest": words.measure(max(known), plot.unit),
+                    "share": round(100 * len(known) / len(series.values[name])),
+                }
+            )
+        plots.append(
+            {
+                "title": plot.title,
+                "unit": plot.unit,
+                "metrics": " ".join(plot.lines),
+                "words": ",".join(plot.lines.values()),
+                "known": bool(latest),
+                "now": ", ".join(latest),
+                "why": plot.why,
+            }
+        )
+    return {"span": span, "span_words": SPAN_WORDS[span], "plots": plots, "lines": lines, "measured": bool(lines)}

@@ -1,0 +1,101 @@
+"""What the machines of this host use: looked at every ten seconds, told in one message.
+
+Processor and memory are read from /proc, disks are asked of the emulator: one short question each. A rate needs two
+looks at the same process, and what could not be seen is left out: a gap is true, a zero would not be.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from compute.agent import processes
+from compute.agent.control_plane import ControlPlane
+from compute.agent.errors import NoAnswer, Refused
+from compute.agent.hypervisors.base import Counters
+from compute.agent.ledger import Entry
+from compute.agent.node import Node
+from compute.agent.processes import Process, Usage
+
+SECONDS = 10.0
+ROUNDS_KEPT = 30  # while the control plane is away: it takes nothing that is older than ten minutes
+RATES = {
+    "disk_read_bytes": "disk_read_bytes_per_second",
+    "disk_write_bytes": "disk_write_bytes_per_second",
+    "disk_reads": "disk_reads_per_second",
+    "disk_writes": "disk_writes_per_second",
+    "network_received_bytes": "network_received_bytes_per_second",
+    "network_sent_bytes": "network_sent_bytes_per_second",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at one machine."""
+
+    process: Process
+    at: float
+    usage: Usage
+    counters: Counters
+
+
+class Samples:
+    """Looks at all machines of a node, and remembers the last look at each and what is still to be told."""
+
+    def __init__(self, node: Node, control_plane: ControlPlane) -> None:
+        self._node = node
+        self._control_plane = control_plane
+        self._last: dict[str, Look] = {}
+        self._untold: deque[tuple[float, list[dict[str, Any]]]] = deque(maxlen=ROUNDS_KEPT)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Look at every machine that is alive; what it used since the last look."""
+        looks, samples = {}, []
+        for entry in self._node.ledger.entries():
+            look = self._look(entry)
+            if look is None:
+                continue
+            looks[entry.id] = look
+            samples.append({"id": entry.id, **_sample(self._last.get(entry.id), look, int(entry.spec["vcpus"]))})
+        self._last = looks
+        if samples:
+            self._untold.append((time.monotonic(), samples))
+        return samples
+
+    def tell(self) -> None:
+        """Send what has not been told yet, with its age: no clock of a host is believed. Raises Unreachable."""
+        if self._untold:
+            rounds, now = list(self._untold), time.monotonic()
+            self._control_plane.push_samples(
+                [{**sample, "age": round(now - at, 3)} for at, samples in rounds for sample in samples]
+            )
+            self._untold.clear()
+
+    def _look(self, entry: Entry) -> Look | None:
+        if entry.process is None or entry.quarantined or entry.order is not None:
+            return None
+        usage = processes.usage(entry.process)
+        if usage is None:
+            return None
+        return Look(entry.process, time.monotonic(), usage, self._counters(entry))
+
+    def _counters(self, entry: Entry) -> Counters:
+        machine = self._node.machine(entry.id)
+        try:
+            return machine.hypervisor(entry).counters(machine.home)
+        except (NoAnswer, Refused):
+            return Counters()
+
+
+def _sample(before: Look | None, now: Look, vcpus: int) -> dict[str, float]:
+    sample = {"memory_mib": now.usage.resident_mib}
+    if before is None or before.process != now.process or before.at == now.at:
+        return sample
+    seconds = now.at - before.at
+    busy = now.usage.cpu_seconds - before.usage.cpu_seconds
+    sample["cpu_percent"] = round(100 * busy / seconds / max(1, vcpus), 2)
+    for name, rate in RATES.items():
+        first, last = getattr(before.counters, name), getattr(now.counters, name)
+        if first is not None and last is not None and last >= first:  # a reset guest may count from nought again
+            sample[rate] = round((last - first) / seconds, 2)
+    return sample

@@ -1,0 +1,63 @@
+"""/api/v1/projects/{project}/instances/{instance}/metrics"""
+
+from typing import Any
+
+from django.urls import path
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cloud.api.views import Item
+from compute import samples
+from compute.api.instances import InstanceView
+from compute.models import METRICS
+
+UNITS = {"cpu_percent": "percent of its vCPUs", "memory_mib": "MiB"}
+
+
+def unit(name: str) -> str:
+    return UNITS.get(name) or ("bytes/s" if "bytes" in name else "operations/s")
+
+
+class MetricSerializer(serializers.Serializer):
+    unit = serializers.CharField()
+    values = serializers.ListField(
+        child=serializers.FloatField(allow_null=True), help_text="One for each step; null where nothing was measured."
+    )
+
+
+class MetricsSerializer(serializers.Serializer):
+    """Even series of what an instance has used, as its host measured it. `memory_mib` is what its emulator holds."""
+
+    span = serializers.ChoiceField(tuple(samples.SPANS))
+    start = serializers.DateTimeField(help_text="When the first step begins.")
+    step_seconds = serializers.IntegerField()
+    metrics = type("Metrics", (serializers.Serializer,), {name: MetricSerializer() for name in METRICS})()
+
+
+class MetricsView(InstanceView, Item):
+    serializer = MetricsSerializer  # type: ignore[assignment]
+    parameters = {
+        "GET": {"span": serializers.ChoiceField(tuple(samples.SPANS), help_text="How far back; 1h, when left out.")}
+    }
+
+    @extend_schema(operation_id="instance_metrics")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        span = self.query().get("span", "1h")
+        return Response(shown(samples.series(self.one(kwargs["ref"]), samples.SPANS[span]), span))
+
+
+def shown(series: samples.Series, span: str) -> dict[str, Any]:
+    return {
+        "span": span,
+        "start": series.start.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "step_seconds": series.step,
+        "metrics": {
+            name: {"unit": unit(name), "values": [None if value is None else round(value, 2) for value in values]}
+            for name, values in series.values.items()
+        },
+    }
+
+
+urlpatterns = [path("projects/<str:project>/instances/<str:ref>/metrics", MetricsView.as_view())]

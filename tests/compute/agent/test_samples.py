@@ -1,0 +1,110 @@
+"""What machines use, as it is measured: rates between two looks, gaps where there was none."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+from compute.agent import processes, samples
+from compute.agent.errors import NoAnswer, Unreachable
+from compute.agent.hypervisors.base import Counters
+from compute.agent.processes import Process, Usage, start_time
+from compute.agent.samples import Samples
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(samples.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """What every machine's process has used so far; None: it has ended."""
+    found = [Usage(10.0, 64.0)]
+    monkeypatch.setattr(samples.processes, "usage", lambda process: found[0])
+    return found
+
+
+@pytest.fixture
+def measured(node, control_plane, obey, spec):
+    obey("ensure_running", {**spec, "vcpus": 2})
+    return Samples(node, node.control_plane)
+
+
+def count(node, monkeypatch, **counted):
+    monkeypatch.setattr(node.hypervisor, "counters", lambda home: Counters(**counted))
+
+
+def test_a_rate_needs_two_looks(node, measured, clock, used, monkeypatch):
+    count(node, monkeypatch, disk_read_bytes=1000, disk_reads=10)
+    [first] = measured.take()
+    assert set(first) == {"id", "memory_mib"}
+    clock[0] += 10
+    used[0] = Usage(15.0, 65.5)
+    count(node, monkeypatch, disk_read_bytes=21000, disk_reads=10, disk_writes=3)
+    [sample] = measured.take()
+    sample.pop("id")
+    assert sample == {
+        "memory_mib": 65.5, "cpu_percent": 25.0, "disk_read_bytes_per_second": 2000, "disk_reads_per_second": 0,
+    }  # fmt: skip
+
+
+def test_another_process_begins_anew(node, measured, clock, used, control_plane, obey, spec):
+    measured.take()
+    clock[0] += 10
+    node.hypervisor.crash(spec["id"])
+    node.look()
+    obey("ensure_running", {**spec, "vcpus": 2}, generation=2)
+    used[0] = Usage(0.5, 60.0)
+    [sample] = measured.take()
+    assert set(sample) == {"id", "memory_mib"}
+
+
+def test_counters_that_went_back_are_a_gap(node, measured, clock, used, monkeypatch):
+    count(node, monkeypatch, disk_writes=100)
+    measured.take()
+    clock[0] += 10
+    count(node, monkeypatch, disk_writes=3)
+    assert "disk_writes_per_second" not in measured.take()[0]
+
+
+def test_an_emulator_that_does_not_answer_is_measured_without_its_disks(node, measured, clock, used, monkeypatch):
+    def silent(home):
+        raise NoAnswer("busy")
+
+    monkeypatch.setattr(node.hypervisor, "counters", silent)
+    measured.take()
+    clock[0] += 10
+    assert set(measured.take()[0]) == {"id", "memory_mib", "cpu_percent"}
+
+
+def test_what_has_ended_is_not_measured(measured, used):
+    used[0] = None
+    assert measured.take() == []
+
+
+def test_nothing_is_lost_while_the_control_plane_is_away_for_a_while(measured, clock, used, control_plane):
+    control_plane.down = True
+    for _ in range(samples.ROUNDS_KEPT + 5):
+        measured.take()
+        with pytest.raises(Unreachable):
+            measured.tell()
+        clock[0] += 10
+    control_plane.down = False
+    measured.tell()
+    ages = [sample["age"] for sample in control_plane.samples]
+    assert ages == [10.0 * number for number in range(samples.ROUNDS_KEPT, 0, -1)]
+    measured.tell()
+    assert len(control_plane.samples) == samples.ROUNDS_KEPT
+
+
+def test_usage_is_of_this_very_process():
+    mine = Process(os.getpid(), start_time(os.getpid()) or 0)
+    found = processes.usage(mine)
+    assert found is not None
+    assert found.resident_mib > 10
+    assert 0 < found.cpu_seconds < 3600
+    assert processes.usage(replace(mine, started=mine.started + 1)) is None
+    assert processes.usage(Process(2**22 + 1, 1)) is None

@@ -1,0 +1,141 @@
+"""What instances use: taken in in one statement, packed as it ages, given out with its gaps."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import DataError, connection
+from django.test.utils import CaptureQueriesContext
+
+from compute import samples
+from compute.models import METRICS, Instance, Sample, SampleDay, SampleHour
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def host():
+    return factories.host("node1")
+
+
+@pytest.fixture
+def instance(host, project):
+    return place(host, project, "web")
+
+
+def place(host, project, name):
+    flavor, image = factories.flavor(), factories.image()
+    return Instance.objects.create(
+        project=project, name=name, flavor=flavor, vcpus=1, memory_mib=256, disk_gib=1, image=image, host=host,
+        hypervisor="qemu", created_by="mia",
+    )  # fmt: skip
+
+
+def put(instance, at, cpu=50.0, **values):
+    Sample.objects.create(instance_id=instance.pk, at=at, cpu_percent=cpu, memory_mib=100, **values)
+
+
+def test_a_batch_is_one_statement_and_only_of_the_hosts_own(host, instance, project):
+    others = place(factories.host("node2"), project, "foreign")
+    batch = [
+        {"id": str(instance.pk), "age": age, "cpu_percent": 12.5, "memory_mib": 90} for age in (0, 10.25, 601, -1)
+    ] + [{"id": str(others.pk), "age": 0, "cpu_percent": 1}, {"id": str(project.pk), "age": 0}, {"age": 1}]
+    with CaptureQueriesContext(connection) as queries:
+        assert samples.take_in(host=host, samples=batch) == 2
+    assert len([query for query in queries if "SAVEPOINT" not in query["sql"]]) == 1
+    assert {sample.instance_id for sample in Sample.objects.all()} == {instance.pk}
+    newest, older = Sample.objects.order_by("-at")
+    assert newest.at - older.at == timedelta(seconds=10.25)
+    assert (newest.cpu_percent, newest.memory_mib, newest.disk_reads_per_second) == (12.5, 90, None)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", -1])
+def test_what_is_no_measure_is_a_gap(host, instance, value):
+    samples.take_in(host=host, samples=[{"id": str(instance.pk), "age": 0, "cpu_percent": value, "memory_mib": 1}])
+    assert Sample.objects.values_list("cpu_percent", "memory_mib").get() == (None, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"id": "x", "age": 0}, {"age": "soon"}, {"cpu_percent": 1e300}, 7, "x", None, [1]])
+def test_what_cannot_be_read_is_refused(host, wrong):
+    with pytest.raises(DataError):
+        samples.take_in(host=host, samples=[wrong])
+
+
+def test_an_hour_has_places_for_what_was_not_measured(host, instance):
+    age = {"id": str(instance.pk), "memory_mib": 100}
+    samples.take_in(host=host, samples=[{**age, "age": 0.2}, {**age, "age": 10.1}, {**age, "age": 40.3}])
+    found = samples.series(instance, samples.SPANS["1h"])
+    assert (found.step, len(found.values["memory_mib"])) == (10, 360)
+    assert found.values["memory_mib"][-5:] == [100, None, None, 100, 100]
+    assert set(found.values["cpu_percent"]) == {None}
+
+
+def test_nothing_measured_is_nothing_but_gaps(instance):
+    for name, span in samples.SPANS.items():
+        found = samples.series(instance, span)
+        assert {len(values) for values in found.values.values()} == {span.seconds // span.step}, name
+        assert {value for values in found.values.values() for value in values} == {None}
+
+
+def test_what_is_over_is_packed_once_and_what_is_old_is_forgotten(instance, monkeypatch):
+    midnight = datetime(2026, 3, 1, tzinfo=UTC)
+    for minute in range(0, 24 * 60, 7):
+        put(instance, midnight + timedelta(minutes=minute, seconds=3), cpu=10.0, disk_writes_per_second=2)
+        put(instance, midnight + timedelta(minutes=minute, seconds=13), cpu=30.0)
+    now = midnight + timedelta(days=1, minutes=20)
+    samples.pack(now)
+    assert SampleHour.objects.count() == 24
+    first = SampleHour.objects.get(at=midnight)
+    assert first.cpu_percent[:8] == [20, None, None, None, None, None, None, 20]
+    assert first.disk_writes_per_second[0] == 2
+    assert len(first.network_sent_bytes_per_second) == 60
+    day = SampleDay.objects.get()
+    assert (day.at, len(day.cpu_percent), set(day.cpu_percent)) == (midnight, 96, {20})
+    assert not Sample.objects.filter(at__lt=now - timedelta(hours=1)).exists()
+    samples.pack(now)
+    assert (SampleHour.objects.count(), SampleDay.objects.count()) == (24, 1)
+
+    monkeypatch.setattr(samples, "_now", lambda: now)
+    by_day = samples.series(instance, samples.SPANS["1d"]).values["cpu_percent"]
+    assert len([value for value in by_day if value is not None]) == 24 * 60 // 7 - 2  # of the first 21 minutes
+    by_month = samples.series(instance, samples.SPANS["30d"])
+    assert by_month.start + timedelta(days=30) == midnight + timedelta(days=1, minutes=30)
+    assert by_month.values["cpu_percent"][-98:] == [20] * 96 + [None, None]
+
+    samples.pack(now + timedelta(days=2))
+    assert (SampleHour.objects.count(), SampleDay.objects.count()) == (0, 1)
+    samples.pack(now + timedelta(days=32))
+    assert not SampleDay.objects.exists()
+
+
+def test_the_packed_and_the_fresh_make_one_series_without_seams(instance, monkeypatch):
+    now = datetime(2026, 3, 2, 12, 30, tzinfo=UTC)
+    for number in range(40 * 60):
+        put(instance, now - timedelta(minutes=number, seconds=30))
+    samples.pack(now)
+    assert Sample.objects.count() < 120
+    assert SampleDay.objects.count() >= 1
+    monkeypatch.setattr(samples, "_now", lambda: now)
+    assert samples.series(instance, samples.SPANS["1d"]).values["cpu_percent"][:-1] == [50] * 1439
+    by_month = samples.series(instance, samples.SPANS["30d"]).values["cpu_percent"]
+    assert by_month[-160:-1] == [50] * 159
+
+
+def test_a_host_may_be_away_for_days(instance):
+    begun = datetime(2026, 3, 1, 5, tzinfo=UTC)
+    put(instance, begun)
+    put(instance, begun + timedelta(days=3))
+    samples.pack(begun + timedelta(days=4))
+    assert [row.at.day for row in SampleDay.objects.order_by("at")] == [1, 4]
+
+
+def test_the_api_names_every_unit(api, project, viewer, instance, host):
+    samples.take_in(host=host, samples=[{"id": str(instance.pk), "age": 1, "cpu_percent": 12.345}])
+    vera = api.as_(viewer)
+    shown = vera.get("projects/demo/instances/web/metrics?span=1h").json()
+    assert (shown["span"], shown["step_seconds"], set(shown["metrics"])) == ("1h", 10, set(METRICS))
+    assert shown["metrics"]["cpu_percent"]["values"][-1] == 12.35
+    assert shown["metrics"]["cpu_percent"]["unit"] == "percent of its vCPUs"
+    assert shown["metrics"]["disk_reads_per_second"] == {"unit": "operations/s", "values": [None] * 360}
+    assert vera.get("projects/demo/instances/web/metrics?span=1w").status_code == 400
+    assert vera.get("projects/demo/instances/nobody/metrics").status_code == 404
