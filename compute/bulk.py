@@ -22,6 +22,9 @@ VERBS: dict[str, Callable[..., Operation]] = {
     "start": services.start,
     "stop": services.stop,
     "reboot": services.reboot,
+    "pause": services.pause,
+    "suspend": services.suspend,
+    "resume": services.resume,
     "delete": services.delete,
 }
 
