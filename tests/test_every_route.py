@@ -38,6 +38,9 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/me": {"GET": (SIGNED_IN, 200), "PATCH": (SIGNED_IN, 200)},
     "api/v1/users": {"GET": (CLOUD_ADMIN, 200), "POST": (CLOUD_ADMIN, 400)},
     "api/v1/users/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
+    "api/v1/users/<str:ref>/second-factor": {"DELETE": (CLOUD_ADMIN, 409)},
+    "api/v1/sessions": {"GET": (SIGNED_IN, 200)},
+    "api/v1/sessions/<str:ref>": {"GET": ("owner", 404), "DELETE": ("owner", 404)},
     "api/v1/tokens": {"GET": (SIGNED_IN, 200), "POST": (SIGNED_IN, 400)},
     "api/v1/tokens/<str:ref>": {"GET": ("owner", 404), "DELETE": ("owner", 404)},
     "api/v1/projects": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
@@ -134,7 +137,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     references = {
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
-        "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing",
+        "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing", "sessions": "nothing",
         "checks": str(check.pk),
     }  # fmt: skip
     clients = {

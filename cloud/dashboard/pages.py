@@ -22,12 +22,14 @@ from django.views import View
 from rest_framework import serializers
 
 from cloud.api import pagination, transactions
+from cloud.api.base import address
 from cloud.api.errors import Problem
 from cloud.api.fields import as_uuid
 from cloud.api.scope import RANK, Scope
 from cloud.api.translate import problem_of
 from cloud.dashboard import navigation
 from cloud.events import reading
+from cloud.tenancy import sessions
 from cloud.tenancy.models import Project, Role, User
 
 THEMES = ("system", "light", "dark")
@@ -69,6 +71,8 @@ class Page(View):
             return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
         self.scope = Scope(request.user, request_id=getattr(request, "request_id", ""))
         try:
+            browser = request.headers.get("User-Agent", "")
+            sessions.note(request.session, request.user, address=address(request), browser=browser)
             self.enter(**kwargs)
             if request.method == "GET" and not request.headers.get("HX-Target"):
                 self.as_of = reading.now()

@@ -14,6 +14,7 @@ from cloud.dashboard.views import (
     quota,
     refusals,
     saved_views,
+    security,
 )
 from cloud.dashboard.views.admin import flavors, health, hosts, quota_requests, records, tenants
 
@@ -29,11 +30,16 @@ register_converter(VerbConverter, "verb")
 urlpatterns = [
     path("", project.Home.as_view(), name="home"),
     path("sign-in", account.SignIn.as_view(), name="sign-in"),
+    path("sign-in/second-factor", account.SecondFactor.as_view(), name="second-factor"),
     path("sign-out", account.SignOut.as_view(), name="sign-out"),
     path("theme", account.Theme.as_view(), name="theme"),
     path("account/tokens", account.Tokens.as_view(), name="tokens"),
     path("account/tokens/<uuid:token>/revoke", account.RevokeToken.as_view(), name="revoke-token"),
     path("account/password", account.Password.as_view(), name="password"),
+    path("account/security", security.Security.as_view(), name="security"),
+    path("account/second-factor", security.NewSecondFactor.as_view(), name="new-second-factor"),
+    path("account/sessions/end", security.EndSession.as_view(), name="end-other-sessions"),
+    path("account/sessions/<uuid:ident>/end", security.EndSession.as_view(), name="end-session"),
     path("palette", palette.Palette.as_view(), name="palette"),
     path("design", refusals.Components.as_view(), name="components"),
     path("projects", project.Projects.as_view(), name="projects"),
@@ -76,6 +82,7 @@ urlpatterns = [
     path("cloud/quota-requests/<uuid:ident>", quota_requests.AnswerQuotaRequest.as_view(), name="answer-quota-request"),
     path("cloud/users", tenants.Users.as_view(), name="users"),
     path("cloud/users/<uuid:user>", tenants.OneUser.as_view(), name="user"),
+    path("cloud/users/<uuid:user>/second-factor", tenants.ResetSecondFactor.as_view(), name="reset-second-factor"),
     path("cloud/operations", records.CloudOperations.as_view(), name="cloud-operations"),
     path("cloud/audit", records.Audit.as_view(), name="audit"),
 ]

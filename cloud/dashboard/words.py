@@ -65,6 +65,10 @@ VERBS = {
     "power_off": "powered off",
     "join": "joined as",
     "approve": "approved",
+    "switch_on_second_factor": "switched on the second factor of",
+    "switch_off_second_factor": "switched off the second factor of",
+    "renew_recovery_codes": "renewed the recovery codes of",
+    "end_sessions": "ended sessions of",
     "decline": "declined",
     "withdraw": "took back",
 }
@@ -182,3 +186,15 @@ def plain(value: Any) -> str:
         case list():
             return ", ".join(plain(inner) for inner in value)
     return str(value)
+
+
+BROWSERS = (("Edg", "Edge"), ("OPR", "Opera"), ("Firefox", "Firefox"), ("Chrome", "Chrome"), ("Safari", "Safari"))
+SYSTEMS = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Windows", "Windows"), ("Mac OS", "macOS"),
+           ("Linux", "Linux"))  # fmt: skip
+
+
+def browser(agent: str) -> str:
+    """What a browser calls itself, as people call it: "Firefox on Linux"."""
+    name = next((name for mark, name in BROWSERS if mark in agent), agent.partition("/")[0][:40] or "unknown")
+    system = next((system for mark, system in SYSTEMS if mark in agent), "")
+    return f"{name} on {system}" if system else name

@@ -38,7 +38,7 @@ class LastAdmin(Conflict):
 
 def sign_in(*, username: str, password: str, address: str) -> User:
     """The user whose password this is; guessing is bounded. Raises WrongCredentials, RateLimited."""
-    for bucket, rate, burst in ((f"sign-in:{address}", 0.2, 20), (f"sign-in-as:{digest(username)}", 0.5, 50)):
+    for bucket, rate, burst in ((f"sign-in:{address}", 0.2, 20), (f"sign-in-as:{digest(username)}", 0.1, 30)):
         verdict = limits.take(bucket, rate=rate, burst=burst)
         if not verdict.allowed:
             raise verdict.refusal()
@@ -87,13 +87,18 @@ def update_me(*, user: User, actor: Actor, changes: Mapping[str, Any], current_p
     """Change one's own account: email, full_name; the password only with the present one. Ends all other sessions."""
     user = User.objects.select_for_update().get(pk=user.pk)
     if "password" in changes:
-        bucket = limits.take(f"own-password:{user.pk}", rate=0.2, burst=10)
-        if not bucket.allowed:
-            raise bucket.refusal()
-        if current_password is None or not user.check_password(current_password):
-            message = "This is not your present password."
-            raise Invalid(message, errors=[Fault("/current_password", message)])
+        confirm_password(user, current_password)
     return _update(user, actor, changes)
+
+
+def confirm_password(user: User, password: str | None) -> None:
+    """Make sure that it is really the user who sits there. Raises Invalid, RateLimited."""
+    bucket = limits.take(f"own-password:{user.pk}", rate=0.2, burst=10)
+    if not bucket.allowed:
+        raise bucket.refusal()
+    if user.has_usable_password() and (password is None or not user.check_password(password)):
+        message = "This is not your present password."
+        raise Invalid(message, errors=[Fault("/current_password", message)])
 
 
 def _update(user: User, actor: Actor, changes: Mapping[str, Any]) -> User:

@@ -70,6 +70,18 @@ class User(AbstractBaseUser):
         return salted_hmac("cloud.tenancy.session", value, secret=secret, algorithm="sha256").hexdigest()
 
 
+class BrowserSession(models.Model):
+    """Where a user is signed in. The session itself is Django's."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="browser_sessions")
+    session_key = models.CharField(max_length=40, unique=True)
+    address = models.CharField(max_length=64)
+    browser = models.CharField(max_length=255)
+    created_at = models.DateTimeField(db_default=Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
+
+
 def default_limits() -> dict:
     return dict(settings.DEFAULT_QUOTA)
 

@@ -274,6 +274,12 @@ def less(whole: float, part: float) -> float:
 
 
 @register.filter
+def browser(agent: str) -> str:
+    """Firefox on Linux, out of what a browser calls itself."""
+    return words.browser(agent)
+
+
+@register.filter
 def ratio(part: float, whole: float) -> str:
     """How many times one is in the other: 1.5"""
     return f"{part / whole:.2f}".rstrip("0").rstrip(".") if whole else "0"

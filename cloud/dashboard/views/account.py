@@ -3,10 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
+from allauth.account.stages import LoginStageController
+from allauth.account.utils import perform_login
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login, logout, update_session_auth_hash
+from django.contrib.auth import logout, update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
 from django.urls import reverse
 from django.utils import timezone
@@ -21,9 +24,10 @@ from cloud.api.base import address
 from cloud.api.errors import Problem
 from cloud.dashboard import forms
 from cloud.dashboard.pages import THEMES, FormPage, Page, SeeOther, theme_of
-from cloud.tenancy import accounts
+from cloud.dashboard.sign_in import SecondFactorStage
+from cloud.tenancy import accounts, second_factor, sessions
 from cloud.tenancy.api.tokens import TokenForm
-from cloud.tenancy.models import Token, User
+from cloud.tenancy.models import BrowserSession, Token, User
 
 YEAR = 365 * 24 * 3600
 LIVES = {"7": "a week", "30": "a month", "90": "90 days", "365": "a year"}
@@ -52,8 +56,9 @@ class SignIn(View):
             user = accounts.sign_in(username=username, password=password, address=address(request))
         except Problem as problem:
             return self.show(request, problem)
-        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-        return SeeOther(safe_next(request))
+        response: HttpResponse = perform_login(request, user, redirect_url=safe_next(request))
+        response.status_code = SeeOther.status_code
+        return response
 
     def show(self, request: HttpRequest, problem: Problem | None = None) -> HttpResponse:
         context = {"problem": problem, "values": request.POST, "next": safe_next(request), "theme": theme_of(request)}
@@ -61,6 +66,34 @@ class SignIn(View):
         if problem is not None and "Retry-After" in problem.headers:
             response["Retry-After"] = problem.headers["Retry-After"]
         return response
+
+
+@method_decorator(never_cache, name="dispatch")
+class SecondFactor(View):
+    """After the password: a code of the device, or a recovery code."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        self.stage = LoginStageController.enter(request, SecondFactorStage.key)
+        if self.stage is None or not self.stage.login.user.is_active:
+            return SeeOther(reverse("sign-in"))
+        return super().dispatch(request, *args, **kwargs)
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        return self.show(request)
+
+    def post(self, request: HttpRequest) -> HttpResponse:
+        try:
+            second_factor.check(self.stage.login.user, request.POST.get("code", "")[:40])
+        except Problem as problem:
+            return self.show(request, problem)
+        response: HttpResponse = self.stage.exit()
+        response.status_code = SeeOther.status_code
+        return response
+
+    def show(self, request: HttpRequest, problem: Problem | None = None) -> HttpResponse:
+        context = {"problem": problem, "theme": theme_of(request)}
+        status = problem.status if problem else 200
+        return render(request, "dashboard/account/sign_in_code.html", context, status=status)
 
 
 class SignOut(View):
@@ -154,6 +187,8 @@ class Password(FormPage):
             )
         )
         update_session_auth_hash(self.request, user)
+        others = BrowserSession.objects.exclude(session_key=self.request.session.session_key)
+        transactions.run(lambda: sessions.end(sessions=others, user=user, actor=self.scope.actor))
         messages.success(self.request, "Your password is changed. Other sessions of yours have ended.")
         return SeeOther(reverse("password"))
 

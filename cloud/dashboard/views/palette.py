@@ -80,6 +80,7 @@ class Palette(Page):
             ]
         places += [
             {"name": "API tokens", "note": "your account", "url": reverse("tokens"), "icon": "key"},
+            {"name": "Security", "note": "your account", "url": reverse("security"), "icon": "shield"},
             {"name": "Password", "note": "your account", "url": reverse("password"), "icon": "person"},
         ]
         return [place for place in places if text.lower() in f"{place['name']} {place['note']}".lower()]

@@ -1,8 +1,9 @@
-from cloud.tenancy.api import projects, quota_requests, saved_views, tokens, users
+from cloud.tenancy.api import projects, quota_requests, saved_views, sessions, tokens, users
 
 urlpatterns = [
     *users.urlpatterns,
     *tokens.urlpatterns,
+    *sessions.urlpatterns,
     *projects.urlpatterns,
     *quota_requests.urlpatterns,
     *saved_views.urlpatterns,

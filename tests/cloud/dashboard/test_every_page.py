@@ -24,6 +24,8 @@ I = f"{P}/instances/<uuid:instance>"  # noqa: E741
 # What is shown by GET, and who may see it. A page that is missing fails.
 SHOWN: dict[str, str] = {
     "sign-in": PUBLIC,
+    "account/security": SIGNED_IN,
+    "account/second-factor": SIGNED_IN,
     "account/tokens": SIGNED_IN,
     "account/password": SIGNED_IN,
     "palette": SIGNED_IN,
@@ -62,7 +64,9 @@ NOT_SHOWN = {
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
     f"{P}/instances/views", f"{P}/instances/views/<uuid:view>/forget",
     f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
-    "cloud/health/<uuid:ident>/repair", f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
+    "sign-in/second-factor", "account/sessions/end", "account/sessions/<uuid:ident>/end",
+    "cloud/users/<uuid:user>/second-factor", "cloud/health/<uuid:ident>/repair",
+    f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
 }  # fmt: skip
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
@@ -72,6 +76,7 @@ REFUSED_TO_CHANGE = {
     f"{P}/quota/<uuid:ident>/withdraw": "viewer",
     "cloud/quota-requests/<uuid:ident>": "project admin",
     "cloud/health/<uuid:ident>/repair": "project admin",
+    "cloud/users/<uuid:user>/second-factor": "project admin",
     f"{P}/keypairs": "viewer",
     f"{P}/launch": "viewer",
     f"{P}/launch/preview": "viewer",

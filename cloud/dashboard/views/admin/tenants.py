@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api import transactions
@@ -13,7 +13,7 @@ from cloud.api.errors import NotFound
 from cloud.api.translate import problem_of
 from cloud.dashboard import forms, rows, words
 from cloud.dashboard.pages import FormPage
-from cloud.tenancy import accounts, quota, services
+from cloud.tenancy import accounts, quota, second_factor, services
 from cloud.tenancy.api.projects import ProjectForm, QuotaChanges
 from cloud.tenancy.api.users import UserChanges, UserForm
 from cloud.tenancy.models import Membership, Project, User
@@ -174,7 +174,8 @@ class OneUser(FormPage):
 
     def fill(self) -> dict[str, Any]:
         memberships = Membership.objects.filter(user=self.user).select_related("project").order_by("project__name")
-        return {"subject": self.user, "memberships": list(memberships[:200])}
+        has_second_factor = second_factor.is_on(self.user)
+        return {"subject": self.user, "memberships": list(memberships[:200]), "has_second_factor": has_second_factor}
 
     def initial(self) -> dict[str, Any]:
         own = {name: getattr(self.user, name) for name in ("full_name", "email")}
@@ -203,4 +204,17 @@ class OneUser(FormPage):
             body=body,
             to=reverse("user", args=[self.user.pk]),
             done=f"{self.user.username} is changed.",
+        )
+
+
+class ResetSecondFactor(OneUser):
+    """For somebody who has lost the device and the recovery codes."""
+
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest, user: str) -> HttpResponse:
+        return self.mutate(
+            lambda: second_factor.switch_off(user=self.user, actor=self.scope.actor),
+            to=reverse("user", args=[self.user.pk]),
+            done=f"{self.user.username} signs in by the password alone now.",
         )
