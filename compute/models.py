@@ -95,6 +95,9 @@ class Instance(models.Model):
     vcpus = models.PositiveIntegerField()
     memory_mib = models.PositiveIntegerField()
     disk_gib = models.PositiveIntegerField()
+    price_per_hour = models.DecimalField(
+        max_digits=10, decimal_places=4, default=0
+    )  # the flavor's, as it was at launch
     image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="instances")
     boot_files = models.JSONField(default=list)  # the image's, as they were at launch: its disk goes with its kernel
     kernel_command_line = models.CharField(max_length=1000, blank=True)
@@ -193,6 +196,21 @@ class Allocation(models.Model):
                 """,
             ),
         ]
+
+
+class Rental(models.Model):
+    """What a deleted instance cost: how long it had held its place, at which price. Those that live are computed."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
+    instance_id = models.UUIDField(unique=True)
+    name = NameField()
+    flavor = NameField()
+    price_per_hour = models.DecimalField(max_digits=10, decimal_places=4)
+    began_at = models.DateTimeField()
+    ended_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(fields=["project", "ended_at"], name="rental_by_project")]
 
 
 class ConsoleLog(models.Model):

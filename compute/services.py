@@ -107,6 +107,7 @@ def launch_many(
             vcpus=flavor.vcpus,
             memory_mib=flavor.memory_mib,
             disk_gib=flavor.disk_gib,
+            price_per_hour=flavor.price_per_hour,
             image=image,
             boot_files=image.files,
             kernel_command_line=image.kernel_command_line,

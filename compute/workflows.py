@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from cloud.hosts import orders
 from cloud.hosts.models import HostPulse
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
-from compute import explaining, placement
+from compute import costs, explaining, placement
 from compute.generations import raise_generation
 from compute.models import Allocation, Instance, Power
 
@@ -249,6 +249,7 @@ class DeleteInstance(InstanceWorkflow):
     def forget(self) -> Verdict:
         """Drop the row. On a host that is away the order stays as tombstone, and the allocation until it confirms."""
         instance = self.instance
+        costs.close(instance)
         if instance.host is None or instance.has_been_seen(Power.GONE):
             Allocation.objects.filter(pk=instance.pk).delete()
         instance.delete()

@@ -90,6 +90,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/metrics": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
+    f"{P}/cost": {"GET": (VIEWER, 200)},
     f"{P}/instance-actions": {"POST": (MEMBER, 400)},
     f"{P}/images": {"GET": (VIEWER, 200)},
     f"{P}/images/<str:ref>": {"GET": (VIEWER, 200)},

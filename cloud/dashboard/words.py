@@ -134,6 +134,11 @@ def price(per_hour: Decimal | None) -> str:
     return f"{whole}.{places:0<2}"
 
 
+def money(sum_: Decimal) -> str:
+    """A sum, to the second place; of what is less than that, that it is not nothing."""
+    return "< 0.01" if 0 < sum_ < Decimal("0.01") else f"{sum_:.2f}"
+
+
 def monthly(per_hour: Decimal | None) -> str:
     return f"{(per_hour or 0) * HOURS_A_MONTH:.2f}"
 

@@ -1,4 +1,4 @@
-from compute.api import bulk, capacity, flavors, instances, keypairs, metrics
+from compute.api import bulk, capacity, costs, flavors, instances, keypairs, metrics
 
 urlpatterns = [
     *flavors.urlpatterns,
@@ -7,4 +7,5 @@ urlpatterns = [
     *bulk.urlpatterns,
     *capacity.urlpatterns,
     *metrics.urlpatterns,
+    *costs.urlpatterns,
 ]

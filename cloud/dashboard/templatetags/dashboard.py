@@ -28,6 +28,7 @@ register = template.Library()
 register.filter("memory", words.memory)
 register.filter("price", words.price)
 register.filter("monthly", words.monthly)
+register.filter("money", words.money)
 register.filter("kind", words.kind)
 register.filter("event_words", words.event)
 

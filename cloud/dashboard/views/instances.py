@@ -15,7 +15,7 @@ from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Role, SavedView
-from compute import explaining, placement, services
+from compute import costs, explaining, placement, services
 from compute.api.instances import InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES
@@ -107,6 +107,8 @@ class OneInstance(InstancePage):
         if part in ("", "instance-events"):
             found = rows.events(subject=("instance", self.instance.pk)).order_by("-transaction", "-id")
             context["events"] = list(found[:20])
+        if part in ("", "instance-facts"):
+            context["cost"] = costs.of(self.project, instance=str(self.instance.pk))
         if part in ("", "metrics"):
             context |= metrics.shown(self.instance, request.GET.get("span", ""))
         if not part:

@@ -14,6 +14,7 @@ from cloud.operations.models import Operation
 from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm
 from cloud.tenancy.models import Membership, Role
+from compute import costs
 from storage.services import images_of
 
 RECENT_EVENTS = 8
@@ -55,6 +56,7 @@ class Overview(Page):
         live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")
         return self.show(
             {
+                "cost": costs.of(self.project),
                 "usage": in_use(quota.usage(self.project)),
                 "counts": counts,
                 "total": sum(counts.values()),
