@@ -44,6 +44,7 @@ urlpatterns = [
     path("design", refusals.Components.as_view(), name="components"),
     path("projects", project.Projects.as_view(), name="projects"),
     path(IN_PROJECT, project.Overview.as_view(), name="overview"),
+    path(f"{IN_PROJECT}/getting-started", project.GettingStarted.as_view(), name="getting-started"),
     path(f"{IN_PROJECT}/activity", project.Activity.as_view(), name="activity"),
     path(f"{IN_PROJECT}/quota", quota.Quota.as_view(), name="quota"),
     path(

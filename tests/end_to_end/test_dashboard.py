@@ -223,6 +223,8 @@ def test_the_theme_is_chosen_and_stays(visit, cloud):
 PAGES = (
     "/projects/demo", "/projects/demo/instances", "/projects/demo/launch", "{instance}", "{instance}/console",
     "{instance}/placement", "{instance}/stop", "{instance}/delete", "/projects/demo/keypairs",
+    "/projects/demo/getting-started", "/cloud/health", "/cloud/capacity", "/cloud/quota-requests", "{host}/drain",
+    "/account/security", "/account/second-factor",
     "/projects/demo/activity", "/projects/demo/members", "/projects/demo/quota", "/account/tokens",
     "/account/password", "/palette?q=web", "/palette?q=api", "/design", "/projects", "/cloud/hosts",
     "/cloud/hosts/new", "{host}", "/cloud/flavors", "/cloud/projects", "{project}", "/cloud/users",

@@ -73,6 +73,8 @@ class Palette(Page):
         if self.scope.project is not None:
             url = reverse("launch", args=[self.scope.project.name])
             places.append({"name": "Launch an instance", "note": self.scope.project.name, "url": url, "icon": "plus"})
+            url = reverse("getting-started", args=[self.scope.project.name])
+            places.append({"name": "Getting started", "note": "by the API", "url": url, "icon": "arrow"})
         for group in navigation.of(self.scope, "", self.scope.project):
             places += [
                 {"name": entry.name, "note": group.title, "url": entry.url, "icon": entry.icon}

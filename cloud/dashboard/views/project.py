@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
+from cloud.dashboard import forms, getting_started, rows
 from cloud.dashboard.pages import LAST_PROJECT, FormPage, Page, SeeOther
 from cloud.dashboard.views.quota import in_use
 from cloud.events import reading
@@ -15,6 +16,7 @@ from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm
 from cloud.tenancy.models import Membership, Role
 from compute import costs
+from compute.models import Flavor, KeyPair
 from storage.services import images_of
 
 RECENT_EVENTS = 8
@@ -81,6 +83,33 @@ class Activity(Page):
             {
                 **self.slice(narrow_events(rows.events(project=self.project), request), ("-transaction", "-id")),
                 "filters": request.GET,
+            }
+        )
+
+
+class GettingStarted(Page):
+    """The first steps with the API, as texts that work when they are pasted; also fit to be printed."""
+
+    template = "project/getting_started.html"
+    section = "getting-started"
+
+    def get(self, request: HttpRequest, project: str) -> HttpResponse:
+        image = images_of(self.project).order_by("created_at").first()
+        flavor = Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name").first()
+        keypair = KeyPair.objects.filter(project=self.project).order_by("created_at").first()
+        facts = getting_started.Facts(
+            url=settings.PUBLIC_URL,
+            project=self.project.name,
+            image=image.name if image else "tiny-linux",
+            flavor=flavor.name if flavor else "small",
+            keypair=keypair.name if keypair else "",
+        )
+        return self.show(
+            {
+                "facts": facts,
+                "is_possible": image is not None and flavor is not None,
+                "steps": getting_started.shell(facts),
+                "program": getting_started.python(facts),
             }
         )
 

@@ -32,6 +32,7 @@ SHOWN: dict[str, str] = {
     "design": SIGNED_IN,
     "projects": SIGNED_IN,
     P: VIEWER,
+    f"{P}/getting-started": VIEWER,
     f"{P}/activity": VIEWER,
     f"{P}/quota": VIEWER,
     f"{P}/members": VIEWER,
