@@ -75,6 +75,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
 ]
 MIDDLEWARE = [
     "cloud.api.middleware.RequestContext",
@@ -126,6 +128,18 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
 MFA_ADAPTER = "cloud.tenancy.second_factor.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_TOLERANCE = 1  # steps of 30 s that a device's clock may be off
+
+# Single sign-on by OpenID Connect, where the operator has a provider.
+SINGLE_SIGN_ON = {
+    "url": os.environ.get("PILEUS_OIDC_URL", ""),
+    "client_id": os.environ.get("PILEUS_OIDC_CLIENT_ID", ""),
+    "secret": os.environ.get("PILEUS_OIDC_CLIENT_SECRET", ""),
+    "name": os.environ.get("PILEUS_OIDC_NAME", "single sign-on"),
+    "makes_users": os.environ.get("PILEUS_OIDC_MAKES_USERS") == "1",  # or only those that are known may come in
+}
+SOCIALACCOUNT_ADAPTER = "cloud.dashboard.single_sign_on.Adapter"
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
+
 SESSION_COOKIE_AGE = 14 * DAY
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"

@@ -15,6 +15,7 @@ from cloud.dashboard.views import (
     refusals,
     saved_views,
     security,
+    single_sign_on,
 )
 from cloud.dashboard.views.admin import flavors, health, hosts, quota_requests, records, tenants
 
@@ -31,6 +32,8 @@ urlpatterns = [
     path("", project.Home.as_view(), name="home"),
     path("sign-in", account.SignIn.as_view(), name="sign-in"),
     path("sign-in/second-factor", account.SecondFactor.as_view(), name="second-factor"),
+    path("sign-in/single", single_sign_on.Begin.as_view(), name="single-sign-on"),
+    path("sign-in/single/<str:provider_id>", single_sign_on.Callback.as_view(), name="openid_connect_callback"),
     path("sign-out", account.SignOut.as_view(), name="sign-out"),
     path("theme", account.Theme.as_view(), name="theme"),
     path("account/tokens", account.Tokens.as_view(), name="tokens"),
@@ -40,6 +43,7 @@ urlpatterns = [
     path("account/second-factor", security.NewSecondFactor.as_view(), name="new-second-factor"),
     path("account/sessions/end", security.EndSession.as_view(), name="end-other-sessions"),
     path("account/sessions/<uuid:ident>/end", security.EndSession.as_view(), name="end-session"),
+    path("account/single-sign-on/<int:ident>/forget", single_sign_on.Forget.as_view(), name="forget-single-sign-on"),
     path("palette", palette.Palette.as_view(), name="palette"),
     path("design", refusals.Components.as_view(), name="components"),
     path("projects", project.Projects.as_view(), name="projects"),

@@ -69,6 +69,8 @@ VERBS = {
     "switch_off_second_factor": "switched off the second factor of",
     "renew_recovery_codes": "renewed the recovery codes of",
     "end_sessions": "ended sessions of",
+    "connect_single_sign_on": "connected single sign-on for",
+    "forget_single_sign_on": "disconnected single sign-on for",
     "decline": "declined",
     "withdraw": "took back",
 }

@@ -22,7 +22,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from cloud.api import transactions
 from cloud.api.base import address
 from cloud.api.errors import Problem
-from cloud.dashboard import forms
+from cloud.dashboard import forms, single_sign_on
 from cloud.dashboard.pages import THEMES, FormPage, Page, SeeOther, theme_of
 from cloud.dashboard.sign_in import SecondFactorStage
 from cloud.tenancy import accounts, second_factor, sessions
@@ -61,7 +61,13 @@ class SignIn(View):
         return response
 
     def show(self, request: HttpRequest, problem: Problem | None = None) -> HttpResponse:
-        context = {"problem": problem, "values": request.POST, "next": safe_next(request), "theme": theme_of(request)}
+        context = {
+            "problem": problem,
+            "values": request.POST,
+            "next": safe_next(request),
+            "theme": theme_of(request),
+            "single_sign_on": settings.SINGLE_SIGN_ON if single_sign_on.is_configured() else None,
+        }
         response = render(request, "dashboard/account/sign_in.html", context, status=problem.status if problem else 200)
         if problem is not None and "Retry-After" in problem.headers:
             response["Retry-After"] = problem.headers["Retry-After"]

@@ -3,6 +3,8 @@
 import base64
 from typing import Any
 
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -11,6 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from cloud.api import transactions
 from cloud.api.errors import NotFound
+from cloud.dashboard import single_sign_on
 from cloud.dashboard.pages import FormPage, Page, SeeOther
 from cloud.tenancy import accounts, second_factor, sessions
 from cloud.tenancy.models import BrowserSession
@@ -29,6 +32,8 @@ class Security(FormPage):
             "codes_left": second_factor.codes_left(user),
             "sessions": list(sessions.of(user)[:100]),
             "here": self.request.session.session_key,
+            "single_sign_on": settings.SINGLE_SIGN_ON if single_sign_on.is_configured() else None,
+            "connected": list(SocialAccount.objects.filter(user=user).order_by("pk")),
         }
 
     def read(self) -> dict[str, Any]:

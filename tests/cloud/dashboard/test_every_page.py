@@ -65,6 +65,7 @@ NOT_SHOWN = {
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
     f"{P}/instances/views", f"{P}/instances/views/<uuid:view>/forget",
     f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
+    "sign-in/single", "sign-in/single/<str:provider_id>", "account/single-sign-on/<int:ident>/forget",
     "sign-in/second-factor", "account/sessions/end", "account/sessions/<uuid:ident>/end",
     "cloud/users/<uuid:user>/second-factor", "cloud/health/<uuid:ident>/repair",
     f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
