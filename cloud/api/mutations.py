@@ -16,10 +16,19 @@ from cloud.tenancy.models import Project
 
 
 class Once:
-    """A new object together with its secret, which this answer shows and nothing keeps."""
+    """A new object, as a row or a ready body, together with its secret, which this answer shows and nothing keeps."""
 
-    def __init__(self, row: Model, secret: str | None):
-        self.row, self.secret = row, secret
+    def __init__(self, row: Model | dict[str, Any], secret: str | None, *, shown_as: str = "secret"):
+        self.row, self.secret, self.shown_as = row, secret, shown_as
+
+
+class Answer(Response):
+    """With the name of the member that holds a secret, if there is one."""
+
+    secret_member = ""
+
+    def without_secret(self) -> Any:
+        return {**self.data, self.secret_member: None} if self.secret_member else self.data
 
 
 class Several:
@@ -62,7 +71,7 @@ class View(BaseView):
             if key is not None:
                 headers = {name: answer.headers[name] for name in ("Location", "ETag") if name in answer.headers}
                 transactions.keep_answer(
-                    self.scope.caller, key, status=answer.status_code, headers=headers, body=answer.data
+                    self.scope.caller, key, status=answer.status_code, headers=headers, body=answer.without_secret()
                 )
             return answer
 
@@ -86,9 +95,9 @@ class View(BaseView):
         if not matches(wanted, etag(self.show(self.one(reference)))):
             raise Stale("Read it again, and decide again whether to change it.")
 
-    def _answer(self, result: Any, status: int) -> Response:
+    def _answer(self, result: Any, status: int) -> Answer:
         if result is None:
-            return Response(status=204)
+            return Answer(status=204)
         if isinstance(result, Several):
             result = self._list(result)
         row = result.row if isinstance(result, Once) else result
@@ -97,10 +106,12 @@ class View(BaseView):
         if status == 201 and not isinstance(row, dict):
             headers["Location"] = self.path_of(row)
         if isinstance(result, Once):
-            body = {**body, "secret": result.secret}
+            body = {**body, result.shown_as: result.secret}
         # A change of words begins nothing.
         begun = self.request.method != "PATCH" and any(one.get("operation") for one in (body, *body.get("items", ())))
-        return Response(body, 202 if begun else status, headers=headers)
+        answer = Answer(body, 202 if begun else status, headers=headers)
+        answer.secret_member = result.shown_as if isinstance(result, Once) else ""
+        return answer
 
     def _list(self, several: Several) -> dict[str, Any]:
         found = self.rows().in_bulk([row.pk for row in several.rows])
@@ -110,13 +121,11 @@ class View(BaseView):
         usage = quota.usage(self.scope.project) if self.scope.project else None
         return {"event": transactions.last_event(), "quota": usage}
 
-    def _dry(self, answer: Response, before: Mapping[str, Any]) -> Response:
+    def _dry(self, answer: Answer, before: Mapping[str, Any]) -> Response:
         """The answer with its plan. Nothing in it can be fetched: what it shows is about to be rolled back."""
         plan: dict[str, Any] = transactions.changes_since(before["event"])
         if before["quota"] is not None and Project.objects.filter(pk=self.scope.project_id).exists():
             plan["quota"] = {"before": before["quota"], "after": quota.usage(self.scope.project_id)}
-        body = dict(answer.data or {})
-        if "secret" in body:
-            body["secret"] = None
+        body = dict(answer.without_secret() or {})
         plan.update(self.plan(body))
         return Response({**body, "plan": plan}, 200 if answer.status_code == 204 else answer.status_code)
