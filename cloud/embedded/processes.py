@@ -65,6 +65,8 @@ CONTROL = Process(
 # The schedule is a few periods in the settings: nothing of it has to outlive the process, so no file keeps it.
 BEAT = Process("beat", ("celery", "-A", "cloud", "beat", "--scheduler", "celery.beat:Scheduler"))
 HOST = Process("host", ("pileus-agent", "worker"), variables=HOST_VARIABLES, needs_root=True)
+NODE = Process("node", ("pileus-agent", "node"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)
 
 CONTROL_PLANE = (WEB, STREAMS, CONTROL, BEAT)
-PROCESSES = (*CONTROL_PLANE, HOST)
+OF_A_HOST = (HOST, NODE)
+PROCESSES = (*CONTROL_PLANE, *OF_A_HOST)

@@ -1,4 +1,7 @@
-"""`pileus-agent`: join a control plane, run this host's worker, look at and stop its machines."""
+"""`pileus-agent`: join a control plane, run this host's worker and node service, look at and stop its machines.
+
+What a command needs is imported by it: the node service stays small without the rest.
+"""
 
 import argparse
 import json
@@ -7,17 +10,16 @@ import os
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import structlog
 
-from compute.agent import jail, upkeep
-from compute.agent.control_plane import ControlPlane
 from compute.agent.errors import Refused, Unreachable
-from compute.agent.hypervisors import installed
-from compute.agent.ledger import Ledger
 from compute.agent.membership import Membership
-from compute.agent.node import Node
 from compute.agent.paths import Paths
+
+if TYPE_CHECKING:
+    from compute.agent.node import Node
 
 CONFINED = ("uid", "capabilities", "seccomp", "cgroup")
 
@@ -33,16 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
     join.add_argument("--name", default=socket.gethostname().split(".")[0])
     join.add_argument("--unconfined", action="store_true", help="join although layers of the jail are missing")
     worker = commands.add_parser("worker", help="obey the control plane; runs until it is stopped")
+    node = commands.add_parser("node", help="answer for this host's machines: consoles; runs until it is stopped")
     status = commands.add_parser("status", help="list the machines of this host")
     capabilities = commands.add_parser("capabilities", help="what this host can run and how, as JSON")
     stop_all = commands.add_parser(
         "stop-all", help="switch all machines off; they run again with this host's next worker. Stop the worker before"
     )
     stop_all.add_argument("--grace", type=float, default=30.0, help="seconds a guest has to switch itself off")
-    for command in (join, worker, status, capabilities, stop_all):
+    for command in (join, worker, node, status, capabilities, stop_all):
         command.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    _configure_log(logging.INFO if options.command == "worker" else logging.WARNING)
+    _configure_log(logging.INFO if options.command in ("worker", "node") else logging.WARNING)
     paths = Paths.from_environment(options.home)
     try:
         return int(COMMANDS[options.command](paths, options))
@@ -55,7 +58,7 @@ def _join(paths: Paths, options: argparse.Namespace) -> int:
     if paths.membership.exists():
         member = Membership.read(paths.membership)
         raise Refused(f"this host is {member.name} of {member.url} already ({paths.membership})")
-    node = _node(paths, ControlPlane(options.url))
+    node = _node(paths, options.url)
     missing = [f"{layer}: {why}" for layer, why in node.jail.missing.items() if layer in CONFINED]
     if missing and not options.unconfined and os.environ.get("PILEUS_EMBEDDED") != "1":
         raise Refused("machines could not be confined here (--unconfined joins all the same): " + "; ".join(missing))
@@ -81,8 +84,14 @@ def _worker(paths: Paths, options: argparse.Namespace) -> int:
     return run(paths, member)
 
 
+def _serve(paths: Paths, options: argparse.Namespace) -> int:
+    from compute.agent.service import run
+
+    return run(paths)
+
+
 def _status(paths: Paths, options: argparse.Namespace) -> int:
-    for entry in _node(paths, ControlPlane("http://none.invalid")).ledger.entries():
+    for entry in _node(paths).ledger.entries():
         pid = entry.process.pid if entry.process and entry.process.alive else "-"
         name = entry.spec.get("name", "?")
         state = "quarantined" if entry.quarantined else entry.seen
@@ -91,12 +100,14 @@ def _status(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _capabilities(paths: Paths, options: argparse.Namespace) -> int:
-    print(json.dumps(_node(paths, ControlPlane("http://none.invalid")).capabilities(), indent=1))
+    print(json.dumps(_node(paths).capabilities(), indent=1))
     return 0
 
 
 def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
-    node = _node(paths, ControlPlane("http://none.invalid"))
+    from compute.agent import upkeep
+
+    node = _node(paths)
     entries = node.ledger.entries()
     if not entries:
         return 0
@@ -106,9 +117,15 @@ def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
     return 0
 
 
-def _node(paths: Paths, control_plane: ControlPlane) -> Node:
+def _node(paths: Paths, url: str = "http://none.invalid") -> "Node":
+    from compute.agent import jail
+    from compute.agent.control_plane import ControlPlane
+    from compute.agent.hypervisors import installed
+    from compute.agent.ledger import Ledger
+    from compute.agent.node import Node
+
     paths.make()
-    return Node(paths, Ledger(paths.ledger), control_plane, installed(paths), confinement=jail.probe(paths))
+    return Node(paths, Ledger(paths.ledger), ControlPlane(url), installed(paths), confinement=jail.probe(paths))
 
 
 def _configure_log(level: int) -> None:
@@ -128,6 +145,7 @@ def _configure_log(level: int) -> None:
 COMMANDS = {
     "join": _join,
     "worker": _worker,
+    "node": _serve,
     "status": _status,
     "capabilities": _capabilities,
     "stop-all": _stop_all,

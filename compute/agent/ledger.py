@@ -5,6 +5,7 @@ service and the command line read. A machine that is gone keeps its row for a wh
 its deletion is known to be old.
 """
 
+import contextlib
 import json
 import sqlite3
 import threading
@@ -284,6 +285,17 @@ class Ledger:
                 """,
                 (TOMBSTONES_ARE_KEPT,),
             )
+
+
+def look(path: Path, machine_id: str) -> Entry | None:
+    """A machine's page, for those who only read: the worker may be writing, or not be there at all."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+            connection.row_factory = sqlite3.Row
+            row = connection.execute("SELECT * FROM machine WHERE id = ?", (machine_id,)).fetchone()
+    except sqlite3.OperationalError:
+        return None  # there is no ledger yet
+    return _entry(row) if row else None
 
 
 def _first_sequence() -> int:

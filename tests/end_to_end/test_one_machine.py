@@ -51,13 +51,13 @@ def test_no_secret_is_in_a_command_line_or_in_a_log(machine):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="as an ordinary user everything runs as that user")
-def test_only_the_host_worker_keeps_root(machine):
+def test_only_the_processes_of_the_host_keep_root(machine):
     users = {}
     for line in machine.pileus("status").stdout.splitlines():
         words = line.split()
         if words[1:2] == ["running"]:
             users[words[0]] = psutil.Process(int(words[2])).username()
-    assert users.pop("host") == users.pop("supervisor") == "root"
+    assert users.pop("host") == users.pop("node") == users.pop("supervisor") == "root"
     assert set(users.values()) == {"pileus"}
     assert users.keys() >= {"postgres", "valkey", "web", "streams", "control", "beat"}
 

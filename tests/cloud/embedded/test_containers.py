@@ -11,14 +11,14 @@ import yaml
 
 from cloud.embedded.lock import EXTRAS
 from cloud.embedded.paths import TREE
-from cloud.embedded.processes import CONTROL_VARIABLES, HOST_VARIABLES, PROCESSES
+from cloud.embedded.processes import CONTROL_PLANE, CONTROL_VARIABLES, HOST_VARIABLES, OF_A_HOST
 from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
 COMPOSE = yaml.safe_load((TREE / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (TREE / "Dockerfile").read_text()
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-HOSTS = {"node1": "host", "node2": "host"}
+HOSTS = ("node1", "node2")
 
 
 def test_the_file_follows_the_compose_schema():
@@ -27,16 +27,22 @@ def test_the_file_follows_the_compose_schema():
 
 
 def test_every_process_has_a_service_and_two_hosts_are_there():
-    process_of = {name: HOSTS.get(name, name) for name in OURS if name != "migrate"}
-    assert set(process_of.values()) == {process.name for process in PROCESSES}
-    assert len([name for name in process_of.values() if name == "host"]) == 2
+    assert OURS.keys() == {process.name for process in CONTROL_PLANE} | {*HOSTS, "migrate"}
     assert {"postgres", "redis"} <= SERVICES.keys()
 
 
-@pytest.mark.parametrize("service", [name for name in OURS if name != "migrate"])
-def test_a_service_runs_the_command_of_the_process_table(service):
-    process = next(process for process in PROCESSES if process.name == HOSTS.get(service, service))
-    assert SERVICES[service]["command"] == process.argv(SERVICES[service]["environment"])
+@pytest.mark.parametrize("process", CONTROL_PLANE, ids=lambda process: process.name)
+def test_a_service_runs_the_command_of_the_process_table(process):
+    service = SERVICES[process.name]
+    assert service["command"] == process.argv(service["environment"])
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_a_node_runs_all_processes_of_a_host(name):
+    environment = SERVICES[name]["environment"]
+    commands = [shlex.join(process.argv(environment)) for process in OF_A_HOST]
+    assert SERVICES[name]["command"] == commands
+    assert f"CMD {json.dumps(commands)}" in DOCKERFILE
 
 
 def test_the_migration_is_a_command_that_exists():

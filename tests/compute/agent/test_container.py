@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import sys
 from compute.agent.container import FirstProcess
-sys.exit(FirstProcess(["/bin/sh", "-c", sys.argv[1]], ("/bin/sh", "-c", sys.argv[2])).run())
+sys.exit(FirstProcess([["/bin/sh", "-c", sys.argv[1]]], ("/bin/sh", "-c", sys.argv[2])).run())
 """
 
 

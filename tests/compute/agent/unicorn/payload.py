@@ -52,3 +52,16 @@ def spinning() -> bytes:
 def shouting() -> bytes:
     """Writes to the serial port for ever."""
     return words(0x1000_0337, 0x0210_0393, 0x0073_0023, 0xFFDF_F06F)  # lui t1; li t2, '!'; sb t2, (t1); j -4
+
+
+def echoing() -> bytes:
+    """Writes back what it reads on the serial port."""
+    return words(
+        0x1000_0337,  # lui t1, 0x10000
+        0x0053_0383,  # again: lb t2, 5(t1)
+        0x0013_F393,  # andi t2, t2, 1
+        0xFE03_8CE3,  # beqz t2, again
+        0x0003_4383,  # lbu t2, 0(t1)
+        0x0073_0023,  # sb t2, (t1)
+        0xFEDF_F06F,  # j again
+    )

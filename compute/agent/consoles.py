@@ -1,0 +1,246 @@
+"""Consoles of this host's machines: the serial port, the screen, the log. Nothing here changes a machine or the host.
+
+What a guest says on its serial port is read from its log, which has all of it with exact offsets: whoever comes sees
+what was before, whoever is slow reads at his own pace, and nobody's slowness is kept in memory. The emulator's socket
+is for typing, and tells that there is something new. It is always read: an emulator that cannot write to a socket that
+somebody has connected holds its guest up.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from compute.agent import ledger
+from compute.agent.channels import Channel, Closed, NotOpened
+from compute.agent.paths import Home, Paths
+
+SCROLL_BACK = 32 << 10
+KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be holes
+READ_AT_ONCE = 32 << 10
+SETTLE_SECONDS = 0.01  # an emulator writes its log just after the socket; and a burst is sent in one piece
+LOOK_SECONDS = 0.25  # in case that somebody else has the emulator's socket, and nothing wakes us
+SECONDS_TO_CONNECT = 2.0
+GONE = "the machine has ended"
+T = TypeVar("T")
+
+
+class SerialPort:
+    """One machine's serial port, open while somebody looks at it."""
+
+    def __init__(self, home: Home, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.log = home.console_log
+        self.viewers = 0
+        self.has_ended = False
+        self._reader, self._writer = reader, writer
+        self._said = asyncio.Event()
+        self._typing = asyncio.Lock()
+        self._draining = asyncio.ensure_future(self._drain())
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(OSError):
+            while await self._reader.read(64 << 10):
+                self._said.set()
+        self.has_ended = True
+        self._said.set()
+
+    async def news(self) -> None:
+        """Returns when there may be more in the log, or the machine has ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._said.wait()
+            await asyncio.sleep(SETTLE_SECONDS)
+        self._said.clear()
+
+    async def type(self, content: bytes) -> None:
+        """As fast as the guest reads."""
+        async with self._typing:
+            with contextlib.suppress(OSError):
+                self._writer.write(content)
+                await self._writer.drain()
+
+    async def close(self) -> None:
+        self._draining.cancel()
+        self._writer.close()
+
+
+class Consoles:
+    """Serves a channel: `{"what": "serial" | "vnc" | "log", "machine": id, "generation": n, "ask": true?}`."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._ports: dict[str, SerialPort] = {}
+
+    async def serve(self, channel: Channel, wish: dict[str, Any]) -> None:
+        """Raises NotOpened: `not_here`, `outdated`, `not_running`, `not_offered`."""
+        what, home = str(wish.get("what")), self._home(wish)
+        if what == "log":
+            await self._send_log(channel, home)
+            return
+        socket = {"serial": home.serial_socket, "vnc": home.vnc_socket}.get(what)
+        if socket is None or (not socket.exists() and home.control_socket.exists()):
+            raise NotOpened("not_offered", f"this machine has no {what} console")
+        if not socket.exists():
+            raise NotOpened("not_running", "the machine does not run")
+        if wish.get("ask"):
+            await channel.opened()
+        elif what == "serial":
+            async with self._port(str(wish["machine"]), home) as port:
+                await self._attend(channel, port)
+        else:
+            await self._connect(channel, socket)
+
+    def _home(self, wish: dict[str, Any]) -> Home:
+        """Where the machine is. A wish from before the machine's present generation is refused."""
+        try:
+            home = self._paths.machine(str(wish.get("machine")))
+        except ValueError as error:
+            raise NotOpened("not_here", "that is no machine's id") from error
+        entry = ledger.look(self._paths.ledger, home.directory.name)
+        if entry is None or entry.quarantined or "gone" in (entry.seen, entry.wanted):
+            raise NotOpened("not_here", "the machine is not on this host")
+        if entry.generation > int(wish.get("generation") or 0):
+            raise NotOpened("outdated", "the machine has changed since this was asked for")
+        return home
+
+    # Serial
+
+    @asynccontextmanager
+    async def _port(self, machine_id: str, home: Home) -> AsyncIterator[SerialPort]:
+        """The machine's port, which all who look share: an emulator speaks to one at a time."""
+        port = self._ports.get(machine_id)
+        if port is None or port.has_ended:
+            port = self._ports[machine_id] = SerialPort(home, *await _open(home.serial_socket))
+        port.viewers += 1
+        try:
+            yield port
+        finally:
+            port.viewers -= 1
+            if not port.viewers:
+                if self._ports.get(machine_id) is port:
+                    del self._ports[machine_id]
+                await port.close()
+
+    @staticmethod
+    async def _attend(channel: Channel, port: SerialPort) -> None:
+        size = _size(port.log)
+        offset = max(0, size - SCROLL_BACK)
+        await channel.opened(before=size - offset)
+
+        async def show() -> None:
+            nonlocal offset
+            while True:
+                has_ended = port.has_ended
+                offset = max(offset, _size(port.log) - KEPT_BYTES)
+                content = _read(port.log, offset)
+                if content:
+                    offset += len(content)
+                    await channel.write(content)
+                elif has_ended:
+                    return
+                else:
+                    await port.news()
+
+        async def listen() -> None:
+            while content := await channel.read():
+                await port.type(content)
+
+        await _until_one_ends(show, listen)
+        await channel.close(GONE if port.has_ended else "")
+
+    # The screen: RFB (RFC 6143) between the emulator and the browser, as it is
+
+    @staticmethod
+    async def _connect(channel: Channel, socket: Path) -> None:
+        reader, writer = await _open(socket)
+        await channel.opened()
+
+        async def show() -> None:
+            while content := await reader.read(READ_AT_ONCE):
+                await channel.write(content)
+
+        async def listen() -> None:
+            while content := await channel.read():
+                writer.write(content)
+                await writer.drain()
+
+        try:
+            await _until_one_ends(show, listen)
+        finally:
+            writer.close()
+        await channel.close(GONE)
+
+    # The log
+
+    @staticmethod
+    async def _send_log(channel: Channel, home: Home) -> None:
+        """All of the serial log that is still kept."""
+        size = _size(home.console_log)
+        offset = _first_byte(home.console_log)
+        await channel.opened(offset=offset)
+        while offset < size and (content := _read(home.console_log, offset)):
+            offset += len(content)
+            await channel.write(content)
+
+
+async def _open(socket: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        async with asyncio.timeout(SECONDS_TO_CONNECT):
+            return await asyncio.open_unix_connection(socket)
+    except (OSError, TimeoutError) as error:
+        raise NotOpened("not_running", "the machine's emulator does not answer") from error
+
+
+async def _until_one_ends(*sides: Callable[[], Awaitable[None]]) -> None:
+    """Run both directions until one of them has nothing more to carry."""
+    tasks = [asyncio.ensure_future(side()) for side in sides]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if (fault := task.exception()) and not isinstance(fault, OSError | Closed):
+                raise fault
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _size(log: Path) -> int:
+    with contextlib.suppress(OSError):
+        return log.lstat().st_size
+    return 0
+
+
+def _read(log: Path, offset: int) -> bytes:
+    """The file belongs to the emulator's user, who may have put anything in its place."""
+    return _in_file(log, lambda handle: os.pread(handle, READ_AT_ONCE, offset), b"")
+
+
+def _first_byte(log: Path) -> int:
+    """Where the log begins that was not given back to the filesystem."""
+
+    def find(handle: int) -> int:
+        try:
+            return os.lseek(handle, 0, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return 0
+            raise
+
+    return _in_file(log, find, 0)
+
+
+def _in_file(log: Path, act: Callable[[int], T], otherwise: T) -> T:
+    try:
+        handle = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return otherwise
+    try:
+        return act(handle) if stat.S_ISREG(os.fstat(handle).st_mode) else otherwise
+    finally:
+        os.close(handle)
