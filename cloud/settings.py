@@ -271,5 +271,6 @@ LOGGING = {
     "loggers": {
         "django.request": {"level": "ERROR"},  # refusals are answers, not incidents
         "httpx": {"level": "WARNING"},
+        "websockets": {"level": "WARNING"},
     },
 }

@@ -236,6 +236,17 @@ class ConsoleLog(models.Model):
         ]
 
 
+class ConsoleTicket(models.Model):
+    """A console URL that was given out and not used: using it deletes it. Only digests of what is secret are here."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="+")
+    generation = models.PositiveBigIntegerField()
+    kind = models.CharField(max_length=6)  # serial or vnc
+    holder = models.CharField(max_length=64)  # digest of the session or token that may use it
+    expires_at = models.DateTimeField()
+
+
 METRICS = (
     "cpu_percent",
     "memory_mib",

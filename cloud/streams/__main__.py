@@ -1,4 +1,4 @@
-"""The streams process: event streams and long polls, which web hands over to it. Run it as
+"""The streams process: event streams, long polls, consoles and the hosts' lines, which web hands over to it. Run it as
 
     python -m cloud.streams
 
@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ import psycopg
 
 if TYPE_CHECKING:
     from cloud.streams.switchboard import Switchboard
+
+Accept = Callable[[Any, socket.socket], Awaitable[None]]
 
 log = logging.getLogger("cloud.streams")
 
@@ -72,8 +75,8 @@ def open_socket(path: str) -> socket.socket:
     return line
 
 
-def receive(line: socket.socket, switchboard: "Switchboard", tasks: "set[asyncio.Task[None]]") -> None:
-    """Takes every connection that waits to be taken."""
+def receive(line: socket.socket, accept: dict[str, Accept], tasks: "set[asyncio.Task[None]]") -> None:
+    """Takes every connection that waits to be taken; `accept` has who takes it, by what is wanted."""
     from cloud.streams.handover import LARGEST_MESSAGE, Message
 
     while True:
@@ -84,17 +87,18 @@ def receive(line: socket.socket, switchboard: "Switchboard", tasks: "set[asyncio
         clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         try:
             message, client = Message.decode(datagram), clients.pop()
+            taker = accept[message.want]
         except (ValueError, TypeError, KeyError, IndexError):
             log.warning("streams.message_not_understood")
             continue
-        task = asyncio.ensure_future(take(switchboard, message, client))
+        task = asyncio.ensure_future(take(taker, message, client))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
-async def take(switchboard: "Switchboard", message: Any, client: socket.socket) -> None:
+async def take(accept: Accept, message: Any, client: socket.socket) -> None:
     try:
-        await switchboard.accept(message, client)
+        await accept(message, client)
     except Exception:
         log.warning("streams.connection_lost", exc_info=True)
         client.close()
@@ -104,9 +108,18 @@ async def main() -> None:
     from django.conf import settings
     from django.db import connections
 
+    from cloud.streams.consoles import Consoles
+    from cloud.streams.hosts import Hosts
     from cloud.streams.switchboard import Switchboard
 
-    switchboard = Switchboard()
+    switchboard, hosts = Switchboard(), Hosts()
+    accept: dict[str, Accept] = {
+        "events": switchboard.accept,
+        "operation": switchboard.accept,
+        "console": Consoles(switchboard, hosts).accept,
+        "host": hosts.accept,
+        "answer": hosts.answer,
+    }
     tasks: set[asyncio.Task[None]] = set()
     connect = {
         name: value
@@ -115,17 +128,22 @@ async def main() -> None:
     }
     loop = asyncio.get_running_loop()
     line = open_socket(settings.STREAMS_SOCKET)
-    loop.add_reader(line, receive, line, switchboard, tasks)
-    for forever in (switchboard.serve(), switchboard.keep_alive(), switchboard.recheck_now_and_then()):
+    loop.add_reader(line, receive, line, accept, tasks)
+    for forever in (
+        switchboard.serve(),
+        switchboard.keep_alive(),
+        switchboard.recheck_now_and_then(),
+        hosts.end_removed(switchboard.ask),
+        listen(switchboard, connect),
+    ):
         tasks.add(asyncio.ensure_future(forever))
-    tasks.add(asyncio.ensure_future(listen(switchboard, connect)))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     await stopped.wait()
     loop.remove_reader(line)
     Path(settings.STREAMS_SOCKET).unlink(missing_ok=True)
-    await switchboard.stop()
+    await asyncio.gather(switchboard.stop(), hosts.stop())
     await asyncio.sleep(0.1)
 
 

@@ -19,6 +19,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, message: Message, closed: Callable[["Connection"], None]):
         self.message = message
+        assert message.caller is not None
         self.caller = message.caller
         self.cursor: Cursor | None = Cursor.parse(message.after) if message.after else None
         self.deadline: asyncio.TimerHandle | None = None

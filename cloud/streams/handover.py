@@ -7,7 +7,7 @@ thread is free. A message is one datagram of JSON with the socket beside it (SCM
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +18,10 @@ from rest_framework.request import Request
 
 from cloud.api.scope import Scope
 from cloud.events.reading import Cursor
+from cloud.tenancy.models import Role
 
 TIMEOUT = 0.2
+SECONDS_TO_ANSWER = 3.0  # streams waits two for the host
 LARGEST_MESSAGE = 8192
 
 
@@ -32,18 +34,24 @@ class Caller:
     session: str | None
     session_hash: str | None
     project: str | None  # None: an admin of the cloud, who follows all of it
+    role: str = Role.VIEWER  # the least that it needs in the project
+    instance: str | None = None  # whose console it is, and on which host that has to stay
+    host: str | None = None
 
 
 @dataclass(frozen=True)
 class Message:
     """One connection handed over, and what is wanted on it."""
 
-    want: str  # "events" or "operation"
-    caller: Caller
-    request_id: str
+    want: str  # "events", "operation", "console", "host" (a host's own line), "answer" (web asks a host)
+    caller: Caller | None = None
+    request_id: str = ""
     subject: str | None = None  # the operation's id
     after: str | None = None  # the cursor to begin behind
     seconds: int = 0
+    host: str | None = None
+    wish: dict[str, Any] = field(default_factory=dict)  # of the host
+    head: str = ""  # of the answer that opens a websocket
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -51,7 +59,7 @@ class Message:
     @classmethod
     def decode(cls, datagram: bytes) -> "Message":
         facts: dict[str, Any] = json.loads(datagram)
-        return cls(**{**facts, "caller": Caller(**facts["caller"])})
+        return cls(**{**facts, "caller": Caller(**facts["caller"]) if facts["caller"] else None})
 
 
 class HandedOver(HttpResponse):
@@ -68,10 +76,42 @@ def follow_events(request: Request, scope: Scope, project: UUID | None, after: C
     return _hand_over(request, scope, project, want="events", after=str(after) if after else None)
 
 
-def _hand_over(request: Request, scope: Scope, project: UUID | None, **wish: Any) -> HandedOver | None:
-    client = request.META.get("gunicorn.socket")
-    if type(client) is not socket.socket or request.META.get("HTTP_VERSION") == "2" or not settings.STREAMS_SOCKET:
-        return None
+def open_console(
+    request: Request, scope: Scope, project: UUID, *, instance: UUID, host: UUID, wish: dict[str, Any], head: bytes
+) -> HandedOver | None:
+    """Let streams connect a person's websocket to a machine's console. None: it cannot."""
+    stays = {"role": Role.MEMBER, "instance": str(instance), "host": str(host)}
+    return _hand_over(
+        request, scope, project, stays=stays, want="console", host=str(host), wish=wish, head=head.decode()
+    )
+
+
+def keep_line(request: Request, host: UUID, head: bytes) -> HandedOver | None:
+    """Let streams keep a host's line. None: it cannot."""
+    return _hand_over_socket(request, Message(want="host", host=str(host), head=head.decode()))
+
+
+def ask_host(host: UUID, wish: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """What a host answers, over its line, and what it sends then. {"code": …} when it does not, or refuses."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        if not send(Message(want="answer", host=str(host), wish=wish), theirs):
+            return {"code": "host_unreachable"}, b""
+        theirs.close()
+        ours.settimeout(SECONDS_TO_ANSWER)
+        answer = bytearray()
+        try:
+            while piece := ours.recv(64 << 10):
+                answer += piece
+        except OSError:
+            return {"code": "host_unreachable"}, b""
+    said, _, content = bytes(answer).partition(b"\n")
+    return json.loads(said) if said else {"code": "host_unreachable"}, content
+
+
+def _hand_over(
+    request: Request, scope: Scope, project: UUID | None, *, stays: dict[str, str] | None = None, **wish: Any
+) -> HandedOver | None:
     session = None if scope.token else request._request.session
     caller = Caller(
         user=str(scope.user.pk),
@@ -79,8 +119,15 @@ def _hand_over(request: Request, scope: Scope, project: UUID | None, **wish: Any
         session=session.session_key if session else None,
         session_hash=session.get(HASH_SESSION_KEY) if session else None,
         project=str(project) if project else None,
+        **(stays or {}),
     )
-    message = Message(caller=caller, request_id=scope.request_id, **wish)
+    return _hand_over_socket(request, Message(caller=caller, request_id=scope.request_id, **wish))
+
+
+def _hand_over_socket(request: Request, message: Message) -> HandedOver | None:
+    client = request.META.get("gunicorn.socket")
+    if type(client) is not socket.socket or request.META.get("HTTP_VERSION") == "2" or not settings.STREAMS_SOCKET:
+        return None
     if not send(message, client):
         return None
     _forget(client)

@@ -9,13 +9,16 @@ from django.contrib.sessions.models import Session
 from django.db import close_old_connections
 from django.db.models.functions import Now
 
+from cloud.api.scope import RANK
 from cloud.events import reading
 from cloud.events.api.serializers import shown as shown_event
 from cloud.events.reading import Cursor
+from cloud.hosts.models import Host
 from cloud.operations.api.serializers import shown as shown_operation
 from cloud.operations.models import Operation
 from cloud.streams.handover import Caller
-from cloud.tenancy.models import Membership, Token, User
+from cloud.tenancy.models import Membership, Role, Token, User
+from compute.models import Instance
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,7 +68,7 @@ def present(operation_id: str) -> dict[str, Any]:
 
 @fresh
 def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
-    """Those whose token, session, account or membership is no more what it was when they were let in."""
+    """Those whose token, session, account, role or machine is no more what it was when they were let in."""
     users = {str(user.pk): user for user in User.objects.filter(pk__in={each.user for each in callers}, is_active=True)}
     tokens = {
         str(token.pk): token
@@ -76,8 +79,10 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
         Session.objects.filter(pk__in=keys, expire_date__gt=Now()).values_list("pk", flat=True) if keys else ()
     )
     projects = {UUID(each.project) for each in callers if each.project}
-    roles = Membership.objects.filter(project__in=projects, user__in=list(users.values()))
-    memberships = {(str(role.user_id), str(role.project_id)) for role in roles}
+    memberships = Membership.objects.filter(project__in=projects, user__in=list(users.values()))
+    ranks = {(str(each.user_id), str(each.project_id)): RANK[Role(each.role)] for each in memberships}
+    machines = {each.instance for each in callers if each.instance}
+    places = {str(pk): str(host) for pk, host in Instance.objects.filter(pk__in=machines).values_list("pk", "host_id")}
 
     def is_allowed(caller: Caller) -> bool:
         user = users.get(caller.user)
@@ -93,6 +98,15 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
             return False
         if narrow and narrow != caller.project:
             return False
-        return user.is_cloud_admin or (caller.user, caller.project) in memberships
+        if caller.instance and places.get(caller.instance) != caller.host:
+            return False
+        rank = ranks.get((caller.user, caller.project or ""), 0)
+        return user.is_cloud_admin or rank >= RANK[Role(caller.role)]
 
     return {caller for caller in callers if not is_allowed(caller)}
+
+
+@fresh
+def hosts_among(idents: Collection[str]) -> set[str]:
+    """Those of these that are still hosts of this cloud."""
+    return {str(pk) for pk in Host.objects.filter(pk__in=list(idents)).values_list("pk", flat=True)}

@@ -1,12 +1,13 @@
 """Who waits for what: PostgreSQL says that something happened, the database is asked once, all who wait are told."""
 
 import asyncio
+import itertools
 import logging
 import socket
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from cloud.api.errors import NotFound, RateLimited
 from cloud.api.etags import etag
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE_SECONDS = 15
 RECHECK_SECONDS = 30
+RECHECK_CONSOLES_SECONDS = 5
 MOST_OF_ONE_CALLER = 64
 PAGE = 200
 SETTLE_SECONDS = 0.1  # until events that are not yet settled are looked at again
@@ -30,12 +32,21 @@ class TooMany(RateLimited):
     title: ClassVar[str] = "Too many open waits and streams"
 
 
+class Guest(Protocol):
+    """Somebody's connection that is not this file's business but for its rights."""
+
+    caller: Caller
+
+    def close(self) -> None: ...
+
+
 class Switchboard:
     """All connections of this process. Everything but the database's answers happens in one thread."""
 
     def __init__(self) -> None:
         self.streams: dict[str | None, set[Connection]] = {}  # by project
         self.waits: dict[str, set[Connection]] = {}  # by operation
+        self.guests: set[Guest] = set()  # others whose rights are looked after: consoles
         self.of_caller: Counter[tuple[str, str | None]] = Counter()
         self._rung_projects: set[str | None] = set()
         self._rung_operations: set[str] = set()
@@ -51,7 +62,7 @@ class Switchboard:
     async def accept(self, message: Message, client: socket.socket) -> None:
         """Take one connection in, or refuse it in words."""
         connection = await Connection.open(client, message, self._closed)
-        holder = (message.caller.user, message.caller.token)
+        holder = (connection.caller.user, connection.caller.token)
         self.of_caller[holder] += 1
         if self.of_caller[holder] > MOST_OF_ONE_CALLER:
             words = f"You have {MOST_OF_ONE_CALLER} open. Close some."
@@ -77,12 +88,12 @@ class Switchboard:
 
     def _closed(self, connection: Connection) -> None:
         message = connection.message
-        holder = (message.caller.user, message.caller.token)
+        holder = (connection.caller.user, connection.caller.token)
         self.of_caller[holder] -= 1
         if not self.of_caller[holder]:
             del self.of_caller[holder]
         table: dict[Any, set[Connection]] = self.waits if message.want == "operation" else self.streams
-        key = message.subject if message.want == "operation" else message.caller.project
+        key = message.subject if message.want == "operation" else connection.caller.project
         table.get(key, set()).discard(connection)
         if not table.get(key, True):
             del table[key]
@@ -111,6 +122,8 @@ class Switchboard:
             self._rung_projects.add(project)
         if None in self.streams:
             self._rung_projects.add(None)
+        if any(guest.caller.project == project for guest in self.guests):
+            self._recheck_due = True
         self._bell.set()
 
     def hint(self, about: dict[str, str | None]) -> None:
@@ -180,8 +193,9 @@ class Switchboard:
                 asyncio.get_running_loop().call_later(delay, self.ring_project, project)
 
     async def _end_those_without_rights(self) -> None:
-        connections = [each for group in (*self.streams.values(), *self.waits.values()) for each in group]
-        callers: set[Caller] = {connection.caller for connection in connections}
+        own = [each for group in (*self.streams.values(), *self.waits.values()) for each in group]
+        connections: list[Guest] = [*own, *self.guests]
+        callers = {connection.caller for connection in connections}
         gone = await self.ask(rows.no_longer_allowed, callers) if callers else set()
         for connection in connections:
             if connection.caller in gone:
@@ -196,9 +210,11 @@ class Switchboard:
                     connection.keep_alive()
 
     async def recheck_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(RECHECK_SECONDS)
-            self.recheck()
+        """Nothing tells of a session that is over; whoever can type in a console is looked after more closely."""
+        for tick in itertools.count(1):
+            await asyncio.sleep(RECHECK_CONSOLES_SECONDS)
+            if self.guests or tick % (RECHECK_SECONDS // RECHECK_CONSOLES_SECONDS) == 0:
+                self.recheck()
 
     async def stop(self) -> None:
         """Answer all waits with what is known, and end the streams: their clients come back by themselves."""

@@ -1,4 +1,4 @@
-from compute.api import bulk, capacity, costs, flavors, instances, keypairs, metrics
+from compute.api import bulk, capacity, consoles, costs, flavors, instances, keypairs, metrics
 
 urlpatterns = [
     *flavors.urlpatterns,
@@ -8,4 +8,5 @@ urlpatterns = [
     *capacity.urlpatterns,
     *metrics.urlpatterns,
     *costs.urlpatterns,
+    *consoles.urlpatterns,
 ]

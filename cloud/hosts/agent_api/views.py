@@ -15,11 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from cloud.api.errors import Unavailable
 from cloud.hosts import orders, redis_acl, reports, services
 from cloud.hosts.agent_api import serializers as forms
 from cloud.hosts.agent_api.authentication import HostAuthentication, IsHost
 from cloud.hosts.models import Host
 from cloud.hosts.resources import Accepted, Outdated, Report
+from cloud.streams import handover, handshakes
 
 
 @extend_schema(exclude=True)
@@ -116,6 +118,17 @@ class ReportView(AgentView):
                 return Response({})
             case Outdated(generation):
                 return Response({"generation": generation}, status=status.HTTP_409_CONFLICT)
+
+
+class StreamView(AgentView):
+    """The host's line: a websocket over which it is asked for consoles and logs."""
+
+    def get(self, request: Request) -> Response:
+        head = handshakes.handshake(request._request)
+        handed = handover.keep_line(request, self.host.pk, head)
+        if handed is None:
+            raise Unavailable("Lines of hosts are not served at the moment.")
+        return handed  # type: ignore[return-value]
 
 
 class FileView(AgentView):

@@ -1,0 +1,89 @@
+"""What consoles are tested with: an emulator's sockets without the emulator, and a node service of one's own."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compute.agent.paths import Home, Paths
+from tests.servers import TREE
+
+
+class StandInSockets:
+    """On a machine's sockets: a serial port that echoes in capitals, and a screen that echoes."""
+
+    def __init__(self, home: Home, *, vnc: bool = True) -> None:
+        self.home = home
+        self.typed = bytearray()
+        self._serial: socket.socket | None = None
+        home.runtime.mkdir(parents=True, exist_ok=True)
+        home.control_socket.touch()
+        home.console_log.touch()
+        self._listening = [self._listen(home.serial_socket, self._serve_serial)]
+        if vnc:
+            self._listening.append(self._listen(home.vnc_socket, self._serve_screen))
+
+    def say(self, content: bytes) -> None:
+        """As QEMU does: to whoever is connected, waiting until it is taken, and to the log."""
+        if self._serial is not None:
+            with contextlib.suppress(OSError):
+                self._serial.sendall(content)
+        with self.home.console_log.open("ab") as log:
+            log.write(content)
+
+    def close(self) -> None:
+        while self._listening:
+            with self._listening.pop() as listening:
+                listening.shutdown(socket.SHUT_RDWR)
+        if self._serial is not None:
+            with contextlib.suppress(OSError):
+                self._serial.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self, path: Path, serve) -> socket.socket:
+        listening = socket.socket(socket.AF_UNIX)
+        path.unlink(missing_ok=True)
+        listening.bind(os.fspath(path))
+        listening.listen(8)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        return listening
+
+    def _serve_serial(self, connection: socket.socket) -> None:
+        self._serial = connection
+        with contextlib.suppress(OSError), connection:
+            while content := connection.recv(4096):
+                self.typed += content
+                self.say(content.upper())
+
+    def _serve_screen(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            connection.sendall(b"RFB 003.008\n")
+            while content := connection.recv(4096):
+                connection.sendall(content)
+
+
+@contextmanager
+def node_service(paths: Paths, url: str, token: str) -> Iterator[subprocess.Popen]:
+    """`pileus-agent node` for the host whose home this is."""
+    member = {"host_id": "", "name": "node", "redis_url": "", "key_prefix": "", "queue": ""}
+    paths.membership.write_text(json.dumps({**member, "url": url, "token": token}))
+    environment = {**os.environ, "PILEUS_RUNTIME_DIR": str(paths.runtime), "PYTHONPATH": str(TREE)}
+    command = [sys.executable, "-m", "compute.agent.cli", "node", "--home", str(paths.home)]
+    process = subprocess.Popen(command, env=environment, cwd=TREE)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(10)
