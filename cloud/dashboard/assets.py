@@ -33,6 +33,7 @@ class Package:
     version: str
     integrity: str  # as package-lock.json writes it: sha512-<base64>
     files: dict[str, str]  # path in the tarball below package/ → file name
+    folders: tuple[str, ...] = ()  # whose scripts are served under the paths that they have there
 
     @property
     def tarball(self) -> str:
@@ -55,6 +56,26 @@ UPLOT = Package(
     "sha512-KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==",
     {"dist/uPlot.iife.min.js": "uplot.js", "dist/uPlot.min.css": "uplot.css"},
 )
+# The last version whose terminal can be drawn without style sheets of its own, which our policy forbids: on a canvas.
+XTERM = Package(
+    "@xterm/xterm",
+    "5.5.0",
+    "sha512-hqJHYaQb5OptNunnyAnkHyM8aCjZ1MEIDTQu1iIbbTD/xops91NB5yq1ZK/dC2JDbVWtF23zUtl9JE2NqwT87A==",
+    {"lib/xterm.js": "xterm.js", "css/xterm.css": "xterm.css"},
+)
+XTERM_CANVAS = Package(
+    "@xterm/addon-canvas",
+    "0.7.0",
+    "sha512-LF5LYcfvefJuJ7QotNRdRSPc9YASAVDeoT5uyXS/nZshZXjYplGXRECBGiznwvhNL2I8bq1Lf5MzRwstsYQ2Iw==",
+    {"lib/addon-canvas.js": "xterm-canvas.js"},
+)
+NOVNC = Package(
+    "@novnc/novnc",
+    "1.7.0",
+    "sha512-ucEJOx4T2avIRCleodk7YobZj5O2Ga2AeLfQ69A/yjG9HHba2+PDgwSkN3FttrmG+70ZGx21sElNFouK13RzyA==",
+    {"core/rfb.js": "core/rfb.js"},
+    folders=("core", "vendor"),
+)
 # Only the tests need this one.
 AXE = Package(
     "axe-core",
@@ -62,7 +83,7 @@ AXE = Package(
     "sha512-FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
     {"axe.min.js": "axe.js"},
 )
-SERVED = (HTMX, UPLOT)
+SERVED = (HTMX, UPLOT, XTERM, XTERM_CANVAS, NOVNC)
 
 
 def registry() -> str:
@@ -124,21 +145,27 @@ def write(path: Path, content: bytes) -> None:
 def extract(package: Package) -> dict[str, bytes]:
     """The files that are served, by name. Raises NotFetched."""
     found = {}
+    scripts = tuple(f"package/{folder}/" for folder in package.folders)
     with tarfile.open(fileobj=io.BytesIO(tarball(package)), mode="r:gz") as archive:
-        for path, name in package.files.items():
-            member = archive.extractfile(f"package/{path}")
+        names = {f"package/{path}": name for path, name in package.files.items()}
+        for path in archive.getnames():
+            if path.startswith(scripts) and path.endswith(".js"):
+                names[path] = path.removeprefix("package/")
+        for path, name in names.items():
+            member = archive.extractfile(path)
             assert member is not None
             found[name] = member.read()
     return found
 
 
 def is_laid_out(package: Package) -> bool:
+    """Its own files are written last, so what they need is there, too."""
     return all((settings.STATIC_ROOT / "vendor" / package.folder / name).exists() for name in package.files.values())
 
 
 def lay_out(package: Package) -> None:
     """Put the package's files below the static root. Raises NotFetched."""
     folder = settings.STATIC_ROOT / "vendor" / package.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in extract(package).items():
+    for name, content in sorted(extract(package).items(), key=lambda file: file[0] in package.files.values()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write(folder / name, content)

@@ -6,6 +6,7 @@ from django.urls.converters import StringConverter
 from cloud.dashboard.views import (
     account,
     bulk,
+    consoles,
     instances,
     keypairs,
     launch,
@@ -66,7 +67,8 @@ urlpatterns = [
     path(f"{IN_PROJECT}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
     path(f"{IN_PROJECT}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>", instances.OneInstance.as_view(), name="instance"),
-    path(f"{IN_PROJECT}/instances/<uuid:instance>/console", instances.ConsoleLog.as_view(), name="console-log"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/console", consoles.Console.as_view(), name="console"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/log", consoles.ConsoleLog.as_view(), name="console-log"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/placement", instances.Placement.as_view(), name="placement"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/change", instances.Change.as_view(), name="change-instance"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/<verb:verb>", instances.Verb.as_view(), name="instance-verb"),

@@ -63,6 +63,7 @@ VERBS = {
     "update": "changed",
     "cancel": "asked to cancel",
     "power_off": "powered off",
+    "console": "opened a console of",
     "join": "joined as",
     "approve": "approved",
     "switch_on_second_factor": "switched on the second factor of",

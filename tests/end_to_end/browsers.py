@@ -53,7 +53,8 @@ class Visitor:
         self.page.on("dialog", lambda dialog: self.complaints.append(f"a dialog: {dialog.message}"))
 
     def _hear(self, message: Any) -> None:
-        if message.type in ("error", "warning") and "status of 4" not in message.text:
+        refused = "status of 4" in message.text or "status of 503" in message.text  # as pages expect and tell
+        if message.type in ("error", "warning") and not refused:
             self.complaints.append(message.text)
 
     def sign_in(self, username: str, password: str = "") -> Page:

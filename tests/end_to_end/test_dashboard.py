@@ -201,7 +201,7 @@ def test_what_tenants_and_guests_write_is_never_run(visit, cloud):
     visitor = visit()
     page = visitor.sign_in("mia")
     here = f"/projects/demo/instances/{instance.pk}"
-    own = [here + part for part in ("", "/console", "/change", "/delete")]
+    own = [here + part for part in ("", "/console", "/log", "/change", "/delete")]
     asked = [f"/projects/demo/instances?q={PAYLOAD}", f"/palette?q={PAYLOAD}"]
     for path in ("/projects/demo", "/projects/demo/instances", "/projects/demo/activity", *own, *asked):
         page.goto(path)
@@ -222,6 +222,7 @@ def test_the_theme_is_chosen_and_stays(visit, cloud):
 
 PAGES = (
     "/projects/demo", "/projects/demo/instances", "/projects/demo/launch", "{instance}", "{instance}/console",
+    "{instance}/console?kind=vnc", "{instance}/log",
     "{instance}/placement", "{instance}/stop", "{instance}/delete", "/projects/demo/keypairs",
     "/projects/demo/getting-started", "/cloud/health", "/cloud/capacity", "/cloud/quota-requests", "{host}/drain",
     "/account/security", "/account/second-factor",

@@ -20,7 +20,7 @@ from compute.api.instances import InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES
 
-LINES_SHOWN, LINES_KEPT = 200, 5000
+LINES_SHOWN = 200
 
 
 class InstanceList(Page):
@@ -129,21 +129,6 @@ class OneInstance(InstancePage):
 def console_log(instance: Instance, lines: int) -> dict[str, Any]:
     found, truncated = services.console_log(instance, lines=lines)
     return {"log_lines": found, "log_truncated": truncated}
-
-
-class ConsoleLog(InstancePage):
-    """The whole of the log that is kept, as a page or as a file."""
-
-    template = "instances/console.html"
-    partials = {"console-log": "instances/_log.html"}
-
-    def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
-        log = console_log(self.instance, LINES_KEPT)
-        if "download" in request.GET:
-            response = HttpResponse("\n".join(log["log_lines"]) + "\n", content_type="text/plain; charset=utf-8")
-            response["Content-Disposition"] = f'attachment; filename="{self.instance.name}-console.log"'
-            return response
-        return self.show({"instance": self.instance, **log})
 
 
 class Placement(InstancePage):

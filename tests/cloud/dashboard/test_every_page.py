@@ -42,6 +42,7 @@ SHOWN: dict[str, str] = {
     f"{P}/instances/selected": VIEWER,
     I: VIEWER,
     f"{I}/console": VIEWER,
+    f"{I}/log": VIEWER,
     f"{I}/placement": VIEWER,
     f"{I}/change": VIEWER,
     "cloud/health": CLOUD_ADMIN,

@@ -164,7 +164,7 @@ def test_name_and_labels_can_be_changed(mia, world):
 
 
 def test_the_console_log_can_be_downloaded(mia, world):
-    answer = mia.get(f"{LIST}/{world.instance.pk}/console?download")
+    answer = mia.get(f"{LIST}/{world.instance.pk}/log?download")
     assert answer["Content-Disposition"] == 'attachment; filename="web-console.log"'
     assert answer.content == b"Linux version 6.1\nREADY web 2.31\n"
 
@@ -184,7 +184,7 @@ def test_placement_names_hosts_to_admins_of_the_cloud_only(mia, page_of, world, 
 
 
 def test_an_instance_of_another_project_is_not_found(page_of, world, other_tenant):
-    for path in ("", "/console", "/placement", "/change", "/delete"):
+    for path in ("", "/console", "/log", "/placement", "/change", "/delete"):
         answer = page_of(other_tenant).get(f"/projects/elsewhere/instances/{world.instance.pk}{path}")
         assert answer.status_code == 404
 

@@ -1,0 +1,118 @@
+"""Consoles in a real browser: first over stand-in sockets, then at a real machine."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import Page, expect
+from websockets.sync.client import connect
+
+from tests.clouds import wait_until
+from tests.consoles import StandInSockets, node_service
+from tests.end_to_end.browsers import DESK, PHONE, Visitor
+from tests.end_to_end.machines import OneMachine
+
+# What the pages of the dashboard are tested with.
+from tests.end_to_end.test_dashboard import browser, cloud, static_files, visit  # noqa: F401
+from tests.servers import servers as servers  # noqa: PLC0414
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = (
+    b"\x1b]0;<img src=x onerror=alert(1)>\x07<script>alert(2)</script>\r\n"
+    b"\x1b]8;;javascript:alert(3)\x1b\\link\x1b]8;;\x1b\\ \x1b]52;c;cm0gLXJm\x07 \x1b[6n \x1b[31mred\x1b[0m\r\n"
+)
+PATIENCE = 180_000  # ms: emulated, on a machine that may have much else to do
+
+
+def screen_text(page: Page) -> str:
+    return page.locator(".xterm-accessibility-tree").inner_text()
+
+
+def expect_connected(page: Page) -> None:
+    expect(page.locator("[data-console]")).to_have_attribute("data-connected", "yes", timeout=20_000)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"])
+def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)))
+    machine.say(HOSTILE)
+    visitor = visit(viewport=size, color_scheme=scheme)
+    with node_service(cloud.node.paths, servers.url, cloud.node.token):
+        page = visitor.sign_in("mia")
+        page.goto(f"/projects/demo/instances/{instance.pk}")
+        page.get_by_role("link", name="Open the console").click()
+        expect_connected(page)
+        expect(page.locator(".xterm-accessibility-tree")).to_contain_text("<script>alert(2)</script>")
+        assert machine.typed == b""  # what was asked in the past is not answered
+        page.keyboard.type("ls -l\n")
+        wait_until(lambda: machine.typed == b"ls -l\r")
+        page.get_by_role("button", name="Paste").click()
+        page.get_by_label("Text to type in web").fill("echo 1\necho 2")
+        page.get_by_role("button", name="Type it").click()
+        wait_until(lambda: machine.typed.endswith(b"echo 1\recho 2"))
+        with page.expect_download() as picture:
+            page.get_by_role("button", name="Screenshot").click()
+        assert picture.value.suggested_filename == "web-serial.png"
+        assert visitor.serious_faults() == []
+        assert visitor.overflow() <= 0
+        servers.stop_streams()
+        expect(page.locator("[data-state]")).not_to_have_text("connected")
+        servers.start_streams()
+        expect_connected(page)
+        machine.say(b"\r\nafter the cut\r\n")
+        expect(page.locator(".xterm-accessibility-tree")).to_contain_text("after the cut")
+        with page.expect_download() as log:
+            page.get_by_role("link", name="Log", exact=True).click()
+            page.get_by_role("link", name="Download").click()
+        assert b"after the cut" in log.value.path().read_bytes()
+    machine.close()
+    visitor.complaints[:] = [words for words in visitor.complaints if "WebSocket connection" not in words]
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(900)
+def test_a_tenant_signs_in_at_a_real_machines_serial_port_and_sees_its_screen(machine: OneMachine, browser):  # noqa: F811
+    login, user_data = machine.credentials["demo"], "#cloud-config\npassword: mushroom\n"
+    with machine.api() as api:
+        body = {"name": "watched", "flavor": "tiny", "image": "tiny-linux", "user_data": user_data}
+        body["flavor"] = machine.first()["flavor"]["name"]
+        api.post("/projects/demo/instances", json=body).raise_for_status()
+        here = "/projects/demo/instances/watched"
+        wait_until(lambda: api.get(here).json()["status"] == "running", 120)
+        ident = api.get(here).json()["id"]
+        visitor = Visitor(browser, machine.credentials["url"], viewport=DESK)
+        page = visitor.sign_in(login["username"], login["password"])
+        page.goto(f"/projects/demo/instances/{ident}/console")
+        expect_connected(page)
+        text = page.locator(".xterm-accessibility-tree")
+        expect(text).to_contain_text("watched login:", timeout=PATIENCE)
+        page.keyboard.type("root\n")
+        expect(text).to_contain_text("Password:", timeout=PATIENCE)
+        page.keyboard.type("mushroom\n")
+        expect(text).to_contain_text("#", timeout=PATIENCE)
+        page.keyboard.type("echo $((6*7))-mushrooms\n")
+        expect(text).to_contain_text("42-mushrooms", timeout=PATIENCE)
+        page.get_by_role("link", name="Screen", exact=True).click()
+        expect_connected(page)
+        assert page.locator("[data-screen] canvas").bounding_box()["width"] > 300
+        assert visitor.complaints == []
+        assert greeting(api, here, machine).startswith(b"RFB 003.008\n")
+        api.delete(here).raise_for_status()
+        expect(page.locator("[data-console]")).to_have_attribute("data-connected", "no", timeout=PATIENCE)
+        wait_until(lambda: api.get(here).status_code == 404, 60)
+
+
+def greeting(api, here: str, machine: OneMachine) -> bytes:
+    """What QEMU's screen says first, to a program with a token."""
+    url = api.post(f"{here}/console", json={"kind": "vnc"}).json()["url"]
+    assert re.match(r"ws://127\.0\.0\.1:\d+/api/v1/consoles/", url)
+    headers = {"Authorization": api.headers["Authorization"]}
+    with connect(url, additional_headers=headers, proxy=None, compression=None) as websocket:
+        said, until = b"", time.monotonic() + 10
+        while len(said) < 12 and time.monotonic() < until:
+            said += websocket.recv(timeout=10)
+    return said
