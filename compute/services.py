@@ -315,6 +315,11 @@ def console_log(instance: Instance, *, lines: int) -> tuple[list[str], bool]:
     log = ConsoleLog.objects.filter(instance=instance).first()
     if log is None:
         return [], False
-    text = bytes(log.content).decode("utf-8", "replace").replace("\r\n", "\n").replace("\x00", "")
-    found = text.removesuffix("\n").split("\n") if text else []
+    found = lines_of(bytes(log.content))
     return found[-lines:], len(found) > lines or log.offset > 0
+
+
+def lines_of(content: bytes) -> list[str]:
+    """A serial log as lines of text."""
+    text = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\x00", "")
+    return text.removesuffix("\n").split("\n") if text else []

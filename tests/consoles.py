@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -18,16 +19,18 @@ from tests.servers import TREE
 class StandInSockets:
     """On a machine's sockets: a serial port that echoes in capitals, and a screen that echoes."""
 
-    def __init__(self, home: Home, *, vnc: bool = True) -> None:
+    def __init__(self, home: Home, *, speaks_rfb: bool = False) -> None:
         self.home = home
         self.typed = bytearray()
+        self.keys: list[tuple[int, bool]] = []  # keysym, and whether it went down
         self._serial: socket.socket | None = None
         home.runtime.mkdir(parents=True, exist_ok=True)
         home.control_socket.touch()
         home.console_log.touch()
-        self._listening = [self._listen(home.serial_socket, self._serve_serial)]
-        if vnc:
-            self._listening.append(self._listen(home.vnc_socket, self._serve_screen))
+        self._listening = [
+            self._listen(home.serial_socket, self._serve_serial),
+            self._listen(home.vnc_socket, self._serve_rfb if speaks_rfb else self._serve_screen),
+        ]
 
     def say(self, content: bytes) -> None:
         """As QEMU does: to whoever is connected, waiting until it is taken, and to the log."""
@@ -72,6 +75,45 @@ class StandInSockets:
             connection.sendall(b"RFB 003.008\n")
             while content := connection.recv(4096):
                 connection.sendall(content)
+
+    def _serve_rfb(self, connection: socket.socket) -> None:
+        """A grey screen and a keyboard: RFC 6143, as much of it as noVNC asks for."""
+        width, height = 64, 48
+        with contextlib.suppress(OSError, EOFError), connection, connection.makefile("rb") as heard:
+
+            def take(count: int) -> bytes:
+                if len(content := heard.read(count)) < count:
+                    raise EOFError
+                return content
+
+            connection.sendall(b"RFB 003.008\n")
+            take(12)
+            connection.sendall(b"\x01\x01")  # no authentication
+            take(1)
+            connection.sendall(bytes(4))
+            take(1)
+            pixels = struct.pack(">BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
+            connection.sendall(struct.pack(">HH", width, height) + pixels + struct.pack(">I", 4) + b"test")
+            while True:
+                match take(1)[0]:
+                    case 0:
+                        take(19)
+                    case 2:
+                        take(4 * struct.unpack(">xH", take(3))[0])
+                    case 3:
+                        incremental = take(9)[0]
+                        if not incremental:
+                            head = struct.pack(">BxHHHHHi", 0, 1, 0, 0, width, height, 0)
+                            connection.sendall(head + b"\x80" * (4 * width * height))
+                    case 4:
+                        down, keysym = struct.unpack(">BxxI", take(7))
+                        self.keys.append((keysym, bool(down)))
+                    case 5:
+                        take(5)
+                    case 6:
+                        take(struct.unpack(">3xI", take(7))[0])
+                    case unknown:
+                        raise EOFError(unknown)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb,
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
-from compute import explaining, placement, services, user_data
+from compute import consoles, explaining, placement, services, user_data
 from compute.hypervisors import KINDS
 from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, reason, with_status
@@ -262,14 +262,20 @@ class ConsoleLogSerializer(serializers.Serializer):
 class ConsoleLogView(InstanceView, Item):
     serializer = ConsoleLogSerializer  # type: ignore[assignment]
     parameters = {
-        "GET": {"lines": serializers.IntegerField(min_value=1, max_value=MOST_LINES, help_text="200, when left out.")}
+        "GET": {
+            "lines": serializers.IntegerField(min_value=1, max_value=MOST_LINES, help_text="200, when left out."),
+            "whole": serializers.BooleanField(help_text="All lines that the host still keeps, instead."),
+        }
     }
 
     @extend_schema(operation_id="instance_console_log")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        wanted = self.query().get("lines", 200)
+        asked = self.query()
         instance = self.one(kwargs["ref"])
-        lines, truncated = services.console_log(instance, lines=wanted)
+        if asked.get("whole"):
+            lines, truncated = consoles.whole_log(instance)
+        else:
+            lines, truncated = services.console_log(instance, lines=asked.get("lines", 200))
         return conditional(request, {"lines": lines, "truncated": truncated})
 
 

@@ -73,6 +73,41 @@ def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):  # n
     visitor.complaints[:] = [words for words in visitor.complaints if "WebSocket connection" not in words]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_screen_in_the_page_hears_keys_and_what_is_pasted(visit, cloud, servers):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)), speaks_rfb=True)
+    shift, enter, control, alt, delete = 0xFFE1, 0xFF0D, 0xFFE3, 0xFFE9, 0xFFFF
+    visitor = visit()
+    with node_service(cloud.node.paths, servers.url, cloud.node.token):
+        page = visitor.sign_in("mia")
+        page.goto(f"/projects/demo/instances/{instance.pk}/console?kind=vnc")
+        expect_connected(page)
+        page.keyboard.press("x")
+        wait_until(lambda: machine.keys == [(ord("x"), True), (ord("x"), False)])
+        machine.keys.clear()
+        page.get_by_role("button", name="Paste").click()
+        page.get_by_label("Text to type in web").fill("a$B\né")
+        page.get_by_role("button", name="Type it").click()
+        expected = [*pressed("a"), *pressed("$", shift), *pressed("B", shift), (enter, True), (enter, False)]
+        wait_until(lambda: machine.keys == expected, what="the pasted keys")
+        expect(page.locator("#toasts")).to_contain_text("1 of 5 characters")
+        machine.keys.clear()
+        page.get_by_role("button", name="Ctrl-Alt-Del").click()
+        wait_until(lambda: [key for key, is_down in machine.keys if is_down] == [control, alt, delete])
+        with page.expect_download() as picture:
+            page.get_by_role("button", name="Screenshot").click()
+        assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+        assert visitor.serious_faults() == []
+    machine.close()
+
+
+def pressed(character: str, *modifiers: int) -> list[tuple[int, bool]]:
+    key = ord(character)
+    return [*((each, True) for each in modifiers), (key, True), (key, False), *((each, False) for each in modifiers)]
+
+
 @pytest.mark.vm
 @pytest.mark.timeout(900)
 def test_a_tenant_signs_in_at_a_real_machines_serial_port_and_sees_its_screen(machine: OneMachine, browser):  # noqa: F811

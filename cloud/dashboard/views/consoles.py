@@ -35,7 +35,9 @@ class ConsoleLog(InstancePage):
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
         if "download" in request.GET:
-            response = HttpResponse(consoles.whole_log(self.instance), content_type="text/plain; charset=utf-8")
+            lines, truncated = consoles.whole_log(self.instance)
+            text = "\n".join((["… there was more before this"] if truncated else []) + lines) + "\n"
+            response = HttpResponse(text, content_type="text/plain; charset=utf-8")
             response["Content-Disposition"] = f'attachment; filename="{self.instance.name}-console.log"'
             return response
         context = {"instance": self.instance, "actions": self.actions().values(), "kind": "log"}

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from django.db import transaction
 from django.db.models.functions import Now
-from django.test import Client, override_settings
+from django.test import Client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -21,7 +21,6 @@ from cloud.events.models import Event
 from cloud.events.services import SYSTEM
 from cloud.tenancy import accounts, services
 from cloud.tenancy.models import Membership, Role
-from compute import consoles
 from compute.models import ConsoleLog, ConsoleTicket, Instance
 from tests import factories
 from tests.clouds import SmallCloud
@@ -344,11 +343,12 @@ def test_what_a_guest_does_not_read_waits_at_its_sender(console):
 
 def test_the_whole_log_comes_from_the_host_or_else_its_end(console):
     console.machine.say(b"first\r\n" + b"x" * (100 << 10) + b"\nlast\n")
-    instance = Instance.objects.get(pk=console.instance.pk)
-    with override_settings(STREAMS_SOCKET=console.servers.environment["PILEUS_STREAMS_SOCKET"]):
-        log = consoles.whole_log(instance)
-    assert log.startswith("first\n")
-    assert log.endswith("last\n")
-    ConsoleLog.objects.create(instance=instance, offset=9, content=b"pushed\n")
-    with override_settings(STREAMS_SOCKET="/nowhere"):
-        assert consoles.whole_log(instance) == "… there was more before this\npushed\n"
+    ConsoleLog.objects.create(instance_id=console.instance.pk, offset=9, content=b"pushed\n")
+    path = f"/projects/{console.project.name}/instances/web/console-log"
+    with console.servers.client(console.token) as client:
+        whole = client.get(path, params={"whole": True}).json()
+        assert (whole["lines"][0], whole["lines"][-1], whole["truncated"]) == ("first", "last", False)
+        assert client.get(path).json() == {"lines": ["pushed"], "truncated": True}
+        console.node_process.terminate()
+        console.node_process.wait(10)
+        assert client.get(path, params={"whole": True}).json() == {"lines": ["pushed"], "truncated": True}

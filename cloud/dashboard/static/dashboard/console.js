@@ -156,7 +156,7 @@
   async function typeKeys(rfb, text) {
     const keys = [...text].map(keyOf);
     const missing = keys.filter((key) => !key).length;
-    if (missing) window.pileus.toast(`${missing} characters are on no US keyboard and were left out.`, "warning");
+    if (missing) window.pileus.toast(`Left out what is on no US keyboard: ${missing} of ${keys.length} characters.`, "warning");
     for (const { sym, code, shift } of keys.filter(Boolean)) {
       if (!open) return;
       if (shift) rfb.sendKey(SHIFT, "ShiftLeft", true);
