@@ -36,6 +36,10 @@ def spec(instance_id: UUID, verb: str) -> dict[str, Any]:
         "wanted_power": instance.wanted_power,
         "reboot": reboot,
         "stop": {"force": instance.stop_force, "grace_seconds": instance.stop_grace_seconds},
+        "snapshot": str(instance.snapshot) if instance.snapshot else None,
+        "clone": {"machine": str(instance.cloned_from_id), "snapshot": str(instance.clone_of_snapshot)}
+        if instance.clone_of_snapshot
+        else None,
         "restart_policy": instance.restart_policy,
         "image": {
             "id": str(instance.image_id),

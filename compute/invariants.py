@@ -151,7 +151,7 @@ def operations_have_events() -> Iterator[Breach]:
             SELECT count(*) FROM events_event e WHERE e.subject_type = 'instance' AND e.subject_id = o.subject_id::text
                 AND e.action IN ('compute.instance.launch', 'compute.instance.start', 'compute.instance.stop',
                     'compute.instance.reboot', 'compute.instance.pause', 'compute.instance.suspend',
-                    'compute.instance.resume', 'compute.instance.delete')
+                    'compute.instance.resume', 'compute.instance.clone', 'compute.instance.delete')
         ) e ON true
         WHERE o.subject_type = 'instance' GROUP BY o.subject_id, e.count HAVING count(*) <> e.count
         """

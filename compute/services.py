@@ -11,6 +11,7 @@ from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.operations.workflow import Workflow
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import explaining, placement
@@ -19,6 +20,7 @@ from compute.hypervisors import KINDS
 from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.workflows import (
     DeleteInstance,
+    LaunchClone,
     LaunchInstance,
     PauseInstance,
     RebootInstance,
@@ -96,7 +98,7 @@ def launch_many(
     count = len(names)
     quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
     if count > 1:
-        _check_names(project, names)
+        check_names(project, names)
     launched = []
     for name in names:
         instance = Instance.objects.create(
@@ -121,7 +123,7 @@ def launch_many(
         )
         engine.start(LaunchInstance, instance, actor=actor)
         # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
-        _place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
+        place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
         record(
             "compute.instance.launch",
             instance,
@@ -132,7 +134,7 @@ def launch_many(
     return launched
 
 
-def _check_names(project: Project, names: Sequence[str]) -> None:
+def check_names(project: Project, names: Sequence[str]) -> None:
     """Name all that are taken; a single one is left to its constraint. The quota's lock keeps other launches away."""
     taken = Instance.objects.filter(project=project, name__in=names).order_by("created_at", "name")
     if found := list(taken.values_list("name", flat=True)):
@@ -161,7 +163,7 @@ def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
         raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
 
 
-def _place(instance: Instance, *, fail_fast: bool, allocate: bool) -> None:
+def place(instance: Instance, *, fail_fast: bool, allocate: bool) -> None:
     if placement.place(instance, allocate=allocate).host_id:
         return
     wish = placement.Wish.of(instance)
@@ -174,10 +176,13 @@ def start(*, instance: Instance, actor: Actor) -> Operation:
     """Wish it running. After a failed launch this is the retry, and quota is asked again."""
     if instance.failed_at:
         quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
-    operation = engine.start(LaunchInstance if instance.host_id is None else StartInstance, instance, actor=actor)
+    workflow: type[Workflow] = LaunchInstance if instance.host_id is None else StartInstance
+    if instance.clone_of_snapshot:
+        workflow = LaunchClone
+    operation = engine.start(workflow, instance, actor=actor)
     # What should run and does not goes back to standing still, not to being started again and again.
     before = Power.STOPPED if instance.wanted_power == Power.RUNNING else Power(instance.wanted_power)
-    _wish(instance, Power.RUNNING, power_before=before, failed_at=None, failed_reason="")
+    wish(instance, Power.RUNNING, power_before=before, failed_at=None, failed_reason="")
     _record("start", instance, actor)
     return operation
 
@@ -190,7 +195,7 @@ def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds
     if instance.wanted_power == Power.SUSPENDED and not force:
         raise WrongState(f"{instance.name} is suspended; stopping it loses its memory. Resume it, or stop it by force.")
     operation = engine.start(StopInstance, instance, actor=actor)
-    _wish(instance, Power.STOPPED, stop_force=force, stop_grace_seconds=grace_seconds)
+    wish(instance, Power.STOPPED, stop_force=force, stop_grace_seconds=grace_seconds)
     _record("stop", instance, actor, force=force)
     return operation
 
@@ -200,39 +205,39 @@ def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation
     if instance.host_id is None or instance.wanted_power != Power.RUNNING:
         raise WrongState(f"{instance.name} is not running. Start it instead.")
     operation = engine.start(RebootInstance, instance, actor=actor)
-    _wish(instance, Power.RUNNING, reboot_nonce=uuid4(), reboot_hard=hard)
+    wish(instance, Power.RUNNING, reboot_nonce=uuid4(), reboot_hard=hard)
     _record("reboot", instance, actor, hard=hard)
     return operation
 
 
 def pause(*, instance: Instance, actor: Actor) -> Operation:
     """Let it stand still; it keeps its memory, and its place. Raises WrongState."""
-    _require("pause", instance, Power.RUNNING, Power.PAUSED)
+    require("pause", instance, Power.RUNNING, Power.PAUSED)
     operation = engine.start(PauseInstance, instance, actor=actor)
-    _wish(instance, Power.PAUSED)
+    wish(instance, Power.PAUSED)
     _record("pause", instance, actor)
     return operation
 
 
 def suspend(*, instance: Instance, actor: Actor) -> Operation:
     """Let it stand still with its memory on its host's disk, where it outlives the host's reboot. Raises WrongState."""
-    _require("suspend", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+    require("suspend", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
     operation = engine.start(SuspendInstance, instance, actor=actor)
-    _wish(instance, Power.SUSPENDED)
+    wish(instance, Power.SUSPENDED)
     _record("suspend", instance, actor)
     return operation
 
 
 def resume(*, instance: Instance, actor: Actor) -> Operation:
     """Let it go on where it was paused or suspended. Raises WrongState."""
-    _require("resume", instance, Power.PAUSED, Power.SUSPENDED, Power.RUNNING)
+    require("resume", instance, Power.PAUSED, Power.SUSPENDED, Power.RUNNING)
     operation = engine.start(ResumeInstance, instance, actor=actor)
-    _wish(instance, Power.RUNNING)
+    wish(instance, Power.RUNNING)
     _record("resume", instance, actor)
     return operation
 
 
-def _require(verb: str, instance: Instance, *powers: Power) -> None:
+def require(verb: str, instance: Instance, *powers: Power) -> None:
     if instance.host is None or instance.wanted_power not in powers:
         wanted = "paused or suspended" if verb == "resume" else "running"
         raise WrongState(f"{instance.name} is not {wanted}.")
@@ -252,7 +257,7 @@ def delete(*, instance: Instance, actor: Actor) -> Operation:
     if live and live.kind == DeleteInstance.kind:
         return live
     operation = engine.start(DeleteInstance, instance, actor=actor)
-    _wish(instance, Power(instance.wanted_power))
+    wish(instance, Power(instance.wanted_power))
     _record("delete", instance, actor)
     return operation
 
@@ -282,7 +287,7 @@ def is_busy(instance: Instance) -> bool:
     return Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).exists()
 
 
-def _wish(instance: Instance, power: Power, **changes: Any) -> None:
+def wish(instance: Instance, power: Power, **changes: Any) -> None:
     """Change what is wanted of it, under its lock, with a new generation. The operation is locked already."""
     before = Instance.objects.select_for_update().get(pk=instance.pk).wanted_power
     Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **{"power_before": before, **changes})

@@ -34,6 +34,7 @@ STATUSES = (
 )  # fmt: skip
 TRANSITIONAL = {
     "compute.launch": "launching",
+    "compute.launch_clone": "launching",
     "compute.start": "starting",
     "compute.stop": "stopping",
     "compute.reboot": "rebooting",

@@ -9,10 +9,13 @@ from datetime import timedelta
 from functools import cached_property
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from cloud.hosts import orders
 from cloud.hosts.models import HostPulse
+from cloud.operations import engine
+from cloud.operations.models import Operation
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
 from compute import costs, explaining, placement
 from compute.generations import raise_generation
@@ -21,6 +24,7 @@ from compute.models import Allocation, Instance, Power
 LOOK_AGAIN_SECONDS = 20
 NO_ROOM_SECONDS = 30
 UNREACHABLE_DELETE_SECONDS = 60
+CLONES_SECONDS = 2
 ORDERS = {
     Power.RUNNING: "ensure_running",
     Power.PAUSED: "ensure_paused",
@@ -56,9 +60,9 @@ class InstanceWorkflow(Workflow):
         orders.post(instance.host, "instance", instance.pk, verb, instance.generation)
         return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[verb])
 
-    def until_seen(self, power: Power) -> Verdict:
-        """Done once the host has seen that power of this generation; order it until then."""
-        if self.instance.has_been_seen(power):
+    def until_seen(self, power: Power, *, again: bool = False) -> Verdict:
+        """Done once the host has seen that power of this generation; order it until then, or `again`."""
+        if self.instance.has_been_seen(power) and not again:
             return DONE
         if self.instance.has_been_seen(Power.BROKEN) and not self.operation.outcome:
             raise Refused(self.instance.seen_problem or "the host could not do it")
@@ -69,7 +73,8 @@ class PowerChange(InstanceWorkflow):
     """A change of power that can be taken back: giving up leads to the power that was there before."""
 
     supersedes = frozenset(
-        f"compute.{verb}" for verb in ("launch", "start", "stop", "reboot", "pause", "suspend", "resume")
+        f"compute.{verb}"
+        for verb in ("launch", "launch_clone", "start", "stop", "reboot", "pause", "suspend", "resume")
     )
 
     def give_up(self) -> Verdict:
@@ -137,6 +142,26 @@ class LaunchInstance(InstanceWorkflow):
         instance.failed_reason = f"The launch {self.operation.outcome}: {self.operation.reason}"
         instance.save()
         return DONE
+
+
+class LaunchClone(LaunchInstance):
+    """From a row to a machine that goes on from another one's snapshot."""
+
+    kind = "compute.launch_clone"
+
+    def boot(self) -> Verdict:
+        """Wait for the snapshot, and go on from it."""
+        instance = self.instance
+        if instance.has_been_seen(Power.RUNNING):
+            instance.clone_of_snapshot = None  # from now on it has a disk of its own
+            instance.save(update_fields=["clone_of_snapshot"])
+            return DONE
+        source = instance.cloned_from
+        if source is None or source.snapshot is None or source.snapshot != instance.clone_of_snapshot:
+            raise Refused("What it was to be cloned from is not there any more.")
+        if source.seen_facts.get("snapshot") != str(source.snapshot):
+            return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}")
+        return self.until_seen(Power.RUNNING)
 
 
 class StartInstance(PowerChange):
@@ -222,6 +247,55 @@ class ResumeInstance(PowerChange):
         return self.instance.has_been_seen(Power.RUNNING)
 
 
+class CloneInstance(InstanceWorkflow):
+    """Keep a snapshot of an instance until its clones have begun."""
+
+    kind = "compute.clone"
+    first = "snapshot"
+
+    def snapshot(self) -> Verdict:
+        """Wait for its host to have taken it."""
+        instance = self.instance
+        if instance.seen_generation == instance.generation:
+            if instance.seen_facts.get("snapshot") == str(instance.snapshot):
+                return self.hand_over
+            if problem := instance.seen_facts.get("snapshot_problem"):
+                raise Refused(problem)
+        return self.until_seen(Power(instance.wanted_power), again=True)
+
+    def hand_over(self) -> Verdict:
+        """Let the clones begin. Only their operations are locked here: the order of locks is kept."""
+        for launch in self._launches().select_for_update().order_by("pk"):
+            engine.wake(launch)
+        return self.wait
+
+    def wait(self) -> Verdict:
+        """Wait until every clone has begun, or never will."""
+        left = self._launches().count()
+        return Wait(CLONES_SECONDS, because=f"{left} to begin") if left else self.tidy
+
+    def _launches(self) -> QuerySet[Operation]:
+        clones = Instance.objects.filter(cloned_from=self.operation.subject_id, clone_of_snapshot__isnull=False)
+        return Operation.objects.filter(
+            subject_type="instance", subject_id__in=clones.values("pk"), kind=LaunchClone.kind, finished_at=None
+        )
+
+    def give_up(self) -> Verdict:
+        return self.tidy
+
+    def tidy(self) -> Verdict:
+        self.instance.snapshot = None
+        self.instance.save(update_fields=["snapshot"])
+        raise_generation(self.instance)
+        return self.settle
+
+    def settle(self) -> Verdict:
+        """Wait until its host has dropped the snapshot."""
+        if self.instance.has_been_seen(Power.BROKEN):
+            return DONE
+        return self.until_seen(Power(self.instance.wanted_power))
+
+
 class DeleteInstance(InstanceWorkflow):
     """From anything to nothing. Takes over from whatever was under way."""
 
@@ -229,7 +303,7 @@ class DeleteInstance(InstanceWorkflow):
     first = "destroy"
     patience = timedelta(days=3650)
     persists = True
-    supersedes = PowerChange.supersedes
+    supersedes = PowerChange.supersedes | {"compute.clone"}
 
     def destroy(self) -> Verdict:
         instance = self.instance

@@ -107,7 +107,7 @@ class FakeHypervisor:
         self.broken = ""  # why the next starts fail
         self.slow = 0.0  # seconds that a start takes
         self.unsavable = ""  # why machines cannot be suspended
-        self.verbs = ["pause", "suspend"]
+        self.verbs = ["pause", "suspend", "clone"]
         self.deaf = False  # guests do not hear their power button
         self.mute = False  # emulators do not answer on their control socket
         self._state = state
@@ -146,7 +146,13 @@ class FakeHypervisor:
         starts = machine.get("starts", 0) + 1
         pid = 5_000_000 + starts  # above the highest that Linux gives to a process
         power, went_on = ("paused", machine.get("went_on", 0) + 1) if boot.saved else ("running", 0)
-        told = {"spec": boot.spec, "started_at": time.time(), "problem": "", "went_on": went_on}
+        told = {
+            "is_clone": boot.is_clone,
+            "spec": boot.spec,
+            "started_at": time.time(),
+            "problem": "",
+            "went_on": went_on,
+        }
         _write(file, pid=pid, power=power, starts=starts, **told)
         return FakeProcess.of(file, pid)
 
@@ -180,6 +186,10 @@ class FakeHypervisor:
     def went_on(self, machine_id: str) -> int:
         """How often a machine has gone on from where it was suspended, since it last booted."""
         return int(_read(self._state / f"{machine_id}.json").get("went_on", 0))
+
+    def is_clone(self, machine_id: str) -> bool:
+        """Whether a machine has gone on as somebody else."""
+        return bool(_read(self._state / f"{machine_id}.json").get("is_clone"))
 
     def resets(self, machine_id: str) -> int:
         return int(_read(self._state / f"{machine_id}.json").get("resets", 0))

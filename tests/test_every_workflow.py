@@ -12,11 +12,13 @@ from collections.abc import Callable
 import pytest
 from django.db import connections, transaction
 
+from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Refused, Verdict, Workflow
-from compute import services
+from compute import cloning, services
 from compute.models import Instance
+from tests import factories
 from tests.clouds import ALICE, SmallCloud
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,6 +44,10 @@ def suspended(cloud: SmallCloud) -> Instance:
     return instance
 
 
+def cloned(*, instance: Instance, actor: Actor) -> object:
+    return cloning.clone(instance=instance, actor=actor, names=[factories.name("copy")])
+
+
 # kind → what is there before, and the verb
 SCENARIOS: dict[str, tuple[Callable[[SmallCloud], Instance | None], Callable[..., object] | None]] = {
     "compute.launch": (lambda cloud: None, None),
@@ -51,6 +57,8 @@ SCENARIOS: dict[str, tuple[Callable[[SmallCloud], Instance | None], Callable[...
     "compute.pause": (launched, services.pause),
     "compute.suspend": (launched, services.suspend),
     "compute.resume": (suspended, services.resume),
+    "compute.clone": (launched, cloned),
+    "compute.launch_clone": (launched, cloned),
     "compute.delete": (launched, services.delete),
 }
 # what is seen once an operation has ended so
@@ -76,6 +84,12 @@ AFTER = {
     ("compute.resume", "done"): "running",
     ("compute.resume", "failed"): "suspended",
     ("compute.resume", "cancelled"): "suspended",
+    ("compute.clone", "done"): "running",
+    ("compute.clone", "failed"): "running",
+    ("compute.clone", "cancelled"): "running",
+    ("compute.launch_clone", "done"): "running",
+    ("compute.launch_clone", "failed"): "gone",
+    ("compute.launch_clone", "cancelled"): "gone",
     ("compute.delete", "done"): None,
     ("compute.delete", "cancelled"): "running",
 }
@@ -126,7 +140,8 @@ def begin(cloud: SmallCloud, kind: str) -> tuple[Operation, Instance]:
         instance = cloud.launch()
     else:
         cloud.do(verb, instance)
-    return Operation.objects.get(kind=kind, finished_at=None), instance
+    operation = Operation.objects.get(kind=kind, finished_at=None)
+    return operation, Instance.objects.get(pk=operation.subject_id)
 
 
 def run(cloud: SmallCloud, kind: str, *, cancelled: bool, advance: Callable = engine.advance) -> str:

@@ -100,12 +100,13 @@ class AutoSchema(Spectacular):
             serializer = self.view.created
         if serializer is None:
             return OpenApiResponse({"type": "object"}, description="")
-        if not isinstance(self.view, views.Collection):
+        several = getattr(self.view, "may_create_several", False)
+        if not isinstance(self.view, views.Collection) and not several:
             return serializer
         item = self.resolve_serializer(force_instance(serializer), "response").ref
         if self.method in {"GET", "HEAD"}:
             return self._page(item)
-        return {"oneOf": [item, self._page(item)]} if self.view.may_create_several else serializer
+        return {"oneOf": [item, self._page(item)]} if several else serializer
 
     def _page(self, item: dict[str, Any]) -> dict[str, Any]:
         return build_object_type(

@@ -30,6 +30,7 @@ def actions_for(instance: Instance, *, role: str) -> list[Action]:
         "pause": _why_not_still(instance, status, "pause"),
         "suspend": _why_not_still(instance, status, "suspend"),
         "resume": _why_not_resume(instance, status),
+        "clone": _why_not_clone(instance, status),
         "delete": "It is being deleted already." if status == "deleting" else "",
     }
     if role == Role.VIEWER:
@@ -41,6 +42,7 @@ def actions_for(instance: Instance, *, role: str) -> list[Action]:
         Action("pause", "Pause", "pause", refusals["pause"], in_lists=False),
         Action("suspend", "Suspend", "moon", refusals["suspend"], in_lists=False),
         Action("resume", "Resume", "play", refusals["resume"], in_lists=False),
+        Action("clone", "Clone", "copy", refusals["clone"], asks=True, in_lists=False),
         Action("delete", "Delete", "trash", refusals["delete"], asks=True, style="danger"),
     ]
 
@@ -89,6 +91,14 @@ def _why_not_still(instance: Instance, status: str, verb: str) -> str:
 def _why_not_resume(instance: Instance, status: str) -> str:
     if status not in ("paused", "suspended"):
         return "It is neither paused nor suspended."
+    return _why_not_busy(instance)
+
+
+def _why_not_clone(instance: Instance, status: str) -> str:
+    if status not in ("running", "paused", "suspended"):
+        return "It is not running: a clone goes on from what is in its memory."
+    if not services.can(instance, "clone"):
+        return f"{instance.hypervisor} on its host cannot clone machines."
     return _why_not_busy(instance)
 
 

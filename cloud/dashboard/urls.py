@@ -24,7 +24,7 @@ IN_PROJECT = "projects/<str:project>"
 
 
 class VerbConverter(StringConverter):
-    regex = "start|stop|reboot|pause|suspend|resume|delete"
+    regex = "start|stop|reboot|pause|suspend|resume|clone|delete"
 
 
 register_converter(VerbConverter, "verb")

@@ -32,6 +32,8 @@ OPERATIONS = {
     "compute.pause": "Pausing",
     "compute.suspend": "Suspending",
     "compute.resume": "Resuming",
+    "compute.clone": "Cloning",
+    "compute.launch_clone": "Launching",
     "compute.delete": "Deleting",
 }
 STEPS = {
@@ -42,6 +44,11 @@ STEPS = {
     "freeze": "Pause the machine",
     "save": "Write its memory down",
     "go_on": "Let the machine go on",
+    "snapshot": "Take a snapshot",
+    "hand_over": "Hand it to the clones",
+    "wait": "Let the clones begin",
+    "tidy": "Drop the snapshot",
+    "settle": "Tidy up",
     "destroy": "Remove the machine",
     "forget": "Forget it",
     "abandon": "Take back the order",
@@ -58,6 +65,7 @@ VERBS = {
     "pause": "paused",
     "suspend": "suspended",
     "resume": "resumed",
+    "clone": "cloned",
     "delete": "deleted",
     "create": "made",
     "update": "changed",

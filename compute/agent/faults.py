@@ -33,6 +33,8 @@ POINTS = frozenset(
         "machine.reboot.before_reset",
         "node.after_claim",
         "node.after_report",
+        "snapshots.before_rename",
+        "snapshots.before_save",
         "suspension.before_forget",
         "suspension.before_rename",
         "suspension.before_save",

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from compute.agent import faults, host, jail, preparation, processes, suspension
+from compute.agent import faults, host, jail, preparation, processes, snapshots, suspension
 from compute.agent.errors import Abandoned, NoAnswer, Refused, Stale
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.ledger import Entry
@@ -64,6 +64,9 @@ class Machine:
                 return
             faults.reach("machine.obey.after_ledger")
             seen, facts = self.carefully(order["verb"], entry, work)
+            if seen in ("running", "paused", "suspended"):
+                entry = self.ledger.get(self.id) or entry  # with the user that it may have got just now
+                facts = facts | snapshots.keep_as_wished(self.home, entry, self.hypervisor(entry))
             faults.reach("machine.before_report")
             self.ledger.saw(self.id, seen, facts, answers=order)
 
@@ -108,7 +111,8 @@ class Machine:
         with hypervisor.control(self.home) as control:
             if control.status().power == Power.RUNNING:
                 control.pause()
-            suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=entry.uid)
+            uid = (self.ledger.get(self.id) or entry).uid  # which it may have got just now
+            suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=uid)
         faults.reach("machine.ensure_suspended.before_quit")
         self.end(hypervisor, process)
         self.clear_runtime()
@@ -179,12 +183,16 @@ class Machine:
 
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
+        if (clone := spec.get("clone")) and not self.home.disk.exists():
+            self.home.directory.mkdir(exist_ok=True)
+            snapshots.adopt(self.home, self.tools.paths.machine(clone["machine"]), clone["snapshot"])
         files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
         with self._boot_slot(work), ExitStack() as undo:
             boot = preparation.prepare(
                 entry, self.home, files=files, hypervisor=hypervisor, tools=self.tools, undo=undo
             )
-            boot = replace(boot, saved=suspension.found(self.home))
+            saved = suspension.found(self.home)
+            boot = replace(boot, saved=saved, is_clone=bool(saved and (saved / suspension.CLONE).exists()))
             work.check()
             faults.reach("machine.ensure_running.before_start")
             process = hypervisor.start(boot)

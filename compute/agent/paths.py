@@ -36,6 +36,10 @@ class Home:
         """A suspended machine's memory and devices, whole; the disk is as it was then."""
         return self.directory / "saved"
 
+    def snapshot(self, name: str) -> Path:
+        """A snapshot with memory and disk, for clones of this machine. The name is a UUID, or a pattern."""
+        return self.directory / f"snapshot-{name if name == '*' else uuid.UUID(name)}"
+
     @property
     def alive(self) -> Path:
         """The file that the emulator holds locked for as long as it lives."""

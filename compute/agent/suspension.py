@@ -13,14 +13,13 @@ from compute.agent.hypervisors.base import Control, Power
 from compute.agent.hypervisors.qemu.disks import KEPT_FREE, sync_directory
 from compute.agent.paths import Home
 
+CLONE = "clone"  # a file that says: whoever goes on from here is somebody else
+
 
 def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> None:
     """Write down where a paused machine is, whole or not at all. Raises Refused, NoAnswer or OSError."""
     forget(home)
-    free = shutil.disk_usage(home.directory).free
-    if free < (memory_mib << 20) + KEPT_FREE:
-        words = f"{free >> 20} MiB are free, its memory takes {memory_mib} and {KEPT_FREE >> 20} are kept free"
-        raise Refused(f"the host's disk is too full to suspend it: {words}")
+    require_room(home, memory_mib)
     new = home.saved.with_suffix(".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -35,6 +34,14 @@ def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> N
     faults.reach("suspension.before_rename")
     new.rename(home.saved)
     sync_directory(home.directory)
+
+
+def require_room(home: Home, memory_mib: int) -> None:
+    """Raises Refused."""
+    free = shutil.disk_usage(home.directory).free
+    if free < (memory_mib << 20) + KEPT_FREE:
+        words = f"{free >> 20} MiB are free, its memory takes {memory_mib} and {KEPT_FREE >> 20} are kept free"
+        raise Refused(f"the host's disk is too full for the machine's memory: {words}")
 
 
 def found(home: Home) -> Path | None:

@@ -18,7 +18,7 @@ from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb,
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
-from compute import consoles, explaining, placement, services, user_data
+from compute import cloning, consoles, explaining, placement, services, user_data
 from compute.hypervisors import KINDS
 from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, reason, with_status
@@ -96,13 +96,24 @@ class InstanceSerializer(serializers.Serializer):
         return instance.user_data if may_read and isinstance(self.context["view"], Item) else None
 
 
-class LaunchForm(Body):
-    """Everything but name, flavor and image may be left out."""
+class Numbered(Body):
+    """One new instance, or several that are alike."""
 
     name = NameField()
     count = Integer(
         required=False, min_value=1, max_value=MOST_AT_ONCE, help_text="Several alike: web-1, web-2 … All or none."
     )
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        longest = services.numbered(body["name"], body.get("count", 1))[-1]
+        if len(longest) > LONGEST_NAME:
+            raise serializers.ValidationError({"name": f"With its number it has more than {LONGEST_NAME} characters."})
+        return body
+
+
+class LaunchForm(Numbered):
+    """Everything but name, flavor and image may be left out."""
+
     flavor = ReferenceField(lambda scope: Flavor.objects.all())
     image = ReferenceField(lambda scope: images_of(scope.project))
     keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
@@ -124,12 +135,6 @@ class LaunchForm(Body):
             raise serializers.ValidationError(fault)
         return text
 
-    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
-        longest = services.numbered(body["name"], body.get("count", 1))[-1]
-        if len(longest) > LONGEST_NAME:
-            raise serializers.ValidationError({"name": f"With its number it has more than {LONGEST_NAME} characters."})
-        return body
-
 
 class InstanceChanges(Body):
     name = NameField()
@@ -148,6 +153,10 @@ class RebootForm(Body):
     """Hard is like the reset button."""
 
     hard = Flag(required=False)
+
+
+class CloneForm(Numbered):
+    """What the clones are called; everything else they have of the instance."""
 
 
 class InstanceView(InProject):
@@ -252,6 +261,18 @@ class Resume(InstanceView, Verb):
         return instance
 
 
+class Clone(InstanceView, Verb):
+    """Instances that go on from where this one is, each as somebody else."""
+
+    forms = {"POST": CloneForm}
+    may_create_several = True
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance | Several:
+        names = services.numbered(body["name"], body.get("count", 1))
+        clones = cloning.clone(instance=instance, actor=self.actor, names=names)
+        return Several(clones) if len(clones) > 1 else clones[0]
+
+
 class ConsoleLogSerializer(serializers.Serializer):
     """The end of what the guest has written to its serial console."""
 
@@ -319,6 +340,7 @@ urlpatterns = [
     path("projects/<str:project>/instances/<str:ref>/pause", Pause.as_view()),
     path("projects/<str:project>/instances/<str:ref>/suspend", Suspend.as_view()),
     path("projects/<str:project>/instances/<str:ref>/resume", Resume.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/clone", Clone.as_view()),
     path("projects/<str:project>/instances/<str:ref>/console-log", ConsoleLogView.as_view()),
     path("projects/<str:project>/instances/<str:ref>/placement", PlacementView.as_view()),
 ]

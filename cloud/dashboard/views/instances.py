@@ -15,8 +15,8 @@ from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Role, SavedView
-from compute import costs, explaining, placement, services
-from compute.api.instances import InstanceChanges, RebootForm, StopForm
+from compute import cloning, costs, explaining, placement, services
+from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES
 
@@ -153,31 +153,35 @@ class Verb(FormPage, InstancePage):
         verb = self.kwargs["verb"]
         path = f"projects/{self.project.name}/instances/{self.instance.name}"
         method, call = ("DELETE", path) if verb == "delete" else ("POST", f"{path}/{verb}")
+        told = {"name": f"{self.instance.name}-copy", "count": 1} if verb == "clone" else {}
         return {
             "instance": self.instance,
             "action": self.actions()[verb],
-            "curl": forms.as_curl(method, call, None if method == "DELETE" else {}),
+            "curl": forms.as_curl(method, call, None if method == "DELETE" else told),
         }
 
     def read(self) -> dict[str, Any]:
         post, verb = self.request.POST, self.kwargs["verb"]
         if verb == "stop":
             return {"force": True} if post.get("how") == "force" else forms.whole(post, "grace_seconds")
+        if verb == "clone":
+            return forms.required(post, "name") | forms.whole(post, "count")
         return {"hard": True} if verb == "reboot" and post.get("how") == "hard" else {}
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         verb, instance, actor = self.kwargs["verb"], self.instance, self.scope.actor
-        form = {"stop": StopForm, "reboot": RebootForm}.get(verb)
-        service = getattr(services, verb)
+        form = {"stop": StopForm, "reboot": RebootForm, "clone": CloneForm}.get(verb)
 
-        def act() -> Operation:
-            found: Operation = service(
-                instance=instance, actor=actor, **(self.validate(form, body) if form is not None else {})
-            )
+        def act() -> Operation | list[Instance]:
+            told = self.validate(form, body) if form is not None else {}
+            if verb == "clone":
+                names = services.numbered(told["name"], told.get("count", 1))
+                return cloning.clone(instance=instance, actor=actor, names=names)
+            found: Operation = getattr(services, verb)(instance=instance, actor=actor, **told)
             return found
 
-        deleted = verb == "delete"
-        to = reverse("instances", args=[self.project.name]) if deleted else self.request.POST.get("to") or self.here
+        listed = verb in ("clone", "delete")
+        to = reverse("instances", args=[self.project.name]) if listed else self.request.POST.get("to") or self.here
         return self.mutate(act, body=body, to=to if to.startswith("/projects/") else self.here, done=self.words())
 
     def words(self) -> str:
@@ -188,6 +192,7 @@ class Verb(FormPage, InstancePage):
             "pause": "being paused",
             "suspend": "being suspended",
             "resume": "going on",
+            "clone": "being cloned",
             "delete": "being deleted",
         }
         return f"{self.instance.name} is {doing[self.kwargs['verb']]}."

@@ -50,7 +50,8 @@ class Counters:
 class Boot:
     """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement.
 
-    `saved`: what `Control.save` wrote, to go on from instead of booting; the guest stands still until `resume`.
+    `saved`: what `Control.save` wrote, to go on from instead of booting; the guest stands still until `resume`. A clone
+    goes on as somebody else: with another seed and other addresses, which its guest is told.
     """
 
     spec: dict[str, Any]
@@ -58,6 +59,7 @@ class Boot:
     files: dict[str, Path] = field(default_factory=dict)
     confinement: Confinement = field(default_factory=Confinement)
     saved: Path | None = None
+    is_clone: bool = False
 
 
 class Control(Protocol):

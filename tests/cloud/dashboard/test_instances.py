@@ -128,6 +128,15 @@ def test_what_runs_can_be_suspended_and_resumed(mia, world):
     assert mia.post(f"{here}/resume")["Location"] == here
 
 
+def test_clones_are_made_from_its_page(mia, world):
+    here = f"{LIST}/{world.instance.pk}/clone"
+    assert b"each as somebody else" in mia.get(here).content
+    assert mia.post(here, {"name": "web", "count": "1"}).status_code == 409
+    assert b'id="faults-count"' in mia.post(here, {"name": "copy", "count": "0"}).content
+    assert mia.post(here, {"name": "copy", "count": "2"})["Location"] == LIST
+    assert set(world.instance.clones.values_list("name", flat=True)) == {"copy-1", "copy-2"}
+
+
 def test_what_a_hypervisor_cannot_do_is_said_by_its_button(mia, world):
     Host.objects.update(capabilities={"hypervisors": {"qemu": {"verbs": ["pause"]}}})
     text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
@@ -151,7 +160,7 @@ def test_a_disabled_button_says_why(mia, page_of, world, viewer):
     text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
     assert re.search(r'aria-disabled="true"[^>]*>.*?Start.*?It is running already', text, re.DOTALL)
     text = page_of(viewer).get(f"{LIST}/{world.instance.pk}").content.decode()
-    assert text.count("As a viewer you may look only") == 7
+    assert text.count("As a viewer you may look only") == 8
 
 
 def test_name_and_labels_can_be_changed(mia, world):

@@ -20,6 +20,7 @@ OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("launch.", 
 LIFE = (
     ("ensure_running", {}, "running"),
     ("ensure_running", {"reboot": {"nonce": "a", "hard": False}}, "running"),
+    ("ensure_running", {"snapshot": "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"}, "running"),
     ("ensure_paused", {}, "paused"),
     ("ensure_running", {}, "running"),
     ("ensure_suspended", {}, "suspended"),

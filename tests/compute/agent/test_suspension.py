@@ -3,6 +3,7 @@
 import json
 import re
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,13 @@ class Told:
         assert report["generation"] == self.generation
         return report
 
+    def console_with(self, text, seconds=120):
+        deadline = time.monotonic() + seconds
+        while text not in (console := self.home.console_log.read_bytes()):
+            assert time.monotonic() < deadline, console.decode(errors="replace")
+            time.sleep(0.02)
+        return console
+
     def ticks(self):
         return [int(number) for number in re.findall(rb"TICK (\d+)\r", self.home.console_log.read_bytes())]
 
@@ -92,6 +100,39 @@ def test_a_real_guest_stands_still_and_goes_on(node, control_plane, spec):
     machine.order("ensure_suspended")
     assert machine.order("ensure_stopped")["seen"] == "stopped"
     assert not machine.home.saved.exists()
+
+
+@pytest.mark.parametrize("spec", ["unicorn"], indirect=True)
+def test_clones_of_a_real_guest_are_other_people(node, control_plane, spec):
+    spec["seed"]["user_data"] = "#!/bin/sh\nip -o link show eth0 | sed 's/.*ether /MAC /'; echo I am $(hostname)\n"
+    machine = Told(node, control_plane, spec)
+    machine.order("ensure_running")
+    machine.console_with(b"READY web")
+    snapshot = str(uuid.uuid4())
+    report = machine.order("ensure_running", snapshot=snapshot)
+    assert (report["seen"], report["facts"]["snapshot"]) == ("running", snapshot)
+    consoles, memories = [machine.console_with(b"READY web")], set()
+    for number in range(2):
+        other = make_spec(f"copy-{number}", **{name: spec[name] for name in ("hypervisor", "architecture", "image")})
+        other |= {"memory_mib": spec["memory_mib"], "clone": {"machine": spec["id"], "snapshot": snapshot}}
+        other["seed"]["user_data"] = spec["seed"]["user_data"]
+        clone = Told(node, control_plane, other)
+        assert clone.order("ensure_running")["seen"] == "running"
+        console = clone.console_with(b"READY copy-%d" % number)
+        assert b"I am copy-%d" % number in console
+        assert console.count(b"READY") == 1
+        assert not clone.home.saved.exists()
+        maps = Path(f"/proc/{node.ledger.get(other['id']).process.pid}/maps").read_text()
+        memories |= set(re.findall(r" (\d+) +/\S+/memory", maps))
+        consoles.append(console)
+    assert len(memories) == 1, "the clones share the snapshot's memory"
+    for what in (rb"MAC ([0-9a-f:]{17})", rb"SSH host key (\S+ \S+)"):
+        assert len({re.search(what, console).group(1) for console in consoles}) == 3, what
+    machine.order("ensure_running")
+    assert not list(machine.home.directory.glob("*snapshot*"))
+    late = make_spec("late", **{name: spec[name] for name in ("hypervisor", "architecture", "image")})
+    late["clone"] = {"machine": spec["id"], "snapshot": snapshot}
+    assert "not on this host any more" in Told(node, control_plane, late).order("ensure_running")["facts"]["problem"]
 
 
 @pytest.mark.parametrize("spec", ["unicorn"], indirect=True)

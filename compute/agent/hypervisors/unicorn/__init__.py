@@ -53,7 +53,7 @@ class Unicorn:
             "memory_mib": [MEMORY_MIB.start, MEMORY_MIB.stop - 1],
             "graphics": False,
             "security_boundary": False,
-            "verbs": ["pause", "suspend"],
+            "verbs": ["pause", "suspend", "clone"],
         }
 
     def probe_accelerators(self) -> bool:
@@ -79,8 +79,8 @@ class Unicorn:
         _refuse_what_is_too_much(boot)
         for stale in (boot.home.control_socket, boot.home.serial_socket):
             stale.unlink(missing_ok=True)
-        document = json.dumps(describe(boot.spec, boot.home, boot.files, boot.saved))
-        argv = [sys.executable, "-I", os.fspath(self._program.install()), document]
+        document = describe(boot.spec, boot.home, boot.files, saved=boot.saved, is_clone=boot.is_clone)
+        argv = [sys.executable, "-I", os.fspath(self._program.install()), json.dumps(document)]
         return launch(argv, boot.home, boot.confinement)
 
     def find(self, home: Home) -> Process | None:

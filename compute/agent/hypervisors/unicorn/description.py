@@ -13,9 +13,12 @@ ARCHITECTURE = "riscv64"
 MEMORY_MIB = range(64, 1025)
 
 
-def describe(spec: dict[str, Any], home: Home, files: dict[str, Path], saved: Path | None = None) -> dict[str, Any]:
-    """The machine of `spec` with its image's `files` by role; `saved`: paused where it was suspended."""
-    going_on = {"restore": str(saved), "generation": "same", "paused": True} if saved else {}
+def describe(
+    spec: dict[str, Any], home: Home, files: dict[str, Path], *, saved: Path | None = None, is_clone: bool = False
+) -> dict[str, Any]:
+    """The machine of `spec` with its image's `files` by role; `saved`: paused where it, or another, was saved."""
+    generation = "new" if is_clone else "same"
+    going_on = {"restore": str(saved), "generation": generation, "paused": True} if saved else {}
     return going_on | {
         "memory_mib": int(spec["memory_mib"]),
         "kernel": str(files["kernel"]),

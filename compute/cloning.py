@@ -1,0 +1,50 @@
+"""Clones: instances that go on from where another one is, with its memory and disk, each as somebody else.
+
+The source keeps a snapshot for as long as its clones have not begun: that is the operation on it. They begin on its
+host, which has the snapshot; what they are launched by is a launch that waits for it.
+"""
+
+from collections.abc import Sequence
+from uuid import uuid4
+
+from cloud.events.services import Actor, record
+from cloud.operations import engine
+from cloud.tenancy import quota
+from compute import services
+from compute.models import Instance, Power
+from compute.workflows import CloneInstance, LaunchClone
+
+COPIED = (
+    "project", "labels", "flavor", "vcpus", "memory_mib", "disk_gib", "image", "boot_files", "kernel_command_line",
+    "keypairs", "user_data", "restart_policy",
+)  # fmt: skip
+
+
+def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Instance]:
+    """Begin to make clones of it, on its host. Raises WrongState, OverQuota, NamesTaken, NoCapacity."""
+    services.require("clone", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+    project, count = instance.project, len(names)
+    quota.require(project, instances=count, vcpus=count * instance.vcpus, memory_mib=count * instance.memory_mib)
+    services.check_names(project, names)
+    engine.start(CloneInstance, instance, actor=actor)
+    snapshot = uuid4()
+    services.wish(instance, Power(instance.wanted_power), snapshot=snapshot)
+    record("compute.instance.clone", instance, actor=actor, after={"names": list(names)})
+    clones = []
+    for name in names:
+        made = Instance.objects.create(
+            name=name,
+            hypervisor_wish=instance.hypervisor,
+            host_wish=instance.host,
+            cloned_from=instance,
+            clone_of_snapshot=snapshot,
+            price_per_hour=instance.flavor.price_per_hour,
+            created_by=actor.name,
+            **{field: getattr(instance, field) for field in COPIED},
+        )
+        engine.start(LaunchClone, made, actor=actor)
+        services.place(made, fail_fast=True, allocate=True)
+        after = {"name": name, "cloned_from": instance.name, "wanted_power": Power.RUNNING}
+        record("compute.instance.launch", made, actor=actor, after=after)
+        clones.append(made)
+    return clones
