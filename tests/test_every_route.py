@@ -39,6 +39,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/users": {"GET": (CLOUD_ADMIN, 200), "POST": (CLOUD_ADMIN, 400)},
     "api/v1/users/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
     "api/v1/users/<str:ref>/second-factor": {"DELETE": (CLOUD_ADMIN, 409)},
+    "api/v1/notifications": {"GET": (SIGNED_IN, 200)},
+    "api/v1/notifications/seen": {"POST": (SIGNED_IN, 200)},
     "api/v1/sessions": {"GET": (SIGNED_IN, 200)},
     "api/v1/sessions/<str:ref>": {"GET": ("owner", 404), "DELETE": ("owner", 404)},
     "api/v1/tokens": {"GET": (SIGNED_IN, 200), "POST": (SIGNED_IN, 400)},

@@ -29,7 +29,7 @@ from cloud.api.scope import RANK, Scope
 from cloud.api.translate import problem_of
 from cloud.dashboard import navigation
 from cloud.events import reading
-from cloud.tenancy import sessions
+from cloud.tenancy import notifications, sessions
 from cloud.tenancy.models import Project, Role, User
 
 THEMES = ("system", "light", "dark")
@@ -137,6 +137,7 @@ class Page(View):
                 "section": self.section,
                 "as_of": self.as_of,
             }
+            frame["unread"], frame["bell_at"] = notifications.bell(self.scope.user)
         return frame
 
     def refuse(self, problem: Problem) -> HttpResponse:

@@ -61,6 +61,7 @@ class Operation(models.Model):
             models.Index(fields=["project_id", "-started_at", "id"], name="operation_by_project"),
             models.Index(fields=["subject_id", "-started_at"], name="operation_by_subject"),
             models.Index(fields=["-finished_at"], condition=Q(outcome="failed"), name="operation_failed"),
+            models.Index(fields=["requested_by_id", "-finished_at"], name="operation_by_requester"),
         ]
         triggers = [
             pgtrigger.Trigger(

@@ -55,6 +55,7 @@ class User(AbstractBaseUser):
     is_active = models.BooleanField(default=True)
     is_cloud_admin = models.BooleanField(default=False)
     session_version = models.PositiveIntegerField(default=0)  # sessions of an earlier one are over
+    notifications_seen_at = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now())
 
     USERNAME_FIELD = "username"

@@ -85,6 +85,8 @@ def test_three_clicks_launch_an_instance_which_is_seen_to_run_and_deleted(visit,
     cloud.settle()
     expect(page.locator("#instance-head .pill")).to_have_text("running")
     expect(page.get_by_role("progressbar")).to_have_count(0)
+    expect(page.locator("#toasts")).to_contain_text(f"Launching {name}: done")
+    expect(page.locator("#bell-side")).to_have_attribute("aria-label", "Notifications, 1 unread")
     ConsoleLog.objects.create(instance=Instance.objects.get(), content=f"READY {name} 2.31\n".encode())
     expect(page.get_by_role("log")).to_contain_text(f"READY {name} 2.31")
     page.get_by_role("link", name="Delete").click()
@@ -225,7 +227,7 @@ PAGES = (
     "{instance}/console?kind=vnc", "{instance}/log",
     "{instance}/placement", "{instance}/stop", "{instance}/delete", "/projects/demo/keypairs",
     "/projects/demo/getting-started", "/cloud/health", "/cloud/capacity", "/cloud/quota-requests", "{host}/drain",
-    "/account/security", "/account/second-factor",
+    "/notifications", "/account/security", "/account/second-factor",
     "/projects/demo/activity", "/projects/demo/members", "/projects/demo/quota", "/account/tokens",
     "/account/password", "/palette?q=web", "/palette?q=api", "/design", "/projects", "/cloud/hosts",
     "/cloud/hosts/new", "{host}", "/cloud/flavors", "/cloud/projects", "{project}", "/cloud/users",

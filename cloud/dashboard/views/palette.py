@@ -81,6 +81,7 @@ class Palette(Page):
                 for entry in group.entries
             ]
         places += [
+            {"name": "Notifications", "note": "your account", "url": reverse("notifications"), "icon": "bell"},
             {"name": "API tokens", "note": "your account", "url": reverse("tokens"), "icon": "key"},
             {"name": "Security", "note": "your account", "url": reverse("security"), "icon": "shield"},
             {"name": "Password", "note": "your account", "url": reverse("password"), "icon": "person"},

@@ -24,6 +24,7 @@ I = f"{P}/instances/<uuid:instance>"  # noqa: E741
 # What is shown by GET, and who may see it. A page that is missing fails.
 SHOWN: dict[str, str] = {
     "sign-in": PUBLIC,
+    "notifications": SIGNED_IN,
     "account/security": SIGNED_IN,
     "account/second-factor": SIGNED_IN,
     "account/tokens": SIGNED_IN,
@@ -94,7 +95,7 @@ REFUSED_TO_CHANGE = {
     "cloud/flavors/<uuid:flavor>/delete": "project admin",
 }
 MANY = 12
-MOST_QUERIES = {f"{P}/launch": 32, "cloud/health": 24}  # one tries out a launch, the other looks everywhere
+MOST_QUERIES = {f"{P}/launch": 34, "cloud/health": 24}  # one tries out a launch, the other looks everywhere
 
 
 def routes() -> Iterator[str]:

@@ -56,7 +56,14 @@
   function expire(box, life) {
     setTimeout(() => (box.matches(":hover, :focus-within") ? expire(box, 2000) : box.remove()), life);
   }
-  for (const box of document.querySelectorAll("#toasts .toast:not(.error, .warning)")) expire(box, 7000);
+  function expireAll() {
+    for (const box of document.querySelectorAll("#toasts .toast:not(.error, .warning, [data-expires])")) {
+      box.dataset.expires = "";
+      expire(box, 7000);
+    }
+  }
+  expireAll();
+  document.addEventListener("htmx:oobAfterSwap", expireAll);
 
   /* Dialogs: a link that asks opens in one, with the same page as without */
   const dialog = document.getElementById("dialog");
