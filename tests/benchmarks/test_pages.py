@@ -20,7 +20,13 @@ INSTANCES, HOSTS, ROUNDS = 10_000, 1_000, 7
 def fill(world) -> None:  # noqa: F811
     facts = {"project": world.project, "flavor": world.flavor, "image": world.image, "created_by": "bench"}
     facts |= {name: getattr(world.flavor, name) for name in ("vcpus", "memory_mib", "disk_gib")}
-    facts |= {"host": world.host, "wanted_power": "running", "seen_power": "running", "seen_generation": 1}
+    facts |= {
+        "host": world.host,
+        "wanted_power": "running",
+        "seen_power": "running",
+        "seen_generation": 1,
+        "hypervisor": "qemu",
+    }
     Instance.objects.bulk_create(
         [Instance(name=f"vm{number}", **facts) for number in range(INSTANCES)], batch_size=1000
     )
