@@ -1,17 +1,16 @@
 """Instances and capacity, for Prometheus."""
 
-from django.db.models import Count, Sum
+from django.db.models import Sum
 
 from cloud.api.metrics import Samples, gauge
 from cloud.hosts.models import Host
 from compute.models import Instance
-from compute.status import with_status
+from compute.status import count_by_status
 
 
 @gauge("pileus_instances", "Instances by status.", ("status",))
 def instances() -> Samples:
-    counted = with_status(Instance.objects.all()).values("status").annotate(count=Count("pk")).order_by("status")
-    return [((row["status"],), row["count"]) for row in counted]
+    return [((status,), count) for status, count in count_by_status(Instance.objects.all()).items()]
 
 
 @gauge("pileus_capacity", "What hosts in service have, by resource.", ("resource",))

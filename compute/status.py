@@ -1,11 +1,13 @@
 """The status that a user sees: derived, one SQL CASE, first match wins. Filters and lists use the same."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from django.db.models import (
     BooleanField,
     Case,
     CharField,
+    Count,
     Exists,
     ExpressionWrapper,
     F,
@@ -39,6 +41,11 @@ TRANSITIONAL = {
     "compute.stop": "stopping",
     "compute.reboot": "rebooting",
 }
+LISTED = (
+    "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
+    "hypervisor", "hypervisor_wish", "host__name", "keypairs", "restart_policy", "wanted_power", "seen_power",
+    "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
+)  # fmt: skip
 STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
 
 
@@ -54,27 +61,56 @@ class StatusAnnotations(TypedDict):
 def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[Instance, StatusAnnotations]]":
     """Annotate `status`, `live_operation` (its JSON, or null) and `host_is_unreachable`: no further query a row."""
     live = Operation.objects.filter(subject_type="instance", subject_id=OuterRef("pk"), finished_at=None)
-    # One look at the live operation for all of these words: a list of 10 000 is counted by status.
+    # One look at the live operation for all of these words.
     on_its_way = Case(*(When(kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()), default=None)
-    silent = HostPulse.objects.filter(host_id=OuterRef("host_id"), seen_at__lt=reachable_since())
     return instances.annotate(
         live_operation=Subquery(live.values(json=operation_json())[:1], output_field=JSONField()),
         live_kind=Subquery(live.values("kind")[:1], output_field=CharField()),
-        host_is_unreachable=ExpressionWrapper(Exists(silent), output_field=BooleanField()),
+        host_is_unreachable=_host_is_unreachable(),
     ).annotate(
         status=Case(
             When(live_kind="compute.delete", then=Value("deleting")),
             When(host_is_unreachable=True, then=Value("unreachable")),
-            default=Coalesce(
-                Subquery(live.values(word=on_its_way)[:1], output_field=CharField()),
-                Case(
-                    When(Q(failed_at__isnull=False) | Q(seen_power=Power.BROKEN), then=Value("error")),
-                    When(seen_power__in=STEADY, then=F("seen_power")),
-                    default=Value("error"),
-                ),
-            ),
+            default=Coalesce(Subquery(live.values(word=on_its_way)[:1], output_field=CharField()), _standing()),
             output_field=CharField(),
         )
+    )
+
+
+def as_listed(instances: "QuerySet[Instance]", *more: str) -> "QuerySet[WithAnnotations[Instance, StatusAnnotations]]":
+    """With all that a list shows, these columns too, and nothing else: most of what a row holds is for its host."""
+    return with_status(instances.select_related("flavor", "image", "host").only(*LISTED, *more))
+
+
+def count_by_status(instances: "QuerySet[Instance]") -> dict[str, int]:
+    """How many are in each status that occurs, in the order of the documentation.
+
+    Only those with a live operation are asked for it: looking for one at each of ten thousand is what would take long.
+    """
+    live = Operation.objects.filter(subject_type="instance", finished_at=None).values("subject_id")
+    calm = instances.exclude(pk__in=live).annotate(
+        status=Case(When(_host_is_unreachable(), then=Value("unreachable")), default=_standing())
+    )
+    counts: Counter[str] = Counter()
+    for found in (calm, with_status(instances.filter(pk__in=live))):
+        counts.update(
+            dict(found.order_by().values("status").annotate(count=Count("pk")).values_list("status", "count"))
+        )
+    return {status: counts[status] for status in STATUSES if counts[status]}
+
+
+def _host_is_unreachable() -> ExpressionWrapper:
+    silent = HostPulse.objects.filter(host_id=OuterRef("host_id"), seen_at__lt=reachable_since())
+    return ExpressionWrapper(Exists(silent), output_field=BooleanField())
+
+
+def _standing() -> Case:
+    """The status of what nothing is done with."""
+    return Case(
+        When(Q(failed_at__isnull=False) | Q(seen_power=Power.BROKEN), then=Value("error")),
+        When(seen_power__in=STEADY, then=F("seen_power")),
+        default=Value("error"),
+        output_field=CharField(),
     )
 
 

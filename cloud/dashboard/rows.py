@@ -12,7 +12,7 @@ from cloud.hosts.services import reachable_since
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Project
 from compute.models import Instance
-from compute.status import STATUSES, reason, with_status
+from compute.status import as_listed, reason
 
 TROUBLED = ("error", "unreachable")
 SORTS = {
@@ -24,9 +24,8 @@ SORTS = {
 
 
 def instances_of(project: Project) -> "QuerySet[Instance]":
-    """A project's instances as the API lists them."""
-    own = Instance.objects.filter(project=project).defer("user_data", "seen_facts", "placement")
-    return with_status(own.select_related("flavor", "image", "host"))
+    """A project's instances as the API lists them, with what tells which verbs are possible."""
+    return as_listed(Instance.objects.filter(project=project), "host__capabilities")
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":
@@ -41,13 +40,6 @@ def search(rows: "QuerySet[Any]", text: str) -> "QuerySet[Any]":
     if ident:
         return rows.filter(pk=ident)
     return rows.filter(name__icontains=text) if text else rows
-
-
-def count_by_status(project: Project) -> dict[str, int]:
-    """How many instances are in each status that occurs, in the order of the documentation."""
-    rows = with_status(Instance.objects.filter(project=project)).order_by().values("status").annotate(count=Count("pk"))
-    counts = dict(rows.values_list("status", "count"))
-    return {status: counts[status] for status in STATUSES if status in counts}
 
 
 def explain(instances: list[Instance]) -> list[Instance]:

@@ -18,7 +18,7 @@ from cloud.tenancy.models import Role, SavedView
 from compute import cloning, costs, explaining, placement, services
 from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
-from compute.status import STATUSES
+from compute.status import STATUSES, count_by_status
 
 LINES_SHOWN = 200
 
@@ -43,7 +43,7 @@ class InstanceList(Page):
         rows.explain(page["rows"])
         for instance in page["rows"]:
             instance.actions = [one for one in actions_for(instance, role=self.scope.role) if one.in_lists]
-        counts = rows.count_by_status(self.project)
+        counts = count_by_status(Instance.objects.filter(project=self.project))
         part = request.headers.get("HX-Target")
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
         views, shown_query = [] if part else list(own_views.order_by("name")), query_of(asked)

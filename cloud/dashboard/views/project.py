@@ -16,7 +16,8 @@ from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm
 from cloud.tenancy.models import Membership, Role
 from compute import costs
-from compute.models import Flavor, KeyPair
+from compute.models import Flavor, Instance, KeyPair
+from compute.status import count_by_status
 from storage.services import images_of
 
 RECENT_EVENTS = 8
@@ -53,7 +54,7 @@ class Overview(Page):
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         instances = rows.instances_of(self.project)
-        counts = rows.count_by_status(self.project)
+        counts = count_by_status(Instance.objects.filter(project=self.project))
         troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
         live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")
         return self.show(
