@@ -1,5 +1,7 @@
 """What a guest's first boot reads, looked at while its writer can mend it: in the guest it would be a line in a log."""
 
+import itertools
+
 import yaml
 
 CLOUD_CONFIG = "#cloud-config"
@@ -21,11 +23,8 @@ def fault(text: str) -> str | None:
         return f"{where}{problem.problem or 'this is not YAML'}."
     except yaml.YAMLError as problem:  # a character that YAML does not know
         return f"It is not YAML: {problem.args[-1] if problem.args else problem}."
-    roots = [
-        after
-        for event, after in zip(events, events[1:], strict=False)
-        if isinstance(event, yaml.DocumentStartEvent) and not isinstance(after, yaml.MappingStartEvent)
-    ]
-    if roots:
-        return f"Line {roots[0].start_mark.line + 1}: cloud-config is a mapping, such as “hostname: web”."
+    for event, after in itertools.pairwise(events):
+        if isinstance(event, yaml.DocumentStartEvent) and not isinstance(after, yaml.MappingStartEvent):
+            line = after.start_mark.line if after.start_mark else 0
+            return f"Line {line + 1}: cloud-config is a mapping, such as “hostname: web”."
     return None

@@ -33,7 +33,7 @@ class MetricsSerializer(serializers.Serializer):
     span = serializers.ChoiceField(tuple(samples.SPANS))
     start = serializers.DateTimeField(help_text="When the first step begins.")
     step_seconds = serializers.IntegerField()
-    metrics = type("Metrics", (serializers.Serializer,), {name: MetricSerializer() for name in METRICS})()
+    metrics = type("MetricsByName", (serializers.Serializer,), {name: MetricSerializer() for name in METRICS})()
 
 
 class MetricsView(InstanceView, Item):
