@@ -136,6 +136,18 @@ def ordered(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(usage.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
 
 
+def limits_asked(text: str) -> str:
+    """What a quota request is called, for people: "98304 memory_mib" → "96 GiB of memory"."""
+    found = []
+    for part in text.split(", "):
+        number, _, name = part.partition(" ")
+        label = kind(name)
+        of = "of " if name.endswith(("_mib", "_gib")) else ""
+        is_known = number.isdigit() and label
+        found.append(f"{amount(name, int(number))} {of}{label[:1].lower()}{label[1:]}" if is_known else part)
+    return ", ".join(found)
+
+
 def price(per_hour: Decimal | None) -> str:
     """The price of an hour, with as many places as it needs."""
     if not per_hour:

@@ -221,6 +221,8 @@ def sentence(event: Any, project: Any = None) -> SafeString:
     subject = format_html('<span class="strong">{}</span>', name)
     if project and event.subject_type == "instance" and not event.action.endswith(".delete"):
         subject = format_html('<a href="{}">{}</a>', reverse("instance", args=[project.name, event.subject_id]), name)
+    if event.subject_type == "quota_request":
+        subject = format_html('<span class="strong">{}</span>', words.limits_asked(name))
     kind = event.subject_type.replace("_", " ")
     verb = words.event(event.action)
     after = event.after or {}
