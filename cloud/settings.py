@@ -76,7 +76,6 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "allauth.socialaccount",
-    "allauth.socialaccount.providers.openid_connect",
 ]
 MIDDLEWARE = [
     "cloud.api.middleware.RequestContext",
@@ -137,6 +136,8 @@ SINGLE_SIGN_ON = {
     "name": os.environ.get("PILEUS_OIDC_NAME", "single sign-on"),
     "makes_users": os.environ.get("PILEUS_OIDC_MAKES_USERS") == "1",  # or only those that are known may come in
 }
+if SINGLE_SIGN_ON["url"]:  # 3 MiB in every process
+    INSTALLED_APPS.append("allauth.socialaccount.providers.openid_connect")
 SOCIALACCOUNT_ADAPTER = "cloud.dashboard.single_sign_on.Adapter"
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
 
@@ -177,6 +178,9 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_TASK_ACKS_LATE = False
+CELERY_DB_REUSE_MAX = (
+    2**31
+)  # a connection for each task would cost more than most tasks, and hide the worker from /readyz
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False

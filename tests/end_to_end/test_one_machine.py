@@ -7,6 +7,7 @@ import signal
 import stat
 import time
 
+import httpx
 import psutil
 import pytest
 
@@ -40,6 +41,14 @@ def test_credentials_are_private_and_of_the_promised_shape(machine):
         assert credentials[who].keys() == {"username", "password", "token"}
         with machine.api(who) as api:
             assert api.get("/me").json()["username"] == credentials[who]["username"]
+
+
+def test_all_that_it_needs_is_said_to_be_at_work(machine):
+    def status() -> dict:
+        return httpx.get(f"http://127.0.0.1:{machine.port}/readyz", trust_env=False).json()
+
+    wait_until(lambda: status()["status"] == "ready", what="readyz")
+    assert all(check["ok"] for check in status()["checks"].values())
 
 
 def test_no_secret_is_in_a_command_line_or_in_a_log(machine):
