@@ -9,6 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers import registry
+from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from django.test import Client
 
 from cloud.events.models import Event
@@ -60,6 +62,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def provider(settings, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    registry.register(OpenIDConnectProvider)  # as the settings do where a provider is configured
     server = Provider()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     settings.SINGLE_SIGN_ON = {
