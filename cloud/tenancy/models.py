@@ -79,6 +79,7 @@ class BrowserSession(models.Model):
     session_key = models.CharField(max_length=40, unique=True)
     address = models.CharField(max_length=64)
     browser = models.CharField(max_length=255)
+    proof = models.CharField(max_length=64, default="")  # the user's session hash then: another one ends it
     created_at = models.DateTimeField(db_default=Now())
     last_seen_at = models.DateTimeField(db_default=Now())
 

@@ -22,14 +22,21 @@ def note(session, user: User, *, address: str, browser: str) -> None:  # type: i
     session[NOTED] = [timezone.now().isoformat(), session.session_key]
     BrowserSession.objects.update_or_create(
         session_key=session.session_key,
-        defaults={"user": user, "address": address[:64], "browser": browser[:255], "last_seen_at": Now()},
+        defaults={
+            "user": user,
+            "address": address[:64],
+            "browser": browser[:255],
+            "proof": user.get_session_auth_hash(),
+            "last_seen_at": Now(),
+        },
     )
 
 
 def of(user: User) -> "QuerySet[BrowserSession]":
     """The user's sessions that still open something, the latest first."""
     live = Session.objects.filter(session_key=OuterRef("session_key"), expire_date__gt=Now())
-    return BrowserSession.objects.filter(Exists(live), user=user).order_by("-last_seen_at", "-id")
+    own = BrowserSession.objects.filter(Exists(live), user=user, proof=user.get_session_auth_hash())
+    return own.order_by("-last_seen_at", "-id")
 
 
 def end(*, sessions: "QuerySet[BrowserSession]", user: User, actor: Actor) -> int:

@@ -156,6 +156,16 @@ def test_a_new_password_ends_the_others_and_keeps_this_one(user):
     assert BrowserSession.objects.filter(user=user).count() == 1
 
 
+def test_what_an_admin_has_ended_is_not_listed(api, user, cloud_admin):
+    client, _ = sign_in(user)
+    client.get("/account/security")
+    mine = api.as_(user)
+    assert len(mine.get("sessions").json()["items"]) == 1
+    api.as_(cloud_admin).patch(f"users/{user.username}", {"password": "correct-horse-battery"})
+    assert mine.get("sessions").json()["items"] == []
+    assert client.get("/account/security").status_code == 302
+
+
 def test_looking_around_writes_down_a_session_once_in_a_while(user, django_assert_num_queries):
     client, _ = sign_in(user)
     client.get("/account/security")
