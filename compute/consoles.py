@@ -75,9 +75,9 @@ def give_ticket(*, instance: Instance, kind: str, holder: str, actor: Actor) -> 
 
 @transaction.atomic
 def redeem(secret: str, *, holder: str) -> tuple[Instance, dict[str, Any]]:
-    """Use a ticket up: its instance, and what its host is asked for. Raises NotFound, WrongState.
+    """Use a ticket up: its instance, and what its host is asked for; nothing is asked of a machine that has changed.
 
-    Somebody else's try does not use it up: it tells him nothing, and takes nothing from its owner.
+    Somebody else's try does not use it up: it tells him nothing, and takes nothing from its owner. Raises NotFound.
     """
     found = ConsoleTicket.objects.filter(digest=_digest(secret), holder=_digest(holder), expires_at__gt=Now())
     ticket = found.select_for_update(of=("self",)).select_related("instance").first()

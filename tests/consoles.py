@@ -1,7 +1,6 @@
 """What consoles are tested with: an emulator's sockets without the emulator, and a node service of one's own."""
 
 import contextlib
-import json
 import os
 import socket
 import struct
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from compute.agent.membership import Membership
 from compute.agent.paths import Home, Paths
 from tests.servers import TREE
 
@@ -116,11 +116,16 @@ class StandInSockets:
                         raise EOFError(unknown)
 
 
+def join(paths: Paths, url: str, token: str) -> None:
+    """What the worker of a host leaves behind when it joins."""
+    Membership(url, "", "node", token, "", "", "").write(paths.membership)
+
+
 @contextmanager
-def node_service(paths: Paths, url: str, token: str) -> Iterator[subprocess.Popen]:
+def node_service(paths: Paths, url: str, token: str, *, joined: bool = True) -> Iterator[subprocess.Popen]:
     """`pileus-agent node` for the host whose home this is."""
-    member = {"host_id": "", "name": "node", "redis_url": "", "key_prefix": "", "queue": ""}
-    paths.membership.write_text(json.dumps({**member, "url": url, "token": token}))
+    if joined:
+        join(paths, url, token)
     environment = {**os.environ, "PILEUS_RUNTIME_DIR": str(paths.runtime), "PYTHONPATH": str(TREE)}
     command = [sys.executable, "-m", "compute.agent.cli", "node", "--home", str(paths.home)]
     process = subprocess.Popen(command, env=environment, cwd=TREE)

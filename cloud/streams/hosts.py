@@ -55,10 +55,10 @@ class Hosts:
         """Hang up on those who are no hosts of this cloud any more, for as long as the process lives."""
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_CHECKS)
-            with contextlib.suppress(DatabaseError):
-                connected = set(self._lines)
-                for host in connected - await ask(rows.hosts_among, connected) if connected else ():
-                    await self._lines[host].close(CloseCode.POLICY_VIOLATION, "this host was removed")
+            if connected := set(self._lines):
+                with contextlib.suppress(DatabaseError):
+                    for removed in connected - await ask(rows.hosts_among, connected):
+                        await self._lines[removed].close(CloseCode.POLICY_VIOLATION, "this host was removed")
 
     async def stop(self) -> None:
         lines = list(self._lines.values())

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -50,8 +49,8 @@ class Channel:
         self.facts: dict[str, Any] = {}  # what the other end said when it opened
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line = line
-        self._arrived: deque[bytes] = deque()
-        self._unread = self._taken = 0
+        self._arrived = bytearray()
+        self._taken = 0  # bytes that were read, and not yet allowed to come again
         self._credit = WINDOW
         self._ended = False
         self._changed = asyncio.Event()  # something arrived, or may be sent, or it has ended
@@ -70,12 +69,13 @@ class Channel:
             if self._ended:
                 return b""
             await self._until_changed()
-        content = self._arrived.popleft()
-        self._unread -= len(content)
+        content = bytes(self._arrived[:PIECE])
+        del self._arrived[:PIECE]
         self._taken += len(content)
         if self._taken >= WINDOW // 4 and not self._ended:
             taken, self._taken = self._taken, 0
-            await self._line.say({"credit": self.number, "bytes": taken})
+            with contextlib.suppress(Closed):
+                await self._line.say({"credit": self.number, "bytes": taken})
         return content
 
     async def write(self, content: bytes) -> None:
@@ -102,10 +102,9 @@ class Channel:
 
     def take(self, content: bytes) -> bool:
         """Whether it was allowed to come."""
-        self._unread += len(content)
-        if self._unread + self._taken > WINDOW:
+        if len(self._arrived) + len(content) + self._taken > WINDOW:
             return False
-        self._arrived.append(content)
+        self._arrived += content
         self._changed.set()
         return True
 

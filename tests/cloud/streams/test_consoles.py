@@ -24,7 +24,7 @@ from cloud.tenancy.models import Membership, Role
 from compute.models import ConsoleLog, ConsoleTicket, Instance
 from tests import factories
 from tests.clouds import SmallCloud
-from tests.consoles import StandInSockets, node_service
+from tests.consoles import StandInSockets, join, node_service
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -275,6 +275,14 @@ def test_the_node_comes_back_after_a_restart_of_streams(console):
         ends(websocket)
     console.servers.start_streams()
     wait_until(lambda: console.ask().status_code == 200, 20)
+
+
+def test_a_node_that_starts_before_its_host_has_joined_connects_when_it_has(place, servers):
+    paths = place.cloud.node.paths
+    with node_service(paths, servers.url, place.cloud.node.token, joined=False):
+        time.sleep(1)
+        join(paths, servers.url, place.cloud.node.token)
+        wait_until(lambda: place.ask().status_code == 200, 20)
 
 
 def test_a_strange_host_token_gets_no_line(place, servers):
