@@ -31,7 +31,7 @@ def start(node, control_plane, tmp_path):
         spec = riscv_spec(files=[put_image_file(control_plane, tmp_path, "kernel", kernel)])
         control_plane.order("ensure_running", spec, 1)
         node.look_once()
-        assert control_plane.last(spec["id"])["seen"] == "running", control_plane.last(spec["id"])
+        assert control_plane.last(spec["id"])["seen"] == "running", str(control_plane.last(spec["id"])["facts"])
         return spec
 
     return run
