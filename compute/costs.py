@@ -20,7 +20,8 @@ HOUR = Decimal(3600)
 # Every time in which something was held, within the month: from the beginning of one to the beginning of the next.
 _HELD = """
     WITH month AS (
-        SELECT %(month)s::timestamptz AS began, %(month)s::timestamptz + interval '1 month' AS ended
+        SELECT began, began + interval '1 month' AS ended
+        FROM (SELECT coalesce(%(month)s::timestamptz, date_trunc('month', now(), 'UTC')) AS began) first
     ), held AS (
         SELECT instance_id, name, flavor, price_per_hour, began_at, ended_at, false AS lives
         FROM compute_rental, month WHERE project_id = %(project)s AND ended_at > month.began AND began_at < month.ended
@@ -51,17 +52,14 @@ class Cost:
 
 def of(project: Project, *, month: datetime | None = None, instance: str = "", items: int = 0) -> Cost:
     """What the project, or one instance of it (id or name), costs in the month that begins then; this one, if none."""
+    facts = {"month": month, "project": project.pk, "instance": instance, "items": items}
     with connection.cursor() as cursor:
-        cursor.execute("SELECT now()")
-        now = cursor.fetchone()[0]
-        begin = month or now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        facts = {"month": begin, "project": project.pk, "instance": instance, "items": items}
         cursor.execute(
-            f"""{_HELD} SELECT coalesce(sum(price_per_hour * hours), 0), count(*),
+            f"""{_HELD} SELECT now(), (SELECT began FROM month), coalesce(sum(price_per_hour * hours), 0), count(*),
                 coalesce(sum(price_per_hour) FILTER (WHERE lives), 0) FROM cost""",
             facts,
         )
-        so_far, count, per_hour = cursor.fetchone()
+        now, begin, so_far, count, per_hour = cursor.fetchone()
         listed: list[dict[str, Any]] = []
         if items:
             cursor.execute(

@@ -223,6 +223,9 @@ class ConsoleLog(models.Model):
     offset = models.PositiveBigIntegerField(default=0)  # of the first byte kept, since the machine was made
     content = models.BinaryField(default=bytes)
     updated_at = models.DateTimeField(db_default=Now())
+    ready_offset = models.BigIntegerField(default=-1, db_default=-1)  # of the last READY that was heard
+    ready_seconds = models.FloatField(null=True)  # since the kernel began, as the guest says
+    ready_at = models.DateTimeField(null=True)
 
     class Meta:
         triggers = [

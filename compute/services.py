@@ -14,7 +14,7 @@ from cloud.operations.models import Operation
 from cloud.operations.workflow import Workflow
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import explaining, placement
+from compute import boots, explaining, placement
 from compute.generations import raise_generation
 from compute.hypervisors import KINDS
 from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Power, RestartPolicy
@@ -312,6 +312,7 @@ def keep_console_log(*, host: Host, instance_id: UUID, offset: int, content: byt
     ConsoleLog.objects.update_or_create(
         instance_id=instance_id, defaults={"offset": offset, "content": content, "updated_at": Now()}
     )
+    boots.hear(instance_id, offset=offset, content=content)
     return True
 
 

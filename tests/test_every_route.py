@@ -91,6 +91,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instances/<str:ref>/resume": {"POST": (MEMBER, 409)},
     f"{P}/instances/<str:ref>/clone": {"POST": (MEMBER, 400)},
     f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
+    f"{P}/instances/<str:ref>/boot": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/metrics": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
     f"{P}/cost": {"GET": (VIEWER, 200)},

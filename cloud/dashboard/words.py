@@ -57,6 +57,14 @@ STEPS = {
     "take_back": "Take it back",
     "restore": "Restore what was",
 }
+BOOT = {
+    "asked": "Asked for",
+    "placed": "Placed on a host",
+    "ordered": "Ordered from the host",
+    "started": "Machine started",
+    "kernel": "Kernel began",
+    "ready": "Booted, the guest says READY",
+}
 VERBS = {
     "launch": "launched",
     "start": "started",
@@ -100,6 +108,13 @@ def memory(mib: int) -> str:
     if abs(mib) < 1024:
         return f"{mib} MiB"
     return f"{mib / 1024:.1f}".removesuffix(".0") + " GiB"
+
+
+def seconds(value: float) -> str:
+    """A short time: 0.4 → "0.40 s", 12.3 → "12.3 s", 130 → "2 min"."""
+    if value >= 120:
+        return span(timedelta(seconds=value))
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
 
 
 def measure(value: float, unit: str) -> str:

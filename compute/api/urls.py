@@ -1,4 +1,4 @@
-from compute.api import bulk, capacity, consoles, costs, flavors, instances, keypairs, metrics
+from compute.api import boots, bulk, capacity, consoles, costs, flavors, instances, keypairs, metrics
 
 urlpatterns = [
     *flavors.urlpatterns,
@@ -7,6 +7,7 @@ urlpatterns = [
     *bulk.urlpatterns,
     *capacity.urlpatterns,
     *metrics.urlpatterns,
+    *boots.urlpatterns,
     *costs.urlpatterns,
     *consoles.urlpatterns,
 ]

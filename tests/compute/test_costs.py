@@ -121,4 +121,4 @@ def test_many_instances_cost_as_many_queries_as_one(cloud):
     launch(cloud, "db", Now())
     with CaptureQueriesContext(connection) as many:
         costs.of(cloud.project, items=10)
-    assert len(few) == len(many) == 3
+    assert len(few) == len(many) == 2

@@ -29,6 +29,7 @@ register.filter("memory", words.memory)
 register.filter("price", words.price)
 register.filter("monthly", words.monthly)
 register.filter("money", words.money)
+register.filter("seconds", words.seconds)
 register.filter("kind", words.kind)
 register.filter("event_words", words.event)
 
@@ -95,6 +96,11 @@ def percent(part: float, whole: float) -> int:
 @register.filter
 def operation_words(kind: str) -> str:
     return words.OPERATIONS.get(kind, kind.rpartition(".")[2].capitalize())
+
+
+@register.filter
+def boot_words(name: str) -> str:
+    return words.BOOT[name]
 
 
 @register.filter

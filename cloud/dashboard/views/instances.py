@@ -15,7 +15,7 @@ from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Role, SavedView
-from compute import cloning, costs, explaining, placement, services
+from compute import boots, cloning, costs, explaining, placement, services
 from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES, count_by_status
@@ -95,6 +95,7 @@ class OneInstance(InstancePage):
         "instance-events": "instances/_events.html",
         "console-log": "instances/_log.html",
         "metrics": "instances/_metrics.html",
+        "instance-boot": "instances/_boot.html",
     }
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
@@ -109,6 +110,8 @@ class OneInstance(InstancePage):
             context["events"] = list(found[:20])
         if part in ("", "instance-facts"):
             context["cost"] = costs.of(self.project, instance=str(self.instance.pk))
+        if part in ("", "instance-boot"):
+            context["boot"] = boots.timeline(self.instance)
         if part in ("", "metrics"):
             context |= metrics.shown(self.instance, request.GET.get("span", ""))
         if not part:
