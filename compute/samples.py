@@ -144,9 +144,10 @@ def series(instance: Instance, span: Span) -> Series:
     now = _now().timestamp()
     since, count = now - span.seconds - span.step, span.seconds // span.step
     if span.step < MINUTE:
-        # Hosts measure at even distances, but at no even seconds: the places are where the last one has its own.
+        # Hosts measure at even distances, but at no even seconds: the places are in step with the latest sample.
         points = list(_raw(instance.pk, since))
-        start = (points[-1][0] if points else now) - (count - 0.5) * span.step
+        behind = (now - points[-1][0]) % span.step if points else 0
+        start = now - behind - (count - 0.5) * span.step
     else:
         points = list(_packed(instance.pk, since, span.step))
         start = (now // span.step + 1 - count) * span.step

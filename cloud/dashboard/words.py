@@ -63,7 +63,7 @@ BOOT = {
     "ordered": "Ordered from the host",
     "started": "Machine started",
     "kernel": "Kernel began",
-    "ready": "Booted, the guest says READY",
+    "ready": "The guest says READY",
 }
 VERBS = {
     "launch": "launched",

@@ -70,6 +70,11 @@ def test_an_hour_has_places_for_what_was_not_measured(host, instance):
     assert set(found.values["cpu_percent"]) == {None}
 
 
+def test_what_has_stopped_to_come_leaves_a_gap_up_to_now(host, instance):
+    samples.take_in(host=host, samples=[{"id": str(instance.pk), "age": 105, "memory_mib": 100}])
+    assert samples.series(instance, samples.SPANS["1h"]).values["memory_mib"][-12:] == [None, 100, *[None] * 10]
+
+
 def test_nothing_measured_is_nothing_but_gaps(instance):
     for name, span in samples.SPANS.items():
         found = samples.series(instance, span)
