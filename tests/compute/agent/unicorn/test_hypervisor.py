@@ -12,7 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from compute.agent.hypervisors.unicorn import Unicorn, overlay
+from compute.agent.errors import NoAnswer
+from compute.agent.hypervisors.unicorn import Unicorn, control, overlay
 from compute.agent.hypervisors.unicorn.description import describe
 from compute.agent.paths import Home, Paths
 from tests.compute.agent.conftest import make_spec
@@ -65,11 +66,21 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def wait_for_console(node: QemuNode, spec: Spec, text: bytes, seconds: float = 120, count: int = 1) -> bytes:
-    log, deadline = node.machine(spec["id"]).home.console_log, time.monotonic() + seconds
+    home, deadline = node.machine(spec["id"]).home, time.monotonic() + seconds
+    log = home.console_log
     while log.read_bytes().count(text) < count:
-        assert time.monotonic() < deadline, log.read_bytes().decode(errors="replace")
+        assert time.monotonic() < deadline, f"{state(home)}\n{log.read_bytes().decode(errors='replace')}"
         time.sleep(0.02)
     return log.read_bytes()
+
+
+def state(home: Home) -> str:
+    """What the emulator of a silent guest says of itself."""
+    try:
+        with control.connect(home) as connection:
+            return f"{connection.status()} {connection.execute('stats')}"
+    except NoAnswer as problem:
+        return f"{problem}; {home.emulator_log.read_text()[-2000:]}"
 
 
 def test_a_host_says_what_the_embedded_emulator_is_and_is_not(node):
@@ -201,7 +212,6 @@ print(ours, sorted(third - {{"_distutils_hack"}}))  # which comes with the inter
 
 
 @pytest.mark.vm
-@pytest.mark.soak
 def test_a_real_guest_boots_hears_its_button_and_keeps_its_disk(node, obey, control_plane, riscv_linux):
     described = json.loads((riscv_linux / "image.json").read_text())
     for file in described["files"]:

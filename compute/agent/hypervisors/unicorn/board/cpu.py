@@ -125,7 +125,8 @@ class Hart:
 
     @property
     def timer_is_due(self) -> bool:
-        return self.deadline is not None and self.deadline <= self.now()
+        deadline = self.deadline  # once: the processor's thread may change it meanwhile
+        return deadline is not None and deadline <= self.now()
 
     def ring_timer(self) -> None:
         """Make the timer's interrupt pending when it is time."""

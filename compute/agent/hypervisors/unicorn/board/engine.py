@@ -22,6 +22,7 @@ from unicorn import riscv_const as registers
 from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_OK
 from unicorn.unicorn_py3.unicorn import uclib
 
+from . import translations
 from .memory import BASE, Ram
 
 VERSION = str(unicorn.__version__)
@@ -179,6 +180,11 @@ class Engine:
 
     def flush_translations(self) -> None:
         self._uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
+
+    def drop_translations(self) -> None:
+        """Give back the memory of all that was translated. What is needed again is translated again."""
+        self._uc.ctl_flush_tb()
+        translations.give_back()
 
     def hook_exceptions(self, deliver: Callable[[int], None]) -> None:
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)

@@ -25,6 +25,7 @@ from .computer import Boot, Computer, Fittings
 from .console import Console
 from .cpu import TIMEBASE
 from .engine import VERSION
+from .translations import Thrift
 
 T = TypeVar("T")
 LONGEST_TICK = 0.004
@@ -59,6 +60,7 @@ class Machine:
         self._quitting = False
         self._paused_at: int | None = None
         self.power_cycles = 0
+        self._thrift = Thrift()
         self.computer = Computer(self._fittings, self)
         for number, nic in enumerate(fittings.nics):
             nic.network.deliver = partial(self._deliver, number)
@@ -90,6 +92,8 @@ class Machine:
         if wait:
             self._computing.clear()
             self.console.write_out()
+            if self._thrift.has_become_idle():
+                self.computer.engine.drop_translations()
             self._sleep(wait)
             hart.ring_timer()
 
