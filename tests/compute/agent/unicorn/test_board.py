@@ -5,6 +5,8 @@ import ctypes
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,7 +17,7 @@ from compute.agent.hypervisors.unicorn.board import confinement, engine, fdt, sb
 from compute.agent.hypervisors.unicorn.board.devicetree import Contents, devicetree
 from compute.agent.hypervisors.unicorn.board.memory import BASE, Ram
 from tests.compute.agent.unicorn import payload
-from tests.compute.agent.unicorn.guest import Refusal
+from tests.compute.agent.unicorn.guest import BOARD, Refusal
 
 U_BOOT = Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
 
@@ -55,6 +57,21 @@ def test_a_guest_that_makes_every_call_of_the_firmware_goes_on(make_guest, exten
     guest = make_guest(payload.calling(extension)).start()
     guest.wait_for("hello from a very small guest", 20)
     assert guest.quit() == 0
+
+
+def test_whoever_finds_a_socket_is_answered(make_guest):
+    for _ in range(5):
+        guest = make_guest(payload.greeting())
+        process = subprocess.Popen([sys.executable, "-I", str(BOARD), json.dumps(guest.description)])
+        try:
+            while not (guest.home / "c").exists():
+                assert process.poll() is None
+            for name in ("c", "s"):
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.connect(str(guest.home / name))
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_a_guest_greets_and_waits_without_computing(make_guest):

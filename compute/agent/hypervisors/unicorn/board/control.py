@@ -60,9 +60,10 @@ class Sockets(threading.Thread):
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._clients: set[Client] = set()
         self._quit_after_answer = False
-        self._listen(control, self._accept_control)
         if serial:
             self._listen(serial, self._accept_console)
+        # Last: once it is there, the agent takes their directory away.
+        self._listen(control, self._accept_control)
         self._selector.register(self._wake, selectors.EVENT_READ, self._tell_all)
         for network in networks:
             descriptor = network.fileno()
@@ -80,9 +81,13 @@ class Sockets(threading.Thread):
 
     def _listen(self, path: Path, accept: Callable[[socket.socket], None]) -> None:
         listening = socket.socket(socket.AF_UNIX)
-        listening.bind(os.fspath(path))
-        path.chmod(0o600)
+        # It gets its name when it listens: whoever finds it is answered.
+        new = path.with_name("new")
+        new.unlink(missing_ok=True)
+        listening.bind(os.fspath(new))
+        new.chmod(0o600)
         listening.listen(16)
+        new.rename(path)
         listening.setblocking(False)
 
         def ready() -> None:
