@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from cloud.events.services import Actor
 from cloud.tenancy.models import Membership, Role
-from compute import services
+from compute import samples, services
 from compute.models import ConsoleLog, Instance
 from tests import factories
 from tests.clouds import SmallCloud
@@ -191,6 +191,48 @@ def test_the_keyboard_is_enough(visit, cloud):
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="api", exact=True)).to_be_visible()
+
+
+def test_what_is_selected_stays_so_and_is_stopped_together(visit, cloud):
+    for name in ("a", "b", "c"):
+        cloud.launch(name=name)
+    cloud.settle()
+    visitor = visit()
+    page = visitor.sign_in("mia")
+    page.goto("/projects/demo/instances?sort=name")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    expect(page.locator("[data-selected]")).to_have_text("2 selected")
+    cloud.launch(name="d")
+    expect(page.get_by_role("link", name="d", exact=True)).to_be_visible()
+    expect(page.locator("[data-select]:checked")).to_have_count(2)
+    page.get_by_role("toolbar").get_by_role("button", name="Stop").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Stop 2 instances?")
+    assert visitor.serious_faults() == []
+    dialog.get_by_role("button", name="Stop").click()
+    expect(page.locator("[data-results]")).to_contain_text("Stop: 2 begun")
+    cloud.settle()
+    expect(page.locator(".pill", has_text="stopped")).to_have_count(2)
+
+
+def test_metrics_are_drawn_with_their_gaps(visit, cloud):
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    told = [{"id": str(instance.pk), "age": age, "cpu_percent": 40} for age in range(0, 600, 10) if not 200 < age < 300]
+    samples.take_in(host=Instance.objects.get().host, samples=told)
+    visitor = visit()
+    page = visitor.sign_in("mia")
+    page.goto(f"/projects/demo/instances/{instance.pk}")
+    expect(page.get_by_role("img", name="CPU: 40 %")).to_be_visible()
+    page.get_by_role("link", name="1 day").click()
+    page.wait_for_url("**span=1d")
+    expect(page.get_by_role("img", name="CPU: 40 %")).to_be_visible()
+    page.get_by_text("As a table").click()
+    expect(page.get_by_role("row", name="CPU 40 %")).to_be_visible()
+    assert visitor.serious_faults() == []
 
 
 def test_what_tenants_and_guests_write_is_never_run(visit, cloud):

@@ -221,7 +221,7 @@ def test_a_verb_for_what_is_selected_asks_does_it_and_tells_of_each(mia, world):
     query = f"verb=stop&instance={world.instance.pk}&instance={other.pk}&to={LIST}%3Fsort%3Dname"
     text = mia.get(f"{here}?{query}").content.decode()
     assert "Stop 2 instances?" in text
-    assert "Will be refused: It is stopped already." in text
+    assert "It is stopped already." in text
     assert "&quot;instances&quot;: [" in text
 
     form = {"verb": "stop", "instance": [world.instance.pk, other.pk], "grace_seconds": "5", "to": f"{LIST}?sort=name"}
