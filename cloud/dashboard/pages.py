@@ -32,6 +32,7 @@ from cloud.events import reading
 from cloud.tenancy import notifications, sessions
 from cloud.tenancy.models import Project, Role, User
 
+UNDO = "undo"  # in the session, until the toast that offers it
 THEMES = ("system", "light", "dark")
 LAST_PROJECT = "project"  # in the session: the one that was looked at last
 
@@ -135,6 +136,7 @@ class Page(View):
                 "navigation": navigation.of(self.scope, self.section, current),
                 "switch_to": list(self.scope.projects().order_by("name")[: navigation.MOST_PROJECTS]),
                 "section": self.section,
+                "undo": self.request.session.pop(UNDO, None),
                 "as_of": self.as_of,
             }
             frame["unread"], frame["bell_at"] = notifications.bell(self.scope.user)
@@ -172,11 +174,12 @@ class Page(View):
         to: str | Callable[[Any], str],
         done: str | Callable[[Any], str] = "",
         secret: Callable[[Any], HttpResponse] | None = None,
+        undo: tuple[str, Mapping[str, str]] | None = None,
     ) -> HttpResponse:
         """Run one service in one transaction, once per form that was filled in; then go to where the result is.
 
         A form sent twice does its work once: the hidden key and the body are the idempotency key. `secret` answers with
-        a page that shows what is shown once only.
+        a page that shows what is shown once only. `undo` is the form that takes it back: where it goes, and its fields.
         """
         scope, request = self.scope, self.request
         given = request.POST.get("form_key", "")
@@ -199,6 +202,8 @@ class Page(View):
             return secret(result)
         elif words := done if isinstance(done, str) else done(result):
             messages.success(request, words)
+            if undo is not None:
+                request.session[UNDO] = {"url": undo[0], "fields": dict(undo[1])}
         return SeeOther(location)
 
 

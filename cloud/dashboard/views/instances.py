@@ -20,6 +20,7 @@ from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopFo
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES, count_by_status
 
+TAKEN_BACK = {"stop": "start", "pause": "resume"}  # the verbs that another one makes undone
 LINES_SHOWN = 200
 
 
@@ -185,7 +186,10 @@ class Verb(FormPage, InstancePage):
 
         listed = verb in ("clone", "delete")
         to = reverse("instances", args=[self.project.name]) if listed else self.request.POST.get("to") or self.here
-        return self.mutate(act, body=body, to=to if to.startswith("/projects/") else self.here, done=self.words())
+        back = TAKEN_BACK.get(verb)
+        undo = (reverse("instance-verb", args=[self.project.name, instance.pk, back]), {"to": to}) if back else None
+        to = to if to.startswith("/projects/") else self.here
+        return self.mutate(act, body=body, to=to, done=self.words(), undo=undo)
 
     def words(self) -> str:
         doing = {
@@ -230,6 +234,7 @@ class Change(InstancePage, FormPage):
             body=body,
             to=self.here,
             done="Changed.",
+            undo=(self.request.path, self.initial()),
         )
 
 

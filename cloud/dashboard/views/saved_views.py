@@ -1,7 +1,7 @@
 """Saved views: the chips above the list of instances."""
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
@@ -48,4 +48,5 @@ class ForgetView(Page):
             lambda: saved_views.forget(view=found, actor=self.scope.actor),
             to=reverse("instances", args=[self.project.name]),
             done=f"“{found.name}” is forgotten.",
+            undo=(reverse("save-view", args=[self.project.name]), {"name": found.name, **dict(parse_qsl(found.query))}),
         )

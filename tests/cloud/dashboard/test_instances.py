@@ -247,3 +247,32 @@ def test_nothing_selected_is_said(mia, world, other_tenant, page_of):
     assert b"Nothing is selected" in mia.get(f"{LIST}/selected?verb=explode&instance={world.instance.pk}").content
     elsewhere = f"/projects/elsewhere/instances/selected?verb=stop&instance={world.instance.pk}"
     assert b"Nothing is selected" in page_of(other_tenant).get(elsewhere).content
+
+
+def undo_on(text: str) -> tuple[str, dict[str, str]]:
+    """Where the toast's Undo leads, and what it sends."""
+    [form] = re.findall(
+        r'<form class="inline-form" method="post" action="([^"]+)">((?:(?!</form>).)*>Undo<)', text, re.DOTALL
+    )
+    return form[0], dict(re.findall(r'name="(\w+)" value="([^"]*)"', form[1]))
+
+
+def test_a_change_can_be_undone_once(mia, world):
+    here = f"{LIST}/{world.instance.pk}/change"
+    mia.post(here, {"name": "front", "labels": "tier=front", "restart_policy": "never"})
+    text = mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+    path, fields = undo_on(text)
+    assert ">Undo<" not in mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+    assert mia.post(path, fields).status_code == 303
+    world.instance.refresh_from_db()
+    found = (world.instance.name, world.instance.labels, world.instance.restart_policy)
+    assert found == ("web", {}, "on_crash")
+
+
+def test_a_stop_can_be_undone(mia, world):
+    answer = mia.post(f"{LIST}/{world.instance.pk}/stop", {"how": "ask", "grace_seconds": "5"})
+    path, fields = undo_on(mia.get(answer["Location"]).content.decode())
+    assert mia.post(path, fields)["Location"] == f"{LIST}/{world.instance.pk}"
+    world.instance.refresh_from_db()
+    assert world.instance.wanted_power == "running"
+    assert ">Undo<" not in mia.get(f"{LIST}/{world.instance.pk}").content.decode()
