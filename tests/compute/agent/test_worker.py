@@ -189,6 +189,8 @@ def test_a_killed_worker_leaves_its_machines_to_the_next(worker, control_plane, 
     beats = len(control_plane.beats)
     worker.start()
     wait_for(lambda: len(control_plane.beats) > beats, 30)
+    control_plane.samples.clear()
+    wait_for(lambda: "cpu_percent" in {name for sample in control_plane.samples for name in sample}, 40)
     assert control_plane.beats[-1]["inventory"][0]["seen"] == "running"
     assert [found.pid for found in QemuNode.emulators(kernel_spec["id"])] == [emulator.pid]
     began = time.monotonic()
