@@ -1,6 +1,7 @@
 """`./pileus up` as an ordinary user where there is no QEMU: a real Linux under the embedded emulator, all the same."""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,6 +33,16 @@ def bare(riscv_linux):  # noqa: F811
     assert left == []
 
 
+def host_key(api, name):
+    """The SSH host key of a guest that says that it is up, under its own name."""
+
+    def said():
+        log = api.get(f"/projects/demo/instances/{name}/console-log", params={"lines": 500})
+        return re.search(rf"SSH host key (\S+).*READY {name} ", "\n".join(log.json().get("lines", [])), re.DOTALL)
+
+    return wait_until(said, 60, what=f"{name} is up").group(1)
+
+
 def test_up_ends_with_a_guest_under_the_embedded_emulator(bare):
     out = bare.pileus("up").stdout
     assert "missing" in out
@@ -51,7 +62,11 @@ def test_up_ends_with_a_guest_under_the_embedded_emulator(bare):
         refused = api.post("/projects/demo/instances", json=wish | {"hypervisor": "qemu"})
         assert (refused.status_code, refused.json()["code"]) == (409, "no_capacity")
         assert "cannot run qemu/riscv64" in refused.json()["detail"]
-        assert api.delete("/projects/demo/instances/first").status_code == 202
-        wait_until(lambda: api.get("/projects/demo/instances/first").status_code == 404, 60)
+        assert api.post("/projects/demo/instances/first/clone", json={"name": "copy", "count": 2}).status_code == 202
+        keys = {host_key(api, name) for name in ("first", "copy-1", "copy-2")}
+        assert len(keys) == 3
+        for name in ("first", "copy-1", "copy-2"):
+            assert api.delete(f"/projects/demo/instances/{name}").status_code == 202
+        wait_until(lambda: api.get("/projects/demo/instances").json()["items"] == [], 60)
     bare.pileus("verify")
     assert not bare.emulators()
