@@ -19,9 +19,9 @@ def test_a_tenant_launches_watches_stops_and_deletes_a_real_machine(machine: One
     with chromium() as browser:
         visitor = Visitor(browser, machine.credentials["url"], viewport=DESK)
         page = visitor.sign_in(login["username"], login["password"])
-        page.goto("/projects/demo")
+        page.goto("/projects/demo/instances")
         expect(page.get_by_role("link", name="first").first).to_be_visible()
-        page.get_by_role("link", name="Launch an instance").click()
+        page.get_by_role("link", name="Launch").first.click()
         page.get_by_label("Name", exact=True).fill("browsed")
         expect(page.locator("#preview")).to_contain_text("A host has room")
         page.get_by_role("button", name="Launch", exact=True).click()
