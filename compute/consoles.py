@@ -13,11 +13,10 @@ from cloud.api.errors import NotFound, Unavailable
 from cloud.events.services import Actor, record
 from cloud.streams import handover
 from compute.models import ConsoleTicket, Instance, Power
-from compute.services import WrongState, console_log, lines_of
+from compute.services import WrongState
 
 KINDS = ("serial", "vnc")
 TICKET_LIFE = timedelta(seconds=60)
-MOST_LINES = 1 << 20
 RUNS = (Power.RUNNING, Power.PAUSED)
 
 
@@ -88,16 +87,6 @@ def redeem(secret: str, *, holder: str) -> tuple[Instance, dict[str, Any]]:
     if instance.host_id is None or instance.seen_power not in RUNS or instance.generation != ticket.generation:
         return instance, {}
     return instance, _wish(instance, ticket.kind)
-
-
-def whole_log(instance: Instance) -> tuple[list[str], bool]:
-    """The serial log as far as it is kept: all of it from the host, or its end when the host does not answer; and
-    whether there was more before. Waits for the host, so in no transaction."""
-    if instance.host_id is not None:
-        answer, content = handover.ask_host(instance.host_id, _wish(instance, "log"))
-        if "code" not in answer:
-            return lines_of(content), bool(answer.get("offset"))
-    return console_log(instance, lines=MOST_LINES)
 
 
 def _wish(instance: Instance, what: str) -> dict[str, Any]:

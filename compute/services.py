@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
-from uuid import UUID, uuid4
-
-from django.db.models.functions import Now
+from uuid import uuid4
 
 from cloud.api.errors import Fault, Problem
 from cloud.events.services import Actor, record
@@ -14,10 +12,10 @@ from cloud.operations.models import Operation
 from cloud.operations.workflow import Workflow
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import boots, explaining, placement
+from compute import explaining, placement
 from compute.generations import raise_generation
 from compute.hypervisors import KINDS
-from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Power, RestartPolicy
+from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.workflows import (
     DeleteInstance,
     LaunchClone,
@@ -303,29 +301,3 @@ def _record(verb: str, instance: Instance, actor: Actor, **facts: Any) -> None:
         before={"seen_power": instance.seen_power},
         after={"wanted_power": instance.wanted_power, **facts},
     )
-
-
-def keep_console_log(*, host: Host, instance_id: UUID, offset: int, content: bytes) -> bool:
-    """Keep the end of a serial log that its host pushes. False when the instance is not placed there."""
-    if not Instance.objects.filter(pk=instance_id, host=host).exists():
-        return False
-    ConsoleLog.objects.update_or_create(
-        instance_id=instance_id, defaults={"offset": offset, "content": content, "updated_at": Now()}
-    )
-    boots.hear(instance_id, offset=offset, content=content)
-    return True
-
-
-def console_log(instance: Instance, *, lines: int) -> tuple[list[str], bool]:
-    """The last lines of an instance's serial log, and whether there was more before them."""
-    log = ConsoleLog.objects.filter(instance=instance).first()
-    if log is None:
-        return [], False
-    found = lines_of(bytes(log.content))
-    return found[-lines:], len(found) > lines or log.offset > 0
-
-
-def lines_of(content: bytes) -> list[str]:
-    """A serial log as lines of text."""
-    text = content.decode("utf-8", "replace").replace("\r\n", "\n").replace("\x00", "")
-    return text.removesuffix("\n").split("\n") if text else []

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from cloud.api.errors import Fault, Invalid
 from cloud.hosts.agent_api.views import AgentView
-from compute import samples, services
+from compute import console_logs, samples
 
 LONGEST_LOG = 64 * 1024
 MOST_SAMPLES = 10_000
@@ -31,7 +31,7 @@ class PushConsoleLog(AgentView):
 
     def put(self, request: Request, instance_id: UUID) -> Response:
         offset = request.headers.get("X-Log-Offset", "0")
-        if not offset.isdigit() or not services.keep_console_log(
+        if not offset.isdigit() or not console_logs.keep(
             host=self.host, instance_id=instance_id, offset=int(offset[:18]), content=cast(bytes, request.data)
         ):
             raise Http404

@@ -5,27 +5,23 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 from django.urls import path
-from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.request import Request
-from rest_framework.response import Response
 
 from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.pagination import Filter
 from cloud.api.scope import RANK
 from cloud.api.serializers import Body, Nothing, ReferenceSerializer
-from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb, conditional
+from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
-from compute import cloning, consoles, explaining, placement, services, user_data
+from compute import cloning, services, user_data
 from compute.hypervisors import KINDS
 from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, as_listed, reason, with_status
 from storage.services import images_of
 
 LONGEST_USER_DATA = 64 * 1024
-MOST_LINES = 5000
 MOST_AT_ONCE = 20
 LONGEST_NAME = 63
 
@@ -273,57 +269,6 @@ class Clone(InstanceView, Verb):
         return Several(clones) if len(clones) > 1 else clones[0]
 
 
-class ConsoleLogSerializer(serializers.Serializer):
-    """The end of what the guest has written to its serial console."""
-
-    lines = serializers.ListField(child=serializers.CharField())
-    truncated = serializers.BooleanField(help_text="Whether there was more before these lines.")
-
-
-class ConsoleLogView(InstanceView, Item):
-    serializer = ConsoleLogSerializer  # type: ignore[assignment]
-    parameters = {
-        "GET": {
-            "lines": serializers.IntegerField(min_value=1, max_value=MOST_LINES, help_text="200, when left out."),
-            "whole": serializers.BooleanField(help_text="All lines that the host still keeps, instead."),
-        }
-    }
-
-    @extend_schema(operation_id="instance_console_log")
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        asked = self.query()
-        instance = self.one(kwargs["ref"])
-        if asked.get("whole"):
-            lines, truncated = consoles.whole_log(instance)
-        else:
-            lines, truncated = services.console_log(instance, lines=asked.get("lines", 200))
-        return conditional(request, {"lines": lines, "truncated": truncated})
-
-
-class PlacementSerializer(serializers.Serializer):
-    """Where the instance is and why, and how every rule stands now. Hosts are named to admins of the cloud only."""
-
-    decision = serializers.DictField(allow_null=True)
-    explanation = serializers.DictField()
-
-
-class PlacementView(InstanceView, Item):
-    serializer = PlacementSerializer  # type: ignore[assignment]
-
-    @extend_schema(operation_id="instance_placement")
-    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        self.query()
-        instance = self.one(kwargs["ref"])
-        explanation = explaining.explain(placement.Wish.of(instance))
-        is_admin = self.scope.is_cloud_admin
-        return Response(
-            {
-                "decision": shown_decision(instance.placement, is_admin),
-                "explanation": explanation.for_admin() if is_admin else explanation.for_tenant(),
-            }
-        )
-
-
 def shown_decision(decision: dict[str, Any] | None, is_admin: bool) -> dict[str, Any] | None:
     """A kept decision as its reader may see it: tenants learn that it is placed, not where."""
     if decision is None:
@@ -341,6 +286,4 @@ urlpatterns = [
     path("projects/<str:project>/instances/<str:ref>/suspend", Suspend.as_view()),
     path("projects/<str:project>/instances/<str:ref>/resume", Resume.as_view()),
     path("projects/<str:project>/instances/<str:ref>/clone", Clone.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/console-log", ConsoleLogView.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/placement", PlacementView.as_view()),
 ]

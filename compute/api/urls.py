@@ -1,4 +1,16 @@
-from compute.api import boots, bulk, capacity, consoles, costs, flavors, instances, keypairs, metrics
+from compute.api import (
+    boots,
+    bulk,
+    capacity,
+    console_logs,
+    consoles,
+    costs,
+    flavors,
+    instances,
+    keypairs,
+    metrics,
+    placement,
+)
 
 urlpatterns = [
     *flavors.urlpatterns,
@@ -7,6 +19,8 @@ urlpatterns = [
     *bulk.urlpatterns,
     *capacity.urlpatterns,
     *metrics.urlpatterns,
+    *console_logs.urlpatterns,
+    *placement.urlpatterns,
     *boots.urlpatterns,
     *costs.urlpatterns,
     *consoles.urlpatterns,

@@ -4,7 +4,7 @@ import pytest
 from django.db import transaction
 
 from cloud.tenancy.models import Role
-from compute import boots, services
+from compute import boots, console_logs, services
 from compute.models import ConsoleLog, Instance
 from tests import factories
 
@@ -19,7 +19,7 @@ def quiet_bells(monkeypatch):
 def push(instance, content, offset=0):
     with transaction.atomic():
         host = Instance.objects.get(pk=instance.pk).host
-        assert services.keep_console_log(host=host, instance_id=instance.pk, offset=offset, content=content)
+        assert console_logs.keep(host=host, instance_id=instance.pk, offset=offset, content=content)
 
 
 def names(instance):

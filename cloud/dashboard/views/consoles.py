@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 from cloud.dashboard.views.instances import InstancePage, console_log
 from cloud.tenancy.models import Role
-from compute import consoles
+from compute import console_logs, consoles
 
 LINES_KEPT = 5000
 
@@ -35,7 +35,7 @@ class ConsoleLog(InstancePage):
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
         if "download" in request.GET:
-            lines, truncated = consoles.whole_log(self.instance)
+            lines, truncated = console_logs.whole(self.instance)
             text = "\n".join((["… there was more before this"] if truncated else []) + lines) + "\n"
             response = HttpResponse(text, content_type="text/plain; charset=utf-8")
             response["Content-Disposition"] = f'attachment; filename="{self.instance.name}-console.log"'

@@ -15,7 +15,7 @@ from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Role, SavedView
-from compute import boots, cloning, costs, explaining, placement, services
+from compute import boots, cloning, console_logs, costs, explaining, placement, services
 from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES, count_by_status
@@ -131,7 +131,7 @@ class OneInstance(InstancePage):
 
 
 def console_log(instance: Instance, lines: int) -> dict[str, Any]:
-    found, truncated = services.console_log(instance, lines=lines)
+    found, truncated = console_logs.end(instance, lines=lines)
     return {"log_lines": found, "log_truncated": truncated}
 
 
