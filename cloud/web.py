@@ -7,7 +7,8 @@ import tempfile
 from typing import Any
 
 # Where all workers count together; it has to be known before anything counts.
-os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", tempfile.mkdtemp(prefix="pileus-metrics-"))
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="pileus-metrics-")
 
 bind = os.environ.get("PILEUS_BIND", "127.0.0.1:8080")
 worker_class = "gthread"
