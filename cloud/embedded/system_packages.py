@@ -46,6 +46,7 @@ TOOLS = (
     _tool("chromium", "chromium", "browser tests", "test"),
     _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it
     _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),
+    _tool("curl", "curl", "tests of the first steps", "test"),
 )
 
 
