@@ -16,16 +16,6 @@ from tests import factories
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture(autouse=True)
-def quiet_bells(monkeypatch):
-    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
-
-
-@pytest.fixture
-def mia(api, cloud):
-    return api.as_(factories.member(cloud.project, Role.MEMBER, "mia"))
-
-
 @pytest.fixture
 def path(cloud):
     return f"projects/{cloud.project.name}/instance-actions"

@@ -1,0 +1,95 @@
+"""Launching several at once, and user data, through the REST API."""
+
+import pytest
+
+from cloud.events.models import Event
+from cloud.hosts.models import Host
+from cloud.tenancy.models import Quota
+from compute.models import Allocation, Instance
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_several_are_launched_by_one_call(cloud, mia, path, body):
+    answer = mia.post(path, {**body, "count": 3, "labels": {"tier": "front"}}, HTTP_IDEMPOTENCY_KEY="three")
+    assert answer.status_code == 202, answer.json()
+    shown = answer.json()
+    assert [one["name"] for one in shown["items"]] == ["web-1", "web-2", "web-3"]
+    assert {one["status"] for one in shown["items"]} == {"launching"}
+    assert shown["next"] is None
+    assert Event.objects.filter(action="compute.instance.launch").count() == 3
+
+    again = mia.post(path, {**body, "count": 3, "labels": {"tier": "front"}}, HTTP_IDEMPOTENCY_KEY="three")
+    assert again.headers["Idempotent-Replay"] == "true"
+    assert again.json() == shown
+    cloud.settle()
+    assert {one["status"] for one in mia.get(path).json()["items"]} == {"running"}
+    assert cloud.breaches() == []
+
+
+def test_one_of_several_is_an_ordinary_launch(mia, path, body):
+    answer = mia.post(path, {**body, "count": 1})
+    assert (answer.status_code, answer.json()["name"]) == (202, "web")
+    assert "Location" in answer.headers
+
+
+def test_several_are_all_or_none(cloud, mia, path, body):
+    Quota.objects.filter(project=cloud.project).update(limits={"instances": 2})
+    answer = mia.post(path, {**body, "count": 3})
+    assert (answer.status_code, answer.json()["code"]) == (403, "over_quota")
+    assert answer.json()["quota"] == [{"kind": "instances", "limit": 2, "used": 0, "asked": 3}]
+    Quota.objects.filter(project=cloud.project).update(limits={"instances": 5})
+    mia.post(path, {**body, "name": "web-2"})
+    answer = mia.post(path, {**body, "count": 3})
+    assert (answer.status_code, answer.json()["errors"]) == (
+        409,
+        [{"pointer": "/name", "message": "web-2 is taken. Choose another name.", "code": "conflict"}],
+    )
+    assert list(Instance.objects.values_list("name", flat=True)) == ["web-2"]
+
+
+@pytest.mark.parametrize("count", [0, 21, "3", None, 2.5])
+def test_a_count_is_1_to_20(mia, path, body, count):
+    answer = mia.post(path, {**body, "count": count})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/count")
+
+
+def test_a_number_must_fit_into_the_name(mia, path, body):
+    answer = mia.post(path, {**body, "name": "w" * 62, "count": 2})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/name")
+    assert mia.post(path, {**body, "name": "w" * 61, "count": 2}).status_code == 202
+
+
+def test_a_dry_run_of_several_places_them_one_after_the_other(cloud, mia, path, body):
+    Host.objects.update(free_vcpus=2)
+    shown = mia.post(f"{path}?dry_run=true", {**body, "count": 3}).json()
+    assert [placement["placed"] for placement in shown["plan"]["placements"]] == [True, True, False]
+    assert shown["plan"]["quota"]["after"]["instances"]["used"] == 3
+    assert not Instance.objects.exists()
+    assert not Allocation.objects.exists()
+    refused = mia.post(f"{path}?fail_fast=true", {**body, "count": 3})
+    assert (refused.status_code, refused.json()["code"]) == (409, "no_capacity")
+    assert not Instance.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("#cloud-config\nusers: [ada\nhostname: web\n", "Line 3, column 9: did not find expected ',' or ']'."),
+        ("#cloud-config\n- hostname\n", "Line 2: cloud-config is a mapping"),
+        ("#cloud-config\na: \x07\n", "control characters"),
+        ("#cloud-config\n" + "[" * 60_000, "nesting depth"),
+        ("#cloud-config\n" + "é" * 40_000, "At most 64 KiB"),
+    ],
+)
+def test_a_cloud_config_that_no_guest_could_read_is_refused_by_line(cloud, mia, path, body, text, words):
+    answer = mia.post(path, {**body, "user_data": text})
+    assert answer.status_code == 400
+    (fault,) = answer.json()["errors"]
+    assert fault["pointer"] == "/user_data"
+    assert words in fault["message"]
+
+
+@pytest.mark.parametrize("text", ["#!/bin/sh\nusers: [ada", "#cloud-config\n", "#cloud-config\nruncmd: [ls]\n", "data"])
+def test_user_data_of_other_kinds_and_good_ones_are_taken(cloud, mia, path, body, text):
+    assert mia.post(f"{path}?dry_run=true", {**body, "user_data": text}).status_code in (200, 202)
