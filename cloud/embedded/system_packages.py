@@ -71,6 +71,7 @@ def install(purpose: str, output: IO[bytes] | int | None = None) -> list[Tool]:
     """Installs what is missing when root on a Debian; gives back what is still missing afterwards."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return missing(purpose)
+    LOCK.parent.mkdir(exist_ok=True)  # an empty /run, as containers have
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if packages := packages_for(purpose):
