@@ -43,6 +43,7 @@ class BaseView(APIView):
     forms: ClassVar[Mapping[str, type[serializers.Serializer]]] = {}  # bodies, by method
     serializer: ClassVar[type[serializers.Serializer] | None] = None  # of answers
     created: ClassVar[type[serializers.Serializer] | None] = None  # of answers to POST, where they show more
+    summaries: ClassVar[Mapping[str, str]] = {}  # what methods do, where their path doesn't tell
     needs_admin: ClassVar[Mapping[str, bool]] = {}  # methods that only admins of the cloud may use
     works: ClassVar[bool] = False  # whether a change may go on as an operation (202)
     streams: ClassVar[bool] = False  # whether GET may also be answered by server-sent events

@@ -1,6 +1,7 @@
 """The OpenAPI document, derived from what the views declare: forms, serializers, parameters, filters, roles."""
 
 from collections.abc import Mapping
+from inspect import cleandoc
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema as Spectacular
@@ -49,6 +50,35 @@ class AutoSchema(Spectacular):
         if isinstance(self.view, views.Verb):
             verb, names = names[-1], names[:-1]
         return "_".join([verb, *names])
+
+    def get_summary(self) -> str:
+        """Like "List instances", "Show an instance", "Start an instance", "Change the quota"."""
+        if said := self.view.summaries.get(self.method):
+            return said
+        noun = _noun(self.path, verb=isinstance(self.view, views.Verb))
+        if isinstance(self.view, views.Verb):
+            return f"{self.path.rpartition('/')[2].capitalize()} {_one(noun)}"
+        if isinstance(self.view, views.Collection):
+            return f"List {noun}" if self.method == "GET" else f"Create {_one(noun)}"
+        does = {"GET": "Show", "POST": "Create", "PATCH": "Change", "DELETE": "Delete", "PUT": "Set"}[self.method]
+        return f"{does} {_one(noun) if self.path.endswith('}') else f'the {noun}'}"
+
+    def get_description(self) -> str:  # type: ignore[override]
+        """What the view says of itself, or its service of this method; and who may."""
+        own = type(self.view).__dict__
+        services = {"POST": ("create", "act"), "PATCH": ("change",), "DELETE": ("remove",)}.get(self.method, ())
+        said = [own[name].__doc__ for name in services if name in own]
+        if self.method == "GET" or "GET" not in self.view.allowed_methods:
+            said.append(own.get("__doc__"))
+        return "\n\n".join(cleandoc(words) for words in (*said, self._who_may()) if words)
+
+    def _who_may(self) -> str:
+        if self.view.needs_admin.get(self.method):
+            return "For admins of the cloud."
+        if isinstance(self.view, views.InProject):
+            role = self.view.role_for(self.method).label.lower()
+            return f"For those with the role {role} in the project, or a higher one."
+        return ""
 
     def get_tags(self) -> list[str]:
         words = [part for part in self.path.removeprefix("/api/v1/").split("/") if part and not part.startswith("{")]
@@ -159,6 +189,18 @@ class AutoSchema(Spectacular):
 
 def _variables(route: str) -> list[str]:
     return [part[1:-1] for part in route.split("/") if part.startswith("{")]
+
+
+def _noun(route: str, *, verb: bool) -> str:
+    """What a path is about, as its last word that is neither a variable nor the verb."""
+    words = [word for word in route.split("/") if word and not word.startswith("{")]
+    return words[-2 if verb else -1].replace("-", " ").replace("keypair", "key pair")
+
+
+def _one(noun: str) -> str:
+    """One of a number: an instance, a key pair, a quota request."""
+    singular = noun.removesuffix("s")
+    return f"{'an' if singular[0] in 'aeio' else 'a'} {singular}"
 
 
 def _codes(status: int) -> list[str]:

@@ -102,9 +102,13 @@ class InProject(View):
         self.scope.enter(kwargs["project"])
 
     def authorize(self, request: Request) -> None:
-        default = Role.VIEWER if request.method in SAFE_METHODS else Role.MEMBER
-        self.scope.require_role(self.roles.get(request.method or "", default))
+        self.scope.require_role(self.role_for(request.method or ""))
         super().authorize(request)
+
+    @classmethod
+    def role_for(cls, method: str) -> Role:
+        """The least role in the project that this method needs."""
+        return Role(cls.roles.get(method, Role.VIEWER if method in SAFE_METHODS else Role.MEMBER))
 
     @property
     def project(self) -> Project:

@@ -28,7 +28,10 @@ class BootSerializer(serializers.Serializer):
 
 
 class BootView(InstanceView, Item):
+    """When the latest start was placed, ordered, begun, and said to be ready."""
+
     serializer = BootSerializer  # type: ignore[assignment]
+    summaries = {"GET": "Show how the latest start went"}
 
     @extend_schema(operation_id="instance_boot")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:

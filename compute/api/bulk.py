@@ -56,11 +56,13 @@ class InstanceActions(InProject):
     serializer = ActionResultsSerializer
     forms = {"POST": ActionForm}
     works = True
+    summaries = {"POST": "Act on many instances"}
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.mutate(self.act)
 
     def act(self) -> dict[str, Any]:
+        """One verb for many, each with an answer of its own: one that is refused holds up no other."""
         body = self.form()
         references = body.pop("instances")
         results = bulk.act(project=self.project, actor=self.actor, references=references, **body)

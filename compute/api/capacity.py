@@ -55,6 +55,8 @@ class CapacitySerializer(serializers.Serializer):
 
 
 class Capacity(View):
+    """What is left, and how many more of each flavor fit: really placed, not summed."""
+
     serializer = CapacitySerializer
     needs_admin = {"GET": True}
 

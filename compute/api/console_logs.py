@@ -23,6 +23,8 @@ class ConsoleLogSerializer(serializers.Serializer):
 
 
 class ConsoleLogView(InstanceView, Item):
+    """What the guest has written to its serial console. Searching it is for the reader."""
+
     serializer = ConsoleLogSerializer  # type: ignore[assignment]
     parameters = {
         "GET": {

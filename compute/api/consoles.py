@@ -35,7 +35,10 @@ class ConsoleSerializer(serializers.Serializer):
 
 
 class OpenConsole(InstanceView, Verb):
+    """A URL that opens the console once, within a minute, for the session or token that asked."""
+
     serializer = ConsoleSerializer  # type: ignore[assignment]
+    summaries = {"POST": "Open a console"}
     forms = {"POST": ConsoleForm}
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:

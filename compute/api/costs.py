@@ -51,6 +51,8 @@ class CostSerializer(serializers.Serializer):
 
 
 class CostView(InProject):
+    """What a month has cost, and will have at its end when nothing changes."""
+
     serializer = CostSerializer
     parameters = {
         "GET": {

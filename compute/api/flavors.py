@@ -53,9 +53,11 @@ class Flavors(FlavorView, Collection):
 
 class OneFlavor(FlavorView, Item):
     def change(self, flavor: Flavor, body: dict[str, Any]) -> Flavor:
+        """For instances to come: those that there are keep their size and price."""
         return flavors.update(flavor=flavor, actor=self.actor, changes=body)  # type: ignore[arg-type]
 
     def remove(self, flavor: Flavor) -> None:
+        """Refused while instances have it; `enabled: false` takes it out of sight."""
         flavors.delete(flavor=flavor, actor=self.actor)
 
 

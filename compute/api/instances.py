@@ -162,6 +162,7 @@ class InstanceView(InProject):
 
 class Instances(InstanceView, Collection):
     may_create_several = True
+    summaries = {"POST": "Launch an instance"}
     forms = {"POST": LaunchForm}
     parameters = {
         "POST": {"fail_fast": serializers.BooleanField(help_text="Refuse at once when nothing has room now.")}
@@ -178,6 +179,7 @@ class Instances(InstanceView, Collection):
         return as_listed(Instance.objects.filter(project=self.project))
 
     def create(self, body: dict[str, Any]) -> Instance | Several:
+        """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`."""
         fail_fast = bool(self.query({"dry_run": DRY_RUN}).get("fail_fast"))
         names = services.numbered(body.pop("name"), body.pop("count", 1))
         launched = services.launch_many(
@@ -196,9 +198,11 @@ class OneInstance(InstanceView, Item):
     forms = {"PATCH": InstanceChanges}
 
     def change(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        """A name, labels and a restart policy; the guest isn't touched."""
         return services.update(instance=instance, actor=self.actor, **body)
 
     def remove(self, instance: Instance) -> Instance:
+        """Ends it and deletes its disks, whatever it is doing. What it was stays in the log of events."""
         services.delete(instance=instance, actor=self.actor)
         return instance
 
@@ -207,6 +211,7 @@ class Start(InstanceView, Verb):
     forms = {"POST": Nothing}
 
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        """After a launch that failed: once more, where there is room by then."""
         services.start(instance=instance, actor=self.actor)
         return instance
 
@@ -215,6 +220,7 @@ class Stop(InstanceView, Verb):
     forms = {"POST": StopForm}
 
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        """Its disks and its place on the host stay."""
         services.stop(instance=instance, actor=self.actor, **body)
         return instance
 
@@ -223,6 +229,7 @@ class Reboot(InstanceView, Verb):
     forms = {"POST": RebootForm}
 
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
+        """The guest shuts down and starts again, on the same host; `hard` is the reset button."""
         services.reboot(instance=instance, actor=self.actor, **body)
         return instance
 

@@ -57,6 +57,7 @@ class KeyPairs(KeyPairView, Collection):
     filters = {"name": Filter(serializers.CharField()), "fingerprint": Filter(serializers.CharField())}
 
     def create(self, body: dict[str, Any]) -> Once:
+        """Without a `public_key` a pair is made, and its private half is in this answer only."""
         return Once(*keypairs.create(project=self.project, actor=self.actor, **body))
 
 
@@ -65,6 +66,7 @@ class OneKeyPair(KeyPairView, Item):
         return keypairs.update(keypair=keypair, actor=self.actor, **body)
 
     def remove(self, keypair: KeyPair) -> None:
+        """Instances that have it keep it."""
         keypairs.delete(keypair=keypair, actor=self.actor)
 
 

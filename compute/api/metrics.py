@@ -37,6 +37,8 @@ class MetricsSerializer(serializers.Serializer):
 
 
 class MetricsView(InstanceView, Item):
+    """What it has used: processors, memory, disk and network, in even steps."""
+
     serializer = MetricsSerializer  # type: ignore[assignment]
     parameters = {
         "GET": {"span": serializers.ChoiceField(tuple(samples.SPANS), help_text="How far back; 1h, when left out.")}

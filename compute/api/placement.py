@@ -21,6 +21,8 @@ class PlacementSerializer(serializers.Serializer):
 
 
 class PlacementView(InstanceView, Item):
+    """Why it is where it is, or waits; and what each rule says of the hosts now."""
+
     serializer = PlacementSerializer  # type: ignore[assignment]
 
     @extend_schema(operation_id="instance_placement")

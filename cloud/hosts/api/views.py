@@ -77,9 +77,11 @@ class Hosts(HostView, Collection):
 
 class OneHost(HostView, Item):
     def change(self, host: Host, body: dict[str, Any]) -> Host:
+        """`enabled: false` is draining; `vcpu_overcommit` is how many vCPUs are sold per processor."""
         return services.update(host, actor=self.actor, **body)
 
     def remove(self, host: Host) -> None:
+        """Refused while instances are on it."""
         services.remove(host, actor=self.actor)
 
 
@@ -136,6 +138,7 @@ class JoinTokens(JoinTokenView, Collection):
     has_labels = False
 
     def create(self, body: dict[str, Any]) -> Once:
+        """The secret is in this answer only; a machine joins with it once."""
         return Once(*services.make_join_token(actor=self.actor))
 
 

@@ -86,6 +86,8 @@ def health() -> dict[str, Any]:
 
 
 class Health(View):
+    """What is broken, since when, and what to do about it."""
+
     serializer = HealthSerializer
     needs_admin = {"GET": True}
 
@@ -110,18 +112,18 @@ class CheckView(View):
 
 
 class Checks(CheckView, Collection):
-    """By code."""
+    """What is watched over in the background, ordered by code."""
 
     order = ("code", "name")
     has_labels = False
 
 
 class OneCheck(CheckView, Item):
-    pass
+    """What it found last, and what it has mended."""
 
 
 class Repair(CheckView, Verb):
-    """Has what can be put right put right: by a control worker, soon."""
+    """Asks a control worker to put right what can be put right, soon."""
 
     def act(self, check: Check, body: dict[str, Any]) -> Check:
         return checks.request_repair(check=check, actor=self.actor)

@@ -52,6 +52,8 @@ class Operations(OperationView, Collection):
 
 
 class OneOperation(OperationView, Item):
+    """With `wait` the answer comes when it has ended, or the seconds are over."""
+
     parameters = {"GET": {"wait": WAIT}}
 
     def is_wait(self, request: Request) -> bool:
@@ -71,7 +73,7 @@ class OneOperation(OperationView, Item):
 
 
 class Cancel(OperationView, Verb):
-    """Asks it to give up: 202, and its outcome tells how that went."""
+    """Asks it to give up; its outcome tells whether it did."""
 
     works = True
 

@@ -31,6 +31,8 @@ class NotificationsSerializer(serializers.Serializer):
 
 
 class Notifications(View):
+    """What has ended or failed of what the caller began, and how much of it is unread."""
+
     serializer = NotificationsSerializer
 
     def get(self, request: Request) -> Response:
@@ -42,6 +44,7 @@ class Seen(View):
     """The caller has looked: nothing is unread."""
 
     serializer = NotificationsSerializer
+    summaries = {"POST": "Mark the notifications as read"}
 
     def post(self, request: Request) -> Response:
         def look() -> dict[str, Any]:

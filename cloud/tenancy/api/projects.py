@@ -46,6 +46,8 @@ class ProjectChanges(Body):
 
 
 class Projects(Collection):
+    """Those that the caller is a member of; all, for admins of the cloud."""
+
     serializer = ProjectSerializer
     forms = {"POST": ProjectForm}
     needs_admin = {"POST": True}
@@ -59,8 +61,6 @@ class Projects(Collection):
 
 
 class OneProject(InProject, Item):
-    """The project itself: its admins change it, admins of the cloud delete it."""
-
     serializer = ProjectSerializer
     forms = {"PATCH": ProjectChanges}
     roles = {"PATCH": Role.ADMIN}
@@ -76,6 +76,7 @@ class OneProject(InProject, Item):
         return services.update_project(project=project, actor=self.actor, changes=body)
 
     def remove(self, project: Project) -> None:
+        """Refused while it has instances."""
         services.delete_project(project=project, actor=self.actor)
 
 
@@ -131,6 +132,7 @@ class OneMember(MemberView, Item):
         return services.change_role(membership=membership, actor=self.actor, **{"role": membership.role, **body})
 
     def remove(self, membership: Membership) -> None:
+        """Refused for the last admin."""
         services.remove_member(membership=membership, actor=self.actor)
 
 
@@ -166,7 +168,7 @@ QuotaChanges: Any = of_every_kind(
 
 
 class ProjectQuota(InProject, View):
-    """Members read; admins of the cloud change."""
+    """How much the project may have, has, and has left of everything."""
 
     serializer = QuotaSerializer
     forms = {"PATCH": QuotaChanges}

@@ -90,6 +90,7 @@ class ProjectQuotaRequests(OfProject, Listed):
     forms = {"POST": QuotaRequestForm}
 
     def create(self, body: dict[str, Any]) -> QuotaRequest:
+        """Asks the admins of the cloud for higher limits, and says why."""
         reason = body.pop("reason", "")
         return quota_requests.ask(project=self.project, actor=self.actor, limits=body, reason=reason)
 
@@ -100,6 +101,7 @@ class OneProjectQuotaRequest(OfProject, Item):
 
 class Withdraw(OfProject, Verb):
     def act(self, request: QuotaRequest, body: dict[str, Any]) -> QuotaRequest:
+        """For one that nobody has decided yet."""
         return quota_requests.withdraw(request=request, actor=self.actor)
 
 
@@ -116,6 +118,7 @@ class Approve(OfRequests, Verb):
     forms = {"POST": ApproveForm}
 
     def act(self, request: QuotaRequest, body: dict[str, Any]) -> QuotaRequest:
+        """The limits are as was asked, or as the body says."""
         return quota_requests.approve(request=request, actor=self.actor, **body)
 
 

@@ -45,7 +45,7 @@ class Sessions(Collection):
 
 
 class OneSession(SessionView):
-    """DELETE signs out there."""
+    """A browser in which the caller is signed in."""
 
     def one(self, reference: str, *, name: str = "") -> BrowserSession:
         ident = as_uuid(reference)
@@ -55,14 +55,16 @@ class OneSession(SessionView):
         return found
 
     def remove(self, session: BrowserSession) -> None:
+        """Signs out there."""
         ended = BrowserSession.objects.filter(pk=session.pk)
         sessions.end(sessions=ended, user=self.scope.user, actor=self.actor)
 
 
 class UserSecondFactor(UserView):
-    """DELETE switches it off, for somebody who has lost the device and the recovery codes."""
+    """Switched off for somebody who has lost the device and the recovery codes."""
 
     needs_admin = {"DELETE": True}
+    summaries = {"DELETE": "Switch off the second factor"}
 
     def delete(self, request: Request, ref: str) -> Response:
         def switch_off() -> None:

@@ -54,6 +54,8 @@ class TokenForm(Body):
 
 
 class TokenView(View):
+    """The caller's own."""
+
     serializer = TokenSerializer
     created = CreatedTokenSerializer
     forms = {"POST": TokenForm}

@@ -97,6 +97,7 @@ class Users(UserView, Collection):
     }
 
     def create(self, body: dict[str, Any]) -> Once:
+        """Without a password one is made, and is in this answer only."""
         return Once(*accounts.create_user(actor=self.actor, **body))
 
 
@@ -107,6 +108,7 @@ class OneUser(UserView, Item):
         return accounts.update_user(user=user, actor=self.actor, changes=body)
 
     def remove(self, user: User) -> None:
+        """Their sessions and tokens end; what they did stays in the log."""
         accounts.delete_user(user=user, actor=self.actor)
 
 
@@ -152,8 +154,11 @@ class MeChanges(Body):
 
 
 class Me(Item):
+    """Who asks, with the roles and the token that this request has."""
+
     serializer = MeSerializer
     forms = {"PATCH": MeChanges}
+    summaries = {"GET": "Show who I am", "PATCH": "Change what is known of me"}
 
     def rows(self) -> QuerySet[User]:
         return User.objects.filter(pk=self.scope.user.pk)

@@ -39,6 +39,22 @@ def test_every_change_has_dry_run_and_idempotency_key():
         assert ("If-Match" in parameters) == (method in {"patch", "delete"}), name
 
 
+def test_every_operation_says_what_it_does_and_who_may():
+    said = {name: (operation["summary"], operation.get("description", "")) for name, _, operation in operations()}
+    assert len(set(said.values())) == len(said)
+    for name, (summary, description) in said.items():
+        assert re.fullmatch(r"[A-Z][a-z]+( [a-z]+)*|Show who I am", summary), name
+        assert not re.search("[Mm]ixin|A view|GET |self", description), name
+        if "/projects/{project}" in name:
+            assert "For those with the role" in description or "For admins of the cloud" in description, name
+    assert said["POST /api/v1/projects/{project}/instances/{ref}/resume"] == (
+        "Resume an instance",
+        "It goes on where it was paused or suspended.\n\n"
+        "For those with the role member in the project, or a higher one.",
+    )
+    assert said["PATCH /api/v1/projects/{project}/quota"][1] == "For admins of the cloud."
+
+
 def test_every_code_of_the_catalogue_is_in_the_document():
     assert document()["components"]["schemas"]["CodeEnum"]["enum"] == sorted(CATALOGUE)
 
