@@ -10,6 +10,7 @@ from django.conf import settings
 from django.http import QueryDict
 
 WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
 
 
 def texts(post: QueryDict, *names: str) -> dict[str, str]:
@@ -26,6 +27,12 @@ def whole(post: QueryDict, *names: str) -> dict[str, Any]:
     """Whole numbers; what is none is passed on as it was written, and refused there."""
     found = texts(post, *names)
     return {name: int(text) if WHOLE_NUMBER.fullmatch(text) else text for name, text in found.items()}
+
+
+def number(post: QueryDict, *names: str) -> dict[str, Any]:
+    """Numbers that may have a fraction; what is none is passed on as it was written, and refused there."""
+    found = texts(post, *names)
+    return {name: float(text) if NUMBER.fullmatch(text) else text for name, text in found.items()}
 
 
 def flags(post: QueryDict, *names: str) -> dict[str, bool]:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from django.urls import reverse
 
 from cloud.api.scope import Scope
-from cloud.tenancy.models import Project, QuotaRequest
+from cloud.tenancy.models import Project, QuotaRequest, Role
 
 MOST_PROJECTS = 30  # in the switcher; the others are found on the page of projects
 
@@ -36,6 +36,7 @@ PROJECT = (
     ("members", "Members", "members", "people", "m"),
     ("quota", "Quota", "quota", "gauge", "q"),
 )
+PROJECT_ADMIN = (("settings", "Settings", "project-settings", "cog", "s"),)
 CLOUD = (
     ("health", "Health", "health", "pulse", "e"),
     ("capacity", "Capacity", "capacity", "gauge", "y"),
@@ -53,7 +54,8 @@ def of(scope: Scope, section: str, project: Project | None) -> list[Group]:
     """The groups of entries that a viewer sees, with the one of this page lit."""
     groups = []
     if project is not None:
-        groups.append(Group(project.name, _entries(PROJECT, section, [project.name])))
+        table = PROJECT + (PROJECT_ADMIN if getattr(project, "role", "") == Role.ADMIN else ())
+        groups.append(Group(project.name, _entries(table, section, [project.name])))
     if scope.is_cloud_admin:
         waiting = QuotaRequest.objects.filter(state=QuotaRequest.State.OPEN).count()
         groups.append(Group("Cloud", _entries(CLOUD, section, [], {"quota-requests": waiting})))

@@ -13,13 +13,14 @@ from cloud.dashboard.views import (
     notifications,
     palette,
     project,
+    project_settings,
     quota,
     refusals,
     saved_views,
     security,
     single_sign_on,
 )
-from cloud.dashboard.views.admin import flavors, health, hosts, quota_requests, records, tenants
+from cloud.dashboard.views.admin import flavors, health, hosts, joining, quota_requests, records, tenants
 
 IN_PROJECT = "projects/<str:project>"
 
@@ -40,6 +41,7 @@ urlpatterns = [
     path("theme", account.Theme.as_view(), name="theme"),
     path("account/tokens", account.Tokens.as_view(), name="tokens"),
     path("account/tokens/<uuid:token>/revoke", account.RevokeToken.as_view(), name="revoke-token"),
+    path("account/profile", account.Profile.as_view(), name="profile"),
     path("account/password", account.Password.as_view(), name="password"),
     path("account/security", security.Security.as_view(), name="security"),
     path("account/second-factor", security.NewSecondFactor.as_view(), name="new-second-factor"),
@@ -57,15 +59,18 @@ urlpatterns = [
     path(
         f"{IN_PROJECT}/quota/<uuid:ident>/withdraw", quota.WithdrawQuotaRequest.as_view(), name="withdraw-quota-request"
     ),
+    path(f"{IN_PROJECT}/settings", project_settings.Settings.as_view(), name="project-settings"),
     path(f"{IN_PROJECT}/members", project.Members.as_view(), name="members"),
     path(f"{IN_PROJECT}/members/<uuid:user>", project.OneMember.as_view(), name="member"),
     path(f"{IN_PROJECT}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),
     path(f"{IN_PROJECT}/keypairs/<uuid:keypair>/delete", keypairs.DeleteKeyPair.as_view(), name="delete-keypair"),
+    path(f"{IN_PROJECT}/keypairs/<uuid:keypair>/change", keypairs.ChangeKeyPair.as_view(), name="change-keypair"),
     path(f"{IN_PROJECT}/launch", launch.Launch.as_view(), name="launch"),
     path(f"{IN_PROJECT}/launch/preview", launch.Preview.as_view(), name="launch-preview"),
     path(f"{IN_PROJECT}/operations/<uuid:operation>/cancel", instances.CancelOperation.as_view(), name="cancel"),
     path(f"{IN_PROJECT}/instances", instances.InstanceList.as_view(), name="instances"),
     path(f"{IN_PROJECT}/instances/views", saved_views.SaveView.as_view(), name="save-view"),
+    path(f"{IN_PROJECT}/instances/views/<uuid:view>", saved_views.RenameView.as_view(), name="rename-view"),
     path(f"{IN_PROJECT}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
     path(f"{IN_PROJECT}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>", instances.OneInstance.as_view(), name="instance"),
@@ -79,8 +84,10 @@ urlpatterns = [
     path("cloud/capacity", health.Capacity.as_view(), name="capacity"),
     path("cloud/hosts/<uuid:host>/drain", health.Drain.as_view(), name="drain"),
     path("cloud/hosts", hosts.Hosts.as_view(), name="hosts"),
-    path("cloud/hosts/new", hosts.NewHost.as_view(), name="new-host"),
+    path("cloud/hosts/new", joining.NewHost.as_view(), name="new-host"),
+    path("cloud/hosts/join-tokens/<uuid:token>/revoke", joining.RevokeJoinToken.as_view(), name="revoke-join-token"),
     path("cloud/hosts/<uuid:host>", hosts.OneHost.as_view(), name="host"),
+    path("cloud/hosts/<uuid:host>/settings", hosts.HostSettings.as_view(), name="host-settings"),
     path("cloud/hosts/<uuid:host>/change", hosts.ChangeHost.as_view(), name="change-host"),
     path("cloud/flavors", flavors.Flavors.as_view(), name="flavors"),
     path("cloud/flavors/<uuid:flavor>", flavors.OneFlavor.as_view(), name="flavor"),

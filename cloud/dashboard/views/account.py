@@ -1,4 +1,4 @@
-"""Signing in and out, the theme, and one's own account: tokens and the password."""
+"""Signing in and out, the theme, and one's own account: profile, tokens and the password."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,6 +27,7 @@ from cloud.dashboard.pages import THEMES, FormPage, Page, SeeOther, theme_of
 from cloud.dashboard.sign_in import SecondFactorStage
 from cloud.tenancy import accounts, second_factor, sessions
 from cloud.tenancy.api.tokens import TokenForm
+from cloud.tenancy.api.users import MeChanges
 from cloud.tenancy.models import BrowserSession, Token, User
 
 YEAR = 365 * 24 * 3600
@@ -171,6 +172,30 @@ class RevokeToken(Page):
             return found
 
         return self.mutate(revoke, to=reverse("tokens"), done=lambda gone: f"{gone.name} opens nothing any more.")
+
+
+class Profile(FormPage):
+    """What is known of oneself."""
+
+    template = "account/profile.html"
+    section = "profile"
+
+    def initial(self) -> dict[str, Any]:
+        return {name: getattr(self.scope.user, name) for name in ("full_name", "email")}
+
+    def read(self) -> dict[str, Any]:
+        return forms.required(self.request.POST, "full_name", "email")
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        return self.mutate(
+            lambda: accounts.update_me(
+                user=self.scope.user, actor=self.scope.actor, changes=self.validate(MeChanges, body, partial=True)
+            ),
+            body=body,
+            to=reverse("profile"),
+            done="Changed.",
+            undo=(reverse("profile"), self.initial()),
+        )
 
 
 @method_decorator(sensitive_post_parameters(), name="dispatch")

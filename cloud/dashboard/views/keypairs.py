@@ -9,7 +9,7 @@ from cloud.api.errors import NotFound
 from cloud.dashboard import forms, rows
 from cloud.dashboard.pages import FormPage, Page
 from compute import keypairs
-from compute.api.keypairs import KeyPairForm
+from compute.api.keypairs import KeyPairChanges, KeyPairForm
 from compute.models import KeyPair
 
 
@@ -43,11 +43,47 @@ class KeyPairs(FormPage):
         return self.show({"keypair": made[0], "secret": made[1]}, template="keypairs/secret.html")
 
 
-class DeleteKeyPair(Page):
-    def post(self, request: HttpRequest, project: str, keypair: str) -> HttpResponse:
-        found = KeyPair.objects.filter(project=self.project, pk=keypair).first()
+class OneKeyPair(Page):
+    keypair: KeyPair
+
+    def enter(self, **kwargs: Any) -> None:
+        super().enter(**kwargs)
+        found = KeyPair.objects.filter(project=self.project, pk=kwargs["keypair"]).first()
         if found is None:
             raise NotFound()
+        self.keypair = found
+
+
+class ChangeKeyPair(OneKeyPair, FormPage):
+    """Its name and labels; the key itself stays."""
+
+    template = "keypairs/change.html"
+    section = "keypairs"
+
+    def fill(self) -> dict[str, Any]:
+        return {"keypair": self.keypair}
+
+    def initial(self) -> dict[str, Any]:
+        return {"name": self.keypair.name, "labels": forms.labels_as_text(self.keypair.labels)}
+
+    def read(self) -> dict[str, Any]:
+        return {**forms.required(self.request.POST, "name"), "labels": forms.labels(self.request.POST)}
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        return self.mutate(
+            lambda: keypairs.update(
+                keypair=self.keypair, actor=self.scope.actor, **self.validate(KeyPairChanges, body, partial=True)
+            ),
+            body=body,
+            to=reverse("keypairs", args=[self.project.name]),
+            done="Changed.",
+            undo=(self.request.path, self.initial()),
+        )
+
+
+class DeleteKeyPair(OneKeyPair):
+    def post(self, request: HttpRequest, project: str, keypair: str) -> HttpResponse:
+        found = self.keypair
         return self.mutate(
             lambda: keypairs.delete(keypair=found, actor=self.scope.actor),
             to=reverse("keypairs", args=[self.project.name]),

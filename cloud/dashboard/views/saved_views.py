@@ -37,13 +37,39 @@ class SaveView(Page):
         )
 
 
-class ForgetView(Page):
-    role_to_change = Role.VIEWER
+class OwnView(Page):
+    """One of the viewer's own."""
 
-    def post(self, request: HttpRequest, project: str, view: str) -> HttpResponse:
-        found = SavedView.objects.filter(project=self.project, user=self.scope.user, pk=view).first()
+    role_to_change = Role.VIEWER
+    view: SavedView
+
+    def enter(self, **kwargs: Any) -> None:
+        super().enter(**kwargs)
+        found = SavedView.objects.filter(project=self.project, user=self.scope.user, pk=kwargs["view"]).first()
         if found is None:
             raise NotFound()
+        self.view = found
+
+
+class RenameView(OwnView):
+    def post(self, request: HttpRequest, project: str, view: str) -> HttpResponse:
+        found, before = self.view, self.view.name
+        body = forms.required(request.POST, "name")
+        here = reverse("instances", args=[self.project.name])
+        return self.mutate(
+            lambda: saved_views.change(
+                view=found, actor=self.scope.actor, **self.validate(SavedViewForm, body, partial=True)
+            ),
+            body=body,
+            to=f"{here}?{found.query}" if found.query else here,
+            done=lambda changed: f"“{before}” is called “{changed.name}” now.",
+            undo=(request.path, {"name": before}),
+        )
+
+
+class ForgetView(OwnView):
+    def post(self, request: HttpRequest, project: str, view: str) -> HttpResponse:
+        found = self.view
         return self.mutate(
             lambda: saved_views.forget(view=found, actor=self.scope.actor),
             to=reverse("instances", args=[self.project.name]),

@@ -38,6 +38,42 @@ def test_a_join_token_comes_as_the_command_to_paste(root, settings):
     assert JoinToken.objects.get().created_by == "root"
 
 
+def test_a_join_token_that_nobody_has_used_is_revoked(root):
+    root.post("/cloud/hosts/new")
+    token = JoinToken.objects.get()
+    there = f"/cloud/hosts/join-tokens/{token.pk}/revoke"
+    assert there in root.get("/cloud/hosts/new").content.decode()
+    assert root.post(there).status_code == 303
+    assert there not in root.get("/cloud/hosts/new").content.decode()
+    assert root.post(there).status_code == 404
+
+
+def test_what_a_host_sells_and_its_labels_are_set(root, world):
+    path = f"/cloud/hosts/{world.host.pk}/settings"
+    assert root.post(path, {"vcpu_overcommit": "2.5", "labels": "rack=a3"}).status_code == 303
+    world.host.refresh_from_db()
+    assert (world.host.vcpu_overcommit, world.host.labels) == (2.5, {"rack": "a3"})
+    for wrong in ("0", "100", "lots", ""):
+        answer = root.post(path, {"vcpu_overcommit": wrong, "labels": ""})
+        assert answer.status_code == 400
+        assert b'id="faults-vcpu_overcommit"' in answer.content
+
+
+def test_what_confines_emulators_is_told_and_why_something_of_it_does_not(root, world):
+    path = f"/cloud/hosts/{world.host.pk}"
+    world.host.capabilities = {"jail": {"uid": True, "cgroup": "v2", "no_new_privileges": True, "missing": {}}}
+    world.host.save()
+    text = root.get(path).content.decode()
+    assert re.findall(r'<span class="pill (\w+)">([^<]+)</span>', text) == [
+        ("good", "in service"), ("good", "uid"), ("good", "cgroup v2"), ("good", "no new privileges"),
+    ]  # fmt: skip
+    world.host.capabilities = {"jail": {"uid": False, "missing": {"uid": "the agent is not root"}}}
+    world.host.save()
+    text = root.get(path).content.decode()
+    assert '<span class="pill warn">uid</span>' in text
+    assert "No uid: the agent is not root" in text
+
+
 def test_capacity_and_capabilities_are_shown(root, world):
     world.host.capabilities = {
         "cpu_model": "AMD EPYC", "hypervisors": {"qemu": {"version": "7.2", "architectures": {

@@ -18,7 +18,7 @@ from tests import factories
 pytestmark = pytest.mark.django_db
 
 IDENTITIES = ("anonymous", "other", "viewer", "member", "project admin", "cloud admin")
-PUBLIC, SIGNED_IN, VIEWER, CLOUD_ADMIN = "anonymous", "other", "viewer", "cloud admin"
+PUBLIC, SIGNED_IN, VIEWER, PROJECT_ADMIN, CLOUD_ADMIN = "anonymous", "other", "viewer", "project admin", "cloud admin"
 P = "projects/<str:project>"
 I = f"{P}/instances/<uuid:instance>"  # noqa: E741
 # What is shown by GET, and who may see it. A page that is missing fails.
@@ -29,6 +29,7 @@ SHOWN: dict[str, str] = {
     "account/second-factor": SIGNED_IN,
     "account/tokens": SIGNED_IN,
     "account/password": SIGNED_IN,
+    "account/profile": SIGNED_IN,
     "palette": SIGNED_IN,
     "design": SIGNED_IN,
     "projects": SIGNED_IN,
@@ -37,7 +38,9 @@ SHOWN: dict[str, str] = {
     f"{P}/activity": VIEWER,
     f"{P}/quota": VIEWER,
     f"{P}/members": VIEWER,
+    f"{P}/settings": PROJECT_ADMIN,
     f"{P}/keypairs": VIEWER,
+    f"{P}/keypairs/<uuid:keypair>/change": VIEWER,
     f"{P}/launch": VIEWER,
     f"{P}/instances": VIEWER,
     f"{P}/instances/selected": VIEWER,
@@ -52,6 +55,7 @@ SHOWN: dict[str, str] = {
     "cloud/hosts": CLOUD_ADMIN,
     "cloud/hosts/new": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>": CLOUD_ADMIN,
+    "cloud/hosts/<uuid:host>/settings": CLOUD_ADMIN,
     "cloud/flavors": CLOUD_ADMIN,
     "cloud/flavors/<uuid:flavor>": CLOUD_ADMIN,
     "cloud/projects": CLOUD_ADMIN,
@@ -65,7 +69,8 @@ SHOWN: dict[str, str] = {
 # What only changes something (POST), or only sends somebody on: the tests of each subject have them.
 NOT_SHOWN = {
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
-    f"{P}/instances/views", f"{P}/instances/views/<uuid:view>/forget",
+    f"{P}/instances/views", f"{P}/instances/views/<uuid:view>", f"{P}/instances/views/<uuid:view>/forget",
+    "cloud/hosts/join-tokens/<uuid:token>/revoke",
     f"{P}/keypairs/<uuid:keypair>/delete", f"{P}/launch/preview", f"{P}/operations/<uuid:operation>/cancel",
     "sign-in/single", "sign-in/single/<str:provider_id>", "account/single-sign-on/<int:ident>/forget",
     "sign-in/second-factor", "account/sessions/end", "account/sessions/<uuid:ident>/end",
@@ -81,7 +86,10 @@ REFUSED_TO_CHANGE = {
     "cloud/quota-requests/<uuid:ident>": "project admin",
     "cloud/health/<uuid:ident>/repair": "project admin",
     "cloud/users/<uuid:user>/second-factor": "project admin",
+    f"{P}/settings": "member",
+    "cloud/hosts/join-tokens/<uuid:token>/revoke": "project admin",
     f"{P}/keypairs": "viewer",
+    f"{P}/keypairs/<uuid:keypair>/change": "viewer",
     f"{P}/launch": "viewer",
     f"{P}/launch/preview": "viewer",
     f"{P}/instances/selected": "viewer",
@@ -116,7 +124,7 @@ def path_to(world, member):
     known = {
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
-        "verb": "stop",
+        "verb": "stop", "token": world.keypair.pk,
     }  # fmt: skip
     needs = {f"{P}/instances/selected": f"?verb=stop&instance={world.instance.pk}"}
     return lambda route: (
@@ -137,7 +145,8 @@ def test_who_may_look(route, people, path_to):
             assert answer.status_code == 302, identity
             assert answer["Location"].startswith("/sign-in?next=")
         elif rank < IDENTITIES.index(least):
-            assert answer.status_code == (403 if least == CLOUD_ADMIN else 404), identity
+            is_seen = least == CLOUD_ADMIN or identity in ("viewer", "member")
+            assert answer.status_code == (403 if is_seen else 404), identity
         else:
             assert answer.status_code == (303 if route == "sign-in" and identity != "anonymous" else 200), identity
 

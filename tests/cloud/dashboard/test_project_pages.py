@@ -77,6 +77,45 @@ def test_a_key_pair_is_deleted(mia, world):
     assert not KeyPair.objects.exists()
 
 
+def test_a_key_pair_is_renamed_and_labelled_and_that_is_taken_back(mia, world):
+    path = f"/projects/demo/keypairs/{world.keypair.pk}/change"
+    assert mia.post(path, {"name": "desk", "labels": "owner=mia"}).status_code == 303
+    page = mia.get("/projects/demo/keypairs").content.decode()
+    assert "desk" in page
+    assert "owner=mia" in page
+    assert f'action="{path}"' in page  # the toast takes it back
+    assert mia.post(path, {"name": "laptop", "labels": ""}).status_code == 303
+    world.keypair.refresh_from_db()
+    assert (world.keypair.name, world.keypair.labels) == ("laptop", {})
+
+
+def test_a_project_is_renamed_by_its_admin_and_found_under_its_new_name(ada, mia, project):
+    sent = {"name": "shop", "description": "Sells <b>things</b>", "labels": "team=web"}
+    answer = ada.post("/projects/demo/settings", sent)
+    assert (answer.status_code, answer["Location"]) == (303, "/projects/shop/settings")
+    assert b"Sells &lt;b&gt;things" in ada.get("/projects/shop").content
+    assert b"/projects/shop/settings" in ada.get("/projects/shop").content
+    assert b"/projects/shop/settings" not in mia.get("/projects/shop").content
+    assert ada.get("/projects/demo").status_code == 404
+    before = {"name": "demo", "description": "", "labels": ""}
+    assert ada.post(f"/projects/{project.pk}/settings", before)["Location"] == "/projects/demo/settings"
+
+
+def test_a_name_that_another_project_has_is_a_fault_of_the_name(ada, project):
+    factories.project("shop")
+    answer = ada.post("/projects/demo/settings", {"name": "shop", "description": "mine", "labels": ""})
+    assert answer.status_code == 409
+    assert b'id="faults-name"' in answer.content
+    assert b">\nmine</textarea>" in answer.content
+
+
+def test_ones_profile_is_changed(mia, member):
+    assert mia.post("/account/profile", {"full_name": "Mia M.", "email": "mia"}).status_code == 400
+    assert mia.post("/account/profile", {"full_name": "Mia M.", "email": "mia@example.org"}).status_code == 303
+    member.refresh_from_db()
+    assert (member.full_name, member.email) == ("Mia M.", "mia@example.org")
+
+
 def test_a_token_is_shown_once_and_revoked(mia, member):
     answer = mia.post("/account/tokens", {"name": "terraform", "days": "30", "read_only": "on", "project": "demo"})
     secret = re.search(r"<pre>(pileus-[^<]+)</pre>", answer.content.decode())[1]  # type: ignore[index]

@@ -75,7 +75,10 @@ def test_the_list_offers_them(client, project, viewer):
     view = SavedView.objects.get()
     client.force_login(other)
     assert ">Up<" not in client.get(LIST).content.decode()
+    assert client.post(f"{LIST}/views/{view.pk}").status_code == 404
     assert client.post(f"{LIST}/views/{view.pk}/forget").status_code == 404
     client.force_login(viewer)
+    assert client.post(f"{LIST}/views/{view.pk}", {"name": "Awake"})["Location"] == answer["Location"]
+    assert ">Awake<" in client.get(LIST).content.decode()
     assert client.post(f"{LIST}/views/{view.pk}/forget").status_code == 303
     assert not SavedView.objects.exists()

@@ -1,16 +1,16 @@
-"""Hosts: what they have left, when they were last heard, what runs there, and how a machine becomes one."""
+"""Hosts: what they have left, when they were last heard, what runs there, and what an admin decides about them."""
 
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import rows
-from cloud.dashboard.pages import Page
+from cloud.dashboard import forms, rows
+from cloud.dashboard.pages import FormPage, Page
 from cloud.hosts import services
-from cloud.hosts.models import Host, JoinToken
+from cloud.hosts.api.views import HostChanges
+from cloud.hosts.models import Host
 from compute.models import Instance
 from compute.status import with_status
 
@@ -24,26 +24,6 @@ class Hosts(Page):
     def get(self, request: HttpRequest) -> HttpResponse:
         text = request.GET.get("q", "")
         return self.show({**self.slice(rows.search(rows.hosts(), text), ("name", "id")), "q": text})
-
-
-class NewHost(Page):
-    """The one command that makes a machine a host. Its token is shown once."""
-
-    template = "admin/new_host.html"
-    section = "hosts"
-    for_cloud_admins = True
-
-    def get(self, request: HttpRequest) -> HttpResponse:
-        return self.show()
-
-    def post(self, request: HttpRequest) -> HttpResponse:
-        return self.mutate(
-            lambda: services.make_join_token(actor=self.scope.actor), to=reverse("new-host"), secret=self.show_command
-        )
-
-    def show_command(self, made: tuple[JoinToken, str]) -> HttpResponse:
-        token, secret = made
-        return self.show({"token": token, "command": f"pileus-agent join {settings.PUBLIC_URL} {secret}"})
 
 
 class OneHost(Page):
@@ -74,6 +54,7 @@ class OneHost(Page):
                 **page,
                 "capabilities": capabilities,
                 "hypervisors": ways(capabilities),
+                "jail": layers(capabilities.get("jail", {})),
                 "events": list(rows.events(subject=("host", self.host.pk)).order_by("-transaction", "-id")[:10]),
             }
         )
@@ -91,6 +72,19 @@ def ways(capabilities: dict[str, Any]) -> list[dict[str, str]]:
         }
         for hypervisor, facts in capabilities.get("hypervisors", {}).items()
         for architecture, how in facts.get("architectures", {}).items()
+    ]
+
+
+def layers(jail: dict[str, Any]) -> list[dict[str, Any]]:
+    """What confines a host's emulators, and why something of it does not."""
+    return [
+        {
+            "name": layer.replace("_", " ") + (f" {state}" if isinstance(state, str) else ""),
+            "is_there": bool(state),
+            "why": "" if state else jail.get("missing", {}).get(layer, ""),
+        }
+        for layer, state in jail.items()
+        if layer != "missing"
     ]
 
 
@@ -118,4 +112,36 @@ class ChangeHost(OneHost):
             body={"verb": verb},
             to=there,
             done=f"{name} {done}.",
+        )
+
+
+class HostSettings(OneHost, FormPage):
+    """How many vCPUs its processors are sold as, and its labels."""
+
+    template = "admin/host_settings.html"
+    partials = {}
+
+    def get(self, request: HttpRequest, host: str) -> HttpResponse:  # type: ignore[override]
+        return FormPage.get(self, request)
+
+    def fill(self) -> dict[str, Any]:
+        return {"host": self.host}
+
+    def initial(self) -> dict[str, Any]:
+        overcommit = f"{self.host.vcpu_overcommit:g}"
+        return {"vcpu_overcommit": overcommit, "labels": forms.labels_as_text(self.host.labels)}
+
+    def read(self) -> dict[str, Any]:
+        post = self.request.POST
+        overcommit = {**forms.required(post, "vcpu_overcommit"), **forms.number(post, "vcpu_overcommit")}
+        return {**overcommit, "labels": forms.labels(post)}
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        found = Host.objects.get(pk=self.host.pk)
+        return self.mutate(
+            lambda: services.update(found, actor=self.scope.actor, **self.validate(HostChanges, body, partial=True)),
+            body=body,
+            to=reverse("host", args=[found.pk]),
+            done="Changed.",
+            undo=(self.request.path, self.initial()),
         )
