@@ -7,6 +7,7 @@ flight for the abandoned wish dies at the host.
 
 from datetime import timedelta
 from functools import cached_property
+from typing import ClassVar
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -72,10 +73,14 @@ class InstanceWorkflow(Workflow):
 class PowerChange(InstanceWorkflow):
     """A change of power that can be taken back: giving up leads to the power that was there before."""
 
+    reaches: ClassVar[Power]
     supersedes = frozenset(
         f"compute.{verb}"
         for verb in ("launch", "launch_clone", "start", "stop", "reboot", "pause", "suspend", "resume")
     )
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(self.reaches)
 
     def give_up(self) -> Verdict:
         return self.take_back
@@ -169,12 +174,10 @@ class StartInstance(PowerChange):
 
     kind = "compute.start"
     first = "boot"
+    reaches = Power.RUNNING
 
     def boot(self) -> Verdict:
-        return self.until_seen(Power.RUNNING)
-
-    def is_reached(self) -> bool:
-        return self.instance.has_been_seen(Power.RUNNING)
+        return self.until_seen(self.reaches)
 
 
 class StopInstance(PowerChange):
@@ -182,14 +185,12 @@ class StopInstance(PowerChange):
 
     kind = "compute.stop"
     first = "halt"
+    reaches = Power.STOPPED
 
     def halt(self) -> Verdict:
         if self.instance.host is None:
             return DONE
-        return self.until_seen(Power.STOPPED)
-
-    def is_reached(self) -> bool:
-        return self.instance.has_been_seen(Power.STOPPED)
+        return self.until_seen(self.reaches)
 
 
 class RebootInstance(PowerChange):
@@ -197,12 +198,10 @@ class RebootInstance(PowerChange):
 
     kind = "compute.reboot"
     first = "restart"
+    reaches = Power.RUNNING
 
     def restart(self) -> Verdict:
-        return self.until_seen(Power.RUNNING)
-
-    def is_reached(self) -> bool:
-        return self.instance.has_been_seen(Power.RUNNING)
+        return self.until_seen(self.reaches)
 
 
 class PauseInstance(PowerChange):
@@ -210,13 +209,11 @@ class PauseInstance(PowerChange):
 
     kind = "compute.pause"
     first = "freeze"
+    reaches = Power.PAUSED
     supersedes = frozenset()
 
     def freeze(self) -> Verdict:
-        return self.until_seen(Power.PAUSED)
-
-    def is_reached(self) -> bool:
-        return self.instance.has_been_seen(Power.PAUSED)
+        return self.until_seen(self.reaches)
 
 
 class SuspendInstance(PowerChange):
@@ -224,13 +221,11 @@ class SuspendInstance(PowerChange):
 
     kind = "compute.suspend"
     first = "save"
+    reaches = Power.SUSPENDED
     supersedes = frozenset()
 
     def save(self) -> Verdict:
-        return self.until_seen(Power.SUSPENDED)
-
-    def is_reached(self) -> bool:
-        return self.instance.has_been_seen(Power.SUSPENDED)
+        return self.until_seen(self.reaches)
 
 
 class ResumeInstance(PowerChange):
@@ -238,13 +233,11 @@ class ResumeInstance(PowerChange):
 
     kind = "compute.resume"
     first = "go_on"
+    reaches = Power.RUNNING
     supersedes = frozenset()
 
     def go_on(self) -> Verdict:
-        return self.until_seen(Power.RUNNING)
-
-    def is_reached(self) -> bool:
-        return self.instance.has_been_seen(Power.RUNNING)
+        return self.until_seen(self.reaches)
 
 
 class CloneInstance(InstanceWorkflow):
