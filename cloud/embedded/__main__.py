@@ -58,6 +58,15 @@ def manage(home: Home, arguments: list[str]) -> int:
     return service_account().run(command, env=env, cwd=TREE).returncode
 
 
+def image(home: Home, arguments: list[str]) -> int:
+    from cloud.embedded.guests import offer
+
+    if len(arguments) != 1:
+        raise Trouble("say for which architecture: ./pileus image riscv64")
+    offer(home, arguments[0])
+    return 0
+
+
 def verify(home: Home, arguments: list[str]) -> int:
     return manage(home, ["verify", *arguments])
 
@@ -87,7 +96,8 @@ def lock(home: Home, arguments: list[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Home, list[str]], int]] = {
-    command.__name__: command for command in (up, down, restart, status, logs, manage, verify, check, test, bench, lock)
+    command.__name__: command
+    for command in (up, down, restart, status, logs, image, verify, manage, check, test, bench, lock)
 }
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import secrets
-import subprocess
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from cloud.embedded import environment, machine_host, system_packages
-from cloud.embedded.accounts import Account, service_account
+from cloud.embedded.accounts import service_account
 from cloud.embedded.api import Api, wait_for_guest
 from cloud.embedded.control_plane import ControlPlane, names
 from cloud.embedded.errors import Trouble
 from cloud.embedded.folders import make_folders, one_command_at_a_time, require_space
+from cloud.embedded.guests import first_image
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home, write_private
 from cloud.embedded.screen import Screen
-from cloud.embedded.starters import ARCHITECTURES, IMAGE
-from images import tools
-from images.architectures import ARCHITECTURES as GUESTS
 
 USERS = ("admin", "demo")
 FIRST_INSTANCE = "first"
@@ -114,45 +111,6 @@ def ensure_packages(plane: ControlPlane) -> None:
         # The processes are another user, who may not write the bytecode cache next to the sources.
         for package in environment.PROGRAM:
             compileall.compile_dir(TREE / package, quiet=2)
-
-
-def first_image(plane: ControlPlane, packages: "Future[None]") -> str:
-    """A guest of the first architecture that this machine can run and build for; its folder, or nothing."""
-    packages.result()
-    runs = machine_host.architectures(plane.home)
-    for name in ARCHITECTURES:
-        if name in runs and not tools.missing(unpacking=GUESTS[name].unpack_kernel):
-            return build_image(plane.home, plane.account, plane.screen, name)
-    return ""
-
-
-def build_image(home: Home, account: Account, screen: Screen, architecture: str) -> str:
-    """The guest image, built from Debian packages once per version of its recipe; gives back its folder."""
-    folder = home.built_images / f"{IMAGE}-{architecture}"
-    stamp, recipe = folder.with_suffix(".stamp"), environment.source_fingerprint("images")
-    if stamp.exists() and stamp.read_text() == recipe and (folder / "image.json").exists():
-        return str(folder)
-    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", architecture]
-    said: list[str] = []
-    with screen.step(f"Guest image {IMAGE}") as step, (home.log / "images.log").open("a") as log:
-        builder = subprocess.Popen(
-            [*command, "--output", str(folder)],
-            env=environment.common(home),
-            cwd=TREE,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            **account.popen_arguments(),
-        )
-        with builder:
-            for line in builder.stdout or ():
-                log.write(line)
-                said.append(line.rstrip())
-                step.note = line.rpartition("] ")[2].strip()[:60]
-        if builder.returncode != 0:
-            raise Trouble("the guest image could not be built:\n    " + "\n    ".join(said[-8:]))
-    stamp.write_text(recipe)
-    return str(folder)
 
 
 def furnish(plane: ControlPlane, image: Future[str]) -> dict[str, Any]:

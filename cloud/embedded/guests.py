@@ -1,0 +1,78 @@
+"""Guest images: built out of Debian's packages, and offered to the tenants."""
+
+import subprocess
+from concurrent.futures import Future
+
+from cloud.embedded import environment, machine_host
+from cloud.embedded.accounts import Account, service_account
+from cloud.embedded.control_plane import ControlPlane, names
+from cloud.embedded.down import existing
+from cloud.embedded.errors import Trouble
+from cloud.embedded.folders import one_command_at_a_time
+from cloud.embedded.paths import TREE, Home
+from cloud.embedded.screen import Screen
+from cloud.embedded.starters import ARCHITECTURES, IMAGE
+from images import tools
+from images.architectures import ARCHITECTURES as RECIPES
+
+
+def offer(home: Home, architecture: str) -> None:
+    """`./pileus image ARCHITECTURE`: build a guest for it and offer it to every project; again, bring it up to date.
+
+    Raises Trouble for an architecture that there is no recipe for, or that this machine cannot run.
+    """
+    memory = existing(home)
+    if architecture not in RECIPES:
+        raise Trouble(f"there is no guest for “{architecture}”, only for {', '.join(RECIPES)}")
+    runs = machine_host.architectures(home)
+    if architecture not in runs:
+        others = ", ".join(sorted(runs)) or "nothing"
+        raise Trouble(f"this machine has no emulator for {architecture}, only for {others}")
+    if packages := " ".join(tools.missing(unpacking=RECIPES[architecture].unpack_kernel)):
+        raise Trouble(f"building it needs more packages: sudo apt install {packages}")
+    with one_command_at_a_time(home), Screen() as screen:
+        plane = ControlPlane(home, memory, service_account(), screen)
+        if not plane.running().issuperset(names("control")):
+            raise Trouble("the cloud is not running; ./pileus up starts it")
+        folder = build(home, plane.account, screen, architecture)
+        with screen.step("Offered to every project") as step:
+            step.result = plane.manage("import_images", folder).strip()
+
+
+def first_image(plane: ControlPlane, packages: "Future[None]") -> str:
+    """A guest of the first architecture that this machine can run and build for; its folder, or nothing."""
+    packages.result()
+    runs = machine_host.architectures(plane.home)
+    for name in ARCHITECTURES:
+        if name in runs and not tools.missing(unpacking=RECIPES[name].unpack_kernel):
+            return build(plane.home, plane.account, plane.screen, name)
+    return ""
+
+
+def build(home: Home, account: Account, screen: Screen, architecture: str) -> str:
+    """The guest image, built from Debian packages once per version of its recipe; gives back its folder."""
+    folder = home.built_images / f"{IMAGE}-{architecture}"
+    stamp, recipe = folder.with_suffix(".stamp"), environment.source_fingerprint("images")
+    if stamp.exists() and stamp.read_text() == recipe and (folder / "image.json").exists():
+        return str(folder)
+    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", architecture]
+    said: list[str] = []
+    with screen.step(f"Guest image {IMAGE} for {architecture}") as step, (home.log / "images.log").open("a") as log:
+        builder = subprocess.Popen(
+            [*command, "--output", str(folder)],
+            env=environment.common(home),
+            cwd=TREE,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **account.popen_arguments(),
+        )
+        with builder:
+            for line in builder.stdout or ():
+                log.write(line)
+                said.append(line.rstrip())
+                step.note = line.rpartition("] ")[2].strip()[:60]
+        if builder.returncode != 0:
+            raise Trouble("the guest image could not be built:\n    " + "\n    ".join(said[-8:]))
+    stamp.write_text(recipe)
+    return str(folder)
