@@ -8,15 +8,28 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Q
 
-from cloud.api.errors import NotFound, Problem
+from cloud.api.errors import Invalid, NotFound, Problem
 from cloud.api.fields import as_uuid
 from cloud.api.translate import problem_of
 from cloud.events.services import Actor
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import services
+from compute import cloning, services
 from compute.models import Instance
+
+LONGEST_NAME = 63
+
+
+def _clone(*, instance: Instance, actor: Actor, suffix: str = "copy", count: int = 1) -> Operation:
+    """Clones that are called as it is, and the suffix. Returns the work on the one that they are made of."""
+    name = f"{instance.name}-{suffix}"
+    names = services.numbered(name, count)
+    if any(len(each) > LONGEST_NAME for each in names):
+        raise Invalid(f"{name} is longer than a name may be. Clone {instance.name} by itself.")
+    cloning.clone(instance=instance, actor=actor, names=names)
+    return Operation.objects.get(subject_type="instance", subject_id=instance.pk, finished_at=None)
+
 
 VERBS: dict[str, Callable[..., Operation]] = {
     "start": services.start,
@@ -25,6 +38,7 @@ VERBS: dict[str, Callable[..., Operation]] = {
     "pause": services.pause,
     "suspend": services.suspend,
     "resume": services.resume,
+    "clone": _clone,
     "delete": services.delete,
 }
 
@@ -46,8 +60,8 @@ def act(*, project: Project, actor: Actor, verb: str, references: Iterable[str],
     """
     wanted = list(dict.fromkeys(references))
     found = _found(project, wanted)
-    if verb == "start":
-        quota.lock(project)  # a failed launch that is tried again asks it, and it comes before operations
+    if verb in ("start", "clone"):
+        quota.lock(project)  # clones ask it, and a failed launch that is tried again: it comes before operations
     results = {}
     for each in sorted(set(found.values()), key=lambda instance: instance.pk):
         results[each.pk] = _do(VERBS[verb], each, actor, how)

@@ -6,6 +6,8 @@ from cloud.tenancy.models import Role
 from compute import services
 from compute.models import Instance
 
+TAKEN_BACK = {"stop": "start", "pause": "resume", "suspend": "resume"}  # the verbs that another one makes undone
+
 
 @dataclass(frozen=True)
 class Action:

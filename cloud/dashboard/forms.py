@@ -1,5 +1,6 @@
 """From the fields of an HTML form to the JSON body that the API would take. Checking is the API's business."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -41,9 +42,16 @@ def flags(post: QueryDict, *names: str) -> dict[str, bool]:
 
 
 def labels(post: QueryDict, name: str = "labels") -> dict[str, str]:
-    """Lines or commas of `key=value`."""
+    """Lines or commas of `key=value`, or a JSON object, which can say every value."""
+    return labels_in(post.get(name, ""))
+
+
+def labels_in(text: str) -> dict[str, str]:
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError):
+            return dict(json.loads(text))
     found = {}
-    for part in re.split(r"[\n,]", post.get(name, "")):
+    for part in re.split(r"[\n,]", text):
         key, _, value = part.partition("=")
         if key.strip():
             found[key.strip()] = value.strip()
@@ -51,7 +59,9 @@ def labels(post: QueryDict, name: str = "labels") -> dict[str, str]:
 
 
 def labels_as_text(found: Mapping[str, str]) -> str:
-    return "\n".join(f"{key}={value}" for key, value in found.items())
+    """As lines; as JSON where lines would come back as something else."""
+    lines = "\n".join(f"{key}={value}" for key, value in found.items())
+    return lines if labels_in(lines) == found else json.dumps(found, ensure_ascii=False)
 
 
 def as_curl(method: str, path: str, body: Mapping[str, Any] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.validators import RegexValidator
 from django.urls import path
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
@@ -17,11 +18,13 @@ from cloud.operations.api.serializers import shown
 from compute import bulk
 
 MOST = 100
-OPTIONS = {"stop": ("force", "grace_seconds"), "reboot": ("hard",)}
+OPTIONS = {"stop": ("force", "grace_seconds"), "reboot": ("hard",), "clone": ("suffix", "count")}
+SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
 
 
 class ActionForm(Body):
-    """A verb, whom it is for, and how: `force` and `grace_seconds` for stop, `hard` for reboot."""
+    """A verb, whom it is for, and how: `force` and `grace_seconds` for stop, `hard` for reboot, `suffix` and
+    `count` for clone."""
 
     verb = serializers.ChoiceField(tuple(bulk.VERBS))
     instances = serializers.ListField(
@@ -30,6 +33,8 @@ class ActionForm(Body):
     force = Flag(required=False)
     grace_seconds = Integer(required=False, max_value=600)
     hard = Flag(required=False)
+    suffix = Text(required=False, max_length=32, validators=[SUFFIX], help_text="web and copy make web-copy.")
+    count = Integer(required=False, min_value=1, max_value=20, help_text="Several are numbered.")
 
     def validate(self, body: dict[str, Any]) -> dict[str, Any]:
         foreign = set(body) - {"verb", "instances", *OPTIONS.get(body["verb"], ())}

@@ -8,7 +8,7 @@ from django.urls import reverse
 from cloud.api.errors import Fault, Problem
 from cloud.api.fields import as_uuid
 from cloud.dashboard import forms, rows
-from cloud.dashboard.actions import actions_for
+from cloud.dashboard.actions import TAKEN_BACK, actions_for
 from cloud.dashboard.pages import FormPage
 from compute import bulk
 from compute.api.bulk import MOST, ActionForm
@@ -37,15 +37,16 @@ class Selected(FormPage):
             every = {action.verb: action for action in actions_for(instance, role=self.scope.role)}
             instance.action = every[verb]  # type: ignore[attr-defined]
         references = [instance.name for instance in found]
+        sent = {"verb": verb, "instances": references, **({"suffix": "copy"} if verb == "clone" else {})}
         return {
             "verb": verb,
             "action": found[0].action,  # type: ignore[attr-defined]
             "instances": found,
             "disk_gib": sum(instance.disk_gib for instance in found),
             "back": self.back(),
-            "curl": forms.as_curl(
-                "POST", f"projects/{self.project.name}/instance-actions", {"verb": verb, "instances": references}
-            ),
+            "vcpus": sum(instance.vcpus for instance in found),
+            "memory_mib": sum(instance.memory_mib for instance in found),
+            "curl": forms.as_curl("POST", f"projects/{self.project.name}/instance-actions", sent),
         }
 
     def back(self) -> str:
@@ -59,6 +60,8 @@ class Selected(FormPage):
         body: dict[str, Any] = {"verb": verb, "instances": post.getlist("instance")}
         if verb == "stop":
             body |= {"force": True} if how == "force" else forms.whole(post, "grace_seconds")
+        elif verb == "clone":
+            body |= forms.required(post, "suffix") | forms.whole(post, "count")
         elif verb == "reboot" and how == "hard":
             body["hard"] = True
         return body
@@ -76,6 +79,7 @@ class Selected(FormPage):
         self.request.session[RESULTS] = {
             "project": str(self.project.pk),
             "verb": self.request.POST["verb"],
+            "undo": TAKEN_BACK.get(self.request.POST["verb"], ""),
             "refused": [
                 {
                     "name": result.instance.name if result.instance else result.reference,

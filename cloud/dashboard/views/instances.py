@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from cloud.api.errors import NotFound
 from cloud.dashboard import forms, rows
-from cloud.dashboard.actions import Action, actions_for
+from cloud.dashboard.actions import TAKEN_BACK, Action, actions_for
 from cloud.dashboard.pages import FormPage, Page
 from cloud.dashboard.views import metrics
 from cloud.dashboard.views.bulk import take_results
@@ -20,7 +20,6 @@ from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopFo
 from compute.models import Instance, RestartPolicy
 from compute.status import STATUSES, count_by_status
 
-TAKEN_BACK = {"stop": "start", "pause": "resume"}  # the verbs that another one makes undone
 LINES_SHOWN = 200
 
 

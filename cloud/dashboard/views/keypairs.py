@@ -27,6 +27,8 @@ class KeyPairs(FormPage):
         body: dict[str, Any] = forms.required(post, "name")
         if post.get("how") == "paste":
             body["public_key"] = post.get("public_key", "").strip()
+        if labels := forms.labels(post):
+            body["labels"] = labels
         return body
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
@@ -83,9 +85,20 @@ class ChangeKeyPair(OneKeyPair, FormPage):
 
 class DeleteKeyPair(OneKeyPair):
     def post(self, request: HttpRequest, project: str, keypair: str) -> HttpResponse:
-        found = self.keypair
+        found, here = self.keypair, reverse("keypairs", args=[self.project.name])
         return self.mutate(
             lambda: keypairs.delete(keypair=found, actor=self.scope.actor),
-            to=reverse("keypairs", args=[self.project.name]),
+            to=here,
             done=f"{found.name} is forgotten. Instances that were launched with it keep it.",
+            undo=(here, as_form(found)),
         )
+
+
+def as_form(keypair: KeyPair) -> dict[str, str]:
+    """The form that makes it once more."""
+    return {
+        "name": keypair.name,
+        "how": "paste",
+        "public_key": keypair.public_key,
+        "labels": forms.labels_as_text(keypair.labels),
+    }

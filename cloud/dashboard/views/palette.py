@@ -1,15 +1,20 @@
 """The palette: go somewhere or find something by name or id, from any page."""
 
 from typing import Any
+from uuid import UUID
 
+from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.dashboard import navigation, rows
 from cloud.dashboard.pages import Page
+from cloud.tenancy.models import Role
 from compute.models import Instance
 
 MOST_FOUND = 8
+MOST_CONSOLES = 3  # unless it is consoles that are looked for
+Machine = tuple[UUID, str, str, str]
 
 
 class Palette(Page):
@@ -27,10 +32,14 @@ class Palette(Page):
         return self.show({"q": text, "groups": self.find(text)})
 
     def find(self, text: str) -> list[tuple[str, list[dict[str, Any]]]]:
+        word, _, named = text.partition(" ")
+        if word.lower() == "console":
+            consoles = self.consoles(self.machines(named.strip()), MOST_FOUND)
+            return [("Consoles", consoles)] if consoles else []
         groups = [("Go to", self.places(text))]
         if text:
             visible = self.scope.projects()
-            machines = rows.search(Instance.objects.filter(project__in=visible.values("pk")), text)
+            machines = self.machines(text)
             groups += [
                 (
                     "Instances",
@@ -41,11 +50,10 @@ class Palette(Page):
                             "url": reverse("instance", args=[project, ident]),
                             "icon": "server",
                         }
-                        for ident, name, project in machines.order_by("name").values_list(
-                            "pk", "name", "project__name"
-                        )[:MOST_FOUND]
+                        for ident, name, project, _ in machines
                     ],
                 ),
+                ("Consoles", self.consoles(machines, MOST_CONSOLES)),
                 (
                     "Projects",
                     [
@@ -67,6 +75,26 @@ class Palette(Page):
                 ]
                 groups.append(("Hosts", hosts))
         return [(title, found) for title, found in groups if found]
+
+    def machines(self, text: str) -> list[Machine]:
+        """Instances that the viewer may see: id, name, project, and the viewer's role there."""
+        visible = self.scope.projects()
+        found = rows.search(Instance.objects.filter(project__in=visible.values("pk")), text).order_by("name")
+        role = Subquery(visible.filter(pk=OuterRef("project")).values("role"))  # type: ignore[misc]  # annotated
+        return list(found.values_list("pk", "name", "project__name", role)[:MOST_FOUND])
+
+    def consoles(self, machines: list[Machine], most: int) -> list[dict[str, Any]]:
+        """Straight to the serial console, where the viewer may type."""
+        return [
+            {
+                "name": f"Console of {name}",
+                "note": project,
+                "url": reverse("console", args=[project, ident]),
+                "icon": "terminal",
+            }
+            for ident, name, project, role in machines
+            if role != Role.VIEWER
+        ][:most]
 
     def places(self, text: str) -> list[dict[str, Any]]:
         places: list[dict[str, Any]] = []

@@ -1,5 +1,6 @@
 """The list of instances, the page of one, and its verbs."""
 
+import html
 import re
 
 import pytest
@@ -267,6 +268,42 @@ def test_a_change_can_be_undone_once(mia, world):
     world.instance.refresh_from_db()
     found = (world.instance.name, world.instance.labels, world.instance.restart_policy)
     assert found == ("web", {}, "on_crash")
+
+
+def test_labels_that_lines_cannot_say_stay_as_they_are(mia, world):
+    here = f"{LIST}/{world.instance.pk}/change"
+    world.instance.labels = {"note": "a, b=c", "tier": "front"}
+    world.instance.save()
+    shown = html.unescape(re.search(r'<textarea id="id-labels"[^>]*>([^<]*)', mia.get(here).content.decode())[1])  # type: ignore[index]
+    mia.post(here, {"name": "front", "labels": shown, "restart_policy": "never"})
+    world.instance.refresh_from_db()
+    assert world.instance.labels == {"note": "a, b=c", "tier": "front"}
+
+
+def test_stopping_many_can_be_undone_together(mia, world):
+    other = world.settle(world.launch("other"))
+    ids = [str(world.instance.pk), str(other.pk)]
+    mia.post(f"{LIST}/selected", {"verb": "stop", "instance": ids, "how": "ask", "grace_seconds": "5"})
+    text = mia.get(LIST).content.decode()
+    [form] = re.findall(r'<form class="inline-form" method="post" action="([^"]+)">((?:(?!</form>).)*>Undo<)', text)
+    fields = re.findall(r'name="(\w+)" value="([^"]*)"', form[1])
+    assert {value for name, value in fields if name == "instance"} == set(ids)
+    mia.post(form[0], {**dict(fields), "instance": ids})
+    assert set(Instance.objects.values_list("wanted_power", flat=True)) == {"running"}
+    assert "Start: 2 begun" in mia.get(LIST).content.decode()
+
+
+def test_many_are_cloned_from_the_list(mia, world):
+    world.host.capabilities = {"hypervisors": {"qemu": {"verbs": ["clone"]}}}
+    world.host.save()
+    stopped = world.settle(world.launch("idle"), "stopped")
+    ids = [str(world.instance.pk), str(stopped.pk)]
+    text = mia.get(f"{LIST}/selected", {"verb": "clone", "instance": ids}).content.decode()
+    assert "It is not running: a clone goes on" in text
+    mia.post(f"{LIST}/selected", {"verb": "clone", "instance": ids, "suffix": "test", "count": "1"})
+    text = mia.get(LIST).content.decode()
+    assert "Clone: 1 begun, 1 refused" in text
+    assert Instance.objects.get(name="web-test").cloned_from == world.instance
 
 
 def test_a_stop_can_be_undone(mia, world):

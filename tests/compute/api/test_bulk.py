@@ -79,6 +79,23 @@ def test_an_instance_meant_twice_is_done_once(mia, path, three):
     assert outcomes(answer) == [("web-1", "compute.stop")]
 
 
+def test_clones_of_many_are_called_by_the_suffix_and_who_cannot_says_why(cloud, mia, path, three):
+    cloud.do(services.stop, three[1])
+    cloud.settle()
+    body = {"verb": "clone", "instances": ["web-1", "web-2", "web-3"], "suffix": "copy", "count": 2}
+    answer = mia.post(path, body)
+    assert outcomes(answer) == [("web-1", "compute.clone"), ("web-2", "conflict"), ("web-3", "compute.clone")]
+    cloud.settle()
+    made = Instance.objects.exclude(cloned_from=None).order_by("name")
+    assert [(clone.name, clone.seen_power, clone.cloned_from.name) for clone in made] == [
+        ("web-1-copy-1", "running", "web-1"), ("web-1-copy-2", "running", "web-1"),
+        ("web-3-copy-1", "running", "web-3"), ("web-3-copy-2", "running", "web-3"),
+    ]  # fmt: skip
+    again = mia.post(path, {**body, "instances": ["web-1"]})
+    assert "web-1-copy-1, web-1-copy-2 are taken" in again.json()["items"][0]["problem"]["detail"]
+    assert cloud.breaches() == []
+
+
 @pytest.mark.parametrize(
     ("body", "pointers"),
     [
@@ -86,6 +103,7 @@ def test_an_instance_meant_twice_is_done_once(mia, path, three):
         ({"verb": "explode", "instances": []}, {"/verb", "/instances"}),
         ({"verb": "start", "instances": ["web"], "force": True, "hard": True}, {"/force", "/hard"}),
         ({"verb": "stop", "instances": ["web"], "hard": True}, {"/hard"}),
+        ({"verb": "clone", "instances": ["web"], "suffix": "No", "count": 21}, {"/suffix", "/count"}),
         ({"verb": "stop", "instances": ["web"] * 101}, {"/instances"}),
         ({"verb": "stop", "instances": [7], "grace_seconds": 601}, {"/instances/0", "/grace_seconds"}),
     ],

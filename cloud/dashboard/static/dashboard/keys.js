@@ -69,6 +69,13 @@
     (next.querySelector("th a") || next.querySelector("a, button"))?.focus();
   }
 
+  /* Of the row that has the focus, of the only one that is selected, or of the page's own instance. */
+  function consoleOf(element) {
+    const picked = document.querySelectorAll("[data-row]:has([data-select]:checked)");
+    const row = element.closest?.("[data-row]") ?? (picked.length === 1 ? picked[0] : null);
+    return (row ?? document).querySelector(row ? "[data-opens-console]" : "[data-opens-console]:not([data-row] *)");
+  }
+
   document.addEventListener("keydown", (event) => {
     if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {
       if (palette.open) { palette.close(); event.preventDefault(); } else if (openPalette()) event.preventDefault();
@@ -96,6 +103,8 @@
       case "?": shortcuts.showModal(); break;
       case "g": waitingForPlace = Date.now() + 1500; break;
       case "c": document.querySelector('[data-key="c"]')?.click(); break;
+      case "t": consoleOf(document.activeElement)?.click(); break;
+      case "u": document.querySelector("[data-undo]")?.click(); break;
       case "j": move(1); break;
       case "k": move(-1); break;
     }

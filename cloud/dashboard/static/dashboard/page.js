@@ -54,12 +54,12 @@
   }
 
   function expire(box, life) {
-    setTimeout(() => (box.matches(":hover, :focus-within") ? expire(box, 2000) : box.remove()), life);
+    setTimeout(() => (box.matches(":hover, :focus-within") || document.hidden ? expire(box, 2000) : box.remove()), life);
   }
   function expireAll() {
     for (const box of document.querySelectorAll("#toasts .toast:not(.error, .warning, [data-expires])")) {
       box.dataset.expires = "";
-      expire(box, 7000);
+      expire(box, box.querySelector("[data-undo]") ? 30000 : 7000); // whoever goes by the keyboard needs longer
     }
   }
   expireAll();
