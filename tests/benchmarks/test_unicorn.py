@@ -24,7 +24,7 @@ from tests.compute.agent.unicorn.test_snapshots import LOG_IN, clone_of, log_in,
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.vm, pytest.mark.timeout(1800)]
 BOOTS = 3
-CLONES = 5
+CLONES = 10
 MEMORY_MIB = 192
 QEMU = "qemu-system-riscv64"
 LOADS = {
