@@ -14,7 +14,8 @@ import pytest
 from tests.compute.agent.unicorn.guest import Guest
 from tests.compute.agent.unicorn.test_snapshots import LOG_IN, log_in
 
-pytestmark = [pytest.mark.vm, pytest.mark.soak, pytest.mark.timeout(900)]
+# One guest at a time needs no machine to itself, only one processor.
+pytestmark = [pytest.mark.xdist_group("emulated-guests"), pytest.mark.timeout(900)]
 MIB = 64
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.compute.agent.unicorn.guest import Guest
 
-pytestmark = [pytest.mark.vm, pytest.mark.soak, pytest.mark.timeout(900)]
+# One guest at a time needs no machine to itself, only one processor.
+pytestmark = [pytest.mark.xdist_group("emulated-guests"), pytest.mark.timeout(900)]
 LOG_IN = "#cloud-config\nchpasswd: {expire: false, list: ['root:secret']}\n"
 RESTORES = 200
 CLONES = 10
