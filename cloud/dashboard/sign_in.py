@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from cloud.api.base import address
-from cloud.tenancy import second_factor
+from cloud.tenancy import second_factor, sign_ins
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -22,6 +22,10 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return address(request)
+
+    def login(self, request: HttpRequest, user: Any) -> None:
+        super().login(request, user)
+        sign_ins.note(user, address=address(request), request_id=getattr(request, "request_id", ""))
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return False

@@ -89,6 +89,9 @@ VERBS = {
     "connect_single_sign_on": "connected single sign-on for",
     "forget_single_sign_on": "disconnected single sign-on for",
     "decline": "declined",
+    "sign_in": "signed in",
+    "sign_out": "signed out",
+    "refuse_sign_in": "was not let in as",
     "withdraw": "took back",
 }
 UNSAID = {

@@ -44,6 +44,7 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["project_id", "transaction", "id"], name="event_by_project"),
             models.Index(fields=["transaction", "id"], name="event_cursor"),
+            models.Index(fields=["at"], name="event_by_time"),
             # One for each thing that is searched for: however rare it is, the newest of it are found at once.
             models.Index(fields=["subject_id", "transaction", "id"], name="event_by_subject_id"),
             models.Index(fields=["subject_type", "transaction", "id"], name="event_by_subject_type"),

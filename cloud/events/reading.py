@@ -8,6 +8,7 @@ docs/decisions/0007 says which are counted as running.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection
@@ -15,6 +16,7 @@ from django.db.models import Q, QuerySet
 
 from cloud.events.models import Event, Verb
 
+LONGEST_TRANSACTION = timedelta(hours=1)
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
@@ -70,6 +72,18 @@ def now() -> Cursor:
 def settled(rows: QuerySet[Event]) -> QuerySet[Event]:
     """The events that nothing can come before any more."""
     return rows.filter(transaction__lt=horizon())
+
+
+def as_of(rows: QuerySet[Event], moment: datetime) -> QuerySet[Event]:
+    """The events up to a moment, as the log was then.
+
+    Newer ones need not be read through: a transaction that began much later than the moment has a greater number than
+    all that had begun by then, as none takes that long.
+    """
+    later = Event.objects.filter(at__gt=moment + LONGEST_TRANSACTION).order_by("at")
+    bound = later.values_list("transaction", flat=True).first()
+    found = rows.filter(at__lte=moment)
+    return found if bound is None else found.filter(transaction__lt=bound)
 
 
 def of_action(rows: QuerySet[Event], action: str) -> QuerySet[Event]:

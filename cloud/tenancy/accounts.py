@@ -14,6 +14,7 @@ from cloud.api.authentication import digest
 from cloud.api.errors import Conflict, Fault, Forbidden, Invalid, Unauthenticated
 from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.tenancy import sign_ins
 from cloud.tenancy.models import Membership, Project, Role, Token, User
 
 TOKEN_PREFIX = "pileus-"  # noqa: S105
@@ -41,9 +42,11 @@ def sign_in(*, username: str, password: str, address: str) -> User:
     for bucket, rate, burst in ((f"sign-in:{address}", 0.2, 20), (f"sign-in-as:{digest(username)}", 0.1, 30)):
         verdict = limits.take(bucket, rate=rate, burst=burst)
         if not verdict.allowed:
+            sign_ins.note_too_many(username, address=address)
             raise verdict.refusal()
     user = authenticate(username=username, password=password) if "\x00" not in username + password else None
     if not isinstance(user, User):
+        sign_ins.note_refusal(username, address=address, gave="a wrong password")
         raise WrongCredentials("Try again. Your admin can set a new password.")
     return user
 

@@ -241,6 +241,10 @@ def sentence(event: Any, project: Any = None) -> SafeString:
             return format_html(
                 '<span class="strong">{} {}</span>: {}', what.capitalize(), about, after.get("outcome", "finished")
             )
+        case "tenancy.user.sign_in" | "tenancy.user.sign_out":
+            return format_html("{} {}", subject, verb)
+        case "tenancy.user.refuse_sign_in":
+            return format_html('Somebody at <span class="mono">{}</span> {} {}', event.actor, verb, subject)
     return format_html('<span class="strong">{}</span> {} the {} {}', event.actor, verb, kind, subject)
 
 

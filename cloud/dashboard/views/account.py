@@ -25,7 +25,7 @@ from cloud.api.errors import Problem
 from cloud.dashboard import forms, single_sign_on
 from cloud.dashboard.pages import THEMES, FormPage, Page, SeeOther, theme_of
 from cloud.dashboard.sign_in import SecondFactorStage
-from cloud.tenancy import accounts, second_factor, sessions
+from cloud.tenancy import accounts, second_factor, sessions, sign_ins
 from cloud.tenancy.api.tokens import TokenForm
 from cloud.tenancy.api.users import MeChanges
 from cloud.tenancy.models import BrowserSession, Token, User
@@ -92,6 +92,8 @@ class SecondFactor(View):
         try:
             second_factor.check(self.stage.login.user, request.POST.get("code", "")[:40])
         except Problem as problem:
+            if isinstance(problem, second_factor.WrongCode):  # of others there may be any number
+                sign_ins.note_refusal(self.stage.login.user.username, address=address(request), gave="a wrong code")
             return self.show(request, problem)
         response: HttpResponse = self.stage.exit()
         response.status_code = SeeOther.status_code
@@ -107,6 +109,9 @@ class SignOut(View):
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest) -> HttpResponse:
+        if isinstance(request.user, User):
+            request_id = getattr(request, "request_id", "")
+            sign_ins.note_sign_out(request.user, address=address(request), request_id=request_id)
         logout(request)
         return SeeOther(reverse("sign-in"))
 

@@ -1,5 +1,6 @@
 """Pages about a project as a whole: which one, how it is doing, who is in it, what was done, what it may have."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -116,12 +117,22 @@ class GettingStarted(Page):
 
 
 def narrow_events(found: Any, request: HttpRequest) -> Any:
-    """The events that the query string asks for: by actor, action, subject and request."""
+    """The events that the query string asks for: by actor, action, subject and request, as of a moment."""
     asked = {name: request.GET.get(name, "").strip().replace("\x00", "")[:80] for name in request.GET}
     for name, column in (("actor",) * 2, ("subject", "subject_name"), ("subject_id",) * 2, ("request_id",) * 2):
         if text := asked.get(name):
             found = found.filter(**{column: text})
+    if moment := moment_of(asked.get("as_of", "")):
+        found = reading.as_of(found, moment)
     return reading.of_action(found, asked["action"]) if asked.get("action") else found
+
+
+def moment_of(text: str) -> datetime | None:
+    """What a field for date and time holds, in UTC; None for what is no moment."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 class Members(FormPage):

@@ -13,7 +13,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from cloud.api import transactions
 from cloud.api.errors import NotFound
-from cloud.dashboard import single_sign_on
+from cloud.dashboard import rows, single_sign_on
 from cloud.dashboard.pages import FormPage, Page, SeeOther
 from cloud.tenancy import accounts, second_factor, sessions
 from cloud.tenancy.models import BrowserSession
@@ -31,6 +31,7 @@ class Security(FormPage):
             "is_on": second_factor.is_on(user),
             "codes_left": second_factor.codes_left(user),
             "sessions": list(sessions.of(user)[:100]),
+            "lately": list(rows.events(subject=("user", user.pk)).order_by("-transaction", "-id")[:10]),
             "here": self.request.session.session_key,
             "single_sign_on": settings.SINGLE_SIGN_ON if single_sign_on.is_configured() else None,
             "connected": list(SocialAccount.objects.filter(user=user).order_by("pk")),

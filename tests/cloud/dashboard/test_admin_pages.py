@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cloud.events.models import Event
 from cloud.hosts.models import JoinToken
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Project, User
@@ -189,3 +190,15 @@ def test_the_way_around_keeps_the_project_that_was_looked_at(root, world):
     text = root.get("/cloud/hosts").content.decode()
     assert f'href="/projects/{world.project.name}/keypairs"' in text
     assert 'data-events="/api/v1/events?' in text
+
+
+def test_audit_shows_the_log_as_it_was(root, world):
+    Event.objects.bulk_create(
+        Event(action="compute.instance.stop", subject_type="instance", subject_id="x", subject_name=name, actor="ada",
+              transaction=number, at=f"2020-01-0{number} 12:00Z")
+        for number, name in enumerate(("one", "two", "three"), 1)
+    )  # fmt: skip
+    text = root.get("/cloud/audit", {"as_of": "2020-01-02T12:00"}).content.decode()
+    assert re.findall(r'<span class="strong">(\w+)</span></span>', text) == ["two", "one"]
+    assert 'value="2020-01-02T12:00"' in text
+    assert "two" in root.get("/cloud/audit", {"as_of": "nonsense", "subject": "two"}).content.decode()

@@ -5,6 +5,7 @@ import uuid
 import pytest
 from django.test import Client
 
+from cloud.events.models import Event
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -89,3 +90,32 @@ def test_what_is_not_there_has_a_page_of_its_own(page_of, member):
         answer = page_of(member).get(path)
         assert answer.status_code == 404
         assert b"There is no such thing here" in answer.content
+
+
+def lately(user):
+    found = Event.objects.filter(subject_id=str(user.pk), action__contains="sign").order_by("id")
+    return [(event.action.rpartition(".")[2], event.after) for event in found]
+
+
+def test_coming_in_being_refused_and_leaving_are_written_down(visitor, member):
+    sign_in(visitor, "mia", "guessed")
+    sign_in(visitor, "nobody-here", "guessed")
+    sign_in(visitor, "mia", "miamia")
+    address = visitor.defaults["REMOTE_ADDR"]
+    page = visitor.get("/account/security").content.decode()
+    assert f'Somebody at <span class="mono">{address}</span> was not let in as <span class="strong">mia</span>' in page
+    visitor.post("/sign-out")
+    assert lately(member) == [
+        ("refuse_sign_in", {"address": address, "gave": "a wrong password"}),
+        ("sign_in", {"address": address, "second_factor": False}),
+        ("sign_out", {"address": address}),
+    ]
+    [attempt] = Event.objects.filter(subject_name="nobody-here")
+    assert (attempt.action, attempt.actor) == ("tenancy.user.refuse_sign_in", address)
+
+
+def test_somebody_who_goes_on_guessing_is_written_down_once_a_minute(visitor, db):
+    somebody = factories.user(f"u{uuid.uuid4().hex[:12]}")
+    for _ in range(23):
+        sign_in(visitor, somebody.username, "guessed")
+    assert [facts["gave"] for _, facts in lately(somebody)] == ["a wrong password"] * 20 + ["too many tries"]
