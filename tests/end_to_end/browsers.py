@@ -62,7 +62,7 @@ class Visitor:
         self.page.goto("/sign-in")
         self.page.get_by_label("User name").fill(username)
         self.page.get_by_label("Password").fill(password or username * 2)
-        self.page.get_by_role("button", name="Sign in").click()
+        self.page.get_by_role("button", name="Sign in", exact=True).click()
         self.page.wait_for_url(lambda url: "/sign-in" not in url, timeout=6000)
         return self.page
 
