@@ -1,10 +1,13 @@
 """Health, capacity, and what draining a host would do."""
 
+import re
+
 import pytest
 from django.db import connection
 
 from cloud.operations import checks
 from cloud.operations.models import Check
+from compute.models import Allocation
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -52,3 +55,20 @@ def test_draining_says_first_what_it_does(root, world):
     text = answer.content.decode()
     assert "The <strong>1</strong> instance on it goes on running" in text
     assert '<td class="num">33</td><td class="num">2</td>' in text
+
+
+def test_emptying_a_host_is_tried_out_and_leaves_everything_as_it_is(root, world):
+    big = factories.flavor("big", memory_mib=3072)
+    world.flavor = big
+    for name in ("huge-1", "huge-2"):
+        world.launch(name)
+    factories.host("node2", vcpus=2, vcpu_overcommit=1, memory_mib=4096)
+    before = sorted(Allocation.objects.values_list("pk", "host_id"))
+    text = root.get(f"/cloud/hosts/{world.host.pk}/drain?moves").content.decode()
+    assert "1 of 3 would find no room." in text
+    assert re.findall(r"/instances/[0-9a-f-]+\">([\w-]+)<", text) == ["huge-2", "huge-1", "web"]
+    assert text.count('<td data-label="Goes to">node2</td>') == 2
+    assert "1 lack memory" in text
+    assert sorted(Allocation.objects.values_list("pk", "host_id")) == before
+    world.host.refresh_from_db()
+    assert world.host.enabled

@@ -13,7 +13,7 @@ from cloud.operations import checks
 from cloud.operations.api.health import health
 from cloud.operations.models import Check
 from cloud.operations.troubles import Case
-from compute import capacity
+from compute import capacity, emptying
 
 
 def place_of(case: Case) -> str:
@@ -87,9 +87,11 @@ class Drain(OneHost):
     """What taking a host out of service would do, before it is done."""
 
     template = "admin/drain.html"
-    partials = {"dialog-body": "admin/_drain.html"}
+    partials = {"dialog-body": "admin/_drain.html", "moves": "admin/_moves.html"}
 
     def get(self, request: HttpRequest, host: str) -> HttpResponse:
+        if "moves" in request.GET:
+            return self.show({"host": self.host, **self.moves()}, template="admin/_moves.html")
         now, then = capacity.fits(), capacity.fits(without=self.host.pk)
         lines = [
             {"flavor": flavor, "kind": before.kind, "before": before.count, "after": after.count}
@@ -98,3 +100,9 @@ class Drain(OneHost):
             if before.count
         ]
         return self.show({"host": self.host, "lines": lines})
+
+    def moves(self) -> dict[str, Any]:
+        """Where each instance would go, if the host had to be emptied; those without a place first."""
+        found = emptying.simulate(self.host.pk)
+        stuck = [move for move in found if not move.host]
+        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": emptying.MOST}
