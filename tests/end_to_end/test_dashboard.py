@@ -130,6 +130,30 @@ def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):
     expect(page.locator("tbody .pill")).to_have_text("stopping")
 
 
+def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_seen_again(visit, cloud):
+    """A browser has six connections to a cloud over HTTP/1.1: with more open pages nothing would load any more."""
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.clock.install()
+    page.goto("/projects/demo/instances")
+    page.wait_for_function("document.documentElement.dataset.stream === 'on'")
+
+    def turn(hidden: str) -> None:
+        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    turn("true")
+    page.clock.fast_forward(14_000)
+    assert page.evaluate("document.documentElement.dataset.stream") == "on"
+    page.clock.fast_forward(2_000)
+    page.wait_for_function("document.documentElement.dataset.stream === 'off'")
+    cloud.do(services.stop, instance)
+    turn("false")
+    expect(page.locator("tbody .pill")).to_have_text("stopping")
+    page.wait_for_function("document.documentElement.dataset.stream === 'on'")
+
+
 def test_the_preview_follows_what_is_chosen(visit, cloud):
     factories.flavor("giant", vcpus=1000)
     page = visit().sign_in("mia")

@@ -8,6 +8,7 @@
 (() => {
   const SETTLE = 120; // ms: what happens together is fetched together
   const PAUSE = 800; // ms between two looks at the same part, however much happens
+  const ASLEEP = 15000; // ms out of sight: a browser has six connections to a cloud, and each open page holds one
   const url = document.body.dataset.events;
   if (!url || !window.htmx || !document.querySelector("[data-live]")) return;
   const waiting = new Map();
@@ -42,6 +43,7 @@
   }
 
   function take(message) {
+    lastEvent = message.lastEventId || lastEvent;
     let change;
     try { change = JSON.parse(message.data); } catch { return; }
     for (const part of document.querySelectorAll("[data-live]")) {
@@ -53,8 +55,10 @@
   let wasOpen = false;
   let pause = 2000;
   let retry;
+  let leaving;
+  let lastEvent = "";
   function listen() {
-    source = new EventSource(url);
+    source = new EventSource(lastEvent ? `${url.split("?")[0]}?after=${lastEvent}` : url);
     source.addEventListener("message", take);
     source.addEventListener("hint", take);
     source.addEventListener("open", () => {
@@ -75,7 +79,21 @@
       }
     });
   }
-  listen();
-  addEventListener("pagehide", () => { clearTimeout(retry); source.close(); });
-  addEventListener("pageshow", (event) => { if (event.persisted) listen(); });
+
+  function leave() {
+    clearTimeout(retry);
+    source?.close();
+    source = undefined;
+    document.documentElement.dataset.stream = "off";
+  }
+
+  function attend() {
+    clearTimeout(leaving);
+    if (document.hidden) leaving = setTimeout(leave, ASLEEP);
+    else if (!source) listen();
+  }
+  if (!document.hidden) listen();
+  document.addEventListener("visibilitychange", attend);
+  addEventListener("pagehide", leave);
+  addEventListener("pageshow", (event) => { if (event.persisted) attend(); });
 })();
