@@ -28,7 +28,8 @@
     const part = document.getElementById(id);
     if (!part) return;
     /* Nothing is taken from under somebody's hands. */
-    if (part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select")) {
+    const typing = part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select");
+    if (typing || part.querySelector(":popover-open")) {
       schedule(part, 2000);
       return;
     }
