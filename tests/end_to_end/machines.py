@@ -117,3 +117,14 @@ class BareMachine(OneMachine):
         self.env["HIDDEN"] = " ".join(self.hidden)
         script = f'{hide}; exec {become} -- "$@"'
         return ["unshare", "--mount", "sh", "-ec", script, "sh", *super().command(*arguments)]
+
+
+def offer_riscv(machine: OneMachine, image: Path) -> None:
+    """`./pileus image riscv64`, where the guest is built already: building it is the matter of other tests."""
+    folder = machine.home.built_images / "tiny-linux-riscv64"
+    if not folder.exists():
+        shutil.copytree(image, folder)
+        ask = "from cloud.embedded import environment; print(environment.source_fingerprint('images'), end='')"
+        python = [str(machine.home.venv / "bin" / "python"), "-P", "-c", ask]
+        folder.with_suffix(".stamp").write_text(subprocess.check_output(python, text=True))
+    assert "tiny-linux-riscv64" in machine.pileus("image", "riscv64").stdout

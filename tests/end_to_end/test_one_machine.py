@@ -3,10 +3,8 @@
 import json
 import os
 import re
-import shutil
 import signal
 import stat
-import subprocess
 import time
 
 import httpx
@@ -15,6 +13,7 @@ import pytest
 
 from tests.clouds import wait_until
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
+from tests.end_to_end.machines import offer_riscv
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -100,13 +99,7 @@ def test_verify_finds_nothing(machine):
 def test_a_guest_for_the_embedded_emulator_is_offered_beside_qemus(machine, riscv_linux):  # noqa: F811
     refused = machine.pileus("image", "z80", check=False)
     assert (refused.returncode, "only for x86_64, aarch64, riscv64" in refused.stderr) == (1, True)
-    # Building it is the matter of other tests: here it is built already.
-    folder = machine.home.built_images / "tiny-linux-riscv64"
-    shutil.copytree(riscv_linux, folder)
-    ask = "from cloud.embedded import environment; print(environment.source_fingerprint('images'), end='')"
-    python = [str(machine.home.venv / "bin" / "python"), "-P", "-c", ask]
-    folder.with_suffix(".stamp").write_text(subprocess.check_output(python, text=True))
-    assert "tiny-linux-riscv64" in machine.pileus("image", "riscv64").stdout
+    offer_riscv(machine, riscv_linux)
     with machine.api() as api:
         wish = {"name": "other", "flavor": "tiny", "image": "tiny-linux-riscv64", "hypervisor": "unicorn"}
         assert api.post("/projects/demo/instances", json=wish).status_code == 202
