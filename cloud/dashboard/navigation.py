@@ -31,6 +31,7 @@ class Group:
 PROJECT = (
     ("overview", "Overview", "overview", "home", "o"),
     ("instances", "Instances", "instances", "server", "i"),
+    ("images", "Images", "images", "cube", "d"),
     ("keypairs", "Key pairs", "keypairs", "key", "k"),
     ("activity", "Activity", "activity", "activity", "a"),
     ("members", "Members", "members", "people", "m"),

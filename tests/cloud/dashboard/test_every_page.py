@@ -39,6 +39,8 @@ SHOWN: dict[str, str] = {
     f"{P}/quota": VIEWER,
     f"{P}/members": VIEWER,
     f"{P}/settings": PROJECT_ADMIN,
+    f"{P}/images": VIEWER,
+    f"{P}/images/<uuid:image>": VIEWER,
     f"{P}/keypairs": VIEWER,
     f"{P}/keypairs/<uuid:keypair>/change": VIEWER,
     f"{P}/launch": VIEWER,
@@ -124,7 +126,7 @@ def path_to(world, member):
     known = {
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
-        "verb": "stop", "token": world.keypair.pk,
+        "verb": "stop", "token": world.keypair.pk, "image": world.image.pk,
     }  # fmt: skip
     needs = {f"{P}/instances/selected": f"?verb=stop&instance={world.instance.pk}"}
     return lambda route: (

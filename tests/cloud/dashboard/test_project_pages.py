@@ -58,6 +58,23 @@ def test_a_member_who_does_not_exist_is_a_fault_of_the_user(ada, project):
     assert b'id="faults-user"' in answer.content
 
 
+def test_images_are_shown_with_what_they_need_and_are_launched_from(mia, world):
+    factories.image("foreign", project=factories.project())
+    file = {"role": "disk", "sha256": "ab" * 32, "size": 5 << 20, "format": "qcow2"}
+    own = factories.image("own", project=world.project, files=[file], description="Ours <only>", min_memory_mib=2048)
+    text = mia.get("/projects/demo/images").content.decode()
+    assert "foreign" not in text
+    assert "Ours &lt;only&gt;" in text
+    assert "2 GiB, 1 GiB" in text
+    assert "5.0\xa0MB" in text
+    launch = re.search(r'href="(/projects/demo/launch\?image=own)"', text)
+    assert b'value="own" required checked' in mia.get(launch[1]).content  # type: ignore[index]
+    text = mia.get(f"/projects/demo/images/{own.pk}").content.decode()
+    assert f'data-copy="{"ab" * 32}"' in text
+    assert "None was launched from it." in text
+    assert ">web<" in mia.get(f"/projects/demo/images/{world.image.pk}").content.decode()
+
+
 def test_a_key_pair_made_here_is_shown_once(mia, project):
     answer = mia.post("/projects/demo/keypairs", {"name": "fresh", "how": "make"})
     assert b"BEGIN OPENSSH PRIVATE KEY" in answer.content
