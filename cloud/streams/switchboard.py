@@ -177,20 +177,23 @@ class Switchboard:
             await self._tell(project)
 
     async def _tell(self, project: str | None) -> None:
-        by_cursor: dict[Cursor, list[Connection]] = {}
-        for connection in self.streams.get(project, ()):
-            if connection.cursor is not None:
-                by_cursor.setdefault(connection.cursor, []).append(connection)
-        for cursor, connections in by_cursor.items():
-            events, more = await self.ask(rows.next_events, project, cursor, PAGE)
+        """Send everybody what is new to them: the database is asked once, and once more for each who is far behind."""
+        following = [connection for connection in self.streams.get(project, ()) if connection.cursor is not None]
+        behind = sorted(following, key=_place)
+        while behind:
+            events, more = await self.ask(rows.next_events, project, _place(behind[0]), PAGE)
             if any(action.startswith("tenancy.") for _, _, action in events):
                 await self._end_those_without_rights()
-            for at, body, _ in events:
-                for connection in connections:
-                    connection.send_event(at, body)
+            reached = events[-1][0] if events and more else None  # None: all that there is
+            told = [connection for connection in behind if reached is None or _place(connection) < reached]
+            for connection in told:
+                for at, body, _ in events:
+                    if at > _place(connection):
+                        connection.send_event(at, body)
             if more:
                 delay = 0 if events else SETTLE_SECONDS
                 asyncio.get_running_loop().call_later(delay, self.ring_project, project)
+            behind = behind[len(told) :]
 
     async def _end_those_without_rights(self) -> None:
         own = [each for group in (*self.streams.values(), *self.waits.values()) for each in group]
@@ -222,3 +225,9 @@ class Switchboard:
             await self._time_is_up(connection)
         for connection in [each for group in self.streams.values() for each in group]:
             connection.close()
+
+
+def _place(connection: Connection) -> Cursor:
+    """Where in the log a connection is that follows it."""
+    assert connection.cursor is not None
+    return connection.cursor
