@@ -86,11 +86,17 @@ class SmallCloud:
         return {machine for node in self.nodes for machine in node.hypervisor.running()}
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float = 0.05, what: str = "") -> Any:
-    """The condition's first true value; fails when there is none within the time."""
+def wait_until(
+    condition: Callable[[], Any],
+    seconds: float = 30,
+    every: float = 0.05,
+    what: str = "",
+    told: Callable[[], str] = str,
+) -> Any:
+    """The condition's first true value; fails when there is none within the time, with what is `told` then."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds} s: {what or condition}")
+            raise AssertionError(f"not within {seconds} s: {what or condition} {told()}".strip())
         time.sleep(every)
     return value

@@ -125,7 +125,9 @@ def _node(paths: Paths, url: str = "http://none.invalid") -> "Node":
     from compute.agent.node import Node
 
     paths.make()
-    return Node(paths, Ledger(paths.ledger), ControlPlane(url), installed(paths), confinement=jail.probe(paths))
+    confinement = jail.probe(paths)
+    hypervisors = installed(paths, confinement)
+    return Node(paths, Ledger(paths.ledger), ControlPlane(url), hypervisors, confinement=confinement)
 
 
 def _configure_log(level: int) -> None:

@@ -55,6 +55,16 @@ class Jail:
     cgroup: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
+    def confine(self, uid: int | None, groups: tuple[int, ...] = (), cgroups: tuple[Path, ...] = ()) -> Confinement:
+        """A confinement with all layers that there are: `uid` counts where emulators can have users of their own."""
+        return Confinement(
+            uid=uid if self.uid else None,
+            drop_capabilities=self.capabilities,
+            own_namespaces=self.namespaces,
+            groups=groups,
+            cgroups=cgroups,
+        )
+
     def describe(self) -> dict[str, Any]:
         """For the host's capabilities; `missing` says why a layer is not there."""
         return {

@@ -38,14 +38,7 @@ def prepare(
         os.chown(home.directory, -1, uid)
         os.chown(home.runtime, uid, uid)
     cgroups = _cgroups(entry, hypervisor, tools, undo)
-    confinement = jail.Confinement(
-        uid=uid,
-        drop_capabilities=tools.jail.capabilities,
-        own_namespaces=tools.jail.namespaces,
-        groups=hypervisor.groups(),
-        cgroups=cgroups,
-    )
-    boot = Boot(entry.spec, home, files, confinement)
+    boot = Boot(entry.spec, home, files, tools.jail.confine(uid, hypervisor.groups(), cgroups))
     hypervisor.prepare(boot)
     home.seed.unlink(missing_ok=True)
     home.seed.write_bytes(nocloud.iso(nocloud.files(entry.spec)))

@@ -38,14 +38,15 @@ class HostWorker:
 
     def __init__(self, paths: Paths, membership: Membership) -> None:
         paths.make()
+        confinement = jail.probe(paths)
         self.ledger = Ledger(paths.ledger)
         self.control_plane = ControlPlane(membership.url, membership.token)
         self.node = Node(
             paths,
             self.ledger,
             self.control_plane,
-            installed(paths),
-            confinement=jail.probe(paths),
+            installed(paths, confinement),
+            confinement=confinement,
             spawn=_in_thread,
         )
         self._watch = Watch(self.node)

@@ -59,6 +59,22 @@ def status(machine, name):
     return answer.json()["status"] if answer.status_code == 200 else answer.status_code
 
 
+def wait_for(machine, name, *wanted, seconds=120):
+    """Wait for one of these statuses (404: it is gone); fails with what the cloud says of the instance instead."""
+    what = f"{name} is {' or '.join(map(str, wanted))}"
+    wait_until(lambda: status(machine, name) in wanted, seconds, what=what, told=lambda: story(machine, name))
+
+
+def story(machine, name):
+    """What an instance is, and why, and what was done with it last: in one line."""
+    with machine.api() as api:
+        found = api.get(f"{INSTANCES}/{name}").json()
+        only = {"subject": found.get("id", ""), "limit": 2}
+        operations = api.get("/projects/demo/operations", params=only).json().get("items", [])
+    said = [f"{each['kind']}: {each['outcome'] or 'under way'} {each['reason']}" for each in operations]
+    return "; ".join([f"it is {found.get('status')}: {found.get('status_reason')}", *said])
+
+
 def delete(machine, name):
     with machine.api() as api:
         assert patiently(lambda: api.delete(f"{INSTANCES}/{name}")).status_code in (202, 404)

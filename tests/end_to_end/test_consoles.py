@@ -10,6 +10,7 @@ from websockets.sync.client import connect
 from tests.clouds import wait_until
 from tests.consoles import StandInSockets, node_service
 from tests.end_to_end.browsers import DESK, PHONE, Visitor
+from tests.end_to_end.faults import wait_for
 from tests.end_to_end.machines import OneMachine
 
 # What the pages of the dashboard are tested with.
@@ -117,7 +118,7 @@ def test_a_tenant_signs_in_at_a_real_machines_serial_port_and_sees_its_screen(ma
         body["flavor"] = machine.first()["flavor"]["name"]
         api.post("/projects/demo/instances", json=body).raise_for_status()
         here = "/projects/demo/instances/watched"
-        wait_until(lambda: api.get(here).json()["status"] == "running", 120)
+        wait_for(machine, "watched", "running")
         ident = api.get(here).json()["id"]
         visitor = Visitor(browser, machine.credentials["url"], viewport=DESK)
         page = visitor.sign_in(login["username"], login["password"])

@@ -107,7 +107,7 @@ def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
     page.goto("/projects/demo/instances")
     pill = page.locator("tbody .pill")
     expect(pill).to_have_text("running")
-    page.wait_for_function("document.documentElement.dataset.stream === 'on'")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
     time.sleep(0.3)  # the stream's place in the log is asked for after its head was sent
     began = time.monotonic()
     cloud.do(services.stop, instance)
@@ -137,7 +137,7 @@ def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_see
     page = visit().sign_in("mia")
     page.clock.install()
     page.goto("/projects/demo/instances")
-    page.wait_for_function("document.documentElement.dataset.stream === 'on'")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
 
     def turn(hidden: str) -> None:
         page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
@@ -147,11 +147,11 @@ def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_see
     page.clock.fast_forward(14_000)
     assert page.evaluate("document.documentElement.dataset.stream") == "on"
     page.clock.fast_forward(2_000)
-    page.wait_for_function("document.documentElement.dataset.stream === 'off'")
+    expect(page.locator("html")).to_have_attribute("data-stream", "off")
     cloud.do(services.stop, instance)
     turn("false")
     expect(page.locator("tbody .pill")).to_have_text("stopping")
-    page.wait_for_function("document.documentElement.dataset.stream === 'on'")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
 
 
 def test_the_preview_follows_what_is_chosen(visit, cloud):

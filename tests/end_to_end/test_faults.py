@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from tests.clouds import wait_until
-from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, pid_of, status
+from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, pid_of, wait_for
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -34,7 +34,7 @@ def first(machine):
 def test_a_process_killed_in_the_middle_of_a_launch_and_a_delete(machine, first, process):
     old, new = f"{process}-old", f"{process}-new"
     launch(machine, old)
-    wait_until(lambda: status(machine, old) == "running", 120, what="the old one runs")
+    wait_for(machine, old, "running")
 
     asked = threading.Thread(target=lambda: (launch(machine, new), delete(machine, old)))
     asked.start()
@@ -42,24 +42,24 @@ def test_a_process_killed_in_the_middle_of_a_launch_and_a_delete(machine, first,
     kill(machine, process)
     asked.join(120)
 
-    wait_until(lambda: status(machine, new) == "running", 120, what="the new one runs")
-    wait_until(lambda: status(machine, old) == 404, 120, what="the old one is gone")
+    wait_for(machine, new, "running")
+    wait_for(machine, old, 404)
     delete(machine, new)
-    wait_until(lambda: status(machine, new) == 404, 120, what="the new one is gone")
+    wait_for(machine, new, 404)
     wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
 
 
 def test_the_host_worker_killed_in_the_middle_of_a_stop(machine, first):
     before = machine.emulators()
     launch(machine, "stopped")
-    wait_until(lambda: status(machine, "stopped") == "running", 120, what="it runs")
+    wait_for(machine, "stopped", "running")
     with machine.api() as api:
         assert api.post(f"{INSTANCES}/stopped/stop", json={"grace_seconds": 5}).status_code == 202
     kill(machine, "host")
-    wait_until(lambda: status(machine, "stopped") == "stopped", 60, what="it is stopped")
+    wait_for(machine, "stopped", "stopped", seconds=60)
     assert machine.emulators() == before
     delete(machine, "stopped")
-    wait_until(lambda: status(machine, "stopped") == 404, 60, what="it is gone")
+    wait_for(machine, "stopped", 404, seconds=60)
     wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
 
 
@@ -74,29 +74,29 @@ def test_a_flushed_redis_forgets_nothing_that_matters(machine, first):
             name = user.split()[1]
             if name.startswith("h-"):
                 connection.acl_deluser(name)
-    wait_until(lambda: status(machine, "flushed") == "running", 120, what="it runs")
+    wait_for(machine, "flushed", "running")
     delete(machine, "flushed")
-    wait_until(lambda: status(machine, "flushed") == 404, 120, what="it is gone")
+    wait_for(machine, "flushed", 404)
     wait_until(lambda: is_verified(machine), 60, 2, "verify holds")
 
 
 def test_an_emulator_that_is_killed_is_noticed_and_started_again(machine):
     machine_id = launch(machine, "crashing")
-    wait_until(lambda: status(machine, "crashing") == "running", 120, what="it runs")
+    wait_for(machine, "crashing", "running")
     (emulator,) = [
         process.pid
         for process in psutil.process_iter(["name", "cmdline"])
         if (process.info["name"] or "").startswith("qemu-system") and machine_id in " ".join(process.info["cmdline"])
     ]
     os.kill(emulator, signal.SIGKILL)
-    wait_until(lambda: status(machine, "crashing") == "starting", 10, 0.05, "the crash is noticed within 10 s")
-    wait_until(lambda: status(machine, "crashing") == "running", 120, what="it runs again")
+    wait_for(machine, "crashing", "starting", seconds=10)
+    wait_for(machine, "crashing", "running")
     with machine.api() as api:
         events = api.get("/projects/demo/events", params={"limit": 500}).json()["items"]
     reasons = [event["after"]["problem"] for event in events if event["action"] == "compute.instance.seen"]
     assert any("killed" in reason or "signal" in reason or "unexpectedly" in reason for reason in reasons)
     delete(machine, "crashing")
-    wait_until(lambda: status(machine, "crashing") == 404, 120, what="it is gone")
+    wait_for(machine, "crashing", 404)
 
 
 def test_a_stopped_redis_only_slows_things_down(machine, first):
@@ -107,11 +107,11 @@ def test_a_stopped_redis_only_slows_things_down(machine, first):
         began = time.monotonic()
         launch(machine, "silent")
         assert time.monotonic() - began < 5, "a POST does not wait for Redis"
-        wait_until(lambda: status(machine, "silent") == "running", 120, what="it runs without a bell")
+        wait_for(machine, "silent", "running")
     finally:
         os.kill(valkey, signal.SIGCONT)
     delete(machine, "silent")
-    wait_until(lambda: status(machine, "silent") == 404, 120, what="it is gone")
+    wait_for(machine, "silent", 404)
 
 
 def test_verify_is_clean_after_all_of_it(machine):

@@ -16,7 +16,7 @@ import pytest
 
 from tests.clouds import wait_until
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
-from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, patiently, status
+from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, patiently, status, story, wait_for
 from tests.end_to_end.machines import offer_riscv
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
@@ -122,18 +122,21 @@ def test_every_verb_ends_as_asked_whoever_is_killed_meanwhile(tower, number):
     name = f"gold-{number}"
     machine_id = launch(tower, name, **WISH)
     end(tower, machine_id, KILLED[number % len(KILLED)])
-    wait_until(lambda: status(tower, name) == "running", 120, what="it runs")
+    wait_for(tower, name, "running")
     key = identity(tower, name)
+
+    def tell() -> str:
+        return str(story(tower, name))
 
     for position, (verb, becomes) in enumerate(VERBS.items(), 1):
         process = KILLED[(number + position) % len(KILLED)]
         ask_and_end(tower, name, machine_id, verb, process, after=0.1 * (number % 4))
         what = f"{verb}, with {process} killed"
-        reached = wait_until(lambda: has_settled(tower, name), 120, what=what)
+        reached = wait_until(lambda: has_settled(tower, name), 120, what=what, told=tell)
         if reached != becomes and process == "emulator":
             # What the guest had in its memory is lost: the verb may fail, and who asks again gets it.
             ask(tower, name, verb, {})
-            reached = wait_until(lambda: has_settled(tower, name), 120, what=f"{verb}, once more")
+            reached = wait_until(lambda: has_settled(tower, name), 120, what=f"{verb}, once more", told=tell)
         assert reached == becomes, what
         if verb == "clone":
             check_clones(tower, key, [f"copy-of-{name}-{copy}" for copy in (1, 2)], may_fail=process == "emulator")

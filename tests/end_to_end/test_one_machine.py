@@ -13,6 +13,7 @@ import pytest
 
 from tests.clouds import wait_until
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
+from tests.end_to_end.faults import story
 from tests.end_to_end.machines import offer_riscv
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
@@ -125,7 +126,7 @@ def test_down_powers_off_cleanly_and_leaves_nothing_and_up_brings_it_back(machin
     assert not machine.emulators()
     assert machine.pileus("status", check=False).returncode == 1
     machine.pileus("up")
-    wait_until(lambda: len(machine.boots()) == boots + 1, 120)
+    wait_until(lambda: len(machine.boots()) == boots + 1, 120, told=lambda: story(machine, "first"))
     wait_until(lambda: machine.first()["status"] == "running", 60)
     machine.pileus("verify")
 

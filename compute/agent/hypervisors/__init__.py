@@ -5,32 +5,33 @@ from collections.abc import Callable
 import structlog
 
 from compute.agent.hypervisors.base import Hypervisor
+from compute.agent.jail import Jail
 from compute.agent.paths import Paths
 
 log = structlog.get_logger()
 
 
-def _qemu(paths: Paths) -> Hypervisor:
+def _qemu(paths: Paths, jail: Jail) -> Hypervisor:
     from compute.agent.hypervisors.qemu import Qemu
 
-    return Qemu(paths)
+    return Qemu(paths, jail)
 
 
-def _unicorn(paths: Paths) -> Hypervisor:
+def _unicorn(paths: Paths, jail: Jail) -> Hypervisor:
     from compute.agent.hypervisors.unicorn import Unicorn
 
-    return Unicorn(paths)
+    return Unicorn(paths, jail)
 
 
-KINDS: dict[str, Callable[[Paths], Hypervisor]] = {"qemu": _qemu, "unicorn": _unicorn}
+KINDS: dict[str, Callable[[Paths, Jail], Hypervisor]] = {"qemu": _qemu, "unicorn": _unicorn}
 
 
-def installed(paths: Paths) -> dict[str, Hypervisor]:
-    """The hypervisors that work on this host."""
+def installed(paths: Paths, jail: Jail) -> dict[str, Hypervisor]:
+    """The hypervisors that work on this host, tried in the jail that their machines will be in."""
     found = {}
     for name, make in KINDS.items():
         try:
-            hypervisor = make(paths)
+            hypervisor = make(paths, jail)
             if hypervisor.probe():
                 found[name] = hypervisor
         except Exception:  # one that does not work here keeps the others from nothing

@@ -133,21 +133,21 @@ def test_users_are_for_admins_of_the_cloud(api, project_admin, member):
         assert getattr(api.as_(project_admin), method)(path).status_code == 403
 
 
-def test_guessing_passwords_ends_in_429(db, fresh_limits, member):
-    where = str(uuid.uuid4())
+def test_guessing_passwords_ends_in_429(db, fresh_limits):
+    user, where = factories.user(), str(uuid.uuid4())
 
     def guess():
         with pytest.raises(Problem) as refused:
-            accounts.sign_in(username="mia", password="wrong", address=where)
+            accounts.sign_in(username=user.username, password="wrong", address=where)
         return refused.value.code
 
     assert guess() == "unauthenticated"
     assert any(guess() == "rate_limited" for _ in range(200))
 
 
-def test_an_unknown_name_is_refused_in_the_same_words_as_a_wrong_password(db, fresh_limits, member):
+def test_an_unknown_name_is_refused_in_the_same_words_as_a_wrong_password(db, fresh_limits):
     said = set()
-    for username in ("mia", "nobody", "\x00"):
+    for username in (factories.user().username, factories.name("nobody"), "\x00"):
         with pytest.raises(accounts.WrongCredentials) as refused:
             accounts.sign_in(username=username, password="wrong", address=factories.name("somewhere"))
         said.add((refused.value.detail, refused.value.status))

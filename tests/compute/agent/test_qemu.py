@@ -11,9 +11,10 @@ import pytest
 
 from compute.agent import jail, upkeep
 from compute.agent.errors import NoAnswer
-from compute.agent.hypervisors.qemu import control
+from compute.agent.hypervisors.qemu import Qemu, control, groups_to_use
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, run_guest, version
+from compute.agent.paths import Paths
 from compute.agent.samples import Samples
 from compute.agent.watch import Watch
 from tests.compute.agent.conftest import make_spec
@@ -249,18 +250,38 @@ def test_the_probe_runs_a_guest(architecture, tmp_path):
     if qemu_version is None:
         pytest.skip(f"{BINARIES[architecture]} is not installed")
     accelerator = Accelerator("tcg", BINARIES[architecture])
-    assert run_guest(architecture, accelerator).problem is None
+    jailed = jail.probe(Paths(tmp_path / "agent", tmp_path / "run")).confine(jail.first_uid())
+    assert run_guest(architecture, accelerator, jailed).problem is None
     probes = Probes(tmp_path / "probes.json")
-    finding = probes.find(architecture, accelerator, qemu_version)
-    assert Probes(tmp_path / "probes.json").known(architecture, "tcg", qemu_version).problem == finding.problem
-    assert probes.known(architecture, "tcg", "another version") is None
+    finding = probes.find(architecture, accelerator, qemu_version, jailed)
+    assert Probes(tmp_path / "probes.json").known(architecture, "tcg", qemu_version, jailed).problem == finding.problem
+    assert probes.known(architecture, "tcg", "another version", jailed) is None
+    assert probes.known(architecture, "tcg", qemu_version, jail.Confinement(groups=(4,))) is None
 
 
 def test_the_probe_does_not_hang(monkeypatch):
     monkeypatch.setattr("compute.agent.hypervisors.qemu.payload.TOKEN", b"")
     monkeypatch.setattr("compute.agent.hypervisors.qemu.probe.SECONDS", 0.01)
-    finding = run_guest("x86_64", Accelerator("tcg", BINARIES["x86_64"]))
+    finding = run_guest("x86_64", Accelerator("tcg", BINARIES["x86_64"]), jail.Confinement())
     assert finding.problem.startswith("a guest hung")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has users for machines")
+def test_kvm_that_machines_users_cannot_open_is_not_used_and_said_to_be_closed(tmp_path, monkeypatch):
+    """What root can open is not what an emulator can: each runs as a user of its own."""
+    paths = Paths(tmp_path / "agent", tmp_path / "run")
+    paths.make()
+    device = tmp_path / "kvm"
+    monkeypatch.setattr("compute.agent.hypervisors.qemu.KVM", device)
+    device.touch(mode=0o600)
+    qemu = Qemu(paths, jail.Jail(uid=True))
+    assert "closed to machines' own users: `chgrp kvm" in qemu.probe()["architectures"]["x86_64"]["kvm"]
+    assert (qemu.probe_accelerators(), qemu.groups()) == (False, ())
+    for mode, group, groups in ((0o600, 104, None), (0o660, 0, None), (0o660, 104, (104,)), (0o666, 0, ())):
+        device.chmod(mode)
+        os.chown(device, 0, group)
+        assert groups_to_use(device) == groups
+    assert "closed" not in qemu.probe()["architectures"]["x86_64"]["kvm"]
 
 
 @pytest.fixture

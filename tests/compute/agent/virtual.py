@@ -28,9 +28,10 @@ class QemuNode(Node):
         kept = Path("/tmp") / f"pileus-test-probes-{paths.home.stat().st_uid}.json"
         if kept.exists():
             shutil.copyfile(kept, paths.home / "probes.json")
-        hypervisors = installed(paths)
+        confinement = jail.probe(paths)
+        hypervisors = installed(paths, confinement)
         shutil.copyfile(paths.home / "probes.json", kept)
-        super().__init__(paths, Ledger(paths.ledger), ControlPlane(url), hypervisors, confinement=jail.probe(paths))
+        super().__init__(paths, Ledger(paths.ledger), ControlPlane(url), hypervisors, confinement=confinement)
 
     def look_once(self) -> None:
         self.notice_all(thoroughly=True)

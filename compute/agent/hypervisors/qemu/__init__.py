@@ -13,7 +13,8 @@ from compute.agent.errors import NoAnswer, Refused
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.qemu import command_line, control, disks
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
-from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, version
+from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, version
+from compute.agent.jail import Confinement, Jail, first_uid
 from compute.agent.launch import launch
 from compute.agent.paths import Home, Paths
 from compute.agent.processes import Process
@@ -22,12 +23,21 @@ KVM = Path("/dev/kvm")
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
 
 
+def groups_to_use(device: Path) -> tuple[int, ...] | None:
+    """The groups that a user has to be in to use a device; None when no group does: root's would open much else."""
+    found = device.stat()
+    if found.st_mode & 0o006 == 0o006:
+        return ()
+    return (found.st_gid,) if found.st_mode & 0o060 == 0o060 and found.st_gid != 0 else None
+
+
 class Qemu:
     """`hypervisors.base.Hypervisor` for QEMU."""
 
     name = "qemu"
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, jail: Jail) -> None:
+        self._jail = jail
         self._probes = Probes(paths.home / "probes.json")
         self._binaries = {name: found for name, binary in BINARIES.items() if (found := shutil.which(binary))}
         self._versions = {name: found for name, binary in self._binaries.items() if (found := version(binary))}
@@ -35,7 +45,8 @@ class Qemu:
     def probe(self) -> dict[str, Any] | None:
         architectures: dict[str, Any] = {}
         for name, qemu_version in self._versions.items():
-            if self._probes.find(name, self._accelerator(name, "tcg"), qemu_version).problem is None:
+            tcg = self._accelerator(name, "tcg")
+            if self._probes.find(name, tcg, qemu_version, self._confinement("tcg")).problem is None:
                 problem = self._kvm_problem(name)
                 architectures[name] = {"accelerator": "tcg" if problem else "kvm", "kvm": problem}
         if not architectures or shutil.which("qemu-img") is None:
@@ -46,28 +57,37 @@ class Qemu:
     def probe_accelerators(self) -> bool:
         found = False
         for name, qemu_version in self._versions.items():
-            if self._kvm_is_thinkable(name) is None and not self._probes.known(name, "kvm", qemu_version):
-                self._probes.find(name, self._accelerator(name, "kvm"), qemu_version)
+            if self._why_not_kvm(name) is None and not self._known(name):
+                self._probes.find(name, self._accelerator(name, "kvm"), qemu_version, self._confinement("kvm"))
                 found = True
         return found
 
     def _kvm_problem(self, architecture: str) -> str | None:
         """Why KVM is not taken; None when it is."""
-        problem = self._kvm_is_thinkable(architecture)
+        problem = self._why_not_kvm(architecture)
         if problem:
             return problem
-        known = self._probes.known(architecture, "kvm", self._versions[architecture])
+        known = self._known(architecture)
         return known.problem if known else "not probed yet: that is done once a machine is up"
 
-    @staticmethod
-    def _kvm_is_thinkable(architecture: str) -> str | None:
+    def _known(self, architecture: str) -> Finding | None:
+        return self._probes.known(architecture, "kvm", self._versions[architecture], self._confinement("kvm"))
+
+    def _why_not_kvm(self, architecture: str) -> str | None:
+        """What can be told without running a guest."""
         if platform.machine() != architecture:
             return f"this host is {platform.machine()}"
         if not KVM.exists():
             return f"there is no {KVM}"
         if not os.access(KVM, os.R_OK | os.W_OK):
             return f"{KVM} is closed to the agent's user"
+        if self._jail.uid and groups_to_use(KVM) is None:
+            return f"{KVM} is closed to machines' own users: `chgrp kvm {KVM} && chmod 660 {KVM}` opens it"
         return None
+
+    def _confinement(self, kind: str) -> Confinement:
+        """What a machine on this accelerator would be in."""
+        return self._jail.confine(first_uid(), (groups_to_use(KVM) or ()) if kind == "kvm" else ())
 
     def _accelerator(self, architecture: str, kind: str) -> Accelerator:
         firmware = FIRMWARE.get(architecture)
@@ -79,7 +99,8 @@ class Qemu:
 
     def groups(self) -> tuple[int, ...]:
         native = platform.machine()
-        return (KVM.stat().st_gid,) if native in self._versions and self._kvm_problem(native) is None else ()
+        works = native in self._versions and self._kvm_problem(native) is None
+        return self._confinement("kvm").groups if works else ()
 
     def accelerator(self, spec: dict[str, Any]) -> str:
         architecture = spec["architecture"]

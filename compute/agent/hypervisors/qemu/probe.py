@@ -1,7 +1,8 @@
 """Which accelerators work here, found out by running a tiny guest on each with a time-out.
 
-A /dev/kvm that can be opened proves nothing: there are hosts where the emulator aborts or the guest hangs on it. What
-was found is kept on disk, for as long as kernel, CPU model and QEMU's version stay the same.
+A /dev/kvm that can be opened proves nothing: there are hosts where the emulator aborts or the guest hangs on it, and
+others where it is the agent's alone. So the guest is run as machines are: as a user of its own and in the same jail.
+What was found is kept on disk, for as long as kernel, CPU model, QEMU's version and that jail stay the same.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from typing import Any
 from compute.agent import host
 from compute.agent.hypervisors.qemu import payload
 from compute.agent.hypervisors.qemu.command_line import BOARDS, SANDBOX, Accelerator
+from compute.agent.jail import Confinement, prefix
 
 SECONDS = 5.0
 BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "riscv64": "qemu-system-riscv64"}
@@ -48,7 +50,7 @@ def version(binary: str) -> str | None:
     return None
 
 
-def run_guest(architecture: str, accelerator: Accelerator) -> Finding:
+def run_guest(architecture: str, accelerator: Accelerator, confinement: Confinement) -> Finding:
     """Run the tiny guest once."""
     make, arguments = PAYLOADS[architecture]
     board = BOARDS[architecture]
@@ -57,8 +59,9 @@ def run_guest(architecture: str, accelerator: Accelerator) -> Finding:
     guest = os.memfd_create("guest")  # a file of no directory: nothing stays when the agent is killed here
     try:
         os.write(guest, make())
-        argv = [accelerator.binary, "-nodefaults", "-no-user-config", "-display", "none", "-machine", board.machine]
-        argv += ["-accel", accelerator.kind, "-cpu", cpu, "-m", "64M", "-no-reboot", "-sandbox", SANDBOX]
+        argv = [*prefix(confinement), accelerator.binary, "-nodefaults", "-no-user-config", "-display", "none"]
+        argv += ["-machine", board.machine, "-accel", accelerator.kind, "-cpu", cpu, "-m", "64M"]
+        argv += ["-no-reboot", "-sandbox", SANDBOX]
         argv += ["-chardev", "stdio,id=serial,signal=off", *arguments, f"/proc/self/fd/{guest}"]
         done = subprocess.run(  # noqa: S603
             argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, pass_fds=[guest]
@@ -82,18 +85,18 @@ class Probes:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def known(self, architecture: str, kind: str, qemu_version: str) -> Finding | None:
-        found = self._read().get(self._key(architecture, kind, qemu_version))
+    def known(self, architecture: str, kind: str, qemu_version: str, confinement: Confinement) -> Finding | None:
+        found = self._read().get(self._key(architecture, kind, qemu_version, confinement))
         return Finding(found["problem"], found["seconds"]) if found else None
 
-    def find(self, architecture: str, accelerator: Accelerator, qemu_version: str) -> Finding:
+    def find(self, architecture: str, accelerator: Accelerator, qemu_version: str, confinement: Confinement) -> Finding:
         """The kept finding, or a new one."""
-        known = self.known(architecture, accelerator.kind, qemu_version)
+        known = self.known(architecture, accelerator.kind, qemu_version, confinement)
         if known:
             return known
-        finding = run_guest(architecture, accelerator)
+        finding = run_guest(architecture, accelerator, confinement)
         kept = self._read()
-        key = self._key(architecture, accelerator.kind, qemu_version)
+        key = self._key(architecture, accelerator.kind, qemu_version, confinement)
         kept[key] = {"problem": finding.problem, "seconds": round(finding.seconds, 3)}
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(kept, indent=1))
@@ -106,5 +109,6 @@ class Probes:
         return {}
 
     @staticmethod
-    def _key(architecture: str, kind: str, qemu_version: str) -> str:
-        return " | ".join((architecture, kind, qemu_version, host.kernel(), host.cpu_model()))
+    def _key(architecture: str, kind: str, qemu_version: str, confinement: Confinement) -> str:
+        jail = " ".join(prefix(confinement))
+        return " | ".join((architecture, kind, qemu_version, host.kernel(), host.cpu_model(), jail))

@@ -21,6 +21,7 @@ from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.unicorn import control, overlay
 from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
 from compute.agent.hypervisors.unicorn.program import Program
+from compute.agent.jail import Jail
 from compute.agent.launch import launch
 from compute.agent.paths import Home, Paths
 from compute.agent.processes import Process
@@ -35,8 +36,8 @@ class Unicorn:
 
     name = "unicorn"
 
-    def __init__(self, paths: Paths) -> None:
-        self._program = Program(paths)
+    def __init__(self, paths: Paths, jail: Jail) -> None:
+        self._program = Program(paths, jail)
 
     def probe(self) -> dict[str, Any] | None:
         if not _is_wanted():

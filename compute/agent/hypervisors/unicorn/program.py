@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from compute.agent import host, jail
-from compute.agent.jail import Confinement
+from compute.agent.jail import Jail
 from compute.agent.paths import Paths
 
 log = structlog.get_logger()
@@ -42,8 +42,9 @@ class Finding:
 class Program:
     """The program below `paths.home`."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, confinement: Jail) -> None:
         self._paths = paths
+        self._jail = confinement
 
     @cached_property
     def _directory(self) -> Path:
@@ -99,8 +100,8 @@ class Program:
 
     def _test(self, version: str) -> Finding:
         try:
-            uid = jail.first_uid() if jail.probe(self._paths).uid else None
-            command = [*jail.prefix(Confinement(uid)), sys.executable, "-I", os.fspath(self.install()), "--self-test"]
+            jailed = jail.prefix(self._jail.confine(jail.first_uid()))
+            command = [*jailed, sys.executable, "-I", os.fspath(self.install()), "--self-test"]
             done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS_TO_TEST)  # noqa: S603
             if done.returncode != 0:
                 return Finding(version, problem=done.stderr.strip()[-500:] or f"ended with status {done.returncode}")

@@ -15,6 +15,7 @@ import pytest
 from compute.agent.errors import NoAnswer
 from compute.agent.hypervisors.unicorn import Unicorn, control, overlay
 from compute.agent.hypervisors.unicorn.description import describe
+from compute.agent.jail import Jail
 from compute.agent.paths import Home, Paths
 from tests.compute.agent.conftest import make_spec
 from tests.compute.agent.stand_in import ControlPlaneStandIn
@@ -94,7 +95,7 @@ def test_a_host_says_what_the_embedded_emulator_is_and_is_not(node):
 def test_it_is_not_offered_where_nobody_has_allowed_it(monkeypatch, tmp_path):
     monkeypatch.delenv("PILEUS_UNICORN")
     monkeypatch.delenv("PILEUS_EMBEDDED", raising=False)
-    assert Unicorn(Paths(tmp_path, tmp_path)).probe() is None
+    assert Unicorn(Paths(tmp_path, tmp_path), Jail()).probe() is None
 
 
 def test_a_machine_runs_stops_and_goes(node, obey, spec):
