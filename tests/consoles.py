@@ -23,6 +23,8 @@ class StandInSockets:
         self.home = home
         self.typed = bytearray()
         self.keys: list[tuple[int, bool]] = []  # keysym, and whether it went down
+        self.places: list[tuple[int, bool]] = []  # scan code, and whether it went down: once it is asked for
+        self.asks_for_places = False
         self._serial: socket.socket | None = None
         home.runtime.mkdir(parents=True, exist_ok=True)
         home.control_socket.touch()
@@ -103,7 +105,9 @@ class StandInSockets:
                     case 3:
                         incremental = take(9)[0]
                         if not incremental:
-                            head = struct.pack(">BxHHHHHi", 0, 1, 0, 0, width, height, 0)
+                            places = struct.pack(">HHHHi", 0, 0, 0, 0, -258) if self.asks_for_places else b""
+                            head = struct.pack(">BxH", 0, 1 + bool(places)) + places
+                            head += struct.pack(">HHHHi", 0, 0, width, height, 0)
                             connection.sendall(head + b"\x80" * (4 * width * height))
                     case 4:
                         down, keysym = struct.unpack(">BxxI", take(7))
@@ -112,6 +116,9 @@ class StandInSockets:
                         take(5)
                     case 6:
                         take(struct.unpack(">3xI", take(7))[0])
+                    case 255:
+                        down, code = struct.unpack(">xH4xI", take(11))
+                        self.places.append((code, bool(down)))
                     case unknown:
                         raise EOFError(unknown)
 

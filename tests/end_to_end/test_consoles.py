@@ -104,6 +104,36 @@ def test_a_screen_in_the_page_hears_keys_and_what_is_pasted(visit, cloud, server
     machine.close()
 
 
+KEYBOARDS = {  # the scan codes that go down for "@/é"
+    "English (US)": [42, 3, 53],  # Shift 2, /; no é
+    "German": [184, 16, 42, 8, 13, 18],  # AltGr Q, Shift 7, ´ e
+    "French": [184, 11, 42, 52, 3],  # AltGr 0, Shift :, é
+}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_pasted_into_a_screen_fits_the_guests_keyboard(visit, cloud, servers):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)), speaks_rfb=True)
+    machine.asks_for_places = True  # as QEMU does
+    with node_service(cloud.node.paths, servers.url, cloud.node.token):
+        page = visit().sign_in("mia")
+        page.goto(f"/projects/demo/instances/{instance.pk}/console?kind=vnc")
+        expect_connected(page)
+        expect(page.locator("[data-screen] canvas")).to_be_visible()
+        for keyboard, codes in KEYBOARDS.items():
+            machine.places.clear()
+            page.get_by_role("button", name="Paste").click()
+            page.get_by_label("Text to type in web").fill("@/é")
+            page.get_by_label("The guest’s keyboard").select_option(keyboard)
+            page.get_by_role("button", name="Type it").click()
+            wait_until(lambda: [code for code, is_down in machine.places if is_down] == codes, what=keyboard)  # noqa: B023
+        page.reload()
+        expect(page.get_by_label("The guest’s keyboard")).to_have_value("fr")
+    machine.close()
+
+
 def pressed(character: str, *modifiers: int) -> list[tuple[int, bool]]:
     key = ord(character)
     return [*((each, True) for each in modifiers), (key, True), (key, False), *((each, False) for each in modifiers)]

@@ -7,6 +7,7 @@
   if (!box) return;
   const screen = box.querySelector("[data-screen]");
   const kind = box.dataset.console;
+  const paste = document.getElementById("paste");
   const FIRST_PAUSE = 500, LONGEST_PAUSE = 10000, STEADY = 5000; // ms
   const NOT_ALLOWED = 1008; // close code
   let open = null; // { send(text), picture() → canvas } while it is connected
@@ -133,41 +134,40 @@
 
   /* The screen */
 
-  const US = { // the characters of a US keyboard: without and with Shift → the key
-    "`~": "Backquote", "1!": "Digit1", "2@": "Digit2", "3#": "Digit3", "4$": "Digit4", "5%": "Digit5", "6^": "Digit6",
-    "7&": "Digit7", "8*": "Digit8", "9(": "Digit9", "0)": "Digit0", "-_": "Minus", "=+": "Equal", "[{": "BracketLeft",
-    "]}": "BracketRight", "\\|": "Backslash", ";:": "Semicolon", "'\"": "Quote", ",<": "Comma", ".>": "Period",
-    "/?": "Slash", " ": "Space",
-  };
-  const SHIFT = 0xffe1, ENTER = 0xff0d, TAB = 0xff09; // keysyms
+  const SHIFT = [0xffe1, "ShiftLeft"], ALTGR = [0xfe03, "AltRight"]; // keysym, key
   const BETWEEN_KEYS = 25; // ms: a guest's keyboard has a short memory
 
-  function keyOf(character) {
-    if (character === "\n") return { sym: ENTER, code: "Enter" };
-    if (character === "\t") return { sym: TAB, code: "Tab" };
-    const sym = character.codePointAt(0);
-    if (/^[a-z]$/i.test(character)) {
-      return { sym, code: `Key${character.toUpperCase()}`, shift: character !== character.toLowerCase() };
+  async function typeKeys(rfb, text, layout) {
+    const characters = [...text.normalize("NFC")].map(window.pileus.keyboards.typist(layout.value));
+    const missing = characters.filter((strokes) => !strokes).length;
+    const name = layout.selectedOptions[0].text;
+    if (missing) {
+      window.pileus.toast(`Left out what this keyboard cannot type (${name}): ${missing} of ${characters.length} characters.`, "warning");
     }
-    const pair = Object.keys(US).find((characters) => characters.includes(character));
-    return pair && { sym, code: US[pair], shift: pair.indexOf(character) === 1 };
-  }
-
-  async function typeKeys(rfb, text) {
-    const keys = [...text].map(keyOf);
-    const missing = keys.filter((key) => !key).length;
-    if (missing) window.pileus.toast(`Left out what is on no US keyboard: ${missing} of ${keys.length} characters.`, "warning");
-    for (const { sym, code, shift } of keys.filter(Boolean)) {
+    for (const { sym, code, shift, altgr } of characters.filter(Boolean).flat()) {
       if (!open) return;
-      if (shift) rfb.sendKey(SHIFT, "ShiftLeft", true);
+      if (shift) rfb.sendKey(...SHIFT, true);
+      if (altgr) rfb.sendKey(...ALTGR, true);
       rfb.sendKey(sym, code);
-      if (shift) rfb.sendKey(SHIFT, "ShiftLeft", false);
+      if (altgr) rfb.sendKey(...ALTGR, false);
+      if (shift) rfb.sendKey(...SHIFT, false);
       await new Promise((resolve) => setTimeout(resolve, BETWEEN_KEYS));
     }
   }
 
+  /** The choice of the guest's layout in the paste dialog, which this browser remembers. */
+  function layouts() {
+    const choice = paste.querySelector("select");
+    for (const [layout, name] of window.pileus.keyboards.names) choice.add(new Option(name, layout));
+    choice.value = localStorage.getItem("keyboard") ?? "us";
+    if (choice.selectedIndex < 0) choice.value = "us";
+    choice.addEventListener("change", () => localStorage.setItem("keyboard", choice.value));
+    return choice;
+  }
+
   async function vnc() {
     const { default: RFB } = await import(box.dataset.module);
+    const layout = layouts();
     let rfb = null;
 
     async function attach(line, isOpen) {
@@ -177,7 +177,7 @@
       rfb.background = "transparent";
       rfb.addEventListener("connect", () => {
         isOpen({
-          send: (text) => typeKeys(rfb, text),
+          send: (text) => typeKeys(rfb, text, layout),
           picture: () => screen.querySelector("canvas"),
           secure: () => rfb.sendCtrlAltDel(),
         });
@@ -189,7 +189,6 @@
 
   /* The buttons */
 
-  const paste = document.getElementById("paste");
   const actions = {
     again: () => connect(),
     secure: () => open?.secure(),
