@@ -13,7 +13,7 @@ from compute.agent import jail, upkeep
 from compute.agent.errors import NoAnswer
 from compute.agent.hypervisors.qemu import Qemu, control, groups_to_use
 from compute.agent.hypervisors.qemu.command_line import Accelerator
-from compute.agent.hypervisors.qemu.probe import BINARIES, Probes, run_guest, version
+from compute.agent.hypervisors.qemu.probe import BINARIES, PATIENCE, Probes, run_guest, version
 from compute.agent.paths import Paths
 from compute.agent.samples import Samples
 from compute.agent.watch import Watch
@@ -261,7 +261,7 @@ def test_the_probe_runs_a_guest(architecture, tmp_path):
 
 def test_the_probe_does_not_hang(monkeypatch):
     monkeypatch.setattr("compute.agent.hypervisors.qemu.payload.TOKEN", b"")
-    monkeypatch.setattr("compute.agent.hypervisors.qemu.probe.SECONDS", 0.01)
+    monkeypatch.setitem(PATIENCE, "tcg", 0.01)
     finding = run_guest("x86_64", Accelerator("tcg", BINARIES["x86_64"]), jail.Confinement())
     assert finding.problem.startswith("a guest hung")
 
