@@ -34,6 +34,9 @@ from cloud.tenancy.models import Project, Role, User
 
 UNDO = "undo"  # in the session, until the toast that offers it
 THEMES = ("system", "light", "dark")
+# What a page's script (htmx) is told with an answer that is not the part it wanted.
+WHOLE_PAGE_AGAIN = {"HX-Refresh": "true"}
+KEEP_THE_PART = {"HX-Reswap": "none"}
 LAST_PROJECT = "project"  # in the session: the one that was looked at last
 
 
@@ -69,13 +72,15 @@ class Page(View):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not isinstance(request.user, User):
+            if self.part_wanted:
+                return HttpResponse(status=401, headers=WHOLE_PAGE_AGAIN)
             return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
         self.scope = Scope(request.user, request_id=getattr(request, "request_id", ""))
         try:
             browser = request.headers.get("User-Agent", "")
             sessions.note(request.session, request.user, address=address(request), browser=browser)
             self.enter(**kwargs)
-            if request.method == "GET" and not request.headers.get("HX-Target"):
+            if request.method == "GET" and not self.part_wanted:
                 self.as_of = reading.now()
             return super().dispatch(request, *args, **kwargs)
         except Exception as error:
@@ -107,9 +112,14 @@ class Page(View):
 
     # Showing
 
+    @property
+    def part_wanted(self) -> str:
+        """The id of the element that htmx fetches a page for; "" when the browser itself wants the page."""
+        return self.request.headers.get("HX-Target", "")
+
     def show(self, context: Mapping[str, Any] | None = None, *, status: int = 200, template: str = "") -> HttpResponse:
         """The page, or just the part of it that htmx has asked for."""
-        part = self.partials.get(self.request.headers.get("HX-Target", ""), "")
+        part = self.partials.get(self.part_wanted, "")
         chosen = template or part or self.template
         everything = {**self.frame(whole=not part), **(context or {})}
         response = render(self.request, f"dashboard/{chosen}", everything, status=status)
@@ -143,9 +153,15 @@ class Page(View):
         return frame
 
     def refuse(self, problem: Problem) -> HttpResponse:
-        """The page that says why there is no page."""
+        """The page that says why there is no page. A part of a page is kept as it is, or the whole page looked at."""
         context = {"problem": problem, "request_id": self.scope.request_id}
-        response = self.show(context, status=problem.status, template="refusal.html")
+        if self.part_wanted == "dialog-body":
+            response = self.show(context, status=problem.status, template="parts/refused_dialog.html")
+        elif self.part_wanted:
+            is_gone = self.request.method == "GET" and problem.status < 429
+            response = HttpResponse(status=problem.status, headers=WHOLE_PAGE_AGAIN if is_gone else KEEP_THE_PART)
+        else:
+            response = self.show(context, status=problem.status, template="refusal.html")
         for name, value in problem.headers.items():
             response[name] = value
         return response

@@ -3,7 +3,6 @@
 import os
 import re
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -98,60 +97,6 @@ def test_three_clicks_launch_an_instance_which_is_seen_to_run_and_deleted(visit,
     expect(page.get_by_role("heading", name="No instances yet")).to_be_visible()
     assert cloud.running() == set()
     assert cloud.breaches() == []
-
-
-def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
-    instance = cloud.launch(name="web")
-    cloud.settle()
-    page = visit().sign_in("mia")
-    page.goto("/projects/demo/instances")
-    pill = page.locator("tbody .pill")
-    expect(pill).to_have_text("running")
-    expect(page.locator("html")).to_have_attribute("data-stream", "on")
-    time.sleep(0.3)  # the stream's place in the log is asked for after its head was sent
-    began = time.monotonic()
-    cloud.do(services.stop, instance)
-    expect(pill).to_have_text("stopping", timeout=5000)
-    assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
-
-
-def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):
-    instance = cloud.launch(name="web")
-    cloud.settle()
-    page = visit().sign_in("mia")
-
-    def happen_first(route):
-        if Instance.objects.get().wanted_power == "running":
-            cloud.do(services.stop, instance)
-        route.continue_()
-
-    page.route("**/events?*", happen_first)
-    page.goto("/projects/demo/instances")
-    expect(page.locator("tbody .pill")).to_have_text("stopping")
-
-
-def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_seen_again(visit, cloud):
-    """A browser has six connections to a cloud over HTTP/1.1: with more open pages nothing would load any more."""
-    instance = cloud.launch(name="web")
-    cloud.settle()
-    page = visit().sign_in("mia")
-    page.clock.install()
-    page.goto("/projects/demo/instances")
-    expect(page.locator("html")).to_have_attribute("data-stream", "on")
-
-    def turn(hidden: str) -> None:
-        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-
-    turn("true")
-    page.clock.fast_forward(14_000)
-    assert page.evaluate("document.documentElement.dataset.stream") == "on"
-    page.clock.fast_forward(2_000)
-    expect(page.locator("html")).to_have_attribute("data-stream", "off")
-    cloud.do(services.stop, instance)
-    turn("false")
-    expect(page.locator("tbody .pill")).to_have_text("stopping")
-    expect(page.locator("html")).to_have_attribute("data-stream", "on")
 
 
 def test_the_preview_follows_what_is_chosen(visit, cloud):

@@ -13,7 +13,7 @@ from cloud.api.errors import Fault, Problem
 from cloud.api.translate import problem_of
 from cloud.dashboard.actions import Action
 from cloud.dashboard.icons import PATHS
-from cloud.dashboard.pages import Page, theme_of
+from cloud.dashboard.pages import KEEP_THE_PART, Page, theme_of
 from compute.status import STATUSES
 
 
@@ -28,7 +28,7 @@ def refusal(request: HttpRequest, problem: Problem) -> HttpResponse:
     """A page that needs neither database nor session."""
     context = {"problem": problem, "request_id": getattr(request, "request_id", ""), "theme": theme_of(request)}
     response = render(request, "dashboard/bare_refusal.html", context, status=problem.status)
-    for name, value in problem.headers.items():
+    for name, value in {**problem.headers, **KEEP_THE_PART}.items():
         response[name] = value
     response["Cache-Control"] = "no-store"
     return response

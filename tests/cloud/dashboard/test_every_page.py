@@ -153,6 +153,16 @@ def test_who_may_look(route, people, path_to):
             assert answer.status_code == (303 if route == "sign-in" and identity != "anonymous" else 200), identity
 
 
+@pytest.mark.parametrize("route", [route for route, least in SHOWN.items() if least != PUBLIC])
+def test_a_part_of_a_page_that_may_not_be_seen_any_more_has_the_whole_page_looked_at(route, people, path_to):
+    """Otherwise a page that is open would have another page in the middle of it."""
+    for identity in ("anonymous", "other"):
+        answer = people[identity].get(path_to(route), headers={"HX-Target": "some-part"})
+        if answer.status_code != 200:
+            assert answer.status_code == 401 if identity == "anonymous" else answer.status_code in (403, 404)
+            assert (answer["HX-Refresh"], answer.content) == ("true", b"")
+
+
 @pytest.mark.parametrize("route", REFUSED_TO_CHANGE)
 def test_who_may_not_change(route, people, path_to):
     rank = IDENTITIES.index(REFUSED_TO_CHANGE[route])

@@ -19,7 +19,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setenv("PILEUS_AGENT_HOME", str(tmp_path / "agent"))
     monkeypatch.setenv("PILEUS_RUNTIME_DIR", str(tmp_path / "run"))
     monkeypatch.delenv("PILEUS_EMBEDDED", raising=False)
-    monkeypatch.setattr(hypervisors, "installed", lambda paths: {"qemu": FakeHypervisor(tmp_path / "fake")})
+    monkeypatch.setattr(hypervisors, "installed", lambda paths, jail: {"qemu": FakeHypervisor(tmp_path / "fake")})
     monkeypatch.setattr(jail, "probe", lambda paths: COMPLETE)
     monkeypatch.setattr(cli, "_configure_log", lambda level: None)  # it would outlive the test
     return tmp_path / "agent"
@@ -69,7 +69,7 @@ def test_missing_layers_are_a_refusal_unless_set(  # noqa: PLR0917
 
 
 def test_a_host_without_hypervisor_does_not_join(host, control_plane, monkeypatch, capsys):
-    monkeypatch.setattr(hypervisors, "installed", lambda paths: {})
+    monkeypatch.setattr(hypervisors, "installed", lambda paths, jail: {})
     assert cli.main(["join", control_plane.url, JOIN_TOKEN]) == 1
     assert "is QEMU installed?" in capsys.readouterr().err
 

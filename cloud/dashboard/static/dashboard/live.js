@@ -8,6 +8,8 @@
 (() => {
   const SETTLE = 120; // ms: what happens together is fetched together
   const PAUSE = 800; // ms between two looks at the same part, however much happens
+  const AGAIN = 5000; // ms until a part is looked at again that could not be had
+  const SILENT = 5000; // ms without a stream until that is said
   const ASLEEP = 15000; // ms out of sight: a browser has six connections to a cloud, and each open page holds one
   const url = document.body.dataset.events;
   if (!url || !window.htmx || !document.querySelector("[data-live]")) return;
@@ -43,6 +45,11 @@
     waiting.set(part.id, setTimeout(refresh, Math.max(delay, rested), part.id));
   }
 
+  document.addEventListener("htmx:afterRequest", ({ detail: { elt, xhr } }) => {
+    const isPassing = xhr.status === 0 || xhr.status === 429 || xhr.status >= 500;
+    if (isPassing && elt.dataset.live !== undefined) schedule(elt, AGAIN);
+  });
+
   function take(message) {
     lastEvent = message.lastEventId || lastEvent;
     let change;
@@ -58,12 +65,24 @@
   let retry;
   let leaving;
   let lastEvent = "";
+  let silence;
+  function tell(isLive) {
+    const words = document.getElementById("stale");
+    document.documentElement.dataset.stream = isLive ? "on" : "off";
+    if (isLive || document.hidden) {
+      silence = clearTimeout(silence);
+      words.hidden = true;
+    } else {
+      silence ??= setTimeout(() => { words.hidden = false; }, SILENT);
+    }
+  }
+
   function listen() {
     source = new EventSource(lastEvent ? `${url.split("?")[0]}?after=${lastEvent}` : url);
     source.addEventListener("message", take);
     source.addEventListener("hint", take);
     source.addEventListener("open", () => {
-      document.documentElement.dataset.stream = "on";
+      tell(true);
       /* Events go on from where the page was made. Hints do not: look at what only they tell of, after a cut at all. */
       const parts = document.querySelectorAll(wasOpen ? "[data-live]" : '[data-live="console"]');
       for (const part of parts) schedule(part, SETTLE);
@@ -71,12 +90,12 @@
       pause = 2000;
     });
     source.addEventListener("error", () => {
-      document.documentElement.dataset.stream = "off";
+      tell(false);
       /* The browser comes back by itself from a cut, but not from a refusal (streams being restarted). */
       if (source.readyState === EventSource.CLOSED) {
         clearTimeout(retry);
         retry = setTimeout(listen, pause);
-        pause = Math.min(2 * pause, 60000);
+        pause = Math.min(2 * pause, 15000);
       }
     });
   }
@@ -85,7 +104,7 @@
     clearTimeout(retry);
     source?.close();
     source = undefined;
-    document.documentElement.dataset.stream = "off";
+    tell(false);
   }
 
   function attend() {

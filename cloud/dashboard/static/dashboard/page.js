@@ -72,12 +72,17 @@
     if (!window.htmx) return false;
     document.getElementById("dialog-body").replaceChildren();
     window.htmx.ajax("GET", url, { target: "#dialog-body", swap: "outerHTML" }).then(() => {
+      if (!document.getElementById("dialog-body").hasChildNodes()) return; // there was no answer
       dialog.showModal();
       /* What cannot be brought back is not one press of Enter away. */
       dialog.querySelector(".cells input, button.primary:not(.danger), [data-close]")?.focus();
     });
     return true;
   }
+
+  document.addEventListener("htmx:sendError", ({ detail }) => {
+    if (detail.elt.dataset.live === undefined) toast("The cloud cannot be reached. Try again.", "error");
+  });
 
   function confirmSending(form, words, sender) {
     const body = document.getElementById("dialog-body");

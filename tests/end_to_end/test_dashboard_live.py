@@ -1,0 +1,139 @@
+"""Open pages follow what happens, and say so when they cannot: in a real browser, on the fake hypervisor."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from compute import services
+from compute.models import Instance
+
+# What the pages of the dashboard are tested with.
+from tests.end_to_end.test_dashboard import browser, cloud, static_files, visit  # noqa: F401
+from tests.servers import servers as servers  # noqa: PLC0414
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/instances")
+    pill = page.locator("tbody .pill")
+    expect(pill).to_have_text("running")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    time.sleep(0.3)  # the stream's place in the log is asked for after its head was sent
+    began = time.monotonic()
+    cloud.do(services.stop, instance)
+    expect(pill).to_have_text("stopping", timeout=5000)
+    assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
+
+
+def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+
+    def happen_first(route):
+        if Instance.objects.get().wanted_power == "running":
+            cloud.do(services.stop, instance)
+        route.continue_()
+
+    page.route("**/events?*", happen_first)
+    page.goto("/projects/demo/instances")
+    expect(page.locator("tbody .pill")).to_have_text("stopping")
+
+
+def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_seen_again(visit, cloud):  # noqa: F811
+    """A browser has six connections to a cloud over HTTP/1.1: with more open pages nothing would load any more."""
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.clock.install()
+    page.goto("/projects/demo/instances")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+
+    def turn(hidden: str) -> None:
+        page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {hidden}, configurable: true}})")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    turn("true")
+    page.clock.fast_forward(14_000)
+    assert page.evaluate("document.documentElement.dataset.stream") == "on"
+    page.clock.fast_forward(2_000)
+    expect(page.locator("html")).to_have_attribute("data-stream", "off")
+    cloud.do(services.stop, instance)
+    turn("false")
+    expect(page.locator("tbody .pill")).to_have_text("stopping")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+
+
+def test_a_page_says_that_it_is_cut_off_and_goes_on_by_itself_when_the_cloud_is_back(visit, cloud, servers):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/instances")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    said = page.get_by_text("Not live: the cloud cannot be reached")
+    servers.stop_streams()
+    expect(said).to_be_visible(timeout=15_000)
+    cloud.do(services.stop, instance)
+    servers.start_streams()
+    expect(page.locator("tbody .pill")).to_have_text("stopping", timeout=20_000)
+    expect(said).to_be_hidden()
+
+
+def test_a_part_that_could_not_be_had_is_kept_and_looked_at_again(visit, cloud):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/instances")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    refused = []
+
+    def refuse_once(route):
+        if "hx-request" in route.request.headers and not refused:
+            refused.append(route.request.url)
+            route.fulfill(status=502, body="<h1>Bad gateway</h1>")
+        else:
+            route.continue_()
+
+    page.route("**/projects/demo/instances", refuse_once)
+    with page.expect_response(lambda response: response.status == 502):
+        cloud.do(services.stop, instance)
+    expect(page.locator("tbody .pill")).to_have_text("running")
+    expect(page.get_by_text("Bad gateway")).to_have_count(0)
+    expect(page.locator("tbody .pill")).to_have_text("stopping", timeout=10_000)
+
+
+def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, cloud):  # noqa: F811
+    instance = cloud.launch(name="web")
+    cloud.settle()
+    visitor = visit()
+    page = visitor.sign_in("mia")
+    page.goto("/projects/demo/instances")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    page.context.clear_cookies()
+    cloud.do(services.stop, instance)
+    expect(page).to_have_url(re.compile("/sign-in\\?next=/projects/demo/instances$"))
+
+
+def test_what_cannot_be_asked_any_more_says_so_in_the_dialog(visit, cloud):  # noqa: F811
+    """The instance has gone since the page was made; the dialog works for others afterwards."""
+    gone, there = cloud.launch(name="gone"), cloud.launch(name="there")
+    cloud.settle()
+    page = visit().sign_in("mia")
+    page.goto(f"/projects/demo/instances/{gone.pk}")
+    page.route("**/events?*", lambda route: route.fulfill(status=503))
+    page.reload()
+    cloud.do(services.delete, gone)
+    cloud.settle()
+    page.get_by_role("link", name="Stop").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("404")
+    dialog.get_by_role("button", name="Close").click()
+    page.evaluate(f"document.querySelector('[data-dialog]').href = '/projects/demo/instances/{there.pk}/stop'")
+    page.locator("[data-dialog]").first.click()
+    expect(dialog).to_contain_text("there")
