@@ -44,7 +44,7 @@ def test_first_paint_on_a_cold_cache(world, path_to, static_files, servers, clou
                 )
                 page = context.new_page()
                 answer = page.goto(path_to(route), wait_until="load")
-                assert answer is not None and answer.ok, route
+                assert getattr(answer, "ok", False), route
                 taken.append(float(page.evaluate(PAINTED)))
                 context.close()
             line(f"/{route}", target="≤ 1000 ms", p50_ms=statistics.median(taken), max_ms=max(taken))

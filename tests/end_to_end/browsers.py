@@ -15,7 +15,7 @@ CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 # What the browser says of an answer that refuses, which pages tell in their own words; of a page that is left while it
 # still comes into sight; and xterm.js on a busy machine.
-EXPECTED = ("status of 4", "status of 50", "Transition was skipped", "task queue exceeded allotted deadline")
+EXPECTED = ("status of 4", "status of 502", "status of 503", "Transition was skipped", "task queue exceeded")
 PHONE, DESK = {"width": 360, "height": 780}, {"width": 1440, "height": 900}
 
 

@@ -128,10 +128,13 @@ def path_to(world, member):
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
         "verb": "stop", "token": world.keypair.pk, "image": world.image.pk,
     }  # fmt: skip
-    needs = {f"{P}/instances/selected": f"?verb=stop&instance={world.instance.pk}"}
-    return lambda route: (
-        "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(known[part[1]]), route) + needs.get(route, "")
-    )
+    return lambda route: fill_in(route, known)
+
+
+def fill_in(route: str, known: dict[str, Any]) -> str:
+    """The path of a route, with what its page needs in its query."""
+    needs = {f"{P}/instances/selected": f"?verb=stop&instance={known['instance']}"}
+    return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(known[part[1]]), route) + needs.get(route, "")
 
 
 def test_every_page_is_in_the_table():

@@ -1,0 +1,147 @@
+"""Every page there is, in a real browser: it fits, everybody can use it, and nothing that somebody wrote is run."""
+
+from typing import Any
+
+import pytest
+from django.db import transaction
+
+from cloud.events.models import Event
+from cloud.events.services import Actor
+from cloud.hosts.models import Host, HostPulse, JoinToken
+from cloud.operations.models import Check, Operation
+from cloud.tenancy.models import (
+    BrowserSession,
+    Membership,
+    Project,
+    QuotaRequest,
+    Role,
+    SavedView,
+    Token,
+    User,
+)
+from compute import services
+from compute.models import ConsoleLog, Flavor, Instance, KeyPair
+from storage.models import Image
+from tests import factories
+from tests.cloud.dashboard.test_every_page import SHOWN, fill_in
+from tests.end_to_end.browsers import DESK, PHONE, Visitor
+
+# What the pages of the dashboard are tested with.
+from tests.end_to_end.test_dashboard import browser, cloud, static_files, visit  # noqa: F401
+from tests.servers import servers as servers  # noqa: PLC0414
+
+# Not marked `browser`: nothing here is about time, so it may run beside other tests.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+
+I = "/projects/demo/instances/{instance}"  # noqa: E741
+BESIDE = (
+    f"{I}/console?kind=vnc", f"{I}/stop", f"{I}/delete", "/palette?q=web", "/palette?q=api",
+    "/cloud/operations?outcome=all", "/nonsense", "/projects/nonsense",
+)  # fmt: skip
+PAYLOAD = '"><img src=x onerror=alert(1)>'  # short enough for every column
+LONG = "a-long-name-" + 51 * "x"
+
+
+@pytest.fixture
+def known(cloud) -> dict[str, Any]:  # noqa: F811
+    """A cloud with one of everything, in more than one state, by the names that the paths of pages have for it."""
+    keypair = KeyPair.objects.create(
+        project=cloud.project, name="laptop", public_key="ssh-ed25519 AAAA", fingerprint="SHA256:x"
+    )
+    instance = cloud.launch(name=LONG, labels={"tier": "f"}, user_data="#!/bin/sh\n", keypairs=[keypair])
+    cloud.settle()
+    cloud.launch(name="waiting")
+    broken = cloud.launch(name="broken")
+    Instance.objects.filter(pk=broken.pk).update(seen_power="broken", seen_problem="No space left on device")
+    ConsoleLog.objects.create(instance=instance, content=b"Linux version 6.1\nREADY a-very-long-name 2.31\n")
+    member = factories.user("nia")
+    Membership.objects.create(project=cloud.project, user=member, role=Role.VIEWER)
+    QuotaRequest.objects.create(
+        project=cloud.project, kinds=["vcpus"], limits={"vcpus": 99}, before={"vcpus": 20}, requested_by="mia"
+    )
+    SavedView.objects.create(project=cloud.project, user=User.objects.get(username="root"), name="mine", query="q=web")
+    factories.token(User.objects.get(username="root"))
+    return {
+        "project": "demo", "ident": cloud.project.pk, "instance": instance.pk, "host": instance.host_id,
+        "flavor": cloud.flavor.pk, "image": cloud.image.pk, "keypair": keypair.pk, "user": member.pk,
+    }  # fmt: skip
+
+
+def paths(known: dict[str, Any]) -> list[str]:
+    return [*(fill_in(route, known) for route in SHOWN), *(path.format(**known) for path in BESIDE)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_it_fits_and_has_no_serious_fault(visit, known, scheme, size):  # noqa: F811
+    visitor: Visitor = visit(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    page = visitor.page
+    page.goto("/sign-in")
+    faults = [f"/sign-in {fault}" for fault in visitor.serious_faults()]
+    visitor.sign_in("root")
+    for path in paths(known):
+        page.goto(path)
+        faults += [f"{path} {fault}" for fault in visitor.serious_faults()]
+        if visitor.overflow() > 0:
+            faults.append(f"{path} is {visitor.overflow()} px too wide")
+    assert "\n".join(faults) == ""
+
+
+def test_what_tenants_guests_and_hosts_write_is_never_run(visit, cloud, known):  # noqa: F811
+    instance = Instance.objects.get(pk=known["instance"])
+    with transaction.atomic():
+        services.update(instance=instance, actor=Actor(PAYLOAD), labels={"b": PAYLOAD})
+        JoinToken.objects.create(digest="x", created_by=PAYLOAD, expires_at=instance.created_at)
+    visitor: Visitor = visit()
+    page = visitor.sign_in("root")
+    write_everywhere()
+    for path in [*paths(known), f"/projects/demo/instances?q={PAYLOAD}", f"/palette?q={PAYLOAD}", f"{PAYLOAD}"]:
+        answer = page.goto(path)
+        assert answer.status < 500, path
+        assert page.locator("img[src=x]").count() == 0, path
+        assert visitor.complaints == [], path
+
+
+def write_everywhere() -> None:
+    """What a person, a guest or a host can have written, as it would be without any check on its way in."""
+    Project.objects.update(description=PAYLOAD, labels={"a": PAYLOAD})
+    User.objects.filter(username="nia").update(username=PAYLOAD)
+    User.objects.update(full_name=PAYLOAD, email=PAYLOAD)
+    BrowserSession.objects.update(browser=PAYLOAD)
+    QuotaRequest.objects.update(reason=PAYLOAD, note=PAYLOAD, requested_by=PAYLOAD, decided_by=PAYLOAD)
+    Token.objects.update(name=PAYLOAD)
+    SavedView.objects.update(name=PAYLOAD, query=f"q={PAYLOAD}")
+    Host.objects.update(name=PAYLOAD, labels={"a": PAYLOAD}, quarantined=[PAYLOAD])
+    for host in Host.objects.all():
+        hypervisors = host.capabilities.get("hypervisors", {})
+        hypervisors["qemu"] = {
+            "version": PAYLOAD,
+            "architectures": {"x86_64": {"accelerator": PAYLOAD, "kvm": PAYLOAD}},
+        }
+        jail = {"uid": False, "missing": {"uid": PAYLOAD}}
+        Host.objects.filter(pk=host.pk).update(
+            capabilities={
+                **host.capabilities,
+                "kernel": PAYLOAD,
+                "cpu_model": PAYLOAD,
+                "jail": jail,
+                "hypervisors": hypervisors,
+            }
+        )
+    HostPulse.objects.update(agent_version=PAYLOAD)
+    Image.objects.update(name=PAYLOAD, description=PAYLOAD, os=PAYLOAD, version=PAYLOAD, labels={"a": PAYLOAD})
+    Flavor.objects.update(name=PAYLOAD, labels={"a": PAYLOAD})
+    KeyPair.objects.update(name=PAYLOAD, labels={"a": PAYLOAD}, public_key=PAYLOAD, fingerprint=PAYLOAD)
+    Instance.objects.update(
+        labels={"a": PAYLOAD, PAYLOAD: "b"}, user_data=PAYLOAD, seen_problem=PAYLOAD, created_by=PAYLOAD,
+        kernel_command_line=PAYLOAD, seen_facts={"address": PAYLOAD, "accelerator": PAYLOAD},
+    )  # fmt: skip
+    Instance.objects.filter(name="broken").update(failed_reason=PAYLOAD, name=PAYLOAD)
+    ConsoleLog.objects.update(content=f"\x1b]0;{PAYLOAD}\x07{PAYLOAD}\nREADY {PAYLOAD} 2.3\n".encode())
+    Operation.objects.update(subject_name=PAYLOAD, reason=PAYLOAD, requested_by=PAYLOAD, progress_unit=PAYLOAD[:12])
+    Check.objects.update(promise=PAYLOAD, problem=PAYLOAD, breaches=[{"subject": PAYLOAD, "words": PAYLOAD}], count=1)
+    told = {"name": PAYLOAD, "labels": {"a": PAYLOAD}, "reason": PAYLOAD}
+    with transaction.atomic():
+        for event in Event.objects.order_by("-pk")[:20]:
+            event.pk, event.subject_name, event.actor, event.before, event.after = None, PAYLOAD, PAYLOAD, told, told
+            event.save(force_insert=True)
