@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from cloud.events.models import Event
 from cloud.events.services import SYSTEM, record
 from cloud.operations.models import Operation
+from cloud.streams.switchboard import PAGE
 from cloud.tenancy import accounts, services
 from cloud.tenancy.models import Membership
 from tests import factories
@@ -97,6 +98,22 @@ def test_a_stream_resumes_behind_the_last_event_id(client, project):
     assert listed.status_code == 200
     Stream(client, **{"Last-Event-ID": cursors[0]}).expect("compute.instance.stop", "compute.instance.delete")
     Stream(client, f"{EVENTS}?after={cursors[1]}").expect("compute.instance.delete")
+
+
+def test_followers_from_different_places_hear_each_event_once_and_in_order(client, project):
+    """One of them is more than one look at the database behind."""
+    with transaction.atomic():
+        for number in range(PAGE + 50):
+            record(f"compute.instance.n{number}", project, actor=SYSTEM, project_id=project.pk)
+    wait_until(lambda: client.get(EVENTS).json()["items"])
+    listed = client.get(EVENTS, params={"limit": 500}).json()["items"]
+    far = Stream(client, f"{EVENTS}?after=0-0")
+    near = Stream(client, f"{EVENTS}?after={listed[-10]['cursor']}")
+    present = Stream(client)
+    happen(project, "last")
+    everything = [f"compute.instance.n{number}" for number in range(PAGE + 50)]
+    for stream, heard in ((present, []), (near, everything[-9:]), (far, everything)):
+        stream.expect(*heard, "compute.instance.last")
 
 
 def test_an_event_that_commits_late_is_neither_lost_nor_passed_by(servers, client, project):
