@@ -13,7 +13,7 @@ from cloud.api.errors import NotFound, Unavailable
 from cloud.events.services import Actor, record
 from cloud.streams import handover
 from compute.models import ConsoleTicket, Instance, Power
-from compute.services import WrongState
+from compute.services import WrongState, facts
 
 KINDS = ("serial", "vnc")
 TICKET_LIFE = timedelta(seconds=60)
@@ -34,6 +34,11 @@ class Ticket:
     secret: str
     kind: str
     expires_at: datetime
+
+
+def has_screen(instance: Instance) -> bool:
+    """Whether the hypervisor that runs it gives machines a screen, by what its host says."""
+    return bool(facts(instance).get("graphics", True))
 
 
 def require_answer(instance: Instance, kind: str) -> None:

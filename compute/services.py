@@ -245,8 +245,13 @@ def require(verb: str, instance: Instance, *powers: Power) -> None:
 
 def can(instance: Instance, verb: str) -> bool:
     """Whether the hypervisor that runs it offers a verb, by what its host says."""
+    return verb in facts(instance).get("verbs", [])
+
+
+def facts(instance: Instance) -> dict[str, Any]:
+    """What its host says of the hypervisor that runs it; {} while it has none."""
     kinds = instance.host.capabilities.get("hypervisors", {}) if instance.host else {}
-    return verb in kinds.get(instance.hypervisor, {}).get("verbs", [])
+    return dict(kinds.get(instance.hypervisor, {}))
 
 
 def delete(*, instance: Instance, actor: Actor) -> Operation:

@@ -23,6 +23,7 @@ class Console(InstancePage):
             "actions": self.actions().values(),
             "kind": kind if kind in consoles.KINDS else consoles.KINDS[0],
             "may_type": self.may(Role.MEMBER),
+            "has_screen": consoles.has_screen(self.instance),
         }
         return self.show(context)
 
@@ -40,5 +41,10 @@ class ConsoleLog(InstancePage):
             response = HttpResponse(text, content_type="text/plain; charset=utf-8")
             response["Content-Disposition"] = f'attachment; filename="{self.instance.name}-console.log"'
             return response
-        context = {"instance": self.instance, "actions": self.actions().values(), "kind": "log"}
+        context = {
+            "instance": self.instance,
+            "actions": self.actions().values(),
+            "kind": "log",
+            "has_screen": consoles.has_screen(self.instance),
+        }
         return self.show({**context, **console_log(self.instance, LINES_KEPT)})

@@ -173,6 +173,19 @@ def test_name_and_labels_can_be_changed(mia, world):
     assert found == ("front", {"tier": "front"}, "never")
 
 
+def test_a_screen_is_not_offered_where_the_hypervisor_gives_none(mia, world):
+    here = f"/projects/demo/instances/{world.instance.pk}"
+    offered = ">Screen</a>"
+    for page in ("console", "log"):
+        assert "gives its machines no screen" not in mia.get(f"{here}/{page}").text
+    hypervisors = {world.instance.hypervisor: {"graphics": False}}
+    Host.objects.update(capabilities={"hypervisors": hypervisors})
+    for page in ("console", "log"):
+        shown = mia.get(f"{here}/{page}").text
+        assert f'aria-disabled="true" title="{world.instance.hypervisor} gives its machines no screen."' in shown
+        assert offered in shown
+
+
 def test_the_console_log_can_be_downloaded(mia, world):
     answer = mia.get(f"{LIST}/{world.instance.pk}/log?download")
     assert answer["Content-Disposition"] == 'attachment; filename="web-console.log"'
