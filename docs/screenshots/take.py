@@ -1,4 +1,4 @@
-"""Takes the pictures of the dashboard that the documents show: five pages × two themes × two widths of a running cloud.
+"""Takes the pictures of the dashboard that the documents show: six pages × two themes × two widths of a running cloud.
 
     python docs/screenshots/take.py [credentials.json]
 
@@ -34,7 +34,7 @@ def sign_in(page: Page, login: dict) -> None:
 
 
 def pages(page: Page) -> Iterator[tuple[str, str]]:
-    """The five main pages: name, path."""
+    """The main pages: name, path."""
     yield "overview", "/projects/demo"
     yield "instances", "/projects/demo/instances"
     yield "launch", "/projects/demo/launch"
@@ -42,6 +42,7 @@ def pages(page: Page) -> Iterator[tuple[str, str]]:
     first = page.locator("tbody tr", has=page.locator(".pill.good")).locator("th a").last
     if first.count():
         yield "instance", first.get_attribute("href") or ""
+        yield "console", f"{first.get_attribute('href')}/console"
     yield "hosts", "/cloud/hosts"
 
 
@@ -54,6 +55,8 @@ def take(browser: Browser, told: dict, size: str, theme: str) -> None:
     for name, path in list(pages(page)):
         page.goto(path)
         page.wait_for_load_state("load")
+        if name == "console":
+            page.wait_for_selector("[data-connected=yes]")
         page.screenshot(path=FOLDER / f"{name}-{size}-{theme}.png")
         if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):
             print(f"{name}-{size}-{theme}: wider than its window")
