@@ -58,7 +58,7 @@ class Guest:
             "command_line": described["kernel_command_line"],
             "disks": [
                 {"path": str(home / "disk.qcow2"), "format": "qcow2", "base": base, "serial": "root"},
-                {"path": str(home / "seed.iso"), "format": "raw", "read_only": True, "serial": "seed"},
+                {"path": str(home / "seed.iso"), "format": "raw", "read_only": True, "serial": "cidata"},
             ],
             "nics": [{"mac": "52:54:00:00:00:01", "network": "isolated", "hostname": hostname}],
         }
