@@ -51,13 +51,13 @@ class Visitor:
         self.context: BrowserContext = browser.new_context(base_url=url, **options)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
-        self.page.on("console", self._hear)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: message.type in ("error", "warning") and self._hear(message.text))
+        self.page.on("pageerror", lambda error: self._hear(str(error)))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"a dialog: {dialog.message}"))
 
-    def _hear(self, message: Any) -> None:
-        if message.type in ("error", "warning") and not any(words in message.text for words in EXPECTED):
-            self.complaints.append(message.text)
+    def _hear(self, complaint: str) -> None:
+        if not any(words in complaint for words in EXPECTED):
+            self.complaints.append(complaint)
 
     def sign_in(self, username: str, password: str = "") -> Page:
         self.page.goto("/sign-in")

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from django.conf import settings
 from playwright.sync_api import expect
 
 from compute import services
@@ -118,6 +119,15 @@ def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, clo
     page.context.clear_cookies()
     cloud.do(services.stop, instance)
     expect(page).to_have_url(re.compile("/sign-in\\?next=/projects/demo/instances$"))
+
+
+def test_a_form_keeps_what_was_typed_when_its_session_has_ended(visit, cloud):  # noqa: F811
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/launch")
+    page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
+    page.get_by_label("Name", exact=True).fill("typed-with-care")
+    expect(page.get_by_text("You are signed out.")).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("typed-with-care")
 
 
 def test_what_cannot_be_asked_any_more_says_so_in_the_dialog(visit, cloud):  # noqa: F811

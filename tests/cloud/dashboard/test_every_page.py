@@ -166,6 +166,11 @@ def test_a_part_of_a_page_that_may_not_be_seen_any_more_has_the_whole_page_looke
             assert (answer["HX-Refresh"], answer.content) == ("true", b"")
 
 
+def test_a_form_that_is_being_filled_in_stays_when_its_session_has_ended(people, path_to):
+    answer = people["anonymous"].post(path_to(f"{P}/launch/preview"), {"name": "x"}, headers={"HX-Target": "preview"})
+    assert (answer.status_code, answer["HX-Reswap"], answer.get("HX-Refresh")) == (401, "none", None)
+
+
 @pytest.mark.parametrize("route", REFUSED_TO_CHANGE)
 def test_who_may_not_change(route, people, path_to):
     rank = IDENTITIES.index(REFUSED_TO_CHANGE[route])
