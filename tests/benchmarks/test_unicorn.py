@@ -111,7 +111,7 @@ def test_throughput_and_idling(riscv_linux, open_home):  # noqa: F811
             guest.type(f"{script}; echo do''ne{number}", f"done{number}", 200)
             figures[what] = guest.cpu_seconds() - before
         line(f"CPU seconds, {name}", **figures)
-        time.sleep(2)
+        time.sleep(15)  # until what the loads have left is written
         before, began = guest.cpu_seconds(), time.monotonic()
         time.sleep(10)
         idle = (guest.cpu_seconds() - before) / (time.monotonic() - began) * 100
