@@ -79,6 +79,7 @@ class Guest:
             pass_fds=descriptors,
         )
         self._serial = self._connect(self.home / "s")
+        self._connect(self.home / "c").close()  # it is made last
         return self
 
     def _connect(self, path: Path) -> socket.socket:
