@@ -16,6 +16,7 @@ import pytest
 from django.db import connection
 
 TREE = Path(__file__).resolve().parents[1]
+REAL_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # web's; other tests hash fast
 
 
 def database_url() -> str:

@@ -16,7 +16,13 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disa
 # What the browser says of an answer that refuses, which pages tell in their own words; of a page that is left while it
 # still comes into sight; and xterm.js on a busy machine.
 EXPECTED = ("status of 4", "status of 502", "status of 503", "Transition was skipped", "task queue exceeded")
-PHONE, DESK = {"width": 360, "height": 780}, {"width": 1440, "height": 900}
+TOO_WIDE = """
+[document.documentElement, ...document.querySelectorAll(".card.flush")]
+    .filter((element) => element.scrollWidth > element.clientWidth)
+    .map((element) => `${element.scrollWidth - element.clientWidth} px too wide: ` +
+        element.innerText.slice(0, 60).replaceAll("\\n", " "))
+"""
+PHONE, TABLET, DESK = ({"width": w, "height": h} for w, h in ((360, 780), (1100, 800), (1440, 900)))
 
 
 @contextmanager
@@ -80,6 +86,7 @@ class Visitor:
             for node in violation["nodes"]
         ]
 
-    def overflow(self) -> int:
-        """Pixels by which the page is wider than the window."""
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+    def misfits(self) -> list[str]:
+        """What does not fit: a page that is wider than the window, and cards whose contents are cut off."""
+        found: list[str] = self.page.evaluate(TOO_WIDE)
+        return found

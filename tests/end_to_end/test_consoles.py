@@ -13,10 +13,6 @@ from tests.end_to_end.browsers import DESK, PHONE, Visitor
 from tests.end_to_end.faults import wait_for
 from tests.end_to_end.machines import OneMachine
 
-# What the pages of the dashboard are tested with.
-from tests.end_to_end.test_dashboard import browser, cloud, static_files, visit  # noqa: F401
-from tests.servers import servers as servers  # noqa: PLC0414
-
 pytestmark = pytest.mark.browser
 
 HOSTILE = (
@@ -36,7 +32,7 @@ def expect_connected(page: Page) -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone", "desk"])
-def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):  # noqa: F811
+def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):
     instance = cloud.launch(name="web")
     cloud.settle()
     machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)))
@@ -59,7 +55,7 @@ def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):  # n
             page.get_by_role("button", name="Screenshot").click()
         assert picture.value.suggested_filename == "web-serial.png"
         assert visitor.serious_faults() == []
-        assert visitor.overflow() <= 0
+        assert visitor.misfits() == []
         servers.stop_streams()
         expect(page.locator("[data-state]")).not_to_have_text("connected")
         servers.start_streams()
@@ -75,7 +71,7 @@ def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):  # n
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_screen_in_the_page_hears_keys_and_what_is_pasted(visit, cloud, servers):  # noqa: F811
+def test_a_screen_in_the_page_hears_keys_and_what_is_pasted(visit, cloud, servers):
     instance = cloud.launch(name="web")
     cloud.settle()
     machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)), speaks_rfb=True)
@@ -112,7 +108,7 @@ KEYBOARDS = {  # the scan codes that go down for "@/é"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_pasted_into_a_screen_fits_the_guests_keyboard(visit, cloud, servers):  # noqa: F811
+def test_what_is_pasted_into_a_screen_fits_the_guests_keyboard(visit, cloud, servers):
     instance = cloud.launch(name="web")
     cloud.settle()
     machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)), speaks_rfb=True)
@@ -141,7 +137,7 @@ def pressed(character: str, *modifiers: int) -> list[tuple[int, bool]]:
 
 @pytest.mark.vm
 @pytest.mark.timeout(900)
-def test_a_tenant_signs_in_at_a_real_machines_serial_port_and_sees_its_screen(machine: OneMachine, browser):  # noqa: F811
+def test_a_tenant_signs_in_at_a_real_machines_serial_port_and_sees_its_screen(machine: OneMachine, browser):
     login, user_data = machine.credentials["demo"], "#cloud-config\npassword: mushroom\n"
     with machine.api() as api:
         body = {"name": "watched", "flavor": "tiny", "image": "tiny-linux", "user_data": user_data}

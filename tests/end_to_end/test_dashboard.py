@@ -1,73 +1,18 @@
 """The dashboard in a real browser, with real web and streams processes, on the fake hypervisor."""
 
-import os
 import re
-import tempfile
-from pathlib import Path
 
 import pytest
-from django.test import override_settings
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from cloud.tenancy.models import Role
 from compute import samples
 from compute.models import ConsoleLog, Instance
 from tests import factories
-from tests.clouds import SmallCloud
-from tests.end_to_end.browsers import DESK, Visitor, chromium, lay_out_static
-from tests.servers import servers as servers  # noqa: PLC0414
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 REAL_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]
 PAYLOAD = """"><img src=x onerror=alert(1)><script>alert(2)</script>"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module", autouse=True)
-def static_files(tmp_path_factory):
-    """Before `servers`: web reads where its files are when it starts."""
-    folder = tmp_path_factory.mktemp("static")
-    before = os.environ.get("PILEUS_STATIC_ROOT")
-    os.environ["PILEUS_STATIC_ROOT"] = str(folder)
-    with override_settings(STATIC_ROOT=folder):
-        lay_out_static(folder)
-        yield
-    os.environ.pop("PILEUS_STATIC_ROOT")
-    if before is not None:
-        os.environ["PILEUS_STATIC_ROOT"] = before
-
-
-@pytest.fixture
-def cloud():
-    with tempfile.TemporaryDirectory(prefix="p-") as folder:  # short: there are Unix sockets in it
-        cloud = SmallCloud(Path(folder))
-        cloud.project.name = "demo"
-        cloud.project.save()
-        with override_settings(PASSWORD_HASHERS=REAL_HASHERS):  # as web checks them
-            factories.member(cloud.project, Role.MEMBER, "mia")
-            factories.user("root", is_cloud_admin=True)
-        yield cloud
-
-
-@pytest.fixture
-def visit(browser: Browser, servers, static_files):
-    visitors = []
-
-    def make(**options) -> Visitor:
-        visitors.append(Visitor(browser, servers.url, **{"viewport": DESK, **options}))
-        return visitors[-1]
-
-    yield make
-    complaints = [complaint for visitor in visitors for complaint in visitor.complaints]
-    for visitor in visitors:
-        visitor.context.close()
-    assert complaints == []
 
 
 def test_three_clicks_launch_an_instance_which_is_seen_to_run_and_deleted(visit, cloud):

@@ -10,14 +10,10 @@ from playwright.sync_api import expect
 from compute import services
 from compute.models import Instance
 
-# What the pages of the dashboard are tested with.
-from tests.end_to_end.test_dashboard import browser, cloud, static_files, visit  # noqa: F401
-from tests.servers import servers as servers  # noqa: PLC0414
-
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):  # noqa: F811
+def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
     instance = cloud.launch(name="web")
     cloud.settle()
     page = visit().sign_in("mia")
@@ -32,7 +28,7 @@ def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):  # noqa: 
     assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
 
 
-def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):  # noqa: F811
+def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):
     instance = cloud.launch(name="web")
     cloud.settle()
     page = visit().sign_in("mia")
@@ -47,7 +43,7 @@ def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):  #
     expect(page.locator("tbody .pill")).to_have_text("stopping")
 
 
-def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_seen_again(visit, cloud):  # noqa: F811
+def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_seen_again(visit, cloud):
     """A browser has six connections to a cloud over HTTP/1.1: with more open pages nothing would load any more."""
     instance = cloud.launch(name="web")
     cloud.settle()
@@ -71,7 +67,7 @@ def test_a_page_out_of_sight_lets_go_of_its_stream_and_catches_up_when_it_is_see
     expect(page.locator("html")).to_have_attribute("data-stream", "on")
 
 
-def test_a_page_says_that_it_is_cut_off_and_goes_on_by_itself_when_the_cloud_is_back(visit, cloud, servers):  # noqa: F811
+def test_a_page_says_that_it_is_cut_off_and_goes_on_by_itself_when_the_cloud_is_back(visit, cloud, servers):
     instance = cloud.launch(name="web")
     cloud.settle()
     page = visit().sign_in("mia")
@@ -86,7 +82,7 @@ def test_a_page_says_that_it_is_cut_off_and_goes_on_by_itself_when_the_cloud_is_
     expect(said).to_be_hidden()
 
 
-def test_a_part_that_could_not_be_had_is_kept_and_looked_at_again(visit, cloud):  # noqa: F811
+def test_a_part_that_could_not_be_had_is_kept_and_looked_at_again(visit, cloud):
     instance = cloud.launch(name="web")
     cloud.settle()
     page = visit().sign_in("mia")
@@ -109,7 +105,7 @@ def test_a_part_that_could_not_be_had_is_kept_and_looked_at_again(visit, cloud):
     expect(page.locator("tbody .pill")).to_have_text("stopping", timeout=10_000)
 
 
-def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, cloud):  # noqa: F811
+def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, cloud):
     instance = cloud.launch(name="web")
     cloud.settle()
     visitor = visit()
@@ -121,7 +117,7 @@ def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, clo
     expect(page).to_have_url(re.compile("/sign-in\\?next=/projects/demo/instances$"))
 
 
-def test_a_form_keeps_what_was_typed_when_its_session_has_ended(visit, cloud):  # noqa: F811
+def test_a_form_keeps_what_was_typed_when_its_session_has_ended(visit, cloud):
     page = visit().sign_in("mia")
     page.goto("/projects/demo/launch")
     page.context.clear_cookies(name=settings.SESSION_COOKIE_NAME)
@@ -130,7 +126,7 @@ def test_a_form_keeps_what_was_typed_when_its_session_has_ended(visit, cloud):  
     expect(page.get_by_label("Name", exact=True)).to_have_value("typed-with-care")
 
 
-def test_what_cannot_be_asked_any_more_says_so_in_the_dialog(visit, cloud):  # noqa: F811
+def test_what_cannot_be_asked_any_more_says_so_in_the_dialog(visit, cloud):
     """The instance has gone since the page was made; the dialog works for others afterwards."""
     gone, there = cloud.launch(name="gone"), cloud.launch(name="there")
     cloud.settle()

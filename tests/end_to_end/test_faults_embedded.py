@@ -15,7 +15,6 @@ import psutil
 import pytest
 
 from tests.clouds import wait_until
-from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
 from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, patiently, status, story, wait_for
 from tests.end_to_end.machines import offer_riscv
 
@@ -36,7 +35,7 @@ VERBS = {
 
 
 @pytest.fixture(scope="module")
-def tower(machine, riscv_linux):  # noqa: F811
+def tower(machine, riscv_linux):
     """A cloud that offers the guest."""
     offer_riscv(machine, riscv_linux)
     return machine

@@ -15,7 +15,6 @@ from cloud.tenancy.models import Role
 from compute.models import Instance
 from tests import factories
 from tests.clouds import SmallCloud
-from tests.servers import servers as servers  # noqa: PLC0414
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from tests.clouds import wait_until
-from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
 from tests.end_to_end.faults import story
 from tests.end_to_end.machines import offer_riscv
 
@@ -97,7 +96,7 @@ def test_verify_finds_nothing(machine):
     machine.pileus("verify")
 
 
-def test_a_guest_for_the_embedded_emulator_is_offered_beside_qemus(machine, riscv_linux):  # noqa: F811
+def test_a_guest_for_the_embedded_emulator_is_offered_beside_qemus(machine, riscv_linux):
     refused = machine.pileus("image", "z80", check=False)
     assert (refused.returncode, "only for x86_64, aarch64, riscv64" in refused.stderr) == (1, True)
     offer_riscv(machine, riscv_linux)

@@ -11,10 +11,7 @@ from playwright.sync_api import Page, expect
 from tests import factories
 from tests.cloud.dashboard.test_security import code_of
 from tests.cloud.dashboard.test_single_sign_on import Answers, Provider
-
-# What the pages of the dashboard are tested with.
-from tests.end_to_end.test_dashboard import REAL_HASHERS, browser, static_files, visit  # noqa: F401
-from tests.servers import servers as servers  # noqa: PLC0414
+from tests.servers import REAL_HASHERS
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -72,7 +69,7 @@ def give(page: Page, username: str) -> None:
     page.get_by_role("button", name="Sign in", exact=True).click()
 
 
-def test_a_second_factor_is_switched_on_asked_for_and_replaced_by_a_recovery_code(visit, servers, mia):  # noqa: F811
+def test_a_second_factor_is_switched_on_asked_for_and_replaced_by_a_recovery_code(visit, servers, mia):
     here = visit()
     page = here.sign_in(mia.username)
     page.goto("/account/security")
@@ -128,7 +125,7 @@ def test_a_second_factor_is_switched_on_asked_for_and_replaced_by_a_recovery_cod
         expect(visitor.page.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
 
 
-def test_the_companys_provider_signs_somebody_new_in_and_out(visit, servers, provider):  # noqa: F811
+def test_the_companys_provider_signs_somebody_new_in_and_out(visit, servers, provider):
     provider.who = {**provider.who, "sub": factories.name("sub"), "preferred_username": factories.name("nia")}
     here = visit()
     page = here.page

@@ -10,7 +10,6 @@ import pytest
 
 from images import build
 from tests.clouds import wait_until
-from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
 from tests.end_to_end.machines import BareMachine
 
 pytestmark = [
@@ -21,7 +20,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def bare(riscv_linux):  # noqa: F811
+def bare(riscv_linux):
     """Goes with everything in it."""
     folder = Path(tempfile.mkdtemp(prefix="pb-"))
     folder.chmod(0o755)
