@@ -12,6 +12,7 @@ from cloud.events.services import SYSTEM, record
 from cloud.hosts import orders
 from cloud.hosts.models import Host
 from cloud.operations.invariants import Breach, invariant
+from compute.models import Allocation, Instance
 from compute.reconcile import reconcile
 
 # One line per thing on a host that is reachable, as its last heartbeat listed it.
@@ -42,7 +43,15 @@ def one_host_each() -> Iterator[Breach]:
         GROUP BY id HAVING count(*) > 1
         """
     ):
-        yield Breach(f"runs on {hosts} at once", str(instance_id))
+        strays = partial(_remove_strays, str(instance_id))
+        yield Breach(f"runs on {hosts} at once", str(instance_id), repair=strays)
+
+
+def _remove_strays(instance_id: str) -> None:
+    """It is its row's host that has the right one: the others hold it unowned."""
+    for breach in everything_is_owned():
+        if breach.subject_id == instance_id and breach.repair:
+            breach.repair()
 
 
 @invariant("I2", "every row seen as running = one running process, same host, same generation")
@@ -109,7 +118,12 @@ def capacity_is_the_sum() -> Iterator[Breach]:
             """
         ):
             words = f"{name}: {placed} {kind} placed on {total}, {free} called free"
-            yield Breach(words, str(host_id), repair=partial(_recompute_free, host_id))
+            if free == total - placed:
+                yield Breach(
+                    words, str(host_id), advice="Drain it and move or delete some, or give it back what it had."
+                )
+            else:
+                yield Breach(words, str(host_id), repair=partial(_recompute_free, host_id))
 
 
 def _recompute_free(host_id: UUID) -> None:
@@ -129,18 +143,46 @@ def _recompute_free(host_id: UUID) -> None:
 
 @invariant("I6", "every placed instance has its allocation, and every allocation its instance or a tombstone")
 def allocations_have_owners() -> Iterator[Breach]:
-    for subject, words in _rows(
+    for instance_id, name, host, has_room in _rows(
         """
-        SELECT i.id, i.name || ' is placed without an allocation' FROM compute_instance i
+        SELECT i.id, i.name, h.name,
+            h.free_vcpus >= i.vcpus AND h.free_memory_mib >= i.memory_mib AND h.free_disk_gib >= i.disk_gib
+        FROM compute_instance i JOIN hosts_host h ON h.id = i.host_id
             LEFT JOIN compute_allocation a ON a.instance_id = i.id AND a.host_id = i.host_id
-            WHERE i.host_id IS NOT NULL AND a.id IS NULL
-        UNION ALL
-        SELECT a.id, 'an allocation without an instance' FROM compute_allocation a
-            WHERE a.instance_id IS NULL AND NOT EXISTS (SELECT 1 FROM hosts_order o
-                WHERE o.resource_id = a.id AND o.host_id = a.host_id AND o.answered_at IS NULL)
+        WHERE a.id IS NULL
         """
     ):
-        yield Breach(words, str(subject))
+        words = f"{name} is placed on {host} without an allocation"
+        if has_room:
+            yield Breach(words, str(instance_id), repair=partial(_allocate, instance_id))
+        else:
+            yield Breach(words, str(instance_id), advice=f"{host} has no room left for it: make some, then repair.")
+    for allocation_id, host, is_gone in _rows(
+        f"""
+        SELECT a.id, h.name, p.seen_at > now() - make_interval(secs => %(silence)s) AND s.id IS NULL
+        FROM compute_allocation a JOIN hosts_host h ON h.id = a.host_id LEFT JOIN hosts_hostpulse p ON p.host_id = h.id
+            LEFT JOIN ({INVENTORY}) s ON s.id = a.id AND s.host_id = a.host_id AND s.seen <> 'gone'
+        WHERE a.instance_id IS NULL AND NOT EXISTS (SELECT 1 FROM hosts_order o
+            WHERE o.resource_id = a.id AND o.host_id = a.host_id AND o.answered_at IS NULL)
+        """
+    ):
+        words = f"{host} keeps room for a machine that no instance owns"
+        if is_gone:
+            yield Breach(words, str(allocation_id), repair=Allocation.objects.filter(pk=allocation_id).delete)
+        else:
+            advice = f"{host} still has the machine, or is away: it is let go when the machine is seen gone."
+            yield Breach(words, str(allocation_id), advice=advice)
+
+
+@transaction.atomic
+def _allocate(instance_id: UUID) -> None:
+    """Book again what an instance occupies where it is. The triggers refuse when there is no room any more."""
+    instance = Instance.objects.select_for_update().get(pk=instance_id)
+    assert instance.host
+    size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
+    Allocation.objects.filter(pk=instance_id).delete()  # one elsewhere
+    Allocation.objects.create(pk=instance_id, instance=instance, host=instance.host, **size)
+    record("compute.instance.allocate", instance, actor=SYSTEM, after={"host": str(instance.host), **size})
 
 
 @invariant("I9", "every operation on an instance was begun by exactly one event")
@@ -156,4 +198,8 @@ def operations_have_events() -> Iterator[Breach]:
         WHERE o.subject_type = 'instance' GROUP BY o.subject_id, e.count HAVING count(*) <> e.count
         """
     ):
-        yield Breach(f"{operations} operations, {events} events", str(subject))
+        words, advice = (
+            f"{operations} operations, {events} events",
+            "Rows were changed past the cloud: compare the two.",
+        )
+        yield Breach(words, str(subject), advice=advice)

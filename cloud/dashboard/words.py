@@ -82,6 +82,7 @@ VERBS = {
     "console": "opened a console of",
     "join": "joined as",
     "approve": "approved",
+    "allocate": "booked room again for",
     "switch_on_second_factor": "switched on the second factor of",
     "switch_off_second_factor": "switched off the second factor of",
     "renew_recovery_codes": "renewed the recovery codes of",

@@ -95,6 +95,9 @@ class JoinToken(models.Model):
     used_at = models.DateTimeField(null=True)
     host = models.ForeignKey(Host, null=True, on_delete=models.SET_NULL, related_name="+")
 
+    def __str__(self) -> str:
+        return f"made by {self.created_by}"
+
 
 class Order(models.Model):
     """A host's orders for one resource. No spec in it: claiming renders the wish from the rows as they are then."""

@@ -110,6 +110,7 @@ def _kept(breaches: Sequence[Breach], before: Sequence[dict[str, Any]]) -> list[
             "subject": breach.subject_id,
             "since": since.get(breach.subject_id, now),
             "repairable": breach.repair is not None,
+            "advice": breach.advice,
         }
         for breach in breaches[:BREACHES_KEPT]
     ]

@@ -16,11 +16,12 @@ from cloud.operations.models import Operation
 
 @dataclass(frozen=True)
 class Breach:
-    """One thing that is not as it must be; `repair` opens what puts it right, where something can."""
+    """One thing that is not as it must be: `repair` opens what puts it right, or `advice` says what a person can do."""
 
     words: str
     subject_id: str = ""
     repair: Callable[[], object] | None = None
+    advice: str = ""
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,9 @@ class Token(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "name"], name="token_name_is_unique_per_user")]
 
+    def __str__(self) -> str:
+        return self.name
+
 
 class SavedView(models.Model):
     """One user's own way to look at a list of a project: a name for a filter and an order."""

@@ -1,16 +1,18 @@
 """What is seen is not what is wanted: drift, restored databases, hosts that forget, strangers on hosts."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
 from django.db.models.functions import Now
 
+from cloud.events.models import Event
 from cloud.hosts import services as hosts
 from cloud.hosts.models import Host, HostPulse, Order
 from cloud.operations.models import Operation
 from compute import hosted, services
-from compute.models import Instance, Power
+from compute.models import Allocation, Instance, Power
 from compute.reconcile import reconcile
 from tests.clouds import ALICE
 
@@ -166,3 +168,46 @@ def test_a_rebuilt_image_changes_nothing_for_instances_that_are_there(cloud, ins
     cloud.image.kernel_command_line = "another"
     cloud.image.save()
     assert hosted.spec(instance.pk, "ensure_running")["image"] == before
+
+
+def test_room_that_was_lost_is_booked_again(cloud, instance):
+    Allocation.objects.all().delete()
+    (breach,) = cloud.breaches()
+    assert breach.words == f"web is placed on {instance.host} without an allocation"
+    breach.repair()
+    assert cloud.breaches() == []
+    assert Allocation.objects.get(pk=instance.pk).memory_mib == instance.memory_mib
+    assert Event.objects.filter(action="compute.instance.allocate", subject_name="web").count() == 1
+
+
+def test_room_is_not_booked_again_where_there_is_none(cloud, instance):
+    Allocation.objects.all().delete()
+    Host.objects.update(memory_mib=instance.memory_mib - 1)
+    (breach,) = cloud.breaches()
+    assert (breach.repair, "has no room left for it" in breach.advice) == (None, True)
+
+
+def test_a_host_that_shrank_below_what_it_holds_is_told_of_with_what_to_do(cloud, instance):
+    Host.objects.update(memory_mib=instance.memory_mib - 1)
+    (breach,) = cloud.breaches()
+    assert (breach.repair, "Drain it" in breach.advice) == (None, True)
+
+
+def test_room_that_nobody_owns_is_given_back_once_its_machine_is_gone(cloud, instance):
+    free = Host.objects.get().free_memory_mib
+    Allocation.objects.update(instance=None, id=uuid4())
+    breach = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)
+    HostPulse.objects.update(seen_at=Now() - timedelta(minutes=5))
+    away = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)
+    assert (away.repair, "or is away" in away.advice) == (None, True)
+    breach.repair()
+    assert Host.objects.get().free_memory_mib == free + instance.memory_mib
+
+
+def test_of_a_machine_that_runs_twice_the_one_that_no_row_owns_is_removed(cloud, instance):
+    cloud.add_node("other")
+    HostPulse.objects.filter(host__name="other").update(inventory=HostPulse.objects.get(host=instance.host).inventory)
+    breach = next(breach for breach in cloud.breaches() if "at once" in breach.words)
+    breach.repair()
+    order = Order.objects.get(answered_at=None)
+    assert (order.host.name, order.verb, order.resource_id) == ("other", "ensure_gone", instance.pk)

@@ -17,7 +17,7 @@ class Plot:
     title: str
     unit: str
     lines: dict[str, str]
-    why: str = ""  # there may be nothing to see
+    why: str = "Not measured yet: that takes two looks, ten seconds apart."  # there is nothing to see
 
 
 PLOTS = (

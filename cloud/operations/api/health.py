@@ -24,6 +24,7 @@ class BreachSerializer(serializers.Serializer):
     subject = serializers.CharField(help_text="The id of what is concerned.")
     since = serializers.DateTimeField(help_text="When it was first found.")
     repairable = serializers.BooleanField()
+    advice = serializers.CharField(default="", help_text="What a person can do, where the cloud can do nothing itself.")
 
 
 class CheckSerializer(serializers.Serializer):

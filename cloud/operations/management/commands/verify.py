@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from cloud.operations.invariants import invariants
+from cloud.operations.invariants import Breach, invariants
 
 
 class Command(BaseCommand):
@@ -22,9 +22,19 @@ class Command(BaseCommand):
             self.stdout.write(f"{mark}  {item.code}  {item.promise}")
             for breach in breaches:
                 self.stdout.write(f"        {breach.subject_id}  {breach.words}")
+                if breach.advice:
+                    self.stdout.write(f"          {breach.advice}")
                 if repair and breach.repair:
-                    breach.repair()
-                    self.stdout.write("          being repaired")
+                    self.stdout.write(f"          {self._repair(breach)}")
         if broken:
             self.stderr.write(f"{broken} breach{'es' if broken > 1 else ''}")
             raise SystemExit(1)
+
+    def _repair(self, breach: Breach) -> str:
+        """One that cannot be repaired keeps none of the others from it."""
+        try:
+            assert breach.repair
+            breach.repair()
+        except Exception as error:
+            return f"could not be repaired: {type(error).__name__}: {error}"
+        return "being repaired"
