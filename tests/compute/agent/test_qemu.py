@@ -13,7 +13,7 @@ from compute.agent import jail, upkeep
 from compute.agent.errors import NoAnswer
 from compute.agent.hypervisors.qemu import Qemu, control, groups_to_use
 from compute.agent.hypervisors.qemu.command_line import Accelerator
-from compute.agent.hypervisors.qemu.probe import BINARIES, PATIENCE, Probes, run_guest, version
+from compute.agent.hypervisors.qemu.probe import BINARIES, PATIENCE, Finding, Probes, run_guest, version
 from compute.agent.paths import Paths
 from compute.agent.samples import Samples
 from compute.agent.watch import Watch
@@ -257,6 +257,17 @@ def test_the_probe_runs_a_guest(architecture, tmp_path):
     assert Probes(tmp_path / "probes.json").known(architecture, "tcg", qemu_version, jailed).problem == finding.problem
     assert probes.known(architecture, "tcg", "another version", jailed) is None
     assert probes.known(architecture, "tcg", qemu_version, jail.Confinement(groups=(4,))) is None
+
+
+def test_a_failure_is_looked_at_again_after_an_hour_as_the_host_may_have_been_busy(tmp_path, monkeypatch):
+    accelerator, confinement = Accelerator("tcg", "qemu"), jail.Confinement()
+    findings = iter([Finding("a guest hung for 10 s", 10.0), Finding(None, 0.2)])
+    monkeypatch.setattr("compute.agent.hypervisors.qemu.probe.run_guest", lambda *_: next(findings))
+    probes = Probes(tmp_path / "probes.json")
+    now = time.time()
+    for later, problem in ((0, "a guest hung for 10 s"), (3500, "a guest hung for 10 s"), (3700, None), (10**9, None)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        assert probes.find("x86_64", accelerator, "7.2", confinement).problem == problem
 
 
 def test_the_probe_does_not_hang(monkeypatch):

@@ -57,7 +57,8 @@ class Qemu:
     def probe_accelerators(self) -> bool:
         found = False
         for name, qemu_version in self._versions.items():
-            if self._why_not_kvm(name) is None and not self._known(name):
+            known = self._known(name)
+            if self._why_not_kvm(name) is None and (known is None or known.is_doubtful):
                 self._probes.find(name, self._accelerator(name, "kvm"), qemu_version, self._confinement("kvm"))
                 found = True
         return found

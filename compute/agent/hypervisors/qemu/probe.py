@@ -2,7 +2,8 @@
 
 A /dev/kvm that can be opened proves nothing: there are hosts where the emulator aborts or the guest hangs on it, and
 others where it is the agent's alone. So the guest is run as machines are: as a user of its own and in the same jail.
-What was found is kept on disk, for as long as kernel, CPU model, QEMU's version and that jail stay the same.
+What was found is kept on disk, for as long as kernel, CPU model, QEMU's version and that jail stay the same; a failure
+only for an hour, as the host may just have been busy.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from compute.agent.jail import Confinement, prefix
 
 # After that long a guest has hung; an idle host takes 0.2 s. There are hosts on whose KVM it ends after five.
 PATIENCE = {"tcg": 10.0, "kvm": 3.0}
+FAILURE_IS_BELIEVED_SECONDS = 3600
 BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "riscv64": "qemu-system-riscv64"}
 PAYLOADS: dict[str, tuple[Callable[[], bytes], list[str]]] = {
     "x86_64": (
@@ -40,6 +42,11 @@ class Finding:
 
     problem: str | None
     seconds: float
+    at: float = field(default_factory=time.time)
+
+    @property
+    def is_doubtful(self) -> bool:
+        return self.problem is not None and time.time() - self.at > FAILURE_IS_BELIEVED_SECONDS
 
 
 def version(binary: str) -> str | None:
@@ -88,17 +95,17 @@ class Probes:
 
     def known(self, architecture: str, kind: str, qemu_version: str, confinement: Confinement) -> Finding | None:
         found = self._read().get(self._key(architecture, kind, qemu_version, confinement))
-        return Finding(found["problem"], found["seconds"]) if found else None
+        return Finding(found["problem"], found["seconds"], found.get("at", 0.0)) if found else None
 
     def find(self, architecture: str, accelerator: Accelerator, qemu_version: str, confinement: Confinement) -> Finding:
-        """The kept finding, or a new one."""
+        """The kept finding if it is beyond doubt, or a new one."""
         known = self.known(architecture, accelerator.kind, qemu_version, confinement)
-        if known:
+        if known and not known.is_doubtful:
             return known
         finding = run_guest(architecture, accelerator, confinement)
         kept = self._read()
         key = self._key(architecture, accelerator.kind, qemu_version, confinement)
-        kept[key] = {"problem": finding.problem, "seconds": round(finding.seconds, 3)}
+        kept[key] = {"problem": finding.problem, "seconds": round(finding.seconds, 3), "at": finding.at}
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(kept, indent=1))
         os.replace(new, self._path)
