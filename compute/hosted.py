@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models.functions import Now
 
 from cloud.events.services import GUEST, SYSTEM, Actor, record
@@ -123,6 +124,18 @@ def _overtake(instance: Instance, report: Report) -> Outdated:
     return Outdated(instance.generation)
 
 
+def hint(host: Host) -> None:
+    """Have open pages look again at the instances on a host."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT pg_notify('hints', json_build_object('project', project_id, 'type', 'instance', 'id', id)::text)
+            FROM compute_instance WHERE host_id = %s
+            """,
+            [host.pk],
+        )
+
+
 def _ended_by_itself(instance: Instance, facts: dict[str, Any]) -> None:
     """It should run and does not: the guest powered it off, or it crashed, or its host went down under it."""
     cause = facts.get("cause")
@@ -166,4 +179,8 @@ def _may_restart(instance: Instance) -> bool:
     return True
 
 
-register(HostedResource(type="instance", spec=spec, record=record_sighting, owned=owned, reconcile=reconcile.reconcile))
+register(
+    HostedResource(
+        type="instance", spec=spec, record=record_sighting, owned=owned, reconcile=reconcile.reconcile, hint=hint
+    )
+)

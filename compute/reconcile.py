@@ -7,7 +7,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from cloud.events.services import SYSTEM
-from cloud.hosts.services import reachable_since
+from cloud.hosts.silence import reachable_since
 from cloud.operations import engine
 from compute import services
 from compute.models import WISHES, Instance, Power

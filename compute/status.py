@@ -23,7 +23,7 @@ from django.db.models import (
 from django.db.models.functions import Cast, Coalesce, JSONObject
 
 from cloud.hosts.models import HostPulse
-from cloud.hosts.services import reachable_since
+from cloud.hosts.silence import reachable_since
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
 

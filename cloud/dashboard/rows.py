@@ -8,7 +8,7 @@ from django.db.models.functions import Coalesce
 from cloud.api.fields import as_uuid
 from cloud.events.models import Event
 from cloud.hosts.models import Host
-from cloud.hosts.services import reachable_since
+from cloud.hosts.silence import reachable_since
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Project
 from compute.models import Instance

@@ -82,6 +82,8 @@ VERBS = {
     "console": "opened a console of",
     "join": "joined as",
     "approve": "approved",
+    "lose": "lost sight of",
+    "hear": "hears again of",
     "allocate": "booked room again for",
     "switch_on_second_factor": "switched on the second factor of",
     "switch_off_second_factor": "switched off the second factor of",

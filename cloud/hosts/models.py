@@ -80,6 +80,7 @@ class HostPulse(models.Model):
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="pulse")
     seen_at = models.DateTimeField(db_default=Now())
+    silent_since = models.DateTimeField(null=True)  # as cloud.hosts.silence has noted it
     agent_version = models.CharField(max_length=40, blank=True)
     inventory = models.JSONField(default=list)  # [{"type", "id", "generation", "sequence", "seen"}]
 

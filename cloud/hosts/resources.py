@@ -45,7 +45,7 @@ class HostedResource:
     record: Callable[[Report], Accepted | Outdated]  # under the operation's lock; locks the resource itself
     owned: Callable[[Host, Iterable[UUID]], set[UUID]]  # which of these the host should have
     reconcile: Callable[[], None] = lambda: None  # opens the operations that make seen what is wanted
-    vanished: Callable[[UUID], None] = lambda _: None  # gone from the host, and its row had gone before
+    hint: Callable[[Host], None] = lambda _: None  # has open pages look again at what is on the host
 
 
 _kinds: dict[str, HostedResource] = {}

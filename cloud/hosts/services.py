@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from cloud.api.errors import Problem
 from cloud.events.services import Actor, record
-from cloud.hosts import redis_acl
+from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host, HostPulse, JoinToken
 from cloud.hosts.resources import kind_of
 
@@ -120,9 +120,8 @@ def beat(
     inventory: list[dict[str, Any]],
 ) -> list[dict[str, str]]:
     """Note a heartbeat. Returns what is on the host and owned by no row; destroys nothing."""
-    HostPulse.objects.update_or_create(
-        host=host, defaults={"seen_at": Now(), "agent_version": agent_version[:40], "inventory": inventory}
-    )
+    silence.end(host)
+    HostPulse.objects.filter(host=host).update(seen_at=Now(), agent_version=agent_version[:40], inventory=inventory)
     now = {"boot_id": boot_id, **_described(capacity, capabilities)}
     if changed := [name for name, value in now.items() if getattr(host, name) != value]:
         Host.objects.filter(pk=host.pk).update(**{name: now[name] for name in changed})
@@ -200,8 +199,3 @@ def remove(host: Host, *, actor: Actor) -> None:
             f"{host.name} still holds {len(held.protected_objects)} objects. Move or delete its instances first."
         ) from held
     transaction.on_commit(lambda: redis_acl.revoke(host), robust=True)
-
-
-def reachable_since() -> models.Expression | Any:
-    """The moment before which a last heartbeat means: unreachable."""
-    return Now() - timedelta(seconds=settings.UNREACHABLE_AFTER_SECONDS)

@@ -5,13 +5,18 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from cloud.hosts import redis_acl
+from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host
 from cloud.hosts.resources import kinds
 
 log = structlog.get_logger(__name__)
 
 ONE_RECONCILER = 0x9112E05  # an advisory lock: two reconcilers would only do the same work twice
+
+
+@shared_task(name="hosts.note_silence")
+def note_silence() -> None:
+    silence.note()
 
 
 @shared_task(name="hosts.reconcile")

@@ -3,7 +3,7 @@
 from django.db.models import F, Q
 
 from cloud.hosts.models import Host
-from cloud.hosts.services import reachable_since
+from cloud.hosts.silence import reachable_since
 from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
 
 

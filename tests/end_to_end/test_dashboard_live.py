@@ -2,11 +2,15 @@
 
 import re
 import time
+from datetime import timedelta
 
 import pytest
 from django.conf import settings
+from django.db.models.functions import Now
 from playwright.sync_api import expect
 
+from cloud.hosts import silence
+from cloud.hosts.models import HostPulse
 from compute import services
 from compute.models import Instance
 
@@ -26,6 +30,25 @@ def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
     cloud.do(services.stop, instance)
     expect(pill).to_have_text("stopping", timeout=5000)
     assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
+
+
+def test_pages_tell_by_themselves_that_a_host_fell_silent_and_is_heard_again(visit, cloud, monkeypatch):
+    cloud.launch(name="web")
+    cloud.settle()
+    monkeypatch.setattr("cloud.hosts.silence._began", 0)
+    tenant, admin = visit().sign_in("mia"), visit().sign_in("root")
+    tenant.goto("/projects/demo/instances")
+    admin.goto("/cloud/hosts")
+    pills = (tenant.locator("tbody .pill"), "running"), (admin.locator("tbody .pill"), "in service")
+    for page in (tenant, admin):
+        expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    HostPulse.objects.update(seen_at=Now() - timedelta(minutes=5))
+    silence.note()
+    for pill, _ in pills:
+        expect(pill).to_have_text("unreachable", timeout=5000)
+    cloud.node.heartbeat()
+    for pill, words in pills:
+        expect(pill).to_have_text(words, timeout=5000)
 
 
 def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):

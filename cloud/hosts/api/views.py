@@ -12,7 +12,7 @@ from cloud.api.fields import Flag, LabelsField, Number, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body
 from cloud.api.views import Collection, Item, Once, Verb, View
-from cloud.hosts import services
+from cloud.hosts import services, silence
 from cloud.hosts.models import Host, JoinToken
 
 STATUSES = ("ready", "unreachable", "quarantined", "disabled")
@@ -55,7 +55,7 @@ class HostView(View):
     needs_admin = ADMINS
 
     def rows(self) -> QuerySet[Host]:
-        is_silent = Q(pulse__seen_at__lt=services.reachable_since()) | Q(pulse__isnull=True)
+        is_silent = Q(pulse__seen_at__lt=silence.reachable_since()) | Q(pulse__isnull=True)
         return Host.objects.select_related("pulse").annotate(
             status=Case(
                 When(is_silent, then=Value("unreachable")),
