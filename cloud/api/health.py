@@ -31,6 +31,10 @@ def alive(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "alive"})
 
 
+class Away(Exception):
+    """Something does not answer, in words for people."""
+
+
 def check_database() -> str:
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = '1s'")
@@ -52,7 +56,7 @@ def check_redis() -> str:
 
 def check_streams() -> str:
     if not settings.STREAMS_SOCKET:
-        raise ConnectionError("not configured (PILEUS_STREAMS_SOCKET)")
+        raise Away("not configured (PILEUS_STREAMS_SOCKET)")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.settimeout(TIMEOUT)
         line.connect(settings.STREAMS_SOCKET)
@@ -71,7 +75,7 @@ def check_workers() -> str:
         )
         connections = cursor.fetchone()[0]
     if not connections:
-        raise ConnectionError(f"no control worker was heard in the last {WORKER_SILENCE_SECONDS} s")
+        raise Away(f"no control worker was heard in the last {WORKER_SILENCE_SECONDS} s")
     return "at work"
 
 
@@ -91,6 +95,8 @@ def dependencies() -> dict[str, dict[str, Any]]:
         began = time.perf_counter()
         try:
             words, ok = check(), True
+        except Away as error:
+            words, ok = str(error), False
         except Exception as error:
             words, ok = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", False
         checks[name] = {"ok": ok, "detail": words, "seconds": round(time.perf_counter() - began, 4)}

@@ -109,5 +109,18 @@ class Check(models.Model):
     repair_requested_by = models.CharField(max_length=80, blank=True)
     repaired_at = models.DateTimeField(null=True)
 
+    class Meta:
+        triggers = [
+            pgtrigger.Trigger(
+                name="hint",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    PERFORM pg_notify('hints', json_build_object('project', null, 'type', 'check', 'id', NEW.id)::text);
+                    RETURN NULL;
+                """,
+            ),
+        ]
+
     def __str__(self) -> str:
         return f"{self.code}: {self.promise}"[:255]

@@ -11,8 +11,9 @@ from playwright.sync_api import expect
 
 from cloud.hosts import silence
 from cloud.hosts.models import HostPulse
+from cloud.operations import checks
 from compute import services
-from compute.models import Instance
+from compute.models import Allocation, Instance
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -166,3 +167,20 @@ def test_what_cannot_be_asked_any_more_says_so_in_the_dialog(visit, cloud):
     page.evaluate(f"document.querySelector('[data-dialog]').href = '/projects/demo/instances/{there.pk}/stop'")
     page.locator("[data-dialog]").first.click()
     expect(dialog).to_contain_text("there")
+
+
+def test_the_health_page_tells_by_itself_of_a_promise_that_is_broken_and_of_its_repair(visit, cloud):
+    cloud.launch(name="web")
+    cloud.settle()
+    checks.look()
+    page = visit().sign_in("root")
+    page.goto("/cloud/health")
+    expect(page.locator("main")).to_contain_text("I6every placed instance has its allocation")
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    Allocation.objects.all().delete()
+    checks.look(every=True)
+    expect(page.locator("main")).to_contain_text("web is placed on node1 without an allocation", timeout=5000)
+    page.get_by_role("button", name="Repair: every placed instance has its allocation").click()
+    expect(page.locator("main")).to_contain_text("root has asked for its repair")
+    checks.look()
+    expect(page.locator("main")).not_to_contain_text("without an allocation", timeout=5000)

@@ -2,7 +2,7 @@
 
    Events are what was done; hints say that something is worth another look (a step of an operation, a console).
    A part says what it shows: data-live="instance operation" (subject types, or * for all) and perhaps
-   data-live-id for the one subject that concerns it. */
+   data-live-id for the one subject that concerns it. With data-live-clock it is also looked at now and then. */
 "use strict";
 
 (() => {
@@ -10,6 +10,7 @@
   const PAUSE = 800; // ms between two looks at the same part, however much happens
   const AGAIN = 5000; // ms until a part is looked at again that could not be had
   const SILENT = 5000; // ms without a stream until that is said
+  const CLOCK = 30000; // ms between looks at what no event tells of: whether Redis answers, how late something is
   const ASLEEP = 15000; // ms out of sight: a browser has six connections to a cloud, and each open page holds one
   const url = document.body.dataset.events;
   if (!url || !window.htmx || !document.querySelector("[data-live]")) return;
@@ -99,6 +100,11 @@
       }
     });
   }
+
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const part of document.querySelectorAll("[data-live-clock]")) schedule(part, SETTLE);
+  }, CLOCK);
 
   function leave() {
     clearTimeout(retry);
