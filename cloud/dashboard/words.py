@@ -82,6 +82,8 @@ VERBS = {
     "console": "opened a console of",
     "join": "joined as",
     "approve": "approved",
+    "remove_unowned": "removed a machine that no instance owns from",
+    "repair": "asked to repair",
     "lose": "lost sight of",
     "hear": "hears again of",
     "allocate": "booked room again for",
