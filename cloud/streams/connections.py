@@ -85,7 +85,8 @@ class Connection(asyncio.Protocol):
         self.write(f"event: hint\ndata: {json.dumps(body)}\n\n".encode())
 
     def keep_alive(self) -> None:
-        self.write(b": still here\n\n")
+        """An event, as a browser tells its page nothing of comments: who hears none for long is cut off."""
+        self.write(b"event: alive\ndata: {}\n\n")
 
     def answer(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:
         """A whole answer, after which the connection ends."""

@@ -1,6 +1,7 @@
 """Open pages follow what happens, and say so when they cannot: in a real browser, on the fake hypervisor."""
 
 import re
+import signal
 import time
 from datetime import timedelta
 
@@ -104,6 +105,29 @@ def test_a_page_says_that_it_is_cut_off_and_goes_on_by_itself_when_the_cloud_is_
     servers.start_streams()
     expect(page.locator("tbody .pill")).to_have_text("stopping", timeout=20_000)
     expect(said).to_be_hidden()
+
+
+def test_a_page_finds_out_that_its_stream_went_quiet_without_an_end(visit, cloud, servers):
+    """As a broken network does it, or a night of the computer's."""
+    visitor = visit()
+    visitor.page.clock.install()
+    page = visitor.sign_in("mia")
+    page.goto("/projects/demo/instances")
+    stream, stale = page.locator("html"), page.locator("#stale")
+    expect(stream).to_have_attribute("data-stream", "on")
+    servers.streams.send_signal(signal.SIGSTOP)
+    try:
+        page.clock.fast_forward(60_000)
+        expect(stream).to_have_attribute("data-stream", "off")
+        page.clock.fast_forward(6_000)
+        expect(stale).to_be_visible()
+        page.reload()  # nor does one that never heard anything pretend
+        page.clock.fast_forward(6_000)
+        expect(stale).to_be_visible()
+    finally:
+        servers.streams.send_signal(signal.SIGCONT)
+    expect(stream).to_have_attribute("data-stream", "on")
+    expect(stale).to_be_hidden()
 
 
 def test_a_part_that_could_not_be_had_is_kept_and_looked_at_again(visit, cloud):

@@ -10,6 +10,7 @@
   const PAUSE = 800; // ms between two looks at the same part, however much happens
   const AGAIN = 5000; // ms until a part is looked at again that could not be had
   const SILENT = 5000; // ms without a stream until that is said
+  const QUIET = 40000; // ms without a word until a stream is given up: the cloud says every 15 s that it is there
   const CLOCK = 30000; // ms between looks at what no event tells of: whether Redis answers, how late something is
   const ASLEEP = 15000; // ms out of sight: a browser has six connections to a cloud, and each open page holds one
   const url = document.body.dataset.events;
@@ -51,7 +52,10 @@
     if (isPassing && elt.dataset.live !== undefined) schedule(elt, AGAIN);
   });
 
+  function hear() { heard = Date.now(); }
+
   function take(message) {
+    hear();
     lastEvent = message.lastEventId || lastEvent;
     let change;
     try { change = JSON.parse(message.data); } catch { return; }
@@ -67,6 +71,7 @@
   let leaving;
   let lastEvent = "";
   let silence;
+  let heard;
   function tell(isLive) {
     const words = document.getElementById("stale");
     document.documentElement.dataset.stream = isLive ? "on" : "off";
@@ -79,10 +84,16 @@
   }
 
   function listen() {
+    clearTimeout(retry);
+    source?.close();
+    hear();
+    tell(false);
     source = new EventSource(lastEvent ? `${url.split("?")[0]}?after=${lastEvent}` : url);
     source.addEventListener("message", take);
     source.addEventListener("hint", take);
+    source.addEventListener("alive", hear);
     source.addEventListener("open", () => {
+      hear();
       tell(true);
       /* Events go on from where the page was made. Hints do not: look at what only they tell of, after a cut at all. */
       const parts = document.querySelectorAll(wasOpen ? "[data-live]" : '[data-live="console"]');
@@ -101,6 +112,8 @@
     });
   }
 
+  /* A cut that nobody was told of, as after a night of the computer's. */
+  setInterval(() => { if (source && Date.now() - heard > QUIET) listen(); }, 5000);
   setInterval(() => {
     if (document.hidden) return;
     for (const part of document.querySelectorAll("[data-live-clock]")) schedule(part, SETTLE);
