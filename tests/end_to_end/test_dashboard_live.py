@@ -40,7 +40,9 @@ def test_pages_tell_by_themselves_that_a_host_fell_silent_and_is_heard_again(vis
     monkeypatch.setattr("cloud.hosts.silence._began", 0)
     tenant, admin = visit().sign_in("mia"), visit().sign_in("root")
     tenant.goto("/projects/demo/instances")
-    admin.goto("/cloud/hosts")
+    admin.goto("/cloud/capacity")
+    usable = admin.locator("#capacity")
+    expect(usable).to_contain_text("1 of 1 take new instances")
     pills = (tenant.locator("tbody .pill"), "running"), (admin.locator("tbody .pill"), "in service")
     for page in (tenant, admin):
         expect(page.locator("html")).to_have_attribute("data-stream", "on")
@@ -48,6 +50,7 @@ def test_pages_tell_by_themselves_that_a_host_fell_silent_and_is_heard_again(vis
     silence.note()
     for pill, _ in pills:
         expect(pill).to_have_text("unreachable", timeout=5000)
+    expect(usable).to_contain_text("0 of 1 take new instances")
     cloud.node.heartbeat()
     for pill, words in pills:
         expect(pill).to_have_text(words, timeout=5000)

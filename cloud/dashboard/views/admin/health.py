@@ -72,13 +72,13 @@ class Capacity(Page):
     """How much more fits, host by host."""
 
     template = "admin/capacity.html"
-    partials = {"hosts": "admin/_hosts.html"}
+    partials = {"capacity": "admin/_capacity.html", "hosts": "admin/_hosts.html"}
     section = "capacity"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:
         context: dict[str, Any] = self.slice(rows.hosts(), ("name", "id"))
-        if not request.headers.get("HX-Target"):
+        if request.headers.get("HX-Target") != "hosts":
             context |= {"totals": capacity.totals(), "fits": capacity.fits(), "kinds": capacity.image_kinds()}
         return self.show(context)
 
