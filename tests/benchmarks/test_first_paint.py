@@ -9,7 +9,7 @@ from tests.benchmarks.test_pages import fill
 from tests.cloud.dashboard.conftest import page_of, world  # noqa: F401
 from tests.cloud.dashboard.test_every_page import path_to  # noqa: F401
 from tests.end_to_end.browsers import DESK, Visitor, chromium
-from tests.end_to_end.test_dashboard import REAL_HASHERS, static_files  # noqa: F401
+from tests.servers import REAL_HASHERS
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.django_db(transaction=True)]
 
@@ -27,7 +27,7 @@ PAINTED = """new Promise((tell) => new PerformanceObserver((seen) => {
 }).observe({ type: "paint", buffered: true }))"""  # ms after the request for the page
 
 
-def test_first_paint_on_a_cold_cache(world, path_to, static_files, servers, cloud_admin, settings):  # noqa: F811
+def test_first_paint_on_a_cold_cache(world, path_to, servers, cloud_admin, settings):  # noqa: F811
     settings.PASSWORD_HASHERS = REAL_HASHERS  # as web checks them
     cloud_admin.set_password("first paint")
     cloud_admin.save()
