@@ -84,6 +84,11 @@ class HostPulse(models.Model):
     agent_version = models.CharField(max_length=40, blank=True)
     inventory = models.JSONField(default=list)  # [{"type", "id", "generation", "sequence", "seen"}]
 
+    class Meta:
+        indexes = [
+            models.Index(fields=["silent_since"], condition=Q(silent_since__isnull=False), name="silent_host"),
+        ]
+
 
 class JoinToken(models.Model):
     """A one-time token with which a machine becomes a host."""

@@ -51,9 +51,12 @@ def test_pages_tell_by_themselves_that_a_host_fell_silent_and_is_heard_again(vis
     for pill, _ in pills:
         expect(pill).to_have_text("unreachable", timeout=5000)
     expect(usable).to_contain_text("0 of 1 take new instances")
+    wrong = admin.locator("#waiting-health")
+    expect(wrong).to_have_text("1 wrong")
     cloud.node.heartbeat()
     for pill, words in pills:
         expect(pill).to_have_text(words, timeout=5000)
+    expect(wrong).to_be_hidden()
 
 
 def test_what_happens_while_a_page_is_on_its_way_is_not_missed(visit, cloud):

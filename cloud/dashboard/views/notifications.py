@@ -7,6 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from cloud.dashboard import navigation
 from cloud.dashboard.pages import Page
 from cloud.tenancy import notifications
 from cloud.tenancy.notifications import Notification
@@ -54,5 +55,6 @@ class Notifications(Page):
                 "bell_at": now,
                 "toasts": [(notice, place_of(notice)) for notice in fresh],
                 "replaces": True,
+                "waiting": navigation.waiting() if self.scope.is_cloud_admin else {},
             }
         )

@@ -23,7 +23,7 @@ def test_a_member_asks_an_admin_approves_and_the_member_sees_it(mia, root, world
     made = QuotaRequest.objects.get()
     text = root.get("/cloud/quota-requests").content.decode()
     assert "A &lt;b&gt;fair&lt;/b&gt;" in text
-    assert '<span class="count">1<span class="heard"> waiting</span></span>' in text
+    assert '<span class="count" id="waiting-quota-requests">1<span class="heard"> waiting</span></span>' in text
     assert root.post(f"/cloud/quota-requests/{made.pk}", {"verb": "approve", "note": "Fine."}).status_code == 303
     text = mia.get(here).content.decode()
     assert "“Fine.”" in text
