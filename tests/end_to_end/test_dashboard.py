@@ -42,6 +42,23 @@ def test_three_clicks_launch_an_instance_which_is_seen_to_run_and_deleted(visit,
     assert cloud.breaches() == []
 
 
+def test_what_is_wrong_is_told_beside_its_field_while_it_is_typed(visit, cloud):
+    page = visit().sign_in("mia")
+    page.goto("/projects/demo/launch")
+    beside_name, beside_data = page.locator("#faults-name"), page.locator("#faults-user_data")
+    page.get_by_label("Name", exact=True).fill("Not A Name")
+    expect(beside_name).to_contain_text("Use 1 to 63 lower-case letters")
+    page.get_by_text("User data and labels").click()
+    page.get_by_label("User data").fill("#cloud-config\nruncmd: [oops\n")
+    expect(beside_data).to_contain_text("Line ")
+    expect(page.get_by_label("User data")).to_be_focused()
+    page.get_by_label("Name", exact=True).fill("web")
+    expect(beside_name).to_be_hidden()
+    page.get_by_label("User data").fill("#cloud-config\n{}\n")
+    expect(beside_data).to_be_hidden()
+    expect(page.locator("#preview")).to_contain_text("A host has room")
+
+
 def test_the_preview_follows_what_is_chosen(visit, cloud):
     factories.flavor("giant", vcpus=1000)
     page = visit().sign_in("mia")

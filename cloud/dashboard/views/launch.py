@@ -29,6 +29,13 @@ SECOND_WORDS = (
 )
 
 
+# Those beside which faults are told while one fills the form in.
+LIVE_FIELDS = (
+    "name", "count", "image", "flavor", "keypairs", "new_key_name", "user_data", "labels", "restart_policy",
+    "hypervisor",
+)  # fmt: skip
+
+
 def suggest_name() -> str:
     return f"{random.choice(FIRST_WORDS)}-{random.choice(SECOND_WORDS)}"  # noqa: S311
 
@@ -221,7 +228,9 @@ class Preview(Launch):
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         context: dict[str, Any] = {**self.preview(body), **self.calls(body)}
-        if self.request.headers.get("HX-Target") != "preview":
+        if self.request.headers.get("HX-Target") == "preview":
+            context |= {"problem": context.get("preview_problem"), "live_fields": LIVE_FIELDS}
+        else:
             context = {**self.fill(), "values": self.request.POST, "problem": context.get("preview_problem"), **context}
         return self.show(context)
 
