@@ -63,7 +63,7 @@ CONTROL = Process(
     ),
 )
 # The schedule is a few periods in the settings: nothing of it has to outlive the process, so no file keeps it.
-BEAT = Process("beat", ("celery", "-A", "cloud", "beat", "--scheduler", "celery.beat:Scheduler"))
+BEAT = Process("beat", ("celery", "-A", "cloud", "beat", "--scheduler", "cloud.operations.beat:Bells"))
 HOST = Process("host", ("pileus-agent", "worker"), variables=HOST_VARIABLES, needs_root=True)
 NODE = Process("node", ("pileus-agent", "node"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)
 

@@ -3,13 +3,16 @@
 import json
 import time
 import uuid
+from datetime import timedelta
 
 import pytest
 import redis
 from django.conf import settings
 from django.db import transaction
 
+from cloud.celery import app
 from cloud.operations import bells
+from cloud.operations.beat import Bells
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,3 +62,16 @@ def test_a_commit_hardly_notices_that_redis_is_away(away):
         with transaction.atomic():
             bells.ring(uuid.uuid4())
     assert time.monotonic() - began < 2
+
+
+def test_beat_rings_for_everything_that_is_due_and_hangs_up_no_more_bells_than_needed(monkeypatch):
+    rung = []
+    monkeypatch.setattr(bells, "push", lambda queue, task, longest: rung.append((queue, task, longest)))
+    scheduler = Bells(app=app)
+    for entry in scheduler.schedule.values():
+        entry.last_run_at -= timedelta(days=1)
+    while scheduler.tick() == 0:
+        pass
+    assert sorted(rung) == sorted(("control", entry["task"], 100) for entry in settings.CELERY_BEAT_SCHEDULE.values())
+    app.loader.import_default_modules()
+    assert all(entry["task"] in app.tasks for entry in settings.CELERY_BEAT_SCHEDULE.values())
