@@ -42,7 +42,9 @@ def note() -> int:
 def end(host: Host) -> None:
     """A heartbeat is being noted: when it is the first after a silence, that is over."""
     pulse = HostPulse.objects.select_for_update().annotate(is_late=Q(seen_at__lt=reachable_since()))
-    before = pulse.values("is_late", "silent_since").get(host=host)
+    before = pulse.values("is_late", "silent_since").filter(host=host).first()
+    if before is None:
+        return  # the host is being removed
     if before["silent_since"]:
         HostPulse.objects.filter(host=host).update(silent_since=None)
         record("hosts.host.hear", host, actor=SYSTEM, after={"silent_since": before["silent_since"]})

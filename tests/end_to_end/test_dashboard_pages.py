@@ -67,8 +67,10 @@ def paths(known: dict[str, Any]) -> list[str]:
     return [*(fill_in(route, known) for route in SHOWN), *(path.format(**known) for path in BESIDE)]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, TABLET, DESK], ids=["phone", "tablet", "desk"])
+LOOKS = [(PHONE, "light"), (PHONE, "dark"), (TABLET, "light"), (DESK, "light"), (DESK, "dark")]
+
+
+@pytest.mark.parametrize(("size", "scheme"), LOOKS, ids=lambda look: look if isinstance(look, str) else look["width"])
 def test_it_fits_and_has_no_serious_fault(visit, known, scheme, size):
     visitor: Visitor = visit(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     page = visitor.page
