@@ -16,7 +16,7 @@ from django.utils import timezone
 from cloud.api.errors import Conflict
 from cloud.events.services import Actor, record
 from cloud.operations import bells
-from cloud.operations.invariants import Breach, Invariant, invariants
+from cloud.operations.invariants import Breach, Invariant, invariants, put_right
 from cloud.operations.models import Check
 
 log = structlog.get_logger(__name__)
@@ -80,7 +80,8 @@ def _look_at(item: Invariant, check: Check | None) -> None:
     try:
         breaches = list(item.check())
         if check is not None and check.repair_requested_at:
-            _repair(breaches)
+            for breach in breaches:
+                put_right(breach)
             facts |= {"repair_requested_at": None, "repaired_at": Now()}
             breaches = list(item.check())
         facts |= {"count": len(breaches), "breaches": _kept(breaches, check.breaches if check else ())}
@@ -89,16 +90,6 @@ def _look_at(item: Invariant, check: Check | None) -> None:
         facts["problem"] = f"{type(error).__name__}: {error}"[:500]
     facts["seconds"] = round(time.monotonic() - began, 3)
     Check.objects.update_or_create(name=name_of(item), defaults=facts)
-
-
-def _repair(breaches: Sequence[Breach]) -> None:
-    """One that cannot be repaired keeps none of the others from it."""
-    for breach in breaches:
-        if breach.repair:
-            try:
-                breach.repair()
-            except Exception as error:
-                log.warning("repair.failed", subject=breach.subject_id, words=breach.words, exc_info=error)
 
 
 def _kept(breaches: Sequence[Breach], before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

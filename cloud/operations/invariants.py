@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from django.db.models.functions import Now
 from django.utils.module_loading import autodiscover_modules
 
 from cloud.operations.engine import sweep
 from cloud.operations.models import Operation
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,17 @@ class Breach:
     subject_id: str = ""
     repair: Callable[[], object] | None = None
     advice: str = ""
+
+
+def put_right(breach: Breach) -> str:
+    """Have it repaired, where that is possible; why it was not. One that fails keeps none of the others from it."""
+    try:
+        if breach.repair:
+            breach.repair()
+    except Exception as error:
+        log.warning("repair.failed", subject=breach.subject_id, words=breach.words, exc_info=error)
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 @dataclass(frozen=True)

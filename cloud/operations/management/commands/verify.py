@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from cloud.operations.invariants import Breach, invariants
+from cloud.operations.invariants import invariants, put_right
 
 
 class Command(BaseCommand):
@@ -25,16 +25,8 @@ class Command(BaseCommand):
                 if breach.advice:
                     self.stdout.write(f"          {breach.advice}")
                 if repair and breach.repair:
-                    self.stdout.write(f"          {self._repair(breach)}")
+                    problem = put_right(breach)
+                    self.stdout.write("          " + (f"not repaired: {problem}" if problem else "being repaired"))
         if broken:
             self.stderr.write(f"{broken} breach{'es' if broken > 1 else ''}")
             raise SystemExit(1)
-
-    def _repair(self, breach: Breach) -> str:
-        """One that cannot be repaired keeps none of the others from it."""
-        try:
-            assert breach.repair
-            breach.repair()
-        except Exception as error:
-            return f"could not be repaired: {type(error).__name__}: {error}"
-        return "being repaired"
