@@ -119,9 +119,7 @@ def capacity_is_the_sum() -> Iterator[Breach]:
         ):
             words = f"{name}: {placed} {kind} placed on {total}, {free} called free"
             if free == total - placed:
-                yield Breach(
-                    words, str(host_id), advice="Drain it and move or delete some, or give it back what it had."
-                )
+                yield Breach(words, str(host_id), advice="Drain it and delete some, or give it back what it had.")
             else:
                 yield Breach(words, str(host_id), repair=partial(_recompute_free, host_id))
 
@@ -198,8 +196,5 @@ def operations_have_events() -> Iterator[Breach]:
         WHERE o.subject_type = 'instance' GROUP BY o.subject_id, e.count HAVING count(*) <> e.count
         """
     ):
-        words, advice = (
-            f"{operations} operations, {events} events",
-            "Rows were changed past the cloud: compare the two.",
-        )
-        yield Breach(words, str(subject), advice=advice)
+        words = f"{operations} operations, {events} events"
+        yield Breach(words, str(subject), advice="Rows were changed past the cloud: compare the two.")

@@ -102,9 +102,7 @@ class Check(models.Model):
     seconds = models.FloatField(default=0)
     problem = models.CharField(max_length=500, blank=True)  # why it could not be checked
     count = models.PositiveIntegerField(default=0)
-    breaches = models.JSONField(
-        default=list
-    )  # [{"words", "subject", "since", "repairable", "advice"}], the first BREACHES_KEPT
+    breaches = models.JSONField(default=list)  # [{"words", "subject", "since", "repairable", "advice"}], the first few
     repair_requested_at = models.DateTimeField(null=True)
     repair_requested_by = models.CharField(max_length=80, blank=True)
     repaired_at = models.DateTimeField(null=True)

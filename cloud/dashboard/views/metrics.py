@@ -17,7 +17,7 @@ class Plot:
     title: str
     unit: str
     lines: dict[str, str]
-    why: str = "Not measured yet: that takes two looks, ten seconds apart."  # there is nothing to see
+    why: str = "Not measured yet: that takes two looks, ten seconds apart."  # said of a plot that is empty
 
 
 PLOTS = (
