@@ -68,6 +68,13 @@ def wait_until(condition, seconds: float = 60) -> None:
 
 @pytest.fixture(scope="module")
 def servers(django_db_setup, django_db_blocker) -> Iterator[Servers]:
+    with web_and_streams(django_db_blocker) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def web_and_streams(django_db_blocker) -> Iterator[Servers]:
+    """Both processes, as the environment says where web's files are."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="pileus-") as folder, django_db_blocker.unblock():
         environment = {

@@ -1,1 +1,1 @@
-from tests.end_to_end.conftest import machine, servers, static_files, web_and_streams  # noqa: F401
+from tests.end_to_end.conftest import machine, servers, static_files  # noqa: F401

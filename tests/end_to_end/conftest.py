@@ -17,8 +17,7 @@ from tests.clouds import SmallCloud
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
 from tests.end_to_end.browsers import DESK, Visitor, chromium, lay_out_static
 from tests.end_to_end.machines import OneMachine
-from tests.servers import REAL_HASHERS, Servers
-from tests.servers import servers as web_and_streams  # noqa: F401
+from tests.servers import REAL_HASHERS, Servers, web_and_streams
 
 
 @pytest.fixture(scope="session")
@@ -59,9 +58,10 @@ def static_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def servers(static_files: None, web_and_streams: Servers) -> Servers:  # noqa: F811
-    """In this order: web reads where its files are when it starts."""
-    return web_and_streams
+def servers(static_files: None, django_db_setup: None, django_db_blocker: Any) -> Iterator[Servers]:
+    """After the files: web reads where they are when it starts."""
+    with web_and_streams(django_db_blocker) as running:
+        yield running
 
 
 @pytest.fixture
