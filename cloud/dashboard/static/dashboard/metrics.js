@@ -39,6 +39,13 @@
     return `${short(value)} GiB/s`;
   }
 
+  /* Values without neighbours: no line is drawn to them, so they are shown as dots. */
+  function alone(plot, series) {
+    const values = plot.data[series];
+    const known = (index) => values[index] !== null && values[index] !== undefined;
+    return [...values.keys()].filter((index) => known(index) && !known(index - 1) && !known(index + 1));
+  }
+
   function options(figure, names, unit, times) {
     const axis = { stroke: colour("--text-soft"), font: `11px ${token("--font")}`, ticks: { show: false }, grid: { stroke: colour("--line"), width: 1 } };
     const strokes = [colour("--accent"), colour("--warn")];
@@ -53,7 +60,7 @@
         { ...axis, grid: { show: false }, size: 26, gap: 4, space: 60, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1]] },
         { ...axis, size: 68, space: 36, incrs: unit === "bytes/s" || unit === "MiB" ? POWERS : undefined, values: (_, ticks) => ticks.map((tick) => words(tick, unit)) },
       ],
-      series: [{}, ...names.map((_, index) => ({ stroke: strokes[index], width: 1.5, fill: index ? undefined : `color-mix(in srgb, ${strokes[0]} 12%, transparent)`, points: { show: false }, spanGaps: false }))],
+      series: [{}, ...names.map((_, index) => ({ stroke: strokes[index], width: 1.5, fill: index ? undefined : `color-mix(in srgb, ${strokes[0]} 12%, transparent)`, points: { show: false, size: 5, filter: alone }, spanGaps: false }))],
       hooks: { setCursor: [(plot) => tell(figure, plot.cursor.idx)] },
     };
   }
