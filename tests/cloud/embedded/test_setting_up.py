@@ -3,6 +3,7 @@
 import functools
 import http.server
 import os
+import re
 import socket
 import stat
 import threading
@@ -14,7 +15,7 @@ from cloud.embedded import environment, folders, get_pip, machine_host, ports, p
 from cloud.embedded.accounts import myself
 from cloud.embedded.errors import Trouble
 from cloud.embedded.memory import Memory
-from cloud.embedded.paths import Home, make_folder, write_private
+from cloud.embedded.paths import TREE, Home, make_folder, write_private
 from cloud.embedded.up import told_by_environment
 from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
@@ -245,3 +246,16 @@ def test_a_database_left_in_the_environment_does_not_replace_the_clouds_own(monk
         told_by_environment(Memory(furnished="yes"))
     monkeypatch.setenv("PILEUS_DATABASE_MOVED", "1")
     assert told_by_environment(Memory(furnished="yes")).database_url == "postgresql://elsewhere/other"
+
+
+def test_every_setting_that_the_manual_names_for_one_machine_reaches_the_control_plane(monkeypatch):
+    manual = (TREE / "docs/operating.md").read_text()
+    table = manual[manual.index("## One machine") : manual.index("## Several machines")]
+    named = set(re.findall(r"`((?:PILEUS|DATABASE|REDIS)_\w+)`", table)) - {"PILEUS_HOME"}
+    assert {"PILEUS_OIDC_URL", "PILEUS_PLACEMENT"} <= named
+    for name in named:
+        monkeypatch.setenv(name, "10007")
+    told = environment.control_plane(Home(Path("/srv/a")), told_by_environment(Memory()), process="web")
+    missing = {name for name in named if "10007" not in told.get(name, "")}
+    assert missing == {"PILEUS_PORT", "PILEUS_LISTEN"}, "these make the address"
+    assert told["PILEUS_BIND"] == "10007:10007"
