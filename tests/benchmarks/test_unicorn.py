@@ -136,23 +136,28 @@ def test_restore_and_clone(make_linux, open_home, tmp_path):  # noqa: F811
         restores.append((time.monotonic() - began) * 1000)
     line("restore in place to first output", ms=statistics.median(restores), target="≤ 150")
     golden.quit()
-    clones, wall, cpu = [], [], []
+    clones = []
     with contextlib.ExitStack() as stack:
-        for number in range(CLONES):
-            clone = clone_of(golden, tmp_path / "snapshot", open_home / f"c{number}", number)
-            stack.callback(clone.close)
-            began = time.monotonic()
-            clone.start()
-            clone.wait_for(f"READY clone-{number} ")
-            wall.append((time.monotonic() - began) * 1000)
-            cpu.append(clone.cpu_seconds() * 1000)
-            clones.append(clone)
-        line(
-            "clone: process to READY as somebody else",
-            ms=statistics.median(wall),
-            cpu_ms=statistics.median(cpu),
-            target="≤ 500",
-        )
+        # As the agent does: what the self-test found is known by then.
+        golden.description["exact_stops"] = True
+        for what, user_data in (("", ""), (", and a password hashed", LOG_IN)):
+            wall, cpu = [], []
+            for _ in range(CLONES // 2):
+                number = len(clones)
+                clone = clone_of(golden, tmp_path / "snapshot", open_home / f"c{number}", number, user_data)
+                stack.callback(clone.close)
+                began = time.monotonic()
+                clone.start()
+                clone.wait_for(f"READY clone-{number} ")
+                wall.append((time.monotonic() - began) * 1000)
+                cpu.append(clone.cpu_seconds() * 1000)
+                clones.append(clone)
+            line(
+                f"clone: process to READY as somebody else{what}",
+                ms=statistics.median(wall),
+                cpu_ms=statistics.median(cpu),
+                target="≤ 500",
+            )
         line("memory of a clone that has just begun", **pss(clones))
         time.sleep(2.5 * WINDOW_SECONDS)
         line("memory of an idle clone", **pss(clones), target="PSS ≤ 30 MiB")

@@ -154,10 +154,14 @@ def test_an_unanswered_dhcp_delays_the_boot_by_three_seconds_at_most(tiny_linux,
         machine.close()
 
 
-def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
+    port = free_port()
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     machine = Machine(tiny_linux, tmp_path / "m", nic=f"hostfwd=tcp:127.0.0.1:{port}-:22")
@@ -178,11 +182,41 @@ def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
         )
         assert done.returncode == 255
         assert "Permission denied (publickey)" in done.stderr
+        scan = f"ssh-keyscan -t ed25519 -p {port} 127.0.0.1 | ssh-keygen -lf -"
+        served = subprocess.run(["sh", "-c", scan], capture_output=True, text=True, check=True).stdout
+        (shown,) = [line for line in machine.lines() if "SSH host key" in line]
+        assert served.split()[1] in shown
         started = time.monotonic()
         subprocess.run([*ssh, "-i", str(key), "root@127.0.0.1", "reboot"], capture_output=True, check=False)
         after = len(machine.console)
         machine.wait_for("READY shell ", 90, after=after)
         assert time.monotonic() - started < 90
+    finally:
+        machine.close()
+
+
+def test_strangers_cannot_use_up_its_memory_with_ssh_connections(tiny_linux, tmp_path):
+    port = free_port()
+    machine = Machine(tiny_linux, tmp_path / "m", nic=f"hostfwd=tcp:127.0.0.1:{port}-:22")
+
+    def connect() -> tuple[socket.socket, bytes]:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        return connection, connection.recv(64)
+
+    try:
+        machine.seed(hostname="shell")
+        machine.boot()
+        held = [connect() for _ in range(30)]
+        assert all(banner.startswith(b"SSH-2.0-") for _, banner in held)
+        one_too_many, banner = connect()
+        assert banner == b""
+        one_too_many.close()
+        for connection, _ in held:
+            connection.close()
+        deadline = time.monotonic() + 60
+        while not connect()[1]:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
     finally:
         machine.close()
 

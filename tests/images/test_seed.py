@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import random
 import re
 import shlex
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from compute.agent import nocloud
 
 DUMP = """
 package.path = arg[1] .. "/usr/lib/pileus/?.lua;" .. package.path
@@ -70,7 +73,7 @@ class Guest:
         (self.work / "user-data").write_bytes(
             user_data if isinstance(user_data, bytes) else textwrap.dedent(user_data).encode()
         )
-        done = self.lua(str(self.root / "usr/lib/pileus/seed.lua"), str(self.work), str(self.work))
+        done = self.lua(str(self.root / "usr/lib/pileus/translate.lua"), str(self.work), str(self.work))
         assert done.returncode == 0, done.stderr
         return self._calls("meta-data.sh"), self._calls("user-data.sh")
 
@@ -148,6 +151,50 @@ def test_a_bomb_of_aliases_stays_small(guest):
     )
     _, calls = guest.translate(user_data=("#cloud-config\n" + text).encode())
     assert ["say", "user-data: a59 is not known here: ignored"] in calls
+
+
+VOLUME = """
+package.path = arg[1] .. "/usr/lib/pileus/?.lua;" .. package.path
+local files = require("volume").read(arg[2])
+if not files then os.exit(3) end
+io.write(files["meta-data"] or "", "|", files["user-data"] or "")
+"""
+
+
+class Volumes:
+    def __init__(self, guest: Guest) -> None:
+        self.guest, self.script, self.device = guest, guest.work / "volume.lua", guest.work / "device"
+        self.script.write_text(VOLUME)
+
+    def read(self, content: bytes) -> bytes | None:
+        """Meta-data and user-data of a volume as the guest reads it without mounting; None: it is none."""
+        self.device.write_bytes(content)
+        done = self.guest.lua(str(self.script), str(self.guest.root), str(self.device))
+        assert done.returncode in (0, 3), done.stderr
+        return done.stdout if done.returncode == 0 else None
+
+
+def test_a_seed_volume_is_read_without_being_mounted(guest):
+    user_data = "#!/bin/sh\n" + "# long\n" * 20_000
+    spec = {"seed": {"instance_id": "i", "hostname": "h", "user_data": user_data}}
+    files = nocloud.files(spec)
+    volume = nocloud.iso(files)
+    volumes = Volumes(guest)
+    assert volumes.read(volume) == files["meta-data"] + b"|" + user_data.encode()
+    assert volumes.read(b"") is None
+    assert volumes.read(bytes(len(volume))) is None
+    assert volumes.read(b"\xff" * len(volume)) is None
+
+
+def test_a_damaged_seed_volume_is_no_harm(guest):
+    volume = nocloud.iso(nocloud.files({"seed": {"instance_id": "i", "hostname": "h", "user_data": ""}}))
+    volumes, generator = Volumes(guest), random.Random(7)
+    for _ in range(100):
+        damaged = bytearray(volume)
+        for _ in range(generator.randrange(1, 200)):
+            place = generator.randrange(0x8000, min(len(volume), 0x10000))
+            damaged[place] = generator.choice((0, 255, generator.randrange(256)))
+        volumes.read(bytes(damaged[: generator.choice((len(volume), generator.randrange(len(volume))))]))
 
 
 def test_meta_data_gives_identity_hostname_and_keys(guest):

@@ -80,7 +80,14 @@ class Unicorn:
         _refuse_what_is_too_much(boot)
         for stale in (boot.home.control_socket, boot.home.serial_socket):
             stale.unlink(missing_ok=True)
-        document = describe(boot.spec, boot.home, boot.files, saved=boot.saved, is_clone=boot.is_clone)
+        document = describe(
+            boot.spec,
+            boot.home,
+            boot.files,
+            saved=boot.saved,
+            is_clone=boot.is_clone,
+            exact_stops=self._program.exact_stops,
+        )
         argv = [sys.executable, "-I", os.fspath(self._program.install()), json.dumps(document)]
         return launch(argv, boot.home, boot.confinement)
 

@@ -14,9 +14,18 @@ MEMORY_MIB = range(64, 1025)
 
 
 def describe(
-    spec: dict[str, Any], home: Home, files: dict[str, Path], *, saved: Path | None = None, is_clone: bool = False
+    spec: dict[str, Any],
+    home: Home,
+    files: dict[str, Path],
+    *,
+    saved: Path | None = None,
+    is_clone: bool = False,
+    exact_stops: bool | None = None,
 ) -> dict[str, Any]:
-    """The machine of `spec` with its image's `files` by role; `saved`: paused where it, or another, was saved."""
+    """The machine of `spec` with its image's `files` by role; `saved`: paused where it, or another, was saved.
+
+    `exact_stops` is what the engine's self-test found on this host; None: the process does it again, which takes 20 ms.
+    """
     generation = "new" if is_clone else "same"
     going_on = {"restore": str(saved), "generation": generation, "paused": True} if saved else {}
     return going_on | {
@@ -29,6 +38,7 @@ def describe(
         "control": str(home.control_socket),
         "serial": str(home.serial_socket),
         "console_log": str(home.console_log),
+        "exact_stops": exact_stops,
     }
 
 

@@ -79,24 +79,41 @@ class Program:
 
     def find(self) -> Finding | None:
         """Whether the engine works here, tested once as a machine's user; None when it is not installed."""
-        try:
-            version = metadata.version("unicorn")
-        except metadata.PackageNotFoundError:
+        version = _version()
+        if version is None:
             return None
-        key = " | ".join((version, self._directory.name, host.kernel(), host.cpu_model()))
-        kept = self._paths.home / "unicorn.json"
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            known = json.loads(kept.read_text())
-            if known["key"] == key:
-                return Finding(**known["finding"])
+        if known := self._known(version):
+            return known
         finding = self._test(version)
         if finding.problem:
             log.warning("the embedded emulator does not work here", problem=finding.problem)
             return finding  # and may do so the next time
-        new = kept.with_suffix(".new")
-        new.write_text(json.dumps({"key": key, "finding": asdict(finding)}, indent=1))
-        os.replace(new, kept)
+        new = self._kept.with_suffix(".new")
+        new.write_text(json.dumps({"key": self._key(version), "finding": asdict(finding)}, indent=1))
+        os.replace(new, self._kept)
         return finding
+
+    @property
+    def exact_stops(self) -> bool | None:
+        """What `find` has found of them; None when it was not asked since something changed."""
+        version = _version()
+        known = self._known(version) if version else None
+        return known.exact_stops if known else None
+
+    @property
+    def _kept(self) -> Path:
+        return self._paths.home / "unicorn.json"
+
+    def _key(self, version: str) -> str:
+        """What a finding holds for: with any other engine, program, kernel or processor it is tested again."""
+        return " | ".join((version, self._directory.name, host.kernel(), host.cpu_model()))
+
+    def _known(self, version: str) -> Finding | None:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            known = json.loads(self._kept.read_text())
+            if known["key"] == self._key(version):
+                return Finding(**known["finding"])
+        return None
 
     def _test(self, version: str) -> Finding:
         try:
@@ -108,3 +125,11 @@ class Program:
             return Finding(version, exact_stops=bool(json.loads(done.stdout)["exact_stops"]))
         except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
             return Finding(version, problem=str(error))
+
+
+def _version() -> str | None:
+    """Of the engine that is installed; None when none is."""
+    try:
+        return metadata.version("unicorn")
+    except metadata.PackageNotFoundError:
+        return None

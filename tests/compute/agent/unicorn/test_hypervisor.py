@@ -164,7 +164,7 @@ def test_the_description_is_what_it_was(spec):
     spec["image"]["files"] = [{"role": "disk", "format": "qcow2"}]
     spec["image"]["kernel_command_line"] = "console=ttyS0 root=/dev/vda"
     files = {"kernel": Path("/i/k"), "initrd": Path("/i/r"), "disk": Path("/i/d")}
-    assert describe(spec, Home(Path("/m/1"), Path("/r/1")), files) == {
+    assert describe(spec, Home(Path("/m/1"), Path("/r/1")), files, exact_stops=True) == {
         "memory_mib": 128,
         "kernel": "/i/k",
         "initrds": ["/i/r"],
@@ -182,6 +182,7 @@ def test_the_description_is_what_it_was(spec):
         "control": "/r/1/control",
         "serial": "/r/1/serial",
         "console_log": "/m/1/console.log",
+        "exact_stops": True,
     }
 
 

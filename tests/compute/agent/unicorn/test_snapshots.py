@@ -38,7 +38,7 @@ def log_in(guest: Guest) -> None:
     guest.type("stty -echo; PS1=; echo in''side", "inside")
 
 
-def clone_of(golden: Guest, snapshot: Path, home: Path, number: int) -> Guest:
+def clone_of(golden: Guest, snapshot: Path, home: Path, number: int, user_data: str = LOG_IN) -> Guest:
     """A guest that goes on from a snapshot, with a copy of the disk as it was and an identity of its own."""
     home.mkdir()
     shutil.copy(golden.home / "disk.qcow2.saved", home / "disk.qcow2")
@@ -46,7 +46,7 @@ def clone_of(golden: Guest, snapshot: Path, home: Path, number: int) -> Guest:
     hostname = f"clone-{number}"
     disks = [dict(disk) for disk in golden.description["disks"]]
     disks[0]["path"], disks[1]["path"] = str(home / "disk.qcow2"), str(home / "seed.iso")
-    Guest.write_seed(home, hostname, LOG_IN)
+    Guest.write_seed(home, hostname, user_data)
     nics = [{"mac": mac, "network": "isolated", "hostname": hostname}]
     description = golden.description | {"disks": disks, "nics": nics, "restore": str(snapshot)}
     for name, file in (("control", "c"), ("serial", "s"), ("console_log", "console.log")):
@@ -95,6 +95,8 @@ def test_a_guest_saved_while_it_computes_ends_with_the_same_result(golden, tmp_p
 
 
 def test_clones_are_different_people(golden, open_home, tmp_path):
+    golden.type("(sleep 600 | nc 127.0.0.1 22 >/tmp/ssh) & until grep SSH-2 /tmp/ssh; do sleep 1; done", "SSH-2")
+    assert golden.type("echo ser''vers $(pidof dropbear | wc -w)", "servers ") == "servers 1"
     golden.type("sync; echo re''ady", "ready")
     save(golden, tmp_path / "snapshot")
     assert golden.quit() == 0
@@ -109,6 +111,8 @@ def test_clones_are_different_people(golden, open_home, tmp_path):
             random = clone.type("echo entr''opy $(head -c 16 /dev/urandom | xxd -p)", "entropy ")
             host_key = clone.type("cat /var/lib/pileus/host-key", "Fingerprint")
             assert clone.type("echo na''me $(hostname)", "name ") == f"name clone-{number}"
+            # Who was signed in to the other machine is not signed in to this one.
+            assert clone.type("echo ser''vers $(pidof dropbear | wc -w)", "servers ") == "servers 0"
             seen += [random, host_key]
             clone.quit()
         assert len(set(seen)) == 2 * CLONES

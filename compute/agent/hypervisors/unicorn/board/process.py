@@ -5,7 +5,8 @@
      "disks": [{"path", "format": "raw"|"qcow2", "read_only": false, "base": {"path", "format"} | null, "serial"}…],
      "nics": [{"mac": "52:54:…", "network": "isolated", "hostname"} | {"mac", "network": "descriptor", "descriptor"}…],
      "control": PATH, "serial": PATH, "console_log": PATH,
-     "restore": DIRECTORY | null, "generation": "new"|"same", "paused": false}
+     "restore": DIRECTORY | null, "generation": "new"|"same", "paused": false,
+     "exact_stops": what the self-test found here; it is done again when this is missing}
 
 A machine that is restored has the same devices as the one that was saved; its disks and addresses may be others. It is
 a clone, a new generation of what was saved, unless it is the only one to go on from there ("same").
@@ -65,7 +66,10 @@ def build(description: dict[str, Any]) -> Machine:
     confinement.limit(memory_mib)
     nics = tuple(Nic(_mac(nic["mac"]), plug(nic)) for nic in description.get("nics", []))
     drives = tuple(Drive(open_disk(disk), str(disk.get("serial") or "")) for disk in description.get("disks", []))
-    fittings = Fittings(memory_mib, drives, nics, exact_stops=engine.stops_exactly())
+    exact_stops = description.get("exact_stops")
+    if exact_stops is None:
+        exact_stops = engine.stops_exactly()
+    fittings = Fittings(memory_mib, drives, nics, exact_stops=bool(exact_stops))
     boot = None
     if description.get("kernel"):
         initrds = tuple(Path(path) for path in description.get("initrds", []))

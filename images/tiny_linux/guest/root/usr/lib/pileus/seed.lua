@@ -1,23 +1,14 @@
--- Translates a seed into calls of the shell functions in `apply`:   seed.lua SEED WORK
--- reads SEED/meta-data and SEED/user-data and writes to WORK: instance-id, meta-data.sh, user-data.sh (one call per
--- line, every argument in single quotes) and the contents that they name. It changes nothing else. What can't be
--- understood becomes a `say` in place of the calls: a bad seed never stops a boot.
-package.path = arg[0]:match("^(.*/)") .. "?.lua;" .. package.path
+-- Translates a seed into calls of the shell functions in `apply`. It writes to a directory: instance-id, meta-data.sh,
+-- user-data.sh (one call per line, every argument in single quotes) and the contents that they name, and changes nothing
+-- else. What can't be understood becomes a `say` in place of the calls: a bad seed never stops a boot.
 local document = require("document")
 local cloud_config = require("cloud_config")
 
-local seed, work = arg[1], arg[2]
+local M = {}
+local work -- where to write
 
 local function quote(value)
   return "'" .. tostring(value):gsub("'", "'\\''") .. "'"
-end
-
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return "" end
-  local content = file:read("a")
-  file:close()
-  return content
 end
 
 local function write(name, content)
@@ -62,7 +53,10 @@ local function meta_data(fields, output)
     return value and value:match("^%s*(.-)%s*$")
   end
   local identity = plain("instance-id")
-  if identity and identity ~= "" then write("instance-id", identity:gsub("%s", "-") .. "\n") end
+  if identity and identity ~= "" then
+    M.identity = identity:gsub("%s", "-")
+    write("instance-id", M.identity .. "\n")
+  end
   cloud_config.hostname(plain("local-hostname") or plain("hostname"), nil, output, "meta-data")
   -- A list of keys, one string, or a map of name to key (the forms that clouds use).
   cloud_config.authorize("root", fields["public-keys"] or fields["public_keys"], output)
@@ -71,7 +65,7 @@ end
 -- user-data by its first bytes, as cloud-init tells its formats apart.
 local function user_data(text)
   if text:sub(1, 2) == "\x1f\x8b" then
-    local pipe = assert(io.popen("gunzip -c " .. quote(seed .. "/user-data"), "r"))
+    local pipe = assert(io.popen("gunzip -c " .. quote(write("user-data.gz", text)), "r"))
     text = pipe:read("a")
     pipe:close()
   end
@@ -89,5 +83,12 @@ local function user_data(text)
   end
 end
 
-translate("meta-data", read(seed .. "/meta-data"), meta_data)
-user_data(read(seed .. "/user-data"))
+-- The contents of meta-data and user-data, and the directory to write to; the instance-id, or nil when it has none.
+function M.translate(its_meta_data, its_user_data, directory)
+  work, M.identity = directory, nil
+  translate("meta-data", its_meta_data, meta_data)
+  user_data(its_user_data)
+  return M.identity
+end
+
+return M

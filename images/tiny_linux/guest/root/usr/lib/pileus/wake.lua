@@ -1,0 +1,42 @@
+-- Waits for the wake-up key and tells who the machine is then:   wake.lua EVENTS VOLUME
+-- EVENTS is the input device of the key, VOLUME the seed's. Whenever the key is pressed and the seed names an instance
+-- that this disk has not been yet, the seed is translated (see `seed`) and the instance-id printed on a line.
+package.path = arg[0]:match("^(.*/)") .. "?.lua;" .. package.path
+local seed = require("seed")
+local volume = require("volume")
+
+local RUN, KNOWN = "/run/pileus", "/var/lib/pileus/instance-id"
+local INPUT_EVENT, EVENT_SIZE = "<i8 i8 I2 I2 i4", 24 -- struct input_event of linux/input.h on 64 bits
+local EV_KEY, KEY_WAKEUP, PRESSED = 1, 143, 1
+
+local function first_line(path)
+  local file = io.open(path)
+  local line = file and file:read()
+  if file then file:close() end
+  return line
+end
+
+local function write(path, content)
+  local file = assert(io.open(path, "wb"))
+  file:write(content)
+  file:close()
+end
+
+local function wake()
+  local files = volume.read(arg[2]) or {}
+  local meta_data = files["meta-data"] or ""
+  local identity = seed.translate(meta_data, files["user-data"] or "", RUN)
+  if identity and identity ~= first_line(KNOWN) then
+    write(RUN .. "/seed/meta-data", meta_data)
+    print(identity)
+  end
+end
+
+io.stdout:setvbuf("line")
+local events = assert(io.open(arg[1], "rb"))
+while true do
+  local event = events:read(EVENT_SIZE)
+  if not event then break end
+  local _, _, kind, code, value = string.unpack(INPUT_EVENT, event)
+  if kind == EV_KEY and code == KEY_WAKEUP and value == PRESSED then wake() end
+end
