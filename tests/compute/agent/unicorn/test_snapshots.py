@@ -119,3 +119,17 @@ def test_clones_are_different_people(golden, open_home, tmp_path):
     finally:
         for clone in clones:
             clone.close()
+
+
+def test_a_clone_without_a_seed_says_that_it_is_nobody_new(golden, open_home, tmp_path):
+    golden.type("sync; echo re''ady", "ready")
+    save(golden, tmp_path / "snapshot")
+    assert golden.quit() == 0
+    clone = clone_of(golden, tmp_path / "snapshot", open_home / "c", 0)
+    (clone.home / "seed.iso").write_bytes(bytes(1 << 16))
+    try:
+        clone.start()
+        assert clone.wait_for("woken, but").endswith("this machine stays who it was: there is no seed on /dev/vdb")
+        assert clone.type("echo na''me $(hostname)", "name ") == "name golden"
+    finally:
+        clone.close()

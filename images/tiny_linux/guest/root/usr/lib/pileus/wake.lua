@@ -23,7 +23,7 @@ local function write(path, content)
 end
 
 local function wake()
-  local files = volume.read(arg[2]) or {}
+  local files = volume.read(arg[2]) or error("there is no seed on " .. arg[2], 0)
   local meta_data = files["meta-data"] or ""
   local identity = seed.translate(meta_data, files["user-data"] or "", RUN)
   if identity and identity ~= first_line(KNOWN) then
@@ -38,5 +38,8 @@ while true do
   local event = events:read(EVENT_SIZE)
   if not event then break end
   local _, _, kind, code, value = string.unpack(INPUT_EVENT, event)
-  if kind == EV_KEY and code == KEY_WAKEUP and value == PRESSED then wake() end
+  if kind == EV_KEY and code == KEY_WAKEUP and value == PRESSED then
+    local done, problem = pcall(wake)
+    if not done then io.stderr:write("pileus: woken, but this machine stays who it was: ", problem, "\n") end
+  end
 end
