@@ -25,7 +25,7 @@ from compute.models import Allocation, Instance, Power
 LOOK_AGAIN_SECONDS = 20
 NO_ROOM_SECONDS = 30
 UNREACHABLE_DELETE_SECONDS = 60
-CLONES_SECONDS = 2
+CLONES_SECONDS = 2  # should a clone not have told
 ORDERS = {
     Power.RUNNING: "ensure_running",
     Power.PAUSED: "ensure_paused",
@@ -160,6 +160,7 @@ class LaunchClone(LaunchInstance):
         if instance.has_been_seen(Power.RUNNING):
             instance.clone_of_snapshot = None  # from now on it has a disk of its own
             instance.save(update_fields=["clone_of_snapshot"])
+            self._tell_source()
             return DONE
         source = instance.cloned_from
         if source is None or source.snapshot is None or source.snapshot != instance.clone_of_snapshot:
@@ -167,6 +168,18 @@ class LaunchClone(LaunchInstance):
         if source.seen_facts.get("snapshot") != str(source.snapshot):
             return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}")
         return self.until_seen(Power.RUNNING)
+
+    def release(self) -> Verdict:
+        self._tell_source()
+        return super().release()
+
+    def _tell_source(self) -> None:
+        """The source waits for its clones. It locks them after itself, so one that is at work is not waited for."""
+        if source_id := self.instance.cloned_from_id:
+            waiting = Operation.objects.filter(
+                subject_type="instance", subject_id=source_id, kind=CloneInstance.kind, finished_at=None
+            )
+            engine.wake(waiting.select_for_update(skip_locked=True).first())
 
 
 class StartInstance(PowerChange):

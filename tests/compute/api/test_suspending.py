@@ -3,6 +3,8 @@
 import pytest
 
 from cloud.hosts.models import Host
+from cloud.operations import engine
+from cloud.operations.models import Operation
 from cloud.tenancy.models import Quota
 from compute.models import Instance
 
@@ -70,6 +72,17 @@ def test_clones_go_on_from_where_it_is_each_as_somebody_else(cloud, mia, path, b
     assert mia.get(f"{path}/copy-1").json()["status"] == "running"
     assert not cloud.node.hypervisor.is_clone(str(Instance.objects.get(name="copy-1").pk))
     assert cloud.breaches() == []
+
+
+def test_the_source_is_free_as_soon_as_its_clones_have_begun(cloud, mia, path, body):
+    mia.post(path, body)
+    cloud.settle()
+    mia.post(f"{path}/web/clone", {"name": "copy", "count": 2})
+    for _ in range(10):  # no clock: only what is due by itself, or was told
+        engine.sweep()
+        cloud.node.look()
+    assert not Operation.objects.filter(finished_at=None).exists()
+    assert mia.post(f"{path}/web/clone", {"name": "copy-3"}).status_code == 202
 
 
 def test_a_suspended_machine_can_be_cloned_and_stays_so(cloud, mia, path, body):
