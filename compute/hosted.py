@@ -12,7 +12,7 @@ from cloud.events.services import GUEST, SYSTEM, Actor, record
 from cloud.hosts import orders
 from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import Accepted, HostedResource, Outdated, Report, register
-from compute import generations, reconcile, services
+from compute import generations, reconcile, services, waiting
 from compute.models import Allocation, Instance, Power, RestartPolicy
 
 RESTARTS_PER_HOUR = 5
@@ -104,6 +104,7 @@ def _record_tombstone(report: Report) -> Accepted | Outdated:
     if report.seen != Power.GONE:
         return Outdated(0)
     Allocation.objects.filter(pk=report.resource_id, host=report.host, instance=None).delete()
+    waiting.offer_room()
     return Accepted()
 
 
@@ -181,6 +182,12 @@ def _may_restart(instance: Instance) -> bool:
 
 register(
     HostedResource(
-        type="instance", spec=spec, record=record_sighting, owned=owned, reconcile=reconcile.reconcile, hint=hint
+        type="instance",
+        spec=spec,
+        record=record_sighting,
+        owned=owned,
+        reconcile=reconcile.reconcile,
+        hint=hint,
+        offer_room=waiting.offer_room,
     )
 )

@@ -18,12 +18,12 @@ from cloud.hosts.models import HostPulse
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
-from compute import costs, explaining, placement
+from compute import costs, explaining, placement, waiting
 from compute.generations import raise_generation
 from compute.models import Allocation, Instance, Power
 
 LOOK_AGAIN_SECONDS = 20
-NO_ROOM_SECONDS = 30
+NO_ROOM_SECONDS = 30  # should nobody tell (`waiting`)
 UNREACHABLE_DELETE_SECONDS = 60
 CLONES_SECONDS = 2  # should a clone not have told
 ORDERS = {
@@ -139,6 +139,7 @@ class LaunchInstance(InstanceWorkflow):
         """Keep the row, so that its user reads why; give back everything else."""
         instance = self.instance
         Allocation.objects.filter(pk=instance.pk).delete()
+        waiting.offer_room()
         instance.host = None
         instance.hypervisor = ""
         instance.wanted_power = Power.STOPPED
@@ -176,10 +177,10 @@ class LaunchClone(LaunchInstance):
     def _tell_source(self) -> None:
         """The source waits for its clones. It locks them after itself, so one that is at work is not waited for."""
         if source_id := self.instance.cloned_from_id:
-            waiting = Operation.objects.filter(
+            live = Operation.objects.filter(
                 subject_type="instance", subject_id=source_id, kind=CloneInstance.kind, finished_at=None
             )
-            engine.wake(waiting.select_for_update(skip_locked=True).first())
+            engine.wake(live.select_for_update(skip_locked=True).first())
 
 
 class StartInstance(PowerChange):
@@ -332,6 +333,7 @@ class DeleteInstance(InstanceWorkflow):
         costs.close(instance)
         if instance.host is None or instance.has_been_seen(Power.GONE):
             Allocation.objects.filter(pk=instance.pk).delete()
+            waiting.offer_room()
         instance.delete()
         return DONE
 

@@ -18,7 +18,7 @@ from cloud.api.errors import Problem
 from cloud.events.services import Actor, record
 from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host, HostPulse, JoinToken
-from cloud.hosts.resources import kind_of
+from cloud.hosts.resources import kind_of, offer_room
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +125,7 @@ def beat(
     now = {"boot_id": boot_id, **_described(capacity, capabilities)}
     if changed := [name for name, value in now.items() if getattr(host, name) != value]:
         Host.objects.filter(pk=host.pk).update(**{name: now[name] for name in changed})
+        offer_room()
     return _unowned(host, inventory)
 
 
@@ -183,6 +184,7 @@ def update(
     host.save(update_fields=list(after) or None)
     host.refresh_from_db()
     record("hosts.host.update", host, actor=actor, before=before, after=after)
+    offer_room()
     return host
 
 

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from cloud.events.services import SYSTEM, record
 from cloud.hosts.models import Host, HostPulse
-from cloud.hosts.resources import kinds
+from cloud.hosts.resources import kinds, offer_room
 
 _began = time.monotonic()
 
@@ -50,6 +50,7 @@ def end(host: Host) -> None:
         record("hosts.host.hear", host, actor=SYSTEM, after={"silent_since": before["silent_since"]})
     if before["is_late"]:
         _hint(host)
+        offer_room()
 
 
 def _hint(host: Host) -> None:

@@ -3,10 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.db.models.functions import Now
 
 from cloud.events.models import Event
+from cloud.events.services import SYSTEM
+from cloud.hosts import services as hosts
 from cloud.hosts.models import Host, HostPulse, Order
+from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Quota, Role
 from compute.models import Allocation, Instance
@@ -165,6 +169,49 @@ def test_what_would_fit_an_empty_host_waits_for_room_and_then_starts(cloud, mia,
     cloud.settle()
     assert mia.get(f"{path}/second").json()["status"] == "running"
     assert cloud.breaches() == []
+
+
+def delete_the_first(cloud, mia, path):
+    mia.delete(f"{path}/web")
+
+
+def enable_a_second_host(cloud, mia, path):
+    with transaction.atomic():
+        hosts.update(Host.objects.get(name="node2"), actor=SYSTEM, enabled=True)
+
+
+def hear_a_second_host_again(cloud, mia, path):
+    cloud.nodes[1].heartbeat()
+
+
+def add_memory_to_the_host(cloud, mia, path):
+    cloud.node._fixed_capacity = {name: 2 * value for name, value in cloud.node.capacity().items()}
+    cloud.node.heartbeat()
+
+
+@pytest.mark.parametrize(
+    "make_room", [delete_the_first, enable_a_second_host, hear_a_second_host_again, add_memory_to_the_host]
+)
+def test_what_waits_for_room_is_told_when_there_is_some(cloud, mia, path, body, make_room):
+    half = factories.flavor("half", memory_mib=10_000)
+    cloud.nodes.append(cloud.add_node("node2"))
+    if make_room is not enable_a_second_host:
+        HostPulse.objects.filter(host__name="node2").update(seen_at=Now() - timedelta(hours=1))
+    else:
+        Host.objects.filter(name="node2").update(enabled=False)
+    mia.post(path, {**body, "flavor": half.name})
+    for _ in range(5):
+        engine.sweep()
+        cloud.node.look()
+    assert mia.post(path, {**body, "name": "second", "flavor": half.name}).status_code == 202
+    engine.sweep()
+    assert mia.get(f"{path}/second").json()["status_reason"].startswith("waiting for room")
+    make_room(cloud, mia, path)
+    for _ in range(10):  # no clock: only what is due by itself, or was told
+        engine.sweep()
+        for node in cloud.nodes:
+            node.look()
+    assert mia.get(f"{path}/second").json()["status"] == "running"
 
 
 def test_a_busy_instance_names_the_operation_that_holds_it(cloud, mia, path, body):
