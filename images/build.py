@@ -37,7 +37,7 @@ def build(
     recipe, architecture = RECIPES[name], ARCHITECTURES[architecture_name]
     tools.check(unpacking=architecture.unpack_kernel)
     cache.mkdir(parents=True, exist_ok=True)
-    with _alone(cache, say):
+    with alone(cache, say):
         archive, packages = _resolve(recipe, architecture, cache, refresh, say)
         fingerprint = _fingerprint(architecture, packages)
         home = cache / "images" / f"{name}-{architecture.name}-{fingerprint}"
@@ -157,7 +157,7 @@ def _forget_older(home: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(cache: Path, say: Say) -> Iterator[None]:
+def alone(cache: Path, say: Say) -> Iterator[None]:
     """One build at a time in a cache."""
     with (cache / "lock").open("w") as lock:
         try:

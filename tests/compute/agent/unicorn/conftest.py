@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from images import build, debian
 from images.tools import BuildError
 from tests.compute.agent.unicorn.guest import Guest
 from tests.images.conftest import built
@@ -20,6 +21,20 @@ def riscv_linux() -> Path:
         return built("tiny-linux", "riscv64")
     except BuildError as error:
         pytest.skip(f"the riscv64 guest cannot be built now: {error}")
+
+
+@pytest.fixture(scope="session")
+def u_boot() -> bytes:
+    """A second guest: U-Boot as a riscv64 supervisor, out of a package of Debian's that is the same everywhere."""
+    cache = build.default_cache()
+    sources = debian.debian_sources(debian.system_sources(), debian.running_release())
+    cache.mkdir(parents=True, exist_ok=True)
+    with build.alone(cache, print):
+        archive = debian.Archive(cache, "amd64", sources, print)
+        (package,) = (one for one in archive.resolve(["u-boot-qemu"]) if one.name == "u-boot-qemu")
+        path = archive.fetch([package])[package]
+    (node,) = (node for _, node in debian.contents(path, lambda name: name.endswith("riscv64_smode/u-boot.bin")))
+    return node.content
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,6 @@ from compute.agent.hypervisors.unicorn.board.devicetree import Contents, devicet
 from compute.agent.hypervisors.unicorn.board.memory import BASE, Ram
 from tests.compute.agent.unicorn import payload
 from tests.compute.agent.unicorn.guest import BOARD, Refusal
-
-U_BOOT = Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
 
 
 def test_stops_from_outside_are_exact():
@@ -255,11 +252,10 @@ def test_the_devicetree_is_one_that_its_compiler_reads():
     assert b"virtio_mmio@10004000" not in tree
 
 
-@pytest.mark.skipif(not U_BOOT.exists(), reason="the package u-boot-qemu is not installed")
-def test_u_boot_reads_a_disk(make_guest, tmp_path):
+def test_u_boot_reads_a_disk(make_guest, u_boot, tmp_path):
     (tmp_path / "disk").write_bytes(b"sector zero".ljust(512, b"\0") + bytes(1 << 20))
     disk = {"path": str(tmp_path / "disk"), "format": "raw", "serial": "d"}
-    guest = make_guest(U_BOOT.read_bytes(), memory_mib=128, disks=[disk]).start()
+    guest = make_guest(u_boot, memory_mib=128, disks=[disk]).start()
     guest.wait_for("Working FDT", 60)
     guest.type("\n\nvirtio scan; virtio info", "Capacity: 1.0 MB", 60)
     guest.type("virtio read 0x84000000 0 1; md.b 0x84000000 10", "84000000: 73 65 63 74 6f 72 20 7a", 20)
