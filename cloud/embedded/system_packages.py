@@ -43,6 +43,7 @@ TOOLS = (
     _tool("qemu-img", "qemu-utils", QEMU, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     *(_tool(program, package, X86_64_IMAGES, "up", "test") for program, package in UNPACKING_TOOLS.items()),
+    _tool("qemu-system-riscv64", "qemu-system-misc", "tests of riscv64 machines", "test"),
     _tool("chromium", "chromium", "browser tests", "test"),
     _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it
     _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),
