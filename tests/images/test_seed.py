@@ -306,6 +306,7 @@ def test_user_data_of_other_kinds(guest):
     assert Path(calls[0][2]).read_bytes() == b"#!/bin/sh\necho hi\n"
     _, calls = guest.translate(user_data=b"#cloud-config\n- a\n- b\n")
     assert calls == [["say", "user-data is malformed and not applied: it is not a mapping of keys to values"]]
+    assert guest.translate(user_data=b"\n")[1] == []  # nothing stays of what was there before
 
 
 def test_binary_scalars_are_decoded(guest):

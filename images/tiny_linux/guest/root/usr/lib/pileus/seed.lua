@@ -72,11 +72,11 @@ local function user_data(text)
   local first = text:match("^[^\r\n]*")
   if first:match("^#cloud%-config%s*$") then
     translate("user-data", text, cloud_config.translate)
-  elseif text:match("%S") then
+  else
     local output = new_output()
     if first:sub(1, 2) == "#!" then
       output.call("keep_script", "user-data", write("user-data", text))
-    else
+    elseif text:match("%S") then
       output.note("user-data is neither a script (#!) nor #cloud-config: ignored")
     end
     write("user-data.sh", table.concat(output.calls, "\n") .. "\n")
