@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,13 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def node(control_plane: ControlPlaneStandIn, open_home: Path) -> QemuNode:
-    return QemuNode(control_plane.url, open_home)
+def node(control_plane: ControlPlaneStandIn, open_home: Path) -> Iterator[QemuNode]:
+    """A node with the real emulators; no machine of it outlives the test."""
+    node = QemuNode(control_plane.url, open_home)
+    yield node
+    for entry in node.ledger.entries():
+        control_plane.order("ensure_gone", {"id": entry.id}, entry.generation + 1)
+    node.look_once()
 
 
 @pytest.fixture
