@@ -226,7 +226,7 @@ class FakeNode(Node):
     ) -> None:
         self.token = token
         self.online = True  # False: the control plane cannot be reached
-        self._fixed_capacity = capacity or CAPACITY
+        self.fixed_capacity = capacity or CAPACITY
         paths = Paths(home / "agent", home / "run")
         paths.make()
         self.hypervisor = FakeHypervisor(home / "fake")
@@ -247,7 +247,7 @@ class FakeNode(Node):
         return node
 
     def capacity(self) -> dict[str, Any]:
-        return dict(self._fixed_capacity)
+        return dict(self.fixed_capacity)
 
     def look(self) -> int:
         """All that a worker's clock does, once, in order: notice, claim, obey, report. How many orders there were."""
@@ -261,7 +261,7 @@ class FakeNode(Node):
 
     def restart(self) -> "FakeNode":
         """The worker was killed; this is the next one on the same host, with the machines as they are."""
-        node = FakeNode(self._request, self.paths.home.parent, token=self.token, capacity=self._fixed_capacity)
+        node = FakeNode(self._request, self.paths.home.parent, token=self.token, capacity=self.fixed_capacity)
         node.quarantine_strangers()
         return node
 

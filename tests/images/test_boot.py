@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.clouds import wait_until
 from tests.images.machine import Machine
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
@@ -154,12 +156,6 @@ def test_an_unanswered_dhcp_delays_the_boot_by_three_seconds_at_most(tiny_linux,
         machine.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
     port = free_port()
     key = tmp_path / "key"
@@ -213,10 +209,7 @@ def test_strangers_cannot_use_up_its_memory_with_ssh_connections(tiny_linux, tmp
         one_too_many.close()
         for connection, _ in held:
             connection.close()
-        deadline = time.monotonic() + 60
-        while not connect()[1]:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: connect()[1], 60)
     finally:
         machine.close()
 

@@ -37,6 +37,13 @@ local done, result = pcall(function() return dump(document.parse(io.read("a"))) 
 if done then print(result) else io.stderr:write(type(result) == "table" and result.reason or result); os.exit(1) end
 """
 
+VOLUME = """
+package.path = arg[1] .. "/usr/lib/pileus/?.lua;" .. package.path
+local files = require("volume").read(arg[2])
+if not files then os.exit(3) end
+io.write(files["meta-data"] or "", "|", files["user-data"] or "")
+"""
+
 
 class Guest:
     """Runs the guest's programs on this machine."""
@@ -76,6 +83,15 @@ class Guest:
         done = self.lua(str(self.root / "usr/lib/pileus/translate.lua"), str(self.work), str(self.work))
         assert done.returncode == 0, done.stderr
         return self._calls("meta-data.sh"), self._calls("user-data.sh")
+
+    def read_volume(self, content: bytes) -> bytes | None:
+        """Meta-data and user-data of a volume, as they are read without mounting it; None: it is none."""
+        script, device = self.work / "volume.lua", self.work / "device"
+        script.write_text(VOLUME)
+        device.write_bytes(content)
+        done = self.lua(str(script), str(self.root), str(device))
+        assert done.returncode in (0, 3), done.stderr
+        return done.stdout if done.returncode == 0 else None
 
     def _calls(self, name: str) -> list[list[str]]:
         path = self.work / name
@@ -153,48 +169,26 @@ def test_a_bomb_of_aliases_stays_small(guest):
     assert ["say", "user-data: a59 is not known here: ignored"] in calls
 
 
-VOLUME = """
-package.path = arg[1] .. "/usr/lib/pileus/?.lua;" .. package.path
-local files = require("volume").read(arg[2])
-if not files then os.exit(3) end
-io.write(files["meta-data"] or "", "|", files["user-data"] or "")
-"""
-
-
-class Volumes:
-    def __init__(self, guest: Guest) -> None:
-        self.guest, self.script, self.device = guest, guest.work / "volume.lua", guest.work / "device"
-        self.script.write_text(VOLUME)
-
-    def read(self, content: bytes) -> bytes | None:
-        """Meta-data and user-data of a volume as the guest reads it without mounting; None: it is none."""
-        self.device.write_bytes(content)
-        done = self.guest.lua(str(self.script), str(self.guest.root), str(self.device))
-        assert done.returncode in (0, 3), done.stderr
-        return done.stdout if done.returncode == 0 else None
-
-
 def test_a_seed_volume_is_read_without_being_mounted(guest):
     user_data = "#!/bin/sh\n" + "# long\n" * 20_000
     spec = {"seed": {"instance_id": "i", "hostname": "h", "user_data": user_data}}
     files = nocloud.files(spec)
     volume = nocloud.iso(files)
-    volumes = Volumes(guest)
-    assert volumes.read(volume) == files["meta-data"] + b"|" + user_data.encode()
-    assert volumes.read(b"") is None
-    assert volumes.read(bytes(len(volume))) is None
-    assert volumes.read(b"\xff" * len(volume)) is None
+    assert guest.read_volume(volume) == files["meta-data"] + b"|" + user_data.encode()
+    assert guest.read_volume(b"") is None
+    assert guest.read_volume(bytes(len(volume))) is None
+    assert guest.read_volume(b"\xff" * len(volume)) is None
 
 
 def test_a_damaged_seed_volume_is_no_harm(guest):
     volume = nocloud.iso(nocloud.files({"seed": {"instance_id": "i", "hostname": "h", "user_data": ""}}))
-    volumes, generator = Volumes(guest), random.Random(7)
+    generator = random.Random(7)
     for _ in range(100):
         damaged = bytearray(volume)
         for _ in range(generator.randrange(1, 200)):
             place = generator.randrange(0x8000, min(len(volume), 0x10000))
             damaged[place] = generator.choice((0, 255, generator.randrange(256)))
-        volumes.read(bytes(damaged[: generator.choice((len(volume), generator.randrange(len(volume))))]))
+        guest.read_volume(bytes(damaged[: generator.choice((len(volume), generator.randrange(len(volume))))]))
 
 
 def test_meta_data_gives_identity_hostname_and_keys(guest):

@@ -185,7 +185,7 @@ def hear_a_second_host_again(cloud, mia, path):
 
 
 def add_memory_to_the_host(cloud, mia, path):
-    cloud.node._fixed_capacity = {name: 2 * value for name, value in cloud.node.capacity().items()}
+    cloud.node.fixed_capacity = {name: 2 * value for name, value in cloud.node.capacity().items()}
     cloud.node.heartbeat()
 
 
