@@ -216,7 +216,8 @@ third = {{m.split(".")[0] for m in sys.modules if "site-packages" in (getattr(sy
 print(ours, sorted(third - {{"_distutils_hack"}}))  # which comes with the interpreter
 """
     done = subprocess.run([sys.executable, "-I", "-c", script], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "[] ['unicorn']"
+    # Nor unicorn's own binding, which takes 40 ms: only its library, and its table of registers.
+    assert done.stdout.strip() == "[] []"
 
 
 @pytest.mark.vm

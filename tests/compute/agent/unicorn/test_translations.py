@@ -3,9 +3,9 @@
 import struct
 
 import pytest
-from unicorn import riscv_const as registers
 
 from compute.agent.hypervisors.unicorn.board import engine, translations
+from compute.agent.hypervisors.unicorn.board.library import registers
 from compute.agent.hypervisors.unicorn.board.memory import BASE, Ram
 
 PROGRAM = (0x0050_0293, 0x0012_8293, 0x1050_0073)  # li t0, 5; addi t0, t0, 1; wfi

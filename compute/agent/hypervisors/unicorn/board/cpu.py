@@ -10,10 +10,9 @@ import struct
 import time
 from collections.abc import Callable
 
-from unicorn import riscv_const as registers
-
 from . import engine as e
 from .engine import Engine
+from .library import registers
 from .memory import BadAddress, Ram
 
 TIMEBASE = 10_000_000  # ticks per second
@@ -46,7 +45,6 @@ class Hart:
         self._firmware = firmware
         self._began = time.monotonic_ns()
         self.deadline: int | None = None  # of the timer, in ticks
-        self.failure: BaseException | None = None
         self._time_reads: dict[int, int] = {}
         self.counts = dict.fromkeys(("runs", "waits", "traps", "time_reads", "firmware_calls", "stops"), 0)
         engine.hook_exceptions(self._on_exception)
@@ -80,9 +78,7 @@ class Hart:
         """
         self.counts["runs"] += 1
         error = self._engine.run()
-        if self.failure:
-            raise self.failure
-        self._engine.raise_from_devices()
+        self._engine.raise_from_callbacks()
         if error:
             self._fault(error)
             return None
@@ -151,11 +147,9 @@ class Hart:
         self._engine.words[e.PC] -= 4
         try:
             self._trap(cause)
-        except BaseException as failure:  # nothing may unwind through C
-            self.failure = failure
-            self._engine.stop_inside()
-        self._engine.in_exception = False
-        self._engine.load()
+        finally:
+            self._engine.in_exception = False
+            self._engine.load()
 
     def _trap(self, cause: int) -> None:
         self.counts["traps"] += 1

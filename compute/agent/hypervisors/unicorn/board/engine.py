@@ -14,18 +14,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-import unicorn
-from unicorn import UC_ARCH_RISCV, UC_HOOK_INTR, UC_MODE_RISCV64, UC_PROT_ALL, Uc
-from unicorn import riscv_const as registers
-from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_OK
-from unicorn.unicorn_py3.unicorn import uclib
-
-from . import translations
+from . import library, translations
+from .library import VERSION, registers, unicorn
 from .memory import BASE, Ram
 
-VERSION = str(unicorn.__version__)
 NOWHERE = 0x7FFF_FFFF_FFFF_F000  # where to run until: no guest has an address like this
 CONTEXT_HEADER = 40  # struct uc_context before its data
 TRANSLATION_CACHE = 64 << 20
@@ -54,6 +48,7 @@ PROBED = {
     registers.UC_RISCV_REG_SCAUSE: SCAUSE,
 }
 
+T = TypeVar("T")
 Handler = Callable[[int, int], int]
 Writer = Callable[[int, int, int], None]
 
@@ -62,22 +57,18 @@ class Unsuitable(Exception):
     """This build of Unicorn keeps its registers elsewhere: it cannot be used."""
 
 
-def _open() -> Any:
-    """An engine, with all those members that its type does not tell of."""
-    return Uc(UC_ARCH_RISCV, UC_MODE_RISCV64)
-
-
 class Engine:
     """One hart's engine over `ram`. `words` is the context last saved: change it, then `load`."""
 
     def __init__(self, ram: Ram, *, exact_stops: bool = True) -> None:
-        self._uc = _open()
-        self._handle: Any = self._uc._uch
-        self._uc.ctl_set_tcg_buffer_size(TRANSLATION_CACHE)
+        self._handle: Any = ctypes.c_void_p()
+        library.check(unicorn.uc_open(library.RISCV, library.RISCV64, ctypes.byref(self._handle)))
+        library.control(self._handle, library.BUFFER_SIZE, ctypes.c_uint32(TRANSLATION_CACHE))
         self._ram = ram
         self._regions = 1
         self._kept: list[Any] = []  # callbacks, which C holds only by address
-        self._uc.mem_map_ptr(BASE, ram.size, UC_PROT_ALL, ram.host_address)
+        self._failure: BaseException | None = None
+        library.check(unicorn.uc_mem_map_ptr(self._handle, BASE, ram.size, library.ALL, ram.host_address))
         self._find_words()
         self.stops_from_outside = exact_stops and self._make_stops_exact()
         self._guard = threading.Lock()
@@ -94,9 +85,7 @@ class Engine:
             self.was_stopped = False
             self._inside = True
         count = 0 if self.stops_from_outside else SLICE
-        error = uclib.uc_emu_start(
-            self._handle, ctypes.c_uint64(self.words[PC]), _NOWHERE, _ZERO, ctypes.c_size_t(count)
-        )
+        error = unicorn.uc_emu_start(self._handle, self.words[PC], NOWHERE, 0, count)
         with self._guard:
             self._inside = False
         return int(error)
@@ -107,30 +96,30 @@ class Engine:
             with self._guard:
                 if self._inside:
                     self.was_stopped = True
-                    uclib.uc_emu_stop(self._handle)
+                    unicorn.uc_emu_stop(self._handle)
 
     def stop_inside(self) -> None:
         """Leave `run` after the trap that is being handled."""
         self.was_stopped = True
-        uclib.uc_emu_stop(self._handle)
+        unicorn.uc_emu_stop(self._handle)
 
     def close(self) -> None:
         """Give the engine's memory back."""
-        uclib.uc_context_free(self._context)
+        unicorn.uc_context_free(self._context)
         self.words = (ctypes.c_uint64 * 128)()
-        self._uc._Uc__finalizer()
+        library.check(unicorn.uc_close(self._handle))
         self._kept.clear()
 
     # Registers
 
     def save(self) -> None:
-        uclib.uc_context_save(self._handle, self._context)
+        unicorn.uc_context_save(self._handle, self._context)
 
     def load(self) -> None:
-        uclib.uc_context_restore(self._handle, self._context)
+        unicorn.uc_context_restore(self._handle, self._context)
 
     def set_register(self, register: int, value: int) -> None:
-        self._uc.reg_write(register, value)
+        library.check(unicorn.uc_reg_write(self._handle, register, ctypes.byref(ctypes.c_uint64(value))))
 
     def set_pending(self, mask: int, bits: int) -> None:
         """Change pending interrupts; the engine itself takes them when a block of code ends."""
@@ -144,7 +133,7 @@ class Engine:
     def announce(self, pending: int) -> None:
         """Write the pending interrupts in a way that the engine notices; registers obey the present privilege."""
         self._pending.value, self._privilege.value = pending, self.words[PRIVILEGE]
-        uclib.uc_reg_write_batch(self._handle, self._batch, self._batch_values, 3)
+        unicorn.uc_reg_write_batch(self._handle, self._batch, self._batch_values, 3)
 
     def content(self) -> bytes:
         """The saved context, for a snapshot."""
@@ -160,55 +149,63 @@ class Engine:
     # Memory
 
     def map_device(self, base: int, size: int, read: Handler, write: Writer) -> None:
-        self._uc.mmio_map(
-            base,
-            size,
-            lambda _uc, offset, width, _data: read(offset, width),
-            None,
-            lambda _uc, offset, width, value, _data: write(offset, width, value),
-            None,
-        )
+        reads = library.READ(lambda _, offset, width, _data: self._carefully(read, offset, width) or 0)
+        writes = library.WRITTEN(lambda _, offset, width, value, _data: self._carefully(write, offset, width, value))
+        self._kept += (reads, writes)
+        library.check(unicorn.uc_mmio_map(self._handle, base, size, _address(reads), None, _address(writes), None))
         self._regions += 1
+
+    def _carefully(self, callback: Callable[..., T], *arguments: int) -> T | None:
+        """Nothing may unwind through C: what a callback raises ends `run`, for `raise_from_callbacks` to raise it."""
+        try:
+            return callback(*arguments)
+        except BaseException as failure:
+            self._failure = self._failure or failure
+            self.stop_inside()
+            return None
 
     def forget_code(self, address: int, size: int) -> None:
         """Drop what was translated from memory that a device has written: the engine does not see such writes."""
         self.save()
         before = self.words[PRIVILEGE]
         self.set_register(registers.UC_RISCV_REG_PRIV, MACHINE)  # where an address is a physical address
-        self._uc.ctl_remove_cache(address & ~0xFFF, address + size + 0xFFF & ~0xFFF)
+        begin, end = ctypes.c_uint64(address & ~0xFFF), ctypes.c_uint64(address + size + 0xFFF & ~0xFFF)
+        library.control(self._handle, library.REMOVE_TRANSLATIONS, begin, end)
         self.set_register(registers.UC_RISCV_REG_PRIV, before)
 
     def flush_translations(self) -> None:
-        self._uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
+        library.control(self._handle, library.FLUSH_ADDRESSES)
 
     def drop_translations(self) -> None:
         """Give back the memory of all that was translated. What is needed again is translated again."""
-        self._uc.ctl_flush_tb()
+        library.control(self._handle, library.FLUSH_TRANSLATIONS)
         translations.give_back()
 
     def hook_exceptions(self, deliver: Callable[[int], None]) -> None:
-        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
-        callback = kind(lambda _uc, number, _data: deliver(number))
+        callback = library.EXCEPTION(lambda _, number, _data: self._carefully(deliver, number))
         self._kept.append(callback)
-        address, hook = ctypes.cast(callback, ctypes.c_void_p), ctypes.c_size_t()
-        begin, end = ctypes.c_uint64(1), ctypes.c_uint64(0)
-        uclib.uc_hook_add(self._handle, ctypes.byref(hook), UC_HOOK_INTR, address, None, begin, end)
+        hook = ctypes.c_size_t()
+        everywhere = (1, 0)  # an interval that ends before it begins
+        library.check(
+            unicorn.uc_hook_add(
+                self._handle, ctypes.byref(hook), library.EXCEPTIONS, _address(callback), None, *everywhere
+            )
+        )
 
-    def raise_from_devices(self) -> None:
-        """Raise what a device's callback raised: the binding keeps it for itself."""
-        error = getattr(self._uc, "_hook_exception", None)
-        if error is not None:
-            self._uc._hook_exception = None
-            raise error
+    def raise_from_callbacks(self) -> None:
+        """Raise what a callback raised."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     # The engine's inside
 
     def _find_words(self) -> None:
         """Make `words` a view of the registers in a context, and see that they are where they should be."""
         self._context = ctypes.c_void_p()
-        if uclib.uc_context_alloc(self._handle, ctypes.byref(self._context)) != UC_ERR_OK:
+        if unicorn.uc_context_alloc(self._handle, ctypes.byref(self._context)) != library.OK:
             raise MemoryError("no room for a context")
-        self._context_size = int(uclib.uc_context_size(self._handle))
+        self._context_size = int(unicorn.uc_context_size(self._handle))
         words = (self._context_size - CONTEXT_HEADER) // 8
         self.words = (ctypes.c_uint64 * words).from_address(self._context.value + CONTEXT_HEADER)  # type: ignore[operator]
         self.set_register(registers.UC_RISCV_REG_PRIV, MACHINE)
@@ -230,7 +227,7 @@ class Engine:
 
     def _make_stops_exact(self) -> bool:
         """Set `uc_struct.no_exit_request`, made for IT blocks of ARM, if this is an engine where it can be found."""
-        uclib.uc_emu_start(self._handle, _NOWHERE, _NOWHERE, _ZERO, ctypes.c_size_t(0))
+        unicorn.uc_emu_start(self._handle, NOWHERE, NOWHERE, 0, 0)
         content = ctypes.string_at(self._handle.value, 3584)
         planted, found, place = struct.pack("<Q", NOWHERE), [], -1
         while 0 <= (place := content.find(planted, place + 1)) <= len(content) - 616:
@@ -244,11 +241,12 @@ class Engine:
         if len(found) != 1:
             return False
         ctypes.c_uint8.from_address(self._handle.value + found[0]).value = 1
-        self._uc.ctl_flush_tb()
+        library.control(self._handle, library.FLUSH_TRANSLATIONS)
         return True
 
 
-_NOWHERE, _ZERO = ctypes.c_uint64(NOWHERE), ctypes.c_uint64(0)
+def _address(callback: Any) -> ctypes.c_void_p:
+    return ctypes.cast(callback, ctypes.c_void_p)
 
 
 def stops_exactly(stops: int = 25) -> bool:

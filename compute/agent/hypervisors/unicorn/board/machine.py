@@ -24,7 +24,7 @@ from .buttons import KEY_POWER, KEY_WAKEUP
 from .computer import Boot, Computer, Fittings
 from .console import Console
 from .cpu import TIMEBASE
-from .engine import VERSION
+from .library import VERSION
 from .translations import Thrift
 
 T = TypeVar("T")
@@ -200,8 +200,8 @@ class Machine:
         if same_generation:
             computer.generation.identity = bytes.fromhex(state["generation"])
         else:
-            for device in (*computer.blocks, *computer.nets):
-                device.announce_configuration()  # a disk may have another size, a NIC another address
+            for block in computer.blocks:
+                block.announce_size()
             computer.generation.change()
             computer.buttons.press(KEY_WAKEUP)
 

@@ -27,6 +27,7 @@ from .computer import MEMORY_MIB, Boot, Drive, Fittings, Nic, Unbootable
 from .console import Console
 from .control import Sockets
 from .disk import open_disk
+from .library import VERSION
 from .machine import Machine
 from .networks import plug
 from .snapshot import Unusable
@@ -54,7 +55,7 @@ def self_test() -> int:
     except engine.Unsuitable as error:
         print(error, file=sys.stderr)
         return FAILED
-    print(json.dumps({"unicorn": engine.VERSION, "exact_stops": exact}))
+    print(json.dumps({"unicorn": VERSION, "exact_stops": exact}))
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .computer import Computer
-from .engine import VERSION
+from .library import VERSION
 
 FORMAT = 1
 STATE, MEMORY = "state.json", "memory"
