@@ -151,6 +151,17 @@ def test_a_full_host_keeps_the_request_until_there_is_room(disk):
     assert (driver.used(), bytes(disk.content[:512])) == (1, b"x" * 512)
 
 
+@pytest.mark.parametrize("size", [None, 1 << 16, 1 << 17])
+def test_a_driver_that_goes_on_is_told_of_a_size_that_it_does_not_know(disk, size):
+    """None: saved by an emulator that did not write it down."""
+    driver = block_driver(disk)
+    saved = driver.device.save()
+    assert saved.pop("size") == 1 << 16
+    driver.device.restore(saved if size is None else saved | {"size": size})
+    driver.device.announce_size()
+    assert driver.line == (size != 1 << 16)
+
+
 def test_an_indirect_table_is_followed(disk):
     driver = block_driver(disk)
     disk.content[:512] = b"z" * 512

@@ -4,7 +4,7 @@
 import errno
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .virtio import Bus, Chain, Device
 
@@ -38,6 +38,7 @@ class Block(Device):
         self, bus: Bus, interrupt: Callable[[bool], None], disk: Disk, serial: str, stall: Callable[[], None]
     ) -> None:
         self.disk = disk
+        self._known_size: int | None = disk.size  # None: what the driver takes it for is not known
         self._serial = serial.encode()[:20]
         self._stall = stall
         self.counts = {"reads": 0, "writes": 0, "flushes": 0, "read_bytes": 0, "written_bytes": 0}
@@ -59,6 +60,18 @@ class Block(Device):
                     return
                 status, written = IO_ERROR, 0
             self._finish(chain, status, written)
+
+    def announce_size(self) -> None:
+        """Tell the driver, unless it knows: what was saved may go on with a larger disk."""
+        if self.disk.size != self._known_size:
+            self.announce_configuration()
+
+    def save(self) -> dict[str, Any]:
+        return super().save() | {"size": self.disk.size}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
+        self._known_size = state.get("size")
 
     def go_on(self) -> None:
         """Try again what was kept."""

@@ -23,7 +23,9 @@ SLOTS = plic.SOURCES - FIRST_VIRTIO_SOURCE  # for virtio devices
 HART_INTERRUPTS, PLATFORM_INTERRUPTS = 1, 2  # phandles
 SUPERVISOR_EXTERNAL = 9
 ISA = "rv64imafdc"
-EXTENSIONS = ["i", "m", "a", "f", "d", "c", "zicsr", "zifencei", "zicntr"]
+# Svvptc: an engine without entries for what is not mapped need not be told of new mappings. It saves a flush at every
+# page fault.
+EXTENSIONS = ["i", "m", "a", "f", "d", "c", "zicsr", "zifencei", "zicntr", "svvptc"]
 
 
 @dataclass(frozen=True)

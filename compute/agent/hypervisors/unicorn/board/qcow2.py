@@ -51,8 +51,11 @@ class Qcow2:
             self._read_header(os.pread(self._file, 4096, 0))
             self._end = -(-os.fstat(self._file).st_size // CLUSTER) * CLUSTER
             if not read_only:
-                self._free = self._find_unused() if self._dirty else []
-                self._mark_dirty(True)
+                self._free = []
+                if self._dirty:
+                    self._free = self._find_unused()
+                else:
+                    self._mark_dirty(True)
         except BaseException:
             os.close(self._file)
             raise
