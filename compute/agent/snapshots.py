@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from compute.agent import faults, jail, suspension
+from compute.agent.durability import sync_directory, sync_file, sync_files
 from compute.agent.errors import NoAnswer, Refused
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
-from compute.agent.hypervisors.qemu.disks import sync_directory
 from compute.agent.ledger import Entry
 from compute.agent.paths import Home
 
@@ -64,7 +64,7 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor) -> Non
         for file in new.iterdir():  # clones have users of their own; their homes keep others away
             jail.give(file, 0 if entry.uid is not None else None, 0o444)
         jail.give(new, 0 if entry.uid is not None else None, 0o700)
-        sync_directory(new)
+        sync_files(new)
         faults.reach("snapshots.before_rename")
         new.rename(wanted)
         sync_directory(home.directory)
@@ -104,6 +104,7 @@ def adopt(home: Home, source: Home, snapshot: str) -> None:
     disk = home.disk.with_suffix(".new")
     disk.unlink(missing_ok=True)
     _copy(kept / home.disk.name, disk)
+    sync_file(disk)
     faults.reach("disk.before_rename")
     disk.rename(home.disk)  # last: it says that the rest is there
     sync_directory(home.directory)
@@ -116,5 +117,3 @@ def _copy(source: Path, target: Path) -> None:
             fcntl.ioctl(writing, CLONE_FILE_RANGE, reading.fileno())
         except OSError:
             shutil.copyfileobj(reading, writing, 1 << 20)
-        writing.flush()
-        os.fsync(writing.fileno())

@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 from compute.agent import faults, jail
+from compute.agent.durability import sync_directory, sync_files
 from compute.agent.errors import Refused
 from compute.agent.hypervisors.base import Control, Power
-from compute.agent.hypervisors.qemu.disks import KEPT_FREE, sync_directory
+from compute.agent.hypervisors.qemu.disks import KEPT_FREE
 from compute.agent.paths import Home
 
 CLONE = "clone"  # a file that says: whoever goes on from here is somebody else
@@ -27,10 +28,10 @@ def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> N
     faults.reach("suspension.before_save")
     try:
         control.save(new)
+        sync_files(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    sync_directory(new)
     faults.reach("suspension.before_rename")
     new.rename(home.saved)
     sync_directory(home.directory)

@@ -78,7 +78,8 @@ class Control(Protocol):
     def resume(self) -> None: ...
 
     def save(self, directory: Path) -> None:
-        """Write memory and devices of a paused machine there, durably. Its disks are flushed and not in it."""
+        """Write memory and devices of a paused machine there. It is for the caller to make them durable, which need not
+        be waited for by the guest. Its disks are flushed and not in it."""
 
     def quit(self) -> None:
         """End the emulator: what the guest wrote to its disks is kept."""

@@ -7,7 +7,6 @@ Source: QEMU QMP Reference Manual, sections "Virtual machine run state" and "QMP
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
@@ -79,7 +78,6 @@ class QemuControl:
             self._hand_over(file)
             self.execute("migrate", {"uri": f"fd:{STATE}"})
             self._await_migration()
-            os.fsync(file.fileno())
 
     def load(self, directory: Path) -> None:
         """Take in what `save` wrote, in a QEMU that was started to wait for it; it stays paused."""

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from compute.agent import faults
+from compute.agent.durability import sync_directory, sync_file
 from compute.agent.errors import Refused
 from compute.agent.hypervisors.base import Boot
 
@@ -36,8 +37,7 @@ def create(boot: Boot) -> None:
     size = max(int(boot.spec["disk_gib"]) * GIB, virtual_size(base, declared) if base else 0)
     command += [os.fspath(new), str(size)]
     _run(command)
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
+    sync_file(new)
     faults.reach("disk.before_rename")
     new.rename(home.disk)
     sync_directory(home.directory)
@@ -47,15 +47,6 @@ def virtual_size(path: Path, image_format: str) -> int:
     """What size a guest sees, in bytes, of an image whose format is known."""
     answer = _run(["qemu-img", "info", "--output=json", "-f", image_format, os.fspath(path)])
     return int(json.loads(answer)["virtual-size"])
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename in this directory survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _run(command: list[str]) -> str:

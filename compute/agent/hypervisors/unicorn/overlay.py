@@ -9,9 +9,10 @@ import struct
 from pathlib import Path
 
 from compute.agent import faults
+from compute.agent.durability import sync_directory, sync_file
 from compute.agent.errors import Refused
 from compute.agent.hypervisors.base import Boot
-from compute.agent.hypervisors.qemu.disks import GIB, KEPT_FREE, sync_directory
+from compute.agent.hypervisors.qemu.disks import GIB, KEPT_FREE
 
 MAGIC, VERSION, CLUSTER_BITS, REFERENCE_COUNT_ORDER = 0x514649FB, 3, 16, 4
 CLUSTER = 1 << CLUSTER_BITS
@@ -55,8 +56,7 @@ def write(path: Path, size: int, base: Path | None = None, base_format: str = ""
         file.seek(2 * CLUSTER)
         file.write(struct.pack(">H", 1) * clusters)
         file.truncate(clusters * CLUSTER)
-        file.flush()
-        os.fsync(file.fileno())
+    sync_file(path)
 
 
 def _header(size: int, level_1: int, base: Path | None, base_format: str) -> bytes:

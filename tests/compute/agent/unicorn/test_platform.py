@@ -1,10 +1,11 @@
 """The rest of the embedded emulator's board, part by part, and under guests that write nonsense."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compute.agent.hypervisors.unicorn.board import sbi
-from compute.agent.hypervisors.unicorn.board.memory import BASE, BadAddress, Ram
+from compute.agent.hypervisors.unicorn.board.memory import BASE, CHUNK, BadAddress, Ram
 from compute.agent.hypervisors.unicorn.board.plic import CLAIM, ENABLE, THRESHOLD, Plic
 from compute.agent.hypervisors.unicorn.board.uart import Uart
 from compute.agent.hypervisors.unicorn.board.user_network import UserNetwork
@@ -147,3 +148,25 @@ def test_nothing_outside_memory_is_reached(address, size):
 @given(st.binary(max_size=600), st.sampled_from([b"", b"\x08\x00\x45", b"\x08\x06", b"\x08\x00\x46"]))
 def test_no_frame_brings_the_isolated_network_down(content, kind):
     UserNetwork("host").answer(content[:12].ljust(12, b"\0") + kind + content[12:])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_memory_is_saved_whole_with_holes_where_nothing_is(tmp_path, monkeypatch, told):
+    """`told`: whether the kernel says which pages were touched."""
+    if not told:
+        monkeypatch.setattr(Ram, "_touched", lambda self: b"")
+    ram, content = Ram(8 << 20), bytearray(8 << 20)
+    for place, words in ((3 << 20) - 5, b"across two chunks"), ((8 << 20) - 3, b"end"):
+        ram.write(BASE + place, words)
+        content[place : place + len(words)] = words
+    ram.read(BASE + (5 << 20), 4096)
+    assert ram.save(tmp_path / "first") == 3 * CHUNK
+    assert (tmp_path / "first").read_bytes() == content
+    assert (tmp_path / "first").stat().st_blocks * 512 < 1 << 20
+
+    view = Ram(8 << 20, tmp_path / "first")
+    view.write(BASE + (1 << 20), b"later")
+    assert view.save(tmp_path / "second") == 4 * CHUNK, "what was not touched is kept, too"
+    assert (tmp_path / "second").read_bytes() == bytes(view.map)
+    for each in (ram, view):
+        each.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .block import Disk
+from .files import read_all, write_all
 from .qcow2 import Qcow2
 
 
@@ -19,18 +20,10 @@ class Raw:
         self.size = os.fstat(self._file).st_size + 511 & ~511
 
     def read(self, offset: int, into: memoryview) -> None:
-        read = 0
-        while read < len(into):
-            count = os.preadv(self._file, [into[read:]], offset + read)
-            if not count:
-                into[read:] = bytes(len(into) - read)
-                return
-            read += count
+        read_all(self._file, offset, into)
 
     def write(self, offset: int, content: memoryview) -> None:
-        written = 0
-        while written < len(content):
-            written += os.pwrite(self._file, content[written:], offset + written)
+        write_all(self._file, offset, content)
 
     def flush(self) -> None:
         if not self.read_only:

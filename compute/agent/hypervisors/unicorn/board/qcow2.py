@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 from .block import Disk
+from .files import read_all, write_all
 
 MAGIC = 0x514649FB
 CLUSTER_BITS = 16
@@ -100,7 +101,7 @@ class Qcow2:
         elif entry & ZERO:
             into[:] = bytes(len(into))
         elif address := entry & ADDRESS:
-            _read_all(self._file, address + within, into)
+            read_all(self._file, address + within, into)
         else:
             self._read_base(cluster * CLUSTER + within, into)
 
@@ -145,7 +146,7 @@ class Qcow2:
         entry = self._entry(cluster)
         address = entry & ADDRESS
         if entry & COPIED and address and not entry & (COMPRESSED | ZERO):
-            _write_all(self._file, address + within, content)
+            write_all(self._file, address + within, content)
             return
         whole = memoryview(bytearray(CLUSTER))
         if len(content) < CLUSTER:
@@ -153,7 +154,7 @@ class Qcow2:
         whole[within : within + len(content)] = content
         address = self._take_cluster()
         try:
-            _write_all(self._file, address, whole)
+            write_all(self._file, address, whole)
         except OSError:
             self._free.append(address)
             raise
@@ -177,14 +178,14 @@ class Qcow2:
         for index in sorted(self._changed):
             if not self._level_1[index]:
                 address = self._take_cluster()
-                _write_all(self._file, address, memoryview(_big_endian(self._tables[index])))
+                write_all(self._file, address, _big_endian(self._tables[index]))
                 self._level_1[index] = address | COPIED
                 self._level_1_changed = True
             else:
-                _write_all(self._file, self._level_1[index] & ADDRESS, memoryview(_big_endian(self._tables[index])))
+                write_all(self._file, self._level_1[index] & ADDRESS, _big_endian(self._tables[index]))
         os.fdatasync(self._file)
         if self._level_1_changed:
-            _write_all(self._file, self._level_1_at, memoryview(_big_endian(self._level_1)))
+            write_all(self._file, self._level_1_at, _big_endian(self._level_1))
             os.fdatasync(self._file)
             self._level_1_changed = False
         self._changed.clear()
@@ -267,13 +268,13 @@ class Qcow2:
                 break
             for number in missing:
                 blocks[number] = self._take_cluster()
-        _write_all(self._file, self._references_at, memoryview(_big_endian(blocks)))
+        write_all(self._file, self._references_at, _big_endian(blocks))
         unused = {address // CLUSTER for address in self._free}
         for number in range(needed):
             first = number * REFERENCES_PER_BLOCK
             last = min(first + REFERENCES_PER_BLOCK, self._end // CLUSTER)
             counts = b"".join(b"\0\0" if cluster in unused else b"\0\1" for cluster in range(first, last))
-            _write_all(self._file, blocks[number], memoryview(counts.ljust(CLUSTER, b"\0")))
+            write_all(self._file, blocks[number], counts.ljust(CLUSTER, b"\0"))
         os.ftruncate(self._file, self._end)
 
 
@@ -293,20 +294,3 @@ def _big_endian(words: "array.array[int]") -> bytes:
     if sys.byteorder == "little":
         copy.byteswap()
     return copy.tobytes()
-
-
-def _read_all(file: int, address: int, into: memoryview) -> None:
-    """Read, with zeros where the file has ended."""
-    place = 0
-    while place < len(into):
-        count = os.preadv(file, [into[place:]], address + place)
-        if not count:
-            into[place:] = bytes(len(into) - place)
-            return
-        place += count
-
-
-def _write_all(file: int, address: int, content: memoryview) -> None:
-    written = 0
-    while written < len(content):
-        written += os.pwrite(file, content[written:], address + written)

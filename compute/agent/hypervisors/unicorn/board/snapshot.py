@@ -7,7 +7,6 @@ snapshot at once: they share its memory until they change it.
 """
 
 import json
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,10 @@ class Unusable(Exception):
 
 
 def save(computer: Computer, directory: Path) -> dict[str, Any]:
-    """Write a snapshot of a computer that is not running; what it took. Raises OSError."""
+    """Write a snapshot of a computer that is not running, for the caller to make durable; what it took.
+
+    Raises OSError.
+    """
     for block in computer.blocks:
         block.disk.flush()
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -46,10 +48,7 @@ def save(computer: Computer, directory: Path) -> dict[str, Any]:
         "virtio": [{"kind": device.NAME, **device.save()} for device in computer.virtio],
     }
     new = directory / f"{STATE}.new"
-    with new.open("w") as file:
-        json.dump(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    new.write_text(json.dumps(state))
     new.rename(directory / STATE)
     return {"memory_bytes": written, "memory_mib": state["memory_mib"], "unicorn": VERSION}
 
