@@ -6,20 +6,22 @@ Source: cloud-init's documentation, "NoCloud" and "Networking config version 2".
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pycdlib
 
+from compute.agent.nics import Nic
+
 
 def meta_data(seed: dict[str, Any]) -> str:
     """JSON, which is YAML to those who read it as such: no quoting to get wrong."""
-    return _document(
-        {
-            "instance-id": seed["instance_id"],
-            "local-hostname": seed["hostname"],
-            "public-keys": list(seed.get("ssh_authorized_keys") or []),
-        }
-    )
+    content = {
+        "instance-id": seed["instance_id"],
+        "local-hostname": seed["hostname"],
+        "public-keys": list(seed.get("ssh_authorized_keys") or []),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def user_data(seed: dict[str, Any]) -> str:
@@ -27,25 +29,21 @@ def user_data(seed: dict[str, Any]) -> str:
     return seed.get("user_data") or "#cloud-config\n{}\n"
 
 
-def network_config(spec: dict[str, Any]) -> str:
-    """DHCP on every NIC. Matched by driver where no port says its MAC address."""
-    nics = spec.get("nics") or []
-    if not nics:
-        ethernets = {"nic0": {"match": {"name": "e*"}, "dhcp4": True, "optional": True}}
-    else:
-        ethernets = {
-            f"nic{number}": {"match": {"macaddress": nic["mac"]}, "dhcp4": True, "dhcp6": True}
-            for number, nic in enumerate(nics)
-        }
-    return _document({"version": 2, "ethernets": ethernets})
+def network_config(nics: Sequence[Nic]) -> str:
+    """A line for each NIC, which a guest without a YAML parser can read, too."""
+    lines = []
+    for number, nic in enumerate(nics):
+        how: dict[str, Any] = {"addresses": [nic.address]} if nic.address else {"dhcp4": True, "dhcp6": True}
+        lines.append(f'"nic{number}": {json.dumps({"match": {"macaddress": nic.mac}, **how})}')
+    return '{"version": 2, "ethernets": {\n' + ",\n".join(lines) + "\n}}\n"
 
 
-def files(spec: dict[str, Any]) -> dict[str, bytes]:
+def files(seed: dict[str, Any], nics: Sequence[Nic]) -> dict[str, bytes]:
     """The seed's files by name."""
     return {
-        "meta-data": meta_data(spec["seed"]).encode(),
-        "user-data": user_data(spec["seed"]).encode(),
-        "network-config": network_config(spec).encode(),
+        "meta-data": meta_data(seed).encode(),
+        "user-data": user_data(seed).encode(),
+        "network-config": network_config(nics).encode(),
     }
 
 
@@ -59,7 +57,3 @@ def iso(contents: dict[str, bytes]) -> bytes:
     image.write_fp(written)
     image.close()
     return written.getvalue()
-
-
-def _document(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compute.agent import nocloud
+from compute.agent.nics import Nic
 
 BOOT_SECONDS = 90  # generous: the machine that tests run on is shared
 
@@ -38,18 +39,17 @@ class Machine:
         hostname: str = "guest-1",
         user_data: str | bytes = "",
         keys: tuple[str, ...] = (),
+        nics: tuple[Nic, ...] = (),
     ) -> None:
         """Write the NoCloud volume as the product does."""
         text = user_data if isinstance(user_data, str) else ""
-        spec = {
-            "seed": {
-                "instance_id": instance_id,
-                "hostname": hostname,
-                "ssh_authorized_keys": list(keys),
-                "user_data": text,
-            }
+        seed = {
+            "instance_id": instance_id,
+            "hostname": hostname,
+            "ssh_authorized_keys": list(keys),
+            "user_data": text,
         }
-        contents = nocloud.files(spec)
+        contents = nocloud.files(seed, nics)
         if isinstance(user_data, bytes):
             contents["user-data"] = user_data
         (self.home / "seed.iso").write_bytes(nocloud.iso(contents))

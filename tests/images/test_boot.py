@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compute.agent.nics import Nic
 from tests.clouds import wait_until
 from tests.images.machine import Machine
 from tests.servers import free_port
@@ -141,6 +142,17 @@ def test_without_seed_and_without_nic_it_boots_all_the_same_and_lets_nobody_in(t
         machine.wait_for("login:")
         machine.type("root", "Password:")
         machine.type("", "incorrect")
+    finally:
+        machine.close()
+
+
+def test_a_nic_has_the_address_that_the_seed_gives_it(tiny_linux, tmp_path):
+    # A user-mode network without IPv4 has no DHCP server. The address is the one that QEMU gives a NIC of itself.
+    machine = Machine(tiny_linux, tmp_path / "m", nic="ipv4=off,ipv6=on")
+    try:
+        machine.seed(hostname="given", nics=(Nic("52:54:00:12:34:56", "192.0.2.7/24"),))
+        machine.boot(until="READY given ")
+        assert "pileus: eth0 has the address 192.0.2.7/24" in machine.lines()
     finally:
         machine.close()
 

@@ -171,8 +171,7 @@ def test_a_bomb_of_aliases_stays_small(guest):
 
 def test_a_seed_volume_is_read_without_being_mounted(guest):
     user_data = "#!/bin/sh\n" + "# long\n" * 20_000
-    spec = {"seed": {"instance_id": "i", "hostname": "h", "user_data": user_data}}
-    files = nocloud.files(spec)
+    files = nocloud.files({"instance_id": "i", "hostname": "h", "user_data": user_data}, [])
     volume = nocloud.iso(files)
     assert guest.read_volume(volume) == files["meta-data"] + b"|" + user_data.encode()
     assert guest.read_volume(b"") is None
@@ -181,7 +180,7 @@ def test_a_seed_volume_is_read_without_being_mounted(guest):
 
 
 def test_a_damaged_seed_volume_is_no_harm(guest):
-    volume = nocloud.iso(nocloud.files({"seed": {"instance_id": "i", "hostname": "h", "user_data": ""}}))
+    volume = nocloud.iso(nocloud.files({"instance_id": "i", "hostname": "h", "user_data": ""}, []))
     generator = random.Random(7)
     for _ in range(100):
         damaged = bytearray(volume)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from compute.agent import nics
 from compute.agent.hypervisors.qemu import command_line
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from compute.agent.paths import Home
@@ -75,8 +76,8 @@ def test_a_comma_in_a_path_stays_a_comma():
 
 
 def test_mac_addresses_are_stable_and_local():
-    mac = command_line.mac_address(MACHINE)
-    assert mac == command_line.mac_address(MACHINE.upper())
+    mac = nics.mac_address(MACHINE)
+    assert mac == nics.mac_address(MACHINE.upper())
     assert mac.startswith("52:54:00:")
 
 

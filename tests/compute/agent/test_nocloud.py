@@ -1,10 +1,12 @@
 """What a guest is told about itself."""
 
 import io
+import json
 
 import pycdlib
 
 from compute.agent import nocloud
+from compute.agent.nics import Nic
 from tests.compute.agent.conftest import make_spec
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 anna@laptop"
@@ -28,13 +30,20 @@ def test_user_data_is_what_the_tenant_wrote():
     assert nocloud.user_data(seed(user_data=None)["seed"]) == "#cloud-config\n{}\n"
 
 
-def test_network_config_asks_for_dhcp():
-    assert '"dhcp4": true' in nocloud.network_config(seed())
-    assert '"macaddress": "52:54:00:00:00:01"' in nocloud.network_config({"nics": [{"mac": "52:54:00:00:00:01"}]})
+def test_network_config_has_a_line_for_each_nic():
+    nics = [Nic("52:54:00:00:00:01", "10.0.2.15/24"), Nic("52:54:00:00:00:02")]
+    assert nocloud.network_config(nics) == (
+        '{"version": 2, "ethernets": {\n'
+        '"nic0": {"match": {"macaddress": "52:54:00:00:00:01"}, "addresses": ["10.0.2.15/24"]},\n'
+        '"nic1": {"match": {"macaddress": "52:54:00:00:00:02"}, "dhcp4": true, "dhcp6": true}\n'
+        "}}\n"
+    )
+    assert json.loads(nocloud.network_config(nics))["version"] == 2
+    assert json.loads(nocloud.network_config([])) == {"version": 2, "ethernets": {}}
 
 
 def test_the_iso_has_the_label_and_the_files():
-    files = nocloud.files(seed(user_data="#!/bin/sh\n" + "x" * 65000))
+    files = nocloud.files(seed(user_data="#!/bin/sh\n" + "x" * 65000)["seed"], [])
     image = pycdlib.PyCdlib()
     image.open_fp(io.BytesIO(nocloud.iso(files)))
     assert image.pvd.volume_identifier.strip() == b"cidata"

@@ -5,12 +5,12 @@ be exchanged while the machine runs sit behind PCI Express root ports, because q
 Source: qemu(1) of 7.2.
 """
 
-import hashlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compute.agent import nics
 from compute.agent.paths import Home
 
 SPARE_PORTS = 6  # beside those of the first disk and the first NIC
@@ -159,16 +159,11 @@ def _seed(home: Home) -> list[str]:
 def _nic(spec: dict[str, Any]) -> list[str]:
     """User-mode networking that answers DHCP and reaches nothing: not even the host's loopback."""
     hostname = _value(spec["seed"]["hostname"])
+    (nic,) = nics.of(spec)
     return [
         *("-netdev", f"user,id=nic0,restrict=on,hostname={hostname}"),
-        *("-device", f"virtio-net-pci,id=nic0-device,netdev=nic0,mac={mac_address(spec['id'])},bus=port1,romfile="),
+        *("-device", f"virtio-net-pci,id=nic0-device,netdev=nic0,mac={nic.mac},bus=port1,romfile="),
     ]
-
-
-def mac_address(machine_id: str) -> str:
-    """A stable, locally administered address for a machine whose ports name none."""
-    digest = hashlib.sha256(uuid.UUID(machine_id).bytes).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x52, 0x54, 0x00, *digest[:3]))
 
 
 def _value(text: Path | str) -> str:

@@ -6,7 +6,7 @@ The document's form is in `board/process.py`. Every disk is told with its format
 from pathlib import Path
 from typing import Any
 
-from compute.agent.hypervisors.qemu.command_line import mac_address
+from compute.agent import nics
 from compute.agent.paths import Home
 
 ARCHITECTURE = "riscv64"
@@ -34,7 +34,9 @@ def describe(
         "initrds": [str(files["initrd"])] if "initrd" in files else [],
         "command_line": spec["image"].get("kernel_command_line") or "",
         "disks": [_root(spec, home, files), _seed(home)],
-        "nics": [{"mac": mac_address(spec["id"]), "network": "isolated", "hostname": spec["seed"]["hostname"]}],
+        "nics": [
+            {"mac": nic.mac, "network": "isolated", "hostname": spec["seed"]["hostname"]} for nic in nics.of(spec)
+        ],
         "control": str(home.control_socket),
         "serial": str(home.serial_socket),
         "console_log": str(home.console_log),

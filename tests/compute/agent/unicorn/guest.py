@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from compute.agent import nocloud
 from compute.agent.hypervisors.unicorn import overlay
+from compute.agent.nics import OWN_NETWORK_ADDRESS, Nic
 
 BOARD = Path(__file__).parents[4] / "compute/agent/hypervisors/unicorn/board"
 BOOT_SECONDS = 120  # generous: the machine that tests run on is shared
@@ -40,7 +42,14 @@ class Guest:
 
     @classmethod
     def of_image(
-        cls, image: Path, home: Path, *, hostname: str = "guest-1", user_data: str = "", **more: Any
+        cls,
+        image: Path,
+        home: Path,
+        *,
+        hostname: str = "guest-1",
+        user_data: str = "",
+        nics: Sequence[Nic] = (Nic("52:54:00:00:00:01", OWN_NETWORK_ADDRESS),),
+        **more: Any,
     ) -> "Guest":
         """A guest booted from an image of images/, with an overlay and a seed of its own."""
         home.mkdir(parents=True, exist_ok=True)
@@ -50,7 +59,7 @@ class Guest:
         base = {"path": str(files["disk"]), "format": disk["format"]}
         if not (home / "disk.qcow2").exists():
             overlay.write(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
-        cls.write_seed(home, hostname, user_data)
+        cls.write_seed(home, hostname, user_data, nics)
         description: dict[str, Any] = {
             "memory_mib": 128,
             "kernel": str(files["kernel"]),
@@ -60,15 +69,20 @@ class Guest:
                 {"path": str(home / "disk.qcow2"), "format": "qcow2", "base": base, "serial": "root"},
                 {"path": str(home / "seed.iso"), "format": "raw", "read_only": True, "serial": "cidata"},
             ],
-            "nics": [{"mac": "52:54:00:00:00:01", "network": "isolated", "hostname": hostname}],
+            "nics": cls.isolated(nics, hostname),
         }
         return cls(home, **(description | more))
 
     @staticmethod
-    def write_seed(home: Path, hostname: str, user_data: str) -> None:
+    def write_seed(home: Path, hostname: str, user_data: str, nics: Sequence[Nic]) -> None:
         """The NoCloud volume, as the product makes it."""
-        spec = {"seed": {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}}
-        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(spec)))
+        seed = {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}
+        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(seed, nics)))
+
+    @staticmethod
+    def isolated(nics: Sequence[Nic], hostname: str) -> list[dict[str, str]]:
+        """The NICs for the description, each in a network of its own."""
+        return [{"mac": nic.mac, "network": "isolated", "hostname": hostname} for nic in nics]
 
     def start(self, *, descriptors: tuple[int, ...] = ()) -> "Guest":
         self.process = subprocess.Popen(

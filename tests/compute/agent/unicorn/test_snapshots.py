@@ -3,10 +3,13 @@
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from compute.agent import nocloud
+from compute.agent.nics import OWN_NETWORK_ADDRESS, Nic
 from tests.compute.agent.unicorn.guest import Guest
 
 # One guest at a time needs no machine to itself, only one processor.
@@ -38,17 +41,19 @@ def log_in(guest: Guest) -> None:
     guest.type("stty -echo; PS1=; echo in''side", "inside")
 
 
-def clone_of(golden: Guest, snapshot: Path, home: Path, number: int, user_data: str = LOG_IN) -> Guest:
+def clone_of(
+    golden: Guest, snapshot: Path, home: Path, number: int, user_data: str = LOG_IN, nics: Sequence[Nic] = ()
+) -> Guest:
     """A guest that goes on from a snapshot, with a copy of the disk as it was and an identity of its own."""
     home.mkdir()
     shutil.copy(golden.home / "disk.qcow2.saved", home / "disk.qcow2")
-    mac = f"52:54:00:00:01:{number:02x}"
+    nics = nics or (Nic(f"52:54:00:00:01:{number:02x}", OWN_NETWORK_ADDRESS),)
     hostname = f"clone-{number}"
     disks = [dict(disk) for disk in golden.description["disks"]]
     disks[0]["path"], disks[1]["path"] = str(home / "disk.qcow2"), str(home / "seed.iso")
-    Guest.write_seed(home, hostname, user_data)
-    nics = [{"mac": mac, "network": "isolated", "hostname": hostname}]
-    description = golden.description | {"disks": disks, "nics": nics, "restore": str(snapshot)}
+    Guest.write_seed(home, hostname, user_data, nics)
+    described = {"disks": disks, "nics": Guest.isolated(nics, hostname), "restore": str(snapshot)}
+    description = golden.description | described
     for name, file in (("control", "c"), ("serial", "s"), ("console_log", "console.log")):
         description[name] = str(home / file)
     return Guest(home, **description)
@@ -119,6 +124,41 @@ def test_clones_are_different_people(golden, open_home, tmp_path):
     finally:
         for clone in clones:
             clone.close()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_every_nic_of_a_clone_is_its_own(make_linux, open_home, tmp_path, told):
+    """`told`: whether the seed says which addresses they have; otherwise they are read off the NICs themselves."""
+    there = [Nic("52:54:00:00:00:01", OWN_NETWORK_ADDRESS), Nic("52:54:00:00:00:02")]
+    golden = make_linux(memory_mib=128, user_data=LOG_IN, hostname="golden", nics=there).start()
+    golden.wait_for("READY golden")
+    assert "eth0 has the address 10.0.2.15/24" in golden.text, "given"
+    assert "eth1 has the address 10.0.2.15/24" in golden.text, "asked for"
+    log_in(golden)
+    golden.type(
+        "ip addr add 192.0.2.9/24 dev eth0; ip link set eth1 down name lan; ip link set lan up; echo don''e", "done"
+    )
+    golden.type("sync; echo re''ady", "ready")
+    save(golden, tmp_path / "snapshot")
+    assert golden.quit() == 0
+
+    nics = [Nic("52:54:00:00:01:01", OWN_NETWORK_ADDRESS), Nic("52:54:00:00:01:02")]
+    clone = clone_of(golden, tmp_path / "snapshot", open_home / "c", 0, nics=nics)
+    if not told:
+        seed = {"instance_id": "iid-clone-0", "hostname": "clone-0", "user_data": LOG_IN}
+        files = nocloud.files(seed, nics)
+        del files["network-config"]
+        (clone.home / "seed.iso").write_bytes(nocloud.iso(files))
+    try:
+        clone.start()
+        clone.wait_for("READY clone-0 ")
+        for name, nic in zip(("eth0", "lan" if told else "eth1"), nics, strict=True):
+            clone.type(f"echo mac $(cat /sys/class/net/{name}/address)", f"mac {nic.mac}")
+            addresses = clone.type(f"echo addr''esses $(ip -o addr show {name} | awk '{{ print $4 }}')", "addresses ")
+            ours = f"fe80::5054:ff:fe00:{nic.mac[-5:].replace(':', '')[1:]}/64"
+            assert addresses == f"addresses 10.0.2.15/24 {ours}"
+    finally:
+        clone.close()
 
 
 def test_a_clone_without_a_seed_says_that_it_is_nobody_new(golden, open_home, tmp_path):

@@ -28,6 +28,7 @@ local function wake()
   local identity = seed.translate(meta_data, files["user-data"] or "", RUN)
   if identity and identity ~= first_line(KNOWN) then
     write(RUN .. "/seed/meta-data", meta_data)
+    write(RUN .. "/seed/network-config", files["network-config"] or "")
     print(identity)
   end
 end
