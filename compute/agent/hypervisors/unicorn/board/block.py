@@ -6,7 +6,8 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .virtio import Bus, Chain, Device
+from .virtio import Bus, Device
+from .virtqueue import Chain
 
 SECTOR = 512
 READ, WRITE, FLUSH, GET_ID = 0, 1, 4, 8
@@ -55,7 +56,7 @@ class Block(Device):
                 status, written = self._obey(chain)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    self.put_back(0)
+                    self.queues[0].put_back()
                     self._stall()
                     return
                 status, written = IO_ERROR, 0

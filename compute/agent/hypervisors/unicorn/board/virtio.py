@@ -1,61 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all virtio devices share: the register file of virtio over MMIO, and split virtqueues.
+"""What all virtio devices share: the register file of virtio over MMIO, and queues.
 
-Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2.1 (status), 2.7 (split virtqueues), 4.2 (MMIO). Whatever a
-driver writes is untrusted: rings and buffers are checked against the guest's memory, chains are of bounded length and
-size, and a driver that breaks the rules gets a device that asks to be reset.
+Source: Virtual I/O Device (VIRTIO) Version 1.2, sections 2.1 (status) and 4.2 (MMIO). Whatever a driver writes is
+untrusted: one that breaks the rules gets a device that asks to be reset.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from struct import pack, unpack
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from .memory import BadAddress, Ram
+from .virtqueue import QUEUE_SIZE, Chain, Malformed, Queue
 
 SIZE = 0x1000
 MAGIC, MMIO_VERSION, VENDOR = 0x7472_6976, 2, 0x4349_4E55
-QUEUE_SIZE = 256
-CHAIN_BYTES = 16 << 20
-INDIRECT_LIMIT = 1024  # descriptors of one indirect table
-NEXT, WRITE, INDIRECT = 1, 2, 4  # descriptor flags
-NO_INTERRUPT = 1
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET = 1, 2, 4, 8, 64
 USED_BUFFER, CONFIGURATION_CHANGE = 1, 2  # interrupt status
 F_INDIRECT_DESCRIPTORS, F_VERSION_1 = 1 << 28, 1 << 32
 WORD = 0xFFFF_FFFF
 # Below this a device's write to memory holds no code worth looking for: rings, status bytes, small packets' headers.
 SMALLEST_CODE = 64
-
-
-class Malformed(Exception):
-    """The driver broke the rules of a virtqueue."""
-
-
-@dataclass
-class Queue:
-    """`taken`, `returned`: running indexes of buffers taken from the driver and given back, modulo 2¹⁶."""
-
-    size: int = 0
-    ready: int = 0
-    descriptors: int = 0
-    available: int = 0
-    used: int = 0
-    taken: int = 0
-    returned: int = 0
-
-
-@dataclass
-class Chain:
-    """A buffer that the driver made available: pieces for the device to read, then pieces to write, (address, size)."""
-
-    head: int
-    readable: list[tuple[int, int]]
-    writable: list[tuple[int, int]]
-
-    @property
-    def room(self) -> int:
-        return sum(size for _, size in self.writable)
 
 
 class Bus:
@@ -214,62 +178,11 @@ class Device:
             yield chain
 
     def take(self, number: int) -> Chain | None:
-        queue = self.queues[number]
-        if not queue.ready:
-            return None
-        ram = self.bus.ram
-        waiting = ram.read_u16(queue.available + 2) - queue.taken & 0xFFFF
-        if not waiting:
-            return None
-        if waiting > queue.size:
-            raise Malformed("more buffers than the queue holds")
-        head = ram.read_u16(queue.available + 4 + 2 * (queue.taken % queue.size))
-        chain = self._walk(queue, head)
-        queue.taken = queue.taken + 1 & 0xFFFF
-        return chain
-
-    def put_back(self, number: int) -> None:
-        """Undo the last `take`."""
-        queue = self.queues[number]
-        queue.taken = queue.taken - 1 & 0xFFFF
+        return self.queues[number].take(self.bus.ram)
 
     def give_back(self, number: int, chain: Chain, written: int) -> None:
-        """The device has done with a buffer, and written so many bytes to it."""
-        queue, ram = self.queues[number], self.bus.ram
-        ram.write(queue.used + 4 + 8 * (queue.returned % queue.size), pack("<II", chain.head, written))
-        queue.returned = queue.returned + 1 & 0xFFFF
-        ram.write(queue.used + 2, pack("<H", queue.returned))
-        if not ram.read_u16(queue.available) & NO_INTERRUPT:
+        if self.queues[number].give_back(self.bus.ram, chain, written):
             self._raise(USED_BUFFER)
-
-    def _walk(self, queue: Queue, head: int) -> Chain:
-        """Section 2.7.5: follow a chain of descriptors, and an indirect table at its end."""
-        chain = Chain(head, [], [])
-        table, entries, index = queue.descriptors, queue.size, head
-        total, steps, indirect = 0, 0, False
-        while True:
-            if index >= entries:
-                raise Malformed("a descriptor beyond its table")
-            address, size, flags, following = unpack("<QIHH", self.bus.ram.read(table + 16 * index, 16))
-            steps += 1
-            if flags & INDIRECT:
-                if indirect or flags & NEXT or size % 16 or not 0 < size // 16 <= INDIRECT_LIMIT:
-                    raise Malformed("an indirect table in the wrong place or of a wrong size")
-                table, entries, index, indirect = address, size // 16, 0, True
-                continue
-            self.bus.ram.offset(address, size)
-            total += size
-            if steps > entries + 1 or total > CHAIN_BYTES:
-                raise Malformed("an endless chain, or too much in one")
-            if flags & WRITE:
-                chain.writable.append((address, size))
-            elif chain.writable:
-                raise Malformed("a piece to read after one to write")
-            else:
-                chain.readable.append((address, size))
-            if not flags & NEXT:
-                return chain
-            index = following
 
     def gather(self, chain: Chain) -> bytes:
         """Everything that the driver sent in a chain."""
