@@ -86,7 +86,8 @@ def test_an_emulator_that_is_killed_is_noticed_and_started_again(machine):
     (emulator,) = [
         process.pid
         for process in psutil.process_iter(["name", "cmdline"])
-        if (process.info["name"] or "").startswith("qemu-system") and machine_id in " ".join(process.info["cmdline"])
+        if (process.info["name"] or "").startswith("qemu-system")
+        and machine_id in " ".join(process.info["cmdline"] or [])
     ]
     os.kill(emulator, signal.SIGKILL)
     wait_for(machine, "crashing", "starting", seconds=10)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from compute.agent.nics import Nic
 from tests.compute.agent.unicorn.guest import Guest
 from tests.compute.agent.unicorn.test_snapshots import LOG_IN, log_in
 
@@ -92,15 +93,14 @@ def test_two_guests_on_one_wire_hear_each_other_right(make_linux):
     guests = []
     for number, end in enumerate(ends, 1):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        nic = {"mac": f"52:54:00:00:00:0{number}", "network": "descriptor", "descriptor": end.fileno()}
+        nic = Nic(f"52:54:00:00:00:0{number}", f"10.0.0.{number}/24")
         guest = make_linux(memory_mib=256, user_data=LOG_IN, hostname=f"guest-{number}", nics=[nic])
+        guest.description["nics"] = [{"mac": nic.mac, "network": "descriptor", "descriptor": end.fileno()}]
         guests.append(guest.start(descriptors=(end.fileno(),)))
         end.close()
     for number, guest in enumerate(guests, 1):
         guest.wait_for(f"READY guest-{number}")
         log_in(guest)
-        address = f"ip addr add 10.0.0.{number}/24 dev eth0; ip link set eth0 up"
-        guest.type(f"killall udhcpc; {address}; echo addr''essed", "addressed")
     one, two = guests
     assert "0% packet loss" in one.type("ping -c 3 10.0.0.2", "packets transmitted", 60)
     two.type(f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made")
