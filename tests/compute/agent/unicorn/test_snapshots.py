@@ -154,9 +154,12 @@ def test_every_nic_of_a_clone_is_its_own(make_linux, open_home, tmp_path, told):
         clone.wait_for("READY clone-0 ")
         for name, nic in zip(("eth0", "lan" if told else "eth1"), nics, strict=True):
             clone.type(f"echo mac $(cat /sys/class/net/{name}/address)", f"mac {nic.mac}")
-            addresses = clone.type(f"echo addr''esses $(ip -o addr show {name} | awk '{{ print $4 }}')", "addresses ")
-            ours = f"fe80::5054:ff:fe00:{nic.mac[-5:].replace(':', '')[1:]}/64"
-            assert addresses == f"addresses 10.0.2.15/24 {ours}"
+            link_local = f"fe80::5054:ff:fe00:{nic.mac[-5:].replace(':', '')[1:]}/64"
+            until = (
+                f"until ip -o addr show {name} | grep -q {link_local}; do sleep 0.1; done"  # which is made by itself
+            )
+            addresses = f"echo addr''esses $(ip -o addr show {name} | awk '{{ print $4 }}')"
+            assert clone.type(f"{until}; {addresses}", "addresses ") == f"addresses 10.0.2.15/24 {link_local}"
     finally:
         clone.close()
 

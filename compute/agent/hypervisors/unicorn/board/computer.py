@@ -7,9 +7,8 @@ What outlives a power cycle (disks, the console, the network) belongs to `machin
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import devicetree as places
 from . import memory, plic, rtc, uart, virtio, vmgenid
@@ -40,8 +39,7 @@ class Unbootable(Exception):
     """What was given cannot be started; its words are for the tenant."""
 
 
-@dataclass(frozen=True)
-class Boot:
+class Boot(NamedTuple):
     """What is loaded at power-on. Several initial file systems are put one after another."""
 
     kernel: Path
@@ -49,14 +47,12 @@ class Boot:
     command_line: str = ""
 
 
-@dataclass(frozen=True)
-class Drive:
+class Drive(NamedTuple):
     disk: Disk
     serial: str = ""
 
 
-@dataclass(frozen=True)
-class Nic:
+class Nic(NamedTuple):
     mac: bytes
     network: Network
 
@@ -73,8 +69,7 @@ class Chassis(Protocol):
         """The host has no room for what the guest writes."""
 
 
-@dataclass(frozen=True)
-class Fittings:
+class Fittings(NamedTuple):
     """What a computer is built with."""
 
     memory_mib: int

@@ -7,7 +7,7 @@ numbers from asm/unistd_64.h and asm-generic/unistd.h.
 
 import ctypes
 import errno
-import platform
+import os
 import resource
 import struct
 import sys
@@ -71,7 +71,7 @@ def limit(memory_mib: int) -> None:
 
 def forswear() -> bool:
     """Refuse this process, for ever, what it does not need; whether this kernel and architecture can."""
-    machine = platform.machine()
+    machine = os.uname().machine
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or machine not in REFUSED or sys.byteorder != "little":
         return False

@@ -6,7 +6,7 @@ devicetree bindings for what each `compatible` means.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import cpu, memory, plic, rtc, uart, virtio, vmgenid
 from .fdt import Node, Value, cells64, flatten
@@ -28,8 +28,7 @@ ISA = "rv64imafdc"
 EXTENSIONS = ["i", "m", "a", "f", "d", "c", "zicsr", "zifencei", "zicntr", "svvptc"]
 
 
-@dataclass(frozen=True)
-class Contents:
+class Contents(NamedTuple):
     """What differs between computers. `initrd`: first and last address + 1."""
 
     memory_size: int

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -187,7 +186,7 @@ class Machine:
     def restore(self, directory: Path, *, same_generation: bool = False) -> None:
         """Go on from a snapshot, paused. Unless it is the only one to do so, the guest is told. Raises Unusable."""
         state = snapshot.read(directory)
-        fittings = replace(self._fittings, memory_mib=state["memory_mib"], saved_memory=directory / snapshot.MEMORY)
+        fittings = self._fittings._replace(memory_mib=state["memory_mib"], saved_memory=directory / snapshot.MEMORY)
         computer = Computer(fittings, self)
         try:
             snapshot.restore(computer, state)

@@ -18,7 +18,6 @@ import json
 import signal
 import sys
 import threading
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,7 @@ def run(machine: Machine) -> int:
     try:
         machine.run()
     except Exception:
-        traceback.print_exc(limit=12)
+        sys.excepthook(*sys.exc_info())
         status = CRASHED
     try:
         machine.close()

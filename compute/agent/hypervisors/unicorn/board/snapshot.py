@@ -7,7 +7,7 @@ snapshot at once: they share its memory until they change it.
 """
 
 import json
-import platform
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def save(computer: Computer, directory: Path) -> dict[str, Any]:
     state = {
         "format": FORMAT,
         "unicorn": VERSION,
-        "architecture": platform.machine(),
+        "architecture": os.uname().machine,
         "memory_mib": computer.ram.size >> 20,
         "hart": {
             "context": computer.engine.content().hex(),
@@ -60,7 +60,7 @@ def read(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise Unusable(f"no snapshot can be read in {directory}: {error}") from error
     made = state.get("unicorn"), state.get("architecture"), state.get("format")
-    here = VERSION, platform.machine(), FORMAT
+    here = VERSION, os.uname().machine, FORMAT
     if made != here:
         words = "the snapshot was made by Unicorn {} on {} (format {}), and this is Unicorn {} on {} (format {})"
         raise Unusable(words.format(*made, *here))

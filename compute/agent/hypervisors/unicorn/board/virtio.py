@@ -6,7 +6,6 @@ untrusted: one that breaks the rules gets a device that asks to be reset.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any, ClassVar
 
 from .memory import BadAddress, Ram
@@ -218,12 +217,13 @@ class Device:
     # Snapshots
 
     def save(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _REGISTERS} | {"queues": [asdict(queue) for queue in self.queues]}
+        return {name: getattr(self, name) for name in _REGISTERS} | {"queues": [queue.save() for queue in self.queues]}
 
     def restore(self, state: dict[str, Any]) -> None:
         for name in _REGISTERS:
             setattr(self, name, int(state[name]))
-        self.queues = [Queue(**queue) for queue in state["queues"]]
+        for queue, saved in zip(self.queues, state["queues"], strict=True):
+            queue.restore(saved)
 
 
 _AREAS = {

@@ -5,8 +5,8 @@ Source: VIRTIO 1.2, section 2.7. Whatever a driver writes is untrusted: rings an
 guest's memory, and chains are of bounded length and size.
 """
 
-from dataclasses import dataclass
 from struct import pack, unpack
+from typing import Any, NamedTuple
 
 from .memory import Ram
 
@@ -21,8 +21,7 @@ class Malformed(Exception):
     """The driver broke the rules of a virtqueue."""
 
 
-@dataclass
-class Chain:
+class Chain(NamedTuple):
     """A buffer that the driver made available: pieces for the device to read, then pieces to write, (address, size)."""
 
     head: int
@@ -34,17 +33,20 @@ class Chain:
         return sum(size for _, size in self.writable)
 
 
-@dataclass
 class Queue:
     """`taken`, `returned`: running indexes of buffers taken from the driver and given back, modulo 2¹⁶."""
 
-    size: int = 0
-    ready: int = 0
-    descriptors: int = 0
-    available: int = 0
-    used: int = 0
-    taken: int = 0
-    returned: int = 0
+    def __init__(self) -> None:
+        self.size = self.ready = 0
+        self.descriptors = self.available = self.used = 0  # addresses
+        self.taken = self.returned = 0
+
+    def save(self) -> dict[str, int]:
+        return dict(vars(self))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name in vars(self):
+            setattr(self, name, int(state[name]))
 
     def take(self, ram: Ram) -> Chain | None:
         """The next buffer that the driver has made available. Raises BadAddress or Malformed."""

@@ -24,10 +24,8 @@ end
 
 local function wake()
   local files = volume.read(arg[2]) or error("there is no seed on " .. arg[2], 0)
-  local meta_data = files["meta-data"] or ""
-  local identity = seed.translate(meta_data, files["user-data"] or "", RUN)
+  local identity = seed.translate(files["meta-data"] or "", files["user-data"] or "", RUN)
   if identity and identity ~= first_line(KNOWN) then
-    write(RUN .. "/seed/meta-data", meta_data)
     write(RUN .. "/seed/network-config", files["network-config"] or "")
     print(identity)
   end
