@@ -149,8 +149,10 @@ class Engine:
     # Memory
 
     def map_device(self, base: int, size: int, read: Handler, write: Writer) -> None:
-        reads = library.READ(lambda _, offset, width, _data: self._carefully(read, offset, width) or 0)
-        writes = library.WRITTEN(lambda _, offset, width, value, _data: self._carefully(write, offset, width, value))
+        reads = library.ReadCallback(lambda _, offset, width, _data: self._carefully(read, offset, width) or 0)
+        writes = library.WriteCallback(
+            lambda _, offset, width, value, _data: self._carefully(write, offset, width, value)
+        )
         self._kept += (reads, writes)
         library.check(unicorn.uc_mmio_map(self._handle, base, size, _address(reads), None, _address(writes), None))
         self._regions += 1
@@ -182,13 +184,13 @@ class Engine:
         translations.give_back()
 
     def hook_exceptions(self, deliver: Callable[[int], None]) -> None:
-        callback = library.EXCEPTION(lambda _, number, _data: self._carefully(deliver, number))
+        callback = library.ExceptionCallback(lambda _, number, _data: self._carefully(deliver, number))
         self._kept.append(callback)
         hook = ctypes.c_size_t()
         everywhere = (1, 0)  # an interval that ends before it begins
         library.check(
             unicorn.uc_hook_add(
-                self._handle, ctypes.byref(hook), library.EXCEPTIONS, _address(callback), None, *everywhere
+                self._handle, ctypes.byref(hook), library.HOOK_EXCEPTIONS, _address(callback), None, *everywhere
             )
         )
 

@@ -14,13 +14,13 @@ from typing import Any
 OK = 0
 RISCV, RISCV64 = 8, 8  # uc_arch, uc_mode
 ALL = 7  # uc_prot
-EXCEPTIONS = 1 << 0  # uc_hook_type: UC_HOOK_INTR
+HOOK_EXCEPTIONS = 1 << 0  # uc_hook_type: UC_HOOK_INTR
 REMOVE_TRANSLATIONS, FLUSH_TRANSLATIONS, FLUSH_ADDRESSES, BUFFER_SIZE = 9, 10, 11, 13  # uc_control_type
-WRITE = 1 << 30  # UC_CTL_WRITE, with the number of arguments from bit 26 on
+CTL_WRITE = 1 << 30  # UC_CTL_WRITE, with the number of arguments from bit 26 on
 
-READ = ctypes.CFUNCTYPE(c_uint64, c_void_p, c_uint64, c_uint32, c_void_p)  # uc_cb_mmio_read_t
-WRITTEN = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint32, c_uint64, c_void_p)  # uc_cb_mmio_write_t
-EXCEPTION = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)  # uc_cb_hookintr_t
+ReadCallback = ctypes.CFUNCTYPE(c_uint64, c_void_p, c_uint64, c_uint32, c_void_p)  # uc_cb_mmio_read_t
+WriteCallback = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint32, c_uint64, c_void_p)  # uc_cb_mmio_write_t
+ExceptionCallback = ctypes.CFUNCTYPE(None, c_void_p, c_uint32, c_void_p)  # uc_cb_hookintr_t
 
 ARGUMENTS: dict[str, list[Any]] = {
     "uc_close": [c_void_p],
@@ -87,7 +87,7 @@ def check(error: int) -> None:
 
 def control(handle: c_void_p, kind: int, *arguments: Any) -> None:
     """`uc_ctl`, whose arguments must be of the right C types. Raises EngineError."""
-    check(unicorn.uc_ctl(handle, kind | len(arguments) << 26 | WRITE, *arguments))
+    check(unicorn.uc_ctl(handle, kind | len(arguments) << 26 | CTL_WRITE, *arguments))
 
 
 unicorn = _load(_package())
