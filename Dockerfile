@@ -36,7 +36,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements-agent.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-agent.lock
-COPY compute/__init__.py compute/__init__.py
+COPY compute/__init__.py compute/ssh.py compute/
 COPY compute/agent/ compute/agent/
 COPY storage/__init__.py storage/__init__.py
 COPY storage/agent/ storage/agent/

@@ -1,7 +1,6 @@
 """Key pairs: OpenSSH public keys of users, or pairs made for them once, whose private half is kept nowhere."""
 
 import base64
-import hashlib
 import re
 from typing import ClassVar
 
@@ -14,6 +13,7 @@ from cloud.events.services import Actor, record
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute.models import KeyPair
+from compute.ssh import fingerprint
 
 PLAIN_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 SECURITY_KEY_TYPES = {"sk-ssh-ed25519@openssh.com": 32, "sk-ecdsa-sha2-nistp256@openssh.com": 65}
@@ -75,12 +75,6 @@ def _check_security_key(kind: str, blob: bytes) -> None:
     fits = at == len(blob) and parts[: len(expected)] == expected and len(parts) == len(expected) + 2
     if not fits or len(parts[-2]) != SECURITY_KEY_TYPES[kind] or not parts[-1].startswith(b"ssh:"):
         raise InvalidPublicKey(f"It does not hold a key of type {kind}.")
-
-
-def fingerprint(public_key: str) -> str:
-    """As `ssh-keygen -l` shows it."""
-    blob = base64.b64decode(public_key.split()[1])
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def create(

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from compute.agent import faults, host, jail, preparation, processes, snapshots, suspension
+from compute.agent import faults, host, host_keys, jail, preparation, processes, snapshots, suspension
 from compute.agent.errors import Abandoned, NoAnswer, Refused, Stale
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.ledger import Entry
@@ -183,9 +183,11 @@ class Machine:
 
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
-        if (clone := spec.get("clone")) and not self.home.disk.exists():
-            self.home.directory.mkdir(exist_ok=True)
-            snapshots.adopt(self.home, self.tools.paths.machine(clone["machine"]), clone["snapshot"])
+        if not self.home.disk.exists():
+            self.home.directory.mkdir(parents=True, exist_ok=True)
+            host_keys.keep(self.home.host_key, host_keys.make())  # first: its guest has not been told another
+            if clone := spec.get("clone"):
+                snapshots.adopt(self.home, self.tools.paths.machine(clone["machine"]), clone["snapshot"])
         files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
         with self._boot_slot(work), ExitStack() as undo:
             boot = preparation.prepare(
@@ -208,7 +210,8 @@ class Machine:
                 words = processes.tail(self.home.emulator_log, 800) if not process.alive else str(error)
                 raise Refused(f"the emulator did not start: {words}") from error
             undo.pop_all()
-        return "running", {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
+        facts = {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
+        return "running", facts | host_keys.fact(self.home.host_key)
 
     def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
         faults.reach("machine.reboot.before_reset")
@@ -264,9 +267,11 @@ class Machine:
     def facts(self, entry: Entry, process: Process) -> dict[str, Any]:
         """About a machine that runs already: what was known of this process, or what can be known."""
         if entry.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
-            return {key: entry.facts[key] for key in ("accelerator", "started_at") if key in entry.facts}
-        accelerator = self.hypervisor(entry).accelerator(entry.spec)
-        return {"accelerator": accelerator, "started_at": _rfc3339(process.started_at)}
+            facts = {key: entry.facts[key] for key in ("accelerator", "started_at") if key in entry.facts}
+        else:
+            accelerator = self.hypervisor(entry).accelerator(entry.spec)
+            facts = {"accelerator": accelerator, "started_at": _rfc3339(process.started_at)}
+        return facts | host_keys.fact(self.home.host_key)
 
     def hypervisor(self, entry: Entry) -> Hypervisor:
         hypervisors = self.tools.hypervisors

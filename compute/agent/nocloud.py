@@ -1,7 +1,8 @@
 """The NoCloud seed: how a guest learns who it is at its first boot.
 
-Three small files as pure functions, and the ISO image labelled `cidata` that carries them.
-Source: cloud-init's documentation, "NoCloud" and "Networking config version 2".
+Four small files as pure functions, and the ISO image labelled `cidata` that carries them.
+Source: cloud-init's documentation, "NoCloud", "Vendor data", "SSH" and
+"Networking config version 2".
 """
 
 import io
@@ -11,7 +12,9 @@ from typing import Any
 
 import pycdlib
 
+from compute.agent.host_keys import HostKey
 from compute.agent.nics import Nic
+from compute.ssh import fingerprint
 
 
 def meta_data(seed: dict[str, Any]) -> str:
@@ -29,6 +32,13 @@ def user_data(seed: dict[str, Any]) -> str:
     return seed.get("user_data") or "#cloud-config\n{}\n"
 
 
+def vendor_data(host_key: HostKey) -> str:
+    """What the cloud says; the tenant's user-data may say otherwise. The public key's comment is its fingerprint."""
+    public = f"{host_key.public} {fingerprint(host_key.public)}"
+    keys = {"ed25519_private": host_key.private, "ed25519_public": public}
+    return "#cloud-config\n" + json.dumps({"ssh_keys": keys}) + "\n"
+
+
 def network_config(nics: Sequence[Nic]) -> str:
     """A line for each NIC, which a guest without a YAML parser can read, too."""
     lines = []
@@ -38,13 +48,16 @@ def network_config(nics: Sequence[Nic]) -> str:
     return '{"version": 2, "ethernets": {\n' + ",\n".join(lines) + "\n}}\n"
 
 
-def files(seed: dict[str, Any], nics: Sequence[Nic]) -> dict[str, bytes]:
+def files(seed: dict[str, Any], nics: Sequence[Nic], host_key: HostKey | None) -> dict[str, bytes]:
     """The seed's files by name."""
-    return {
+    contents = {
         "meta-data": meta_data(seed).encode(),
         "user-data": user_data(seed).encode(),
         "network-config": network_config(nics).encode(),
     }
+    if host_key:
+        contents["vendor-data"] = vendor_data(host_key).encode()
+    return contents
 
 
 def iso(contents: dict[str, bytes]) -> bytes:

@@ -24,6 +24,10 @@ class Home:
         return self.directory / "seed.iso"
 
     @property
+    def host_key(self) -> Path:
+        return self.directory / "host-key"
+
+    @property
     def console_log(self) -> Path:
         return self.directory / "console.log"
 

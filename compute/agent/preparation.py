@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compute.agent import host, jail, nics, nocloud
+from compute.agent import host, host_keys, jail, nics, nocloud
 from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.image_cache import ImageCache
 from compute.agent.jail import Jail
@@ -41,7 +41,8 @@ def prepare(
     boot = Boot(entry.spec, home, files, tools.jail.confine(uid, hypervisor.groups(), cgroups))
     hypervisor.prepare(boot)
     home.seed.unlink(missing_ok=True)
-    home.seed.write_bytes(nocloud.iso(nocloud.files(entry.spec["seed"], nics.of(entry.spec))))
+    seed = nocloud.files(entry.spec["seed"], nics.of(entry.spec), host_keys.read(home.host_key))
+    home.seed.write_bytes(nocloud.iso(seed))
     home.console_log.touch()
     # The emulator's user gets at the machine's own files, and at nothing else.
     for path, mode in ((home.disk, 0o600), (home.console_log, 0o600), (home.seed, 0o400)):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compute.agent import nocloud
+from compute.agent import host_keys, nocloud
 from compute.agent.nics import Nic
 
 BOOT_SECONDS = 90  # generous: the machine that tests run on is shared
@@ -24,6 +24,7 @@ class Machine:
         self.image, self.home, self.memory_mib, self.nic = image, home, memory_mib, nic
         self.description = json.loads((image / "image.json").read_text())
         self.files = {file["role"]: image / file["file"] for file in self.description["files"]}
+        self.host_key = host_keys.make()
         self.console = b""
         self.process: subprocess.Popen[bytes] | None = None
         home.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ class Machine:
             "ssh_authorized_keys": list(keys),
             "user_data": text,
         }
-        contents = nocloud.files(seed, nics)
+        contents = nocloud.files(seed, nics, self.host_key)
         if isinstance(user_data, bytes):
             contents["user-data"] = user_data
         (self.home / "seed.iso").write_bytes(nocloud.iso(contents))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from compute.agent import host_keys
 from compute.agent.nics import Nic
+from compute.ssh import fingerprint
 from tests.clouds import wait_until
 from tests.images.machine import Machine
 from tests.servers import free_port
@@ -114,13 +116,14 @@ def test_a_new_instance_id_is_applied_with_new_host_keys(machine):
     first = re.search(r"SSH host key (\S+)", machine.text)
     assert "script of a as root in /" in machine.lines()
     machine.power_off()
+    machine.host_key = host_keys.make()
     machine.seed(instance_id="iid-b", hostname="b", user_data=script.format("b"))
     machine.boot(until="READY b ")
     second = re.search(r"SSH host key (\S+)", machine.text)
     assert "script of b as root in /" in machine.lines()
     assert first is not None
     assert second is not None
-    assert first[1] != second[1]
+    assert first[1] != second[1] == fingerprint(machine.host_key.public)
 
 
 def test_a_malformed_document_is_said_and_the_boot_goes_on(machine):
@@ -192,6 +195,7 @@ def test_ssh_lets_in_the_authorised_key_and_no_password(tiny_linux, tmp_path):
         assert "Permission denied (publickey)" in done.stderr
         scan = f"ssh-keyscan -t ed25519 -p {port} 127.0.0.1 | ssh-keygen -lf -"
         served = subprocess.run(["sh", "-c", scan], capture_output=True, text=True, check=True).stdout
+        assert served.split()[1] == fingerprint(machine.host_key.public)
         (shown,) = [line for line in machine.lines() if "SSH host key" in line]
         assert served.split()[1] in shown
         started = time.monotonic()

@@ -79,8 +79,7 @@ def test_what_is_built_is_not_built_again(tiny_linux):
     said: list[str] = []
     build.build("tiny-linux", "x86_64", tiny_linux, cache=build.default_cache(), refresh=False, say=said.append)
     assert {path.name: path.stat().st_mtime_ns for path in tiny_linux.iterdir()} == before
-    assert len(said) == 1
-    assert "is up to date" in said[0]
+    assert "is up to date" in said[-1]  # it may have waited for another test's build before
 
 
 def test_a_damaged_output_is_made_whole(tiny_linux, tmp_path):

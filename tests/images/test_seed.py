@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compute.agent import nocloud
+from compute.agent import host_keys, nocloud
+from compute.ssh import fingerprint
 
 DUMP = """
 package.path = arg[1] .. "/usr/lib/pileus/?.lua;" .. package.path
@@ -52,11 +53,14 @@ class Guest:
         self.root, self.work = root, work
 
     def lua(self, *arguments: str, text: str | bytes = "") -> subprocess.CompletedProcess[bytes]:
+        return self.run("usr/bin/lua5.4", *arguments, text=text)
+
+    def run(self, program: str, *arguments: str, text: str | bytes = "") -> subprocess.CompletedProcess[bytes]:
         loader = [str(self.root / "lib64/ld-linux-x86-64.so.2"), "--library-path", str(self.root / "usr/lib")]
         environment = dict(os.environ, LUA_CPATH=f"{self.root}/usr/local/lib/lua/5.4/?.so")
         content = text if isinstance(text, bytes) else text.encode()
         return subprocess.run(
-            [*loader, str(self.root / "usr/bin/lua5.4"), *arguments],
+            [*loader, str(self.root / program), *arguments],
             input=content,
             env=environment,
             capture_output=True,
@@ -83,6 +87,12 @@ class Guest:
         done = self.lua(str(self.root / "usr/lib/pileus/translate.lua"), str(self.work), str(self.work))
         assert done.returncode == 0, done.stderr
         return self._calls("meta-data.sh"), self._calls("user-data.sh")
+
+    def translate_vendor_data(self, text: str) -> list[list[str]]:
+        """The calls made of what the cloud itself says."""
+        (self.work / "vendor-data").write_text(text)
+        self.translate()
+        return self._calls("vendor-data.sh")
 
     def read_volume(self, content: bytes) -> bytes | None:
         """Meta-data and user-data of a volume, as they are read without mounting it; None: it is none."""
@@ -171,7 +181,7 @@ def test_a_bomb_of_aliases_stays_small(guest):
 
 def test_a_seed_volume_is_read_without_being_mounted(guest):
     user_data = "#!/bin/sh\n" + "# long\n" * 20_000
-    files = nocloud.files({"instance_id": "i", "hostname": "h", "user_data": user_data}, [])
+    files = nocloud.files({"instance_id": "i", "hostname": "h", "user_data": user_data}, [], host_keys.make())
     volume = nocloud.iso(files)
     assert guest.read_volume(volume) == files["meta-data"] + b"|" + user_data.encode()
     assert guest.read_volume(b"") is None
@@ -180,7 +190,8 @@ def test_a_seed_volume_is_read_without_being_mounted(guest):
 
 
 def test_a_damaged_seed_volume_is_no_harm(guest):
-    volume = nocloud.iso(nocloud.files({"instance_id": "i", "hostname": "h", "user_data": ""}, []))
+    seed = {"instance_id": "i", "hostname": "h", "user_data": ""}
+    volume = nocloud.iso(nocloud.files(seed, [], host_keys.make()))
     generator = random.Random(7)
     for _ in range(100):
         damaged = bytearray(volume)
@@ -264,9 +275,68 @@ def test_every_known_key_is_translated_in_order(guest):
     assert ["add_user", "bob", "", "", "/home/bob", "/bin/ash", "", "wheel adm", "home"] in calls
     assert ["set_password", "root", "hash", "$6$salt$hash"] in calls
     assert ["set_password", "al", "RANDOM", ""] in calls
-    assert ["write_file", "/a", "0600", "bob", "append", "", str(guest.work / "content-1")] in calls
-    assert ["write_file", "/b", "0644", "root:root", "replace", "base64 gzip", str(guest.work / "content-2")] in calls
+    content = str(guest.work / "user-data.content-")
+    assert ["write_file", "/a", "0600", "bob", "append", "", f"{content}1"] in calls
+    assert ["write_file", "/b", "0644", "root:root", "replace", "base64 gzip", f"{content}2"] in calls
     assert Path(calls[-1][2]).read_text() == "#!/bin/sh\necho one\n'echo' 'it'\\''s' 'two'\n"
+
+
+def test_the_host_key_is_one_that_dropbear_reads(guest):
+    key = host_keys.make()
+    ((name, printable, shown),) = guest.translate_vendor_data(nocloud.vendor_data(key))
+    assert (name, shown) == ("use_host_key", fingerprint(key.public))
+    file = guest.work / "key"
+    file.write_bytes(subprocess.run(["printf", printable], capture_output=True, check=True).stdout)
+    read = guest.run("usr/bin/dropbearkey", "-y", "-f", str(file)).stdout.decode()
+    assert key.public in read
+    assert f"Fingerprint: {shown}\n" in read
+
+
+def test_a_host_key_without_its_fingerprint_is_read_too(guest):
+    ((name, _, shown),) = guest.translate_vendor_data(
+        "#cloud-config\n" + json.dumps({"ssh_keys": {"ed25519_private": host_keys.make().private}})
+    )
+    assert (name, shown) == ("use_host_key", "")
+
+
+NO_KEY = "ssh_keys: ed25519_private is no ed25519 key without a passphrase: ignored"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([], "ssh_keys is not a mapping: ignored"),
+        ({"rsa_private": "x"}, "ssh_keys: rsa_private is not known here: ignored"),
+        ({"ed25519_private": "x"}, NO_KEY),
+        ({"ed25519_private": "-----BEGIN OPENSSH PRIVATE KEY-----\n====\n-----END OPENSSH PRIVATE KEY-----\n"}, NO_KEY),
+        ({"ed25519_private": host_keys.make().private.replace("b3BlbnNz", "b3BlbnNa")}, NO_KEY),
+    ],
+)
+def test_a_host_key_that_is_none_is_said_and_left_out(guest, keys, said):
+    assert guest.translate_vendor_data("#cloud-config\n" + json.dumps({"ssh_keys": keys})) == [["say", said]]
+
+
+def test_a_damaged_host_key_is_no_harm(guest):
+    private = host_keys.make().private
+    lines = private.splitlines()
+    content = base64.b64decode("".join(lines[1:-1]))
+    generator = random.Random(11)
+    for size in (0, 15, 40, 100, 200, len(content) - 1):
+        damaged = bytearray(content[:size])
+        for _ in range(3 if size else 0):
+            damaged[generator.randrange(size)] = 255
+        text = "\n".join((lines[0], base64.b64encode(damaged).decode(), lines[-1]))
+        calls = guest.translate_vendor_data("#cloud-config\n" + json.dumps({"ssh_keys": {"ed25519_private": text}}))
+        assert calls == [["say", NO_KEY]]
+
+
+def test_what_the_tenant_says_comes_after_what_the_cloud_says(guest):
+    script = "#cloud-config\nruncmd: [echo {}]\n"
+    (guest.work / "vendor-data").write_text(script.format("cloud"))
+    _, ((_, _, of_tenant),) = guest.translate(user_data=script.format("tenant"))
+    ((_, _, of_cloud),) = guest.translate_vendor_data(script.format("cloud"))
+    assert Path(of_tenant).read_text() == "#!/bin/sh\necho tenant\n"
+    assert Path(of_cloud).read_text() == "#!/bin/sh\necho cloud\n"
 
 
 @pytest.mark.parametrize(
@@ -305,4 +375,4 @@ def test_user_data_of_other_kinds(guest):
 def test_binary_scalars_are_decoded(guest):
     content = base64.b64encode(bytes(range(256))).decode()
     guest.translate(user_data=f"#cloud-config\nwrite_files: [{{path: /x, content: !!binary {content}}}]\n")
-    assert (guest.work / "content-1").read_bytes() == bytes(range(256))
+    assert (guest.work / "user-data.content-1").read_bytes() == bytes(range(256))

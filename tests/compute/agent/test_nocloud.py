@@ -5,8 +5,9 @@ import json
 
 import pycdlib
 
-from compute.agent import nocloud
+from compute.agent import host_keys, nocloud
 from compute.agent.nics import Nic
+from compute.ssh import fingerprint
 from tests.compute.agent.conftest import make_spec
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 anna@laptop"
@@ -30,6 +31,15 @@ def test_user_data_is_what_the_tenant_wrote():
     assert nocloud.user_data(seed(user_data=None)["seed"]) == "#cloud-config\n{}\n"
 
 
+def test_vendor_data_is_a_cloud_config_with_the_host_key():
+    key = host_keys.make()
+    first, document = nocloud.vendor_data(key).split("\n", 1)
+    assert first == "#cloud-config"
+    keys = json.loads(document)["ssh_keys"]
+    assert keys["ed25519_private"] == key.private
+    assert keys["ed25519_public"].split() == [*key.public.split(), fingerprint(key.public)]
+
+
 def test_network_config_has_a_line_for_each_nic():
     nics = [Nic("52:54:00:00:00:01", "10.0.2.15/24"), Nic("52:54:00:00:00:02")]
     assert nocloud.network_config(nics) == (
@@ -43,7 +53,7 @@ def test_network_config_has_a_line_for_each_nic():
 
 
 def test_the_iso_has_the_label_and_the_files():
-    files = nocloud.files(seed(user_data="#!/bin/sh\n" + "x" * 65000)["seed"], [])
+    files = nocloud.files(seed(user_data="#!/bin/sh\n" + "x" * 65000)["seed"], [], host_keys.make())
     image = pycdlib.PyCdlib()
     image.open_fp(io.BytesIO(nocloud.iso(files)))
     assert image.pvd.volume_identifier.strip() == b"cidata"

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compute.agent import nocloud
+from compute.agent import host_keys, nocloud
+from compute.agent.host_keys import HostKey
 from compute.agent.hypervisors.unicorn import overlay
 from compute.agent.nics import OWN_NETWORK_ADDRESS, Nic
 
@@ -37,6 +38,7 @@ class Guest:
             "console_log": str(home / "console.log"),
             **description,
         }
+        self.host_key: HostKey | None = None  # that its seed says
         self.process: subprocess.Popen[bytes] | None = None
         self._serial: socket.socket | None = None
 
@@ -59,7 +61,7 @@ class Guest:
         base = {"path": str(files["disk"]), "format": disk["format"]}
         if not (home / "disk.qcow2").exists():
             overlay.write(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
-        cls.write_seed(home, hostname, user_data, nics)
+        host_key = cls.write_seed(home, hostname, user_data, nics)
         description: dict[str, Any] = {
             "memory_mib": 128,
             "kernel": str(files["kernel"]),
@@ -71,13 +73,17 @@ class Guest:
             ],
             "nics": cls.isolated(nics, hostname),
         }
-        return cls(home, **(description | more))
+        guest = cls(home, **(description | more))
+        guest.host_key = host_key
+        return guest
 
     @staticmethod
-    def write_seed(home: Path, hostname: str, user_data: str, nics: Sequence[Nic]) -> None:
-        """The NoCloud volume, as the product makes it."""
+    def write_seed(home: Path, hostname: str, user_data: str, nics: Sequence[Nic]) -> HostKey:
+        """The NoCloud volume, as the product makes it; the host key in it."""
+        host_key = host_keys.make()
         seed = {"instance_id": f"iid-{hostname}", "hostname": hostname, "user_data": user_data}
-        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(seed, nics)))
+        (home / "seed.iso").write_bytes(nocloud.iso(nocloud.files(seed, nics, host_key)))
+        return host_key
 
     @staticmethod
     def isolated(nics: Sequence[Nic], hostname: str) -> list[dict[str, str]]:

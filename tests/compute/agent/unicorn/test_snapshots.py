@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from compute.agent import nocloud
+from compute.agent import host_keys, nocloud
 from compute.agent.nics import OWN_NETWORK_ADDRESS, Nic
+from compute.ssh import fingerprint
 from tests.compute.agent.unicorn.guest import Guest
 
 # One guest at a time needs no machine to itself, only one processor.
@@ -51,12 +52,14 @@ def clone_of(
     hostname = f"clone-{number}"
     disks = [dict(disk) for disk in golden.description["disks"]]
     disks[0]["path"], disks[1]["path"] = str(home / "disk.qcow2"), str(home / "seed.iso")
-    Guest.write_seed(home, hostname, user_data, nics)
+    host_key = Guest.write_seed(home, hostname, user_data, nics)
     described = {"disks": disks, "nics": Guest.isolated(nics, hostname), "restore": str(snapshot)}
     description = golden.description | described
     for name, file in (("control", "c"), ("serial", "s"), ("console_log", "console.log")):
         description[name] = str(home / file)
-    return Guest(home, **description)
+    clone = Guest(home, **description)
+    clone.host_key = host_key
+    return clone
 
 
 def save(golden: Guest, directory: Path) -> dict[str, object]:
@@ -114,7 +117,11 @@ def test_clones_are_different_people(golden, open_home, tmp_path):
         for number, clone in enumerate(clones):
             clone.type("ip -o link show eth0 | sed 's/^/link /'", f"52:54:00:00:01:{number:02x}")
             random = clone.type("echo entr''opy $(head -c 16 /dev/urandom | xxd -p)", "entropy ")
-            host_key = clone.type("cat /var/lib/pileus/host-key", "Fingerprint")
+            key = "/etc/dropbear/dropbear_ed25519_host_key"
+            host_key = clone.type(f"dropbearkey -y -f {key}", "Fingerprint: ").removeprefix("Fingerprint: ")
+            assert clone.host_key is not None
+            assert host_key == fingerprint(clone.host_key.public)
+            assert f"SSH host key {host_key} (ed25519)" in clone.text
             assert clone.type("echo na''me $(hostname)", "name ") == f"name clone-{number}"
             # Who was signed in to the other machine is not signed in to this one.
             assert clone.type("echo ser''vers $(pidof dropbear | wc -w)", "servers ") == "servers 0"
@@ -128,7 +135,7 @@ def test_clones_are_different_people(golden, open_home, tmp_path):
 
 @pytest.mark.parametrize("told", [True, False])
 def test_every_nic_of_a_clone_is_its_own(make_linux, open_home, tmp_path, told):
-    """`told`: whether the seed says which addresses they have; otherwise they are read off the NICs themselves."""
+    """`told`: whether the seed says addresses and host key; otherwise the guest finds them itself."""
     there = [Nic("52:54:00:00:00:01", OWN_NETWORK_ADDRESS), Nic("52:54:00:00:00:02")]
     golden = make_linux(memory_mib=128, user_data=LOG_IN, hostname="golden", nics=there).start()
     golden.wait_for("READY golden")
@@ -146,12 +153,14 @@ def test_every_nic_of_a_clone_is_its_own(make_linux, open_home, tmp_path, told):
     clone = clone_of(golden, tmp_path / "snapshot", open_home / "c", 0, nics=nics)
     if not told:
         seed = {"instance_id": "iid-clone-0", "hostname": "clone-0", "user_data": LOG_IN}
-        files = nocloud.files(seed, nics)
-        del files["network-config"]
+        files = nocloud.files(seed, nics, host_keys.make())
+        del files["network-config"], files["vendor-data"]
         (clone.home / "seed.iso").write_bytes(nocloud.iso(files))
     try:
         clone.start()
         clone.wait_for("READY clone-0 ")
+        (key,) = re.findall("SSH host key SHA256:(.{43})", clone.text)
+        assert key not in golden.text
         for name, nic in zip(("eth0", "lan" if told else "eth1"), nics, strict=True):
             clone.type(f"echo mac $(cat /sys/class/net/{name}/address)", f"mac {nic.mac}")
             link_local = f"fe80::5054:ff:fe00:{nic.mac[-5:].replace(':', '')[1:]}/64"

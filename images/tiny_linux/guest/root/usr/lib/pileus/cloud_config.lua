@@ -2,6 +2,7 @@
 -- makes no sense is named on the console and left out; the rest is applied.
 -- Meanings are those of https://cloudinit.readthedocs.io/en/latest/reference/modules.html
 local document = require("document")
+local host_key = require("host_key")
 
 local M = {}
 local scalar, strings, boolean, is_map, is_list =
@@ -185,6 +186,23 @@ local function chpasswd(value, output)
   if boolean(value.expire) then output.note("chpasswd.expire is not known here: passwords don't expire") end
 end
 
+-- The host key, of the only kind that is made here. A public key whose comment is its fingerprint spares the guest asking.
+local function ssh_keys(value, output)
+  if not is_map(value) then output.note("ssh_keys is not a mapping: ignored") return end
+  for _, key in document.keys(value) do
+    if not key:match("^ed25519_") then output.note("ssh_keys: %s is not known here: ignored", key) end
+  end
+  local private = scalar(value.ed25519_private)
+  if not private then return end
+  local key = host_key.dropbear(private)
+  if not key then
+    output.note("ssh_keys: ed25519_private is no ed25519 key without a passphrase: ignored")
+    return
+  end
+  local printable = key:gsub(".", function(byte) return string.format("\\%03o", byte:byte()) end)
+  output.call("use_host_key", printable, (scalar(value.ed25519_public) or ""):match(" (SHA256:[%w+/]+)$") or "")
+end
+
 -- What is known, in the order of doing. `fields` is the whole document for keys that belong together.
 local STEPS = {
   { "bootcmd", function(value, output) script(value, "bootcmd", output) end },
@@ -211,14 +229,15 @@ local STEPS = {
   { "ssh_pwauth", function(value, output)
     output.call("allow_password_ssh", boolean(value) and "yes" or "no")
   end },
+  { "ssh_keys", ssh_keys },
   { "runcmd", function(value, output) script(value, "runcmd", output) end },
 }
 
-function M.translate(fields, output)
+function M.translate(fields, output, name)
   local known = {}
   for _, step in ipairs(STEPS) do known[step[1]] = true end
   for _, key in document.keys(fields) do
-    if not known[key] then output.note("user-data: %s is not known here: ignored", key) end
+    if not known[key] then output.note("%s: %s is not known here: ignored", name, key) end
   end
   for _, step in ipairs(STEPS) do
     if fields[step[1]] ~= nil then step[2](fields[step[1]], output, fields) end

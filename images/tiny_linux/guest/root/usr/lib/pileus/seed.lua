@@ -1,6 +1,6 @@
 -- Translates a seed into calls of the shell functions in `apply`. It writes to a directory: instance-id, meta-data.sh,
--- user-data.sh (one call per line, every argument in single quotes) and the contents that they name, and changes nothing
--- else. What can't be understood becomes a `say` in place of the calls: a bad seed never stops a boot.
+-- vendor-data.sh, user-data.sh (one call per line, every argument in single quotes) and the contents that they name, and
+-- changes nothing else. What can't be understood becomes a `say` in place of the calls: a bad seed never stops a boot.
 local document = require("document")
 local cloud_config = require("cloud_config")
 
@@ -19,9 +19,10 @@ local function write(name, content)
   return path
 end
 
--- What a translator writes with: `call(name, ...)`, `note(format, ...)` for the console, `file(name, content)` → path.
-local function new_output()
-  local output = { calls = {}, quote = quote, file = write }
+-- What a translator of `part` writes with: `call(name, ...)`, `note(format, ...)` for the console, `file(name, content)` → path.
+local function new_output(part)
+  local output = { calls = {}, quote = quote }
+  function output.file(name, content) return write(part .. "." .. name, content) end
   function output.call(name, ...)
     local words = { name }
     for _, value in ipairs({ ... }) do words[#words + 1] = quote(value) end
@@ -31,20 +32,20 @@ local function new_output()
   return output
 end
 
--- Run one translator over the file's document and write its calls; nothing of a malformed one is applied.
-local function translate(name, text, translator)
-  local output = new_output()
+-- Run one translator over a part's document and write its calls; nothing of a malformed one is applied.
+local function translate(part, text, translator)
+  local output = new_output(part)
   local done, problem = pcall(function()
     local fields = document.parse(text)
     if fields == nil then fields = document.map() end
     if not document.is_map(fields) then error({ reason = "it is not a mapping of keys to values" }, 0) end
-    translator(fields, output)
+    translator(fields, output, part)
   end)
   if not done then
-    output = new_output()
-    output.note("%s is malformed and not applied: %s", name, type(problem) == "table" and problem.reason or problem)
+    output = new_output(part)
+    output.note("%s is malformed and not applied: %s", part, type(problem) == "table" and problem.reason or problem)
   end
-  write(name .. ".sh", table.concat(output.calls, "\n") .. "\n")
+  write(part .. ".sh", table.concat(output.calls, "\n") .. "\n")
 end
 
 local function meta_data(fields, output)
@@ -62,32 +63,32 @@ local function meta_data(fields, output)
   cloud_config.authorize("root", fields["public-keys"] or fields["public_keys"], output)
 end
 
--- user-data by its first bytes, as cloud-init tells its formats apart.
-local function user_data(text)
+-- user-data or vendor-data by its first bytes, as cloud-init tells its formats apart.
+local function user_data(part, text)
   if text:sub(1, 2) == "\x1f\x8b" then
-    local pipe = assert(io.popen("gunzip -c " .. quote(write("user-data.gz", text)), "r"))
+    local pipe = assert(io.popen("gunzip -c " .. quote(write(part .. ".gz", text)), "r"))
     text = pipe:read("a")
     pipe:close()
   end
   local first = text:match("^[^\r\n]*")
   if first:match("^#cloud%-config%s*$") then
-    translate("user-data", text, cloud_config.translate)
+    translate(part, text, cloud_config.translate)
   else
-    local output = new_output()
+    local output = new_output(part)
     if first:sub(1, 2) == "#!" then
-      output.call("keep_script", "user-data", write("user-data", text))
+      output.call("keep_script", part, write(part, text))
     elseif text:match("%S") then
-      output.note("user-data is neither a script (#!) nor #cloud-config: ignored")
+      output.note("%s is neither a script (#!) nor #cloud-config: ignored", part)
     end
-    write("user-data.sh", table.concat(output.calls, "\n") .. "\n")
+    write(part .. ".sh", table.concat(output.calls, "\n") .. "\n")
   end
 end
 
--- The contents of meta-data and user-data, and the directory to write to; the instance-id, or nil when it has none.
-function M.translate(its_meta_data, its_user_data, directory)
+-- The seed's files by name, any of which may be missing, and the directory to write to; the instance-id, or nil.
+function M.translate(files, directory)
   work, M.identity = directory, nil
-  translate("meta-data", its_meta_data, meta_data)
-  user_data(its_user_data)
+  translate("meta-data", files["meta-data"] or "", meta_data)
+  for _, part in ipairs({ "vendor-data", "user-data" }) do user_data(part, files[part] or "") end
   return M.identity
 end
 

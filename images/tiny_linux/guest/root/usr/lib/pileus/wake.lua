@@ -24,7 +24,7 @@ end
 
 local function wake()
   local files = volume.read(arg[2]) or error("there is no seed on " .. arg[2], 0)
-  local identity = seed.translate(files["meta-data"] or "", files["user-data"] or "", RUN)
+  local identity = seed.translate(files, RUN)
   if identity and identity ~= first_line(KNOWN) then
     write(RUN .. "/seed/network-config", files["network-config"] or "")
     print(identity)

@@ -1,0 +1,60 @@
+"""The SSH host key of a machine, which its host makes: so it is known before the first login.
+
+A guest would take a tenth of a second for it under emulation. Source: OpenSSH's PROTOCOL.key; RFC 8709.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import SSHPrivateKeyTypes
+
+from compute.agent.durability import sync_file
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """An ed25519 key: `private` as OpenSSH keeps it in a file, `public` as it stands in known_hosts."""
+
+    private: str
+    public: str
+
+
+def make() -> HostKey:
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    return HostKey(private.decode(), _public(key))
+
+
+def read(file: Path) -> HostKey | None:
+    """The key in this file. None: the machine was made by a version that left host keys to its guest."""
+    with contextlib.suppress(FileNotFoundError):
+        private = file.read_text()
+        return HostKey(private, _public(serialization.load_ssh_private_key(private.encode(), password=None)))
+    return None
+
+
+def fact(file: Path) -> dict[str, str]:
+    """What a host reports of it."""
+    key = read(file)
+    return {"ssh_host_key": key.public} if key else {}
+
+
+def keep(file: Path, key: HostKey) -> None:
+    """Put it there, whole or not at all. Raises OSError."""
+    new = file.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as target:
+        target.write(key.private)
+    sync_file(new)
+    new.replace(file)
+
+
+def _public(key: SSHPrivateKeyTypes) -> str:
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return public.decode()
