@@ -1,5 +1,6 @@
 """Instances on their hosts: how the wish is rendered, and what is done with what a host sees."""
 
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,7 @@ from compute import generations, reconcile, services, waiting
 from compute.models import Allocation, Instance, Power, RestartPolicy
 
 RESTARTS_PER_HOUR = 5
+HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
 
 def spec(instance_id: UUID, verb: str) -> dict[str, Any]:
@@ -85,6 +87,8 @@ def record_sighting(report: Report) -> Accepted | Outdated:
     instance.seen_problem = str(report.facts.get("problem") or "")[:2000]
     instance.seen_facts = report.facts
     instance.seen_at = Now()
+    if HOST_KEY.fullmatch(key := str(report.facts.get("ssh_host_key", ""))):
+        instance.ssh_host_key = key
     instance.save()
     if before != report.seen:
         record(

@@ -127,6 +127,7 @@ class Instance(models.Model):
     seen_problem = models.TextField(blank=True)
     seen_facts = models.JSONField(default=dict)
     seen_at = models.DateTimeField(null=True)
+    ssh_host_key = models.CharField(max_length=200, blank=True, db_default="")  # that its host has given it
 
     failed_at = models.DateTimeField(null=True)
     failed_reason = models.TextField(blank=True)

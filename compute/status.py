@@ -43,8 +43,8 @@ TRANSITIONAL = {
 }
 LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
-    "hypervisor", "hypervisor_wish", "host__name", "keypairs", "restart_policy", "wanted_power", "seen_power",
-    "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
+    "hypervisor", "hypervisor_wish", "host__name", "keypairs", "ssh_host_key", "restart_policy", "wanted_power",
+    "seen_power", "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
 )  # fmt: skip
 STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
 

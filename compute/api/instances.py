@@ -50,6 +50,9 @@ class InstanceSerializer(serializers.Serializer):
     volumes = serializers.ListField(child=serializers.DictField())
     keypairs = serializers.ListField(child=serializers.CharField())
     security_groups = serializers.ListField(child=serializers.CharField())
+    ssh_host_key = serializers.CharField(
+        allow_null=True, help_text="For known_hosts: what its host gave to the guest. Known once it has started."
+    )
     labels = LabelsField()
     restart_policy = serializers.ChoiceField(RestartPolicy.values)
     operation = OperationSerializer(allow_null=True)
@@ -79,6 +82,7 @@ class InstanceSerializer(serializers.Serializer):
             "volumes": [],
             "keypairs": [key["name"] for key in instance.keypairs],
             "security_groups": [],
+            "ssh_host_key": instance.ssh_host_key or None,
             "labels": instance.labels,
             "restart_policy": instance.restart_policy,
             "operation": live and self.fields["operation"].to_representation(live),

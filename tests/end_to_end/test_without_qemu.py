@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from compute.ssh import fingerprint
 from images import build
 from tests.clouds import wait_until
 from tests.end_to_end.machines import BareMachine
@@ -62,8 +63,11 @@ def test_up_ends_with_a_guest_under_the_embedded_emulator(bare):
         assert (refused.status_code, refused.json()["code"]) == (409, "no_capacity")
         assert "cannot run qemu/riscv64" in refused.json()["detail"]
         assert api.post("/projects/demo/instances/first/clone", json={"name": "copy", "count": 2}).status_code == 202
-        keys = {host_key(api, name) for name in ("first", "copy-1", "copy-2")}
-        assert len(keys) == 3
+        keys = {name: host_key(api, name) for name in ("first", "copy-1", "copy-2")}
+        assert len(set(keys.values())) == 3
+        for name, key in keys.items():
+            known = api.get(f"/projects/demo/instances/{name}").json()["ssh_host_key"]
+            assert fingerprint(known) == key
         for name in ("first", "copy-1", "copy-2"):
             assert api.delete(f"/projects/demo/instances/{name}").status_code == 202
         wait_until(lambda: api.get("/projects/demo/instances").json()["items"] == [], 60)

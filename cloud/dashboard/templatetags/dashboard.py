@@ -21,6 +21,7 @@ from cloud.api.errors import Problem
 from cloud.dashboard import assets, words
 from cloud.dashboard.actions import Action
 from cloud.dashboard.icons import PATHS
+from compute import ssh
 
 register = template.Library()
 
@@ -30,6 +31,7 @@ register.filter("monthly", words.monthly)
 register.filter("money", words.money)
 register.filter("seconds", words.seconds)
 register.filter("kind", words.kind)
+register.filter("fingerprint", ssh.fingerprint)
 
 
 @register.simple_tag

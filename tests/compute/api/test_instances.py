@@ -1,5 +1,6 @@
 """Instances through the REST API: what a client sees, over a fake node where something has to run."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -34,6 +35,51 @@ def test_a_launch_answers_at_once_and_ends_running(cloud, mia, path, body):
     assert shown["flavor"] == {
         "id": str(cloud.flavor.pk), "name": cloud.flavor.name, "vcpus": 1, "memory_mib": 256, "disk_gib": 1,
     }  # fmt: skip
+
+
+def test_the_host_key_is_known_and_stays(cloud, mia, path, body):
+    assert mia.post(path, body).json()["ssh_host_key"] is None
+    cloud.settle()
+    key = mia.get(f"{path}/web").json()["ssh_host_key"]
+    assert re.fullmatch(r"ssh-ed25519 \S{68}", key)
+    for verb in ("stop", "start"):
+        mia.post(f"{path}/web/{verb}", {})
+        cloud.settle()
+        assert mia.get(f"{path}/web").json()["ssh_host_key"] == key
+    mia.post(f"{path}/web/clone", {"name": "copy"})
+    cloud.settle()
+    assert mia.get(f"{path}/copy").json()["ssh_host_key"] not in (None, key)
+
+
+@pytest.mark.parametrize("said", ["<script>", "ssh-ed25519 AAAA", "ssh-ed25519 " + "A" * 68 + " more", None, 7])
+def test_what_is_no_host_key_is_not_taken_from_a_host(cloud, mia, path, body, said):
+    mia.post(path, body)
+    cloud.settle()
+    shown = mia.get(f"{path}/web").json()
+    instance = Instance.objects.get(name="web")
+    report = {
+        "resource": {"type": "instance", "id": shown["id"]},
+        "generation": instance.generation,
+        "sequence": instance.seen_sequence + 1,
+        "seen": "running",
+        "facts": {"ssh_host_key": said},
+    }
+    assert cloud.node.control_plane.report(report) == "taken"
+    assert mia.get(f"{path}/web").json()["ssh_host_key"] == shown["ssh_host_key"]
+
+
+def test_a_machine_from_before_host_keys_were_made_has_none(cloud, mia, path, body):
+    mia.post(path, body)
+    cloud.settle()
+    mia.post(f"{path}/web/stop", {})
+    cloud.settle()
+    instance = Instance.objects.get(name="web")
+    (cloud.node.paths.machine(str(instance.pk)).host_key).unlink()
+    Instance.objects.update(ssh_host_key="")
+    mia.post(f"{path}/web/start", {})
+    cloud.settle()
+    shown = mia.get(f"{path}/web").json()
+    assert (shown["status"], shown["ssh_host_key"]) == ("running", None)
 
 
 def test_the_verbs_go_round(cloud, mia, path, body):
