@@ -184,10 +184,7 @@ class Machine:
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
         if not self.home.disk.exists():
-            self.home.directory.mkdir(parents=True, exist_ok=True)
-            host_keys.keep(self.home.host_key, host_keys.make())  # first: its guest has not been told another
-            if clone := spec.get("clone"):
-                snapshots.adopt(self.home, self.tools.paths.machine(clone["machine"]), clone["snapshot"])
+            preparation.begin(entry, self.home, self.tools.paths)
         files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
         with self._boot_slot(work), ExitStack() as undo:
             boot = preparation.prepare(

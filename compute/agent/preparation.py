@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compute.agent import host, host_keys, jail, nics, nocloud
+from compute.agent import host, host_keys, jail, nics, nocloud, snapshots
 from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.image_cache import ImageCache
 from compute.agent.jail import Jail
@@ -24,6 +24,17 @@ class Tools:
     hypervisors: dict[str, Hypervisor]
     jail: Jail = field(default_factory=Jail)
     boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, host.vcpus())))
+
+
+def begin(entry: Entry, home: Home, paths: Paths) -> None:
+    """What comes before a machine's disk: its host key, and what it is cloned from. Raises Refused or OSError."""
+    home.directory.mkdir(parents=True, exist_ok=True)
+    clone = entry.spec.get("clone")
+    # A guest from before hosts made keys has one of its own making, and would go on making them.
+    if not clone or paths.machine(clone["machine"]).host_key.exists():
+        host_keys.keep(home.host_key, host_keys.make())
+    if clone:
+        snapshots.adopt(home, paths.machine(clone["machine"]), clone["snapshot"])
 
 
 def prepare(

@@ -78,8 +78,11 @@ def test_a_machine_from_before_host_keys_were_made_has_none(cloud, mia, path, bo
     Instance.objects.update(ssh_host_key="")
     mia.post(f"{path}/web/start", {})
     cloud.settle()
-    shown = mia.get(f"{path}/web").json()
-    assert (shown["status"], shown["ssh_host_key"]) == ("running", None)
+    mia.post(f"{path}/web/clone", {"name": "copy"})
+    cloud.settle()
+    for name in ("web", "copy"):
+        shown = mia.get(f"{path}/{name}").json()
+        assert (shown["status"], shown["ssh_host_key"]) == ("running", None)
 
 
 def test_the_verbs_go_round(cloud, mia, path, body):
