@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from compute.agent.hypervisors.unicorn.board.translations import WINDOW_SECONDS
+from compute.agent.nics import Nic
 from tests.benchmarks.measuring import line
 from tests.compute.agent.unicorn.conftest import make_linux, riscv_linux  # noqa: F401
 from tests.compute.agent.unicorn.guest import Guest
@@ -26,6 +28,9 @@ pytestmark = [pytest.mark.benchmark, pytest.mark.vm, pytest.mark.timeout(1800)]
 BOOTS = 3
 CLONES = 10
 MEMORY_MIB = 192
+NETWORK_MIB = 16
+# Busybox's nc ends when it has nothing to send: it is given something to wait for.
+RECEIVE = "mkfifo /tmp/wait; exec 9<>/tmp/wait; until nc 10.0.0.1 5000 </tmp/wait >/tmp/got; do usleep 9999; done"
 QEMU = "qemu-system-riscv64"
 LOADS = {
     "shell, 20000 rounds": "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done",
@@ -47,7 +52,7 @@ def open_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 class QemuGuest(Guest):
     """The same machine under QEMU: its console is the log, its control is not used."""
 
-    def start(self, **_: object) -> "QemuGuest":
+    def start(self, *, descriptors: tuple[int, ...] = ()) -> "QemuGuest":
         d = self.description
         argv = [QEMU, "-M", "virt", "-m", f"{d['memory_mib']}M", "-nodefaults", "-display", "none"]
         argv += ["-accel", "tcg,tb-size=128", "-kernel", d["kernel"], "-initrd", d["initrds"][0]]
@@ -56,11 +61,19 @@ class QemuGuest(Guest):
             read_only = ",readonly=on" if disk.get("read_only") else ""
             argv += ["-drive", f"if=none,id=d{number},file={disk['path']},format={disk['format']}{read_only}"]
             argv += ["-device", f"virtio-blk-pci,drive=d{number}"]
-        argv += ["-netdev", "user,id=n,restrict=on", "-device", "virtio-net-pci,netdev=n,romfile="]
+        (nic,) = d["nics"]
+        network = "user,id=n,restrict=on"
+        if nic["network"] == "descriptor":
+            network = f"dgram,id=n,local.type=fd,local.str={nic['descriptor']}"
+        argv += ["-netdev", network, "-device", f"virtio-net-pci,netdev=n,romfile=,mac={nic['mac']}"]
         serial = f"socket,id=s,path={d['serial']},server=on,wait=off,logfile={d['console_log']}"
         argv += ["-chardev", serial, "-serial", "chardev:s"]
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=descriptors,
         )
         self._serial = self._connect(self.home / "s")
         # QEMU's guest stands still when nobody reads.
@@ -117,6 +130,43 @@ def test_throughput_and_idling(riscv_linux, open_home):  # noqa: F811
         idle = (guest.cpu_seconds() - before) / (time.monotonic() - began) * 100
         line(f"idle, {name}", percent_of_a_core=idle, target="≤ 2")
         guest.close()
+
+
+def test_network_throughput(riscv_linux, open_home):  # noqa: F811
+    """From one guest to another of its kind over a socket: both together, so on two processors at most."""
+    for name, kind in kinds():
+        sender, receiver = guests = wired(kind, riscv_linux, open_home / name)
+        for number, guest in enumerate(guests, 1):
+            guest.wait_for(f"READY guest-{number}")
+            log_in(guest)
+        sender.type(f"dd if=/dev/zero of=/dev/shm/f bs=1M count={NETWORK_MIB} 2>/dev/null; echo ma''de", "made")
+        sender.type_keys("nc -l -p 5000 </dev/shm/f\n")
+        began, before = time.monotonic(), [guest.cpu_seconds() for guest in guests]
+        receiver.type(f"{RECEIVE}; echo recei''ved $(wc -c </tmp/got)", f"received {NETWORK_MIB << 20}", 200)
+        took, cpu = time.monotonic() - began, [guest.cpu_seconds() for guest in guests]
+        of_sender, of_receiver = (after - earlier for after, earlier in zip(cpu, before, strict=True))
+        line(
+            f"network, {NETWORK_MIB} MiB, {name}",
+            Mbit_per_s=NETWORK_MIB * 8.388608 / took,
+            sender_cpu_s=of_sender,
+            receiver_cpu_s=of_receiver,
+        )
+        for guest in guests:
+            guest.close()
+
+
+def wired(kind: type[Guest], image: Path, home: Path) -> list[Guest]:
+    """Two guests, 10.0.0.1 and 10.0.0.2, at the ends of one wire."""
+    guests = []
+    for number, end in enumerate(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM), 1):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        nic = Nic(f"52:54:00:00:00:0{number}", f"10.0.0.{number}/24")
+        identity = {"hostname": f"guest-{number}", "user_data": LOG_IN, "nics": [nic]}
+        guest = kind.of_image(image, home / str(number), memory_mib=MEMORY_MIB, **identity)
+        guest.description["nics"] = [{"mac": nic.mac, "network": "descriptor", "descriptor": end.fileno()}]
+        guests.append(guest.start(descriptors=(end.fileno(),)))
+        end.close()
+    return guests
 
 
 def test_restore_and_clone(make_linux, open_home, tmp_path):  # noqa: F811
