@@ -186,7 +186,8 @@ local function chpasswd(value, output)
   if boolean(value.expire) then output.note("chpasswd.expire is not known here: passwords don't expire") end
 end
 
--- The host key, of the only kind that is made here. A public key whose comment is its fingerprint spares the guest asking.
+-- The host key, of the only kind that is used here. A public key's comment may be its fingerprint, which need not be
+-- reckoned then.
 local function ssh_keys(value, output)
   if not is_map(value) then output.note("ssh_keys is not a mapping: ignored") return end
   for _, key in document.keys(value) do

@@ -19,7 +19,8 @@ local function write(name, content)
   return path
 end
 
--- What a translator of `part` writes with: `call(name, ...)`, `note(format, ...)` for the console, `file(name, content)` → path.
+-- What a translator of `part` writes with: `call(name, ...)`, `note(format, ...)` for the console, and
+-- `file(name, content)` → path.
 local function new_output(part)
   local output = { calls = {}, quote = quote }
   function output.file(name, content) return write(part .. "." .. name, content) end
