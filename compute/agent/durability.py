@@ -21,6 +21,16 @@ def sync_files(directory: Path) -> None:
     sync_directory(directory)
 
 
+def write_secret(path: Path, content: str) -> None:
+    """Put a file there that nobody else may read, whole or not at all."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(content)
+    sync_file(new)
+    new.rename(path)
+
+
 def _sync(path: Path, flags: int) -> None:
     handle = os.open(path, flags | os.O_CLOEXEC)
     try:

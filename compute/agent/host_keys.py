@@ -4,15 +4,12 @@ A guest would take a tenth of a second for it under emulation. Source: OpenSSH's
 """
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import SSHPrivateKeyTypes
-
-from compute.agent.durability import sync_file
 
 
 @dataclass(frozen=True)
@@ -43,16 +40,6 @@ def fact(file: Path) -> dict[str, str]:
     """What a host reports of it."""
     key = read(file)
     return {"ssh_host_key": key.public} if key else {}
-
-
-def keep(file: Path, key: HostKey) -> None:
-    """Put it there, whole or not at all. Raises OSError."""
-    new = file.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as target:
-        target.write(key.private)
-    sync_file(new)
-    new.replace(file)
 
 
 def _public(key: SSHPrivateKeyTypes) -> str:

@@ -1,9 +1,10 @@
 """What a joined host knows of its control plane: `agent.json` in the agent's home, readable by nobody else."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from compute.agent.durability import write_secret
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,4 @@ class Membership:
         return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
 
     def write(self, path: Path) -> None:
-        new = path.with_suffix(".new")
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(handle, "w") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(path)
+        write_secret(path, json.dumps(asdict(self), indent=1))

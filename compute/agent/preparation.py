@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from compute.agent import host, host_keys, jail, nics, nocloud, snapshots
+from compute.agent.durability import write_secret
 from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.image_cache import ImageCache
 from compute.agent.jail import Jail
@@ -32,7 +33,7 @@ def begin(entry: Entry, home: Home, paths: Paths) -> None:
     clone = entry.spec.get("clone")
     # A guest from before hosts made keys has one of its own making, and would go on making them.
     if not clone or paths.machine(clone["machine"]).host_key.exists():
-        host_keys.keep(home.host_key, host_keys.make())
+        write_secret(home.host_key, host_keys.make().private)
     if clone:
         snapshots.adopt(home, paths.machine(clone["machine"]), clone["snapshot"])
 

@@ -5,6 +5,7 @@ import stat
 from cryptography.hazmat.primitives import serialization
 
 from compute.agent import host_keys
+from compute.agent.durability import write_secret
 from compute.ssh import fingerprint
 
 
@@ -18,7 +19,7 @@ def test_a_key_is_kept_for_nobody_else_to_read(tmp_path):
     assert host_keys.read(file) is None
     (tmp_path / "host-key.new").write_bytes(b"half")  # of a worker that was killed
     key = host_keys.make()
-    host_keys.keep(file, key)
+    write_secret(file, key.private)
     assert host_keys.read(file) == key
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     private = serialization.load_ssh_private_key(key.private.encode(), password=None)
