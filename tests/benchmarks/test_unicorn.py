@@ -7,21 +7,20 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compute.agent.hypervisors.unicorn.board.translations import WINDOW_SECONDS
-from compute.agent.nics import Nic
 from tests.benchmarks.measuring import line
-from tests.compute.agent.unicorn.conftest import make_linux, riscv_linux  # noqa: F401
-from tests.compute.agent.unicorn.guest import Guest
+from tests.compute.agent.unicorn.guest import Guest, on_one_wire
 from tests.compute.agent.unicorn.test_snapshots import LOG_IN, clone_of, log_in, save
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.vm, pytest.mark.timeout(1800)]
@@ -98,7 +97,7 @@ def boot(kind: type[Guest], image: Path, home: Path) -> tuple[Guest, float]:
     return guest, time.monotonic() - began
 
 
-def test_boot_to_ready(riscv_linux, open_home):  # noqa: F811
+def test_boot_to_ready(riscv_linux, open_home):
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     for number in range(BOOTS):
@@ -114,7 +113,7 @@ def test_boot_to_ready(riscv_linux, open_home):  # noqa: F811
         line("boot to READY, unicorn / qemu", cpu=ratio, target="≤ 1.3")
 
 
-def test_throughput_and_idling(riscv_linux, open_home):  # noqa: F811
+def test_throughput_and_idling(riscv_linux, open_home):
     for name, kind in kinds():
         guest, _ = boot(kind, riscv_linux, open_home / name)
         log_in(guest)
@@ -132,12 +131,11 @@ def test_throughput_and_idling(riscv_linux, open_home):  # noqa: F811
         guest.close()
 
 
-def test_network_throughput(riscv_linux, open_home):  # noqa: F811
+def test_network_throughput(riscv_linux, open_home):
     """From one guest to another of its kind over a socket: both together, so on two processors at most."""
     for name, kind in kinds():
-        sender, receiver = guests = wired(kind, riscv_linux, open_home / name)
-        for number, guest in enumerate(guests, 1):
-            guest.wait_for(f"READY guest-{number}")
+        sender, receiver = guests = on_one_wire(partial(below, kind, riscv_linux, open_home / name))
+        for guest in guests:
             log_in(guest)
         sender.type(f"dd if=/dev/zero of=/dev/shm/f bs=1M count={NETWORK_MIB} 2>/dev/null; echo ma''de", "made")
         sender.type_keys("nc -l -p 5000 </dev/shm/f\n")
@@ -155,21 +153,13 @@ def test_network_throughput(riscv_linux, open_home):  # noqa: F811
             guest.close()
 
 
-def wired(kind: type[Guest], image: Path, home: Path) -> list[Guest]:
-    """Two guests, 10.0.0.1 and 10.0.0.2, at the ends of one wire."""
-    guests = []
-    for number, end in enumerate(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM), 1):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        nic = Nic(f"52:54:00:00:00:0{number}", f"10.0.0.{number}/24")
-        identity = {"hostname": f"guest-{number}", "user_data": LOG_IN, "nics": [nic]}
-        guest = kind.of_image(image, home / str(number), memory_mib=MEMORY_MIB, **identity)
-        guest.description["nics"] = [{"mac": nic.mac, "network": "descriptor", "descriptor": end.fileno()}]
-        guests.append(guest.start(descriptors=(end.fileno(),)))
-        end.close()
-    return guests
+def below(kind: type[Guest], image: Path, directory: Path, *, hostname: str, **identity: Any) -> Guest:
+    """A guest at home in a directory of its name."""
+    home = directory / hostname
+    return kind.of_image(image, home, memory_mib=MEMORY_MIB, user_data=LOG_IN, hostname=hostname, **identity)
 
 
-def test_restore_and_clone(make_linux, open_home, tmp_path):  # noqa: F811
+def test_restore_and_clone(make_linux, open_home, tmp_path):
     golden = make_linux(memory_mib=MEMORY_MIB, user_data=LOG_IN, hostname="golden").start()
     golden.wait_for("READY golden")
     log_in(golden)

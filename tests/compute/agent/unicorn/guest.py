@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +204,21 @@ class Guest:
         if self._serial is not None:
             self._serial.close()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def on_one_wire(make: Callable[..., Guest]) -> list[Guest]:
+    """Two guests at the ends of one wire, up: guest-1 at 10.0.0.1 and guest-2 at 10.0.0.2.
+
+    `make(hostname=…, nics=…)` describes one that is not started.
+    """
+    guests = []
+    for number, end in enumerate(socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM), 1):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        nic = Nic(f"52:54:00:00:00:0{number}", f"10.0.0.{number}/24")
+        guest = make(hostname=f"guest-{number}", nics=[nic])
+        guest.description["nics"] = [{"mac": nic.mac, "network": "descriptor", "descriptor": end.fileno()}]
+        guests.append(guest.start(descriptors=(end.fileno(),)))
+        end.close()
+    for number, guest in enumerate(guests, 1):
+        guest.wait_for(f"READY guest-{number}")
+    return guests

@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
-from compute.agent.nics import Nic
-from tests.compute.agent.unicorn.guest import Guest
+from tests.compute.agent.unicorn.guest import Guest, on_one_wire
 from tests.compute.agent.unicorn.test_snapshots import LOG_IN, log_in
 
 # One guest at a time needs no machine to itself, only one processor.
@@ -22,16 +22,17 @@ MIB = 64
 
 @contextmanager
 def stopped_every_millisecond(guest: Guest) -> Iterator[None]:
-    """Have the guest's processor stopped from outside all the time."""
-    done = threading.Event()
+    """Have the guest's processor stopped from outside all the time, and see that it was."""
+    done, stops = threading.Event(), 0
 
     def stop() -> None:
+        nonlocal stops
         with socket.socket(socket.AF_UNIX) as connection, connection.makefile("rw") as stream:
             connection.connect(str(guest.home / "c"))
             while not done.wait(0.001):
                 stream.write('{"execute": "stats"}\n')
                 stream.flush()
-                json.loads(stream.readline())
+                stops = json.loads(stream.readline())["return"]["hart"]["stops"]
 
     thread = threading.Thread(target=stop)
     thread.start()
@@ -40,6 +41,7 @@ def stopped_every_millisecond(guest: Guest) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+    assert stops > MIB
 
 
 def sums(text: str) -> list[str]:
@@ -89,19 +91,9 @@ def test_what_was_flushed_outlives_a_killed_emulator(make_linux):
 
 
 def test_two_guests_on_one_wire_hear_each_other_right(make_linux):
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    guests = []
-    for number, end in enumerate(ends, 1):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        nic = Nic(f"52:54:00:00:00:0{number}", f"10.0.0.{number}/24")
-        guest = make_linux(memory_mib=256, user_data=LOG_IN, hostname=f"guest-{number}", nics=[nic])
-        guest.description["nics"] = [{"mac": nic.mac, "network": "descriptor", "descriptor": end.fileno()}]
-        guests.append(guest.start(descriptors=(end.fileno(),)))
-        end.close()
-    for number, guest in enumerate(guests, 1):
-        guest.wait_for(f"READY guest-{number}")
+    one, two = guests = on_one_wire(partial(make_linux, memory_mib=256, user_data=LOG_IN))
+    for guest in guests:
         log_in(guest)
-    one, two = guests
     assert "0% packet loss" in one.type("ping -c 3 10.0.0.2", "packets transmitted", 60)
     two.type(f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made")
     two.type_keys("nc -l -p 5000 </dev/shm/f\n")

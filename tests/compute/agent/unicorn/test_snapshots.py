@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compute.agent import host_keys, nocloud
+from compute.agent import nocloud
 from compute.agent.nics import OWN_NETWORK_ADDRESS, Nic
 from compute.ssh import fingerprint
 from tests.compute.agent.unicorn.guest import Guest
@@ -153,8 +153,8 @@ def test_every_nic_of_a_clone_is_its_own(make_linux, open_home, tmp_path, told):
     clone = clone_of(golden, tmp_path / "snapshot", open_home / "c", 0, nics=nics)
     if not told:
         seed = {"instance_id": "iid-clone-0", "hostname": "clone-0", "user_data": LOG_IN}
-        files = nocloud.files(seed, nics, host_keys.make())
-        del files["network-config"], files["vendor-data"]
+        files = nocloud.files(seed, nics, host_key=None)
+        del files["network-config"]
         (clone.home / "seed.iso").write_bytes(nocloud.iso(files))
     try:
         clone.start()
