@@ -13,7 +13,16 @@ from compute.agent import jail, upkeep
 from compute.agent.errors import NoAnswer
 from compute.agent.hypervisors.qemu import Qemu, control, groups_to_use
 from compute.agent.hypervisors.qemu.command_line import Accelerator
-from compute.agent.hypervisors.qemu.probe import BINARIES, PATIENCE, Finding, Probes, run_guest, version
+from compute.agent.hypervisors.qemu.payload import TOKEN
+from compute.agent.hypervisors.qemu.probe import (
+    BINARIES,
+    PATIENCE,
+    PROCESSOR_SECONDS,
+    Finding,
+    Probes,
+    run_guest,
+    version,
+)
 from compute.agent.paths import Paths
 from compute.agent.samples import Samples
 from compute.agent.watch import Watch
@@ -275,6 +284,16 @@ def test_the_probe_does_not_hang(monkeypatch):
     monkeypatch.setitem(PATIENCE, "tcg", 0.01)
     finding = run_guest("x86_64", Accelerator("tcg", BINARIES["x86_64"]), jail.Confinement())
     assert finding.problem.startswith("a guest hung")
+
+
+def test_a_guest_that_needs_a_processor_for_long_is_none_that_runs(monkeypatch, tmp_path):
+    """So it is on a KVM that is emulated itself: the tiny guest ends at last, and a real one never boots."""
+    slow = tmp_path / "qemu"
+    slow.write_text(f"#!/bin/sh\ni=0\nwhile [ $i -lt 9000000 ]; do i=$((i + 1)); done\nprintf '{TOKEN.decode()}'\n")
+    slow.chmod(0o755)
+    monkeypatch.setitem(PROCESSOR_SECONDS, "tcg", 1)
+    finding = run_guest("x86_64", Accelerator("tcg", str(slow)), jail.Confinement())
+    assert finding.problem.startswith("a guest used up 1 s of a processor")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has users for machines")

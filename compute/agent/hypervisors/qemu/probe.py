@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from compute.agent.hypervisors.qemu import payload
 from compute.agent.hypervisors.qemu.command_line import BOARDS, SANDBOX, Accelerator
 from compute.agent.jail import Confinement, prefix
 
-# After that long a guest has hung; an idle host takes 0.2 s. There are hosts on whose KVM it ends after five.
+# After that long a guest has hung; an idle host takes 0.2 s.
 PATIENCE = {"tcg": 10.0, "kvm": 3.0}
+# A guest needs a tenth of this, however busy the host is. There are hosts whose KVM is emulated itself: the tiny guest
+# takes from one to five seconds of a processor there, and a real one never boots.
+PROCESSOR_SECONDS = {"tcg": 10, "kvm": 1}
 FAILURE_IS_BELIEVED_SECONDS = 3600
 BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "riscv64": "qemu-system-riscv64"}
 PAYLOADS: dict[str, tuple[Callable[[], bytes], list[str]]] = {
@@ -62,12 +66,15 @@ def run_guest(architecture: str, accelerator: Accelerator, confinement: Confinem
     """Run the tiny guest once."""
     make, arguments = PAYLOADS[architecture]
     board, patience = BOARDS[architecture], PATIENCE[accelerator.kind]
+    allowed = PROCESSOR_SECONDS[accelerator.kind]
     cpu = "host" if accelerator.kind == "kvm" else board.cpu_under_tcg
     began = time.monotonic()
     guest = os.memfd_create("guest")  # a file of no directory: nothing stays when the agent is killed here
     try:
         os.write(guest, make())
-        argv = [*prefix(confinement), accelerator.binary, "-nodefaults", "-no-user-config", "-display", "none"]
+        limits = ["prlimit", f"--cpu={allowed}:{allowed + 5}", "--core=0", "--"]
+        argv = [*limits, *prefix(confinement), accelerator.binary, "-nodefaults", "-no-user-config"]
+        argv += ["-display", "none"]
         argv += ["-machine", board.machine, "-accel", accelerator.kind, "-cpu", cpu, "-m", "64M"]
         argv += ["-no-reboot", "-sandbox", SANDBOX]
         argv += ["-chardev", "stdio,id=serial,signal=off", *arguments, f"/proc/self/fd/{guest}"]
@@ -83,6 +90,8 @@ def run_guest(architecture: str, accelerator: Accelerator, confinement: Confinem
     seconds = time.monotonic() - began
     if payload.TOKEN in done.stdout:
         return Finding(None, seconds)
+    if done.returncode == -signal.SIGXCPU:
+        return Finding(f"a guest used up {allowed} s of a processor: it is as slow as no guest should be", seconds)
     words = done.stderr.decode(errors="replace").strip().splitlines()
     return Finding(words[-1][:300] if words else f"QEMU ended with status {done.returncode} and no guest ran", seconds)
 
