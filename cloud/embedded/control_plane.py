@@ -35,10 +35,21 @@ class ControlPlane:
         running = self.running()
         if "web" not in running or (before.port, before.listen) != (self.memory.port, self.memory.listen):
             ports.require_free(self.memory.port, self.memory.listen, variable="PILEUS_PORT")
-        if self.memory.redis_url or "valkey" in running:
+        if not self.memory.redis_url and "valkey" not in running:
+            self._choose_redis_port()
+
+    def _choose_redis_port(self) -> None:
+        """Keep the port that was chosen once: hosts know it. Take another only when somebody else holds on to it."""
+        known = self.memory.redis_port
+        if known and ports.becomes_free(known):
             return
-        if not self.memory.redis_port or not ports.is_free(self.memory.redis_port):
-            self.memory.redis_port = ports.next_free(ports.REDIS_PORTS)
+        self.memory.redis_port = ports.next_free(ports.REDIS_PORTS)
+        if known:
+            by = ports.holder(known) or "another process"
+            self.screen.say(
+                f"  Valkey moves from port {known}, which {by} has taken, to {self.memory.redis_port}; "
+                "hosts learn of it with their next heartbeat"
+            )
 
     def start_servers(self) -> None:
         """PostgreSQL and Valkey, or whether the ones of the user's own answer."""

@@ -1,6 +1,7 @@
 """TCP ports: who has one, and which is free."""
 
 import socket
+import time
 
 import psutil
 
@@ -8,6 +9,7 @@ from cloud.embedded.errors import Trouble
 
 # Below the kernel's ephemeral range, so that a port kept between runs is not somebody's outgoing connection.
 REDIS_PORTS = range(6480, 6580)
+SECONDS_TO_BECOME_FREE = 5.0
 
 
 class PortTaken(Trouble):
@@ -22,6 +24,16 @@ def is_free(port: int, address: str = "127.0.0.1") -> bool:
             probe.listen(1)
         except OSError:
             return False
+    return True
+
+
+def becomes_free(port: int) -> bool:
+    """Whether the port is free now or soon: the process that had it may be just ending."""
+    until = time.monotonic() + SECONDS_TO_BECOME_FREE
+    while not is_free(port):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
     return True
 
 

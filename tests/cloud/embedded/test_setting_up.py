@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import os
 import re
 import socket
@@ -13,9 +14,11 @@ import pytest
 
 from cloud.embedded import environment, folders, get_pip, machine_host, ports, publish, system_packages
 from cloud.embedded.accounts import myself
+from cloud.embedded.control_plane import ControlPlane
 from cloud.embedded.errors import Trouble
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home, make_folder, write_private
+from cloud.embedded.screen import Screen
 from cloud.embedded.up import told_by_environment
 from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
@@ -126,6 +129,38 @@ def test_a_host_learns_the_new_ports_and_keeps_its_login(tmp_path):
     assert '"url": "http://127.0.0.1:9090"' in text
     assert '"redis_url": "redis://h-1:secret@127.0.0.1:6481/0"' in text
     assert machine_host.tell_addresses(home, memory, memory.local_url) is False
+
+
+@pytest.fixture
+def port_of_valkey(tmp_path):
+    """Which port `up` chooses when it chose one before; and what it says about it."""
+
+    def choose(redis_port: int) -> tuple[int, str]:
+        out, home = io.StringIO(), Home(tmp_path)
+        memory = Memory(port=ports.next_free(range(18080, 18180)), redis_port=redis_port)
+        with Screen(out) as screen:
+            ControlPlane(home, memory, myself(), screen).choose_ports(memory)
+        return memory.redis_port, out.getvalue()
+
+    return choose
+
+
+def test_valkey_keeps_its_port_while_the_process_before_it_ends(port_of_valkey):
+    with socket.socket() as ending:
+        ending.bind(("127.0.0.1", 0))
+        ending.listen()
+        port = ending.getsockname()[1]
+        timer = threading.Timer(0.3, ending.close)
+        timer.start()
+        assert port_of_valkey(port) == (port, "")
+
+
+def test_valkey_moves_from_a_port_that_another_holds_on_to_and_says_so(port_of_valkey, listener, monkeypatch):
+    monkeypatch.setattr(ports, "SECONDS_TO_BECOME_FREE", 0.1)
+    port, said = port_of_valkey(listener)
+    assert port in ports.REDIS_PORTS
+    assert f"from port {listener}" in said
+    assert f"to {port}" in said
 
 
 def test_every_tool_that_images_need_is_among_the_packages():
