@@ -15,7 +15,7 @@ from cloud.events.services import Actor
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import cloning, services
+from compute import services
 from compute.models import Instance
 
 LONGEST_NAME = 63
@@ -27,7 +27,7 @@ def _clone(*, instance: Instance, actor: Actor, suffix: str = "copy", count: int
     names = services.numbered(name, count)
     if any(len(each) > LONGEST_NAME for each in names):
         raise Invalid(f"{name} is longer than a name may be. Clone {instance.name} by itself.")
-    cloning.clone(instance=instance, actor=actor, names=names)
+    services.clone(instance=instance, actor=actor, names=names)
     return Operation.objects.get(subject_type="instance", subject_id=instance.pk, finished_at=None)
 
 

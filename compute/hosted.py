@@ -13,8 +13,9 @@ from cloud.events.services import GUEST, SYSTEM, Actor, record
 from cloud.hosts import orders
 from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import Accepted, HostedResource, Outdated, Report, register
-from compute import generations, reconcile, services, waiting
+from compute import generations, reconcile, services
 from compute.models import Allocation, Instance, Power, RestartPolicy
+from compute.placement import queue
 
 RESTARTS_PER_HOUR = 5
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
@@ -108,7 +109,7 @@ def _record_tombstone(report: Report) -> Accepted | Outdated:
     if report.seen != Power.GONE:
         return Outdated(0)
     Allocation.objects.filter(pk=report.resource_id, host=report.host, instance=None).delete()
-    waiting.offer_room()
+    queue.offer_room()
     return Accepted()
 
 
@@ -192,6 +193,6 @@ register(
         owned=owned,
         reconcile=reconcile.reconcile,
         hint=hint,
-        offer_room=waiting.offer_room,
+        offer_room=queue.offer_room,
     )
 )

@@ -16,7 +16,7 @@ from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Refused, Verdict, Workflow
-from compute import cloning, services
+from compute import services
 from compute.models import Instance
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
@@ -45,7 +45,7 @@ def suspended(cloud: SmallCloud) -> Instance:
 
 
 def cloned(*, instance: Instance, actor: Actor) -> object:
-    return cloning.clone(instance=instance, actor=actor, names=[factories.name("copy")])
+    return services.clone(instance=instance, actor=actor, names=[factories.name("copy")])
 
 
 # kind → what is there before, and the verb

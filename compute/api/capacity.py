@@ -9,7 +9,7 @@ from rest_framework.response import Response
 
 from cloud.api.serializers import ReferenceSerializer
 from cloud.api.views import View
-from compute import capacity
+from compute.placement import capacity
 
 
 class HostCountSerializer(serializers.Serializer):

@@ -15,7 +15,7 @@ from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
-from compute import cloning, services, user_data
+from compute import services, user_data
 from compute.hypervisors import KINDS
 from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, as_listed, reason, with_status
@@ -276,7 +276,7 @@ class Clone(InstanceView, Verb):
 
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance | Several:
         names = services.numbered(body["name"], body.get("count", 1))
-        clones = cloning.clone(instance=instance, actor=self.actor, names=names)
+        clones = services.clone(instance=instance, actor=self.actor, names=names)
         return Several(clones) if len(clones) > 1 else clones[0]
 
 

@@ -9,8 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cloud.api.views import Item
-from compute import explaining, placement
 from compute.api.instances import InstanceView, shown_decision
+from compute.placement.explain import explain
+from compute.placement.rules import Wish
 
 
 class PlacementSerializer(serializers.Serializer):
@@ -29,7 +30,7 @@ class PlacementView(InstanceView, Item):
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         self.query()
         instance = self.one(kwargs["ref"])
-        explanation = explaining.explain(placement.Wish.of(instance))
+        explanation = explain(Wish.of(instance))
         is_admin = self.scope.is_cloud_admin
         return Response(
             {

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import pytest
 from django.db import connection, transaction
 
-from compute import placement
 from compute.models import Instance
+from compute.placement.choose import choose
 from tests import factories
 from tests.benchmarks.measuring import line, percentile
 
@@ -58,7 +58,7 @@ def place_one(instance: Instance) -> float:
     Instance.objects.bulk_create([instance])
     began = time.perf_counter()
     with transaction.atomic():
-        decision = placement.choose(instance)
+        decision = choose(instance)
     assert decision.host_id
     return time.perf_counter() - began
 
@@ -102,7 +102,7 @@ def rate_of_four(instances: list[Instance]) -> float:
     def place_some(share: list[Instance]) -> None:
         for instance in share:
             with transaction.atomic():
-                assert placement.choose(instance).host_id
+                assert choose(instance).host_id
         connection.close()
 
     with ThreadPoolExecutor(4) as clients:
@@ -122,7 +122,7 @@ def test_packing_of_a_real_trace_up_to_its_peak():
         for count, step in enumerate(steps):
             if step.arrives:
                 wish = Instance(id=step.ident, image=image, vcpus=step.vcpus, memory_mib=step.memory_mib, disk_gib=0)
-                refused += not placement.choose(wish).host_id
+                refused += not choose(wish).host_id
             else:
                 with connection.cursor() as cursor:
                     cursor.execute("DELETE FROM compute_allocation WHERE id = %s", [step.ident])

@@ -15,9 +15,11 @@ from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Role, SavedView
-from compute import boots, cloning, console_logs, costs, explaining, placement, services
+from compute import boots, console_logs, costs, services
 from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
 from compute.models import Instance, RestartPolicy
+from compute.placement.explain import explain
+from compute.placement.rules import Wish
 from compute.status import STATUSES, count_by_status
 
 LINES_SHOWN = 200
@@ -141,7 +143,7 @@ class Placement(InstancePage):
     partials = {"placement": "instances/_placement.html"}
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
-        explanation = explaining.explain(placement.Wish.of(self.instance))
+        explanation = explain(Wish.of(self.instance))
         shown = explanation.for_admin() if self.scope.is_cloud_admin else explanation.for_tenant()
         return self.show({"instance": self.instance, "explanation": shown, "decision": self.instance.placement})
 
@@ -179,7 +181,7 @@ class Verb(FormPage, InstancePage):
             told = self.validate(form, body) if form is not None else {}
             if verb == "clone":
                 names = services.numbered(told["name"], told.get("count", 1))
-                return cloning.clone(instance=instance, actor=actor, names=names)
+                return services.clone(instance=instance, actor=actor, names=names)
             found: Operation = getattr(services, verb)(instance=instance, actor=actor, **told)
             return found
 

@@ -13,7 +13,7 @@ from cloud.operations import checks
 from cloud.operations.api.health import health
 from cloud.operations.models import Check
 from cloud.operations.troubles import Case
-from compute import capacity, emptying
+from compute.placement import capacity, drain
 
 
 def place_of(case: Case) -> str:
@@ -103,6 +103,6 @@ class Drain(OneHost):
 
     def moves(self) -> dict[str, Any]:
         """Where each instance would go, if the host had to be emptied; those without a place first."""
-        found = emptying.simulate(self.host.pk)
+        found = drain.simulate(self.host.pk)
         stuck = [move for move in found if not move.host]
-        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": emptying.MOST}
+        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": drain.MOST}

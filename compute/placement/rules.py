@@ -1,4 +1,4 @@
-"""Choosing a host. Choosing is one SQL statement over trigger-kept free capacity, flat from 100 to 100 000 hosts.
+"""What a host must have for an instance to go there.
 
 A rule is one class that serves two masters from one definition: its SQL condition chooses, and the same condition,
 evaluated on every host beside what the host has, explains. Explaining runs when nothing fits, or when somebody asks.
@@ -6,13 +6,10 @@ evaluated on every host beside what the host has, explains. Explaining runs when
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any, Protocol
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
-from psycopg import Cursor
 
 from compute.hypervisors import KINDS
 from compute.models import Instance
@@ -132,31 +129,9 @@ CAPACITY = (
 )
 RULES: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised(), Chosen(), *CAPACITY)
 
-ORDER = {
-    "pack": "h.free_vcpus, h.free_memory_mib, h.id",  # best fit: 1.055 × the lower bound on Azure's trace
-    "spread": "h.free_vcpus DESC, h.free_memory_mib DESC, h.id",
-}
-
 
 def rules_for(wish: Wish) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if wish.host_id or not isinstance(rule, Chosen))
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Where an instance goes, or that nothing fits. Kept with the instance as JSON."""
-
-    host_id: UUID | None
-    hypervisor: str = ""
-    accelerator: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "host": str(self.host_id) if self.host_id else None,
-            "hypervisor": self.hypervisor,
-            "accelerator": self.accelerator,
-            "strategy": settings.PLACEMENT_STRATEGY,
-        }
 
 
 def parameters(wish: Wish) -> dict[str, Any]:
@@ -169,70 +144,3 @@ def parameters(wish: Wish) -> dict[str, Any]:
         "emulation": settings.ALLOW_EMULATION,
         "unreachable_after": settings.UNREACHABLE_AFTER_SECONDS,
     }
-
-
-def choose(instance: Instance, *, allocate: bool = True) -> Decision:
-    """Find the best host, hardware virtualisation before emulation, and allocate there in the same statement.
-
-    With `allocate=False` (a dry run) no host is locked. A host that others hold is first stepped over; only when that
-    finds nothing is it waited for, because only that proves that nothing fits.
-    """
-    wish = Wish.of(instance)
-    accelerators = ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",)
-    ways = [(run, accelerator) for run in wish.runs for accelerator in accelerators]
-    if not ways:  # no hypervisor takes a machine of this size
-        return Decision(None)
-    facts = {**parameters(wish), "instance": instance.pk}
-    facts |= {f"way_{rank}": f"{run}/{accelerator}".rstrip("/") for rank, (run, accelerator) in enumerate(ways)}
-    for lock in ("FOR UPDATE OF h SKIP LOCKED", "FOR UPDATE OF h") if allocate else ("",):
-        statement = _statement(
-            tuple(accelerator for _, accelerator in ways), ORDER[settings.PLACEMENT_STRATEGY], lock, rules_for(wish)
-        )
-        connection.ensure_connection()
-        with Cursor(connection.connection) as cursor:  # Django's own cursor prepares nothing
-            row = cursor.execute(statement, facts, prepare=True).fetchone()
-        if row:
-            host_id, (run, accelerator) = row[0], ways[row[1]]
-            return Decision(host_id, hypervisor=run.split("/")[0], accelerator=accelerator or "tcg")
-    return Decision(None)
-
-
-@cache
-def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tuple[Rule, ...]) -> str:
-    """SQL that finds (host, rank of the way to run there): the ways by rank, each only if none before found a host.
-
-    Planning it takes longer than running it, so the server keeps one plan for all wishes (`plan_cache_mode` in the
-    settings): the walk along the index of free capacity that is the strategy's order.
-    """
-    conditions = " AND ".join(rule.condition for rule in rules)
-    ways = [
-        f"""
-        way_{rank} AS (
-            SELECT h.id, {rank} AS rank FROM hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id
-            WHERE {conditions} AND coalesce(h.runs @> ARRAY[%(way_{rank})s]::varchar[], false)
-                {"AND h.has_kvm" if accelerator == "kvm" else ""}
-                {"".join(f" AND NOT EXISTS (SELECT FROM way_{better})" for better in range(rank))}
-            ORDER BY {order} LIMIT 1 {lock}
-        )"""
-        for rank, accelerator in enumerate(accelerators)
-    ]
-    found = " UNION ALL ".join(f"SELECT id, rank FROM way_{rank}" for rank in range(len(ways)))
-    allocated = """,
-        allocated AS (
-            INSERT INTO compute_allocation (id, instance_id, host_id, vcpus, memory_mib, disk_gib, created_at)
-            SELECT %(instance)s::uuid, %(instance)s::uuid, id,
-                %(vcpus)s::int, %(memory_mib)s::int, %(disk_gib)s::int, now() FROM chosen
-        )"""
-    return f"WITH {', '.join(ways)}, chosen AS ({found}){allocated if lock else ''} SELECT id, rank FROM chosen"
-
-
-def place(instance: Instance, *, allocate: bool = True) -> Decision:
-    """Place a locked instance, or say that nothing fits; keep the decision with it."""
-    decision = choose(instance, allocate=allocate)
-    instance.placement = decision.as_json()
-    if decision.host_id:
-        instance.host_id, instance.hypervisor = decision.host_id, decision.hypervisor
-        instance.save(update_fields=["placement", "host", "hypervisor"])
-    else:
-        instance.save(update_fields=["placement"])
-    return decision

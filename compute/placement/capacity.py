@@ -16,7 +16,7 @@ from django.db.models import F, Func, IntegerField, Q, QuerySet, Sum
 from cloud.hosts.models import Host
 from cloud.hosts.silence import reachable_since
 from compute.models import Flavor
-from compute.placement import Enabled, Reachable, Virtualised, Wish, parameters
+from compute.placement.rules import Enabled, Reachable, Virtualised, Wish, parameters
 from storage.models import Image
 
 FITS = f"""

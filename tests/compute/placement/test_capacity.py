@@ -9,8 +9,9 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from cloud.hosts.models import Host, HostPulse
-from compute import capacity, placement
 from compute.models import Instance
+from compute.placement import capacity
+from compute.placement.choose import choose
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -27,7 +28,7 @@ def place_until_full(project, flavor, image) -> int:
                 project=project, name=f"{flavor.name}-{count}", flavor=flavor, vcpus=flavor.vcpus, image=image,
                 memory_mib=flavor.memory_mib, disk_gib=flavor.disk_gib, created_by="mia",
             )  # fmt: skip
-            if placement.choose(instance).host_id is None:
+            if choose(instance).host_id is None:
                 transaction.set_rollback(True)
                 break
             count += 1

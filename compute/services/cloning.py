@@ -10,8 +10,10 @@ from uuid import uuid4
 from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.tenancy import quota
-from compute import services
 from compute.models import Instance, Power
+from compute.services.launching import check_names, place
+from compute.services.power import require
+from compute.services.wishes import wish
 from compute.workflows import CloneInstance, LaunchClone
 
 COPIED = (
@@ -22,13 +24,13 @@ COPIED = (
 
 def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Instance]:
     """Begin to make clones of it, on its host. Raises WrongState, OverQuota, NamesTaken, NoCapacity."""
-    services.require("clone", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+    require("clone", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
     project, count = instance.project, len(names)
     quota.require(project, instances=count, vcpus=count * instance.vcpus, memory_mib=count * instance.memory_mib)
-    services.check_names(project, names)
+    check_names(project, names)
     engine.start(CloneInstance, instance, actor=actor)
     snapshot = uuid4()
-    services.wish(instance, Power(instance.wanted_power), snapshot=snapshot)
+    wish(instance, Power(instance.wanted_power), snapshot=snapshot)
     record("compute.instance.clone", instance, actor=actor, after={"names": list(names)})
     clones = []
     for name in names:
@@ -43,7 +45,7 @@ def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Ins
             **{field: getattr(instance, field) for field in COPIED},
         )
         engine.start(LaunchClone, made, actor=actor)
-        services.place(made, fail_fast=True, allocate=True)
+        place(made, fail_fast=True, allocate=True)
         after = {"name": name, "cloned_from": instance.name, "wanted_power": Power.RUNNING}
         record("compute.instance.launch", made, actor=actor, after=after)
         clones.append(made)

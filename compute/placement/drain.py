@@ -5,9 +5,10 @@ from uuid import UUID
 
 from cloud.api import transactions
 from cloud.hosts.models import Host
-from compute import explaining, placement
 from compute.models import Allocation, Instance
-from compute.placement import Wish
+from compute.placement.choose import choose
+from compute.placement.explain import explain
+from compute.placement.rules import Wish
 
 MOST = 200  # instances that are tried: it takes about a millisecond each
 
@@ -32,7 +33,7 @@ def _move_all(host_id: UUID) -> list[Move]:
     instances = list(placed.order_by("-memory_mib", "-vcpus", "name", "pk")[:MOST])
     Host.objects.filter(pk=host_id).update(enabled=False)
     Allocation.objects.filter(pk__in=[instance.pk for instance in instances]).delete()
-    decisions = [(instance, placement.choose(instance)) for instance in instances]
+    decisions = [(instance, choose(instance)) for instance in instances]
     names = dict(Host.objects.filter(pk__in={each.host_id for _, each in decisions}).values_list("pk", "name"))
     reasons: dict[Wish, str] = {}  # alike for all that wish alike
     moves = []
@@ -40,7 +41,7 @@ def _move_all(host_id: UUID) -> list[Move]:
         if decision.host_id is None:
             wish = Wish.of(instance)
             if wish not in reasons:
-                reasons[wish] = explaining.explain(wish).summary
+                reasons[wish] = explain(wish).summary
             moves.append(Move(instance, "", reasons[wish]))
         else:
             moves.append(Move(instance, names[decision.host_id]))

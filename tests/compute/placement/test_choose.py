@@ -9,16 +9,18 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from cloud.hosts.models import Host, HostPulse
-from compute import explaining, placement
 from compute.invariants import capacity_is_the_sum
 from compute.models import Allocation, Flavor, Instance
+from compute.placement import choose
+from compute.placement.explain import explain, fits_an_empty_host
+from compute.placement.rules import Wish
 from storage.models import Image
 
 pytestmark = pytest.mark.django_db
 
 
 def placed(instance):
-    placement.place(instance)
+    choose.place(instance)
     return instance.host and Host.objects.get(pk=instance.host_id).name
 
 
@@ -69,7 +71,7 @@ def test_where_there_is_only_the_embedded_emulator_it_is_taken_without_being_ask
     assert placed(make_instance(image=image, vcpus=1)) == "without-qemu"
     assert placed(make_instance(image=image, vcpus=1, memory_mib=2048)) is None
     bound = make_instance(image=image, vcpus=2, hypervisor_wish="unicorn")
-    assert "1 cannot run a machine of this size" in explaining.explain(placement.Wish.of(bound)).summary
+    assert "1 cannot run a machine of this size" in explain(Wish.of(bound)).summary
 
 
 def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make_instance, settings):
@@ -77,9 +79,9 @@ def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make
     make_host("emulating")
     instance = make_instance()
     assert placed(instance) is None
-    wish = placement.Wish.of(instance)
-    assert "1 without KVM" in explaining.explain(wish).summary
-    assert not explaining.fits_an_empty_host(wish)
+    wish = Wish.of(instance)
+    assert "1 without KVM" in explain(wish).summary
+    assert not fits_an_empty_host(wish)
     make_host("virtualising", runs=["qemu/x86_64", "qemu/x86_64/kvm"], has_kvm=True)
     assert placed(instance) == "virtualising"
 
@@ -109,7 +111,7 @@ def test_a_silent_host_is_not_chosen(make_host, make_instance, settings):
 def test_free_capacity_follows_allocations_and_capacity(make_host, make_instance):
     host = make_host(vcpus=8, vcpu_overcommit=2.0)
     instance = make_instance()
-    placement.place(instance)
+    choose.place(instance)
     host.refresh_from_db()
     assert (host.free_vcpus, host.free_memory_mib, host.free_disk_gib) == (14, 7168, 90)
     Host.objects.update(vcpus=4, memory_mib=512)
@@ -142,7 +144,7 @@ def test_a_failure_is_explained_in_sums_and_words(make_host, make_instance):
     make_host("drained", enabled=False)
     Flavor.objects.create(name="micro", vcpus=1, memory_mib=256, disk_gib=1)
     Flavor.objects.create(name="milli", vcpus=1, memory_mib=512, disk_gib=1)
-    explanation = explaining.explain(placement.Wish.of(make_instance()))
+    explanation = explain(Wish.of(make_instance()))
     assert explanation.summary == (
         "0 of 2 hosts fit: 1 not in service, 1 lack memory (largest free block 512 MiB, asked 1024)."
         " The flavor milli would fit."
@@ -154,7 +156,7 @@ def test_a_failure_is_explained_in_sums_and_words(make_host, make_instance):
 
 
 def test_without_hosts_the_words_say_so(make_instance):
-    assert explaining.explain(placement.Wish.of(make_instance())).summary.startswith("There are no hosts yet.")
+    assert explain(Wish.of(make_instance())).summary.startswith("There are no hosts yet.")
 
 
 @pytest.mark.django_db(transaction=True)
@@ -167,7 +169,7 @@ def test_forty_parallel_launches_fill_exactly_what_fits(make_host, make_instance
     def work(instance):
         try:
             with transaction.atomic():
-                placement.place(Instance.objects.select_for_update().select_related("image").get(pk=instance.pk))
+                choose.place(Instance.objects.select_for_update().select_related("image").get(pk=instance.pk))
         except Exception as error:
             errors.append(error)
         finally:

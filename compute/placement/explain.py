@@ -6,7 +6,7 @@ from typing import Any
 from django.db import connection
 
 from compute.models import Flavor
-from compute.placement import CAPACITY, TOO_LARGE, Capacity, Runs, Virtualised, Wish, parameters, rules_for
+from compute.placement.rules import CAPACITY, TOO_LARGE, Capacity, Runs, Virtualised, Wish, parameters, rules_for
 
 MOST_HOSTS_SHOWN = 200
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"

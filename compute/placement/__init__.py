@@ -1,0 +1,1 @@
+"""Which host an instance goes to, why, and how much room is left."""

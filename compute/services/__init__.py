@@ -1,0 +1,31 @@
+"""What may be done with instances. Each function is one transaction's work, called inside it, and ends in one event."""
+
+from compute.services.changing import delete, is_busy, update
+from compute.services.cloning import clone
+from compute.services.launching import launch, launch_many, numbered
+from compute.services.power import can, facts, pause, reboot, resume, start, stop, suspend
+from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
+from compute.services.wishes import wish
+
+__all__ = [
+    "NamesTaken",
+    "NoCapacity",
+    "UnfitLaunch",
+    "WrongState",
+    "can",
+    "clone",
+    "delete",
+    "facts",
+    "is_busy",
+    "launch",
+    "launch_many",
+    "numbered",
+    "pause",
+    "reboot",
+    "resume",
+    "start",
+    "stop",
+    "suspend",
+    "update",
+    "wish",
+]

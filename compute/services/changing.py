@@ -1,0 +1,44 @@
+"""Changes that leave the power alone, and the end of an instance."""
+
+from cloud.events.services import Actor, record
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from compute.models import Instance, Power
+from compute.services.wishes import record_verb, wish
+from compute.workflows import DeleteInstance
+
+
+def update(
+    *,
+    instance: Instance,
+    actor: Actor,
+    name: str | None = None,
+    labels: dict[str, str] | None = None,
+    restart_policy: str | None = None,
+) -> Instance:
+    """Change what no host needs to hear of: name, labels, and what happens after a crash."""
+    asked = {"name": name, "labels": labels, "restart_policy": restart_policy}
+    after = {field: value for field, value in asked.items() if value is not None}
+    instance = Instance.objects.select_for_update().get(pk=instance.pk)
+    before = {field: getattr(instance, field) for field in after}
+    for field, value in after.items():
+        setattr(instance, field, value)
+    if after:
+        instance.save(update_fields=list(after))
+    record("compute.instance.update", instance, actor=actor, before=before, after=after)
+    return instance
+
+
+def delete(*, instance: Instance, actor: Actor) -> Operation:
+    """Remove it and everything that is only its own, whatever is under way. Deleting twice is no error."""
+    live = engine.lock("instance", instance.pk)
+    if live and live.kind == DeleteInstance.kind:
+        return live
+    operation = engine.start(DeleteInstance, instance, actor=actor)
+    wish(instance, Power(instance.wanted_power))
+    record_verb("delete", instance, actor)
+    return operation
+
+
+def is_busy(instance: Instance) -> bool:
+    return Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).exists()

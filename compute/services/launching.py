@@ -1,0 +1,128 @@
+"""Launches: new instances, and where they go."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cloud.api.errors import Fault
+from cloud.events.services import Actor, record
+from cloud.hosts.models import Host
+from cloud.operations import engine
+from cloud.tenancy import quota
+from cloud.tenancy.models import Project
+from compute.hypervisors import KINDS
+from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
+from compute.placement import choose
+from compute.placement.explain import explain, fits_an_empty_host
+from compute.placement.rules import Wish
+from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch
+from compute.workflows import LaunchInstance
+from storage.models import Image
+
+
+def launch(*, name: str, **wishes: Any) -> Instance:
+    """Create an instance and begin to launch it: `launch_many` of one."""
+    return launch_many(names=[name], **wishes)[0]
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """What several instances launched together are called: web-1, web-2 …; a single one is just web."""
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
+
+
+def launch_many(
+    *,
+    project: Project,
+    actor: Actor,
+    names: Sequence[str],
+    flavor: Flavor,
+    image: Image,
+    keypairs: Sequence[KeyPair] = (),
+    user_data: str = "",
+    labels: dict[str, str] | None = None,
+    wanted_power: str = Power.RUNNING,
+    restart_policy: str = RestartPolicy.ON_CRASH,
+    hypervisor: str = "",
+    host: Host | None = None,
+    fail_fast: bool = False,
+    dry_run: bool = False,
+) -> list[Instance]:
+    """Create instances that are alike and begin to launch them. Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity.
+
+    What fits no empty host is refused at once; what would fit one waits for room, unless `fail_fast`.
+    """
+    _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
+    count = len(names)
+    quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
+    if count > 1:
+        check_names(project, names)
+    launched = []
+    for name in names:
+        instance = Instance.objects.create(
+            project=project,
+            name=name,
+            labels=labels or {},
+            flavor=flavor,
+            vcpus=flavor.vcpus,
+            memory_mib=flavor.memory_mib,
+            disk_gib=flavor.disk_gib,
+            price_per_hour=flavor.price_per_hour,
+            image=image,
+            boot_files=image.files,
+            kernel_command_line=image.kernel_command_line,
+            hypervisor_wish=hypervisor,
+            host_wish=host,
+            keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
+            user_data=user_data,
+            restart_policy=restart_policy,
+            wanted_power=wanted_power,
+            created_by=actor.name,
+        )
+        engine.start(LaunchInstance, instance, actor=actor)
+        # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
+        place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
+        record(
+            "compute.instance.launch",
+            instance,
+            actor=actor,
+            after={"name": name, "flavor": flavor.name, "image": image.name, "wanted_power": wanted_power},
+        )
+        launched.append(instance)
+    return launched
+
+
+def check_names(project: Project, names: Sequence[str]) -> None:
+    """Name all that are taken; a single one is left to its constraint. The quota's lock keeps other launches away."""
+    taken = Instance.objects.filter(project=project, name__in=names).order_by("created_at", "name")
+    if found := list(taken.values_list("name", flat=True)):
+        words = f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} taken. Choose another name."
+        raise NamesTaken(words, errors=[Fault("/name", words, "conflict")])
+
+
+def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
+    faults = []
+    if not flavor.enabled:
+        faults.append(Fault("/flavor", f"{flavor.name} is not offered any more."))
+    for unit, least, has in (
+        ("GiB of disk", image.min_disk_gib, flavor.disk_gib),
+        ("MiB of memory", image.min_memory_mib, flavor.memory_mib),
+    ):
+        if has < least:
+            faults.append(Fault("/flavor", f"{image.name} needs {least} {unit}; {flavor.name} has {has}."))
+    if hypervisor and hypervisor not in image.hypervisors:
+        faults.append(Fault("/hypervisor", f"{image.name} runs under {', '.join(image.hypervisors)} only."))
+    kinds = [KINDS[name] for name in ([hypervisor] if hypervisor else image.hypervisors)]
+    if not any(kind.takes(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib) for kind in kinds):
+        kind = kinds[0]
+        most = f"at most {kind.most_vcpus} vCPU and {kind.most_memory_mib} MiB of memory"
+        faults.append(Fault("/flavor", f"{kind.name} takes {most}; {flavor.name} has more."))
+    if faults:
+        raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
+
+
+def place(instance: Instance, *, fail_fast: bool, allocate: bool) -> None:
+    if choose.place(instance, allocate=allocate).host_id:
+        return
+    wish = Wish.of(instance)
+    if fail_fast or not fits_an_empty_host(wish):
+        explanation = explain(wish)
+        raise NoCapacity(explanation.summary, extra={"placement": explanation.for_tenant()})

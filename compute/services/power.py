@@ -1,0 +1,107 @@
+"""Changes of an instance's power."""
+
+from typing import Any
+from uuid import uuid4
+
+from cloud.events.services import Actor
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.operations.workflow import Workflow
+from cloud.tenancy import quota
+from compute.models import Instance, Power
+from compute.services.problems import WrongState
+from compute.services.wishes import record_verb, wish
+from compute.workflows import (
+    LaunchClone,
+    LaunchInstance,
+    PauseInstance,
+    RebootInstance,
+    ResumeInstance,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+
+
+def start(*, instance: Instance, actor: Actor) -> Operation:
+    """Wish it running. After a failed launch this is the retry, and quota is asked again."""
+    if instance.failed_at:
+        quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
+    workflow: type[Workflow] = LaunchInstance if instance.host_id is None else StartInstance
+    if instance.clone_of_snapshot:
+        workflow = LaunchClone
+    operation = engine.start(workflow, instance, actor=actor)
+    # What should run and does not goes back to standing still, not to being started again and again.
+    before = Power.STOPPED if instance.wanted_power == Power.RUNNING else Power(instance.wanted_power)
+    wish(instance, Power.RUNNING, power_before=before, failed_at=None, failed_reason="")
+    record_verb("start", instance, actor)
+    return operation
+
+
+def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds: int = 30) -> Operation:
+    """Wish it stopped: asked politely by ACPI, forced when the grace is over, or at once with `force`.
+
+    Raises WrongState for one that is suspended, unless forced: its memory is lost.
+    """
+    if instance.wanted_power == Power.SUSPENDED and not force:
+        raise WrongState(f"{instance.name} is suspended; stopping it loses its memory. Resume it, or stop it by force.")
+    operation = engine.start(StopInstance, instance, actor=actor)
+    wish(instance, Power.STOPPED, stop_force=force, stop_grace_seconds=grace_seconds)
+    record_verb("stop", instance, actor, force=force)
+    return operation
+
+
+def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation:
+    """Once round: by the guest itself, or like the reset button. Raises WrongState unless it should be running."""
+    if instance.host_id is None or instance.wanted_power != Power.RUNNING:
+        raise WrongState(f"{instance.name} is not running. Start it instead.")
+    operation = engine.start(RebootInstance, instance, actor=actor)
+    wish(instance, Power.RUNNING, reboot_nonce=uuid4(), reboot_hard=hard)
+    record_verb("reboot", instance, actor, hard=hard)
+    return operation
+
+
+def pause(*, instance: Instance, actor: Actor) -> Operation:
+    """Let it stand still; it keeps its memory, and its place. Raises WrongState."""
+    require("pause", instance, Power.RUNNING, Power.PAUSED)
+    operation = engine.start(PauseInstance, instance, actor=actor)
+    wish(instance, Power.PAUSED)
+    record_verb("pause", instance, actor)
+    return operation
+
+
+def suspend(*, instance: Instance, actor: Actor) -> Operation:
+    """Let it stand still with its memory on its host's disk, where it outlives the host's reboot. Raises WrongState."""
+    require("suspend", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+    operation = engine.start(SuspendInstance, instance, actor=actor)
+    wish(instance, Power.SUSPENDED)
+    record_verb("suspend", instance, actor)
+    return operation
+
+
+def resume(*, instance: Instance, actor: Actor) -> Operation:
+    """Let it go on where it was paused or suspended. Raises WrongState."""
+    require("resume", instance, Power.PAUSED, Power.SUSPENDED, Power.RUNNING)
+    operation = engine.start(ResumeInstance, instance, actor=actor)
+    wish(instance, Power.RUNNING)
+    record_verb("resume", instance, actor)
+    return operation
+
+
+def require(verb: str, instance: Instance, *powers: Power) -> None:
+    if instance.host is None or instance.wanted_power not in powers:
+        wanted = "paused or suspended" if verb == "resume" else "running"
+        raise WrongState(f"{instance.name} is not {wanted}.")
+    if verb != "resume" and not can(instance, verb):
+        raise WrongState(f"{instance.hypervisor} on its host cannot {verb} machines.")
+
+
+def can(instance: Instance, verb: str) -> bool:
+    """Whether the hypervisor that runs it offers a verb, by what its host says."""
+    return verb in facts(instance).get("verbs", [])
+
+
+def facts(instance: Instance) -> dict[str, Any]:
+    """What its host says of the hypervisor that runs it; {} while it has none."""
+    kinds = instance.host.capabilities.get("hypervisors", {}) if instance.host else {}
+    return dict(kinds.get(instance.hypervisor, {}))

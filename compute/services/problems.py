@@ -1,0 +1,36 @@
+"""Why a service refuses."""
+
+from typing import Any, ClassVar
+
+from cloud.api.errors import Problem
+
+
+class NoCapacity(Problem):
+    """No host can take the instance."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "no_capacity"
+    title: ClassVar[str] = "No host has room for this instance"
+    fix_by: ClassVar[Any] = "operator"
+
+
+class UnfitLaunch(Problem):
+    """The parts of a launch do not fit together; `errors` names every one."""
+
+    title: ClassVar[str] = "The instance cannot be launched like this"
+
+
+class NamesTaken(Problem):
+    """Of the names that a number of instances would get, some are not free."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "conflict"
+    title: ClassVar[str] = "This is in conflict with what is there"
+
+
+class WrongState(Problem):
+    """The verb makes no sense in the state that the instance is in."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "conflict"
+    title: ClassVar[str] = "Not possible in this state"

@@ -1,0 +1,26 @@
+"""What the cloud does with an instance: one class a verb, one method a step."""
+
+from compute.workflows.clone import CloneInstance, LaunchClone
+from compute.workflows.delete import DeleteInstance
+from compute.workflows.launch import LaunchInstance
+from compute.workflows.power import (
+    PauseInstance,
+    RebootInstance,
+    ResumeInstance,
+    StartInstance,
+    StopInstance,
+    SuspendInstance,
+)
+
+__all__ = [
+    "CloneInstance",
+    "DeleteInstance",
+    "LaunchClone",
+    "LaunchInstance",
+    "PauseInstance",
+    "RebootInstance",
+    "ResumeInstance",
+    "StartInstance",
+    "StopInstance",
+    "SuspendInstance",
+]

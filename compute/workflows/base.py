@@ -1,0 +1,90 @@
+"""What the workflows of instances share.
+
+Orders say the whole wish, so there is no undo: giving up a launch clears up with the same steps as a delete, giving up
+a change of power goes back to the power before it. `take_back` raises the generation first, so that whatever is in
+flight for the abandoned wish dies at the host.
+"""
+
+from datetime import timedelta
+from functools import cached_property
+from typing import ClassVar
+
+from cloud.hosts import orders
+from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
+from compute.generations import raise_generation
+from compute.models import Instance, Power
+
+LOOK_AGAIN_SECONDS = 20
+ORDERS = {
+    Power.RUNNING: "ensure_running",
+    Power.PAUSED: "ensure_paused",
+    Power.SUSPENDED: "ensure_suspended",
+    Power.STOPPED: "ensure_stopped",
+}
+PLAIN_WORDS = {
+    "ensure_running": "waiting for the host to start it",
+    "ensure_paused": "waiting for the host to pause it",
+    "ensure_suspended": "waiting for the host to write its memory down",
+    "ensure_stopped": "waiting for the host to stop it",
+    "ensure_gone": "waiting for the host to remove it",
+}
+
+
+class InstanceWorkflow(Workflow):
+    """Steps that several verbs share. The instance is locked for the whole step."""
+
+    subject_type = "instance"
+    patience = timedelta(minutes=10)
+
+    @cached_property
+    def instance(self) -> Instance:
+        return (
+            Instance.objects.select_for_update(of=("self",))
+            .select_related("image", "host")
+            .get(pk=self.operation.subject_id)
+        )
+
+    def order(self, verb: str) -> Verdict:
+        instance = self.instance
+        assert instance.host is not None
+        orders.post(instance.host, "instance", instance.pk, verb, instance.generation)
+        return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[verb])
+
+    def until_seen(self, power: Power, *, again: bool = False) -> Verdict:
+        """Done once the host has seen that power of this generation; order it until then, or `again`."""
+        if self.instance.has_been_seen(power) and not again:
+            return DONE
+        if self.instance.has_been_seen(Power.BROKEN) and not self.operation.outcome:
+            raise Refused(self.instance.seen_problem or "the host could not do it")
+        return self.order(ORDERS[power])
+
+
+class PowerChange(InstanceWorkflow):
+    """A change of power that can be taken back: giving up leads to the power that was there before."""
+
+    reaches: ClassVar[Power]
+    supersedes = frozenset(
+        f"compute.{verb}"
+        for verb in ("launch", "launch_clone", "start", "stop", "reboot", "pause", "suspend", "resume")
+    )
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(self.reaches)
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+    def take_back(self) -> Verdict:
+        """Wish again for the power that was there before; what was under way for the other wish dies."""
+        instance = self.instance
+        instance.wanted_power = instance.power_before
+        instance.reboot_nonce = None
+        instance.save(update_fields=["wanted_power", "reboot_nonce"])
+        raise_generation(instance)
+        return self.restore
+
+    def restore(self) -> Verdict:
+        """Wait until what was taken back is true again, or is known to be broken."""
+        if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
+            return DONE
+        return self.until_seen(Power(self.instance.wanted_power))

@@ -1,0 +1,95 @@
+"""Both ends of a clone: the source keeps a snapshot until the clones have begun from it."""
+
+from django.db.models import QuerySet
+
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.operations.workflow import DONE, Refused, Verdict, Wait
+from compute.generations import raise_generation
+from compute.models import Instance, Power
+from compute.workflows.base import LOOK_AGAIN_SECONDS, InstanceWorkflow
+from compute.workflows.launch import LaunchInstance
+
+CLONES_SECONDS = 2  # should a clone not have told
+
+
+class CloneInstance(InstanceWorkflow):
+    """Keep a snapshot of an instance until its clones have begun."""
+
+    kind = "compute.clone"
+    first = "snapshot"
+
+    def snapshot(self) -> Verdict:
+        """Wait for its host to have taken it."""
+        instance = self.instance
+        if instance.seen_generation == instance.generation:
+            if instance.seen_facts.get("snapshot") == str(instance.snapshot):
+                return self.hand_over
+            if problem := instance.seen_facts.get("snapshot_problem"):
+                raise Refused(problem)
+        return self.until_seen(Power(instance.wanted_power), again=True)
+
+    def hand_over(self) -> Verdict:
+        """Let the clones begin. Only their operations are locked here: the order of locks is kept."""
+        for launch in self._launches().select_for_update().order_by("pk"):
+            engine.wake(launch)
+        return self.wait
+
+    def wait(self) -> Verdict:
+        """Wait until every clone has begun, or never will."""
+        left = self._launches().count()
+        return Wait(CLONES_SECONDS, because=f"{left} to begin") if left else self.tidy
+
+    def _launches(self) -> QuerySet[Operation]:
+        clones = Instance.objects.filter(cloned_from=self.operation.subject_id, clone_of_snapshot__isnull=False)
+        return Operation.objects.filter(
+            subject_type="instance", subject_id__in=clones.values("pk"), kind=LaunchClone.kind, finished_at=None
+        )
+
+    def give_up(self) -> Verdict:
+        return self.tidy
+
+    def tidy(self) -> Verdict:
+        self.instance.snapshot = None
+        self.instance.save(update_fields=["snapshot"])
+        raise_generation(self.instance)
+        return self.settle
+
+    def settle(self) -> Verdict:
+        """Wait until its host has dropped the snapshot."""
+        if self.instance.has_been_seen(Power.BROKEN):
+            return DONE
+        return self.until_seen(Power(self.instance.wanted_power))
+
+
+class LaunchClone(LaunchInstance):
+    """From a row to a machine that goes on from another one's snapshot."""
+
+    kind = "compute.launch_clone"
+
+    def boot(self) -> Verdict:
+        """Wait for the snapshot, and go on from it."""
+        instance = self.instance
+        if instance.has_been_seen(Power.RUNNING):
+            instance.clone_of_snapshot = None  # from now on it has a disk of its own
+            instance.save(update_fields=["clone_of_snapshot"])
+            self._tell_source()
+            return DONE
+        source = instance.cloned_from
+        if source is None or source.snapshot is None or source.snapshot != instance.clone_of_snapshot:
+            raise Refused("What it was to be cloned from is not there any more.")
+        if source.seen_facts.get("snapshot") != str(source.snapshot):
+            return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}")
+        return self.until_seen(Power.RUNNING)
+
+    def release(self) -> Verdict:
+        self._tell_source()
+        return super().release()
+
+    def _tell_source(self) -> None:
+        """The source waits for its clones. It locks them after itself, so one that is at work is not waited for."""
+        if source_id := self.instance.cloned_from_id:
+            live = Operation.objects.filter(
+                subject_type="instance", subject_id=source_id, kind=CloneInstance.kind, finished_at=None
+            )
+            engine.wake(live.select_for_update(skip_locked=True).first())

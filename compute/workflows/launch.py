@@ -1,0 +1,62 @@
+"""From a row to a machine."""
+
+from django.db.models.functions import Now
+
+from cloud.operations.workflow import DONE, Verdict, Wait
+from compute.generations import raise_generation
+from compute.models import Allocation, Power
+from compute.placement import choose, queue
+from compute.placement.explain import explain
+from compute.placement.rules import Wish
+from compute.workflows.base import InstanceWorkflow, PowerChange
+
+NO_ROOM_SECONDS = 30  # should nobody tell (`placement.queue`)
+
+
+class LaunchInstance(InstanceWorkflow):
+    """From a row to a machine with the power that is wanted."""
+
+    kind = "compute.launch"
+    first = "place"
+    supersedes = PowerChange.supersedes
+
+    def place(self) -> Verdict:
+        instance = self.instance
+        if instance.host is None and choose.place(instance).host_id is None:
+            summary = explain(Wish.of(instance)).summary
+            return Wait(NO_ROOM_SECONDS, because=f"waiting for room: {summary}")
+        return self.boot
+
+    def boot(self) -> Verdict:
+        if self.instance.wanted_power == Power.STOPPED:
+            return self.until_seen(Power.STOPPED)
+        return self.until_seen(Power.RUNNING)
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(self.instance.wanted_power)
+
+    def give_up(self) -> Verdict:
+        return self.abandon
+
+    def abandon(self) -> Verdict:
+        raise_generation(self.instance)
+        return self.clear_up
+
+    def clear_up(self) -> Verdict:
+        if self.instance.host is None or self.instance.has_been_seen(Power.GONE):
+            return self.release
+        return self.order("ensure_gone")
+
+    def release(self) -> Verdict:
+        """Keep the row, so that its user reads why; give back everything else."""
+        instance = self.instance
+        Allocation.objects.filter(pk=instance.pk).delete()
+        queue.offer_room()
+        instance.host = None
+        instance.hypervisor = ""
+        instance.wanted_power = Power.STOPPED
+        instance.seen_power = Power.GONE
+        instance.failed_at = Now()
+        instance.failed_reason = f"The launch {self.operation.outcome}: {self.operation.reason}"
+        instance.save()
+        return DONE
