@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "storage",
     "network",
     "compute",
+    "cloud.pages",
     "cloud.dashboard",
     "cloud.embedded",
     "allauth",
@@ -145,7 +146,7 @@ SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
 SESSION_COOKIE_AGE = 14 * DAY
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-CSRF_FAILURE_VIEW = "cloud.dashboard.views.refusals.csrf_failure"
+CSRF_FAILURE_VIEW = "cloud.pages.refusals.csrf_failure"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _secure else None

@@ -18,7 +18,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("agent/v1/", include("compute.api.agent")),
     path("", include("cloud.dashboard.urls")),
 ]
-handler400 = "cloud.dashboard.views.refusals.bad_request"
-handler403 = "cloud.dashboard.views.refusals.forbidden"
-handler404 = "cloud.dashboard.views.refusals.not_found"
-handler500 = "cloud.dashboard.views.refusals.server_error"
+handler400 = "cloud.pages.refusals.bad_request"
+handler403 = "cloud.pages.refusals.forbidden"
+handler404 = "cloud.pages.refusals.not_found"
+handler500 = "cloud.pages.refusals.server_error"

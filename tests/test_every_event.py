@@ -7,7 +7,7 @@ import pytest
 from django.apps import apps
 from django.db.models import Model
 
-from cloud.dashboard import words
+from cloud.pages import words
 
 TREE = Path(__file__).resolve().parents[1]
 APPS = ("cloud", "compute", "storage")

@@ -18,8 +18,8 @@ from django.urls import reverse
 from cloud.api import errors, transactions
 from cloud.api.errors import Problem
 from cloud.api.translate import problem_of
-from cloud.dashboard.views import refusals
 from cloud.events.services import Actor, record
+from cloud.pages import refusals
 from cloud.tenancy import accounts
 from cloud.tenancy.models import USERNAME_PATTERN, User
 

@@ -22,9 +22,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from cloud.api import transactions
 from cloud.api.base import address
 from cloud.api.errors import Problem
-from cloud.dashboard import forms, single_sign_on
-from cloud.dashboard.pages import THEMES, FormPage, Page, SeeOther, theme_of
+from cloud.dashboard import single_sign_on
 from cloud.dashboard.sign_in import SecondFactorStage
+from cloud.pages import forms
+from cloud.pages.base import THEMES, FormPage, Page, SeeOther, theme_of
 from cloud.tenancy import accounts, second_factor, sessions, sign_ins
 from cloud.tenancy.api.tokens import TokenForm
 from cloud.tenancy.api.users import MeChanges
@@ -132,7 +133,7 @@ class Theme(View):
 class Tokens(FormPage):
     """One's API tokens, and the form for a new one."""
 
-    template = "account/tokens.html"
+    template = "dashboard/account/tokens.html"
     section = "tokens"
 
     def fill(self) -> dict[str, Any]:
@@ -182,7 +183,7 @@ class RevokeToken(Page):
 class Profile(FormPage):
     """What is known of oneself."""
 
-    template = "account/profile.html"
+    template = "dashboard/account/profile.html"
     section = "profile"
 
     def initial(self) -> dict[str, Any]:
@@ -207,7 +208,7 @@ class Profile(FormPage):
 class Password(FormPage):
     """One's own password; a new one ends all other sessions."""
 
-    template = "account/password.html"
+    template = "dashboard/account/password.html"
     section = "password"
 
     def read(self) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from django.urls import reverse
 
 from cloud.api.errors import Fault, Problem
 from cloud.api.fields import as_uuid
-from cloud.dashboard import forms, rows
+from cloud.dashboard import rows
 from cloud.dashboard.actions import TAKEN_BACK, actions_for
-from cloud.dashboard.pages import FormPage
+from cloud.pages import forms
+from cloud.pages.base import FormPage
 from compute import bulk
 from compute.api.bulk import MOST, ActionForm
 
@@ -19,8 +20,8 @@ RESULTS = "bulk_results"  # in the session, until the list has shown them
 class Selected(FormPage):
     """Asks about all that are selected, and says of which it is known that it will be refused."""
 
-    template = "instances/selected.html"
-    partials = {"dialog-body": "instances/_selected.html"}
+    template = "dashboard/instances/selected.html"
+    partials = {"dialog-body": "dashboard/instances/_selected.html"}
     section = "instances"
 
     @property

@@ -14,7 +14,7 @@ LINES_KEPT = 5000
 class Console(InstancePage):
     """A terminal at the serial port, or the screen. The page asks the API for a URL, and connects by itself."""
 
-    template = "instances/console.html"
+    template = "dashboard/instances/console.html"
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
         kind = request.GET.get("kind", "")
@@ -31,8 +31,8 @@ class Console(InstancePage):
 class ConsoleLog(InstancePage):
     """The end of the log as a page, or all of it that is still kept, as a file."""
 
-    template = "instances/log.html"
-    partials = {"console-log": "instances/_log.html"}
+    template = "dashboard/instances/log.html"
+    partials = {"console-log": "dashboard/instances/_log.html"}
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
         if "download" in request.GET:

@@ -6,8 +6,9 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
-from cloud.dashboard.pages import Page
+from cloud.dashboard import rows
+from cloud.pages import forms
+from cloud.pages.base import Page
 from compute.models import Instance
 from storage.models import Image
 from storage.services import images_of
@@ -18,7 +19,7 @@ MOST_INSTANCES = 20
 class Images(Page):
     """The project's own images and the cloud's, each with how many of the project's instances were made from it."""
 
-    template = "images/list.html"
+    template = "dashboard/images/list.html"
     section = "images"
 
     def images(self) -> QuerySet[Image]:
@@ -31,7 +32,7 @@ class Images(Page):
 
 
 class OneImage(Images):
-    template = "images/image.html"
+    template = "dashboard/images/image.html"
     image: Any
 
     def enter(self, **kwargs: Any) -> None:

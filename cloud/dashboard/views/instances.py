@@ -6,14 +6,15 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
+from cloud.dashboard import rows
 from cloud.dashboard.actions import TAKEN_BACK, Action, actions_for
-from cloud.dashboard.pages import FormPage, Page
 from cloud.dashboard.views import metrics
 from cloud.dashboard.views.bulk import take_results
 from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.pages import forms
+from cloud.pages.base import FormPage, Page
 from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, costs, services
 from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
@@ -28,8 +29,8 @@ LINES_SHOWN = 200
 class InstanceList(Page):
     """Filter and order are in the URL: a link shows the same list."""
 
-    template = "instances/list.html"
-    partials = {"instances": "instances/_list.html"}
+    template = "dashboard/instances/list.html"
+    partials = {"instances": "dashboard/instances/_list.html"}
     section = "instances"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
@@ -89,15 +90,15 @@ class InstancePage(Page):
 class OneInstance(InstancePage):
     """Status and why; the work under way and how far it is; the console's log; what was done."""
 
-    template = "instances/instance.html"
+    template = "dashboard/instances/instance.html"
     partials = {
-        "instance-head": "instances/_head.html",
-        "instance-work": "instances/_work.html",
-        "instance-facts": "instances/_facts.html",
-        "instance-events": "instances/_events.html",
-        "console-log": "instances/_log.html",
-        "metrics": "instances/_metrics.html",
-        "instance-boot": "instances/_boot.html",
+        "instance-head": "dashboard/instances/_head.html",
+        "instance-work": "dashboard/instances/_work.html",
+        "instance-facts": "dashboard/instances/_facts.html",
+        "instance-events": "dashboard/instances/_events.html",
+        "console-log": "dashboard/instances/_log.html",
+        "metrics": "dashboard/instances/_metrics.html",
+        "instance-boot": "dashboard/instances/_boot.html",
     }
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
@@ -139,8 +140,8 @@ def console_log(instance: Instance, lines: int) -> dict[str, Any]:
 class Placement(InstancePage):
     """Why it is where it is, or nowhere: every rule, as it stands now."""
 
-    template = "instances/placement.html"
-    partials = {"placement": "instances/_placement.html"}
+    template = "dashboard/instances/placement.html"
+    partials = {"placement": "dashboard/instances/_placement.html"}
 
     def get(self, request: HttpRequest, project: str, instance: str) -> HttpResponse:
         explanation = explain(Wish.of(self.instance))
@@ -151,8 +152,8 @@ class Placement(InstancePage):
 class Verb(FormPage, InstancePage):
     """Start, stop, reboot, pause, suspend, resume, delete. Asks first where something could be lost, and says what."""
 
-    template = "instances/verb.html"
-    partials = {"dialog-body": "instances/_verb.html"}
+    template = "dashboard/instances/verb.html"
+    partials = {"dialog-body": "dashboard/instances/_verb.html"}
 
     def fill(self) -> dict[str, Any]:
         verb = self.kwargs["verb"]
@@ -209,7 +210,7 @@ class Verb(FormPage, InstancePage):
 class Change(InstancePage, FormPage):
     """Name, labels and restart policy: what no host needs to hear of."""
 
-    template = "instances/change.html"
+    template = "dashboard/instances/change.html"
 
     def fill(self) -> dict[str, Any]:
         return {"instance": self.instance, "policies": RestartPolicy.choices}

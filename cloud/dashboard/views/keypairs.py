@@ -6,15 +6,16 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
-from cloud.dashboard.pages import FormPage, Page
+from cloud.dashboard import rows
+from cloud.pages import forms
+from cloud.pages.base import FormPage, Page
 from compute import keypairs
 from compute.api.keypairs import KeyPairChanges, KeyPairForm
 from compute.models import KeyPair
 
 
 class KeyPairs(FormPage):
-    template = "keypairs/list.html"
+    template = "dashboard/keypairs/list.html"
     section = "keypairs"
 
     def fill(self) -> dict[str, Any]:
@@ -42,7 +43,7 @@ class KeyPairs(FormPage):
         )
 
     def show_secret(self, made: tuple[KeyPair, str]) -> HttpResponse:
-        return self.show({"keypair": made[0], "secret": made[1]}, template="keypairs/secret.html")
+        return self.show({"keypair": made[0], "secret": made[1]}, template="dashboard/keypairs/secret.html")
 
 
 class OneKeyPair(Page):
@@ -59,7 +60,7 @@ class OneKeyPair(Page):
 class ChangeKeyPair(OneKeyPair, FormPage):
     """Its name and labels; the key itself stays."""
 
-    template = "keypairs/change.html"
+    template = "dashboard/keypairs/change.html"
     section = "keypairs"
 
     def fill(self) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from django.urls import reverse
 from cloud.api import transactions
 from cloud.api.errors import Invalid, Problem
 from cloud.api.translate import problem_of
-from cloud.dashboard import forms, words
-from cloud.dashboard.pages import FormPage
 from cloud.hosts.models import Host
+from cloud.pages import forms, words
+from cloud.pages.base import FormPage
 from cloud.tenancy import quota
 from cloud.tenancy.models import Role
 from compute import keypairs, services
@@ -43,7 +43,7 @@ def suggest_name() -> str:
 class Launch(FormPage):
     """The form, and what becomes of it."""
 
-    template = "instances/launch.html"
+    template = "dashboard/instances/launch.html"
     section = "instances"
     role = Role.VIEWER
 
@@ -168,7 +168,7 @@ class Launch(FormPage):
     def show_secret(self, made: tuple[list[Instance], KeyPair, str]) -> HttpResponse:
         launched, keypair, secret = made
         context = {"launched": launched, "there": self.where(launched), "keypair": keypair, "secret": secret}
-        return self.show(context, template="keypairs/secret.html")
+        return self.show(context, template="dashboard/keypairs/secret.html")
 
     # The preview
 
@@ -221,7 +221,7 @@ class Launch(FormPage):
 class Preview(Launch):
     """The preview alone, or without JavaScript the whole form with it."""
 
-    partials = {"preview": "instances/_preview.html"}
+    partials = {"preview": "dashboard/instances/_preview.html"}
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return super().get(request, *args, **kwargs)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from cloud.dashboard import words
+from cloud.pages import words
 from compute import samples
 from compute.models import Instance
 

@@ -7,8 +7,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from cloud.dashboard import navigation
-from cloud.dashboard.pages import Page
+from cloud.pages import navigation
+from cloud.pages.base import Page
 from cloud.tenancy import notifications
 from cloud.tenancy.notifications import Notification
 
@@ -29,8 +29,8 @@ def place_of(notice: Notification) -> str:
 class Notifications(Page):
     """Looking at the page is having looked. The bell alone is fetched when some work has ended."""
 
-    template = "notifications.html"
-    partials = {"bell": "_bell.html"}
+    template = "dashboard/notifications.html"
+    partials = {"bell": "pages/_bell.html"}
     section = "notifications"
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -7,8 +7,9 @@ from django.db.models import OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.dashboard import navigation, rows
-from cloud.dashboard.pages import Page
+from cloud.dashboard import rows
+from cloud.pages import navigation
+from cloud.pages.base import Page
 from cloud.tenancy.models import Role
 from compute.models import Instance
 
@@ -20,8 +21,8 @@ Machine = tuple[UUID, str, str, str]
 class Palette(Page):
     """What a few letters could mean. Without JavaScript it is a page of its own."""
 
-    template = "palette.html"
-    partials = {"palette-results": "_palette.html"}
+    template = "pages/palette.html"
+    partials = {"palette-results": "pages/_palette.html"}
     section = "palette"
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -8,11 +8,12 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, getting_started, rows
-from cloud.dashboard.pages import LAST_PROJECT, FormPage, Page, SeeOther
+from cloud.dashboard import getting_started, rows
 from cloud.dashboard.views.quota import in_use
 from cloud.events import reading
 from cloud.operations.models import Operation
+from cloud.pages import forms
+from cloud.pages.base import LAST_PROJECT, FormPage, Page, SeeOther
 from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm
 from cloud.tenancy.models import Membership, Role
@@ -37,7 +38,7 @@ class Home(Page):
 
 
 class Projects(Page):
-    template = "project/list.html"
+    template = "dashboard/project/list.html"
     section = "projects"
 
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -49,8 +50,8 @@ class Projects(Page):
 class Overview(Page):
     """What runs, what is wrong, what is left of the quota, and what was done lately."""
 
-    template = "project/overview.html"
-    partials = {"overview": "project/_overview.html"}
+    template = "dashboard/project/overview.html"
+    partials = {"overview": "dashboard/project/_overview.html"}
     section = "overview"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
@@ -76,8 +77,8 @@ class Overview(Page):
 class Activity(Page):
     """What was done in the project, by whom, from what to what."""
 
-    template = "project/activity.html"
-    partials = {"activity": "project/_activity.html"}
+    template = "dashboard/project/activity.html"
+    partials = {"activity": "dashboard/project/_activity.html"}
     section = "activity"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
@@ -92,7 +93,7 @@ class Activity(Page):
 class GettingStarted(Page):
     """The first steps with the API, as texts that work when they are pasted; also fit to be printed."""
 
-    template = "project/getting_started.html"
+    template = "dashboard/project/getting_started.html"
     section = "getting-started"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
@@ -136,7 +137,7 @@ def moment_of(text: str) -> datetime | None:
 
 
 class Members(FormPage):
-    template = "project/members.html"
+    template = "dashboard/project/members.html"
     section = "members"
     role_to_change = Role.ADMIN
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.http import HttpResponse
 from django.urls import reverse
 
-from cloud.dashboard import forms
-from cloud.dashboard.pages import FormPage
+from cloud.pages import forms
+from cloud.pages.base import FormPage
 from cloud.tenancy import services
 from cloud.tenancy.api.projects import ProjectChanges
 from cloud.tenancy.models import Role
@@ -15,7 +15,7 @@ from cloud.tenancy.models import Role
 class Settings(FormPage):
     """For the project's admins. With another name it has other addresses; what is in it stays as it is."""
 
-    template = "project/settings.html"
+    template = "dashboard/project/settings.html"
     section = "settings"
     role = role_to_change = Role.ADMIN
 

@@ -6,8 +6,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, words
-from cloud.dashboard.pages import FormPage, Page
+from cloud.pages import forms, words
+from cloud.pages.base import FormPage, Page
 from cloud.tenancy import quota, quota_requests
 from cloud.tenancy.api.quota_requests import QuotaRequestForm
 from cloud.tenancy.models import QuotaRequest
@@ -32,8 +32,8 @@ def as_lines(request: QuotaRequest) -> QuotaRequest:
 
 
 class Quota(FormPage):
-    template = "project/quota.html"
-    partials = {"quota": "project/_quota.html"}
+    template = "dashboard/project/quota.html"
+    partials = {"quota": "dashboard/project/_quota.html"}
     section = "quota"
 
     def fill(self) -> dict[str, Any]:

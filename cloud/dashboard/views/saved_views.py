@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms
-from cloud.dashboard.pages import Page
+from cloud.pages import forms
+from cloud.pages.base import Page
 from cloud.tenancy import saved_views
 from cloud.tenancy.api.saved_views import PARAMETERS, SavedViewForm
 from cloud.tenancy.models import Role, SavedView

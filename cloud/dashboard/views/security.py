@@ -14,7 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from cloud.api import transactions
 from cloud.api.errors import NotFound
 from cloud.dashboard import rows, single_sign_on
-from cloud.dashboard.pages import FormPage, Page, SeeOther
+from cloud.pages.base import FormPage, Page, SeeOther
 from cloud.tenancy import accounts, second_factor, sessions
 from cloud.tenancy.models import BrowserSession
 
@@ -22,7 +22,7 @@ NEW_SECRET = "new_second_factor"  # in the session, encrypted, until a code of i
 
 
 class Security(FormPage):
-    template = "account/security.html"
+    template = "dashboard/account/security.html"
     section = "security"
 
     def fill(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Security(FormPage):
 class NewSecondFactor(FormPage):
     """A device is made known: its secret is shown, and works once the device has given a code."""
 
-    template = "account/second_factor.html"
+    template = "dashboard/account/second_factor.html"
     section = "security"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -13,9 +13,9 @@ from django.views.decorators.cache import never_cache
 
 from cloud.api.errors import Conflict, NotFound
 from cloud.dashboard import single_sign_on
-from cloud.dashboard.pages import Page, SeeOther, theme_of
-from cloud.dashboard.views import refusals
 from cloud.events.services import record
+from cloud.pages import refusals
+from cloud.pages.base import Page, SeeOther, theme_of
 
 
 def speak(request: HttpRequest, *, back: bool) -> HttpResponse:

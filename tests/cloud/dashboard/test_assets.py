@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from cloud.dashboard import assets
+from cloud.pages import assets
 
 
 def tarball_with(content: bytes) -> bytes:

@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms
-from cloud.dashboard.pages import FormPage, Page
+from cloud.pages import forms
+from cloud.pages.base import FormPage, Page
 from compute import flavors
 from compute.api.flavors import FlavorSerializer
 from compute.models import Flavor
@@ -17,7 +17,7 @@ FIELDS = ("vcpus", "memory_mib", "disk_gib")
 
 
 class Flavors(FormPage):
-    template = "admin/flavors.html"
+    template = "dashboard/admin/flavors.html"
     section = "flavors"
     for_cloud_admins = True
 
@@ -50,7 +50,7 @@ class Flavors(FormPage):
 class OneFlavor(Flavors):
     """The same form, for one that exists."""
 
-    template = "admin/flavor.html"
+    template = "dashboard/admin/flavor.html"
     flavor: Flavor
 
     def enter(self, **kwargs: Any) -> None:

@@ -7,12 +7,12 @@ from django.urls import reverse
 
 from cloud.api.errors import NotFound
 from cloud.dashboard import rows
-from cloud.dashboard.pages import Page
 from cloud.dashboard.views.admin.hosts import OneHost
 from cloud.operations import checks
 from cloud.operations.api.health import health
 from cloud.operations.models import Check
 from cloud.operations.troubles import Case
+from cloud.pages.base import Page
 from compute.placement import capacity, drain
 
 
@@ -29,8 +29,8 @@ def place_of(case: Case) -> str:
 
 
 class Health(Page):
-    template = "admin/health.html"
-    partials = {"health": "admin/_health.html"}
+    template = "dashboard/admin/health.html"
+    partials = {"health": "dashboard/admin/_health.html"}
     section = "health"
     for_cloud_admins = True
 
@@ -71,8 +71,8 @@ class Repair(Page):
 class Capacity(Page):
     """How much more fits, host by host."""
 
-    template = "admin/capacity.html"
-    partials = {"capacity": "admin/_capacity.html", "hosts": "admin/_hosts.html"}
+    template = "dashboard/admin/capacity.html"
+    partials = {"capacity": "dashboard/admin/_capacity.html", "hosts": "dashboard/admin/_hosts.html"}
     section = "capacity"
     for_cloud_admins = True
 
@@ -86,12 +86,12 @@ class Capacity(Page):
 class Drain(OneHost):
     """What taking a host out of service would do, before it is done."""
 
-    template = "admin/drain.html"
-    partials = {"dialog-body": "admin/_drain.html", "moves": "admin/_moves.html"}
+    template = "dashboard/admin/drain.html"
+    partials = {"dialog-body": "dashboard/admin/_drain.html", "moves": "dashboard/admin/_moves.html"}
 
     def get(self, request: HttpRequest, host: str) -> HttpResponse:
         if "moves" in request.GET:
-            return self.show({"host": self.host, **self.moves()}, template="admin/_moves.html")
+            return self.show({"host": self.host, **self.moves()}, template="dashboard/admin/_moves.html")
         now, then = capacity.fits(), capacity.fits(without=self.host.pk)
         lines = [
             {"flavor": flavor, "kind": before.kind, "before": before.count, "after": after.count}

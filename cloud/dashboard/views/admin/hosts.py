@@ -6,18 +6,19 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import forms, rows
-from cloud.dashboard.pages import FormPage, Page
+from cloud.dashboard import rows
 from cloud.hosts import services
 from cloud.hosts.api.views import HostChanges
 from cloud.hosts.models import Host
+from cloud.pages import forms
+from cloud.pages.base import FormPage, Page
 from compute.models import Instance
 from compute.status import with_status
 
 
 class Hosts(Page):
-    template = "admin/hosts.html"
-    partials = {"hosts": "admin/_hosts.html"}
+    template = "dashboard/admin/hosts.html"
+    partials = {"hosts": "dashboard/admin/_hosts.html"}
     section = "hosts"
     for_cloud_admins = True
 
@@ -27,8 +28,8 @@ class Hosts(Page):
 
 
 class OneHost(Page):
-    template = "admin/host.html"
-    partials = {"host": "admin/_host.html"}
+    template = "dashboard/admin/host.html"
+    partials = {"host": "dashboard/admin/_host.html"}
     section = "hosts"
     for_cloud_admins = True
     host: Any
@@ -118,7 +119,7 @@ class ChangeHost(OneHost):
 class HostSettings(OneHost, FormPage):
     """How many vCPUs its processors are sold as, and its labels."""
 
-    template = "admin/host_settings.html"
+    template = "dashboard/admin/host_settings.html"
     partials = {}
 
     def get(self, request: HttpRequest, host: str) -> HttpResponse:  # type: ignore[override]

@@ -8,9 +8,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard.pages import Page
 from cloud.hosts import services
 from cloud.hosts.models import JoinToken
+from cloud.pages.base import Page
 
 MOST_TOKENS = 50
 
@@ -18,7 +18,7 @@ MOST_TOKENS = 50
 class NewHost(Page):
     """The one command that makes a machine a host. Its token is shown once; those that are still good are listed."""
 
-    template = "admin/new_host.html"
+    template = "dashboard/admin/new_host.html"
     section = "hosts"
     for_cloud_admins = True
 

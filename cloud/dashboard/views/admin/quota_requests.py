@@ -7,9 +7,9 @@ from django.urls import reverse
 
 from cloud.api.errors import NotFound
 from cloud.api.translate import problem_of
-from cloud.dashboard import forms
-from cloud.dashboard.pages import Page
 from cloud.dashboard.views.quota import as_lines
+from cloud.pages import forms
+from cloud.pages.base import Page
 from cloud.tenancy import quota_requests
 from cloud.tenancy.api.quota_requests import ApproveForm, DeclineForm
 from cloud.tenancy.models import QuotaRequest
@@ -20,8 +20,8 @@ MOST_OPEN = 50
 class QuotaRequests(Page):
     """Those that wait for an answer, the oldest first; and those that have one."""
 
-    template = "admin/quota_requests.html"
-    partials = {"quota-requests": "admin/_quota_requests.html"}
+    template = "dashboard/admin/quota_requests.html"
+    partials = {"quota-requests": "dashboard/admin/_quota_requests.html"}
     section = "quota-requests"
     for_cloud_admins = True
 

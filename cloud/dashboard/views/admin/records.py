@@ -6,18 +6,18 @@ from django.urls import reverse
 from cloud.api.errors import NotFound
 from cloud.api.fields import as_uuid
 from cloud.dashboard import rows
-from cloud.dashboard.pages import Page
 from cloud.dashboard.views.project import narrow_events
 from cloud.operations import engine
 from cloud.operations.models import Operation, Outcome
+from cloud.pages.base import Page
 from cloud.tenancy.models import Project
 
 
 class CloudOperations(Page):
     """Work under way, and work that has ended."""
 
-    template = "admin/operations.html"
-    partials = {"operations": "admin/_operations.html"}
+    template = "dashboard/admin/operations.html"
+    partials = {"operations": "dashboard/admin/_operations.html"}
     section = "operations"
     for_cloud_admins = True
 
@@ -50,8 +50,8 @@ class CloudOperations(Page):
 class Audit(Page):
     """The event log of the cloud, newest first."""
 
-    template = "admin/audit.html"
-    partials = {"activity": "project/_activity.html"}
+    template = "dashboard/admin/audit.html"
+    partials = {"activity": "dashboard/project/_activity.html"}
     section = "audit"
     for_cloud_admins = True
 

@@ -11,8 +11,9 @@ from django.urls import reverse
 from cloud.api import transactions
 from cloud.api.errors import NotFound
 from cloud.api.translate import problem_of
-from cloud.dashboard import forms, rows, words
-from cloud.dashboard.pages import FormPage
+from cloud.dashboard import rows
+from cloud.pages import forms, words
+from cloud.pages.base import FormPage
 from cloud.tenancy import accounts, quota, second_factor, services
 from cloud.tenancy.api.projects import ProjectForm, QuotaChanges
 from cloud.tenancy.api.users import UserChanges, UserForm
@@ -23,7 +24,7 @@ from compute.models import Instance
 class CloudProjects(FormPage):
     """Every tenant, and the form for a new one."""
 
-    template = "admin/projects.html"
+    template = "dashboard/admin/projects.html"
     section = "projects-admin"
     for_cloud_admins = True
 
@@ -55,8 +56,11 @@ def _count(model: Any, column: str) -> Coalesce:
 class CloudProject(FormPage):
     """One tenant's quota, to be changed; or the tenant's end."""
 
-    template = "admin/project.html"
-    partials = {"dialog-body": "admin/_quota_dialog.html", "quota-preview": "admin/_quota_preview.html"}
+    template = "dashboard/admin/project.html"
+    partials = {
+        "dialog-body": "dashboard/admin/_quota_dialog.html",
+        "quota-preview": "dashboard/admin/_quota_preview.html",
+    }
     section = "projects-admin"
     for_cloud_admins = True
     subject: Project
@@ -128,7 +132,7 @@ class CloudProject(FormPage):
 class Users(FormPage):
     """Everybody who may sign in, and the form for somebody new."""
 
-    template = "admin/users.html"
+    template = "dashboard/admin/users.html"
     section = "users"
     for_cloud_admins = True
 
@@ -160,7 +164,7 @@ class Users(FormPage):
 
 
 class OneUser(FormPage):
-    template = "admin/user.html"
+    template = "dashboard/admin/user.html"
     section = "users"
     for_cloud_admins = True
     user: User

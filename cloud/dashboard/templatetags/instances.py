@@ -1,0 +1,41 @@
+"""What templates about instances may say: the buttons of a row, and a key's fingerprint."""
+
+from typing import Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from cloud.dashboard.actions import Action
+from cloud.pages.templatetags.pages import icon
+from compute import ssh
+
+register = template.Library()
+
+register.filter("fingerprint", ssh.fingerprint)
+
+DISABLED = """<span class="why"><button class="button small quiet square" type="button" aria-disabled="true"
+ aria-label="{label}" aria-describedby="{ident}">{icon}</button><span class="why-words" role="tooltip" id="{ident}"
+>{why}</span></span>"""
+LINK = (
+    """<a class="button small quiet square" href="{url}" data-dialog title="{verb}" aria-label="{label}">{icon}</a>"""
+)
+FORM = """<form class="inline-form" method="post" action="{url}"><input type="hidden" name="csrfmiddlewaretoken"
+ value="{token}"><input type="hidden" name="form_key" value="{key}"><input type="hidden" name="to" value="{to}"
+><button class="button small quiet square" title="{verb}" aria-label="{label}">{icon}</button></form>"""
+
+
+@register.simple_tag(takes_context=True)
+def small_action(context: Any, action: Action, instance: Any) -> SafeString:
+    """A verb in a row of a list. In Python, as there are some hundreds of them on a page."""
+    label = f"{action.label} {instance.name}"
+    if action.why_not:
+        ident = f"why-{instance.pk}-{action.verb}"
+        return format_html(DISABLED, label=label, ident=ident, icon=icon(action.icon), why=action.why_not)
+    url = f"{context['request'].path}/{instance.pk}/{action.verb}"
+    if action.asks:
+        return format_html(LINK, url=url, verb=action.label, label=label, icon=icon(action.icon))
+    return format_html(
+        FORM, url=url, token=context["csrf_token"], key=context["form_key"], to=context["page_path"], verb=action.label,
+        label=label, icon=icon(action.icon),
+    )  # fmt: skip

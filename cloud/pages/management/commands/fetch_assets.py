@@ -1,0 +1,21 @@
+"""`manage.py fetch_assets`: lay the dashboard's third-party files below the static root."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from cloud.pages import assets
+
+
+class Command(BaseCommand):
+    help = "Fetch the pinned front-end packages from the npm registry (or the cache); prints what is still missing."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        for package in assets.SERVED:
+            if assets.is_laid_out(package):
+                continue
+            try:
+                assets.lay_out(package)
+            except assets.NotFetched as error:
+                self.stderr.write(f"{error}. The dashboard works without it, but does not update by itself.")
+                self.stdout.write(f"{package.name} {package.version}")

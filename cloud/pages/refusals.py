@@ -1,0 +1,53 @@
+"""Pages for what goes wrong before a page begins, or in the middle of it."""
+
+import sys
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from cloud.api import errors, middleware
+from cloud.api.errors import Problem
+from cloud.api.translate import problem_of
+from cloud.pages.base import KEEP_THE_PART, theme_of
+
+
+class SentFromElsewhere(errors.Forbidden):
+    """The form did not come from a page of this cloud, or its cookie is gone."""
+
+    title = "This form cannot be trusted"
+    fix_by = "you"
+
+
+def refusal(request: HttpRequest, problem: Problem) -> HttpResponse:
+    """A page that needs neither database nor session."""
+    context = {"problem": problem, "request_id": getattr(request, "request_id", ""), "theme": theme_of(request)}
+    response = render(request, "pages/bare_refusal.html", context, status=problem.status)
+    for name, value in {**problem.headers, **KEEP_THE_PART}.items():
+        response[name] = value
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return refusal(request, errors.NotFound())
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return refusal(request, errors.Forbidden())
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return refusal(request, errors.Invalid())
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    if request.path.startswith(middleware.MACHINE_PATHS):
+        return middleware.server_error(request)
+    return refusal(request, problem_of(sys.exc_info()[1] or errors.Internal()))
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return refusal(
+        request,
+        SentFromElsewhere("Go back, reload the page and send it again. Cookies must be allowed for this address."),
+    )

@@ -1,0 +1,99 @@
+"""Operations and events, told in words: what happens, how far it is, what became of it."""
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from cloud.pages import words
+
+register = template.Library()
+
+register.filter("event_words", words.event)
+
+
+@register.filter
+def operation_words(kind: str) -> str:
+    return words.OPERATIONS.get(kind, kind.rpartition(".")[2].capitalize())
+
+
+@register.filter
+def boot_words(name: str) -> str:
+    return words.BOOT[name]
+
+
+@register.filter
+def step_words(step: str) -> str:
+    return words.STEPS.get(step, step.replace("_", " ").capitalize())
+
+
+@register.filter
+def changes(event: Any) -> list[tuple[str, str, str]]:
+    return words.changes(event.before, event.after)
+
+
+@register.filter
+def steps(operation: Any) -> list[dict[str, Any]]:
+    """What an operation has done and what it is at, as the lines of a timeline: one a step, with its last words."""
+    lines: list[dict[str, Any]] = []
+    for entry in operation.history:
+        if lines and lines[-1]["step"] == entry["step"]:
+            lines[-1]["reason"] = entry.get("reason", "")
+        else:
+            lines.append({"step": entry["step"], "at": entry.get("at", ""), "reason": entry.get("reason", "")})
+    if not operation.finished_at and (not lines or lines[-1]["step"] != operation.step):
+        lines.append({"step": operation.step, "at": "", "reason": operation.reason})
+    for line in lines:
+        line["state"] = "done"
+        line["reason"] = "" if line is not lines[-1] else line["reason"]
+    if lines:
+        lines[-1]["state"] = "now" if not operation.finished_at else "done" if operation.outcome == "done" else "bad"
+        lines[-1]["reason"] = operation.reason
+    return lines
+
+
+@register.filter
+def event_tone(event: Any) -> str:
+    """The dot of an event: what ended well, what went wrong."""
+    after = event.after or {}
+    if event.action.endswith(".finish"):
+        return "done" if after.get("outcome") == "done" else "bad" if after.get("outcome") == "failed" else ""
+    if event.action.endswith(".seen"):
+        return "bad" if after.get("power") == "broken" else ""
+    return ""
+
+
+@register.filter
+def sentence(event: Any, project: Any = None) -> SafeString:
+    """An event as a sentence, with a link to what it is about."""
+    name = event.subject_name or event.subject_type.replace("_", " ")
+    subject = format_html('<span class="strong">{}</span>', name)
+    if project and event.subject_type == "instance" and not event.action.endswith(".delete"):
+        subject = format_html('<a href="{}">{}</a>', reverse("instance", args=[project.name, event.subject_id]), name)
+    if event.subject_type == "quota_request":
+        subject = format_html('<span class="strong">{}</span>', words.limits_asked(name))
+    kind = event.subject_type.replace("_", " ")
+    verb = words.event(event.action)
+    after = event.after or {}
+    match event.action:
+        case "compute.instance.seen":
+            return format_html("{} is {}, says {}", subject, after.get("power", "?"), event.actor)
+        case "operations.operation.finish":
+            what = words.OPERATIONS.get(after.get("kind", ""), "Work on").lower()
+            about = (after.get("subject") or {}).get("name", "")
+            return format_html(
+                '<span class="strong">{} {}</span>: {}', what.capitalize(), about, after.get("outcome", "finished")
+            )
+        case "tenancy.user.sign_in" | "tenancy.user.sign_out":
+            return format_html("{} {}", subject, verb)
+        case "tenancy.user.refuse_sign_in":
+            return format_html('Somebody at <span class="mono">{}</span> {} {}', event.actor, verb, subject)
+    return format_html('<span class="strong">{}</span> {} the {} {}', event.actor, verb, kind, subject)
+
+
+@register.filter
+def took(start: datetime, end: datetime) -> str:
+    return words.span(end - start)
