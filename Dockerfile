@@ -24,8 +24,9 @@ COPY storage/ storage/
 COPY network/ network/
 COPY images/ images/
 ENV PILEUS_STATIC_ROOT=/opt/pileus/static
+# Strict: without the npm registry the build fails, rather than keep a dashboard without terminal, screen and live pages.
 RUN python manage.py collectstatic --no-input \
-    && python manage.py fetch_assets \
+    && python manage.py fetch_assets --strict \
     && install --directory --owner pileus --group pileus /run/pileus /var/lib/pileus/images
 USER pileus
 CMD ["gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"]

@@ -2,44 +2,12 @@
 
 import os
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
+
+from cloud import server_addresses
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DAY = 24 * 3600
-
-
-def database(url: str) -> dict:
-    """A Django database from a libpq URI; `?host=/directory` names a Unix socket."""
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": unquote(parts.path.lstrip("/")) or "pileus",
-        "USER": unquote(parts.username or ""),
-        "PASSWORD": unquote(parts.password or ""),
-        "HOST": options.pop("host", parts.hostname or ""),
-        "PORT": str(options.pop("port", parts.port or "")),
-        "CONN_MAX_AGE": 600,
-        "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {
-            "application_name": os.environ.get("PILEUS_PROCESS", "pileus"),
-            "connect_timeout": 3,
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 10_000,  # ms: what was sent into a broken network is given up
-            # Nothing is prepared by being frequent; what is prepared by name (placement) is planned once.
-            "prepare_threshold": 2**31 - 1,
-            "options": "-c statement_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
-            " -c plan_cache_mode=force_generic_plan",
-            **options,
-        },
-    }
-
-
-def without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 PUBLIC_URL = os.environ.get("PILEUS_URL", "http://127.0.0.1:8080").rstrip("/")
@@ -110,7 +78,31 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": database(os.environ.get("DATABASE_URL", "postgresql://pileus@127.0.0.1/pileus"))}
+_database = server_addresses.database(
+    os.environ.get("DATABASE_URL", "postgresql://pileus@127.0.0.1/pileus"),
+    os.environ.get("PILEUS_DATABASE_PASSWORD", ""),
+)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.postgresql",
+        **_database,
+        "CONN_MAX_AGE": 600,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "application_name": os.environ.get("PILEUS_PROCESS", "pileus"),
+            "connect_timeout": 3,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,  # ms: what was sent into a broken network is given up
+            # Nothing is prepared by being frequent; what is prepared by name (placement) is planned once.
+            "prepare_threshold": 2**31 - 1,
+            "options": "-c statement_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
+            " -c plan_cache_mode=force_generic_plan",
+            **_database["OPTIONS"],
+        },
+    }
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -171,8 +163,13 @@ WHITENOISE_MAX_AGE = DAY  # a changed file has another URL (`{% asset %}`)
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # the API limits bodies itself, with an answer in its own form
 IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
 
-REDIS_URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
-HOST_REDIS_URL = os.environ.get("PILEUS_HOST_REDIS_URL") or without_credentials(REDIS_URL)
+REDIS_URL = server_addresses.redis(
+    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"), os.environ.get("PILEUS_REDIS_PASSWORD", "")
+)
+HOST_REDIS_URL = server_addresses.redis(
+    os.environ.get("PILEUS_HOST_REDIS_URL") or server_addresses.without_credentials(REDIS_URL),
+    variable="PILEUS_HOST_REDIS_URL",
+)
 STREAMS_SOCKET = os.environ.get("PILEUS_STREAMS_SOCKET", "")
 
 CELERY_BROKER_URL = REDIS_URL

@@ -6,12 +6,13 @@ import socket
 import subprocess
 from urllib.parse import urlsplit, urlunsplit
 
-from cloud.embedded import environment, valkey
+from cloud.embedded import environment
 from cloud.embedded.accounts import myself
 from cloud.embedded.api import Api
 from cloud.embedded.errors import Trouble
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home, write_private
+from cloud.server_addresses import without_credentials
 
 
 def host_name() -> str:
@@ -56,7 +57,7 @@ def tell_addresses(home: Home, memory: Memory, url: str) -> bool:
     """After a change of ports: the host learns where its control plane is now. True when that was news."""
     file = home.agent / "agent.json"
     known = json.loads(file.read_text())
-    server = memory.host_redis_url or valkey.without_credentials(environment.redis_url(memory))
+    server = memory.host_redis_url or without_credentials(environment.redis_url(memory))
     login = urlsplit(known["redis_url"]).netloc.rpartition("@")[0]
     parts = urlsplit(server)
     told = known | {"url": url, "redis_url": urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))}

@@ -10,11 +10,11 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from cloud.embedded.accounts import Account
 from cloud.embedded.errors import Trouble
 from cloud.embedded.paths import make_folder, write_private
+from cloud.server_addresses import without_credentials
 
 CONTROL = "control"
 # Older ones have known holes in Lua, which hosts may use.
@@ -72,11 +72,6 @@ def prepare(folder: Path, account: Account, *, port: int, password: str) -> list
     if account.owner:
         os.chown(file, *account.owner)
     return [str(server()), str(file)]
-
-
-def without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import tarfile
 import urllib.request
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from cloud.pages import assets
 
@@ -83,3 +84,12 @@ def test_what_is_pinned_is_pinned_by_hash():
     for package in (*assets.SERVED, assets.AXE):
         assert len(base64.b64decode(package.integrity.removeprefix("sha512-"))) == 64
         assert not dataclasses.asdict(package)["version"].startswith(("^", "~"))
+
+
+def test_a_build_that_must_have_everything_fails_when_something_is_missing(package, monkeypatch, capsys):
+    monkeypatch.setattr(assets, "SERVED", [package[0]])
+    serve(monkeypatch, b"")
+    call_command("fetch_assets")
+    assert capsys.readouterr().out == "@scope/thing 1.2.3\n"
+    with pytest.raises(CommandError, match="@scope/thing"):
+        call_command("fetch_assets", strict=True)

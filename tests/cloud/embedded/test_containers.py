@@ -1,14 +1,19 @@
 """docker-compose.yml and the Dockerfile are checked without an engine: against the schema, and against the code."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from importlib import resources
 
 import jsonschema
 import pytest
+import redis
 import yaml
 
+from cloud import server_addresses
+from cloud.embedded import ports, valkey
 from cloud.embedded.lock import EXTRAS
 from cloud.embedded.paths import TREE
 from cloud.embedded.processes import CONTROL_PLANE, CONTROL_VARIABLES, HOST_VARIABLES, OF_A_HOST
@@ -17,8 +22,20 @@ from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 COMPOSE = yaml.safe_load((TREE / "docker-compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 DOCKERFILE = (TREE / "Dockerfile").read_text()
-OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("pileus-")}
 HOSTS = ("node1", "node2")
+# Passwords as people make them, and as generators do (`openssl rand -base64`).
+PASSWORDS = ["plain", "ab/cd+ef==", "p@ss:w/r#d?&%41", "with space", "'\"\\", "ümläut €", "-all", "${X}"]
+
+
+def filled_in(value: str, **variables: str) -> str:
+    """A value of the file as Compose gives it to the container."""
+
+    def one(match: re.Match[str]) -> str:
+        name, default = match.group(1), match.group(2) or ""
+        return variables.get(name) or filled_in(default.removeprefix(":-"), **variables)
+
+    return re.sub(r"\$\{(\w+)((?::[-?](?:[^{}]|\$\{[^{}]*\})*)?)\}", one, value)
 
 
 def test_the_file_follows_the_compose_schema():
@@ -84,7 +101,7 @@ def test_addresses_name_services_of_the_file_and_the_ports_they_listen_on():
             if value := service["environment"].get(name):
                 host, port = re.search(r"[/@]([a-z]+):(\d+)/", value).groups()
                 assert listening[host] == int(port)
-    assert SERVICES["web"]["ports"] == [f"${{PILEUS_PORT:-8080}}:{listening['web']}"]
+    assert SERVICES["web"]["ports"] == [f"${{PILEUS_LISTEN:-127.0.0.1}}:${{PILEUS_PORT:-8080}}:{listening['web']}"]
     assert f":{listening['web']}/readyz" in SERVICES["web"]["healthcheck"]["test"][-1]
 
 
@@ -95,6 +112,91 @@ def test_dependencies_and_volumes_exist():
             assert volume.partition(":")[0] in COMPOSE["volumes"]
 
 
+def test_each_image_of_ours_is_built_by_one_service():
+    """Compose stamps an image with its service: with two builders each `up` would exchange every container."""
+    builders = [service["image"] for service in SERVICES.values() if "build" in service]
+    assert sorted(builders) == sorted({service["image"] for service in OURS.values()})
+
+
+def test_a_node_depends_on_nothing():
+    """Compose exchanges a container, and so ends a node's machines, when one that it depends on is exchanged."""
+    assert [name for name in HOSTS if "depends_on" in SERVICES[name] or "networks" in SERVICES[name]] == []
+    assert [name for name in HOSTS for value in SERVICES[name]["environment"].values() if "$" in value] == []
+
+
+def test_the_database_is_out_of_the_nodes_reach():
+    assert SERVICES["postgres"]["networks"] == ["database"]
+    assert all(
+        service.get("networks") == ["default", "database"] for name, service in OURS.items() if name not in HOSTS
+    )
+    assert COMPOSE["networks"]["database"]["internal"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_the_wheels_valkey_starts_with_the_files_command_and_lets_control_in(password, tmp_path):
+    port = ports.next_free(range(6700, 6780))
+    command = [filled_in(word, REDIS_PASSWORD=password) for word in SERVICES["redis"]["command"]]
+    assert command[0] == "valkey-server"
+    server = subprocess.Popen(
+        [str(valkey.server()), *command[1:], "--port", str(port), "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        told = {name: filled_in(value, REDIS_PASSWORD=password) for name, value in control_environment().items()}
+        url = server_addresses.redis(told["REDIS_URL"], told["PILEUS_REDIS_PASSWORD"])
+        valkey.wait_until_ready(url.replace("@redis:6379/", f"@127.0.0.1:{port}/"))
+        with redis.Redis(port=port) as anybody, pytest.raises(redis.AuthenticationError):
+            anybody.ping()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def test_passwords_reach_the_settings_as_they_are():
+    password = "".join(PASSWORDS)
+    told = {
+        name: filled_in(value, POSTGRES_PASSWORD=password, REDIS_PASSWORD=password)
+        for name, value in control_environment().items()
+    }
+    show = (
+        "import json; from cloud import settings as s; from kombu import Connection as C; d = s.DATABASES['default'];"
+        "b = C(s.CELERY_BROKER_URL); print(json.dumps([d['HOST'], d['PASSWORD'], b.hostname, b.password]))"
+    )
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **told}
+    python = ["python", "-P", "-c", show]
+    shown = subprocess.run(python, env=env | {"PYTHONPATH": str(TREE)}, capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout) == ["postgres", password, "redis", password]
+
+
+def control_environment() -> dict[str, str]:
+    environment: dict[str, str] = SERVICES["control"]["environment"]
+    return environment
+
+
+@pytest.mark.parametrize(
+    ("variables", "listening", "url"),
+    [
+        ({}, "127.0.0.1:8080:8080", "http://127.0.0.1:8080"),
+        ({"PILEUS_PORT": "8090"}, "127.0.0.1:8090:8080", "http://127.0.0.1:8090"),
+        ({"PILEUS_LISTEN": "0.0.0.0", "PILEUS_URL": "https://x"}, "0.0.0.0:8080:8080", "https://x"),
+    ],
+)
+def test_the_port_is_on_loopback_unless_asked_and_the_url_follows_it(variables, listening, url):
+    assert filled_in(SERVICES["web"]["ports"][0], **variables) == listening
+    assert filled_in(control_environment()["PILEUS_URL"], **variables) == url
+
+
+def test_postgresql_is_healthy_only_when_others_reach_it():
+    """The image's first initialisation has a server on the Unix socket alone."""
+    test = SERVICES["postgres"]["healthcheck"]["test"]
+    assert test[test.index("--host") + 1] == "127.0.0.1"
+
+
+def test_a_build_without_the_npm_registry_fails():
+    assert "fetch_assets --strict" in DOCKERFILE
+
+
 def test_web_and_streams_share_the_folder_of_their_socket():
     folder = SERVICES["streams"]["environment"]["PILEUS_STREAMS_SOCKET"].rpartition("/")[0]
     assert f"sockets:{folder}" in SERVICES["web"]["volumes"]
@@ -103,7 +205,7 @@ def test_web_and_streams_share_the_folder_of_their_socket():
 
 def test_each_build_target_exists_and_installs_by_hash_from_a_lock_that_is_made():
     stages = dict(re.findall(r"^FROM \S+ AS (\w+)\n((?:(?!^FROM ).*\n?)*)", DOCKERFILE, re.MULTILINE))
-    for service in OURS.values():
+    for service in (service for service in OURS.values() if "build" in service):
         stage = stages[service["build"]["target"]]
         lock = re.search(r"--require-hashes .*--requirement (\S+)", stage).group(1)
         assert lock in EXTRAS

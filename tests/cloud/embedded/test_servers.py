@@ -14,6 +14,7 @@ from cloud.embedded import postgres, valkey
 from cloud.embedded.accounts import SYSTEM_USER, service_account
 from cloud.embedded.paths import make_folder
 from cloud.embedded.testing import own_servers
+from cloud.server_addresses import without_credentials
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_valkey_knows_control_and_nobody_without_a_password(servers):
     with redis.Redis.from_url(servers["REDIS_URL"]) as control:
         assert control.acl_whoami() == valkey.CONTROL
         assert control.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-    anybody = redis.Redis.from_url(valkey.without_credentials(servers["REDIS_URL"]))
+    anybody = redis.Redis.from_url(without_credentials(servers["REDIS_URL"]))
     with anybody, pytest.raises(redis.AuthenticationError):
         anybody.ping()
 
