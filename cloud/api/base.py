@@ -45,7 +45,7 @@ class BaseView(APIView):
     created: ClassVar[type[serializers.Serializer] | None] = None  # of answers to POST, where they show more
     summaries: ClassVar[Mapping[str, str]] = {}  # what methods do, where their path doesn't tell
     needs_admin: ClassVar[Mapping[str, bool]] = {}  # methods that only admins of the cloud may use
-    works: ClassVar[bool] = False  # whether a change may go on as an operation (202)
+    successes: ClassVar[Mapping[str, int]] = {}  # status codes of successes other than 200, by method
     streams: ClassVar[bool] = False  # whether GET may also be answered by server-sent events
     public: ClassVar[bool] = False  # also for callers who have not signed in
 

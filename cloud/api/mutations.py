@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from django.db.models import Model
+from rest_framework import serializers
 from rest_framework.response import Response
 
 from cloud.api import transactions
@@ -38,15 +39,29 @@ class Several:
         self.rows = rows
 
 
+def may_begin(method: str, serializer: serializers.Serializer | None) -> bool:
+    """Whether an answer of this form can say that work has begun: it, or its items, have a field `operation`."""
+    if method == "PATCH" or serializer is None:
+        return False  # a change of words begins nothing
+    items = serializer.fields.get("items")
+    forms = (serializer, items.child if isinstance(items, serializers.ListSerializer) else None)
+    return any("operation" in form.fields for form in forms if isinstance(form, serializers.Serializer))
+
+
+def has_begun(method: str, body: Mapping[str, Any]) -> bool:
+    """Whether work has begun: the body, or one of its items, has a live `operation`."""
+    return method != "PATCH" and any(one.get("operation") for one in (body, *body.get("items", ())))
+
+
 class View(BaseView):
     """A view that may change something."""
 
-    def mutate(self, service: Callable[[], Any], *, status: int = 200, target: str | None = None) -> Response:
+    def mutate(self, service: Callable[[], Any], *, target: str | None = None) -> Response:
         """Run one service in one transaction and answer with what it returns.
 
-        The service returns a row, `Several(rows)`, `Once(row, secret)`, a ready body, or None (204). A body with a live
-        `operation`, or with items of which one has one, is 202. `target` is the path's reference to the object that
-        If-Match speaks about ("" for the only one).
+        The service returns a row, `Several(rows)`, `Once(row, secret)`, a ready body, or None (204). The status is 202
+        when work has begun (see `has_begun`), otherwise the view's own for this method. `target` is the path's
+        reference to the object that If-Match speaks about ("" for the only one).
         """
         request = self.request
         sent = request.data  # read before the transaction begins: a slow sender holds no lock
@@ -65,7 +80,7 @@ class View(BaseView):
             if target is not None:
                 self._require_match(target)
             before = self._before() if dry else {}
-            answer = self._answer(service(), status)
+            answer = self._answer(service())
             if dry:
                 return self._dry(answer, before)
             if key is not None:
@@ -95,9 +110,10 @@ class View(BaseView):
         if not matches(wanted, etag(self.show(self.one(reference)))):
             raise Stale("Read it again, and decide again whether to change it.")
 
-    def _answer(self, result: Any, status: int) -> Answer:
+    def _answer(self, result: Any) -> Answer:
         if result is None:
             return Answer(status=204)
+        status = self.successes.get(self.request.method or "", 200)
         if isinstance(result, Several):
             result = self._list(result)
         row = result.row if isinstance(result, Once) else result
@@ -107,9 +123,7 @@ class View(BaseView):
             headers["Location"] = self.path_of(row)
         if isinstance(result, Once):
             body = {**body, result.shown_as: result.secret}
-        # A change of words begins nothing.
-        begun = self.request.method != "PATCH" and any(one.get("operation") for one in (body, *body.get("items", ())))
-        answer = Answer(body, 202 if begun else status, headers=headers)
+        answer = Answer(body, 202 if has_begun(self.request.method or "", body) else status, headers=headers)
         answer.secret_member = result.shown_as if isinstance(result, Once) else ""
         return answer
 

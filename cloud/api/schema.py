@@ -11,6 +11,7 @@ from rest_framework import serializers
 
 from cloud.api import views
 from cloud.api.errors import CATALOGUE
+from cloud.api.mutations import may_begin
 from cloud.api.serializers import Nothing
 
 MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
@@ -96,7 +97,7 @@ class AutoSchema(Spectacular):
         return form(partial=self.method == "PATCH")
 
     def get_response_serializers(self) -> Any:
-        answers: dict[Any, Any] = {self._success(): self._shown()}
+        answers: dict[Any, Any] = {200: self._shown()}
         if self.method in MUTATING:
             answers = self._mutation_answers()
         elif self.view.streams:
@@ -110,24 +111,22 @@ class AutoSchema(Spectacular):
         return answers
 
     def _mutation_answers(self) -> dict[Any, Any]:
-        shown = self._shown()
-        answers: dict[Any, Any] = {}
-        if self.method == "DELETE":
-            answers[204] = OpenApiResponse(description="Gone.")
-            answers[200] = OpenApiResponse({"type": "object"}, description="A dry run's plan.")
-        else:
-            answers[self._success()] = shown
-        if getattr(self.view, "works", False):
-            answers[202] = OpenApiResponse(shown, description="Begun: `operation` tells how it goes.")
-        return answers
+        """202 wherever work may begin; a delete that begins none leaves nothing to show."""
+        shown, serializer = self._shown(), self._serializer()
+        begun = OpenApiResponse(shown, description="Begun: `operation` tells how it goes.")
+        begins = {202: begun} if may_begin(self.method, serializer() if serializer else None) else {}
+        if self.method == "DELETE" and not begins:
+            plan = OpenApiResponse({"type": "object"}, description="A dry run's plan.")
+            return {204: OpenApiResponse(description="Gone."), 200: plan}
+        return {self.view.successes.get(self.method, 200): shown, **begins}
 
-    def _success(self) -> int:
-        return 201 if self.method == "POST" and isinstance(self.view, views.Collection) else 200
+    def _serializer(self) -> type[serializers.Serializer] | None:
+        if self.method == "POST" and self.view.created is not None:
+            return self.view.created
+        return self.view.serializer
 
     def _shown(self) -> Any:
-        serializer = self.view.serializer
-        if self.method == "POST" and self.view.created is not None:
-            serializer = self.view.created
+        serializer = self._serializer()
         if serializer is None:
             return OpenApiResponse({"type": "object"}, description="")
         several = getattr(self.view, "may_create_several", False)

@@ -26,6 +26,7 @@ class Collection(View):
     """GET lists; a subclass with `create(body)` answers POST."""
 
     may_create_several: ClassVar[bool] = False  # whether `create` may return Several
+    successes: ClassVar[Mapping[str, int]] = {"POST": 201}
     order: ClassVar[tuple[str, ...]] = ("created_at", "id")
     filters: ClassVar[Mapping[str, Filter]] = {}
     has_labels: ClassVar[bool] = True
@@ -49,7 +50,7 @@ class Collection(View):
         return Response({"items": items, "next": found.next})
 
     def _post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        return self.mutate(lambda: self.create(self.form()), status=201)  # type: ignore[attr-defined]
+        return self.mutate(lambda: self.create(self.form()))  # type: ignore[attr-defined]
 
 
 class Item(View):

@@ -60,7 +60,6 @@ class ActionResultsSerializer(serializers.Serializer):
 class InstanceActions(InProject):
     serializer = ActionResultsSerializer
     forms = {"POST": ActionForm}
-    works = True
     summaries = {"POST": "Act on many instances"}
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:

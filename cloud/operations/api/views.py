@@ -75,11 +75,11 @@ class OneOperation(OperationView, Item):
 class Cancel(OperationView, Verb):
     """Asks it to give up; its outcome tells whether it did."""
 
-    works = True
+    successes = {"POST": 202}
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         reference = kwargs["ref"]
-        return self.mutate(lambda: self.cancelled(self.one(reference).pk), status=202, target=reference)
+        return self.mutate(lambda: self.cancelled(self.one(reference).pk), target=reference)
 
     def cancelled(self, operation_id: UUID) -> dict[str, Any]:
         return shown(engine.cancel(operation_id, actor=self.actor))

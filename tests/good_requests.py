@@ -1,0 +1,195 @@
+"""For every operation of the API a request that succeeds: `World(cloud, caller).good("POST", "/api/v1/…/{ref}/stop")`.
+
+Tests that are about all operations, or all changes, begin here. An operation without a line fails in test_schema_holds.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from allauth.mfa.models import Authenticator
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import transaction
+from django.db.models.expressions import RawSQL
+from django.utils import timezone
+
+from cloud.events.services import SYSTEM, Actor
+from cloud.hosts import services as hosts
+from cloud.operations import engine
+from cloud.operations.models import Check, Operation
+from cloud.tenancy import quota_requests
+from cloud.tenancy.models import BrowserSession, Token, User
+from compute import services
+from compute.models import Instance
+from tests import factories
+from tests.clouds import SmallCloud
+
+API = "/api/v1/"
+CHANGES = ("post", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class Good:
+    """The variables of a request's path, and its body."""
+
+    path: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+    def address(self, route: str) -> str:
+        return route.format(**self.path)
+
+    def json(self) -> str:
+        return json.dumps(self.body)
+
+
+class World:
+    """A small cloud whose only caller, an admin of the cloud, may do everything; what is referred to is made then."""
+
+    def __init__(self, cloud: SmallCloud, caller: User) -> None:
+        self.cloud, self.caller, self.project = cloud, caller, cloud.project
+        self.actor = Actor(caller.username, caller.pk)
+        self.made: dict[str, str] = {}  # by route
+
+    def good(self, method: str, route: str) -> Good:
+        """The request that succeeds just now. Raises KeyError where this file has no line for it."""
+        variables = {}
+        if "{project}" in route:
+            empty = route.endswith("{project}")
+            variables["project"] = factories.project().name if empty else self.project.name
+        if "{ref}" in route:
+            variables["ref"] = self.reference(route)
+        words = f"{method.upper()} {route.removeprefix(API).removeprefix('projects/{project}/').replace('/{ref}', '')}"
+        return Good(variables, BODIES[words](self) if words in BODIES else {})
+
+    def reference(self, route: str) -> str:
+        """What a route's {ref} can be: an id or a name of something that is there, the same each time."""
+        if route not in self.made:
+            resource, _, verb = route.removeprefix(API).removeprefix("projects/{project}/").partition("/{ref}")
+            make = VERBS_NEED.get(f"{resource}{verb}") or REFERENCES[resource]
+            self.made[route] = str(make(self))
+        return self.made[route]
+
+    def instance(self, *verbs: Callable[..., Any]) -> Instance:
+        """One that runs, to which these verbs have then been done."""
+        instance = self.cloud.launch()
+        self.cloud.settle(advance_at_once)
+        for verb in verbs:
+            self.cloud.do(verb, instance)
+            self.cloud.settle(advance_at_once)
+        return instance
+
+    def operation(self) -> Operation:
+        """One that is under way."""
+        instance = self.cloud.launch()
+        return Operation.objects.get(subject_id=instance.pk)
+
+    def join_token(self) -> str:
+        with transaction.atomic():
+            return str(hosts.make_join_token(actor=SYSTEM)[0].pk)
+
+    def quota_request(self) -> str:
+        limits = {"vcpus": self.project.quota.limits["vcpus"] + 8}
+        with transaction.atomic():
+            return str(quota_requests.ask(project=self.project, actor=self.actor, limits=limits).pk)
+
+    def saved_view(self) -> str:
+        views = self.caller.saved_views
+        return str(views.create(project=self.project, name=factories.name("view"), query="status=running").pk)
+
+    def session(self) -> str:
+        store = SessionStore()
+        store.create()
+        return str(
+            BrowserSession.objects.create(
+                user=self.caller,
+                session_key=store.session_key,
+                address="192.0.2.1",
+                browser="Firefox",
+                proof=self.caller.get_session_auth_hash(),
+            ).pk
+        )
+
+    def token(self) -> str:
+        factories.token(self.caller)
+        return str(Token.objects.filter(user=self.caller).latest("created_at").pk)
+
+    def user_with_device(self) -> str:
+        user = factories.user()
+        Authenticator.objects.create(user=user, type=Authenticator.Type.TOTP, data={})
+        return user.username
+
+    def check(self) -> str:
+        """A promise that is broken, and can be put right."""
+        breach = {
+            "words": "1 vCPU is called free", "subject": "node", "since": timezone.now().isoformat(),
+            "repairable": True, "advice": "",
+        }  # fmt: skip
+        return str(Check.objects.create(name="drift", code="I6", promise="it holds", count=1, breaches=[breach]).pk)
+
+    def keypair(self) -> str:
+        name = factories.name("key")
+        self.project.keypairs.create(name=name, public_key="ssh-ed25519 AAAA", fingerprint=f"SHA256:{name}")
+        return name
+
+
+def advance_at_once(operation_id: UUID) -> None:
+    """`engine.advance` for a test that is one transaction, whose `now()` stands still: nothing would become due."""
+    Operation.objects.filter(pk=operation_id).update(due_at=RawSQL("now()", []))
+    engine.advance(operation_id)
+
+
+def _launch(world: World) -> dict[str, Any]:
+    return {"name": factories.name("web"), "flavor": world.cloud.flavor.name, "image": world.cloud.image.name}
+
+
+# What {ref} means below a collection
+REFERENCES: Mapping[str, Callable[[World], object]] = {
+    "checks": World.check,
+    "flavors": lambda world: factories.flavor().name,
+    "hosts": lambda world: factories.host().name,
+    "hosts/join-tokens": World.join_token,
+    "images": lambda world: world.cloud.image.name,
+    "instances": lambda world: world.instance().name,
+    "keypairs": World.keypair,
+    "members": lambda world: factories.member(world.project).username,
+    "operations": lambda world: world.operation().pk,
+    "quota-requests": World.quota_request,
+    "saved-views": World.saved_view,
+    "sessions": World.session,
+    "tokens": World.token,
+    "users": lambda world: factories.user().username,
+}
+# Where a verb needs another state than that
+VERBS_NEED: Mapping[str, Callable[[World], object]] = {
+    "instances/start": lambda world: world.instance(services.stop).name,
+    "instances/resume": lambda world: world.instance(services.pause).name,
+    "users/second-factor": World.user_with_device,
+}
+BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
+    "POST flavors": lambda world: {"name": "large", "vcpus": 4, "memory_mib": 4096, "disk_gib": 20},
+    "PATCH flavors": lambda world: {"name": "larger"},
+    "PATCH hosts": lambda world: {"labels": {"rack": "7"}},
+    "POST instance-actions": lambda world: {"verb": "stop", "instances": [world.instance().name]},
+    "POST instances": _launch,
+    "PATCH instances": lambda world: {"labels": {"tier": "web"}},
+    "POST instances/clone": lambda world: {"name": factories.name("copy")},
+    "POST instances/console": lambda world: {"kind": "serial"},
+    "POST keypairs": lambda world: {"name": "laptop"},
+    "PATCH keypairs": lambda world: {"labels": {"owner": "mia"}},
+    "PATCH me": lambda world: {"full_name": "Mia"},
+    "POST members": lambda world: {"user": factories.user().username, "role": "member"},
+    "PATCH members": lambda world: {"role": "viewer"},
+    "POST projects": lambda world: {"name": factories.name("project")},
+    "PATCH projects/{project}": lambda world: {"description": "of the tests"},
+    "PATCH quota": lambda world: {"vcpus": 4},
+    "POST quota-requests": lambda world: {"vcpus": 4096},
+    "POST quota-requests/decline": lambda world: {"note": "not now"},
+    "POST saved-views": lambda world: {"name": "what runs", "query": "status=running"},
+    "PATCH saved-views": lambda world: {"name": "all that runs"},
+    "POST tokens": lambda world: {"name": "ci", "expires_at": (timezone.now() + timedelta(days=1)).isoformat()},
+    "POST users": lambda world: {"username": factories.name("user")},
+    "PATCH users": lambda world: {"full_name": "Ursula"},
+}
