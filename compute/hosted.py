@@ -13,11 +13,14 @@ from cloud.events.services import GUEST, SYSTEM, Actor, record
 from cloud.hosts import orders
 from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import Accepted, HostedResource, Outdated, Report, register
+from cloud.hosts.room import offer_room
+from cloud.operations.models import Operation
 from compute import generations, reconcile, services
 from compute.models import Allocation, Instance, Power, RestartPolicy
-from compute.placement import queue
+from compute.workflows import RebootInstance
 
 RESTARTS_PER_HOUR = 5
+GRACE_SECONDS = 30  # that a guest has to switch itself off, when nobody said otherwise
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
 
@@ -26,7 +29,9 @@ def spec(instance_id: UUID, verb: str) -> dict[str, Any]:
     instance = Instance.objects.select_related("image", "project").filter(pk=instance_id).first()
     if instance is None:
         return {"id": str(instance_id)}
-    reboot = {"nonce": str(instance.reboot_nonce), "hard": instance.reboot_hard} if instance.reboot_nonce else None
+    live = Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).first()
+    asked = live.parameters if live and not live.outcome else {}
+    is_reboot = live is not None and live.kind == RebootInstance.kind and bool(asked)
     return {
         "id": str(instance.pk),
         "name": instance.name,
@@ -38,8 +43,8 @@ def spec(instance_id: UUID, verb: str) -> dict[str, Any]:
         "memory_mib": instance.memory_mib,
         "disk_gib": instance.disk_gib,
         "wanted_power": instance.wanted_power,
-        "reboot": reboot,
-        "stop": {"force": instance.stop_force, "grace_seconds": instance.stop_grace_seconds},
+        "reboot": {"nonce": str(live.pk), "hard": asked["hard"]} if live and is_reboot else None,
+        "stop": {"force": asked.get("force", False), "grace_seconds": asked.get("grace_seconds", GRACE_SECONDS)},
         "snapshot": str(instance.snapshot) if instance.snapshot else None,
         "clone": {"machine": str(instance.cloned_from_id), "snapshot": str(instance.clone_of_snapshot)}
         if instance.clone_of_snapshot
@@ -109,7 +114,7 @@ def _record_tombstone(report: Report) -> Accepted | Outdated:
     if report.seen != Power.GONE:
         return Outdated(0)
     Allocation.objects.filter(pk=report.resource_id, host=report.host, instance=None).delete()
-    queue.offer_room()
+    offer_room()
     return Accepted()
 
 
@@ -193,6 +198,5 @@ register(
         owned=owned,
         reconcile=reconcile.reconcile,
         hint=hint,
-        offer_room=queue.offer_room,
     )
 )

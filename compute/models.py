@@ -111,15 +111,10 @@ class Instance(models.Model):
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
 
     wanted_power = models.CharField(max_length=9, choices=Power.choices, default=Power.RUNNING)
-    power_before = models.CharField(max_length=9, choices=Power.choices, db_default=Power.RUNNING)  # its last change
     generation = models.PositiveBigIntegerField(default=1)
     snapshot = models.UUIDField(null=True)  # to be kept by its host, for clones that have yet to begin
     cloned_from = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="clones")
     clone_of_snapshot = models.UUIDField(null=True)  # of `cloned_from`, until it has begun
-    reboot_nonce = models.UUIDField(null=True)
-    reboot_hard = models.BooleanField(default=False)
-    stop_force = models.BooleanField(default=False)
-    stop_grace_seconds = models.PositiveIntegerField(default=30)
 
     seen_power = models.CharField(max_length=9, choices=Power.choices, default=Power.UNKNOWN)
     seen_generation = models.PositiveBigIntegerField(default=0)

@@ -1,172 +1,110 @@
-"""Three loops over every step of every workflow: run twice there, killed there, refused there; afterwards `verify`.
+"""Loops over every step of every workflow: run twice there, killed there, refused there, its subject deleted there.
 
-A new workflow is in the loops by being known; it only has to say, in SCENARIOS, how it is begun. A step that no run
-reaches fails the loop.
+A new workflow is in the loops by being known; its app only has to say, in its scenarios, how it comes about. A step
+that no run reaches fails the loop. After every run the cloud is verified.
 """
 
 import inspect
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from django.db import connections, transaction
 
-from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Refused, Verdict, Workflow
-from compute import services
-from compute.models import Instance
-from tests import factories
 from tests.clouds import ALICE, SmallCloud
+from tests.compute.scenarios import SCENARIOS as COMPUTE
+from tests.scenarios import Scenario
 
 pytestmark = pytest.mark.django_db(transaction=True)
+SCENARIOS = [*COMPUTE]
+every_kind = pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 
 
-def launched(cloud: SmallCloud) -> Instance:
-    instance = cloud.launch()
-    cloud.settle()
-    return instance
+def known_workflows() -> set[str]:
+    return {kind for kind in Workflow.known if not kind.startswith("test.")}
 
 
-def stopped(cloud: SmallCloud) -> Instance:
-    instance = launched(cloud)
-    cloud.do(services.stop, instance)
-    cloud.settle()
-    return instance
-
-
-def suspended(cloud: SmallCloud) -> Instance:
-    instance = launched(cloud)
-    cloud.do(services.suspend, instance)
-    cloud.settle()
-    return instance
-
-
-def cloned(*, instance: Instance, actor: Actor) -> object:
-    return services.clone(instance=instance, actor=actor, names=[factories.name("copy")])
-
-
-# kind → what is there before, and the verb
-SCENARIOS: dict[str, tuple[Callable[[SmallCloud], Instance | None], Callable[..., object] | None]] = {
-    "compute.launch": (lambda cloud: None, None),
-    "compute.start": (stopped, services.start),
-    "compute.stop": (launched, services.stop),
-    "compute.reboot": (launched, services.reboot),
-    "compute.pause": (launched, services.pause),
-    "compute.suspend": (launched, services.suspend),
-    "compute.resume": (suspended, services.resume),
-    "compute.clone": (launched, cloned),
-    "compute.launch_clone": (launched, cloned),
-    "compute.delete": (launched, services.delete),
-}
-# what is seen once an operation has ended so
-AFTER = {
-    ("compute.launch", "done"): "running",
-    ("compute.launch", "failed"): "gone",
-    ("compute.launch", "cancelled"): "gone",
-    ("compute.start", "done"): "running",
-    ("compute.start", "failed"): "stopped",
-    ("compute.start", "cancelled"): "stopped",
-    ("compute.stop", "done"): "stopped",
-    ("compute.stop", "failed"): "running",
-    ("compute.stop", "cancelled"): "running",
-    ("compute.reboot", "done"): "running",
-    ("compute.reboot", "failed"): "running",
-    ("compute.reboot", "cancelled"): "running",
-    ("compute.pause", "done"): "paused",
-    ("compute.pause", "failed"): "running",
-    ("compute.pause", "cancelled"): "running",
-    ("compute.suspend", "done"): "suspended",
-    ("compute.suspend", "failed"): "running",
-    ("compute.suspend", "cancelled"): "running",
-    ("compute.resume", "done"): "running",
-    ("compute.resume", "failed"): "suspended",
-    ("compute.resume", "cancelled"): "suspended",
-    ("compute.clone", "done"): "running",
-    ("compute.clone", "failed"): "running",
-    ("compute.clone", "cancelled"): "running",
-    ("compute.launch_clone", "done"): "running",
-    ("compute.launch_clone", "failed"): "gone",
-    ("compute.launch_clone", "cancelled"): "gone",
-    ("compute.delete", "done"): None,
-    ("compute.delete", "cancelled"): "running",
-}
-
-
-def known_workflows() -> list[type[Workflow]]:
-    return [kind for name, kind in sorted(Workflow.known.items()) if not name.startswith("test.")]
-
-
-def steps_of(workflow: type[Workflow]) -> list[str]:
+def steps_of(kind: str) -> list[str]:
     """The methods that are steps: public, without arguments, returning a verdict."""
     steps = []
-    for name, member in inspect.getmembers(workflow, inspect.isfunction):
+    for name, member in inspect.getmembers(Workflow.known[kind], inspect.isfunction):
         signature = inspect.signature(member)
         if signature.return_annotation is Verdict and len(signature.parameters) == 1 and name != "give_up":
             steps.append(name)
     return steps
 
 
-EVERY_STEP = [(kind.kind, step) for kind in known_workflows() for step in steps_of(kind)]
-
-
 def test_every_workflow_has_a_scenario():
-    assert {kind.kind for kind in known_workflows()} == set(SCENARIOS)
+    assert known_workflows() == {scenario.kind for scenario in SCENARIOS}
 
 
-class Fault:
-    """Changes what one step of one kind does, once; remembers which steps were reached."""
+class Strikes:
+    """Does something at steps of one operation, once at each of `at`: `what(workflow, action)` acts instead.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: str, step: str, what: Callable) -> None:
-        self.struck, self.reached = False, set()
+    What was struck is noted in files, as a child that notes it may be killed.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, notes: Path, what: Callable) -> None:
+        self.operation: Operation | None = None
+        self.at: set[str] = set()
+        self.reached: set[str] = set()
+        self.notes = notes
         ordinary = Workflow.step
 
         def faulty(workflow: Workflow, name: str) -> Callable[[], Verdict]:
-            self.reached.add((workflow.operation.kind, name))
             action = ordinary(workflow, name)
-            if (workflow.operation.kind, name) != (kind, step) or self.struck:
+            if workflow.operation != self.operation:
                 return action
-            return lambda: what(self, workflow, action)
+            self.reached.add(name)
+            if name not in self.at - self.struck:
+                return action
+            return lambda: (self.notes / name).touch() or what(workflow, action)
 
         monkeypatch.setattr(Workflow, "step", faulty)
 
-
-def begin(cloud: SmallCloud, kind: str) -> tuple[Operation, Instance]:
-    prepare, verb = SCENARIOS[kind]
-    instance = prepare(cloud)
-    if verb is None:
-        instance = cloud.launch()
-    else:
-        cloud.do(verb, instance)
-    operation = Operation.objects.get(kind=kind, finished_at=None)
-    return operation, Instance.objects.get(pk=operation.subject_id)
+    @property
+    def struck(self) -> set[str]:
+        return {note.name for note in self.notes.iterdir()}
 
 
-def run(cloud: SmallCloud, kind: str, *, cancelled: bool, advance: Callable = engine.advance) -> str:
-    """Begin the kind's scenario and let it end; returns the outcome, having checked all that must hold."""
-    operation, instance = begin(cloud, kind)
+def run(
+    cloud: SmallCloud,
+    scenario: Scenario,
+    strikes: Strikes,
+    at: set[str],
+    *,
+    cancelled: bool = False,
+    advance: Callable = engine.advance,
+) -> str:
+    """One operation from its beginning to its end, struck on its way; returns the outcome, having checked the cloud."""
+    there = scenario.prepare(cloud)
+    scenario.begin(cloud, there)
+    operation = Operation.objects.filter(kind=scenario.kind, finished_at=None).latest("started_at")
     if cancelled:
         with transaction.atomic():
             engine.cancel(operation.pk, actor=ALICE)
+    strikes.operation, strikes.at = operation, at
     cloud.settle(advance)
     operation.refresh_from_db()
-    seen = Instance.objects.filter(pk=instance.pk).values_list("seen_power", flat=True).first()
-    assert seen == AFTER[(kind, operation.outcome)]
-    assert (str(instance.pk) in cloud.running()) == (seen in ("running", "paused"))
+    seen = scenario.subjects.seen(operation.subject_id)
+    assert seen == scenario.after.get(operation.outcome), (operation.outcome, operation.reason)
+    scenario.subjects.check(cloud, operation.subject_id)
     assert cloud.breaches() == []
     return operation.outcome
 
 
-def reaches(cloud: SmallCloud, fault: Callable[[], Fault], kind: str, **how: object) -> tuple:
-    """Run once as it should go and, if the step was not reached so, once more with a cancel."""
-    watch = fault()
-    for cancelled in (False, True):
-        outcome = run(cloud, kind, cancelled=cancelled, **how)
-        if watch.struck:
-            return outcome, cancelled
-    raise AssertionError("no run reached this step")
+def each_step(cloud: SmallCloud, scenario: Scenario, strikes: Strikes) -> Iterator[tuple[str, bool]]:
+    """Every step, and whether only a cancelled run reaches it: found out by a run that nothing strikes."""
+    run(cloud, scenario, strikes, set())
+    forward = set(strikes.reached)
+    for step in steps_of(scenario.kind):
+        yield step, step not in forward
+        assert step in strikes.struck, f"no run reaches the step {step}"
 
 
 @pytest.fixture(autouse=True)
@@ -175,32 +113,30 @@ def quiet_bells(monkeypatch):
     monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
 
 
-@pytest.mark.parametrize(("kind", "step"), EVERY_STEP)
-def test_a_step_may_run_twice(kind, step, cloud, monkeypatch):
-    def twice(fault: Fault, workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
-        fault.struck = True
+@every_kind
+def test_every_step_may_run_twice(scenario, cloud, monkeypatch, tmp_path):
+    def twice(workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
         action()
         vars(workflow).pop("instance", None)  # the second run reads its rows anew
         return action()
 
-    outcome, cancelled = reaches(cloud, lambda: Fault(monkeypatch, kind, step, twice), kind)
-    assert outcome == ("cancelled" if cancelled else "done")
+    strikes = Strikes(monkeypatch, tmp_path, twice)
+    steps = set(steps_of(scenario.kind))
+    assert run(cloud, scenario, strikes, steps) == "done"
+    assert run(cloud, scenario, strikes, steps, cancelled=True) == "cancelled"
+    assert strikes.struck == steps
 
 
-@pytest.mark.parametrize(("kind", "step"), EVERY_STEP)
-def test_a_worker_may_die_at_the_end_of_a_step(kind, step, cloud, monkeypatch):
+@every_kind
+def test_a_worker_may_die_at_the_end_of_every_step(scenario, cloud, monkeypatch, tmp_path):
     """The worker is a real process, killed -9 after the step has acted and before it is committed."""
 
-    def die(fault: Fault, workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
+    def die(workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
         action()
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("unreachable")
 
-    watch: list[Fault] = []
-
-    def armed() -> Fault:
-        watch.append(Fault(monkeypatch, kind, step, die))
-        return watch[-1]
+    deaths = []
 
     def advance_in_a_child(operation_id: object) -> None:
         connections.close_all()
@@ -211,19 +147,46 @@ def test_a_worker_may_die_at_the_end_of_a_step(kind, step, cloud, monkeypatch):
             finally:
                 os._exit(0)
         _, status = os.waitpid(child, 0)
-        watch[-1].struck = watch[-1].struck or os.WIFSIGNALED(status)
+        deaths.extend([operation_id] if os.WIFSIGNALED(status) else [])
 
-    outcome, cancelled = reaches(cloud, armed, kind, advance=advance_in_a_child)
-    assert outcome == ("cancelled" if cancelled else "done")
+    strikes = Strikes(monkeypatch, tmp_path, die)
+    steps = set(steps_of(scenario.kind))
+    assert run(cloud, scenario, strikes, steps, advance=advance_in_a_child) == "done"
+    assert run(cloud, scenario, strikes, steps, cancelled=True, advance=advance_in_a_child) == "cancelled"
+    assert strikes.struck == steps
+    assert len(deaths) == len(steps)
 
 
-@pytest.mark.parametrize(("kind", "step"), EVERY_STEP)
-def test_a_step_may_be_refused(kind, step, cloud, monkeypatch):
-    def refuse(fault: Fault, workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
-        fault.struck = True
+@every_kind
+def test_every_step_may_be_refused(scenario, cloud, monkeypatch, tmp_path):
+    def refuse(workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
         action()
         raise Refused("as the test wants it")
 
-    outcome, cancelled = reaches(cloud, lambda: Fault(monkeypatch, kind, step, refuse), kind)
-    persists = Workflow.known[kind].persists
-    assert outcome == ("cancelled" if cancelled else "done" if persists else "failed")
+    persists = Workflow.known[scenario.kind].persists
+    strikes = Strikes(monkeypatch, tmp_path, refuse)
+    for step, cancelled in each_step(cloud, scenario, strikes):
+        outcome = run(cloud, scenario, strikes, {step}, cancelled=cancelled)
+        assert outcome == ("cancelled" if cancelled else "done" if persists else "failed"), step
+
+
+@every_kind
+def test_the_subject_may_be_deleted_at_every_step(scenario, cloud, monkeypatch, tmp_path):
+    """The step stumbles first, so that the operation rests right there when the delete takes over."""
+
+    def stumble(workflow: Workflow, action: Callable[[], Verdict]) -> Verdict:
+        raise RuntimeError("as the test wants it")
+
+    strikes = Strikes(monkeypatch, tmp_path, stumble)
+    for step, cancelled in each_step(cloud, scenario, strikes):
+        deleted = []
+
+        def advance(operation_id: object, step: str = step, deleted: list = deleted) -> None:
+            engine.advance(operation_id)
+            if step in strikes.struck and not deleted:
+                deleted.append(operation_id)
+                scenario.subjects.delete(cloud, Operation.objects.get(pk=operation_id).subject_id)
+
+        outcome = run(cloud, scenario, strikes, {step}, cancelled=cancelled, advance=advance)
+        assert outcome == scenario.deleted, step
+        assert deleted, step

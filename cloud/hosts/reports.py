@@ -5,6 +5,7 @@ from django.db import transaction
 from cloud.hosts import orders
 from cloud.hosts.resources import Accepted, Outdated, Report, kind_of
 from cloud.operations import engine
+from cloud.operations.workflow import Topic
 
 
 @transaction.atomic
@@ -18,4 +19,5 @@ def receive(report: Report) -> Accepted | Outdated:
     if isinstance(verdict, Accepted):
         orders.answer(report.host, report.resource_type, report.resource_id, report.generation)
         engine.wake(operation)
+        engine.tell_waiting(Topic(report.resource_type, report.resource_id))
     return verdict

@@ -46,7 +46,6 @@ class HostedResource:
     owned: Callable[[Host, Iterable[UUID]], set[UUID]]  # which of these the host should have
     reconcile: Callable[[], None] = lambda: None  # opens the operations that make seen what is wanted
     hint: Callable[[Host], None] = lambda _: None  # has open pages look again at what is on the host
-    offer_room: Callable[[], None] = lambda: None  # has what waits for a place on some host look again
 
 
 _kinds: dict[str, HostedResource] = {}
@@ -62,9 +61,3 @@ def kind_of(resource_type: str) -> HostedResource | None:
 
 def kinds() -> list[HostedResource]:
     return list(_kinds.values())
-
-
-def offer_room() -> None:
-    """A host may have room that it had not."""
-    for kind in kinds():
-        kind.offer_room()

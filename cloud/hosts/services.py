@@ -18,7 +18,8 @@ from cloud.api.errors import Problem
 from cloud.events.services import Actor, record
 from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host, HostPulse, JoinToken
-from cloud.hosts.resources import kind_of, offer_room
+from cloud.hosts.resources import kind_of
+from cloud.hosts.room import offer_room
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,8 @@ from django.db.models.functions import Now
 
 from cloud.events.services import SYSTEM, record
 from cloud.hosts.models import Host, HostPulse
-from cloud.hosts.resources import kinds, offer_room
+from cloud.hosts.resources import kinds
+from cloud.hosts.room import offer_room
 
 _began = time.monotonic()
 

@@ -5,8 +5,9 @@ work. Locks are taken in one order everywhere: operation, resource, order, alloc
 """
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import IntegrityError, connection, models, transaction
@@ -17,11 +18,13 @@ from cloud.api.errors import Problem
 from cloud.events.services import SYSTEM, Actor, record
 from cloud.operations import bells
 from cloud.operations.models import Operation, Outcome
-from cloud.operations.workflow import Done, Refused, Verdict, Wait, Workflow
+from cloud.operations.workflow import Done, Refused, Topic, Verdict, Wait, Workflow
 
 log = logging.getLogger(__name__)
 
-LONGEST_BACKOFF = 300  # seconds
+MAX_BACKOFF = 300  # seconds
+MAX_RACES = 20  # starts that another one may win before this one answers busy
+MAX_WOKEN = 100  # by one thing that they wait for
 HISTORY_KEPT = 50
 CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock: trying again at once is right
 
@@ -62,34 +65,52 @@ class NotCancelable(Problem):
 
 
 def start(
-    workflow: type[Workflow], subject: models.Model, *, actor: Actor, project_id: UUID | None = None
+    workflow: type[Workflow],
+    subject: models.Model,
+    *,
+    actor: Actor,
+    project_id: UUID | None = None,
+    step: str = "",
+    parameters: Mapping[str, Any] | None = None,
 ) -> Operation:
-    """Begin work on a resource, inside the caller's transaction. Supersedes what it may, otherwise raises `Busy`."""
+    """Begin work on a resource, inside the caller's transaction. Supersedes what it may, otherwise raises `Busy`.
+
+    `step` is where to begin, if not at the workflow's first step; `parameters` is what the verb was given (JSON).
+    """
+    for _ in range(MAX_RACES):
+        _supersede(workflow, subject)
+        try:
+            with transaction.atomic():
+                operation = Operation.objects.create(
+                    kind=workflow.kind,
+                    subject_type=workflow.subject_type,
+                    subject_id=subject.pk,
+                    subject_name=str(subject)[:63],
+                    project_id=project_id or getattr(subject, "project_id", None),
+                    parameters=parameters or {},
+                    step=step or workflow.first,
+                    deadline_at=Now() + workflow.patience,
+                    requested_by=actor.name,
+                    requested_by_id=actor.user_id,
+                    request_id=actor.request_id,
+                )
+        except IntegrityError:
+            continue  # another one began at the same moment, and has committed: look again
+        bells.ring(operation.pk)
+        operation.refresh_from_db()
+        return operation
+    raise Busy.with_operation(None, str(subject))
+
+
+def _supersede(workflow: type[Workflow], subject: models.Model) -> None:
+    """End what is under way, if this kind of work may take over from it. Raises `Busy`."""
     live = lock(workflow.subject_type, subject.pk)
-    if live and live.kind not in workflow.supersedes:
+    if live is None:
+        return
+    if live.kind not in workflow.supersedes:
         raise Busy.with_operation(live, str(subject))
-    if live:
-        _finish(live, Outcome.SUPERSEDED, f"a {workflow.kind.rpartition('.')[2]} took over")
-        live.save()
-    try:
-        with transaction.atomic():
-            operation = Operation.objects.create(
-                kind=workflow.kind,
-                subject_type=workflow.subject_type,
-                subject_id=subject.pk,
-                subject_name=str(subject)[:63],
-                project_id=project_id or getattr(subject, "project_id", None),
-                step=workflow.first,
-                deadline_at=Now() + workflow.patience,
-                requested_by=actor.name,
-                requested_by_id=actor.user_id,
-                request_id=actor.request_id,
-            )
-    except IntegrityError as race:
-        raise Busy.with_operation(None, str(subject)) from race
-    bells.ring(operation.pk)
-    operation.refresh_from_db()
-    return operation
+    _finish(live, Outcome.SUPERSEDED, f"a {workflow.kind.rpartition('.')[2]} took over")
+    live.save()
 
 
 def lock(subject_type: str, subject_id: UUID) -> Operation | None:
@@ -106,6 +127,22 @@ def wake(operation: Operation | None) -> None:
     if operation is not None:
         Operation.objects.filter(pk=operation.pk).update(due_at=Now())
         bells.ring(operation.pk)
+
+
+def tell_waiting(topic: Topic, *, limit: int = MAX_WOKEN) -> None:
+    """Wake what waits for this, once the transaction has committed: those that have waited longest first.
+
+    Each is woken in a transaction of its own, so no second lock is ever held. When this process dies before, the
+    seconds of the wait are lost and nothing more.
+    """
+    transaction.on_commit(lambda: _wake_waiting(str(topic), limit), robust=True)
+
+
+def _wake_waiting(topic: str, limit: int) -> None:
+    waiting = Operation.objects.filter(finished_at=None, waits_for__contains=[topic])
+    for operation_id in list(waiting.order_by("started_at", "pk").values_list("pk", flat=True)[:limit]):
+        if waiting.filter(pk=operation_id).update(due_at=Now()):
+            bells.ring(operation_id)
 
 
 @transaction.atomic
@@ -158,7 +195,7 @@ def _count_attempt(operation_id: UUID) -> bool:
                 WHERE id = %s AND finished_at IS NULL AND due_at <= now() FOR UPDATE SKIP LOCKED
             )
             """,
-            [LONGEST_BACKOFF, operation_id],
+            [MAX_BACKOFF, operation_id],
         )
         return bool(cursor.rowcount == 1)
 
@@ -203,9 +240,10 @@ def _run(operation: Operation) -> Verdict:
 
 
 def _take(operation: Operation, verdict: Verdict) -> bool:
-    operation.attempts = 0
+    operation.attempts, operation.waits_for = 0, []
     match verdict:
-        case Wait(seconds, because):
+        case Wait(seconds, because, on):
+            operation.waits_for = [str(topic) for topic in on]
             operation.due_at = Now() + timedelta(seconds=seconds)
             if not operation.outcome:  # once it is decided, the reason is why
                 operation.reason = because
@@ -235,6 +273,7 @@ def _stumble(operation: Operation, error: Exception) -> None:
 
 def _finish(operation: Operation, outcome: Outcome, reason: str) -> None:
     operation.outcome, operation.reason, operation.finished_at = outcome, reason, Now()
+    tell_waiting(Topic(operation.subject_type, operation.subject_id))
     record(
         "operations.operation.finish",
         operation,

@@ -3,6 +3,8 @@
 import uuid
 
 import pgtrigger
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -26,7 +28,10 @@ class Operation(models.Model):
     subject_id = models.UUIDField()
     subject_name = models.CharField(max_length=63)
     project_id = models.UUIDField(null=True)
+    parameters = models.JSONField(default=dict, db_default={})  # what the verb was given
+    before = models.JSONField(default=dict, db_default={})  # what giving up restores
     step = models.CharField(max_length=60)
+    waits_for = ArrayField(models.CharField(max_length=80), default=list, db_default=[])  # ["volume:…"], see Wait
     due_at = models.DateTimeField(db_default=Now())
     deadline_at = models.DateTimeField()
     attempts = models.PositiveIntegerField(default=0)  # of this step, since it last returned
@@ -62,6 +67,7 @@ class Operation(models.Model):
             models.Index(fields=["subject_id", "-started_at"], name="operation_by_subject"),
             models.Index(fields=["-finished_at"], condition=Q(outcome="failed"), name="operation_failed"),
             models.Index(fields=["requested_by_id", "-finished_at"], name="operation_by_requester"),
+            GinIndex(fields=["waits_for"], condition=Q(finished_at__isnull=True), name="operation_waits_for"),
         ]
         triggers = [
             pgtrigger.Trigger(

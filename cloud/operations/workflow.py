@@ -4,10 +4,11 @@ A step never touches the network and never waits, so it takes milliseconds and t
 run again at any time, because a crash rolls it back and the next worker begins it anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
 
 from cloud.operations.models import Operation
 
@@ -16,12 +17,27 @@ class Refused(Exception):
     """Trying again will not help: the operation gives up and clears up."""
 
 
+class Topic(NamedTuple):
+    """Something that may be waited for: mostly a resource, by its type and id."""
+
+    type: str
+    id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
 @dataclass(frozen=True)
 class Wait:
-    """Look again at this step after some seconds, or as soon as something wakes the operation."""
+    """Look again at this step after some seconds, or as soon as something wakes the operation.
+
+    A report about the operation's own resource always wakes it. `on` names what else does: an accepted report about
+    one of these, or the end of an operation on it. A wake-up may get lost; then it is the seconds that count.
+    """
 
     seconds: float
     because: str
+    on: tuple[Topic, ...] = ()
 
 
 class Done:
@@ -33,6 +49,16 @@ Verdict = Callable[[], Any] | Wait | Done  # a step is what returns the next ver
 Step = Callable[[], Verdict]
 
 
+class Everything(Container[str]):
+    """Every kind of operation, also those that nobody has thought of yet."""
+
+    def __contains__(self, kind: object) -> bool:
+        return True
+
+
+EVERYTHING = Everything()
+
+
 class Workflow:
     """Base of all workflows. Subclasses register themselves under their `kind`."""
 
@@ -40,7 +66,7 @@ class Workflow:
     subject_type: ClassVar[str]
     first: ClassVar[str]
     patience: ClassVar[timedelta]
-    supersedes: ClassVar[frozenset[str]] = frozenset()
+    supersedes: ClassVar[Container[str]] = frozenset()  # kinds that this one takes over from
     persists: ClassVar[bool] = False  # a refusal is only a stumble: nothing but a cancel ends this work undone
     known: ClassVar[dict[str, type["Workflow"]]] = {}
 

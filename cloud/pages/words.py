@@ -45,7 +45,6 @@ STEPS = {
     "save": "Write its memory down",
     "go_on": "Let the machine go on",
     "snapshot": "Take a snapshot",
-    "hand_over": "Hand it to the clones",
     "wait": "Let the clones begin",
     "tidy": "Drop the snapshot",
     "settle": "Tidy up",

@@ -35,7 +35,7 @@ def delete(*, instance: Instance, actor: Actor) -> Operation:
     if live and live.kind == DeleteInstance.kind:
         return live
     operation = engine.start(DeleteInstance, instance, actor=actor)
-    wish(instance, Power(instance.wanted_power))
+    wish(operation, instance, Power(instance.wanted_power))
     record_verb("delete", instance, actor)
     return operation
 

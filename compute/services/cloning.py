@@ -28,9 +28,9 @@ def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Ins
     project, count = instance.project, len(names)
     quota.require(project, instances=count, vcpus=count * instance.vcpus, memory_mib=count * instance.memory_mib)
     check_names(project, names)
-    engine.start(CloneInstance, instance, actor=actor)
+    operation = engine.start(CloneInstance, instance, actor=actor)
     snapshot = uuid4()
-    wish(instance, Power(instance.wanted_power), snapshot=snapshot)
+    wish(operation, instance, Power(instance.wanted_power), snapshot=snapshot)
     record("compute.instance.clone", instance, actor=actor, after={"names": list(names)})
     clones = []
     for name in names:
@@ -44,8 +44,8 @@ def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Ins
             created_by=actor.name,
             **{field: getattr(instance, field) for field in COPIED},
         )
-        engine.start(LaunchClone, made, actor=actor)
         place(made, fail_fast=True, allocate=True)
+        engine.start(LaunchClone, made, actor=actor, step="boot")
         after = {"name": name, "cloned_from": instance.name, "wanted_power": Power.RUNNING}
         record("compute.instance.launch", made, actor=actor, after=after)
         clones.append(made)

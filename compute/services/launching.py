@@ -77,9 +77,9 @@ def launch_many(
             wanted_power=wanted_power,
             created_by=actor.name,
         )
-        engine.start(LaunchInstance, instance, actor=actor)
         # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
         place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
+        engine.start(LaunchInstance, instance, actor=actor, step="boot" if instance.host else "place")
         record(
             "compute.instance.launch",
             instance,

@@ -1,7 +1,6 @@
 """Changes of an instance's power."""
 
 from typing import Any
-from uuid import uuid4
 
 from cloud.events.services import Actor
 from cloud.operations import engine
@@ -33,7 +32,7 @@ def start(*, instance: Instance, actor: Actor) -> Operation:
     operation = engine.start(workflow, instance, actor=actor)
     # What should run and does not goes back to standing still, not to being started again and again.
     before = Power.STOPPED if instance.wanted_power == Power.RUNNING else Power(instance.wanted_power)
-    wish(instance, Power.RUNNING, power_before=before, failed_at=None, failed_reason="")
+    wish(operation, instance, Power.RUNNING, before=before, failed_at=None, failed_reason="")
     record_verb("start", instance, actor)
     return operation
 
@@ -45,8 +44,9 @@ def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds
     """
     if instance.wanted_power == Power.SUSPENDED and not force:
         raise WrongState(f"{instance.name} is suspended; stopping it loses its memory. Resume it, or stop it by force.")
-    operation = engine.start(StopInstance, instance, actor=actor)
-    wish(instance, Power.STOPPED, stop_force=force, stop_grace_seconds=grace_seconds)
+    how = {"force": force, "grace_seconds": grace_seconds}
+    operation = engine.start(StopInstance, instance, actor=actor, parameters=how)
+    wish(operation, instance, Power.STOPPED)
     record_verb("stop", instance, actor, force=force)
     return operation
 
@@ -55,8 +55,8 @@ def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation
     """Once round: by the guest itself, or like the reset button. Raises WrongState unless it should be running."""
     if instance.host_id is None or instance.wanted_power != Power.RUNNING:
         raise WrongState(f"{instance.name} is not running. Start it instead.")
-    operation = engine.start(RebootInstance, instance, actor=actor)
-    wish(instance, Power.RUNNING, reboot_nonce=uuid4(), reboot_hard=hard)
+    operation = engine.start(RebootInstance, instance, actor=actor, parameters={"hard": hard})
+    wish(operation, instance, Power.RUNNING)
     record_verb("reboot", instance, actor, hard=hard)
     return operation
 
@@ -65,7 +65,7 @@ def pause(*, instance: Instance, actor: Actor) -> Operation:
     """Let it stand still; it keeps its memory, and its place. Raises WrongState."""
     require("pause", instance, Power.RUNNING, Power.PAUSED)
     operation = engine.start(PauseInstance, instance, actor=actor)
-    wish(instance, Power.PAUSED)
+    wish(operation, instance, Power.PAUSED)
     record_verb("pause", instance, actor)
     return operation
 
@@ -74,7 +74,7 @@ def suspend(*, instance: Instance, actor: Actor) -> Operation:
     """Let it stand still with its memory on its host's disk, where it outlives the host's reboot. Raises WrongState."""
     require("suspend", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
     operation = engine.start(SuspendInstance, instance, actor=actor)
-    wish(instance, Power.SUSPENDED)
+    wish(operation, instance, Power.SUSPENDED)
     record_verb("suspend", instance, actor)
     return operation
 
@@ -83,7 +83,7 @@ def resume(*, instance: Instance, actor: Actor) -> Operation:
     """Let it go on where it was paused or suspended. Raises WrongState."""
     require("resume", instance, Power.PAUSED, Power.SUSPENDED, Power.RUNNING)
     operation = engine.start(ResumeInstance, instance, actor=actor)
-    wish(instance, Power.RUNNING)
+    wish(operation, instance, Power.RUNNING)
     record_verb("resume", instance, actor)
     return operation
 

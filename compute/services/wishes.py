@@ -3,14 +3,22 @@
 from typing import Any
 
 from cloud.events.services import Actor, record
+from cloud.operations.models import Operation
 from compute.generations import raise_generation
 from compute.models import Instance, Power
 
 
-def wish(instance: Instance, power: Power, **changes: Any) -> None:
-    """Change what is wanted of it, under its lock, with a new generation. The operation is locked already."""
-    before = Instance.objects.select_for_update().get(pk=instance.pk).wanted_power
-    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **{"power_before": before, **changes})
+def wish(
+    operation: Operation, instance: Instance, power: Power, *, before: Power | None = None, **changes: Any
+) -> None:
+    """Change what is wanted of it, under its lock, with a new generation. The operation is locked already.
+
+    The operation remembers the power that giving up leads back to: `before`, or what is wanted until now.
+    """
+    wanted = Instance.objects.select_for_update().get(pk=instance.pk).wanted_power
+    operation.before = {"wanted_power": before or wanted}
+    operation.save(update_fields=["before"])
+    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **changes)
     raise_generation(instance)
     instance.wanted_power = power
 

@@ -77,9 +77,8 @@ class PowerChange(InstanceWorkflow):
     def take_back(self) -> Verdict:
         """Wish again for the power that was there before; what was under way for the other wish dies."""
         instance = self.instance
-        instance.wanted_power = instance.power_before
-        instance.reboot_nonce = None
-        instance.save(update_fields=["wanted_power", "reboot_nonce"])
+        instance.wanted_power = self.operation.before["wanted_power"]
+        instance.save(update_fields=["wanted_power"])
         raise_generation(instance)
         return self.restore
 

@@ -2,15 +2,14 @@
 
 from django.db.models import QuerySet
 
-from cloud.operations import engine
 from cloud.operations.models import Operation
-from cloud.operations.workflow import DONE, Refused, Verdict, Wait
+from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait
 from compute.generations import raise_generation
 from compute.models import Instance, Power
 from compute.workflows.base import LOOK_AGAIN_SECONDS, InstanceWorkflow
 from compute.workflows.launch import LaunchInstance
 
-CLONES_SECONDS = 2  # should a clone not have told
+CLONES_SECONDS = 2  # in case a wake-up is lost
 
 
 class CloneInstance(InstanceWorkflow):
@@ -24,21 +23,17 @@ class CloneInstance(InstanceWorkflow):
         instance = self.instance
         if instance.seen_generation == instance.generation:
             if instance.seen_facts.get("snapshot") == str(instance.snapshot):
-                return self.hand_over
+                return self.wait
             if problem := instance.seen_facts.get("snapshot_problem"):
                 raise Refused(problem)
         return self.until_seen(Power(instance.wanted_power), again=True)
 
-    def hand_over(self) -> Verdict:
-        """Let the clones begin. Only their operations are locked here: the order of locks is kept."""
-        for launch in self._launches().select_for_update().order_by("pk"):
-            engine.wake(launch)
-        return self.wait
-
     def wait(self) -> Verdict:
         """Wait until every clone has begun, or never will."""
-        left = self._launches().count()
-        return Wait(CLONES_SECONDS, because=f"{left} to begin") if left else self.tidy
+        if left := list(self._launches().values_list("subject_id", flat=True)):
+            clones = tuple(Topic("instance", clone_id) for clone_id in left)
+            return Wait(CLONES_SECONDS, because=f"{len(left)} to begin", on=clones)
+        return self.tidy
 
     def _launches(self) -> QuerySet[Operation]:
         clones = Instance.objects.filter(cloned_from=self.operation.subject_id, clone_of_snapshot__isnull=False)
@@ -73,23 +68,11 @@ class LaunchClone(LaunchInstance):
         if instance.has_been_seen(Power.RUNNING):
             instance.clone_of_snapshot = None  # from now on it has a disk of its own
             instance.save(update_fields=["clone_of_snapshot"])
-            self._tell_source()
             return DONE
         source = instance.cloned_from
         if source is None or source.snapshot is None or source.snapshot != instance.clone_of_snapshot:
             raise Refused("What it was to be cloned from is not there any more.")
         if source.seen_facts.get("snapshot") != str(source.snapshot):
-            return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}")
+            snapshot = (Topic("instance", source.pk),)
+            return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}", on=snapshot)
         return self.until_seen(Power.RUNNING)
-
-    def release(self) -> Verdict:
-        self._tell_source()
-        return super().release()
-
-    def _tell_source(self) -> None:
-        """The source waits for its clones. It locks them after itself, so one that is at work is not waited for."""
-        if source_id := self.instance.cloned_from_id:
-            live = Operation.objects.filter(
-                subject_type="instance", subject_id=source_id, kind=CloneInstance.kind, finished_at=None
-            )
-            engine.wake(live.select_for_update(skip_locked=True).first())

@@ -6,11 +6,11 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from cloud.hosts.models import HostPulse
-from cloud.operations.workflow import DONE, Verdict
+from cloud.hosts.room import offer_room
+from cloud.operations.workflow import DONE, EVERYTHING, Verdict
 from compute import costs
 from compute.models import Allocation, Power
-from compute.placement import queue
-from compute.workflows.base import InstanceWorkflow, PowerChange
+from compute.workflows.base import InstanceWorkflow
 
 UNREACHABLE_DELETE_SECONDS = 60
 
@@ -22,7 +22,7 @@ class DeleteInstance(InstanceWorkflow):
     first = "destroy"
     patience = timedelta(days=3650)
     persists = True
-    supersedes = PowerChange.supersedes | {"compute.clone"}
+    supersedes = EVERYTHING
 
     def destroy(self) -> Verdict:
         instance = self.instance
@@ -45,7 +45,7 @@ class DeleteInstance(InstanceWorkflow):
         costs.close(instance)
         if instance.host is None or instance.has_been_seen(Power.GONE):
             Allocation.objects.filter(pk=instance.pk).delete()
-            queue.offer_room()
+            offer_room()
         instance.delete()
         return DONE
 

@@ -2,15 +2,16 @@
 
 from django.db.models.functions import Now
 
+from cloud.hosts.room import ROOM, offer_room
 from cloud.operations.workflow import DONE, Verdict, Wait
 from compute.generations import raise_generation
 from compute.models import Allocation, Power
-from compute.placement import choose, queue
+from compute.placement import choose
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
 from compute.workflows.base import InstanceWorkflow, PowerChange
 
-NO_ROOM_SECONDS = 30  # should nobody tell (`placement.queue`)
+NO_ROOM_SECONDS = 30  # in case a wake-up is lost
 
 
 class LaunchInstance(InstanceWorkflow):
@@ -24,7 +25,7 @@ class LaunchInstance(InstanceWorkflow):
         instance = self.instance
         if instance.host is None and choose.place(instance).host_id is None:
             summary = explain(Wish.of(instance)).summary
-            return Wait(NO_ROOM_SECONDS, because=f"waiting for room: {summary}")
+            return Wait(NO_ROOM_SECONDS, because=f"waiting for room: {summary}", on=(ROOM,))
         return self.boot
 
     def boot(self) -> Verdict:
@@ -51,7 +52,7 @@ class LaunchInstance(InstanceWorkflow):
         """Keep the row, so that its user reads why; give back everything else."""
         instance = self.instance
         Allocation.objects.filter(pk=instance.pk).delete()
-        queue.offer_room()
+        offer_room()
         instance.host = None
         instance.hypervisor = ""
         instance.wanted_power = Power.STOPPED

@@ -108,6 +108,53 @@ def test_one_of_many_simultaneous_starts_wins():
     assert Operation.objects.count() == 1
 
 
+def test_simultaneous_starts_that_may_take_over_do_so_one_after_the_other():
+    class Taking(Workflow):
+        kind, subject_type, first, patience = "test.taking", "thing", "one", timedelta(minutes=1)
+        supersedes = frozenset({"test.taking"})
+
+    subject = Project.objects.create(name="a")
+    assert in_threads(6, lambda _: begin(Taking, subject)) == []
+    assert Operation.objects.filter(outcome="superseded").count() == 5
+    assert Operation.objects.filter(finished_at=None).count() == 1
+
+
+def test_a_start_that_looked_before_another_had_committed_takes_over_from_it():
+    """Both see an idle resource; the second waits for the first one's row, and looks again."""
+
+    class Taking(Workflow):
+        kind, subject_type, first, patience = "test.taking", "thing", "one", timedelta(minutes=1)
+        supersedes = frozenset({"test.taking"})
+
+    subject = Project.objects.create(name="a")
+    begun, blocked = threading.Event(), threading.Event()
+
+    def work(number):
+        if number == 0:
+            with transaction.atomic():
+                engine.start(Taking, subject, actor=SYSTEM)
+                begun.set()
+                assert blocked.wait(5)
+        else:
+            begun.wait(5)
+            begin(Taking, subject)
+
+    def watch():
+        while not blocked.is_set():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                if cursor.fetchone()[0]:
+                    blocked.set()
+
+    watcher = threading.Thread(target=lambda: (watch(), connections.close_all()))
+    watcher.start()
+    errors = in_threads(2, work)
+    blocked.set()
+    watcher.join()
+    assert errors == []
+    assert sorted(Operation.objects.values_list("outcome", flat=True)) == ["", "superseded"]
+
+
 def test_a_worker_killed_in_mid_step_leaves_the_step_to_the_next():
     subject = Project.objects.create(name="a")
     code = textwrap.dedent("""

@@ -11,7 +11,7 @@ from cloud.events.models import Event
 from cloud.events.services import SYSTEM, Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from cloud.operations.workflow import DONE, Refused, Wait, Workflow
+from cloud.operations.workflow import DONE, EVERYTHING, Refused, Topic, Wait, Workflow
 from cloud.tenancy.models import Project
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,6 +79,60 @@ def test_what_may_supersede_takes_over(subject):
     first.refresh_from_db()
     assert first.outcome == "superseded"
     assert run(second).outcome == "done"
+
+
+def test_what_supersedes_everything_takes_over_from_what_nobody_has_thought_of(subject):
+    first = begin(workflow(first="one", one=lambda self: Wait(60, because="tea")), subject)
+    begin(workflow(first="one", supersedes=EVERYTHING, one=lambda self: DONE), subject)
+    first.refresh_from_db()
+    assert first.outcome == "superseded"
+
+
+def test_an_operation_remembers_what_its_verb_was_given_and_may_begin_later(subject):
+    ran = []
+    made = workflow(
+        first="one",
+        one=lambda self: ran.append("one") or self.two,
+        two=lambda self: ran.append(self.operation.parameters["size"]) or DONE,
+    )
+    with transaction.atomic():
+        operation = engine.start(made, subject, actor=ALICE, step="two", parameters={"size": 3})
+    assert (run(operation).outcome, ran) == ("done", [3])
+
+
+def is_due(operation):
+    return Operation.objects.filter(pk=operation.pk, due_at__lte=Now()).exists()
+
+
+def test_what_waits_for_a_resource_is_woken_by_the_end_of_work_on_it(subject):
+    other = Project.objects.create(name="other")
+    on = (Topic("thing", uuid.uuid4()), Topic("thing", other.pk))
+    waiting = run(begin(workflow(first="one", one=lambda self: Wait(60, because="the other", on=on)), subject))
+    assert not is_due(waiting)
+    run(begin(workflow(first="one", one=lambda self: DONE), other))
+    assert is_due(waiting)
+
+
+def test_being_told_wakes_on_commit_those_that_still_wait_and_nobody_else(subject):
+    topic = Topic("room", uuid.uuid4())
+    verdicts = [Wait(60, because="tea"), Wait(60, because="room", on=(topic,))]
+    operation = run(begin(workflow(first="one", one=lambda self: verdicts[-1]), subject))
+    with transaction.atomic():
+        engine.tell_waiting(topic)
+        assert not is_due(operation)
+    assert is_due(operation)
+    verdicts.pop()
+    run(operation)
+    engine.tell_waiting(topic)
+    assert not is_due(operation), "it waits for something else now"
+
+
+def test_of_many_that_wait_those_that_have_waited_longest_are_told(subject):
+    topic = Topic("room", uuid.uuid4())
+    made = workflow(first="one", one=lambda self: Wait(60, because="room", on=(topic,)))
+    waiting = [run(begin(made, Project.objects.create(name=f"p{number}"))) for number in range(3)]
+    engine.tell_waiting(topic, limit=2)
+    assert [is_due(operation) for operation in waiting] == [True, True, False]
 
 
 def test_a_stumbling_step_leaves_nothing_behind_and_is_tried_again(subject):

@@ -1,0 +1,86 @@
+"""How every kind of operation on an instance comes about."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from cloud.events.services import Actor
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from compute import services
+from compute.models import Instance
+from tests import factories
+from tests.clouds import ALICE, SmallCloud
+from tests.scenarios import Scenario, after
+
+
+class Instances:
+    """Instances as subjects: what runs of them is what is seen to run."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        return Instance.objects.filter(pk=subject_id).values_list("seen_power", flat=True).first()
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        cloud.do(services.delete, Instance(pk=subject_id))
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        assert (str(subject_id) in cloud.running()) == (self.seen(subject_id) in ("running", "paused"))
+
+
+def launched(cloud: SmallCloud) -> Instance:
+    instance = cloud.launch()
+    cloud.settle()
+    return instance
+
+
+def having(verb: Callable[..., object]) -> Callable[[SmallCloud], Instance]:
+    """Launched, and then this was done with it."""
+
+    def prepare(cloud: SmallCloud) -> Instance:
+        instance = launched(cloud)
+        cloud.do(verb, instance)
+        cloud.settle()
+        return instance
+
+    return prepare
+
+
+def not_launched(cloud: SmallCloud) -> Instance:
+    """Its launch was cancelled: it is placed nowhere."""
+    instance = cloud.launch()
+    engine.cancel(Operation.objects.get(subject_id=instance.pk).pk, actor=ALICE)
+    cloud.settle()
+    return instance
+
+
+def clone(*, instance: Instance, actor: Actor) -> object:
+    return services.clone(instance=instance, actor=actor, names=[factories.name("copy")])
+
+
+def clone_anew(cloud: SmallCloud, source: Instance) -> None:
+    """Of two clones one is cancelled, and started again while the snapshot is kept for the other."""
+    cancelled, _ = cloud.do(services.clone, source, names=[factories.name("copy"), factories.name("copy")])
+    launch = Operation.objects.get(subject_id=cancelled.pk)
+    engine.cancel(launch.pk, actor=ALICE)
+    engine.advance(launch.pk)
+    cloud.node.look()
+    engine.advance(launch.pk)
+    cloud.do(services.start, cancelled)
+
+
+def scenario(kind: str, prepare: Callable[[SmallCloud], Any], verb: Callable[..., object], **facts: Any) -> Scenario:
+    return Scenario(f"compute.{kind}", Instances(), prepare, lambda cloud, there: cloud.do(verb, there), **facts)
+
+
+SCENARIOS = [
+    scenario("launch", not_launched, services.start, after=after("running", otherwise="gone")),
+    scenario("start", having(services.stop), services.start, after=after("running", otherwise="stopped")),
+    scenario("stop", launched, services.stop, after=after("stopped", otherwise="running")),
+    scenario("reboot", launched, services.reboot, after=after("running", otherwise="running")),
+    scenario("pause", launched, services.pause, after=after("paused", otherwise="running")),
+    scenario("suspend", launched, services.suspend, after=after("suspended", otherwise="running")),
+    scenario("resume", having(services.suspend), services.resume, after=after("running", otherwise="suspended")),
+    scenario("clone", launched, clone, after=after("running", otherwise="running")),
+    Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
+    scenario("delete", launched, services.delete, after=after(None, otherwise="running"), deleted="done"),
+]
