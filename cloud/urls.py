@@ -11,12 +11,17 @@ api: list[URLPattern | URLResolver] = [
     path("", include("compute.api.urls")),
     path("", include("storage.api.urls")),
 ]
+pages: list[URLPattern | URLResolver] = [
+    path("", include("cloud.pages.urls")),
+    path("", include("compute.pages.urls")),
+    path("", include("cloud.dashboard.urls")),
+]
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("cloud.api.health")),
     path("api/v1/", include(api)),
     path("agent/v1/", include("cloud.hosts.agent_api.urls")),
     path("agent/v1/", include("compute.api.agent")),
-    path("", include("cloud.dashboard.urls")),
+    path("", include(pages)),
 ]
 handler400 = "cloud.pages.refusals.bad_request"
 handler403 = "cloud.pages.refusals.forbidden"

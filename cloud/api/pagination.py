@@ -10,7 +10,7 @@ from uuid import UUID
 from django.core import signing
 from django.core.exceptions import ValidationError as BadValue
 from django.db.models import Model, Q, QuerySet
-from django.http import QueryDict
+from django.http import HttpRequest, QueryDict
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -84,7 +84,12 @@ def narrow(rows: QuerySet, filters: Mapping[str, Filter], values: Mapping[str, A
 
 
 def page(
-    rows: QuerySet, order: Sequence[str], *, request: Request, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    rows: QuerySet,
+    order: Sequence[str],
+    *,
+    request: HttpRequest | Request,
+    limit: int = DEFAULT_LIMIT,
+    cursor: str = "",
 ) -> Page:
     """The rows after the cursor. `order` names columns: never null, together unique, all the same way (`-`)."""
     columns = [column.lstrip("-") for column in order]
@@ -94,7 +99,7 @@ def page(
     if len(found) <= limit:
         return Page(found, None)
     last = found[limit - 1]
-    query = request.query_params.copy()
+    query = request.GET.copy()
     query["cursor"] = make_cursor([getattr(last, column) for column in columns])
     return Page(found[:limit], request.build_absolute_uri(f"{request.path}?{query.urlencode()}"))
 

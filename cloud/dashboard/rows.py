@@ -5,7 +5,6 @@ from typing import Any
 from django.db.models import Count, F, Func, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from cloud.api.fields import as_uuid
 from cloud.events.models import Event
 from cloud.hosts.models import Host
 from cloud.hosts.silence import reachable_since
@@ -31,15 +30,6 @@ def instances_of(project: Project) -> "QuerySet[Instance]":
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":
     """Those that need somebody to look after them."""
     return instances.filter(status__in=TROUBLED)
-
-
-def search(rows: "QuerySet[Any]", text: str) -> "QuerySet[Any]":
-    """The rows whose name contains the text, or whose id it is."""
-    text = text.strip()[:255].replace("\x00", "")
-    ident = as_uuid(text)
-    if ident:
-        return rows.filter(pk=ident)
-    return rows.filter(name__icontains=text) if text else rows
 
 
 def explain(instances: list[Instance]) -> list[Instance]:

@@ -145,7 +145,7 @@ class Page(View):
                 "current": current,
                 "may_launch": has(current, Role.MEMBER),
                 "navigation": navigation.of(self.scope, self.section, current),
-                "switch_to": list(self.scope.projects().order_by("name")[: navigation.MOST_PROJECTS]),
+                "switch_to": list(self.scope.projects().order_by("name")[: navigation.MAX_PROJECTS]),
                 "section": self.section,
                 "undo": self.request.session.pop(UNDO, None),
                 "as_of": self.as_of,
@@ -169,9 +169,8 @@ class Page(View):
 
     def slice(self, rows: QuerySet, order: tuple[str, ...], *, limit: int = pagination.DEFAULT_LIMIT) -> dict[str, Any]:
         """One page of a list as the API pages it, and where the next one is."""
-        self.request.query_params = self.request.GET  # type: ignore[attr-defined]
         cursor = self.request.GET.get("cursor", "")
-        page = pagination.page(rows, order, request=self.request, limit=limit, cursor=cursor)  # type: ignore[arg-type]
+        page = pagination.page(rows, order, request=self.request, limit=limit, cursor=cursor)
         return {"rows": page.rows, "next": f"?{urlsplit(page.next).query}" if page.next else "", "cursor": cursor}
 
     # Changing

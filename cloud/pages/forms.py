@@ -4,14 +4,15 @@ import contextlib
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 from django.http import QueryDict
 
-WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
-NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
+_NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
 
 
 def texts(post: QueryDict, *names: str) -> dict[str, str]:
@@ -27,13 +28,13 @@ def required(post: QueryDict, *names: str) -> dict[str, str]:
 def whole(post: QueryDict, *names: str) -> dict[str, Any]:
     """Whole numbers; what is none is passed on as it was written, and refused there."""
     found = texts(post, *names)
-    return {name: int(text) if WHOLE_NUMBER.fullmatch(text) else text for name, text in found.items()}
+    return {name: int(text) if _WHOLE_NUMBER.fullmatch(text) else text for name, text in found.items()}
 
 
 def number(post: QueryDict, *names: str) -> dict[str, Any]:
     """Numbers that may have a fraction; what is none is passed on as it was written, and refused there."""
     found = texts(post, *names)
-    return {name: float(text) if NUMBER.fullmatch(text) else text for name, text in found.items()}
+    return {name: float(text) if _NUMBER.fullmatch(text) else text for name, text in found.items()}
 
 
 def flags(post: QueryDict, *names: str) -> dict[str, bool]:
@@ -62,6 +63,32 @@ def labels_as_text(found: Mapping[str, str]) -> str:
     """As lines; as JSON where lines would come back as something else."""
     lines = "\n".join(f"{key}={value}" for key, value in found.items())
     return lines if labels_in(lines) == found else json.dumps(found, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one member of the API's body is read from a form, and how its value is written into one."""
+
+    read: Callable[[QueryDict, str], dict[str, Any]]
+    write: Callable[[Any], Any] = lambda value: value
+
+
+TEXT = Field(texts)
+REQUIRED = Field(required)
+WHOLE = Field(lambda post, name: {**required(post, name), **whole(post, name)})
+NUMBER = Field(lambda post, name: {**required(post, name), **number(post, name)}, "{:g}".format)
+FLAG = Field(flags, lambda value: "on" if value else "")
+LABELS = Field(lambda post, name: {name: labels(post, name)}, labels_as_text)
+
+
+def read(post: QueryDict, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The body that a form with these fields means."""
+    return {key: value for name, field in fields.items() for key, value in field.read(post, name).items()}
+
+
+def write(row: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """What these fields hold for a row."""
+    return {name: field.write(getattr(row, name)) for name, field in fields.items()}
 
 
 def as_curl(method: str, path: str, body: Mapping[str, Any] | None = None) -> str:

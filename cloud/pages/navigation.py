@@ -1,26 +1,45 @@
-"""The way around: what the side of every page offers to this viewer."""
+"""The side of every page. Each app registers the places of its own; this shows those that a viewer may go to.
 
-from collections.abc import Mapping
+navigation.register(Place("keypairs", "Key pairs", "keypairs", icon="key", key="k", order=40))
+"""
+
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
-from django.db import connection
+from django.db.models import Count, QuerySet, Value
 from django.urls import reverse
 
 from cloud.api.scope import Scope
 from cloud.tenancy.models import Project, Role
 
-MOST_PROJECTS = 30  # in the switcher; the others are found on the page of projects
+MAX_PROJECTS = 30  # in the switcher; the others are found on the page of projects
+
+
+@dataclass(frozen=True)
+class Place:
+    """A page that the side leads to: of the current project, or of the whole cloud (`for_cloud_admins`)."""
+
+    ident: str  # a page whose `section` this is lights it
+    name: str
+    route: str
+    icon: str
+    key: str  # pressed after `g`, it goes there
+    order: int
+    for_cloud_admins: bool = False
+    for_project_admins: bool = False
 
 
 @dataclass(frozen=True)
 class Entry:
+    """A place as one viewer sees it."""
+
     ident: str
     name: str
     url: str
     icon: str
     current: bool = False
-    key: str = ""  # pressed after `g`, it goes there
+    key: str = ""
     count: int | None = None  # of what waits there, where something can
 
 
@@ -30,61 +49,51 @@ class Group:
     entries: list[Entry] = field(default_factory=list)
 
 
-PROJECT = (
-    ("overview", "Overview", "overview", "home", "o"),
-    ("instances", "Instances", "instances", "server", "i"),
-    ("images", "Images", "images", "cube", "d"),
-    ("keypairs", "Key pairs", "keypairs", "key", "k"),
-    ("activity", "Activity", "activity", "activity", "a"),
-    ("members", "Members", "members", "people", "m"),
-    ("quota", "Quota", "quota", "gauge", "q"),
-)
-PROJECT_ADMIN = (("settings", "Settings", "project-settings", "cog", "s"),)
-CLOUD = (
-    ("health", "Health", "health", "pulse", "e"),
-    ("capacity", "Capacity", "capacity", "gauge", "y"),
-    ("hosts", "Hosts", "hosts", "rack", "h"),
-    ("flavors", "Flavors", "flavors", "size", "f"),
-    ("projects-admin", "Projects", "cloud-projects", "folder", "p"),
-    ("quota-requests", "Requests", "quota-requests", "inbox", "r"),
-    ("users", "Users", "users", "person", "u"),
-    ("operations", "Operations", "cloud-operations", "cog", "w"),
-    ("audit", "Audit", "audit", "book", "l"),
-)
+_places: dict[str, Place] = {}
+_waiting: list[tuple[str, Callable[[], QuerySet]]] = []
+
+
+def register(*places: Place) -> None:
+    _places.update({place.ident: place for place in places})
+
+
+def register_waiting(ident: str, rows: Callable[[], QuerySet]) -> None:
+    """Name rows that wait for an admin of the cloud: a place shows how many there are. It may have several kinds."""
+    _waiting.append((ident, rows))
 
 
 def of(scope: Scope, section: str, project: Project | None) -> list[Group]:
     """The groups of entries that a viewer sees, with the one of this page lit."""
     groups = []
     if project is not None:
-        table = PROJECT + (PROJECT_ADMIN if getattr(project, "role", "") == Role.ADMIN else ())
-        groups.append(Group(project.name, _entries(table, section, [project.name])))
+        administers = getattr(project, "role", "") == Role.ADMIN
+        own = [place for place in _sorted(for_cloud_admins=False) if administers or not place.for_project_admins]
+        groups.append(Group(project.name, [_entry(place, section, project) for place in own]))
     if scope.is_cloud_admin:
-        groups.append(Group("Cloud", _entries(CLOUD, section, [], waiting())))
+        counts = waiting()
+        shown = [_entry(place, section, None, counts.get(place.ident)) for place in _sorted(for_cloud_admins=True)]
+        groups.append(Group("Cloud", shown))
     return groups
 
 
 def waiting() -> dict[str, int]:
-    """What waits for the cloud's admins, by the entry that leads to it: requests, and what is wrong. One query."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT (SELECT count(*) FROM tenancy_quotarequest WHERE state = 'open'),
-                (SELECT count(*) FROM hosts_hostpulse WHERE silent_since IS NOT NULL)
-                + (SELECT count(*) FROM operations_check WHERE count > 0 OR problem <> '')
-            """
-        )
-        requests, wrong = cursor.fetchone()
-    return {"quota-requests": requests, "health": wrong}
-
-
-def _entries(
-    table: tuple[tuple[str, str, str, str, str], ...],
-    section: str,
-    arguments: list[str],
-    counts: Mapping[str, int] = MappingProxyType({}),
-) -> list[Entry]:
-    return [
-        Entry(ident, name, reverse(route, args=arguments), icon, ident == section, key, counts.get(ident))
-        for ident, name, route, icon, key in table
+    """How much waits for the cloud's admins, by the place that leads to it. One query."""
+    counts = [
+        rows().order_by().annotate(place=Value(ident)).values("place").annotate(n=Count("pk")).values_list("place", "n")
+        for ident, rows in _waiting
     ]
+    total: Counter[str] = Counter()
+    if counts:
+        for ident, count in counts[0].union(*counts[1:], all=True):
+            total[ident] += count
+    return dict(total)
+
+
+def _sorted(*, for_cloud_admins: bool) -> list[Place]:
+    chosen = [place for place in _places.values() if place.for_cloud_admins == for_cloud_admins]
+    return sorted(chosen, key=lambda place: place.order)
+
+
+def _entry(place: Place, section: str, project: Project | None, count: int | None = None) -> Entry:
+    url = reverse(place.route, args=[project.name] if project is not None else [])
+    return Entry(place.ident, place.name, url, place.icon, place.ident == section, place.key, count)

@@ -6,9 +6,9 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from cloud.api.errors import NotFound
-from cloud.dashboard import rows
 from cloud.pages import forms
 from cloud.pages.base import Page
+from cloud.pages.rows import search
 from compute.models import Instance
 from storage.models import Image
 from storage.services import images_of
@@ -28,7 +28,7 @@ class Images(Page):
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         text = request.GET.get("q", "")
-        return self.show({**self.slice(rows.search(self.images(), text), ("name", "id")), "q": text})
+        return self.show({**self.slice(search(self.images(), text), ("name", "id")), "q": text})
 
 
 class OneImage(Images):

@@ -13,8 +13,9 @@ from cloud.dashboard.views.bulk import take_results
 from cloud.dashboard.views.saved_views import query_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from cloud.pages import forms
+from cloud.pages import forms, links
 from cloud.pages.base import FormPage, Page
+from cloud.pages.rows import search
 from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, costs, services
 from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
@@ -35,7 +36,7 @@ class InstanceList(Page):
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         asked = {name: request.GET.get(name, "").strip() for name in ("q", "status", "flavor", "sort")}
-        found = rows.search(rows.instances_of(self.project), asked["q"])
+        found = search(rows.instances_of(self.project), asked["q"])
         if asked["status"] in STATUSES:
             found = found.filter(status=asked["status"])
         elif asked["status"] == "trouble":
@@ -247,11 +248,9 @@ class CancelOperation(Page):
         found = Operation.objects.filter(pk=operation, project_id=self.project.pk).first()
         if found is None:
             raise NotFound()
-        there = reverse("overview", args=[self.project.name])
-        if found.subject_type == "instance":
-            there = reverse("instance", args=[self.project.name, found.subject_id])
+        about = links.of(found.subject_type, found.subject_id, self.project.name)
         return self.mutate(
             lambda: engine.cancel(found.pk, actor=self.scope.actor),
-            to=there,
+            to=about or reverse("overview", args=[self.project.name]),
             done="It is being cancelled.",
         )

@@ -168,7 +168,7 @@ class Launch(FormPage):
     def show_secret(self, made: tuple[list[Instance], KeyPair, str]) -> HttpResponse:
         launched, keypair, secret = made
         context = {"launched": launched, "there": self.where(launched), "keypair": keypair, "secret": secret}
-        return self.show(context, template="dashboard/keypairs/secret.html")
+        return self.show(context, template="compute/keypairs/secret.html")
 
     # The preview
 

@@ -3,11 +3,10 @@
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from cloud.pages import navigation
+from cloud.pages import links, navigation
 from cloud.pages.base import Page
 from cloud.tenancy import notifications
 from cloud.tenancy.notifications import Notification
@@ -17,13 +16,9 @@ MOST_TOASTS = 3
 
 def place_of(notice: Notification) -> str:
     """The page about what it concerns, if there is still one."""
-    if not notice.project:
+    if notice.kind.endswith(".delete") and notice.outcome == "done":
         return ""
-    if notice.kind == "quota_request":
-        return reverse("quota", args=[notice.project])
-    if notice.subject["type"] != "instance" or (notice.kind.endswith(".delete") and notice.outcome == "done"):
-        return ""
-    return reverse("instance", args=[notice.project, notice.subject["id"]])
+    return links.of(notice.subject["type"], notice.subject["id"], notice.project)
 
 
 class Notifications(Page):

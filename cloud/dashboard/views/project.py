@@ -14,6 +14,7 @@ from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.pages import forms
 from cloud.pages.base import LAST_PROJECT, FormPage, Page, SeeOther
+from cloud.pages.rows import search
 from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm
 from cloud.tenancy.models import Membership, Role
@@ -43,7 +44,7 @@ class Projects(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         text = request.GET.get("q", "")
-        found = self.slice(rows.search(self.scope.projects(), text), ("name", "id"))
+        found = self.slice(search(self.scope.projects(), text), ("name", "id"))
         return self.show({**found, "q": text})
 
 

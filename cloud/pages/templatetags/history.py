@@ -4,11 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from django import template
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cloud.pages import words
+from cloud.pages import links, words
 
 register = template.Library()
 
@@ -70,11 +69,14 @@ def event_tone(event: Any) -> str:
 def sentence(event: Any, project: Any = None) -> SafeString:
     """An event as a sentence, with a link to what it is about."""
     name = event.subject_name or event.subject_type.replace("_", " ")
-    subject = format_html('<span class="strong">{}</span>', name)
-    if project and event.subject_type == "instance" and not event.action.endswith(".delete"):
-        subject = format_html('<a href="{}">{}</a>', reverse("instance", args=[project.name, event.subject_id]), name)
+    is_gone = event.action.endswith(".delete")
+    url = links.of(event.subject_type, event.subject_id, project.name) if project and not is_gone else ""
     if event.subject_type == "quota_request":
         subject = format_html('<span class="strong">{}</span>', words.limits_asked(name))
+    elif url:
+        subject = format_html('<a href="{}">{}</a>', url, name)
+    else:
+        subject = format_html('<span class="strong">{}</span>', name)
     kind = event.subject_type.replace("_", " ")
     verb = words.event(event.action)
     after = event.after or {}

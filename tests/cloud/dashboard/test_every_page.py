@@ -1,18 +1,18 @@
 """Every page × identity: who is let in where, how many queries it costs, and what it may contain."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.urls import URLPattern
+from django.urls import URLPattern, URLResolver
 
-from cloud.dashboard import urls
 from cloud.events.services import Actor, record
 from cloud.operations.models import Operation
 from cloud.tenancy.models import QuotaRequest
+from cloud.urls import pages
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -108,10 +108,12 @@ MANY = 12
 MOST_QUERIES = {f"{P}/launch": 34, "cloud/health": 24, I: 20}  # a launch that is tried out; all there is to know
 
 
-def routes() -> Iterator[str]:
-    for pattern in urls.urlpatterns:
-        assert isinstance(pattern, URLPattern)
-        yield str(pattern.pattern)
+def routes(patterns: Iterable[URLPattern | URLResolver] = pages) -> Iterator[str]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern.url_patterns)
+        else:
+            yield str(pattern.pattern)
 
 
 @pytest.fixture

@@ -12,20 +12,14 @@ from cloud.operations import checks
 from cloud.operations.api.health import health
 from cloud.operations.models import Check
 from cloud.operations.troubles import Case
+from cloud.pages import links
 from cloud.pages.base import Page
 from compute.placement import capacity, drain
 
 
 def place_of(case: Case) -> str:
     """The page about what a case concerns."""
-    match case.type:
-        case "host":
-            return reverse("host", args=[case.id])
-        case "instance":
-            return reverse("instance", args=[case.project, case.id])
-        case "operation":
-            return reverse("cloud-operations") + "?outcome=all"
-    return ""
+    return links.of(case.type, case.id, case.project) or links.of(case.type, case.id, for_admins=True)
 
 
 class Health(Page):

@@ -12,6 +12,7 @@ from cloud.hosts.api.views import HostChanges
 from cloud.hosts.models import Host
 from cloud.pages import forms
 from cloud.pages.base import FormPage, Page
+from cloud.pages.rows import search
 from compute.models import Instance
 from compute.status import with_status
 
@@ -24,7 +25,7 @@ class Hosts(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         text = request.GET.get("q", "")
-        return self.show({**self.slice(rows.search(rows.hosts(), text), ("name", "id")), "q": text})
+        return self.show({**self.slice(search(rows.hosts(), text), ("name", "id")), "q": text})
 
 
 class OneHost(Page):

@@ -11,9 +11,9 @@ from django.urls import reverse
 from cloud.api import transactions
 from cloud.api.errors import NotFound
 from cloud.api.translate import problem_of
-from cloud.dashboard import rows
 from cloud.pages import forms, words
 from cloud.pages.base import FormPage
+from cloud.pages.rows import search
 from cloud.tenancy import accounts, quota, second_factor, services
 from cloud.tenancy.api.projects import ProjectForm, QuotaChanges
 from cloud.tenancy.api.users import UserChanges, UserForm
@@ -30,7 +30,7 @@ class CloudProjects(FormPage):
 
     def fill(self) -> dict[str, Any]:
         text = self.request.GET.get("q", "")
-        found = rows.search(Project.objects.select_related("quota"), text).annotate(
+        found = search(Project.objects.select_related("quota"), text).annotate(
             member_count=_count(Membership, "project"), instance_count=_count(Instance, "project")
         )
         return {**self.slice(found, ("name", "id")), "q": text}

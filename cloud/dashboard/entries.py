@@ -1,0 +1,19 @@
+"""What the pages of a whole project add to the frame."""
+
+from django.urls import reverse
+
+from cloud.api.scope import Scope
+from cloud.pages import navigation, palette
+from cloud.pages.navigation import Place
+from cloud.pages.palette import Item
+
+navigation.register(Place("overview", "Overview", "overview", icon="home", key="o", order=10))
+
+
+def getting_started(scope: Scope) -> list[Item]:
+    if scope.project is None:
+        return []
+    return [Item("Getting started", "by the API", reverse("getting-started", args=[scope.project.name]), "arrow")]
+
+
+palette.register_places(getting_started, order=-10)

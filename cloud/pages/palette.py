@@ -1,0 +1,70 @@
+"""What the palette can find. Each app registers how its resources are searched, and places beside the navigation's.
+
+palette.register(Finder("Hosts", find_hosts, order=40))
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cloud.api.scope import Scope
+from cloud.pages import navigation
+
+MAX_FOUND = 8  # in a group
+
+
+@dataclass(frozen=True)
+class Item:
+    """A line of the palette."""
+
+    name: str
+    note: str  # where it is, or what it is
+    url: str
+    icon: str
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A group of the palette: `find` gives at most so many items that a text means, for a viewer who may see them."""
+
+    title: str
+    find: Callable[[Scope, str, int], list[Item]]
+    order: int
+    word: str = ""  # "console web": a text that begins with it is meant for this finder alone
+    limit: int = MAX_FOUND  # when others are asked too
+
+
+_finders: list[Finder] = []
+_places: list[tuple[int, Callable[[Scope], list[Item]]]] = []
+
+
+def register(finder: Finder) -> None:
+    _finders.append(finder)
+
+
+def register_places(places: Callable[[Scope], list[Item]], *, order: int) -> None:
+    """Pages to go to. The navigation's own have the order 0."""
+    _places.append((order, places))
+
+
+def find(scope: Scope, text: str) -> list[tuple[str, list[Item]]]:
+    """What a text could mean, in groups with their titles."""
+    word, _, rest = text.partition(" ")
+    chosen = [finder for finder in _finders if finder.word and finder.word == word.lower()]
+    if chosen:
+        groups = [(finder.title, finder.find(scope, rest.strip(), MAX_FOUND)) for finder in chosen]
+    else:
+        groups = [("Go to", _matching_places(scope, text))]
+        for finder in sorted(_finders, key=lambda finder: finder.order) if text else []:
+            groups.append((finder.title, finder.find(scope, text, finder.limit)))
+    return [(title, items) for title, items in groups if items]
+
+
+def _matching_places(scope: Scope, text: str) -> list[Item]:
+    every = sorted([*_places, (0, _of_navigation)], key=lambda registered: registered[0])
+    items = [item for _, places in every for item in places(scope)]
+    return [item for item in items if text.lower() in f"{item.name} {item.note}".lower()]
+
+
+def _of_navigation(scope: Scope) -> list[Item]:
+    groups = navigation.of(scope, "", scope.project)
+    return [Item(entry.name, group.title, entry.url, entry.icon) for group in groups for entry in group.entries]

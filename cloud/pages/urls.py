@@ -1,0 +1,5 @@
+from django.urls import path
+
+from cloud.pages import views
+
+urlpatterns = [path("palette", views.Palette.as_view(), name="palette")]
