@@ -12,7 +12,7 @@ DAY = 24 * 3600
 
 PUBLIC_URL = os.environ.get("PILEUS_URL", "http://127.0.0.1:8080").rstrip("/")
 EMBEDDED = os.environ.get("PILEUS_EMBEDDED") == "1"
-SECRET_KEY = os.environ.get("PILEUS_SECRET_KEY") or "insecure: set PILEUS_SECRET_KEY"
+SECRET_KEY = os.environ.get("PILEUS_SECRET_KEY", "")  # there is no default: Django refuses whatever needs one
 DEBUG = False
 _hosts = {urlsplit(PUBLIC_URL).hostname or "127.0.0.1", "localhost", "127.0.0.1", "[::1]"}
 ALLOWED_HOSTS = sorted(_hosts | set(filter(None, os.environ.get("PILEUS_ALLOWED_HOSTS", "").split(","))))
@@ -139,6 +139,7 @@ SESSION_COOKIE_AGE = 14 * DAY
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "cloud.pages.refusals.csrf_failure"
+SECURE_HSTS_SECONDS = 365 * DAY if _secure else 0
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _secure else None

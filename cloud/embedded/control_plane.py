@@ -10,10 +10,11 @@ import httpx
 from cloud.embedded import environment, ports, postgres, valkey
 from cloud.embedded.accounts import Account
 from cloud.embedded.errors import Trouble
+from cloud.embedded.files import open_log, write_file
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home
 from cloud.embedded.processes import PROCESSES
-from cloud.embedded.screen import Screen
+from cloud.embedded.screen import Screen, Step
 from cloud.embedded.supervision import Supervision
 
 OWN_SERVERS = ("postgres", "valkey")
@@ -43,7 +44,7 @@ class ControlPlane:
         known = self.memory.redis_port
         if known and ports.becomes_free(known):
             return
-        self.memory.redis_port = ports.next_free(ports.REDIS_PORTS)
+        self.memory.redis_port = ports.some_free(ports.REDIS_PORTS)
         if known:
             by = ports.holder(known) or "another process"
             self.screen.say(
@@ -57,26 +58,45 @@ class ControlPlane:
         with self.screen.step("Database") as step:
             if not memory.database_url:
                 step.note = "making it"
-                postgres.prepare(home.postgres / "18", home.postgres_sockets, self.account)
-            if not memory.redis_url:
-                valkey.prepare(home.valkey, self.account, port=memory.redis_port, password=memory.redis_password)
-            specs = environment.specs(home, memory, self.account)
-            changed = self._changed(specs)
-            self.supervision.ensure(specs)
-            if stale := changed & self.running():
-                step.note = f"stopping {', '.join(sorted(stale))}, whose settings changed"
-                self.supervision.stop(*stale)
-            own = [spec["name"] for spec in specs if spec["name"] in OWN_SERVERS]
-            self.supervision.start(*own)
-            step.note = "waiting for it"
+                postgres.prepare(home.postgres / "18", home.postgres_sockets, home.servers, self.account)
+            self._start_own(step)
             url = environment.database_url(home, memory)
             step.result = f"PostgreSQL {postgres.wait_until_ready(url, create=not memory.database_url).split()[0]}"
-            version = valkey.wait_until_ready(environment.redis_url(memory))
+            try:
+                version = valkey.wait_until_ready(environment.redis_url(memory))
+            except valkey.OtherServer:
+                if memory.redis_url:
+                    raise
+                # Another cloud that came up at the same moment has the port that we chose.
+                memory.redis_port = ports.some_free(ports.REDIS_PORTS)
+                memory.keep(home)
+                self._start_own(step)
+                version = valkey.wait_until_ready(environment.redis_url(memory))
             step.result += f", {version}"
         if not version.fit_for_strangers:
             self.screen.say(
                 f"  {version} has known holes: good enough for this one machine, but let no other host join"
             )
+
+    def _start_own(self, step: Step) -> None:
+        """The supervisor with today's table, and those servers of it that are ours."""
+        memory = self.memory
+        if not memory.redis_url:
+            valkey.prepare(
+                self.home.valkey,
+                self.home.servers,
+                self.account,
+                port=memory.redis_port,
+                password=memory.redis_password,
+            )
+        specs = environment.specs(self.home, memory, self.account)
+        changed = self._changed(specs)
+        self.supervision.ensure(specs)
+        if stale := changed & self.running():
+            step.note = f"stopping {', '.join(sorted(stale))}, whose settings changed"
+            self.supervision.stop(*stale)
+        self.supervision.start(*(spec["name"] for spec in specs if spec["name"] in OWN_SERVERS))
+        step.note = "waiting for it"
 
     def _changed(self, specs: list[dict[str, Any]]) -> set[str]:
         """The processes that would be started otherwise than the supervisor has them now."""
@@ -91,8 +111,8 @@ class ControlPlane:
         env = environment.control_plane(self.home, self.memory, process="manage")
         command = [str(self.home.venv / "bin" / "python"), "-P", str(TREE / "manage.py"), *arguments]
         done = self.account.run(command, env=env, cwd=TREE, input=stdin, capture_output=True)
-        with (self.home.log / "manage.log").open("a") as log:
-            log.write(f"$ manage.py {' '.join(arguments)}\n{done.stderr}\n")
+        with open_log(self.home.log / "manage.log") as log:
+            log.write(f"$ manage.py {' '.join(arguments)}\n{done.stderr}\n".encode())
         if done.returncode != 0:
             words = (done.stderr or done.stdout).strip().splitlines()
             raise Trouble(
@@ -106,13 +126,13 @@ class ControlPlane:
 
     def collect_static(self) -> None:
         """The dashboard's files where web serves them from; those of others are fetched, and no page needs them."""
-        stamp, source = self.home.cache / "static.stamp", environment.source_fingerprint("cloud")
-        if stamp.exists() and stamp.read_text() == source:
+        stamp, source = self.home.stamps / "static", environment.source_fingerprint("cloud")
+        if (self.home.cache / "static").exists() and stamp.exists() and stamp.read_text() == source:
             return
         self.manage("collectstatic", "--no-input")
         missing = self.manage("fetch_assets").strip()
         if not missing:  # otherwise the next `up` tries again
-            stamp.write_text(source)
+            write_file(stamp, source)
 
     def start(self, names: Sequence[str], title: str = "Control plane") -> None:
         """Starts processes and waits until web says that it can work."""

@@ -14,13 +14,14 @@ from cloud.embedded import environment
 from cloud.embedded.accounts import myself, service_account
 from cloud.embedded.control_plane import OWN_SERVERS, ControlPlane, names
 from cloud.embedded.errors import Trouble
-from cloud.embedded.folders import one_command_at_a_time
-from cloud.embedded.machine_host import has_joined
+from cloud.embedded.folders import make_folders, one_command_at_a_time
+from cloud.embedded.machine_host import has_joined, tell_addresses
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home
 from cloud.embedded.processes import PROCESSES
 from cloud.embedded.screen import Screen
 from cloud.embedded.supervision import Supervision
+from cloud.embedded.told import told_by_environment
 
 POWER_OFF_SECONDS = 45
 
@@ -57,9 +58,8 @@ def power_off_machines(home: Home, screen: Screen) -> None:
     with screen.step("Virtual machines") as step:
         step.note = "powering off"
         command = [str(home.venv / "bin" / "pileus-agent"), "stop-all", "--grace", str(POWER_OFF_SECONDS)]
-        done = myself().run(
-            command, env=environment.host(home), cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        env = environment.host(home, Memory.of(home))
+        done = myself().run(command, env=env, cwd=TREE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if done.returncode != 0:
             raise Trouble(f"the virtual machines could not be powered off: {done.stdout.strip()[-600:]}")
         step.result = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "off"
@@ -67,17 +67,24 @@ def power_off_machines(home: Home, screen: Screen) -> None:
 
 def restart(home: Home) -> None:
     """The control plane and the workers, with the code and settings of now. Machines are nobody's children."""
-    memory = existing(home)
+    before = existing(home)
+    memory = told_by_environment(before)
+    account = service_account()
+    make_folders(home, account)
     with one_command_at_a_time(home), Screen() as screen:
-        plane = ControlPlane(home, memory, service_account(), screen)
+        plane = ControlPlane(home, memory, account, screen)
         if not plane.supervision.is_up():
             raise Trouble("the cloud is down; ./pileus up starts it")
+        plane.choose_ports(before)
+        memory.keep(home)
         with screen.step("Stopping"):
             plane.supervision.stop(*names("host"), *reversed(names("control")))
         plane.start_servers()
         plane.migrate()
         plane.collect_static()
         plane.start(names("control"))
+        if has_joined(home):
+            tell_addresses(home, memory, memory.local_url)
         plane.supervision.start(*names("host"))
     print("  Restarted; virtual machines were left alone.")
 

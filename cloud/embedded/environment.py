@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import socket
+from pathlib import Path
 from typing import Any
 
 from cloud.embedded import postgres, valkey
@@ -66,8 +67,14 @@ def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]
     return common(home) | memory.settings | variables
 
 
-def host(home: Home) -> dict[str, str]:
-    return common(home) | {"PILEUS_AGENT_HOME": str(home.agent), "PILEUS_RUNTIME_DIR": str(home.agent_sockets)}
+def host(home: Home, memory: Memory) -> dict[str, str]:
+    """The environment of what may be root: nothing in it, HOME neither, names a folder of the control plane's user."""
+    own = {
+        "HOME": str(home.agent),
+        "PILEUS_AGENT_HOME": str(home.agent),
+        "PILEUS_RUNTIME_DIR": str(home.agent_sockets),
+    }
+    return {"PILEUS_AGENT_FIRST_UID": str(memory.first_uid)} | common(home) | own
 
 
 def _spec(
@@ -82,13 +89,23 @@ def server_specs(home: Home, memory: Memory, account: Account) -> list[dict[str,
     env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
     specs = []
     if not memory.database_url:
-        argv = postgres.server_command(home.postgres / "18", home.postgres_sockets)
+        argv = postgres.server_command(home.postgres / "18", home.postgres_sockets, home.servers)
         # SIGINT is PostgreSQL's fast shutdown: it breaks off connections, and ends cleanly.
-        specs.append(_spec("postgres", argv, env, account, "/", stop_signal="SIGINT", stop_seconds=60))
+        more = {"stop_signal": "SIGINT", "stop_seconds": 60, "source": _digest(home.servers / "postgresql.conf")}
+        specs.append(_spec("postgres", argv, env, account, "/", **more))
     if not memory.redis_url:
-        argv = [str(valkey.server()), str(home.valkey / "valkey.conf")]
-        specs.append(_spec("valkey", argv, env, account, "/", stop_signal="SIGTERM", stop_seconds=15))
+        argv = valkey.server_command(home.servers)
+        more = {"stop_signal": "SIGTERM", "stop_seconds": 15, "source": _digest(home.servers / "valkey.conf")}
+        specs.append(_spec("valkey", argv, env, account, "/", **more))
     return specs
+
+
+def _digest(configuration: Path) -> str:
+    """Of a configuration: a server whose own has changed is started again."""
+    try:
+        return hashlib.sha256(configuration.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 PROGRAM = ("cloud", "compute", "storage", "network")
@@ -106,7 +123,7 @@ def source_fingerprint(*packages: str) -> str:
 
 
 def process_spec(process: Process, home: Home, memory: Memory, account: Account, *, source: str) -> dict[str, Any]:
-    env = host(home) if process.needs_root else control_plane(home, memory, process=process.name)
+    env = host(home, memory) if process.needs_root else control_plane(home, memory, process=process.name)
     argv = process.argv(env)
     argv[0] = str(home.venv / "bin" / argv[0])
     who = None if process.needs_root else account

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from cloud.embedded.accounts import Account
 from cloud.embedded.errors import Trouble
-from cloud.embedded.paths import Home, make_folder
+from cloud.embedded.files import make_folder
+from cloud.embedded.paths import Home
 
 NEEDED_GIB = 2
 
@@ -18,7 +19,9 @@ def make_folders(home: Home, account: Account) -> None:
     try:
         make_folder(home.root)
         make_folder(home.secrets, mode=0o700)
-        make_folder(home.log)
+        make_folder(home.log, mode=0o700)  # what processes write there is for nobody else's eyes
+        for folder in (home.servers, home.stamps):
+            make_folder(folder)
         for folder in (home.image_store, home.built_images, home.cache):
             make_folder(folder, owner=account.owner)
         make_folder(home.agent, mode=0o711)

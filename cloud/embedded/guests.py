@@ -2,12 +2,14 @@
 
 import subprocess
 from concurrent.futures import Future
+from pathlib import Path
 
 from cloud.embedded import environment, machine_host
 from cloud.embedded.accounts import Account, service_account
 from cloud.embedded.control_plane import ControlPlane, names
 from cloud.embedded.down import existing
 from cloud.embedded.errors import Trouble
+from cloud.embedded.files import open_log, read_file, write_file
 from cloud.embedded.folders import one_command_at_a_time
 from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
@@ -52,12 +54,12 @@ def first_image(plane: ControlPlane, packages: "Future[None]") -> str:
 def build(home: Home, account: Account, screen: Screen, architecture: str) -> str:
     """The guest image, built from Debian packages once per version of its recipe; gives back its folder."""
     folder = home.built_images / f"{IMAGE}-{architecture}"
-    stamp, recipe = folder.with_suffix(".stamp"), environment.source_fingerprint("images")
+    stamp, recipe = home.stamps / folder.name, environment.source_fingerprint("images")
     if stamp.exists() and stamp.read_text() == recipe and (folder / "image.json").exists():
         return str(folder)
     command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", architecture]
     said: list[str] = []
-    with screen.step(f"Guest image {IMAGE} for {architecture}") as step, (home.log / "images.log").open("a") as log:
+    with screen.step(f"Guest image {IMAGE} for {architecture}") as step, open_log(home.log / "images.log") as log:
         builder = subprocess.Popen(
             [*command, "--output", str(folder)],
             env=environment.common(home),
@@ -69,10 +71,15 @@ def build(home: Home, account: Account, screen: Screen, architecture: str) -> st
         )
         with builder:
             for line in builder.stdout or ():
-                log.write(line)
+                log.write(line.encode())
                 said.append(line.rstrip())
                 step.note = line.rpartition("] ")[2].strip()[:60]
         if builder.returncode != 0:
             raise Trouble("the guest image could not be built:\n    " + "\n    ".join(said[-8:]))
-    stamp.write_text(recipe)
+    write_file(stamp, recipe)
     return str(folder)
+
+
+def described(home: Home, folder: str) -> bytes:
+    """The image.json of an image that was built here."""
+    return read_file(home.built_images, Path(folder).name, "image.json")

@@ -10,8 +10,9 @@ from cloud.embedded import environment
 from cloud.embedded.accounts import myself
 from cloud.embedded.api import Api
 from cloud.embedded.errors import Trouble
+from cloud.embedded.files import write_file
 from cloud.embedded.memory import Memory
-from cloud.embedded.paths import TREE, Home, write_private
+from cloud.embedded.paths import TREE, Home
 from cloud.server_addresses import without_credentials
 
 
@@ -50,7 +51,7 @@ def join(home: Home, url: str, api: Api) -> None:
 
 def _agent(home: Home, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [str(home.venv / "bin" / "pileus-agent"), "--home", str(home.agent), *arguments]
-    return myself().run(command, env=environment.host(home), cwd=TREE, capture_output=True)
+    return myself().run(command, env=environment.host(home, Memory.of(home)), cwd=TREE, capture_output=True)
 
 
 def tell_addresses(home: Home, memory: Memory, url: str) -> bool:
@@ -63,5 +64,5 @@ def tell_addresses(home: Home, memory: Memory, url: str) -> bool:
     told = known | {"url": url, "redis_url": urlunsplit(parts._replace(netloc=f"{login}@{parts.netloc}"))}
     if told == known:
         return False
-    write_private(file, json.dumps(told, indent=1))
+    write_file(file, json.dumps(told, indent=1))
     return True

@@ -1,13 +1,29 @@
 """What one embedded cloud remembers between commands: ports, keys, and servers it was told to use."""
 
+import hashlib
 import json
+import os
 import secrets
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cloud.embedded.paths import Home, make_folder, write_private
+from cloud.embedded.files import make_folder, write_file
+from cloud.embedded.paths import DEFAULT_ROOT_HOME, Home
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
+
+
+# Machines' users: blocks of as many as an agent takes. Two clouds on one machine hardly have the same block.
+FIRST_UID = 1_900_000_000  # of clouds from before, too
+UIDS_OF_A_CLOUD = 65_536
+BLOCKS = 3_500
+
+
+def first_uid_of(home: Home) -> int:
+    if home.root == DEFAULT_ROOT_HOME:
+        return FIRST_UID
+    block = 1 + int.from_bytes(hashlib.sha256(os.fsencode(home.root)).digest()[:4]) % BLOCKS
+    return FIRST_UID + block * UIDS_OF_A_CLOUD
 
 
 def new_secret() -> str:
@@ -29,18 +45,19 @@ class Memory:
     first_instance: str | None = None  # launched once per cloud, never again when somebody deletes it
     furnished: str = ""  # with what schema, users and images were last brought up to date
     logins_shown: bool = False  # passwords are printed once
+    first_uid: int = FIRST_UID  # of the users that this cloud's machines run as
 
     @classmethod
     def of(cls, home: Home) -> "Memory":
         try:
             known: dict[str, Any] = json.loads(home.memory.read_text())
         except FileNotFoundError:
-            return cls()
+            return cls(first_uid=first_uid_of(home))
         return cls(**{name: value for name, value in known.items() if name in cls.__dataclass_fields__})
 
     def keep(self, home: Home) -> None:
         make_folder(home.secrets, mode=0o700)
-        write_private(home.memory, json.dumps(asdict(self), indent=1))
+        write_file(home.memory, json.dumps(asdict(self), indent=1))
 
     @property
     def public_url(self) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +63,16 @@ class Home:
         return self.root / "valkey"
 
     @property
+    def servers(self) -> Path:
+        """Configuration of PostgreSQL and Valkey: ours, while their data is theirs."""
+        return self.root / "servers"
+
+    @property
+    def stamps(self) -> Path:
+        """What was made of which source: ours, while what was made may be the control plane's."""
+        return self.root / "stamps"
+
+    @property
     def image_store(self) -> Path:
         return self.root / "images"
 
@@ -111,27 +120,3 @@ class Home:
     @property
     def supervisor_socket(self) -> Path:
         return self.runtime / "supervisor.sock"
-
-
-def make_folder(path: Path, *, mode: int = 0o755, owner: tuple[int, int] | None = None) -> Path:
-    """A folder with exactly this mode and owner. Raises PermissionError when somebody else's lies there."""
-    path.mkdir(parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (os.geteuid() != 0 and found.st_uid != os.geteuid()):
-        raise PermissionError(f"{path} belongs to somebody else")
-    if stat.S_IMODE(found.st_mode) != mode:
-        path.chmod(mode)
-    if owner and (found.st_uid, found.st_gid) != owner:
-        os.chown(path, *owner)
-    return path
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner reads, whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

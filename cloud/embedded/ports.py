@@ -1,5 +1,6 @@
 """TCP ports: who has one, and which is free."""
 
+import secrets
 import socket
 import time
 
@@ -65,6 +66,15 @@ def require_free(port: int, address: str, *, variable: str) -> None:
         f"port {port} on {address} is taken by {by or 'another process'}; stop it, or choose another: "
         f"{variable}={next_free(range(port + 1, port + 100), address)} ./pileus up"
     )
+
+
+def some_free(ports: range) -> int:
+    """A free port from anywhere in the range: others who choose at this moment hardly take the same."""
+    some = ports.start + secrets.randbelow(len(ports))
+    try:
+        return next_free(range(some, ports.stop))
+    except PortTaken:
+        return next_free(ports)
 
 
 def next_free(ports: range, address: str = "127.0.0.1") -> int:

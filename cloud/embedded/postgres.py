@@ -12,14 +12,14 @@ from pathlib import Path
 
 from cloud.embedded.accounts import Account, myself
 from cloud.embedded.errors import Trouble
-from cloud.embedded.paths import make_folder
+from cloud.embedded.files import make_folder, write_file
 
 ROLE = "pileus"
 DATABASE = "pileus"
 
 SETTINGS = {
     "listen_addresses": "''",
-    "unix_socket_permissions": "0777",  # the folder decides who gets to it, peer authentication who gets in
+    "unix_socket_permissions": "0700",  # and its folder is closed, too: a stranger takes up no connection
     "max_connections": "100",
     "shared_buffers": "64MB",
     "work_mem": "4MB",
@@ -37,6 +37,15 @@ SETTINGS = {
     "log_timezone": "'UTC'",
     "log_line_prefix": "'%m [%p] %d '",
     "log_checkpoints": "off",
+}
+# A statement that fails is told to whoever sent it; its values (user data, hashes of passwords) are in no log.
+NO_VALUES_IN_LOGS = {
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
 }
 # Tests throw the cluster away: nothing of it has to survive a crash.
 THROWAWAY = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -59,22 +68,28 @@ def database_url(sockets: Path) -> str:
     return f"postgresql://{ROLE}@/{DATABASE}?host={sockets}"
 
 
-def server_command(cluster: Path, sockets: Path) -> list[str]:
-    return [str(binaries() / "postgres"), "-D", str(cluster), "-k", str(sockets)]
+def server_command(cluster: Path, sockets: Path, configuration: Path) -> list[str]:
+    config = f"config_file={configuration / 'postgresql.conf'}"
+    return [str(binaries() / "postgres"), "-D", str(cluster), "-k", str(sockets), "-c", config]
 
 
-def prepare(cluster: Path, sockets: Path, account: Account, *, throwaway: bool = False) -> bool:
-    """Makes the cluster unless there is one, and writes its settings. True when it is new."""
+def prepare(cluster: Path, sockets: Path, configuration: Path, account: Account, *, throwaway: bool = False) -> bool:
+    """Makes the cluster unless there is one, and writes its settings into our folder `configuration`. True when new."""
     make_folder(cluster.parent, mode=0o700, owner=account.owner)
-    make_folder(sockets, mode=0o755, owner=account.owner)
+    make_folder(sockets, mode=0o700, owner=account.owner)
     new = not (cluster / "PG_VERSION").exists()
     if new:
         _initdb(cluster, account, throwaway=throwaway)
-    settings = SETTINGS | (THROWAWAY if throwaway else {})
+    settings = SETTINGS | NO_VALUES_IN_LOGS | (THROWAWAY if throwaway else {})
+    for name in ("hba", "ident"):
+        settings[f"{name}_file"] = f"'{configuration / f'pg_{name}.conf'}'"
+    # First what initdb found out about this machine.
+    lines = [f"include '{cluster / 'postgresql.conf'}'", *(f"{name} = {value}" for name, value in settings.items())]
+    write_file(configuration / "postgresql.conf", "\n".join(lines) + "\n", group=account.gid)
+    write_file(configuration / "pg_hba.conf", "local all all peer map=pileus\n", group=account.gid)
     mapped = sorted({account.name, myself().name})
-    _write(cluster / "pileus.conf", "".join(f"{name} = {value}\n" for name, value in settings.items()), account)
-    _write(cluster / "pg_hba.conf", "local all all peer map=pileus\n", account)
-    _write(cluster / "pg_ident.conf", "".join(f"pileus {name} {ROLE}\n" for name in mapped), account)
+    ident = "".join(f"pileus {name} {ROLE}\n" for name in mapped)
+    write_file(configuration / "pg_ident.conf", ident, group=account.gid)
     return new
 
 
@@ -98,18 +113,8 @@ def _initdb(cluster: Path, account: Account, *, throwaway: bool) -> None:
     made = account.run(command, env=_environment(), cwd=Path("/"), capture_output=True)
     if made.returncode != 0:
         raise PostgresFailed(f"initdb failed: {(made.stderr or made.stdout).strip()[-600:]}")
-    with (unfinished / "postgresql.conf").open("a") as file:
-        file.write("include 'pileus.conf'\n")
-    unfinished.rename(cluster)
-
-
-def _write(path: Path, text: str, account: Account) -> None:
-    if path.exists() and path.read_text() == text:
-        return
-    path.write_text(text)
-    path.chmod(0o600)
-    if account.owner:
-        os.chown(path, *account.owner)
+    rename = ["mv", "-T", str(unfinished), str(cluster)]
+    account.run(rename, env=_environment(), cwd=Path("/"), check=True)
 
 
 def _environment() -> dict[str, str]:

@@ -28,7 +28,7 @@ CONTROL_VARIABLES = frozenset(
     }
 )
 # A host knows no database, no key and no login but its own.
-HOST_VARIABLES = frozenset({"PILEUS_AGENT_HOME", "PILEUS_EMBEDDED", "PILEUS_RUNTIME_DIR"})
+HOST_VARIABLES = frozenset({"PILEUS_AGENT_FIRST_UID", "PILEUS_AGENT_HOME", "PILEUS_EMBEDDED", "PILEUS_RUNTIME_DIR"})
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cloud.embedded.errors import Trouble
-from cloud.embedded.paths import Home, make_folder, write_private
+from cloud.embedded.files import make_folder, open_log, write_file
+from cloud.embedded.paths import Home
 from cloud.embedded.supervisor import boot_id, start_time
 
 
@@ -58,7 +59,7 @@ class Supervision:
 
     def ensure(self, specs: list[dict[str, Any]]) -> bool:
         """A supervisor that knows these processes, in the background. True when it had to be started."""
-        write_private(self.home.processes, json.dumps(specs))
+        write_file(self.home.processes, json.dumps(specs))
         if self.is_up():
             self.ask("load")
             return False
@@ -67,7 +68,7 @@ class Supervision:
         home = self.home
         program = Path(__file__).with_name("supervisor.py")
         paths = [home.root, home.processes, home.supervisor_socket, home.pids, home.log]
-        with (home.log / "supervisor.log").open("ab") as log:
+        with open_log(home.log / "supervisor.log") as log:
             subprocess.Popen(
                 [sys.executable, "-I", "-S", str(program), *map(str, paths)],
                 stdin=subprocess.DEVNULL,

@@ -257,4 +257,5 @@ class Supervisor:
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # its files and the logs that it opens are for nobody else; its children set their own
     Supervisor(*(Path(argument) for argument in sys.argv[1:6])).run()

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from cloud.embedded import ports, postgres, system_packages, valkey
 from cloud.embedded.accounts import Account, service_account
-from cloud.embedded.paths import TREE, Home, make_folder
+from cloud.embedded.files import make_folder
+from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
 from cloud.embedded.supervisor import PR_SET_PDEATHSIG
 
@@ -37,13 +38,12 @@ def own_servers() -> Iterator[dict[str, str]]:
     try:
         make_folder(folder, mode=0o755)
         sockets, cluster = folder / "s", folder / "postgres" / "18"
-        postgres.prepare(cluster, sockets, account, throwaway=True)
-        # From somewhere in the middle: others who start at this moment hardly choose the same.
-        some = TEST_REDIS_PORTS[secrets.randbelow(len(TEST_REDIS_PORTS) // 2) :]
-        port, password = ports.next_free(some), secrets.token_urlsafe(16)
-        command = valkey.prepare(folder / "valkey", account, port=port, password=password)
-        running += [_server(command, account, folder / "valkey.log")]
-        running += [_server(postgres.server_command(cluster, sockets), account, folder / "postgres.log")]
+        configuration = make_folder(folder / "servers")
+        postgres.prepare(cluster, sockets, configuration, account, throwaway=True)
+        port, password = ports.some_free(TEST_REDIS_PORTS), secrets.token_urlsafe(16)
+        valkey.prepare(folder / "valkey", configuration, account, port=port, password=password)
+        running += [_server(valkey.server_command(configuration), account, folder / "valkey.log")]
+        running += [_server(postgres.server_command(cluster, sockets, configuration), account, folder / "postgres.log")]
         redis_url, database_url = valkey.redis_url(port, password), postgres.database_url(sockets)
         postgres.wait_until_ready(database_url, create=True)
         valkey.wait_until_ready(redis_url)

@@ -8,8 +8,6 @@ import secrets
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cloud.embedded import environment, machine_host, system_packages
@@ -17,11 +15,13 @@ from cloud.embedded.accounts import service_account
 from cloud.embedded.api import Api, wait_for_guest
 from cloud.embedded.control_plane import ControlPlane, names
 from cloud.embedded.errors import Trouble
+from cloud.embedded.files import open_log, write_file
 from cloud.embedded.folders import make_folders, one_command_at_a_time, require_space
-from cloud.embedded.guests import first_image
+from cloud.embedded.guests import described, first_image
 from cloud.embedded.memory import Memory
-from cloud.embedded.paths import TREE, Home, write_private
+from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
+from cloud.embedded.told import told_by_environment
 
 USERS = ("admin", "demo")
 FIRST_INSTANCE = "first"
@@ -63,46 +63,13 @@ def up(home: Home) -> None:
     print_summary(home, memory, logins, vm, time.time() - began)
 
 
-def told_by_environment(memory: Memory) -> Memory:
-    """What the environment asks for goes before what is remembered."""
-    told: dict[str, Any] = {
-        "listen": os.environ.get("PILEUS_LISTEN"),
-        "url": os.environ.get("PILEUS_URL"),
-        "database_url": os.environ.get("DATABASE_URL"),
-        "redis_url": os.environ.get("REDIS_URL"),
-        "host_redis_url": os.environ.get("PILEUS_HOST_REDIS_URL"),
-    }
-    for name in ("port", "redis_port"):
-        if given := os.environ.get(f"PILEUS_{name.upper()}"):
-            if not given.isdecimal() or not 0 < int(given) < 65536:
-                raise Trouble(f"PILEUS_{name.upper()}={given} is no port number")
-            told[name] = int(given)
-    if memory.furnished:
-        _keep_database(memory, told["database_url"])
-    said = {name: value for name, value in os.environ.items() if environment.REMEMBERED.fullmatch(name)}
-    told["settings"] = {name: value for name, value in (memory.settings | said).items() if value}
-    return replace(memory, **{name: value for name, value in told.items() if value or name == "settings"})
-
-
-def _keep_database(memory: Memory, database_url: str | None) -> None:
-    """A cloud that has data stays with it: a variable left over in somebody's shell must not swap it for another."""
-    if database_url in (None, "", memory.database_url) or os.environ.get("PILEUS_DATABASE_MOVED") == "1":
-        return
-    where = "the server it was first told of" if memory.database_url else "its own PostgreSQL"
-    raise Trouble(
-        f"this cloud keeps its data in {where}; DATABASE_URL names another one.\n"
-        "    Unset it; or choose another PILEUS_HOME for another cloud;\n"
-        "    or set PILEUS_DATABASE_MOVED=1, once, if you have moved the data there."
-    )
-
-
 def ensure_packages(plane: ControlPlane) -> None:
     """System packages, through apt where we are root; what cannot be done for want of others is said."""
     missing = system_packages.missing("up")
     if missing and os.geteuid() == 0:
         with plane.screen.step("System packages") as step:
             step.note = "apt installs " + " ".join(sorted({tool.package for tool in missing}))
-            with (plane.home.log / "apt.log").open("ab") as log:
+            with open_log(plane.home.log / "apt.log") as log:
                 missing = system_packages.install("up", output=log)
             step.result = "installed" if not missing else "incomplete (see log/apt.log)"
     if missing:
@@ -122,7 +89,7 @@ def furnish(plane: ControlPlane, image: Future[str]) -> dict[str, Any]:
     if known[:1] != [source]:
         plane.migrate()
     folder = image.result()
-    version = hashlib.sha256((Path(folder) / "image.json").read_bytes()).hexdigest() if folder else "none"
+    version = hashlib.sha256(described(home, folder)).hexdigest() if folder else "none"
     if known == [source, version]:
         found: dict[str, Any] = json.loads(home.credentials.read_text())
         return found
@@ -149,7 +116,7 @@ def ensure_credentials(plane: ControlPlane, image_folder: str) -> dict[str, Any]
         who: wish[who] | {"token": answer[who]["token"] or wish[who]["token"]} for who in USERS
     }
     if told != known:
-        write_private(file, json.dumps(told, indent=2) + "\n")
+        write_file(file, json.dumps(told, indent=2) + "\n")
     return told
 
 
@@ -184,7 +151,7 @@ def ensure_host(plane: ControlPlane, admin: Api) -> None:
 
 def launch_first(plane: ControlPlane, image_folder: str, token: str) -> str:
     """The first virtual machine, by the public API as the tenant; done when the guest itself says that it is up."""
-    image = json.loads((Path(image_folder) / "image.json").read_text())["name"]
+    image = json.loads(described(plane.home, image_folder))["name"]
     with plane.screen.step(f"First VM “{FIRST_INSTANCE}”") as step, Api(plane.memory.local_url, token) as demo:
         body = {"name": FIRST_INSTANCE, "flavor": FIRST_FLAVOR, "image": image}
         existing = demo.call("GET", "/projects/demo/instances", params={"name": FIRST_INSTANCE})["items"]

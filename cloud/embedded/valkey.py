@@ -6,14 +6,13 @@ ACL. The default user is off; control's login is in the configuration as a hash,
 
 import hashlib
 import importlib.util
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from cloud.embedded.accounts import Account
 from cloud.embedded.errors import Trouble
-from cloud.embedded.paths import make_folder, write_private
+from cloud.embedded.files import make_folder, write_file
 from cloud.server_addresses import without_credentials
 
 CONTROL = "control"
@@ -23,6 +22,10 @@ OLDEST_FOR_HOSTS = {"valkey": (8, 1, 4), "redis": (7, 2, 11)}
 
 class ValkeyFailed(Trouble):
     """The server did not come up, or is one that cannot be used; the message says why."""
+
+
+class OtherServer(ValkeyFailed):
+    """Who answers does not know our login: it is somebody else's."""
 
 
 def server() -> Path:
@@ -64,14 +67,15 @@ def configuration(*, folder: Path, port: int, password: str) -> str:
     )
 
 
-def prepare(folder: Path, account: Account, *, port: int, password: str) -> list[str]:
-    """Writes the configuration; gives back the server's command line."""
+def server_command(configuration_folder: Path) -> list[str]:
+    return [str(server()), str(configuration_folder / "valkey.conf")]
+
+
+def prepare(folder: Path, configuration_folder: Path, account: Account, *, port: int, password: str) -> None:
+    """Makes the server's folder, and writes its configuration into our own."""
     make_folder(folder, mode=0o700, owner=account.owner)
-    file = folder / "valkey.conf"
-    write_private(file, configuration(folder=folder, port=port, password=password))
-    if account.owner:
-        os.chown(file, *account.owner)
-    return [str(server()), str(file)]
+    text = configuration(folder=folder, port=port, password=password)
+    write_file(configuration_folder / "valkey.conf", text, group=account.gid)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def wait_until_ready(url: str, *, seconds: float = 30) -> Version:
                 found = client.info("server")
                 break
         except redis.AuthenticationError as error:
-            raise ValkeyFailed(f"Redis at {without_credentials(url)} refuses the login: {error}") from error
+            raise OtherServer(f"Redis at {without_credentials(url)} refuses the login: {error}") from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             if time.monotonic() > until:
                 raise ValkeyFailed(f"Redis does not answer at {without_credentials(url)}: {error}") from error

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import psycopg
+from django.conf import settings
 
 if TYPE_CHECKING:
     from cloud.streams.switchboard import Switchboard
@@ -105,7 +106,6 @@ async def take(accept: Accept, message: Any, client: socket.socket) -> None:
 
 
 async def main() -> None:
-    from django.conf import settings
     from django.db import connections
 
     from cloud.streams.consoles import Consoles
@@ -152,4 +152,5 @@ if __name__ == "__main__":
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     django.setup()
+    _ = settings.SECRET_KEY  # without one it fails now
     asyncio.run(main())

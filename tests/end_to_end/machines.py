@@ -126,5 +126,5 @@ def offer_riscv(machine: OneMachine, image: Path) -> None:
         shutil.copytree(image, folder)
         ask = "from cloud.embedded import environment; print(environment.source_fingerprint('images'), end='')"
         python = [str(machine.home.venv / "bin" / "python"), "-P", "-c", ask]
-        folder.with_suffix(".stamp").write_text(subprocess.check_output(python, text=True))
+        (machine.home.stamps / folder.name).write_text(subprocess.check_output(python, text=True))
     assert "tiny-linux-riscv64" in machine.pileus("image", "riscv64").stdout

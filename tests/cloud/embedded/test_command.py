@@ -51,6 +51,24 @@ def test_an_unknown_command_is_named(tmp_path):
     assert "there is no command “upp”" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["up", "down", "restart", "status", "check", "lock"])
+@pytest.mark.parametrize("argument", ["now", "web", "--force", "-x", ""])
+def test_arguments_that_a_command_does_not_know_are_refused_before_it_does_anything(command, argument, tmp_path):
+    done = run(command, argument, home=tmp_path / "home")
+    assert done.returncode == 1
+    assert f"“{command}” takes no arguments" in done.stderr
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("command", ["up", "down", "restart", "status", "logs", "image", "check", "lock"])
+@pytest.mark.parametrize("arguments", [("--help",), ("-h",), ("web", "--help")])
+def test_help_helps_and_does_nothing_else(command, arguments, tmp_path):
+    done = run(command, *arguments, home=tmp_path / "home")
+    assert done.returncode == 0
+    assert "./pileus up" in done.stdout
+    assert not (tmp_path / "home").exists()
+
+
 def test_it_hands_over_with_all_arguments_from_any_directory(home):
     done = run("logs", "web", "a b", home=home, cwd="/usr")
     assert done.stdout.splitlines() == ["called: -P -m cloud.embedded logs web a b", f"home: {home}"]

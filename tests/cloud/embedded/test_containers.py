@@ -13,7 +13,7 @@ import redis
 import yaml
 
 from cloud import server_addresses
-from cloud.embedded import ports, valkey
+from cloud.embedded import ports, postgres, valkey
 from cloud.embedded.lock import EXTRAS
 from cloud.embedded.paths import TREE
 from cloud.embedded.processes import CONTROL_PLANE, CONTROL_VARIABLES, HOST_VARIABLES, OF_A_HOST
@@ -191,6 +191,12 @@ def test_postgresql_is_healthy_only_when_others_reach_it():
     """The image's first initialisation has a server on the Unix socket alone."""
     test = SERVICES["postgres"]["healthcheck"]["test"]
     assert test[test.index("--host") + 1] == "127.0.0.1"
+
+
+def test_postgresql_logs_no_values_of_statements():
+    command = " ".join(SERVICES["postgres"]["command"])
+    for name in ("log_min_error_statement", "log_error_verbosity", "log_parameter_max_length_on_error"):
+        assert f"-c {name}={postgres.NO_VALUES_IN_LOGS[name]}" in command
 
 
 def test_a_build_without_the_npm_registry_fails():

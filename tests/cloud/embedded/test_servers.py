@@ -12,7 +12,7 @@ import redis
 
 from cloud.embedded import postgres, valkey
 from cloud.embedded.accounts import SYSTEM_USER, service_account
-from cloud.embedded.paths import make_folder
+from cloud.embedded.files import make_folder
 from cloud.embedded.testing import own_servers
 from cloud.server_addresses import without_credentials
 
@@ -39,6 +39,26 @@ def test_postgres_is_18_and_speaks_utf_8_in_an_order_no_system_upgrade_changes(s
     assert row == ("UTF8", "b", "C.UTF-8")
 
 
+def test_postgres_logs_no_values_of_statements(servers):
+    log = Path(servers["PILEUS_HOME"]).parent / "postgres.log"
+    with psycopg.connect(servers["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (name text UNIQUE CHECK (name <> 'no'))")
+        for statement in ("INSERT INTO kept VALUES (%s), (%s)", "SELECT %s::json || %s", "SELECT nothing(%s, %s)"):
+            for cursor in (connection.cursor(), psycopg.ClientCursor(connection)):
+                with pytest.raises(psycopg.Error):
+                    cursor.execute(statement, ["MARK-of-a-secret"] * 2)
+    told = log.read_text()
+    assert "duplicate key value" in told
+    assert "MARK" not in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_stranger_gets_to_no_socket_of_postgres(servers):
+    folder = dict(pair.split("=") for pair in servers["DATABASE_URL"].partition("?")[2].split("&"))["host"]
+    for name in (folder, f"{folder}/.s.PGSQL.5432"):
+        assert stat.S_IMODE(os.stat(name).st_mode) == 0o700
+
+
 def test_postgres_listens_on_no_network(servers):
     with psycopg.connect(servers["DATABASE_URL"]) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
@@ -51,7 +71,7 @@ def test_postgres_lets_no_other_user_in_and_runs_without_root(servers):
         [psql, servers["DATABASE_URL"], "-c", "SELECT 1"], user="nobody", capture_output=True, text=True, check=False
     )
     assert as_nobody.returncode != 0
-    assert "authentication failed" in as_nobody.stderr
+    assert "Permission denied" in as_nobody.stderr
     with psycopg.connect(servers["DATABASE_URL"]) as connection:
         [folder] = connection.execute("SHOW data_directory").fetchone()
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
@@ -98,8 +118,10 @@ def test_nothing_is_left_of_throwaway_servers():
 def test_an_interrupted_initdb_never_looks_like_a_database(reachable):
     account = service_account()
     make_folder(reachable / "postgres", mode=0o700, owner=account.owner)
+    make_folder(reachable / "c")
     half_made = make_folder(reachable / "postgres" / "18.new", owner=account.owner)
     (half_made / "PG_VERSION").write_text("18\n")
-    assert postgres.prepare(reachable / "postgres" / "18", reachable / "s", account, throwaway=True) is True
+    places = reachable / "postgres" / "18", reachable / "s", reachable / "c"
+    assert postgres.prepare(*places, account, throwaway=True) is True
     assert not half_made.exists()
-    assert postgres.prepare(reachable / "postgres" / "18", reachable / "s", account, throwaway=True) is False
+    assert postgres.prepare(*places, account, throwaway=True) is False

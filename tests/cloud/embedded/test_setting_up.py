@@ -16,10 +16,11 @@ from cloud.embedded import environment, folders, get_pip, machine_host, ports, p
 from cloud.embedded.accounts import myself
 from cloud.embedded.control_plane import ControlPlane
 from cloud.embedded.errors import Trouble
+from cloud.embedded.files import make_folder, write_file
 from cloud.embedded.memory import Memory
-from cloud.embedded.paths import TREE, Home, make_folder, write_private
+from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
-from cloud.embedded.up import told_by_environment
+from cloud.embedded.told import told_by_environment
 from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
 
@@ -208,7 +209,7 @@ def test_a_private_file_is_whole_and_private_also_when_it_was_not(tmp_path):
     file = tmp_path / "secret"
     file.write_text("old")
     file.chmod(0o644)
-    write_private(file, "new")
+    write_file(file, "new")
     assert file.read_text() == "new"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 

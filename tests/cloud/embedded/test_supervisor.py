@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloud.embedded import supervisor
-from cloud.embedded.paths import Home, make_folder
+from cloud.embedded.files import make_folder
+from cloud.embedded.paths import Home
 from cloud.embedded.supervision import ProcessFailed, Supervision
 
 

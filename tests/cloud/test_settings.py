@@ -1,0 +1,33 @@
+"""What the settings make of the environment."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cloud.embedded.paths import TREE
+
+PROCESSES = {
+    "web": "import cloud.wsgi",
+    "streams": "import runpy; runpy.run_module('cloud.streams', run_name='__main__')",
+}
+
+
+def run(code: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    env = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PYTHONPATH": str(TREE)} | variables
+    command = [sys.executable, "-P", "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+def test_what_visitors_reach_does_not_start_without_a_secret_key(process):
+    done = run(process)
+    assert done.returncode != 0
+    assert "SECRET_KEY setting must not be empty" in done.stderr
+
+
+@pytest.mark.parametrize(("url", "seconds"), [("https://cloud.example", "31536000"), ("http://127.0.0.1:8080", "0")])
+def test_browsers_are_told_to_stay_with_https_where_there_is_any(url, seconds):
+    shown = run("from cloud import settings; print(settings.SECURE_HSTS_SECONDS)", PILEUS_URL=url)
+    assert shown.stdout.strip() == seconds
