@@ -42,7 +42,6 @@ def spec(instance_id: UUID, verb: str) -> dict[str, Any]:
         "vcpus": instance.vcpus,
         "memory_mib": instance.memory_mib,
         "disk_gib": instance.disk_gib,
-        "wanted_power": instance.wanted_power,
         "reboot": {"nonce": str(live.pk), "hard": asked["hard"]} if live and is_reboot else None,
         "stop": {"force": asked.get("force", False), "grace_seconds": asked.get("grace_seconds", GRACE_SECONDS)},
         "snapshot": str(instance.snapshot) if instance.snapshot else None,

@@ -15,18 +15,12 @@ from compute.generations import raise_generation
 from compute.models import Instance, Power
 
 LOOK_AGAIN_SECONDS = 20
-ORDERS = {
-    Power.RUNNING: "ensure_running",
-    Power.PAUSED: "ensure_paused",
-    Power.SUSPENDED: "ensure_suspended",
-    Power.STOPPED: "ensure_stopped",
-}
 PLAIN_WORDS = {
-    "ensure_running": "waiting for the host to start it",
-    "ensure_paused": "waiting for the host to pause it",
-    "ensure_suspended": "waiting for the host to write its memory down",
-    "ensure_stopped": "waiting for the host to stop it",
-    "ensure_gone": "waiting for the host to remove it",
+    Power.RUNNING: "waiting for the host to start it",
+    Power.PAUSED: "waiting for the host to pause it",
+    Power.SUSPENDED: "waiting for the host to write its memory down",
+    Power.STOPPED: "waiting for the host to stop it",
+    Power.GONE: "waiting for the host to remove it",
 }
 
 
@@ -44,11 +38,12 @@ class InstanceWorkflow(Workflow):
             .get(pk=self.operation.subject_id)
         )
 
-    def order(self, verb: str) -> Verdict:
+    def order(self, power: Power) -> Verdict:
+        """Order its host to make this power true: the order's verb is `ensure_` and the power."""
         instance = self.instance
         assert instance.host is not None
-        orders.post(instance.host, "instance", instance.pk, verb, instance.generation)
-        return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[verb])
+        orders.post(instance.host, "instance", instance.pk, f"ensure_{power}", instance.generation)
+        return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[power])
 
     def until_seen(self, power: Power, *, again: bool = False) -> Verdict:
         """Done once the host has seen that power of this generation; order it until then, or `again`."""
@@ -56,7 +51,7 @@ class InstanceWorkflow(Workflow):
             return DONE
         if self.instance.has_been_seen(Power.BROKEN) and not self.operation.outcome:
             raise Refused(self.instance.seen_problem or "the host could not do it")
-        return self.order(ORDERS[power])
+        return self.order(power)
 
 
 class PowerChange(InstanceWorkflow):

@@ -29,7 +29,7 @@ class DeleteInstance(InstanceWorkflow):
         if instance.host is None or instance.has_been_seen(Power.GONE):
             return self.forget
         self.progress(0, 1, "machine")
-        verdict = self.order("ensure_gone")
+        verdict = self.order(Power.GONE)
         return self.forget if self._host_stays_away() else verdict
 
     def _host_stays_away(self) -> bool:

@@ -46,7 +46,7 @@ class LaunchInstance(InstanceWorkflow):
     def clear_up(self) -> Verdict:
         if self.instance.host is None or self.instance.has_been_seen(Power.GONE):
             return self.release
-        return self.order("ensure_gone")
+        return self.order(Power.GONE)
 
     def release(self) -> Verdict:
         """Keep the row, so that its user reads why; give back everything else."""

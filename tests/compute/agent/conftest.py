@@ -29,7 +29,6 @@ def make_spec(name: str = "web", **changes: Any) -> Spec:
         "vcpus": 1,
         "memory_mib": 128,
         "disk_gib": 1,
-        "wanted_power": "running",
         "reboot": None,
         "stop": {"force": False, "grace_seconds": 30},
         "restart_policy": "on_crash",
