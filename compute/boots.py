@@ -14,10 +14,10 @@ from django.db.models.functions import Now
 from cloud.hosts.models import Order
 from cloud.operations.models import Operation
 from compute.models import Allocation, ConsoleLog, Instance, Power
-from compute.workflows import LaunchInstance, RebootInstance, StartInstance
+from compute.verbs import LAUNCH, WORK
 
 READY = re.compile(rb"^READY \S+ (\d{1,6}(?:\.\d{1,6})?)\r?$", re.MULTILINE)
-STARTING = (LaunchInstance.kind, StartInstance.kind, RebootInstance.kind)
+STARTING = [work.workflow.kind for work in WORK if work.boots]
 SKEW = timedelta(seconds=5)  # a host's clock tells when its emulator started; one that is further off is not believed
 
 
@@ -56,7 +56,7 @@ def timeline(instance: Instance) -> list[Step]:
 def _on_the_way(instance: Instance, asked: Operation) -> list[tuple[str, datetime]]:
     found, begun = [], asked.started_at
     allocation = Allocation.objects.filter(instance=instance).first()
-    if allocation and asked.kind == LaunchInstance.kind:  # others start where they are
+    if allocation and asked.kind == LAUNCH.workflow.kind:  # others start where they are
         found.append(("placed", allocation.created_at))
     orders = Order.objects.filter(resource_type="instance", resource_id=instance.pk, verb="ensure_running")
     if order := orders.filter(posted_at__gte=begun).order_by("posted_at").first():

@@ -1,6 +1,6 @@
 """One verb for many instances. Each has a savepoint of its own: what is refused for one is not lost for the others."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,39 +8,16 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Q
 
-from cloud.api.errors import Invalid, NotFound, Problem
+from cloud.api.errors import NotFound, Problem
 from cloud.api.fields import as_uuid
 from cloud.api.translate import problem_of
 from cloud.events.services import Actor
+from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import services
 from compute.models import Instance
-
-LONGEST_NAME = 63
-
-
-def _clone(*, instance: Instance, actor: Actor, suffix: str = "copy", count: int = 1) -> Operation:
-    """Clones that are called as it is, and the suffix. Returns the work on the one that they are made of."""
-    name = f"{instance.name}-{suffix}"
-    names = services.numbered(name, count)
-    if any(len(each) > LONGEST_NAME for each in names):
-        raise Invalid(f"{name} is longer than a name may be. Clone {instance.name} by itself.")
-    services.clone(instance=instance, actor=actor, names=names)
-    return Operation.objects.get(subject_type="instance", subject_id=instance.pk, finished_at=None)
-
-
-VERBS: dict[str, Callable[..., Operation]] = {
-    "start": services.start,
-    "stop": services.stop,
-    "reboot": services.reboot,
-    "pause": services.pause,
-    "suspend": services.suspend,
-    "resume": services.resume,
-    "clone": _clone,
-    "delete": services.delete,
-}
+from compute.verbs import VERBS, Verb
 
 
 @dataclass(frozen=True)
@@ -60,8 +37,8 @@ def act(*, project: Project, actor: Actor, verb: str, references: Iterable[str],
     """
     wanted = list(dict.fromkeys(references))
     found = _found(project, wanted)
-    if verb in ("start", "clone"):
-        quota.lock(project)  # clones ask it, and a failed launch that is tried again: it comes before operations
+    if VERBS[verb].asks_quota:
+        quota.lock(project)  # which comes before operations
     results = {}
     for each in sorted(set(found.values()), key=lambda instance: instance.pk):
         results[each.pk] = _do(VERBS[verb], each, actor, how)
@@ -74,12 +51,11 @@ def act(*, project: Project, actor: Actor, verb: str, references: Iterable[str],
     return listed
 
 
-def _do(
-    service: Callable[..., Operation], instance: Instance, actor: Actor, how: dict[str, Any]
-) -> tuple[Operation | None, Problem | None]:
+def _do(verb: Verb, instance: Instance, actor: Actor, how: dict[str, Any]) -> tuple[Operation | None, Problem | None]:
     try:
         with transaction.atomic():
-            return service(instance=instance, actor=actor, **how), None
+            done = verb.service(instance=instance, actor=actor, **how)
+            return engine.lock("instance", instance.pk) if verb.makes_instances else done, None
     except (Problem, ObjectDoesNotExist) as refusal:
         return None, problem_of(refusal)
 

@@ -13,7 +13,8 @@ from cloud.api.errors import NotFound, Unavailable
 from cloud.events.services import Actor, record
 from cloud.streams import handover
 from compute.models import ConsoleTicket, Instance, Power
-from compute.services import WrongState, facts
+from compute.services import WrongState
+from compute.why_not import hypervisor_facts
 
 KINDS = ("serial", "vnc")
 TICKET_LIFE = timedelta(seconds=60)
@@ -38,7 +39,7 @@ class Ticket:
 
 def has_screen(instance: Instance) -> bool:
     """Whether the hypervisor that runs it gives machines a screen, by what its host says."""
-    return bool(facts(instance).get("graphics", True))
+    return bool(hypervisor_facts(instance).get("graphics", True))
 
 
 def require_answer(instance: Instance, kind: str) -> None:

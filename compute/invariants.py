@@ -14,6 +14,7 @@ from cloud.hosts.models import Host
 from cloud.operations.invariants import Breach, invariant
 from compute.models import Allocation, Instance
 from compute.reconcile import reconcile
+from compute.verbs import WORK
 
 # One line per thing on a host that is reachable, as its last heartbeat listed it.
 INVENTORY = """
@@ -29,9 +30,12 @@ SETTLED = """
 """
 
 
+BEGINS = [f"compute.instance.{work.name}" for work in WORK]  # events that begin an operation
+
+
 def _rows(statement: str) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, {"silence": settings.UNREACHABLE_AFTER_SECONDS})
+        cursor.execute(statement, {"silence": settings.UNREACHABLE_AFTER_SECONDS, "begins": BEGINS})
         return cursor.fetchall()
 
 
@@ -189,9 +193,7 @@ def operations_have_events() -> Iterator[Breach]:
         """
         SELECT o.subject_id, count(*), e.count FROM operations_operation o JOIN LATERAL (
             SELECT count(*) FROM events_event e WHERE e.subject_type = 'instance' AND e.subject_id = o.subject_id::text
-                AND e.action IN ('compute.instance.launch', 'compute.instance.start', 'compute.instance.stop',
-                    'compute.instance.reboot', 'compute.instance.pause', 'compute.instance.suspend',
-                    'compute.instance.resume', 'compute.instance.clone', 'compute.instance.delete')
+                AND e.action = ANY(%(begins)s)
         ) e ON true
         WHERE o.subject_type = 'instance' GROUP BY o.subject_id, e.count HAVING count(*) <> e.count
         """

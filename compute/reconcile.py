@@ -12,10 +12,14 @@ from cloud.operations import engine
 from compute import services
 from compute.models import WISHES, Instance, Power
 from compute.status import with_status
+from compute.verbs import VERBS
+from compute.why_not import ALIVE
 
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 100
+RESTORING = {verb.restores: verb for verb in VERBS.values() if verb.restores}
+NEAREST = {Power.PAUSED: Power.RUNNING, Power.SUSPENDED: Power.STOPPED}
 SETTLING_SECONDS = 20  # a heartbeat under way may not list yet what a report has just said
 
 
@@ -41,16 +45,14 @@ def reconcile() -> None:
 
 
 def _put_right(instance: Instance) -> None:
-    """Open the operation that makes true what is wanted; where memory is lost, the nearest to it."""
-    match instance.wanted_power, instance.seen_power:
-        case Power.PAUSED, Power.RUNNING | Power.SUSPENDED:
-            services.pause(instance=instance, actor=SYSTEM)
-        case Power.SUSPENDED, Power.RUNNING | Power.PAUSED:
-            services.suspend(instance=instance, actor=SYSTEM)
-        case Power.RUNNING | Power.PAUSED, _:
-            services.start(instance=instance, actor=SYSTEM)
-        case _:
-            services.stop(instance=instance, actor=SYSTEM, force=instance.seen_power == Power.SUSPENDED)
+    """Open the operation that makes true what is wanted; where the memory that it kept is lost, the nearest to it."""
+    power = Power(instance.wanted_power)
+    if instance.seen_power not in ALIVE:
+        power = NEAREST.get(power, power)
+    # What is suspended, or was to be, has nothing in its memory any more that a stop could ask for.
+    force = Power.SUSPENDED in (instance.wanted_power, instance.seen_power)
+    how = {"force": True} if power == Power.STOPPED and force else {}
+    RESTORING[power].service(instance=instance, actor=SYSTEM, **how)
 
 
 def _notice_vanished() -> None:

@@ -26,27 +26,19 @@ from cloud.hosts.models import HostPulse
 from cloud.hosts.silence import reachable_since
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
+from compute.verbs import VERBS, WORK
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
-STATUSES = (
-    "launching", "starting", "rebooting", "running", "paused", "suspended", "stopping", "stopped", "deleting",
-    "migrating", "resizing", "rescue", "error", "unreachable",
-)  # fmt: skip
-TRANSITIONAL = {
-    "compute.launch": "launching",
-    "compute.launch_clone": "launching",
-    "compute.start": "starting",
-    "compute.stop": "stopping",
-    "compute.reboot": "rebooting",
-}
+STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
+TRANSITIONAL = {work.workflow.kind: work.status for work in WORK if work.status}  # kind of operation → status
+STATUSES = tuple(dict.fromkeys((*TRANSITIONAL.values(), *STEADY, "error", "unreachable")))
 LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
     "hypervisor", "hypervisor_wish", "host__name", "keypairs", "ssh_host_key", "restart_policy", "wanted_power",
     "seen_power", "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
 )  # fmt: skip
-STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
 
 
 class StatusAnnotations(TypedDict):
@@ -69,7 +61,7 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
         host_is_unreachable=_host_is_unreachable(),
     ).annotate(
         status=Case(
-            When(live_kind="compute.delete", then=Value("deleting")),
+            When(live_kind=VERBS["delete"].workflow.kind, then=Value("deleting")),
             When(host_is_unreachable=True, then=Value("unreachable")),
             default=Coalesce(Subquery(live.values(word=on_its_way)[:1], output_field=CharField()), _standing()),
             output_field=CharField(),

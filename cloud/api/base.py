@@ -44,6 +44,7 @@ class BaseView(APIView):
     serializer: ClassVar[type[serializers.Serializer] | None] = None  # of answers
     created: ClassVar[type[serializers.Serializer] | None] = None  # of answers to POST, where they show more
     summaries: ClassVar[Mapping[str, str]] = {}  # what methods do, where their path doesn't tell
+    descriptions: ClassVar[Mapping[str, str]] = {}  # what methods do, where no docstring of the view says it
     needs_admin: ClassVar[Mapping[str, bool]] = {}  # methods that only admins of the cloud may use
     successes: ClassVar[Mapping[str, int]] = {}  # status codes of successes other than 200, by method
     streams: ClassVar[bool] = False  # whether GET may also be answered by server-sent events

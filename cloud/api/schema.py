@@ -66,6 +66,8 @@ class AutoSchema(Spectacular):
 
     def get_description(self) -> str:  # type: ignore[override]
         """What the view says of itself, or its service of this method; and who may."""
+        if said := self.view.descriptions.get(self.method):
+            return f"{said}\n\n{self._who_may()}"
         own = type(self.view).__dict__
         services = {"POST": ("create", "act"), "PATCH": ("change",), "DELETE": ("remove",)}.get(self.method, ())
         said = [own[name].__doc__ for name in services if name in own]

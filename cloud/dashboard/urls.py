@@ -20,12 +20,13 @@ from cloud.dashboard.views import (
     single_sign_on,
 )
 from cloud.dashboard.views.admin import flavors, health, hosts, joining, quota_requests, records, tenants
+from compute.verbs import VERBS
 
 IN_PROJECT = "projects/<str:project>"
 
 
 class VerbConverter(StringConverter):
-    regex = "start|stop|reboot|pause|suspend|resume|clone|delete"
+    regex = "|".join(VERBS)
 
 
 register_converter(VerbConverter, "verb")
@@ -75,7 +76,7 @@ urlpatterns = [
     path(f"{IN_PROJECT}/instances/<uuid:instance>/log", consoles.ConsoleLog.as_view(), name="console-log"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/placement", instances.Placement.as_view(), name="placement"),
     path(f"{IN_PROJECT}/instances/<uuid:instance>/change", instances.Change.as_view(), name="change-instance"),
-    path(f"{IN_PROJECT}/instances/<uuid:instance>/<verb:verb>", instances.Verb.as_view(), name="instance-verb"),
+    path(f"{IN_PROJECT}/instances/<uuid:instance>/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),
     path("cloud/health", health.Health.as_view(), name="health"),
     path("cloud/health/<uuid:ident>/repair", health.Repair.as_view(), name="repair"),
     path("cloud/capacity", health.Capacity.as_view(), name="capacity"),

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.http import QueryDict
+from rest_framework import serializers
 
 _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
@@ -35,6 +36,25 @@ def number(post: QueryDict, *names: str) -> dict[str, Any]:
     """Numbers that may have a fraction; what is none is passed on as it was written, and refused there."""
     found = texts(post, *names)
     return {name: float(text) if _NUMBER.fullmatch(text) else text for name, text in found.items()}
+
+
+def body(post: QueryDict, form: type[serializers.Serializer]) -> dict[str, Any]:
+    """What a form says for the fields of a body. A control `how` may name a flag, which is then the whole body."""
+    fields = form().fields
+    if (how := post.get("how", "")) in fields:
+        return {how: True}
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        match field:
+            case serializers.BooleanField():
+                found |= {name: True} if name in post else {}
+            case serializers.IntegerField():
+                found |= whole(post, name)
+            case serializers.ListField():
+                found |= {name: post.getlist(name)} if name in post else {}
+            case _:
+                found |= required(post, name) if field.required or name in post else {}
+    return found
 
 
 def flags(post: QueryDict, *names: str) -> dict[str, bool]:

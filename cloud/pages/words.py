@@ -24,32 +24,10 @@ KINDS = {
     "security_group_rules": "Security group rules",
     "routers": "Routers",
 }
-OPERATIONS = {
-    "compute.launch": "Launching",
-    "compute.start": "Starting",
-    "compute.stop": "Stopping",
-    "compute.reboot": "Rebooting",
-    "compute.pause": "Pausing",
-    "compute.suspend": "Suspending",
-    "compute.resume": "Resuming",
-    "compute.clone": "Cloning",
-    "compute.launch_clone": "Launching",
-    "compute.delete": "Deleting",
-}
+# Apps add theirs to OPERATIONS, STEPS, VERBS and FILTERED in their `pages.entries`.
+OPERATIONS: dict[str, str] = {}
 STEPS = {
-    "place": "Choose a host",
-    "boot": "Start the machine",
-    "halt": "Stop the machine",
-    "restart": "Restart the machine",
-    "freeze": "Pause the machine",
-    "save": "Write its memory down",
-    "go_on": "Let the machine go on",
-    "snapshot": "Take a snapshot",
-    "wait": "Let the clones begin",
-    "tidy": "Drop the snapshot",
     "settle": "Tidy up",
-    "destroy": "Remove the machine",
-    "forget": "Forget it",
     "abandon": "Take back the order",
     "clear_up": "Clear up",
     "release": "Give back what it held",
@@ -65,14 +43,6 @@ BOOT = {
     "ready": "The guest says READY",
 }
 VERBS = {
-    "launch": "launched",
-    "start": "started",
-    "stop": "stopped",
-    "reboot": "rebooted",
-    "pause": "paused",
-    "suspend": "suspended",
-    "resume": "resumed",
-    "clone": "cloned",
     "delete": "deleted",
     "create": "made",
     "update": "changed",
@@ -97,6 +67,16 @@ VERBS = {
     "sign_out": "signed out",
     "refuse_sign_in": "was not let in as",
     "withdraw": "took back",
+}
+FILTERED: list[str] = []  # verbs that the log of events can be filtered by: apps add theirs
+FILTERS = {
+    "sign_in": "signed in",
+    "refuse_sign_in": "refused to sign in",
+    "create": "made",
+    "update": "changed",
+    "seen": "seen by hosts",
+    "finish": "finished",
+    "cancel": "cancelled",
 }
 UNSAID = {
     "kind",

@@ -2,42 +2,38 @@
 
 from typing import Any
 
-from django.core.validators import RegexValidator
 from django.urls import path
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud.api.fields import Flag, Integer, Text
+from cloud.api.fields import Text
 from cloud.api.schema import ProblemSerializer
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import InProject
 from cloud.operations.api import OperationSerializer
 from cloud.operations.api.serializers import shown
 from compute import bulk
+from compute.verbs import VERBS
 
 MOST = 100
-OPTIONS = {"stop": ("force", "grace_seconds"), "reboot": ("hard",), "clone": ("suffix", "count")}
-SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
 
 
 class ActionForm(Body):
-    """A verb, whom it is for, and how: `force` and `grace_seconds` for stop, `hard` for reboot, `suffix` and
-    `count` for clone."""
+    """A verb, whom it is for, and how: what the verb takes for one, and for clones a `suffix`."""
 
-    verb = serializers.ChoiceField(tuple(bulk.VERBS))
+    verb = serializers.ChoiceField(tuple(VERBS))
     instances = serializers.ListField(
         child=Text(max_length=63), min_length=1, max_length=MOST, help_text="Names or ids."
     )
-    force = Flag(required=False)
-    grace_seconds = Integer(required=False, max_value=600)
-    hard = Flag(required=False)
-    suffix = Text(required=False, max_length=32, validators=[SUFFIX], help_text="web and copy make web-copy.")
-    count = Integer(required=False, min_value=1, max_value=20, help_text="Several are numbered.")
+
+    def get_fields(self) -> dict[str, Any]:
+        how = {name: each for verb in VERBS.values() for name, each in verb.for_many().get_fields().items()}
+        return {**super().get_fields(), **how}
 
     def validate(self, body: dict[str, Any]) -> dict[str, Any]:
-        foreign = set(body) - {"verb", "instances", *OPTIONS.get(body["verb"], ())}
+        foreign = set(body) - {"verb", "instances", *VERBS[body["verb"]].for_many().fields}
         if foreign:
             words = f"Not for {body['verb']}."
             raise serializers.ValidationError({name: [ErrorDetail(words, "unknown_field")] for name in foreign})

@@ -7,23 +7,24 @@ from django.db.models import QuerySet
 from django.urls import path
 from rest_framework import serializers
 
-from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceField, ReferencesField, Text
+from cloud.api import views
+from cloud.api.fields import LabelsField, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.pagination import Filter
 from cloud.api.scope import RANK
-from cloud.api.serializers import Body, Nothing, ReferenceSerializer
-from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several, Verb
+from cloud.api.serializers import Body, ReferenceSerializer
+from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several
 from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
 from compute import services, user_data
+from compute.api.bodies import NumberedForm
 from compute.hypervisors import KINDS
 from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.status import STATUSES, as_listed, reason, with_status
+from compute.verbs import VERBS, Verb
 from storage.services import images_of
 
-LONGEST_USER_DATA = 64 * 1024
-MOST_AT_ONCE = 20
-LONGEST_NAME = 63
+MAX_USER_DATA_BYTES = 64 * 1024
 
 
 class FlavorOfInstance(ReferenceSerializer):
@@ -93,28 +94,13 @@ class InstanceSerializer(serializers.Serializer):
         }
 
 
-class Numbered(Body):
-    """One new instance, or several that are alike."""
-
-    name = NameField()
-    count = Integer(
-        required=False, min_value=1, max_value=MOST_AT_ONCE, help_text="Several alike: web-1, web-2 … All or none."
-    )
-
-    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
-        longest = services.numbered(body["name"], body.get("count", 1))[-1]
-        if len(longest) > LONGEST_NAME:
-            raise serializers.ValidationError({"name": f"With its number it has more than {LONGEST_NAME} characters."})
-        return body
-
-
-class LaunchForm(Numbered):
+class LaunchForm(NumberedForm):
     """Everything but name, flavor and image may be left out."""
 
     flavor = ReferenceField(lambda scope: Flavor.objects.all())
     image = ReferenceField(lambda scope: images_of(scope.project))
     keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
-    user_data = Text(required=False, allow_blank=True, max_length=LONGEST_USER_DATA)
+    user_data = Text(required=False, allow_blank=True, max_length=MAX_USER_DATA_BYTES)
     labels = LabelsField(required=False)
     wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)
     restart_policy = serializers.ChoiceField(RestartPolicy.values, required=False)
@@ -126,8 +112,8 @@ class LaunchForm(Numbered):
     )
 
     def validate_user_data(self, text: str) -> str:
-        if len(text.encode()) > LONGEST_USER_DATA:
-            raise serializers.ValidationError(f"At most {LONGEST_USER_DATA // 1024} KiB.")
+        if len(text.encode()) > MAX_USER_DATA_BYTES:
+            raise serializers.ValidationError(f"At most {MAX_USER_DATA_BYTES // 1024} KiB.")
         if fault := user_data.fault(text):
             raise serializers.ValidationError(fault)
         return text
@@ -137,23 +123,6 @@ class InstanceChanges(Body):
     name = NameField()
     labels = LabelsField()
     restart_policy = serializers.ChoiceField(RestartPolicy.values)
-
-
-class StopForm(Body):
-    """Without force the guest is asked first, and forced when the grace is over."""
-
-    force = Flag(required=False)
-    grace_seconds = Integer(required=False, max_value=600)
-
-
-class RebootForm(Body):
-    """Hard is like the reset button."""
-
-    hard = Flag(required=False)
-
-
-class CloneForm(Numbered):
-    """What the clones are called; everything else they have of the instance."""
 
 
 class InstanceView(InProject):
@@ -185,11 +154,10 @@ class Instances(InstanceView, Collection):
     def create(self, body: dict[str, Any]) -> Instance | Several:
         """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`."""
         fail_fast = bool(self.query({"dry_run": DRY_RUN}).get("fail_fast"))
-        names = services.numbered(body.pop("name"), body.pop("count", 1))
         launched = services.launch_many(
-            project=self.project, actor=self.actor, names=names, fail_fast=fail_fast, dry_run=self.is_dry, **body
+            project=self.project, actor=self.actor, fail_fast=fail_fast, dry_run=self.is_dry, **body
         )
-        return Several(launched) if len(launched) > 1 else launched[0]
+        return _one_or_several(launched)
 
     def plan(self, body: dict[str, Any]) -> dict[str, Any]:
         ids = [one["id"] for one in body.get("items", [body])]
@@ -200,84 +168,30 @@ class Instances(InstanceView, Collection):
 
 class OneInstance(InstanceView, Item):
     forms = {"PATCH": InstanceChanges}
+    descriptions = {"DELETE": VERBS["delete"].says}
 
     def change(self, instance: Instance, body: dict[str, Any]) -> Instance:
         """A name, labels and a restart policy; the guest isn't touched."""
         return services.update(instance=instance, actor=self.actor, **body)
 
     def remove(self, instance: Instance) -> Instance:
-        """Ends it and deletes its disks, whatever it is doing. What it was stays in the log of events."""
         services.delete(instance=instance, actor=self.actor)
         return instance
 
 
-class Start(InstanceView, Verb):
-    forms = {"POST": Nothing}
+class InstanceVerb(InstanceView, views.Verb):
+    """Whichever verb; it has one view for each (`verb_urls`)."""
 
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        """After a launch that failed: once more, where there is room by then."""
-        services.start(instance=instance, actor=self.actor)
-        return instance
-
-
-class Stop(InstanceView, Verb):
-    forms = {"POST": StopForm}
-
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        """Its disks and its place on the host stay."""
-        services.stop(instance=instance, actor=self.actor, **body)
-        return instance
-
-
-class Reboot(InstanceView, Verb):
-    forms = {"POST": RebootForm}
-
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        """The guest shuts down and starts again, on the same host; `hard` is the reset button."""
-        services.reboot(instance=instance, actor=self.actor, **body)
-        return instance
-
-
-class Pause(InstanceView, Verb):
-    """It stands still, in its host's memory."""
-
-    forms = {"POST": Nothing}
-
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        services.pause(instance=instance, actor=self.actor)
-        return instance
-
-
-class Suspend(InstanceView, Verb):
-    """It stands still, its memory on its host's disk."""
-
-    forms = {"POST": Nothing}
-
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        services.suspend(instance=instance, actor=self.actor)
-        return instance
-
-
-class Resume(InstanceView, Verb):
-    """It goes on where it was paused or suspended."""
-
-    forms = {"POST": Nothing}
-
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        services.resume(instance=instance, actor=self.actor)
-        return instance
-
-
-class Clone(InstanceView, Verb):
-    """Instances that go on from where this one is, each as somebody else."""
-
-    forms = {"POST": CloneForm}
-    may_create_several = True
+    may_create_several = False
+    verb: Verb = None  # type: ignore[assignment]  # as_view gives it
 
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance | Several:
-        names = services.numbered(body["name"], body.get("count", 1))
-        clones = services.clone(instance=instance, actor=self.actor, names=names)
-        return Several(clones) if len(clones) > 1 else clones[0]
+        done = self.verb.service(instance=instance, actor=self.actor, **body)
+        return _one_or_several(done) if self.verb.makes_instances else instance
+
+
+def _one_or_several(made: list[Instance]) -> Instance | Several:
+    return Several(made) if len(made) > 1 else made[0]
 
 
 def shown_decision(decision: dict[str, Any] | None, is_admin: bool) -> dict[str, Any] | None:
@@ -290,11 +204,17 @@ def shown_decision(decision: dict[str, Any] | None, is_admin: bool) -> dict[str,
 urlpatterns = [
     path("projects/<str:project>/instances", Instances.as_view()),
     path("projects/<str:project>/instances/<str:ref>", OneInstance.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/start", Start.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/stop", Stop.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/reboot", Reboot.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/pause", Pause.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/suspend", Suspend.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/resume", Resume.as_view()),
-    path("projects/<str:project>/instances/<str:ref>/clone", Clone.as_view()),
+    *(
+        path(
+            f"projects/<str:project>/instances/<str:ref>/{verb.name}",
+            InstanceVerb.as_view(
+                verb=verb,
+                forms={"POST": verb.body},
+                descriptions={"POST": verb.says},
+                may_create_several=verb.makes_instances,
+            ),
+        )
+        for verb in VERBS.values()
+        if verb.method == "POST"
+    ),
 ]

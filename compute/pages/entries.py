@@ -6,12 +6,13 @@ from django.db.models import OuterRef, Subquery
 from django.urls import reverse
 
 from cloud.api.scope import Scope
-from cloud.pages import links, navigation, palette, sections
+from cloud.pages import links, navigation, palette, sections, words
 from cloud.pages.navigation import Place
 from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
 from cloud.tenancy.models import Role
 from compute.models import Instance
+from compute.verbs import WORK
 
 navigation.register(
     Place("instances", "Instances", "instances", icon="server", key="i", order=20),
@@ -22,6 +23,11 @@ navigation.register(
 links.register("instance", "instance", in_project=True)
 for key in ("host", "image", "project"):
     sections.register_count(key, "instance_count", Instance.objects.all, key)
+for work in WORK:
+    words.OPERATIONS[work.workflow.kind] = work.gerund.capitalize()
+    words.VERBS[work.name] = work.past
+    words.STEPS |= work.steps
+words.FILTERED += dict.fromkeys(work.name for work in WORK)
 
 
 def launching(scope: Scope) -> list[Item]:

@@ -3,7 +3,7 @@
 from compute.services.changing import delete, is_busy, update
 from compute.services.cloning import clone
 from compute.services.launching import launch, launch_many, numbered
-from compute.services.power import can, facts, pause, reboot, resume, start, stop, suspend
+from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
 from compute.services.wishes import wish
 
@@ -12,10 +12,8 @@ __all__ = [
     "NoCapacity",
     "UnfitLaunch",
     "WrongState",
-    "can",
     "clone",
     "delete",
-    "facts",
     "is_busy",
     "launch",
     "launch_many",

@@ -4,15 +4,16 @@ The source keeps a snapshot for as long as its clones have not begun: that is th
 host, which has the snapshot; what they are launched by is a launch that waits for it.
 """
 
-from collections.abc import Sequence
 from uuid import uuid4
 
+from cloud.api.errors import Invalid
 from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.tenancy import quota
+from compute import why_not
 from compute.models import Instance, Power
-from compute.services.launching import check_names, place
-from compute.services.power import require
+from compute.services.launching import MAX_NAME, check_names, numbered, place
+from compute.services.problems import require
 from compute.services.wishes import wish
 from compute.workflows import CloneInstance, LaunchClone
 
@@ -22,20 +23,27 @@ COPIED = (
 )  # fmt: skip
 
 
-def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Instance]:
-    """Begin to make clones of it, on its host. Raises WrongState, OverQuota, NamesTaken, NoCapacity."""
-    require("clone", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
-    project, count = instance.project, len(names)
+def clone(*, instance: Instance, actor: Actor, name: str = "", suffix: str = "copy", count: int = 1) -> list[Instance]:
+    """Begin to make clones of it, on its host. They are called `name`, or as it is with a suffix; several are numbered.
+
+    Raises Invalid for names that are too long, WrongState, OverQuota, NamesTaken, NoCapacity.
+    """
+    name = name or f"{instance.name}-{suffix}"
+    names = numbered(name, count)
+    if len(names[-1]) > MAX_NAME:
+        raise Invalid(f"{name} is longer than a name may be. Clone {instance.name} by itself.")
+    project = instance.project
     quota.require(project, instances=count, vcpus=count * instance.vcpus, memory_mib=count * instance.memory_mib)
     check_names(project, names)
     operation = engine.start(CloneInstance, instance, actor=actor)
+    require(instance, why_not.clone(instance))
     snapshot = uuid4()
     wish(operation, instance, Power(instance.wanted_power), snapshot=snapshot)
-    record("compute.instance.clone", instance, actor=actor, after={"names": list(names)})
+    record("compute.instance.clone", instance, actor=actor, after={"names": names})
     clones = []
-    for name in names:
+    for each in names:
         made = Instance.objects.create(
-            name=name,
+            name=each,
             hypervisor_wish=instance.hypervisor,
             host_wish=instance.host,
             cloned_from=instance,
@@ -46,7 +54,7 @@ def clone(*, instance: Instance, actor: Actor, names: Sequence[str]) -> list[Ins
         )
         place(made, fail_fast=True, allocate=True)
         engine.start(LaunchClone, made, actor=actor, step="boot")
-        after = {"name": name, "cloned_from": instance.name, "wanted_power": Power.RUNNING}
+        after = {"name": each, "cloned_from": instance.name, "wanted_power": Power.RUNNING}
         record("compute.instance.launch", made, actor=actor, after=after)
         clones.append(made)
     return clones

@@ -18,10 +18,12 @@ from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch
 from compute.workflows import LaunchInstance
 from storage.models import Image
 
+MAX_NAME = 63  # characters
+
 
 def launch(*, name: str, **wishes: Any) -> Instance:
     """Create an instance and begin to launch it: `launch_many` of one."""
-    return launch_many(names=[name], **wishes)[0]
+    return launch_many(name=name, **wishes)[0]
 
 
 def numbered(name: str, count: int) -> list[str]:
@@ -33,7 +35,8 @@ def launch_many(
     *,
     project: Project,
     actor: Actor,
-    names: Sequence[str],
+    name: str,
+    count: int = 1,
     flavor: Flavor,
     image: Image,
     keypairs: Sequence[KeyPair] = (),
@@ -46,20 +49,21 @@ def launch_many(
     fail_fast: bool = False,
     dry_run: bool = False,
 ) -> list[Instance]:
-    """Create instances that are alike and begin to launch them. Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity.
+    """Create instances that are alike, called as `numbered` says, and begin to launch them.
 
-    What fits no empty host is refused at once; what would fit one waits for room, unless `fail_fast`.
+    Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity. What fits no empty host is refused at once; what would fit
+    one waits for room, unless `fail_fast`.
     """
     _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
-    count = len(names)
+    names = numbered(name, count)
     quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
     if count > 1:
         check_names(project, names)
     launched = []
-    for name in names:
+    for each in names:
         instance = Instance.objects.create(
             project=project,
-            name=name,
+            name=each,
             labels=labels or {},
             flavor=flavor,
             vcpus=flavor.vcpus,
@@ -84,7 +88,7 @@ def launch_many(
             "compute.instance.launch",
             instance,
             actor=actor,
-            after={"name": name, "flavor": flavor.name, "image": image.name, "wanted_power": wanted_power},
+            after={"name": each, "flavor": flavor.name, "image": image.name, "wanted_power": wanted_power},
         )
         launched.append(instance)
     return launched

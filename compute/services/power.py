@@ -1,14 +1,13 @@
 """Changes of an instance's power."""
 
-from typing import Any
-
 from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Workflow
 from cloud.tenancy import quota
+from compute import why_not
 from compute.models import Instance, Power
-from compute.services.problems import WrongState
+from compute.services.problems import require
 from compute.services.wishes import record_verb, wish
 from compute.workflows import (
     LaunchClone,
@@ -23,7 +22,10 @@ from compute.workflows import (
 
 
 def start(*, instance: Instance, actor: Actor) -> Operation:
-    """Wish it running. After a failed launch this is the retry, and quota is asked again."""
+    """Wish it running, from whatever state: what is paused or suspended goes on with its memory, as by `resume`.
+
+    After a failed launch this is the retry, and quota is asked again.
+    """
     if instance.failed_at:
         quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
     workflow: type[Workflow] = LaunchInstance if instance.host_id is None else StartInstance
@@ -42,10 +44,10 @@ def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds
 
     Raises WrongState for one that is suspended, unless forced: its memory is lost.
     """
-    if instance.wanted_power == Power.SUSPENDED and not force:
-        raise WrongState(f"{instance.name} is suspended; stopping it loses its memory. Resume it, or stop it by force.")
     how = {"force": force, "grace_seconds": grace_seconds}
     operation = engine.start(StopInstance, instance, actor=actor, parameters=how)
+    if instance.wanted_power == Power.SUSPENDED and not force:
+        require(instance, "It is suspended; stopping it loses its memory. Resume it, or stop it by force.")
     wish(operation, instance, Power.STOPPED)
     record_verb("stop", instance, actor, force=force)
     return operation
@@ -53,9 +55,8 @@ def stop(*, instance: Instance, actor: Actor, force: bool = False, grace_seconds
 
 def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation:
     """Once round: by the guest itself, or like the reset button. Raises WrongState unless it should be running."""
-    if instance.host_id is None or instance.wanted_power != Power.RUNNING:
-        raise WrongState(f"{instance.name} is not running. Start it instead.")
     operation = engine.start(RebootInstance, instance, actor=actor, parameters={"hard": hard})
+    require(instance, why_not.reboot(instance))
     wish(operation, instance, Power.RUNNING)
     record_verb("reboot", instance, actor, hard=hard)
     return operation
@@ -63,8 +64,8 @@ def reboot(*, instance: Instance, actor: Actor, hard: bool = False) -> Operation
 
 def pause(*, instance: Instance, actor: Actor) -> Operation:
     """Let it stand still; it keeps its memory, and its place. Raises WrongState."""
-    require("pause", instance, Power.RUNNING, Power.PAUSED)
     operation = engine.start(PauseInstance, instance, actor=actor)
+    require(instance, why_not.pause(instance))
     wish(operation, instance, Power.PAUSED)
     record_verb("pause", instance, actor)
     return operation
@@ -72,8 +73,8 @@ def pause(*, instance: Instance, actor: Actor) -> Operation:
 
 def suspend(*, instance: Instance, actor: Actor) -> Operation:
     """Let it stand still with its memory on its host's disk, where it outlives the host's reboot. Raises WrongState."""
-    require("suspend", instance, Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
     operation = engine.start(SuspendInstance, instance, actor=actor)
+    require(instance, why_not.suspend(instance))
     wish(operation, instance, Power.SUSPENDED)
     record_verb("suspend", instance, actor)
     return operation
@@ -81,27 +82,8 @@ def suspend(*, instance: Instance, actor: Actor) -> Operation:
 
 def resume(*, instance: Instance, actor: Actor) -> Operation:
     """Let it go on where it was paused or suspended. Raises WrongState."""
-    require("resume", instance, Power.PAUSED, Power.SUSPENDED, Power.RUNNING)
     operation = engine.start(ResumeInstance, instance, actor=actor)
+    require(instance, why_not.resume(instance))
     wish(operation, instance, Power.RUNNING)
     record_verb("resume", instance, actor)
     return operation
-
-
-def require(verb: str, instance: Instance, *powers: Power) -> None:
-    if instance.host is None or instance.wanted_power not in powers:
-        wanted = "paused or suspended" if verb == "resume" else "running"
-        raise WrongState(f"{instance.name} is not {wanted}.")
-    if verb != "resume" and not can(instance, verb):
-        raise WrongState(f"{instance.hypervisor} on its host cannot {verb} machines.")
-
-
-def can(instance: Instance, verb: str) -> bool:
-    """Whether the hypervisor that runs it offers a verb, by what its host says."""
-    return verb in facts(instance).get("verbs", [])
-
-
-def facts(instance: Instance) -> dict[str, Any]:
-    """What its host says of the hypervisor that runs it; {} while it has none."""
-    kinds = instance.host.capabilities.get("hypervisors", {}) if instance.host else {}
-    return dict(kinds.get(instance.hypervisor, {}))

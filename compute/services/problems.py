@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from cloud.api.errors import Problem
+from compute.models import Instance
 
 
 class NoCapacity(Problem):
@@ -34,3 +35,10 @@ class WrongState(Problem):
     status: ClassVar[int] = 409
     code: ClassVar[str] = "conflict"
     title: ClassVar[str] = "Not possible in this state"
+
+
+def require(instance: Instance, refusal: str) -> None:
+    """Raise WrongState with a sentence of `compute.why_not`, which names the instance; "" is no refusal."""
+    if refusal:
+        about_it = refusal.startswith("It ")
+        raise WrongState(f"{instance.name} {refusal.removeprefix('It ')}" if about_it else refusal)

@@ -54,12 +54,12 @@ def not_launched(cloud: SmallCloud) -> Instance:
 
 
 def clone(*, instance: Instance, actor: Actor) -> object:
-    return services.clone(instance=instance, actor=actor, names=[factories.name("copy")])
+    return services.clone(instance=instance, actor=actor, name=factories.name("copy"))
 
 
 def clone_anew(cloud: SmallCloud, source: Instance) -> None:
     """Of two clones one is cancelled, and started again while the snapshot is kept for the other."""
-    cancelled, _ = cloud.do(services.clone, source, names=[factories.name("copy"), factories.name("copy")])
+    cancelled, _ = cloud.do(services.clone, source, name=factories.name("copy"), count=2)
     launch = Operation.objects.get(subject_id=cancelled.pk)
     engine.cancel(launch.pk, actor=ALICE)
     engine.advance(launch.pk)

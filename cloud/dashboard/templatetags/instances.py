@@ -28,14 +28,15 @@ FORM = """<form class="inline-form" method="post" action="{url}"><input type="hi
 @register.simple_tag(takes_context=True)
 def small_action(context: Any, action: Action, instance: Any) -> SafeString:
     """A verb in a row of a list. In Python, as there are some hundreds of them on a page."""
-    label = f"{action.label} {instance.name}"
+    verb = action.verb
+    label = f"{verb.label} {instance.name}"
     if action.why_not:
-        ident = f"why-{instance.pk}-{action.verb}"
-        return format_html(DISABLED, label=label, ident=ident, icon=icon(action.icon), why=action.why_not)
-    url = f"{context['request'].path}/{instance.pk}/{action.verb}"
-    if action.asks:
-        return format_html(LINK, url=url, verb=action.label, label=label, icon=icon(action.icon))
+        ident = f"why-{instance.pk}-{verb.name}"
+        return format_html(DISABLED, label=label, ident=ident, icon=icon(verb.icon), why=action.why_not)
+    url = f"{context['request'].path}/{instance.pk}/{verb.name}"
+    if verb.asks:
+        return format_html(LINK, url=url, verb=verb.label, label=label, icon=icon(verb.icon))
     return format_html(
-        FORM, url=url, token=context["csrf_token"], key=context["form_key"], to=context["page_path"], verb=action.label,
-        label=label, icon=icon(action.icon),
+        FORM, url=url, token=context["csrf_token"], key=context["form_key"], to=context["page_path"], verb=verb.label,
+        label=label, icon=icon(verb.icon),
     )  # fmt: skip

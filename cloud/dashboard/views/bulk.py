@@ -8,11 +8,12 @@ from django.urls import reverse
 from cloud.api.errors import Fault, Problem
 from cloud.api.fields import as_uuid
 from cloud.dashboard import rows
-from cloud.dashboard.actions import TAKEN_BACK, actions_for
+from cloud.dashboard.actions import actions_for, dialog_of
 from cloud.pages import forms
 from cloud.pages.base import FormPage
 from compute import bulk
 from compute.api.bulk import MOST, ActionForm
+from compute.verbs import VERBS
 
 RESULTS = "bulk_results"  # in the session, until the list has shown them
 
@@ -32,16 +33,16 @@ class Selected(FormPage):
         verb = self.asked.get("verb", "")
         ids = [ident for given in self.asked.getlist("instance")[:MOST] if (ident := as_uuid(given))]
         found = list(rows.instances_of(self.project).filter(pk__in=ids).order_by("name"))
-        if verb not in bulk.VERBS or not found:
+        if verb not in VERBS or not found:
             raise NothingSelected()
         for instance in found:
-            every = {action.verb: action for action in actions_for(instance, role=self.scope.role)}
-            instance.action = every[verb]  # type: ignore[attr-defined]
+            instance.action = actions_for(instance, role=self.scope.role)[verb]  # type: ignore[attr-defined]
         references = [instance.name for instance in found]
-        sent = {"verb": verb, "instances": references, **({"suffix": "copy"} if verb == "clone" else {})}
+        sent = {"verb": verb, "instances": references, **({"suffix": "copy"} if VERBS[verb].makes_instances else {})}
         return {
-            "verb": verb,
-            "action": found[0].action,  # type: ignore[attr-defined]
+            "verb": VERBS[verb],
+            "dialog": dialog_of(f"{verb}_many"),
+            "says": VERBS[verb].says_for_many,
             "instances": found,
             "disk_gib": sum(instance.disk_gib for instance in found),
             "back": self.back(),
@@ -56,16 +57,9 @@ class Selected(FormPage):
         return there if there == here or there.startswith(f"{here}?") else here
 
     def read(self) -> dict[str, Any]:
-        post = self.request.POST
-        verb, how = post.get("verb", ""), post.get("how")
-        body: dict[str, Any] = {"verb": verb, "instances": post.getlist("instance")}
-        if verb == "stop":
-            body |= {"force": True} if how == "force" else forms.whole(post, "grace_seconds")
-        elif verb == "clone":
-            body |= forms.required(post, "suffix") | forms.whole(post, "count")
-        elif verb == "reboot" and how == "hard":
-            body["hard"] = True
-        return body
+        post, verb = self.request.POST, self.request.POST.get("verb", "")
+        how = forms.body(post, VERBS[verb].for_many) if verb in VERBS else {}
+        return {"verb": verb, "instances": post.getlist("instance"), **how}
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         def act() -> list[bulk.Result]:
@@ -77,10 +71,11 @@ class Selected(FormPage):
 
     def keep(self, results: list[bulk.Result]) -> str:
         """Leave the results for the list to show, once. They are its business: there are no other words."""
+        verb = VERBS[self.request.POST["verb"]]
         self.request.session[RESULTS] = {
             "project": str(self.project.pk),
-            "verb": self.request.POST["verb"],
-            "undo": TAKEN_BACK.get(self.request.POST["verb"], ""),
+            "verb": verb.name,
+            "undo": verb.taken_back_by,
             "refused": [
                 {
                     "name": result.instance.name if result.instance else result.reference,

@@ -12,6 +12,7 @@ from cloud.dashboard.actions import Action
 from cloud.pages.base import Page
 from cloud.pages.icons import PATHS
 from compute.status import STATUSES
+from compute.verbs import VERBS
 
 
 class Components(Page):
@@ -42,9 +43,9 @@ class Components(Page):
                 "now": now,
                 "operation": operation,
                 "actions": [
-                    Action("start", "Start", "play", "It is running already."),
-                    Action("stop", "Stop", "stop", asks=True),
-                    Action("delete", "Delete", "trash", asks=True, style="danger"),
+                    Action(VERBS["start"], "It is running already."),
+                    Action(VERBS["stop"]),
+                    Action(VERBS["delete"]),
                 ],
             }
         )

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from cloud.api.errors import NotFound
 from cloud.dashboard import rows
-from cloud.dashboard.actions import TAKEN_BACK, Action, actions_for
+from cloud.dashboard.actions import Action, actions_for, dialog_of
 from cloud.dashboard.views import metrics
 from cloud.dashboard.views.bulk import take_results
 from cloud.dashboard.views.saved_views import query_of
@@ -18,11 +18,12 @@ from cloud.pages.base import FormPage, Page
 from cloud.pages.rows import search
 from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, costs, services
-from compute.api.instances import CloneForm, InstanceChanges, RebootForm, StopForm
+from compute.api.instances import InstanceChanges
 from compute.models import Instance, RestartPolicy
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
 from compute.status import STATUSES, count_by_status
+from compute.verbs import VERBS, Verb
 
 LINES_SHOWN = 200
 
@@ -46,7 +47,8 @@ class InstanceList(Page):
         page = self.slice(found, rows.SORTS.get(asked["sort"], rows.SORTS["newest"]))
         rows.explain(page["rows"])
         for instance in page["rows"]:
-            instance.actions = [one for one in actions_for(instance, role=self.scope.role) if one.in_lists]
+            every = actions_for(instance, role=self.scope.role).values()
+            instance.actions = [action for action in every if action.verb.in_rows]
         counts = count_by_status(Instance.objects.filter(project=self.project))
         part = request.headers.get("HX-Target")
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
@@ -58,6 +60,7 @@ class InstanceList(Page):
                 "counts": counts,
                 "total": sum(counts.values()),
                 "views": views,
+                "verbs": VERBS.values(),
                 "shown_query": shown_query,
                 "is_saved": any(view.query == shown_query for view in views),
                 "results": None if part else take_results(request, self.project.pk),
@@ -85,7 +88,7 @@ class InstancePage(Page):
         return reverse("instance", args=[self.project.name, self.instance.pk])
 
     def actions(self) -> dict[str, Action]:
-        return {action.verb: action for action in actions_for(self.instance, role=self.scope.role)}
+        return actions_for(self.instance, role=self.scope.role)
 
 
 class OneInstance(InstancePage):
@@ -150,62 +153,47 @@ class Placement(InstancePage):
         return self.show({"instance": self.instance, "explanation": shown, "decision": self.instance.placement})
 
 
-class Verb(FormPage, InstancePage):
-    """Start, stop, reboot, pause, suspend, resume, delete. Asks first where something could be lost, and says what."""
+class DoVerb(FormPage, InstancePage):
+    """Any verb. Asks first where something could be lost, and says what."""
 
     template = "dashboard/instances/verb.html"
     partials = {"dialog-body": "dashboard/instances/_verb.html"}
 
+    @property
+    def verb(self) -> Verb:
+        return VERBS[self.kwargs["verb"]]
+
     def fill(self) -> dict[str, Any]:
-        verb = self.kwargs["verb"]
         path = f"projects/{self.project.name}/instances/{self.instance.name}"
-        method, call = ("DELETE", path) if verb == "delete" else ("POST", f"{path}/{verb}")
-        told = {"name": f"{self.instance.name}-copy", "count": 1} if verb == "clone" else {}
+        body = {"name": f"{self.instance.name}-copy", "count": 1} if self.verb.makes_instances else {}
+        call = path if self.verb.method == "DELETE" else f"{path}/{self.verb.name}"
         return {
             "instance": self.instance,
-            "action": self.actions()[verb],
-            "curl": forms.as_curl(method, call, None if method == "DELETE" else told),
+            "action": self.actions()[self.verb.name],
+            "dialog": dialog_of(self.verb.name),
+            "says": self.verb.says,
+            "curl": forms.as_curl(self.verb.method, call, None if self.verb.method == "DELETE" else body),
         }
 
     def read(self) -> dict[str, Any]:
-        post, verb = self.request.POST, self.kwargs["verb"]
-        if verb == "stop":
-            return {"force": True} if post.get("how") == "force" else forms.whole(post, "grace_seconds")
-        if verb == "clone":
-            return forms.required(post, "name") | forms.whole(post, "count")
-        return {"hard": True} if verb == "reboot" and post.get("how") == "hard" else {}
+        return forms.body(self.request.POST, self.verb.body)
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
-        verb, instance, actor = self.kwargs["verb"], self.instance, self.scope.actor
-        form = {"stop": StopForm, "reboot": RebootForm, "clone": CloneForm}.get(verb)
-
-        def act() -> Operation | list[Instance]:
-            told = self.validate(form, body) if form is not None else {}
-            if verb == "clone":
-                names = services.numbered(told["name"], told.get("count", 1))
-                return services.clone(instance=instance, actor=actor, names=names)
-            found: Operation = getattr(services, verb)(instance=instance, actor=actor, **told)
-            return found
-
-        listed = verb in ("clone", "delete")
-        to = reverse("instances", args=[self.project.name]) if listed else self.request.POST.get("to") or self.here
-        back = TAKEN_BACK.get(verb)
+        verb, instance = self.verb, self.instance
+        to = self.request.POST.get("to", "")
+        if verb.makes_instances or verb.method == "DELETE":
+            to = reverse("instances", args=[self.project.name])
+        elif not to.startswith("/projects/"):
+            to = self.here
+        back = verb.taken_back_by
         undo = (reverse("instance-verb", args=[self.project.name, instance.pk, back]), {"to": to}) if back else None
-        to = to if to.startswith("/projects/") else self.here
-        return self.mutate(act, body=body, to=to, done=self.words(), undo=undo)
-
-    def words(self) -> str:
-        doing = {
-            "start": "starting",
-            "stop": "stopping",
-            "reboot": "rebooting",
-            "pause": "being paused",
-            "suspend": "being suspended",
-            "resume": "going on",
-            "clone": "being cloned",
-            "delete": "being deleted",
-        }
-        return f"{self.instance.name} is {doing[self.kwargs['verb']]}."
+        return self.mutate(
+            lambda: verb.service(instance=instance, actor=self.scope.actor, **self.validate(verb.body, body)),
+            body=body,
+            to=to,
+            done=f"{instance.name} is {verb.doing}.",
+            undo=undo,
+        )
 
 
 class Change(InstancePage, FormPage):

@@ -16,7 +16,8 @@ from cloud.pages.base import FormPage
 from cloud.tenancy import quota
 from cloud.tenancy.models import Role
 from compute import keypairs, services
-from compute.api.instances import MOST_AT_ONCE, LaunchForm
+from compute.api.bodies import MAX_AT_ONCE
+from compute.api.instances import LaunchForm
 from compute.api.keypairs import KeyPairForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
 from storage.services import images_of
@@ -59,7 +60,7 @@ class Launch(FormPage):
             "keypairs": list(KeyPair.objects.filter(project=self.project).order_by("name")[:200]),
             "usage": left,
             "policies": RestartPolicy.choices,
-            "most_at_once": MOST_AT_ONCE,
+            "most_at_once": MAX_AT_ONCE,
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
             **self.choose(images, flavors),
         }
@@ -161,8 +162,7 @@ class Launch(FormPage):
                 problem.errors = [_of_key(fault) for fault in problem.errors]
                 raise problem from error
             wish["keypairs"] = [*wish.get("keypairs", []), made]
-        names = services.numbered(wish.pop("name"), wish.pop("count", 1))
-        launched = services.launch_many(project=self.project, actor=actor, names=names, dry_run=dry, **wish)
+        launched = services.launch_many(project=self.project, actor=actor, dry_run=dry, **wish)
         return launched, made, secret
 
     def show_secret(self, made: tuple[list[Instance], KeyPair, str]) -> HttpResponse:

@@ -19,6 +19,12 @@ def operation_words(kind: str) -> str:
     return words.OPERATIONS.get(kind, kind.rpartition(".")[2].capitalize())
 
 
+@register.simple_tag
+def event_choices() -> dict[str, str]:
+    """The verbs by which the log of events can be filtered, with their words."""
+    return {**{verb: words.VERBS[verb] for verb in words.FILTERED}, **words.FILTERS}
+
+
 @register.filter
 def boot_words(name: str) -> str:
     return words.BOOT[name]

@@ -1,0 +1,52 @@
+"""The bodies of the verbs of an instance, for one and for many."""
+
+from typing import Any
+
+from django.core.validators import RegexValidator
+from rest_framework import serializers
+
+from cloud.api.fields import Flag, Integer, NameField, Text
+from cloud.api.serializers import Body
+from compute.services.launching import MAX_NAME, numbered
+
+MAX_AT_ONCE = 20
+SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
+
+
+class NumberedForm(Body):
+    """One new instance, or several that are alike."""
+
+    name = NameField()
+    count = Integer(
+        required=False, min_value=1, max_value=MAX_AT_ONCE, help_text="Several alike: web-1, web-2 … All or none."
+    )
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        longest = numbered(body["name"], body.get("count", 1))[-1]
+        if len(longest) > MAX_NAME:
+            raise serializers.ValidationError({"name": f"With its number it has more than {MAX_NAME} characters."})
+        return body
+
+
+class StopForm(Body):
+    """Without force the guest is asked first, and forced when the grace is over."""
+
+    force = Flag(required=False)
+    grace_seconds = Integer(required=False, max_value=600)
+
+
+class RebootForm(Body):
+    """Hard is like the reset button."""
+
+    hard = Flag(required=False)
+
+
+class CloneForm(NumberedForm):
+    """What the clones are called; everything else they have of the instance."""
+
+
+class CloneManyForm(Body):
+    """What is added to the name of each for its clones."""
+
+    suffix = Text(required=False, max_length=32, validators=[SUFFIX], help_text="web and copy make web-copy.")
+    count = Integer(required=False, min_value=1, max_value=MAX_AT_ONCE, help_text="Several are numbered.")

@@ -1,0 +1,249 @@
+"""The verbs of an instance, each defined once.
+
+Everything that has to know a verb reads it here: the API's URLs and bodies, the verbs for many, status words, events,
+the dashboard's buttons and dialogs, the words of the log, `verify`. docs/adding-a-verb.md shows how one is added.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cloud.api.serializers import Body, Nothing
+from cloud.operations.workflow import Workflow
+from compute import services, why_not, workflows
+from compute.api import bodies
+from compute.models import Instance, Power
+
+Refusal = Callable[[Instance], str]
+NEVER: Refusal = why_not.nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Work on an instance, and how it is told of. Its event is `compute.instance.{name}`."""
+
+    name: str
+    workflow: type[Workflow]
+    gerund: str  # "stopping": of its operations
+    past: str  # "stopped": of its events
+    status: str = ""  # of the instance meanwhile; without one it keeps the status of what is seen
+    boots: bool = False  # whether it is a start of the guest, with a boot timeline
+    steps: Mapping[str, str] = field(default_factory=dict)  # of its workflow → what people read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb(Work):
+    """What can be done with an instance that is there.
+
+    `why_not` is the refusal of the service and the tooltip of the button. `already` is of the button alone: the API
+    takes what is so already for a success.
+    """
+
+    service: Callable[..., Any]  # takes instance, actor and the fields of the body
+    body: type[Body] = Nothing
+    body_for_many: type[Body] | None = None  # where it is not the same
+    method: str = "POST"  # …/{name}; DELETE is without a name
+    makes_instances: bool = False  # and returns them; other services return the operation
+    asks_quota: bool = False
+    restores: Power | None = None  # the power that the reconciler makes true by it
+
+    why_not: Refusal = NEVER
+    already: Refusal = NEVER
+
+    label: str
+    icon: str
+    doing: str  # "web is {doing}."
+    says: str  # what it does, for the API's document and the dialog
+    says_for_many: str = ""  # for dialogs without a template of their own
+    asks: bool = False  # whether a dialog asks first, and says what will be lost
+    in_rows: bool = False  # whether rows of the list have its button
+    style: str = ""
+    taken_back_by: str = ""  # the verb that makes it undone
+
+    @property
+    def for_many(self) -> type[Body]:
+        """What ActionForm takes for it beside the instances."""
+        return self.body_for_many or self.body
+
+
+def _is(*statuses: str) -> Refusal:
+    """It is so already, by the status that the dashboard's rows carry."""
+
+    def already(instance: Instance) -> str:
+        status = getattr(instance, "status", "")
+        return f"It is {status} already." if status in statuses else ""
+
+    return already
+
+
+def _needs_no_stop(instance: Instance) -> str:
+    if instance.failed_at or instance.host_id is None:
+        return "It does not run: it has no host."
+    return _is("stopped", "stopping")(instance)
+
+
+VERBS = {
+    verb.name: verb
+    for verb in (
+        Verb(
+            name="start",
+            service=services.start,
+            workflow=workflows.StartInstance,
+            asks_quota=True,  # a failed launch that is tried again
+            restores=Power.RUNNING,
+            already=_is("running", "launching", "starting", "rebooting"),
+            label="Start",
+            icon="play",
+            gerund="starting",
+            doing="starting",
+            past="started",
+            status="starting",
+            boots=True,
+            steps={"boot": "Start the machine"},
+            says="It starts where it was placed before; after a launch that failed, wherever there is room. "
+            "What is paused or suspended goes on.",
+            says_for_many="Each starts where it was placed before; after a launch that failed, wherever there is room. "
+            "What is paused or suspended goes on.",
+            in_rows=True,
+        ),
+        Verb(
+            name="stop",
+            service=services.stop,
+            body=bodies.StopForm,
+            workflow=workflows.StopInstance,
+            restores=Power.STOPPED,
+            already=_needs_no_stop,
+            label="Stop",
+            icon="stop",
+            gerund="stopping",
+            doing="stopping",
+            past="stopped",
+            status="stopping",
+            steps={"halt": "Stop the machine"},
+            says="Its disks and its place on the host stay.",
+            asks=True,
+            in_rows=True,
+            taken_back_by="start",
+        ),
+        Verb(
+            name="reboot",
+            service=services.reboot,
+            body=bodies.RebootForm,
+            workflow=workflows.RebootInstance,
+            why_not=why_not.reboot,
+            already=_is("rebooting"),
+            label="Reboot",
+            icon="restart",
+            gerund="rebooting",
+            doing="rebooting",
+            past="rebooted",
+            status="rebooting",
+            boots=True,
+            steps={"restart": "Restart the machine"},
+            says="The guest shuts down and starts again, on the same host; `hard` is the reset button.",
+            asks=True,
+            in_rows=True,
+        ),
+        Verb(
+            name="pause",
+            service=services.pause,
+            workflow=workflows.PauseInstance,
+            restores=Power.PAUSED,
+            why_not=why_not.pause,
+            already=_is("paused"),
+            label="Pause",
+            icon="pause",
+            gerund="pausing",
+            doing="being paused",
+            past="paused",
+            steps={"freeze": "Pause the machine"},
+            says="It stands still, and keeps what is in its memory, its place and its quota.",
+            says_for_many="They stand still, and keep what is in their memory, their places and their quota.",
+            taken_back_by="resume",
+        ),
+        Verb(
+            name="suspend",
+            service=services.suspend,
+            workflow=workflows.SuspendInstance,
+            restores=Power.SUSPENDED,
+            why_not=why_not.suspend,
+            already=_is("suspended"),
+            label="Suspend",
+            icon="moon",
+            gerund="suspending",
+            doing="being suspended",
+            past="suspended",
+            steps={"save": "Write its memory down"},
+            says="It stands still, its memory on its host's disk, where it outlives a restart of the host. "
+            "It keeps its place and its quota.",
+            says_for_many="They stand still, with what is in their memory on their hosts' disks; "
+            "they keep their places and their quota.",
+            taken_back_by="resume",
+        ),
+        Verb(
+            name="resume",
+            service=services.resume,
+            workflow=workflows.ResumeInstance,
+            why_not=why_not.resume,
+            already=_is("running"),
+            label="Resume",
+            icon="play",
+            gerund="resuming",
+            doing="going on",
+            past="resumed",
+            steps={"go_on": "Let the machine go on"},
+            says="It goes on where it was paused or suspended.",
+            says_for_many="They go on where they stood still.",
+        ),
+        Verb(
+            name="clone",
+            service=services.clone,
+            body=bodies.CloneForm,
+            body_for_many=bodies.CloneManyForm,
+            workflow=workflows.CloneInstance,
+            makes_instances=True,
+            asks_quota=True,
+            why_not=why_not.clone,
+            label="Clone",
+            icon="copy",
+            gerund="cloning",
+            doing="being cloned",
+            past="cloned",
+            steps={
+                "snapshot": "Take a snapshot",
+                "wait": "Let the clones begin",
+                "tidy": "Drop the snapshot",
+            },
+            says="Instances that go on from where this one is, each as somebody else.",
+            asks=True,
+        ),
+        Verb(
+            name="delete",
+            service=services.delete,
+            workflow=workflows.DeleteInstance,
+            method="DELETE",
+            label="Delete",
+            icon="trash",
+            gerund="deleting",
+            doing="being deleted",
+            past="deleted",
+            status="deleting",
+            steps={"destroy": "Remove the machine", "forget": "Forget it"},
+            says="Ends it and deletes its disks, whatever it is doing. What it was stays in the log of events.",
+            asks=True,
+            in_rows=True,
+            style="danger",
+        ),
+    )
+}
+# Launches have no instance yet that they would be a verb of.
+LAUNCH_WORDS: dict[str, Any] = {
+    "name": "launch",
+    "gerund": "launching",
+    "past": "launched",
+    "status": "launching",
+    "steps": {"place": "Choose a host", "boot": "Start the machine"},
+}
+LAUNCH = Work(workflow=workflows.LaunchInstance, boots=True, **LAUNCH_WORDS)
+LAUNCH_CLONE = Work(workflow=workflows.LaunchClone, **LAUNCH_WORDS)
+WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values())

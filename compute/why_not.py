@@ -1,0 +1,67 @@
+"""What stands in the way of a verb: the API's refusal and the tooltip of its button come from the same function.
+
+Each takes an instance and returns a sentence that begins with "It", or "" when the verb is possible. What is under way
+with the instance is not their business: the engine refuses a verb that may not take over from it.
+"""
+
+from typing import Any
+
+from compute.models import Instance, Power
+
+STILL = (Power.PAUSED, Power.SUSPENDED)
+ALIVE = (Power.RUNNING, *STILL)  # with something in its memory
+
+
+def nothing(instance: Instance) -> str:
+    """Of a verb that is possible in every state."""
+    return ""
+
+
+def reboot(instance: Instance) -> str:
+    if instance.host_id is None or instance.wanted_power != Power.RUNNING:
+        return "It is not running. Start it instead."
+    return ""
+
+
+def pause(instance: Instance) -> str:
+    if instance.wanted_power == Power.SUSPENDED and instance.seen_power == Power.SUSPENDED:
+        return "It is suspended already."
+    if instance.wanted_power == Power.SUSPENDED or not _is_alive(instance):
+        return "It is not running."
+    return _not_offered(instance, "pause")
+
+
+def suspend(instance: Instance) -> str:
+    if not _is_alive(instance):
+        return "It is not running."
+    return _not_offered(instance, "suspend")
+
+
+def resume(instance: Instance) -> str:
+    is_alive = instance.wanted_power == Power.RUNNING and instance.seen_power in ALIVE
+    if instance.host_id is None or not (is_alive or instance.wanted_power in STILL):
+        return "It is not paused or suspended."
+    return ""
+
+
+def clone(instance: Instance) -> str:
+    if not _is_alive(instance):
+        return "It is not running: a clone goes on from what is in its memory."
+    return _not_offered(instance, "clone")
+
+
+def _is_alive(instance: Instance) -> bool:
+    """Whether it has something in its memory, and should have."""
+    return instance.host_id is not None and instance.wanted_power in ALIVE and instance.seen_power in ALIVE
+
+
+def _not_offered(instance: Instance, verb: str) -> str:
+    if verb not in hypervisor_facts(instance).get("verbs", []):
+        return f"{instance.hypervisor} on its host cannot {verb} machines."
+    return ""
+
+
+def hypervisor_facts(instance: Instance) -> dict[str, Any]:
+    """What its host says of the hypervisor that runs it; {} while it has none."""
+    kinds = instance.host.capabilities.get("hypervisors", {}) if instance.host else {}
+    return dict(kinds.get(instance.hypervisor, {}))
