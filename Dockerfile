@@ -37,14 +37,15 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements-agent.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-agent.lock
+COPY agent/ agent/
 COPY compute/__init__.py compute/ssh.py compute/
 COPY compute/agent/ compute/agent/
 COPY storage/__init__.py storage/__init__.py
 COPY storage/agent/ storage/agent/
 COPY network/__init__.py network/__init__.py
 COPY network/agent/ network/agent/
-RUN printf '#!/opt/pileus/venv/bin/python\nimport sys\n\nsys.path.insert(0, "/opt/pileus/source")\n\nfrom compute.agent.cli import main\n\nsys.exit(main())\n' \
+RUN printf '#!/opt/pileus/venv/bin/python\nimport sys\n\nsys.path.insert(0, "/opt/pileus/source")\n\nfrom agent.cli import main\n\nsys.exit(main())\n' \
     > /opt/pileus/venv/bin/pileus-agent && chmod 755 /opt/pileus/venv/bin/pileus-agent
 # The first process outlives the worker, and with it do the machines.
-ENTRYPOINT ["python", "-m", "compute.agent.container"]
+ENTRYPOINT ["python", "-m", "agent.container"]
 CMD ["pileus-agent worker", "pileus-agent node"]

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from compute.agent.membership import Membership
-from compute.agent.paths import Home, Paths
+from agent.membership import Membership
+from agent.paths import Home, Paths
 from tests.servers import TREE
 
 
@@ -134,7 +134,7 @@ def node_service(paths: Paths, url: str, token: str, *, joined: bool = True) -> 
     if joined:
         join(paths, url, token)
     environment = {**os.environ, "PILEUS_RUNTIME_DIR": str(paths.runtime), "PYTHONPATH": str(TREE)}
-    command = [sys.executable, "-m", "compute.agent.cli", "node", "--home", str(paths.home)]
+    command = [sys.executable, "-m", "agent.cli", "node", "--home", str(paths.home)]
     process = subprocess.Popen(command, env=environment, cwd=TREE)
     try:
         yield process

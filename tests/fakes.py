@@ -20,13 +20,13 @@ from typing import Any
 
 import httpx
 
-from compute.agent.control_plane import ControlPlane
-from compute.agent.errors import NoAnswer, Refused, Unreachable
+from agent.control_plane import ControlPlane
+from agent.errors import NoAnswer, Refused, Unreachable
+from agent.host import Node
+from agent.ledger import Ledger
+from agent.paths import Home, Paths
+from agent.processes import Process
 from compute.agent.hypervisors.base import Boot, Counters, Power, Status
-from compute.agent.ledger import Ledger
-from compute.agent.node import Node
-from compute.agent.paths import Home, Paths
-from compute.agent.processes import Process
 
 Request = Callable[[str, str, Any, str], tuple[int, Any]]
 CAPACITY = {"vcpus": 8, "memory_mib": 16384, "disk_gib": 200}

@@ -8,12 +8,12 @@ from collections import Counter
 
 from websockets.exceptions import ConnectionClosed
 
+from agent.channels import PIECE, Channel, Closed, NotOpened
 from cloud.streams import rows
 from cloud.streams.handover import Caller, Message
 from cloud.streams.hosts import Hosts, Unreachable
 from cloud.streams.switchboard import Switchboard
 from cloud.streams.websockets import CloseCode, Connection, open_websocket, shortened
-from compute.agent.channels import PIECE, Channel, Closed, NotOpened
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from django.db.utils import DatabaseError
 
+from agent.channels import LARGEST_MESSAGE, Channel, Line, NotOpened
 from cloud.streams import rows
 from cloud.streams.handover import Message
 from cloud.streams.websockets import CloseCode, open_websocket
-from compute.agent.channels import LARGEST_MESSAGE, Channel, Line, NotOpened
 
 log = logging.getLogger(__name__)
 

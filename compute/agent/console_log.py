@@ -13,10 +13,10 @@ import time
 
 import structlog
 
-from compute.agent.control_plane import ControlPlane
-from compute.agent.errors import Unreachable
-from compute.agent.ledger import Ledger
-from compute.agent.paths import Paths
+from agent.control_plane import ControlPlane
+from agent.errors import Unreachable
+from agent.ledger import Ledger
+from agent.paths import Paths
 
 log = structlog.get_logger()
 

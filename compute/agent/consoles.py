@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compute.agent import ledger
-from compute.agent.channels import Channel, Closed, NotOpened
-from compute.agent.paths import Home, Paths
+from agent import ledger
+from agent.channels import Channel, Closed, NotOpened
+from agent.paths import Home, Paths
 
 SCROLL_BACK = 32 << 10
 KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be holes

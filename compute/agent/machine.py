@@ -17,13 +17,14 @@ from typing import Any
 
 import structlog
 
-from compute.agent import faults, host, host_keys, jail, preparation, processes, snapshots, suspension
-from compute.agent.errors import Abandoned, NoAnswer, Refused, Stale
+from agent import faults, jail, processes, system
+from agent.errors import Abandoned, NoAnswer, Refused, Stale
+from agent.ledger import Entry
+from agent.processes import Process
+from agent.work import Work
+from compute.agent import host_keys, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
-from compute.agent.ledger import Entry
 from compute.agent.preparation import Tools
-from compute.agent.processes import Process
-from compute.agent.work import Work
 
 log = structlog.get_logger()
 
@@ -164,7 +165,7 @@ class Machine:
     def _keep_running(self, hypervisor: Hypervisor, process: Process, entry: Entry, work: Work) -> Sight | None:
         """Adopt a machine that is there; reboot or resume it as wished. None when it has to be started after all."""
         if entry.process != process:
-            self.ledger.started(self.id, process, boot_id=host.boot_id(), reboot_nonce=None)
+            self.ledger.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=None)
         try:
             with hypervisor.control(self.home) as control:
                 power = control.status().power
@@ -197,7 +198,7 @@ class Machine:
             process = hypervisor.start(boot)
             undo.callback(self.kill, process)
             nonce = (spec.get("reboot") or {}).get("nonce")
-            self.ledger.started(self.id, process, boot_id=host.boot_id(), reboot_nonce=nonce)
+            self.ledger.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=nonce)
             faults.reach("machine.ensure_running.after_start")
             try:
                 with hypervisor.control(self.home) as control:

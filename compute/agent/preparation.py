@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compute.agent import host, host_keys, jail, nics, nocloud, snapshots
-from compute.agent.durability import write_secret
+from agent import jail, system
+from agent.durability import write_secret
+from agent.jail import Jail
+from agent.ledger import Entry, Ledger
+from agent.paths import Home, Paths
+from compute.agent import host_keys, nics, nocloud, snapshots
 from compute.agent.hypervisors.base import Boot, Hypervisor
-from compute.agent.image_cache import ImageCache
-from compute.agent.jail import Jail
-from compute.agent.ledger import Entry, Ledger
-from compute.agent.paths import Home, Paths
+from storage.agent.image_cache import ImageCache
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Tools:
     images: ImageCache
     hypervisors: dict[str, Hypervisor]
     jail: Jail = field(default_factory=Jail)
-    boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, host.vcpus())))
+    boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, system.vcpus())))
 
 
 def begin(entry: Entry, home: Home, paths: Paths) -> None:

@@ -9,13 +9,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from compute.agent import processes
-from compute.agent.control_plane import ControlPlane
-from compute.agent.errors import NoAnswer, Refused
+from agent import processes
+from agent.control_plane import ControlPlane
+from agent.errors import NoAnswer, Refused
+from agent.host import Node
+from agent.ledger import Entry
+from agent.processes import Process, Usage
 from compute.agent.hypervisors.base import Counters
-from compute.agent.ledger import Entry
-from compute.agent.node import Node
-from compute.agent.processes import Process, Usage
 
 SECONDS = 10.0
 ROUNDS_KEPT = 30  # while the control plane is away: it takes nothing that is older than ten minutes

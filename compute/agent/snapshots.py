@@ -13,12 +13,13 @@ from typing import Any
 
 import structlog
 
-from compute.agent import faults, jail, suspension
-from compute.agent.durability import sync_directory, sync_file, sync_files
-from compute.agent.errors import NoAnswer, Refused
+from agent import faults, jail
+from agent.durability import sync_directory, sync_file, sync_files
+from agent.errors import NoAnswer, Refused
+from agent.ledger import Entry
+from agent.paths import Home
+from compute.agent import suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
-from compute.agent.ledger import Entry
-from compute.agent.paths import Home
 
 log = structlog.get_logger()
 

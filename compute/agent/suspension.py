@@ -7,12 +7,12 @@ belong to. So it goes, durably, before the guest does.
 import shutil
 from pathlib import Path
 
-from compute.agent import faults, jail
-from compute.agent.durability import sync_directory, sync_files
-from compute.agent.errors import Refused
+from agent import faults, jail
+from agent.durability import sync_directory, sync_files
+from agent.errors import Refused
+from agent.paths import Home
 from compute.agent.hypervisors.base import Control, Power
 from compute.agent.hypervisors.qemu.disks import KEPT_FREE
-from compute.agent.paths import Home
 
 CLONE = "clone"  # a file that says: whoever goes on from here is somebody else
 

@@ -9,12 +9,12 @@ import shutil
 import time
 from typing import Any
 
-from compute.agent import faults, host, jail, processes
+from agent import faults, jail, processes, system
+from agent.ledger import Entry
+from agent.processes import Process
+from agent.work import Work
 from compute.agent.hypervisors.base import Power, Status
-from compute.agent.ledger import Entry
 from compute.agent.machine import Machine
-from compute.agent.processes import Process
-from compute.agent.work import Work
 
 ALIVE = ("running", "paused")
 ROOM_TO_RESUME = 1 << 30
@@ -48,7 +48,7 @@ def _sight(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str, A
     if process is None:
         return _why_dead(machine, entry, ended) if entry.seen in ALIVE else None
     if entry.process != process:
-        machine.ledger.started(machine.id, process, boot_id=host.boot_id(), reboot_nonce=None)
+        machine.ledger.started(machine.id, process, boot_id=system.boot_id(), reboot_nonce=None)
     if 0 < entry.interrupted_at < time.time() - SECONDS_TO_BE_INTERRUPTED:
         machine.ledger.interrupt(machine.id, interrupted=False)  # whoever wanted to switch it off did not get that far
     with hypervisor.control(machine.home) as control:
@@ -73,7 +73,7 @@ def _why_dead(machine: Machine, entry: Entry, ended: str) -> tuple[str, dict[str
     """A machine that should be alive is not: with its host, or by itself."""
     killed_for_memory = jail.out_of_memory(machine.tools.jail.cgroup, machine.id)
     machine.clear_runtime()
-    if entry.interrupted_at or entry.boot_id != host.boot_id():
+    if entry.interrupted_at or entry.boot_id != system.boot_id():
         machine.ledger.interrupt(machine.id)
         return "stopped", WITH_HOST
     words = f"the emulator {ended or 'ended'} unexpectedly"
@@ -119,7 +119,7 @@ def _set_paused(machine: Machine, entry: Entry, *, paused: bool) -> None:
     if process is None:
         return
     if entry.process != process:
-        machine.ledger.started(machine.id, process, boot_id=host.boot_id(), reboot_nonce=None)
+        machine.ledger.started(machine.id, process, boot_id=system.boot_id(), reboot_nonce=None)
     with hypervisor.control(machine.home) as control:
         if paused:
             control.pause()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from compute.agent.errors import NoAnswer, Refused
-from compute.agent.node import Node
-from compute.agent.processes import Process, exit_words
+from agent.errors import NoAnswer, Refused
+from agent.host import Node
+from agent.processes import Process, exit_words
 
 log = structlog.get_logger()
 

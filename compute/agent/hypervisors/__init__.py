@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import structlog
 
+from agent.jail import Jail
+from agent.paths import Paths
 from compute.agent.hypervisors.base import Hypervisor
-from compute.agent.jail import Jail
-from compute.agent.paths import Paths
 
 log = structlog.get_logger()
 

@@ -12,9 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from compute.agent.jail import Confinement
-from compute.agent.paths import Home
-from compute.agent.processes import Process
+from agent.jail import Confinement
+from agent.paths import Home
+from agent.processes import Process
 
 
 class Power(StrEnum):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.paths import Home
 from compute.agent import nics
 from compute.agent.hypervisors.qemu import command_line
 from compute.agent.hypervisors.qemu.command_line import Accelerator
-from compute.agent.paths import Home
-from tests.compute.agent.conftest import make_spec
+from tests.hosts import make_spec
 
 GOLDEN = Path(__file__).parent / "golden"
 MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from compute.agent.channels import NotOpened
+from agent.channels import NotOpened
 from compute.agent.consoles import KEPT_BYTES, SCROLL_BACK, Consoles
-from tests.compute.agent.conftest import make_spec
-from tests.compute.agent.test_channels import line_to
+from tests.agent.test_channels import line_to
 from tests.compute.agent.unicorn import payload
 from tests.compute.agent.unicorn.test_hypervisor import riscv_spec
 from tests.compute.agent.virtual import GREETING, QemuNode, put_image_file
+from tests.hosts import make_spec
 
 
 @pytest.fixture

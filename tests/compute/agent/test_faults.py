@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from compute.agent import faults
-from tests.compute.agent.conftest import Spec, make_spec
+from agent import faults
 from tests.compute.agent.looker import Looker
 from tests.compute.agent.virtual import QemuNode
 from tests.fakes import FakeHypervisor
+from tests.hosts import Spec, make_spec
 
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("launch.", "disk.", "cache."))}
 

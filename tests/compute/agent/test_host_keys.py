@@ -4,8 +4,8 @@ import stat
 
 from cryptography.hazmat.primitives import serialization
 
+from agent.durability import write_secret
 from compute.agent import host_keys
-from compute.agent.durability import write_secret
 from compute.ssh import fingerprint
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from compute.agent import jail, processes
-from compute.agent.errors import NoAnswer, Refused
-from compute.agent.jail import Confinement, Limits
-from compute.agent.launch import launch
-from compute.agent.paths import Paths
+from agent import jail, processes
+from agent.errors import NoAnswer, Refused
+from agent.jail import Confinement, Limits
+from agent.paths import Paths
+from compute.agent.spawn import launch
 
 ROOT = os.geteuid() == 0
 MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from compute.agent import host, upkeep
-from compute.agent.errors import Unreachable
-from tests.compute.agent.conftest import make_spec
+from agent.errors import Unreachable
+from compute.agent import upkeep
 from tests.fakes import FakeNode
+from tests.hosts import make_spec
 
 
 def test_a_machine_runs_stops_and_goes(obey, node, spec):
@@ -314,7 +314,7 @@ def test_two_nodes_worth_of_threads_start_a_machine_once(node, spec, control_pla
     control_plane.order("ensure_running", spec, 1)
     order = dict(control_plane.orders[spec["id"]])
     node.hypervisor.slow = 0.2
-    from compute.agent.work import Work
+    from agent.work import Work
 
     threads = [threading.Thread(target=node.machine(spec["id"]).obey, args=(order, Work(order))) for _ in range(5)]
     for thread in threads:

@@ -8,7 +8,7 @@ import pycdlib
 from compute.agent import host_keys, nocloud
 from compute.agent.nics import Nic
 from compute.ssh import fingerprint
-from tests.compute.agent.conftest import make_spec
+from tests.hosts import make_spec
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0 anna@laptop"
 MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"

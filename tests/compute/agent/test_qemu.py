@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from compute.agent import jail, upkeep
-from compute.agent.errors import NoAnswer
+from agent import jail
+from agent.errors import NoAnswer
+from agent.paths import Paths
+from compute.agent import upkeep
 from compute.agent.hypervisors.qemu import Qemu, control, groups_to_use
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from compute.agent.hypervisors.qemu.payload import TOKEN
@@ -23,11 +25,10 @@ from compute.agent.hypervisors.qemu.probe import (
     run_guest,
     version,
 )
-from compute.agent.paths import Paths
 from compute.agent.samples import Samples
 from compute.agent.watch import Watch
-from tests.compute.agent.conftest import make_spec
 from tests.compute.agent.virtual import GREETING, QemuNode
+from tests.hosts import make_spec
 from tests.images.conftest import tiny_linux  # noqa: F401
 
 pytestmark = pytest.mark.vm
@@ -175,7 +176,7 @@ def test_a_ledger_that_knows_no_pid_finds_the_machine_all_the_same(host, obey_re
 
 def test_a_second_start_is_impossible_even_with_a_wrong_pid_file(host, obey_really, kernel_spec, monkeypatch):
     process = boot(host, obey_really, kernel_spec)
-    monkeypatch.setattr("compute.agent.processes.SECONDS_TO_BE_BORN", 0.2)
+    monkeypatch.setattr("agent.processes.SECONDS_TO_BE_BORN", 0.2)
     home = host.machine(kernel_spec["id"]).home
     right = home.pid.read_text()
     home.pid.write_text("1 1")

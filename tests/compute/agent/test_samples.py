@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from compute.agent import processes, samples
-from compute.agent.errors import NoAnswer, Unreachable
+from agent import processes
+from agent.errors import NoAnswer, Unreachable
+from agent.processes import Process, Usage, start_time
+from compute.agent import samples
 from compute.agent.hypervisors.base import Counters
-from compute.agent.processes import Process, Usage, start_time
 from compute.agent.samples import Samples
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compute.agent.conftest import make_spec
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
 from tests.compute.agent.virtual import QemuNode
+from tests.hosts import make_spec
 from tests.images.conftest import tiny_linux  # noqa: F401
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]

@@ -21,7 +21,7 @@ from tests.compute.agent.virtual import GREETING, QemuNode
 pytestmark = pytest.mark.vm
 
 PREFIX, QUEUE = "h:1:", "host.1"
-COMMAND = [sys.executable, "-m", "compute.agent.cli"]
+COMMAND = [sys.executable, "-m", "agent.cli"]
 
 
 class WorkerProcess:

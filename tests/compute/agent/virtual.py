@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psutil
 
-from compute.agent import jail
-from compute.agent.control_plane import ControlPlane
+from agent import jail
+from agent.control_plane import ControlPlane
+from agent.host import Node
+from agent.ledger import Ledger
+from agent.paths import Paths
 from compute.agent.hypervisors import installed
-from compute.agent.ledger import Ledger
-from compute.agent.node import Node
-from compute.agent.paths import Paths
-from tests.compute.agent.stand_in import ControlPlaneStandIn
+from tests.agent.stand_in import ControlPlaneStandIn
 
 GREETING = b"hello from a very small guest\r\n"
 

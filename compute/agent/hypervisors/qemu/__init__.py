@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from compute.agent import processes
-from compute.agent.errors import NoAnswer, Refused
+from agent import processes
+from agent.errors import NoAnswer, Refused
+from agent.jail import Confinement, Jail, first_uid
+from agent.paths import Home, Paths
+from agent.processes import Process
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.qemu import command_line, control, disks
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, version
-from compute.agent.jail import Confinement, Jail, first_uid
-from compute.agent.launch import launch
-from compute.agent.paths import Home, Paths
-from compute.agent.processes import Process
+from compute.agent.spawn import launch
 
 KVM = Path("/dev/kvm")
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}

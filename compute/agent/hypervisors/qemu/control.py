@@ -15,10 +15,10 @@ from typing import IO, Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
 
-from compute.agent.errors import NoAnswer
+from agent.errors import NoAnswer
+from agent.paths import Home
+from agent.processes import read_pid
 from compute.agent.hypervisors.base import Counters, Power, Status
-from compute.agent.paths import Home
-from compute.agent.processes import read_pid
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from compute.agent import faults
-from compute.agent.durability import sync_directory, sync_file
-from compute.agent.errors import Refused
+from agent import faults
+from agent.durability import sync_directory, sync_file
+from agent.errors import Refused
 from compute.agent.hypervisors.base import Boot
 
 GIB = 1 << 30

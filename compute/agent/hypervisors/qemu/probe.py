@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compute.agent import host
+from agent import system
+from agent.jail import Confinement, prefix
 from compute.agent.hypervisors.qemu import payload
 from compute.agent.hypervisors.qemu.command_line import BOARDS, SANDBOX, Accelerator
-from compute.agent.jail import Confinement, prefix
 
 # After that long a guest has hung; an idle host takes 0.2 s.
 PATIENCE = {"tcg": 10.0, "kvm": 3.0}
@@ -128,4 +128,4 @@ class Probes:
     @staticmethod
     def _key(architecture: str, kind: str, qemu_version: str, confinement: Confinement) -> str:
         jail = " ".join(prefix(confinement))
-        return " | ".join((architecture, kind, qemu_version, host.kernel(), host.cpu_model(), jail))
+        return " | ".join((architecture, kind, qemu_version, system.kernel(), system.cpu_model(), jail))

@@ -15,16 +15,16 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from compute.agent import processes
-from compute.agent.errors import NoAnswer, Refused
+from agent import processes
+from agent.errors import NoAnswer, Refused
+from agent.jail import Jail
+from agent.paths import Home, Paths
+from agent.processes import Process
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.unicorn import control, overlay
 from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
 from compute.agent.hypervisors.unicorn.program import Program
-from compute.agent.jail import Jail
-from compute.agent.launch import launch
-from compute.agent.paths import Home, Paths
-from compute.agent.processes import Process
+from compute.agent.spawn import launch
 
 SECONDS_TO_START = 20.0
 INTERPRETER_MIB = 96  # Python, the engine and its tables, buffers

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from compute.agent.errors import NoAnswer
+from agent.errors import NoAnswer
+from agent.paths import Home
 from compute.agent.hypervisors.base import Power, Status
-from compute.agent.paths import Home
 
 SECONDS_TO_ANSWER = 10.0
 SECONDS_TO_SAVE = 120.0

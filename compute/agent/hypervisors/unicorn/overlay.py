@@ -8,9 +8,9 @@ import shutil
 import struct
 from pathlib import Path
 
-from compute.agent import faults
-from compute.agent.durability import sync_directory, sync_file
-from compute.agent.errors import Refused
+from agent import faults
+from agent.durability import sync_directory, sync_file
+from agent.errors import Refused
 from compute.agent.hypervisors.base import Boot
 from compute.agent.hypervisors.qemu.disks import GIB, KEPT_FREE
 

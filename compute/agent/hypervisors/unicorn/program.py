@@ -20,9 +20,9 @@ from pathlib import Path
 
 import structlog
 
-from compute.agent import host, jail
-from compute.agent.jail import Jail
-from compute.agent.paths import Paths
+from agent import jail, system
+from agent.jail import Jail
+from agent.paths import Paths
 
 log = structlog.get_logger()
 
@@ -106,7 +106,7 @@ class Program:
 
     def _key(self, version: str) -> str:
         """What a finding holds for: with any other engine, program, kernel or processor it is tested again."""
-        return " | ".join((version, self._directory.name, host.kernel(), host.cpu_model()))
+        return " | ".join((version, self._directory.name, system.kernel(), system.cpu_model()))
 
     def _known(self, version: str) -> Finding | None:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):

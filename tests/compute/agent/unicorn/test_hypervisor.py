@@ -12,16 +12,16 @@ from typing import Any
 import psutil
 import pytest
 
-from compute.agent.errors import NoAnswer
+from agent.errors import NoAnswer
+from agent.jail import Jail
+from agent.paths import Home, Paths
 from compute.agent.hypervisors.unicorn import Unicorn, control, overlay
 from compute.agent.hypervisors.unicorn.description import describe
-from compute.agent.jail import Jail
-from compute.agent.paths import Home, Paths
-from tests.compute.agent.conftest import make_spec
-from tests.compute.agent.stand_in import ControlPlaneStandIn
+from tests.agent.stand_in import ControlPlaneStandIn
 from tests.compute.agent.unicorn import payload
 from tests.compute.agent.unicorn.guest import BOARD
 from tests.compute.agent.virtual import QemuNode, put_image_file
+from tests.hosts import make_spec
 
 Spec = dict[str, Any]
 

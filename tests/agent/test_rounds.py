@@ -3,8 +3,8 @@
 import threading
 import time
 
-from compute.agent.errors import Unreachable
-from compute.agent.rounds import Inspections, Round, Rounds
+from agent.errors import Unreachable
+from agent.rounds import Inspections, Round, Rounds
 from tests.compute.agent.test_qemu import wait_for
 
 

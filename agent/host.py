@@ -10,16 +10,17 @@ from typing import Any
 
 import structlog
 
-from compute.agent import faults, host, jail, upkeep
-from compute.agent.control_plane import OUTDATED, ControlPlane
-from compute.agent.errors import Abandoned, NoAnswer, Refused
+from agent import faults, jail, system
+from agent.control_plane import OUTDATED, ControlPlane
+from agent.errors import Abandoned, NoAnswer, Refused
+from agent.ledger import Entry, Ledger
+from agent.paths import Paths
+from agent.work import Work
+from compute.agent import upkeep
 from compute.agent.hypervisors.base import Hypervisor
-from compute.agent.image_cache import ImageCache
-from compute.agent.ledger import Entry, Ledger
 from compute.agent.machine import Machine
-from compute.agent.paths import Paths
 from compute.agent.preparation import Tools
-from compute.agent.work import Work
+from storage.agent.image_cache import ImageCache
 
 log = structlog.get_logger()
 
@@ -54,7 +55,7 @@ class Node:
         self.changed = threading.Event()  # something was seen that the control plane should hear of now
         self.stopping = threading.Event()
         self._spawn = spawn or (lambda task: task())
-        self._room = host.Room(paths.home, paths.machines)
+        self._room = system.Room(paths.home, paths.machines)
         self._in_hand: dict[str, Work] = {}
         self._incarnation = uuid.uuid4().hex
         # Begun by an earlier run of the worker. Until it is known whether they still hold, their machines are not
@@ -225,8 +226,8 @@ class Node:
             "architectures": sorted({name for kind in found.values() for name in kind["architectures"]}),
             "hypervisors": found,
             "jail": self.jail.describe(),
-            "kernel": host.kernel(),
-            "cpu_model": host.cpu_model(),
+            "kernel": system.kernel(),
+            "cpu_model": system.cpu_model(),
         }
 
     def capacity(self) -> dict[str, Any]:
@@ -249,8 +250,8 @@ class Node:
         """Say that this host lives, and what is on it; quarantine what nobody owns. Raises Unreachable."""
         inventory = self.inventory()
         body = {
-            "boot_id": host.boot_id(),
-            "agent_version": host.VERSION,
+            "boot_id": system.boot_id(),
+            "agent_version": system.VERSION,
             "capacity": self.capacity(),
             "capabilities": self.capabilities(),
             "inventory": inventory,

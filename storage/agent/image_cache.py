@@ -17,12 +17,12 @@ from typing import Any
 
 import structlog
 
-from compute.agent import faults
-from compute.agent.control_plane import ControlPlane
-from compute.agent.errors import Refused, Unreachable
-from compute.agent.ledger import Ledger
-from compute.agent.paths import Paths
-from compute.agent.work import Work
+from agent import faults
+from agent.control_plane import ControlPlane
+from agent.errors import Refused, Unreachable
+from agent.ledger import Ledger
+from agent.paths import Paths
+from agent.work import Work
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ import os
 import subprocess
 import time
 
-from compute.agent import faults
-from compute.agent.errors import Refused
-from compute.agent.jail import Confinement, prefix
-from compute.agent.paths import Home
-from compute.agent.processes import Process, find, tail
+from agent import faults
+from agent.errors import Refused
+from agent.jail import Confinement, prefix
+from agent.paths import Home
+from agent.processes import Process, find, tail
 
 SECONDS_TO_BEGIN = 60.0  # on a host that is very busy
 

@@ -14,15 +14,15 @@ from celery import Celery, bootsteps
 from celery.apps.worker import Worker
 from celery.worker import state
 
-from compute.agent import jail
+from agent import jail
+from agent.control_plane import ControlPlane
+from agent.host import Node
+from agent.ledger import Ledger
+from agent.membership import Membership
+from agent.paths import Paths
+from agent.rounds import Inspections, Rounds, Sampling
 from compute.agent.console_log import ConsoleLogs
-from compute.agent.control_plane import ControlPlane
 from compute.agent.hypervisors import installed
-from compute.agent.ledger import Ledger
-from compute.agent.membership import Membership
-from compute.agent.node import Node
-from compute.agent.paths import Paths
-from compute.agent.rounds import Inspections, Rounds, Sampling
 from compute.agent.samples import Samples
 from compute.agent.watch import Watch
 

@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve as serve_websockets
 
-from compute.agent.channels import LARGEST_MESSAGE, MOST_CHANNELS, WINDOW, Closed, Line, NotOpened
+from agent.channels import LARGEST_MESSAGE, MOST_CHANNELS, WINDOW, Closed, Line, NotOpened
 
 BLOCK = b"x" * 4096
 

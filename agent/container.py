@@ -1,4 +1,4 @@
-"""The first process of a container that is a host: `python -m compute.agent.container "pileus-agent worker" …`.
+"""The first process of a container that is a host: `python -m agent.container "pileus-agent worker" …`.
 
 It keeps each of these commands running, so that a worker that ends takes no machine with it: a container lives as long
 as its first process. Machines become its children when their worker ends; it buries them. Told to stop, it stops the

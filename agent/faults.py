@@ -7,7 +7,7 @@
 import os
 import signal
 
-from compute.agent.errors import Refused
+from agent.errors import Refused
 
 POINTS = frozenset(
     {

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from compute.agent.errors import Refused, Unreachable
-from compute.agent.membership import Membership
+from agent.errors import Refused, Unreachable
+from agent.membership import Membership
 
 TIME_OUT = httpx.Timeout(15.0, connect=5.0)
 TAKEN = "taken"

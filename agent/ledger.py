@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compute.agent.errors import Refused, Stale
-from compute.agent.processes import Process
+from agent.errors import Refused, Stale
+from agent.processes import Process
 
 # Each step once, in order; how many a file has had is its user_version.
 SCHEMA = (

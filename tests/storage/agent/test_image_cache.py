@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from compute.agent.control_plane import ControlPlane
-from compute.agent.errors import Abandoned, Refused
-from compute.agent.image_cache import KEPT_FREE, UNUSED_SECONDS, ImageCache
-from compute.agent.ledger import Ledger
-from compute.agent.paths import Paths
-from compute.agent.work import Work
+from agent.control_plane import ControlPlane
+from agent.errors import Abandoned, Refused
+from agent.ledger import Ledger
+from agent.paths import Paths
+from agent.work import Work
+from storage.agent.image_cache import KEPT_FREE, UNUSED_SECONDS, ImageCache
 from tests.compute.agent.virtual import put_image_file
 
 CONTENT = bytes(range(256)) * 4096

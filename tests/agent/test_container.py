@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import sys
-from compute.agent.container import FirstProcess
+from agent.container import FirstProcess
 sys.exit(FirstProcess([["/bin/sh", "-c", sys.argv[1]]], ("/bin/sh", "-c", sys.argv[2])).run())
 """
 

@@ -3,7 +3,7 @@
 import threading
 from typing import Any
 
-from compute.agent.errors import Abandoned
+from agent.errors import Abandoned
 
 
 class Work:

@@ -13,10 +13,10 @@ import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidHandshake, InvalidURI
 
-from compute.agent.channels import LARGEST_MESSAGE, Line
+from agent.channels import LARGEST_MESSAGE, Line
+from agent.membership import Membership
+from agent.paths import Paths
 from compute.agent.consoles import Consoles
-from compute.agent.membership import Membership
-from compute.agent.paths import Paths
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from compute.agent.durability import write_secret
+from agent.durability import write_secret
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from compute.agent import cli, hypervisors, jail
-from compute.agent.jail import Jail
-from compute.agent.membership import Membership
-from tests.compute.agent.stand_in import JOIN_TOKEN
+from agent import cli, jail
+from agent.jail import Jail
+from agent.membership import Membership
+from compute.agent import hypervisors
+from tests.agent.stand_in import JOIN_TOKEN
 from tests.fakes import FakeHypervisor
 
 COMPLETE = Jail(uid=True, capabilities=True, namespaces=True, cgroup="v2")

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import structlog
 
-from compute.agent.errors import Unreachable
-from compute.agent.node import Node
+from agent.errors import Unreachable
+from agent.host import Node
 from compute.agent.samples import SECONDS, Samples
 
 log = structlog.get_logger()

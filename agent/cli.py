@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from compute.agent.errors import Refused, Unreachable
-from compute.agent.membership import Membership
-from compute.agent.paths import Paths
+from agent.errors import Refused, Unreachable
+from agent.membership import Membership
+from agent.paths import Paths
 
 if TYPE_CHECKING:
-    from compute.agent.node import Node
+    from agent.host import Node
 
 CONFINED = ("uid", "capabilities", "seccomp", "cgroup")
 
@@ -75,7 +75,7 @@ def _join(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _worker(paths: Paths, options: argparse.Namespace) -> int:
-    from compute.agent.worker import run
+    from agent.worker import run
 
     try:
         member = Membership.read(paths.membership)
@@ -85,7 +85,7 @@ def _worker(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _serve(paths: Paths, options: argparse.Namespace) -> int:
-    from compute.agent.service import run
+    from agent.node_service import run
 
     return run(paths)
 
@@ -118,11 +118,11 @@ def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _node(paths: Paths, url: str = "http://none.invalid") -> "Node":
-    from compute.agent import jail
-    from compute.agent.control_plane import ControlPlane
+    from agent import jail
+    from agent.control_plane import ControlPlane
+    from agent.host import Node
+    from agent.ledger import Ledger
     from compute.agent.hypervisors import installed
-    from compute.agent.ledger import Ledger
-    from compute.agent.node import Node
 
     paths.make()
     confinement = jail.probe(paths)

@@ -5,10 +5,10 @@ import threading
 
 import pytest
 
-from compute.agent.errors import Stale
-from compute.agent.ledger import SCHEMA, Ledger
-from compute.agent.processes import Process
-from tests.compute.agent.conftest import make_spec
+from agent.errors import Stale
+from agent.ledger import SCHEMA, Ledger
+from agent.processes import Process
+from tests.hosts import make_spec
 
 FIRST, COUNT = 1000, 4
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from compute.agent.errors import NoAnswer
-from compute.agent.paths import Home
+from agent.errors import NoAnswer
+from agent.paths import Home
 
 PIDFD_GET_INFO = 0xC0000000 | 64 << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info), 64 bytes; linux/pidfd.h
 SECONDS_TO_BE_BORN = 10.0  # from a fork to its pid in a file, on a busy host
