@@ -22,9 +22,9 @@ log = structlog.get_logger()
 
 WINDOW = 64 << 10
 PIECE = 16 << 10
-LARGEST_MESSAGE = PIECE + 4
-MOST_CHANNELS = 256
-LONGEST_REASON = 300
+MAX_MESSAGE = PIECE + 4
+MAX_CHANNELS = 256
+MAX_REASON = 300
 VERBS = ("opened", "refused", "close", "credit")  # "open" comes from the other side
 
 
@@ -165,8 +165,8 @@ class Line:
 
     async def open(self, wish: dict[str, Any]) -> Channel:
         """A channel for what is wished. Raises NotOpened."""
-        if len(self._channels) >= MOST_CHANNELS:
-            raise NotOpened("busy", f"the host has {MOST_CHANNELS} channels open")
+        if len(self._channels) >= MAX_CHANNELS:
+            raise NotOpened("busy", f"the host has {MAX_CHANNELS} channels open")
         channel = Channel(self, next(self._numbers))
         self._channels[channel.number] = channel
         try:
@@ -211,7 +211,7 @@ class Line:
         channel = self._channels.get(int(about[verb]))
         if channel is None:
             return  # it was closed from this side meanwhile
-        because = str(about.get("because", ""))[:LONGEST_REASON]
+        because = str(about.get("because", ""))[:MAX_REASON]
         if verb == "credit":
             channel.allow(int(about["bytes"]))
         elif verb == "close":
@@ -225,7 +225,7 @@ class Line:
                 channel.answer.set_exception(NotOpened(str(about.get("code", ""))[:40], because))
 
     def _begin(self, number: int, wish: dict[str, Any]) -> None:
-        if self._serve is None or number in self._channels or len(self._channels) >= MOST_CHANNELS:
+        if self._serve is None or number in self._channels or len(self._channels) >= MAX_CHANNELS:
             raise ValueError(f"channel {number} may not be opened")
         channel = self._channels[number] = Channel(self, number)
         task = asyncio.ensure_future(self._attend(channel, wish))

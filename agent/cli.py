@@ -1,4 +1,4 @@
-"""`pileus-agent`: join a control plane, run this host's worker and node service, look at and stop its machines.
+"""`pileus-agent`: join a control plane, run this host's worker and node service, look at and stop what is on it.
 
 What a command needs is imported by it: the node service stays small without the rest.
 """
@@ -19,7 +19,7 @@ from agent.membership import Membership
 from agent.paths import Paths
 
 if TYPE_CHECKING:
-    from agent.host import Node
+    from agent.host import Host
 
 CONFINED = ("uid", "capabilities", "seccomp", "cgroup")
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     join.add_argument("--name", default=socket.gethostname().split(".")[0])
     join.add_argument("--unconfined", action="store_true", help="join although layers of the jail are missing")
     worker = commands.add_parser("worker", help="obey the control plane; runs until it is stopped")
-    node = commands.add_parser("node", help="answer for this host's machines: consoles; runs until it is stopped")
+    node = commands.add_parser("node", help="answer for what is on this host: consoles; runs until it is stopped")
     status = commands.add_parser("status", help="list the machines of this host")
     capabilities = commands.add_parser("capabilities", help="what this host can run and how, as JSON")
     stop_all = commands.add_parser(
@@ -58,16 +58,17 @@ def _join(paths: Paths, options: argparse.Namespace) -> int:
     if paths.membership.exists():
         member = Membership.read(paths.membership)
         raise Refused(f"this host is {member.name} of {member.url} already ({paths.membership})")
-    node = _node(paths, options.url)
-    missing = [f"{layer}: {why}" for layer, why in node.jail.missing.items() if layer in CONFINED]
+    host = _host(paths, options.url)
+    missing = [f"{layer}: {why}" for layer, why in host.tools.jail.missing.items() if layer in CONFINED]
     if missing and not options.unconfined and os.environ.get("PILEUS_EMBEDDED") != "1":
         raise Refused("machines could not be confined here (--unconfined joins all the same): " + "; ".join(missing))
     for line in missing:
         print(f"warning: machines are less confined here: {line}", file=sys.stderr)
-    if not node.hypervisors:
-        raise Refused("no hypervisor works on this host: is QEMU installed?")
-    member = node.control_plane.join(
-        token=options.token, name=options.name, capacity=node.capacity(), capabilities=node.capabilities()
+    problems = [kind.problem() for kind in host.kinds.values()]
+    if all(problems):
+        raise Refused("; ".join(problems))
+    member = host.control_plane.join(
+        token=options.token, name=options.name, capacity=host.capacity(), capabilities=host.capabilities()
     )
     member.write(paths.membership)
     print(f"joined {member.url} as {member.name}")
@@ -91,43 +92,41 @@ def _serve(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _status(paths: Paths, options: argparse.Namespace) -> int:
-    for entry in _node(paths).ledger.entries():
-        pid = entry.process.pid if entry.process and entry.process.alive else "-"
-        name = entry.spec.get("name", "?")
+    host = _host(paths)
+    for entry in host.ledger.entries():
+        kind = host.kinds.get(entry.type)
         state = "quarantined" if entry.quarantined else entry.seen
-        print(f"{entry.id}  {state:<11} wanted {entry.wanted:<8} generation {entry.generation:<4} pid {pid:<8} {name}")
+        about = f"{entry.type} {entry.id}  {state:<11} wanted {entry.wanted:<8} generation {entry.generation:<4}"
+        print(about, kind.describe(entry) if kind else "")
     return 0
 
 
 def _capabilities(paths: Paths, options: argparse.Namespace) -> int:
-    print(json.dumps(_node(paths).capabilities(), indent=1))
+    print(json.dumps(_host(paths).capabilities(), indent=1))
     return 0
 
 
 def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
-    from compute.agent import upkeep
-
-    node = _node(paths)
-    entries = node.ledger.entries()
+    host = _host(paths)
+    entries = host.ledger.entries()
     if not entries:
         return 0
     with ThreadPoolExecutor(max_workers=min(32, len(entries))) as pool:
-        stopped = list(pool.map(lambda entry: upkeep.interrupt(node.machine(entry.id), options.grace), entries))
-    print(f"{sum(stopped)} machine{'s' if sum(stopped) != 1 else ''} switched off")
+        stopped = sum(pool.map(lambda entry: host.interrupt(entry, options.grace), entries))
+    print(f"{stopped} machine{'s' if stopped != 1 else ''} switched off")
     return 0
 
 
-def _node(paths: Paths, url: str = "http://none.invalid") -> "Node":
-    from agent import jail
+def _host(paths: Paths, url: str = "http://none.invalid") -> "Host":
+    from agent import jail, kinds
     from agent.control_plane import ControlPlane
-    from agent.host import Node
+    from agent.host import Host
     from agent.ledger import Ledger
-    from compute.agent.hypervisors import installed
 
     paths.make()
-    confinement = jail.probe(paths)
-    hypervisors = installed(paths, confinement)
-    return Node(paths, Ledger(paths.ledger), ControlPlane(url), hypervisors, confinement=confinement)
+    tools = kinds.Tools(paths, Ledger(paths.ledger), ControlPlane(url), jail.probe(paths))
+    kinds.register(tools)
+    return Host(tools)
 
 
 def _configure_log(level: int) -> None:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 PR_SET_CHILD_SUBREAPER = 36
 STEADY_SECONDS = 60
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-SECONDS_TO_END = 25.0
+MIN_PAUSE, MAX_PAUSE = 0.5, 15.0
+MAX_SECONDS_TO_END = 25.0
 SWITCH_OFF = ("pileus-agent", "stop-all", "--grace", "25")
 
 
@@ -27,7 +27,7 @@ class Kept:
     def __init__(self, command: Sequence[str]) -> None:
         self.command = command
         self.process: subprocess.Popen[bytes] | None = None
-        self._pause = FIRST_PAUSE
+        self._pause = MIN_PAUSE
         self._began = self._again_at = 0.0
 
     def look(self) -> None:
@@ -37,7 +37,7 @@ class Kept:
             self.process, self._began = subprocess.Popen(self.command, start_new_session=True), now
         elif self.process is not None and self.process.poll() is not None:
             steady = now - self._began > STEADY_SECONDS
-            self._pause = FIRST_PAUSE if steady else min(self._pause * 2, LONGEST_PAUSE)
+            self._pause = MIN_PAUSE if steady else min(self._pause * 2, MAX_PAUSE)
             self._again_at = now + self._pause
             ended = f"{shlex.join(self.command)} ended with status {self.process.returncode}"
             print(f"{ended}; again in {self._pause:g} s", flush=True)
@@ -48,7 +48,7 @@ class Kept:
             return
         self.process.terminate()
         try:
-            self.process.wait(SECONDS_TO_END)
+            self.process.wait(MAX_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -1,6 +1,6 @@
 """The agent's side of the agent API: HTTP with this host's own token.
 
-Every failure to get a sensible answer is `Unreachable`: it says nothing about any machine, and whoever asked tries
+Every failure to get a sensible answer is `Unreachable`: it says nothing about any resource, and whoever asked tries
 again later. The transport can be given, so that tests talk to a control plane in the same process.
 """
 
@@ -20,7 +20,7 @@ OUTDATED = "outdated"
 
 
 class ControlPlane:
-    """The control plane at `url`, for the host that holds `token`."""
+    """The control plane at `url`, for the host that holds `token`. Every method may raise Unreachable."""
 
     def __init__(self, url: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(
@@ -78,26 +78,19 @@ class ControlPlane:
         _expect_success(answer)
         return TAKEN
 
-    def push_console_log(self, machine_id: str, content: bytes, offset: int) -> None:
-        """Put the end of a serial log where tenants read it; `offset` is that of its first byte."""
-        headers = {"X-Log-Offset": str(offset), "Content-Type": "application/octet-stream"}
-        answer = self._send("PUT", f"/agent/v1/console-logs/{machine_id}", content=content, headers=headers)
-        if answer.status_code not in (404, 409):
-            _expect_success(answer)
-
-    def push_samples(self, samples: list[dict[str, Any]]) -> None:
-        """Tell what machines use. What the control plane does not understand is not told again."""
-        answer = self._send("POST", "/agent/v1/samples", json={"samples": samples})
-        if answer.status_code not in (400, 404):
+    def tell(self, method: str, path: str, *, ignored: tuple[int, ...] = (), **content: Any) -> None:
+        """Send what has no answer. `ignored`: statuses that mean it is not wanted, and need not be sent again."""
+        answer = self._send(method, path, **content)
+        if answer.status_code not in ignored:
             _expect_success(answer)
 
     @contextmanager
-    def download(self, sha256: str) -> Iterator[Iterator[bytes]]:
-        """The bytes of an image file, in pieces. Raises Refused when there is no such file, or Unreachable."""
+    def download(self, path: str, what: str) -> Iterator[Iterator[bytes]]:
+        """The bytes of a file, in pieces. Raises Refused when there is none; `what` it is, for these words."""
         try:
-            with self._client.stream("GET", f"/agent/v1/files/{sha256}") as answer:
+            with self._client.stream("GET", path) as answer:
                 if answer.status_code == 404:
-                    raise Refused(f"the control plane has no image file {sha256}")
+                    raise Refused(f"the control plane has no {what}")
                 _expect_success(answer)
                 yield answer.iter_bytes(1 << 20)
         except httpx.HTTPError as error:

@@ -29,6 +29,7 @@ def write_secret(path: Path, content: str) -> None:
         file.write(content)
     sync_file(new)
     new.rename(path)
+    sync_directory(path.parent)
 
 
 def _sync(path: Path, flags: int) -> None:

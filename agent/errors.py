@@ -18,8 +18,8 @@ class Stale(Exception):
 
 
 class NoAnswer(Exception):
-    """An emulator did not answer on its control socket in time."""
+    """A process of this host, such as an emulator, did not answer in time."""
 
 
 class Unreachable(Exception):
-    """The control plane did not answer, or not sensibly: try again later; nothing about any machine follows from it."""
+    """The control plane did not answer, or not sensibly: try again later. It says nothing about any resource."""

@@ -1,157 +1,80 @@
-"""One node: claims its orders, obeys them, reports what it sees. Everything here may be called at any time, by anybody,
-again: threads and clocks are `worker.py`'s.
+"""This host: what it obeys, sees, reports and says of itself, whatever lives on it.
+
+Everything here may be called at any time, by anybody, again: threads and clocks are in `worker.py` and `rounds.py`.
 """
 
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
-from agent import faults, jail, system
-from agent.control_plane import OUTDATED, ControlPlane
-from agent.errors import Abandoned, NoAnswer, Refused
-from agent.ledger import Entry, Ledger
-from agent.paths import Paths
-from agent.work import Work
-from compute.agent import upkeep
-from compute.agent.hypervisors.base import Hypervisor
-from compute.agent.machine import Machine
-from compute.agent.preparation import Tools
-from storage.agent.image_cache import ImageCache
+from agent import faults, system
+from agent.control_plane import OUTDATED
+from agent.errors import NoAnswer, Refused
+from agent.kinds import Tools
+from agent.ledger import Entry, Key
+from agent.orders import Orders, Spawn
 
 log = structlog.get_logger()
 
-CLAIMED_AT_ONCE = 4
-MOST_IN_HAND = 32
 SECONDS_WITHOUT_ANSWER = 60.0
 QUARANTINED = "quarantined"
 
-Spawn = Callable[[Callable[[], None]], None]
+faults.declare("reports.after_report")
 
 
-class Node:
+class Host:
     """This host. `spawn` runs something beside what is going on: a thread in the worker, at once in tests."""
 
-    def __init__(
-        self,
-        paths: Paths,
-        ledger: Ledger,
-        control_plane: ControlPlane,
-        hypervisors: dict[str, Hypervisor],
-        *,
-        confinement: jail.Jail | None = None,
-        spawn: Spawn | None = None,
-    ) -> None:
-        self.paths = paths
-        self.ledger = ledger
-        self.control_plane = control_plane
-        self.hypervisors = hypervisors
-        self.jail = confinement or jail.Jail()
-        images = ImageCache(paths, ledger, control_plane)
-        self.tools = Tools(paths, ledger, images, hypervisors, self.jail)
+    def __init__(self, tools: Tools, *, spawn: Spawn | None = None) -> None:
+        self.tools = tools
+        self.paths = tools.paths
+        self.ledger = tools.ledger
+        self.control_plane = tools.control_plane
+        self.kinds = tools.kinds
         self.changed = threading.Event()  # something was seen that the control plane should hear of now
         self.stopping = threading.Event()
         self._spawn = spawn or (lambda task: task())
-        self._room = system.Room(paths.home, paths.machines)
-        self._in_hand: dict[str, Work] = {}
-        self._incarnation = uuid.uuid4().hex
-        # Begun by an earlier run of the worker. Until it is known whether they still hold, their machines are not
-        # looked at: a half-started one would be reported as what it happens to be, and pass for the order's answer.
-        self._left_over = {entry.id for entry in ledger.in_hand()}
-        self._unseen: dict[str, str] = {}  # machines that could not be looked at, and how their emulators ended
-        self._lock = threading.Lock()
+        self._orders = Orders(tools, self._spawn, self.changed.set)
+        self._room = system.Room(tools.paths.home, lambda: sum(kind.disk_bytes() for kind in self.kinds.values()))
+        self._unseen: dict[Key, str] = {}  # resources that could not be looked at, and how their processes ended
         self._began = time.monotonic()
-
-    def machine(self, machine_id: str) -> Machine:
-        return Machine(machine_id, self.tools)
 
     def tidy(self) -> None:
         """Let go of what is kept for a while only."""
         self.ledger.forget_tombstones()
-        self.tools.images.let_go()
+        for kind in self.kinds.values():
+            kind.tidy()
 
     # Orders
 
     def look(self) -> int:
         """Claim orders and obey them; how many were claimed. Raises Unreachable."""
-        claimed = 0
-        while room := min(CLAIMED_AT_ONCE, MOST_IN_HAND - len(self._in_hand)):
-            orders = self.control_plane.claim(room, self._incarnation)
-            faults.reach("node.after_claim")
-            for order in orders:
-                self.take(order)
-            claimed += len(orders)
-            if len(orders) < room:
-                break
-        self._resume_left_over()
-        return claimed
-
-    def take(self, order: dict[str, Any]) -> None:
-        """Begin to obey an order. A newer one takes over from the one in hand; the same one again changes nothing."""
-        if order["resource"]["type"] != "instance":
-            log.warning("an order for something that this agent does not know", type=order["resource"]["type"])
-            return
-        machine_id = order["resource"]["id"]
-        with self._lock:
-            present = self._in_hand.get(machine_id)
-            if present and _same(present.order, order):
-                return
-            if present:
-                present.abandon()
-            work = self._in_hand[machine_id] = Work(order)
-        self._spawn(lambda: self._obey(machine_id, work))
-
-    def _obey(self, machine_id: str, work: Work) -> None:
-        order = work.order
-        try:
-            self.machine(machine_id).obey(order, work)
-        except Abandoned:
-            log.info("abandoned", machine=machine_id, verb=order["verb"], generation=order["generation"])
-        except Exception:
-            log.exception("an order was not obeyed", machine=machine_id, verb=order["verb"])
-        finally:
-            with self._lock:
-                if self._in_hand.get(machine_id) is work:
-                    del self._in_hand[machine_id]
-            self.changed.set()
-
-    def _resume_left_over(self) -> None:
-        """Go on with what an earlier run began and nobody has claimed again, where it is still ours."""
-        for machine_id in sorted(self._left_over):
-            entry = self.ledger.get(machine_id)
-            if entry and entry.order and machine_id not in self._in_hand:
-                if self.control_plane.renew(entry.order):
-                    self.take(entry.order)
-                else:
-                    self.ledger.dropped(machine_id, entry.order["id"])
-            self._left_over.discard(machine_id)
+        return self._orders.claim()
 
     def renew_leases(self) -> None:
         """Keep the orders in hand ours; abandon those that are not any more. Raises Unreachable."""
-        with self._lock:
-            works = list(self._in_hand.items())
-        for machine_id, work in works:
-            if work.order.get("id") and not self.control_plane.renew(work.order):
-                work.abandon()
-                self.ledger.dropped(machine_id, work.order["id"])
+        self._orders.renew()
 
     def stop(self) -> None:
         """The worker goes down: leave the work in hand for the next one."""
         self.stopping.set()
         self.changed.set()
-        with self._lock:
-            for work in self._in_hand.values():
-                work.abandon()
+        self._orders.abandon()
 
     def beside(self, task: Callable[[], None]) -> None:
         """Run something beside what is going on."""
         self._spawn(task)
 
+    def wake(self) -> None:
+        """Tell all kinds that resources may have come or gone."""
+        for kind in self.kinds.values():
+            kind.wake()
+
     def is_idle(self) -> bool:
-        return not self._in_hand
+        return not len(self._orders)
 
     # What is seen
 
@@ -162,73 +85,86 @@ class Node:
             if report is None:
                 continue
             outcome = self.control_plane.report(report)
-            faults.reach("node.after_report")
-            self.ledger.acknowledged(entry.id, report["sequence"])
+            faults.reach("reports.after_report")
+            self.ledger.acknowledged(entry.key, report["sequence"])
             if outcome == OUTDATED:
-                log.info("a report was outdated", machine=entry.id, seen=report["seen"], of=report["generation"])
-                self.ledger.interrupt(entry.id, interrupted=False)
+                seen, generation = report["seen"], report["generation"]
+                log.info("a report was outdated", type=entry.type, id=entry.id, seen=seen, of=generation)
+                if kind := self.kinds.get(entry.type):
+                    kind.stand_down(entry)
 
-    def notice(self, machine_id: str, ended: str = "") -> None:
-        """Look at a machine to which something may have happened; again soon, when it cannot be seen now."""
-        ended = self._unseen.pop(machine_id, "") or ended
+    def notice(self, key: Key, ended: str = "") -> None:
+        """Look at a resource to which something may have happened; again soon, when it cannot be seen now.
+
+        `ended`: how its process ended, if that is known.
+        """
+        ended = self._unseen.pop(key, "") or ended
         try:
-            if upkeep.look(self.machine(machine_id), ended):
+            if self._has_changed(key, ended):
                 self.changed.set()
         except BlockingIOError:
-            self._unseen[machine_id] = ended
+            self._unseen[key] = ended
         except (NoAnswer, Refused) as problem:
-            log.warning("cannot see a machine", machine=machine_id, problem=str(problem))
-            self._unseen[machine_id] = ended
+            log.warning("cannot see a resource", type=key.type, id=key.id, problem=str(problem))
+            self._unseen[key] = ended
+
+    def _has_changed(self, key: Key, ended: str) -> bool:
+        """See how a resource is and write down what changed by itself. Raises BlockingIOError, NoAnswer, Refused."""
+        kind = self.kinds.get(key.type)
+        if kind is None:
+            return False
+        with self.tools.lock(key.id, wait=False):
+            entry = self.ledger.get(key)
+            if entry is None or entry.order is not None or entry.seen == "gone":
+                return False
+            sight = kind.look(entry, ended)
+            if sight is None or (sight[0] == entry.seen and sight[1].get("problem") == entry.facts.get("problem")):
+                return False
+            self.ledger.saw(key, *sight)
+            return True
 
     def notice_all(self, *, thoroughly: bool) -> None:
-        """Look at all machines; unless `thoroughly`, not at those that run and would have said that something is up."""
+        """Look at all resources; unless `thoroughly`, not at those whose kind watches them."""
         for entry in self.ledger.entries():
-            is_fine = entry.seen == "running" and entry.process and entry.process.alive and entry.id not in self._unseen
-            if thoroughly or not is_fine:
-                self.notice(entry.id)
+            kind = self.kinds.get(entry.type)
+            if kind and (thoroughly or entry.key in self._unseen or not kind.is_watched(entry)):
+                self.notice(entry.key)
         if thoroughly:
-            for machine_id in self.ledger.dead():
-                upkeep.clear(self.machine(machine_id))
+            for kind in self.kinds.values():
+                kind.clear_up()
+
+    # The host goes down and comes back
+
+    def interrupt(self, entry: Entry, grace: float) -> bool:
+        """Switch a resource off because its host goes down: what is wanted of it stays as it is. Whether it was on."""
+        kind = self.kinds.get(entry.type)
+        if kind is None:
+            return False
+        with self.tools.lock(entry.id):
+            present = self.ledger.get(entry.key)
+            sight = kind.interrupt(present, grace) if present else None
+            if sight:
+                self.ledger.saw(entry.key, *sight)
+            return sight is not None
 
     def revive(self) -> None:
-        """Start again what was interrupted with this host: once the control plane has taken the report of it, or has
-        not answered for a minute and the machine depends on nothing but this host."""
+        """Go on with what was interrupted with this host: once the control plane has taken the report of it, or has
+        not answered for a minute and the resource depends on nothing but this host."""
         for entry in self.ledger.entries():
-            if not entry.interrupted_at or entry.wanted != "running" or entry.id in self._in_hand:
+            kind = self.kinds.get(entry.type)
+            if kind is None or entry.key in self._orders or not kind.is_interrupted(entry):
                 continue
-            alone = time.monotonic() - self._began > SECONDS_WITHOUT_ANSWER and _is_local(entry)
+            alone = time.monotonic() - self._began > SECONDS_WITHOUT_ANSWER and kind.needs_only_host(entry)
             if entry.report is None or alone:
-                self._begin_revival(entry.id)
-
-    def _begin_revival(self, machine_id: str) -> None:
-        with self._lock:
-            work = self._in_hand[machine_id] = Work()
-
-        def run() -> None:
-            try:
-                upkeep.revive(self.machine(machine_id), work)
-            except Abandoned:
-                pass
-            finally:
-                with self._lock:
-                    if self._in_hand.get(machine_id) is work:
-                        del self._in_hand[machine_id]
-                self.changed.set()
-
-        self._spawn(run)
+                self._orders.revive(entry)
 
     # The heartbeat
 
     def capabilities(self) -> dict[str, Any]:
-        kinds = {name: hypervisor.probe() for name, hypervisor in self.hypervisors.items()}
-        found = {name: kind for name, kind in kinds.items() if kind}
-        return {
-            "architectures": sorted({name for kind in found.values() for name in kind["architectures"]}),
-            "hypervisors": found,
-            "jail": self.jail.describe(),
-            "kernel": system.kernel(),
-            "cpu_model": system.cpu_model(),
-        }
+        found = {"jail": self.tools.jail.describe(), "kernel": system.kernel(), "cpu_model": system.cpu_model()}
+        for kind in self.kinds.values():
+            found |= kind.capabilities()
+        return found
 
     def capacity(self) -> dict[str, Any]:
         return self._room.capacity()
@@ -237,7 +173,7 @@ class Node:
         """Everything on this host that is a resource, owned or not."""
         return [
             {
-                "type": "instance",
+                "type": entry.type,
                 "id": entry.id,
                 "generation": entry.generation,
                 "sequence": entry.sequence,
@@ -246,8 +182,11 @@ class Node:
             for entry in self.ledger.entries()
         ]
 
-    def heartbeat(self) -> None:
-        """Say that this host lives, and what is on it; quarantine what nobody owns. Raises Unreachable."""
+    def heartbeat(self) -> dict[str, Any]:
+        """Say that this host lives, and what is on it; quarantine what nobody owns. The control plane's answer.
+
+        Raises Unreachable.
+        """
         inventory = self.inventory()
         body = {
             "boot_id": system.boot_id(),
@@ -257,39 +196,45 @@ class Node:
             "inventory": inventory,
         }
         answer = self.control_plane.heartbeat(body)
-        unowned = {item["id"] for item in answer.get("unowned", []) if item["type"] == "instance"}
-        said = {item["id"] for item in inventory}
+        unowned = {Key(item["type"], item["id"]) for item in answer.get("unowned", [])}
+        said = {Key(item["type"], item["id"]) for item in inventory}
         for entry in self.ledger.entries():
-            try:
-                if entry.id in unowned and not entry.quarantined:
-                    log.warning("quarantined: nobody owns it", machine=entry.id)
-                    upkeep.quarantine(self.machine(entry.id))
-                elif entry.quarantined and entry.id in said - unowned:
-                    upkeep.release(self.machine(entry.id))
-            except BlockingIOError:  # an order is being obeyed; the next heartbeat asks again
-                continue
-            except (NoAnswer, Refused) as problem:
-                log.warning("cannot quarantine", machine=entry.id, problem=str(problem))
+            if entry.key in unowned and not entry.quarantined:
+                log.warning("quarantined: nobody owns it", type=entry.type, id=entry.id)
+                self.set_quarantined(entry.key)
+            elif entry.quarantined and entry.key in said - unowned:
+                self.set_quarantined(entry.key, quarantined=False)
+        return answer
+
+    # Quarantine
+
+    def set_quarantined(self, key: Key, *, quarantined: bool = True) -> None:
+        """Quarantine a resource that no row owns, or release it. While an order is being obeyed nothing happens: the
+        next heartbeat asks again."""
+        kind = self.kinds.get(key.type)
+        try:
+            with self.tools.lock(key.id, wait=False):
+                entry = self.ledger.get(key)
+                if entry is None or entry.seen == "gone" or entry.quarantined == quarantined:
+                    return
+                self.ledger.quarantine(key, quarantined=quarantined)
+                if kind is None:
+                    return
+                sight = kind.quarantine(entry) if quarantined else kind.release(entry)
+                if sight:
+                    self.ledger.saw(key, *sight)
+        except BlockingIOError:
+            return
+        except (NoAnswer, Refused) as problem:
+            log.warning("cannot quarantine or release", type=key.type, id=key.id, problem=str(problem))
 
     def quarantine_strangers(self) -> None:
-        """Take machines into the ledger that are on disk but not in it, after the ledger was lost say: paused, unowned
+        """Take resources into the ledger that are on this host but not in it, after the ledger was lost say: unowned
         until the control plane says otherwise."""
-        for directory in self.paths.machines.iterdir():
-            try:
-                machine = self.machine(directory.name)
-            except ValueError:
-                continue
-            if self.ledger.get(machine.id) is None:
-                log.warning("quarantined: it is in no ledger", machine=machine.id)
-                disks = [path.stat().st_uid for path in directory.glob("disk*")]
-                self.ledger.take_in_stranger(machine.id, uid=max(disks, default=None) or None)
-                upkeep.quarantine(machine)
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(one.get(key) == other.get(key) for key in ("id", "generation", "verb"))
-
-
-def _is_local(entry: Entry) -> bool:
-    """Whether all disks of a machine are on this host."""
-    return all(volume.get("local") for volume in entry.spec.get("volumes") or [])
+        for kind in self.kinds.values():
+            for resource_id in kind.strangers():
+                key = Key(kind.type, resource_id)
+                if self.ledger.get(key) is None:
+                    log.warning("quarantined: it is in no ledger", type=key.type, id=key.id)
+                    self.ledger.take_in_stranger(key, kind.adopt(resource_id))
+                    self.set_quarantined(key)

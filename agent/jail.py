@@ -22,7 +22,7 @@ FIRST_UID = 1_900_000_000
 UIDS = 65_536
 CGROUPS = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("memory", "cpu", "pids")
-SECONDS_TO_BE_BURIED = 0.2
+MAX_SECONDS_TO_REAP = 0.2
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ def _limit_files(version: str, name: str, limits: Limits) -> Iterator[tuple[Path
     yield pids_path / "pids.max", str(limits.pids)
 
 
-def remove_cgroups(version: str | None, name: str, patience: float = SECONDS_TO_BE_BURIED) -> bool:
-    """Remove a machine's cgroups, which are in use until init has buried its processes; whether they are gone."""
+def remove_cgroups(version: str | None, name: str, patience: float = MAX_SECONDS_TO_REAP) -> bool:
+    """Remove a machine's cgroups, which are in use until init has reaped its processes; whether they are gone."""
     deadline = time.monotonic() + patience
     left = [path for path in (cgroup_paths(version, name) if version else ()) if path.exists()]
     while left:

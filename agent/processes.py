@@ -1,8 +1,7 @@
-"""Processes of machines: which one is it, does it live, how did it end.
+"""Processes: which one is it, does it live, how did it end, what does it use.
 
-A process is named by its pid and start time (field 22 of proc_pid_stat(5)), so that a reused pid is never taken for a
-machine. Beside that every emulator inherits a locked file (`Home.alive`): the lock goes when the process goes,
-whoever looks, so a machine cannot be started twice even by a worker that was killed before it could write down a pid.
+A process is named by its pid and start time (field 22 of proc_pid_stat(5)), so that a reused pid is never taken for the
+process that had it before.
 """
 
 import contextlib
@@ -12,16 +11,11 @@ import re
 import select
 import signal
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.errors import NoAnswer
-from agent.paths import Home
-
 PIDFD_GET_INFO = 0xC0000000 | 64 << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info), 64 bytes; linux/pidfd.h
-SECONDS_TO_BE_BORN = 10.0  # from a fork to its pid in a file, on a busy host
 PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 
 
@@ -126,32 +120,6 @@ def _stat_fields(pid: int) -> list[str] | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (OSError, IndexError):
-        return None
-
-
-def find(home: Home, patience: float | None = None) -> Process | None:
-    """The live emulator of a machine. Waits for one that is just being born to have written its pid.
-
-    Raises NoAnswer when something holds the machine's lock and does not say what it is.
-    """
-    deadline = time.monotonic() + (SECONDS_TO_BE_BORN if patience is None else patience)
-    while True:
-        process = read_pid(home)
-        if process and process.alive:
-            return process
-        if not is_locked(home.alive):
-            return None
-        if time.monotonic() > deadline:
-            raise NoAnswer("an emulator of this machine is starting, or a process that it left behind holds its lock")
-        time.sleep(0.01)
-
-
-def read_pid(home: Home) -> Process | None:
-    """What the emulator wrote down about itself before it began: `pid` and `start time`."""
-    try:
-        pid, started = home.pid.read_text().split()
-        return Process(int(pid), int(started))
-    except (OSError, ValueError):
         return None
 
 

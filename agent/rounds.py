@@ -1,5 +1,6 @@
-"""The clock of a node: one thread that looks, beats, renews and reports when it is time, with Redis or without; and one
-that looks at the machines.
+"""The clock of a host: one thread that claims, beats, renews and reports when it is time, with Redis or without.
+
+Another thread looks at the resources.
 """
 
 import threading
@@ -9,18 +10,17 @@ from collections.abc import Callable
 import structlog
 
 from agent.errors import Unreachable
-from agent.host import Node
-from compute.agent.samples import SECONDS, Samples
+from agent.host import Host
 
 log = structlog.get_logger()
 
-SECONDS_TO_LOOK = 15.0
-SECONDS_TO_RENEW = 20.0
-SECONDS_TO_TIDY = 3600.0
-SECONDS_TO_NOTICE = 5.0
-SECONDS_TO_NOTICE_THOROUGHLY = 60.0
+SECONDS_BETWEEN_LOOKS = 15.0
+SECONDS_BETWEEN_RENEWALS = 20.0
+SECONDS_BETWEEN_TIDYINGS = 3600.0
+SECONDS_BETWEEN_INSPECTIONS = 5.0
+SECONDS_BETWEEN_THOROUGH_INSPECTIONS = 60.0
 SECONDS_BETWEEN_HEARTBEATS = 1.0  # however much happens
-LONGEST_PAUSE = 15.0
+MAX_PAUSE = 15.0
 
 
 class Round:
@@ -41,7 +41,7 @@ class Round:
             self.failures += 1
             if self.failures == 1:
                 log.warning("the control plane does not answer", round=self.name, problem=str(problem))
-            self.due = time.monotonic() + min(2.0 ** (self.failures - 1), self.seconds, LONGEST_PAUSE)
+            self.due = time.monotonic() + min(2.0 ** (self.failures - 1), self.seconds, MAX_PAUSE)
         except Exception:
             log.exception("a round failed", round=self.name)
             self.due = time.monotonic() + self.seconds
@@ -53,82 +53,60 @@ class Round:
 
 
 class Inspections(threading.Thread):
-    """Looks at machines by itself, in case nobody said that something happened. A thread of its own: an emulator that
+    """Looks at resources by itself, in case nobody said that something happened. A thread of its own: an emulator that
     hangs keeps whoever asks it waiting, and that must not be the heartbeat."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, host: Host) -> None:
         super().__init__(name="inspections", daemon=True)
-        self._node = node
+        self._host = host
 
     def run(self) -> None:
         thorough_at = 0.0
-        while not self._node.stopping.is_set():
+        while not self._host.stopping.is_set():
             thoroughly = time.monotonic() >= thorough_at
             if thoroughly:
-                thorough_at = time.monotonic() + SECONDS_TO_NOTICE_THOROUGHLY
+                thorough_at = time.monotonic() + SECONDS_BETWEEN_THOROUGH_INSPECTIONS
             try:
-                self._node.notice_all(thoroughly=thoroughly)
+                self._host.notice_all(thoroughly=thoroughly)
             except Exception:
                 log.exception("an inspection failed")
-            self._node.stopping.wait(SECONDS_TO_NOTICE)
-
-
-class Sampling(threading.Thread):
-    """Measures what machines use, at even distances. A thread of its own, as it asks emulators."""
-
-    def __init__(self, node: Node, samples: Samples) -> None:
-        super().__init__(name="samples", daemon=True)
-        self._node = node
-        self._samples = samples
-
-    def run(self) -> None:
-        due = time.monotonic()
-        while not self._node.stopping.wait(max(0.0, due - time.monotonic())):
-            due = max(due + SECONDS, time.monotonic())
-            try:
-                self._samples.take()
-                self._samples.tell()
-            except Unreachable:
-                pass  # the heartbeat says so; what was measured is kept for a while
-            except Exception:
-                log.exception("samples were not taken")
+            self._host.stopping.wait(SECONDS_BETWEEN_INSPECTIONS)
 
 
 class Rounds(threading.Thread):
-    """All that is said to the control plane and asked of it. `wake_watch`: machines may have come or gone."""
+    """All that is said to the control plane and asked of it."""
 
-    def __init__(self, node: Node, heartbeat_seconds: float, wake_watch: Callable[[], None]) -> None:
+    def __init__(self, host: Host, heartbeat_seconds: float) -> None:
         super().__init__(name="rounds", daemon=True)
-        self._node = node
-        self._wake_watch = wake_watch
+        self._host = host
         self._bell = False
-        self._report = Round("report", SECONDS_TO_LOOK, self._report_all)
-        self._heartbeat = Round("heartbeat", heartbeat_seconds, node.heartbeat)
-        self._look = Round("look", SECONDS_TO_LOOK, self._look_once)
-        self._renew = Round("renew", SECONDS_TO_RENEW, node.renew_leases)
-        tidy = Round("tidy", SECONDS_TO_TIDY, node.tidy)
+        self._report = Round("report", SECONDS_BETWEEN_LOOKS, self._report_all)
+        self._heartbeat = Round("heartbeat", heartbeat_seconds, host.heartbeat)
+        self._look = Round("look", SECONDS_BETWEEN_LOOKS, self._look_once)
+        self._renew = Round("renew", SECONDS_BETWEEN_RENEWALS, host.renew_leases)
+        tidy = Round("tidy", SECONDS_BETWEEN_TIDYINGS, host.tidy)
         self._rounds = [self._report, self._heartbeat, self._look, self._renew, tidy]
 
     def ring(self) -> None:
         """The doorbell: look now."""
         self._bell = True
-        self._node.changed.set()
+        self._host.changed.set()
 
     def run(self) -> None:
-        node = self._node
-        while not node.stopping.is_set():
-            if node.changed.is_set():
-                node.changed.clear()
-                self._wake_watch()
+        host = self._host
+        while not host.stopping.is_set():
+            if host.changed.is_set():
+                host.changed.clear()
+                self._host.wake()
                 self._hasten(self._report)
                 self._hasten(self._heartbeat, within=SECONDS_BETWEEN_HEARTBEATS)
             if self._bell:
                 self._bell = False
                 self._hasten(self._look)
             for each in self._rounds:
-                if time.monotonic() >= each.due and not node.stopping.is_set():
+                if time.monotonic() >= each.due and not host.stopping.is_set():
                     each.run()
-            node.changed.wait(max(0.05, min(each.due for each in self._rounds) - time.monotonic()))
+            host.changed.wait(max(0.05, min(each.due for each in self._rounds) - time.monotonic()))
 
     @staticmethod
     def _hasten(round_: Round, within: float = 0.0) -> None:
@@ -138,10 +116,10 @@ class Rounds(threading.Thread):
 
     def _report_all(self) -> None:
         try:
-            self._node.send_reports()
+            self._host.send_reports()
         finally:
-            self._node.revive()
+            self._host.revive()
 
     def _look_once(self) -> None:
-        self._node.look()
-        self._wake_watch()
+        self._host.look()
+        self._host.wake()

@@ -1,17 +1,19 @@
-"""What this host is: its kernel, processor, boot and room."""
+"""The system that the agent runs on: its kernel, processor, boot and room."""
 
 import os
 import platform
 import re
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 VERSION = "0.1.0"
 RESERVED_SHARE = 0.1  # of the memory, for the host itself
-RESERVED_AT_LEAST_MIB = 512
+MIN_RESERVED_MIB = 512
 RESERVED_DISK_GIB = 2
+MIN_FREE_BYTES = 1 << 30  # of the disk: what running guests may still write before it is full
 
 
 @cache
@@ -44,22 +46,21 @@ def memory_mib() -> int:
         except (OSError, ValueError):
             continue
     mib = total >> 20
-    return mib - max(RESERVED_AT_LEAST_MIB, int(mib * RESERVED_SHARE))
+    return mib - max(MIN_RESERVED_MIB, int(mib * RESERVED_SHARE))
 
 
 class Room:
-    """Disk room for machines in `home`: what is free plus what machines use already.
+    """Disk room for resources in `home`: what is free plus the bytes that resources use already.
 
     Others write to the same filesystem, so the figure is steady: it follows when it is off by a twentieth.
     """
 
-    def __init__(self, home: Path, machines: Path) -> None:
-        self._home, self._machines = home, machines
+    def __init__(self, home: Path, used_bytes: Callable[[], int]) -> None:
+        self._home, self._used_bytes = home, used_bytes
         self._steady: int | None = None
 
     def disk_gib(self) -> int:
-        used = sum(file.stat().st_blocks * 512 for file in self._machines.glob("*/disk*"))
-        now = max(0, ((shutil.disk_usage(self._home).free + used) >> 30) - RESERVED_DISK_GIB)
+        now = max(0, ((shutil.disk_usage(self._home).free + self._used_bytes()) >> 30) - RESERVED_DISK_GIB)
         if self._steady is None or abs(now - self._steady) * 20 > self._steady:
             self._steady = now
         return self._steady

@@ -1,7 +1,7 @@
-"""The host worker: Celery's doorbell on one side, the node's own clock on the other.
+"""The host worker: Celery's doorbell on one side, the host's own clock on the other.
 
 A bell says only "look". The clock (`rounds.py`) looks by itself too, so a host whose Redis is away works on: what
-Celery does or fails to do never stops the node, and nothing that matters is in a message.
+Celery does or fails to do never stops the host, and nothing that matters is in a message.
 """
 
 import threading
@@ -14,46 +14,32 @@ from celery import Celery, bootsteps
 from celery.apps.worker import Worker
 from celery.worker import state
 
-from agent import jail
+from agent import jail, kinds
 from agent.control_plane import ControlPlane
-from agent.host import Node
+from agent.host import Host
 from agent.ledger import Ledger
 from agent.membership import Membership
 from agent.paths import Paths
-from agent.rounds import Inspections, Rounds, Sampling
-from compute.agent.console_log import ConsoleLogs
-from compute.agent.hypervisors import installed
-from compute.agent.samples import Samples
-from compute.agent.watch import Watch
+from agent.rounds import Inspections, Rounds
 
 log = structlog.get_logger()
 
-SECONDS_BETWEEN_LOGS = 0.5
-SECONDS_TO_FINISH = 5.0
-SECONDS_BETWEEN_CELERIES = 10.0
+MAX_SECONDS_TO_FINISH = 5.0
+SECONDS_BETWEEN_STARTS = 10.0  # of Celery
 
 
 class HostWorker:
-    """All threads of a node."""
+    """All threads of a host."""
 
     def __init__(self, paths: Paths, membership: Membership) -> None:
         paths.make()
-        confinement = jail.probe(paths)
         self.ledger = Ledger(paths.ledger)
         self.control_plane = ControlPlane(membership.url, membership.token)
-        self.node = Node(
-            paths,
-            self.ledger,
-            self.control_plane,
-            installed(paths, confinement),
-            confinement=confinement,
-            spawn=_in_thread,
-        )
-        self._watch = Watch(self.node)
-        self._rounds = Rounds(self.node, membership.heartbeat_seconds, self._watch.wake)
-        self._inspections = Inspections(self.node)
-        self._sampling = Sampling(self.node, Samples(self.node, self.control_plane))
-        self._logs = ConsoleLogs(paths, self.ledger, self.control_plane)
+        tools = kinds.Tools(paths, self.ledger, self.control_plane, jail.probe(paths))
+        kinds.register(tools)
+        self.host = Host(tools, spawn=_in_thread)
+        self._rounds = Rounds(self.host, membership.heartbeat_seconds)
+        self._inspections = Inspections(self.host)
         self._started = False
 
     def start(self) -> None:
@@ -61,43 +47,26 @@ class HostWorker:
         if self._started:
             return
         self._started = True
-        self.node.quarantine_strangers()
-        self._watch.start()
+        self.host.quarantine_strangers()
+        for kind in self.host.kinds.values():
+            kind.start(self.host)
         self._rounds.start()
         self._inspections.start()
-        self._sampling.start()
-        _in_thread(self._push_logs, "console-logs")
-        _in_thread(self._probe_accelerators, "accelerators")
 
     def ring(self) -> None:
         self._rounds.ring()
 
     def stop(self) -> None:
-        """Leave machines alone and work in hand where it is: the next worker goes on with both."""
-        self.node.stop()
-        self._watch.stop()
-        deadline = time.monotonic() + SECONDS_TO_FINISH
-        while not self.node.is_idle() and time.monotonic() < deadline:
+        """Leave resources alone and work in hand where it is: the next worker goes on with both."""
+        self.host.stop()
+        self.host.wake()
+        deadline = time.monotonic() + MAX_SECONDS_TO_FINISH
+        while not self.host.is_idle() and time.monotonic() < deadline:
             time.sleep(0.05)
-
-    def _push_logs(self) -> None:
-        while not self.node.stopping.wait(SECONDS_BETWEEN_LOGS):
-            try:
-                self._logs.push_changed()
-            except Exception:
-                log.exception("console logs were not pushed")
-
-    def _probe_accelerators(self) -> None:
-        """Once the first machine is up: a probe may take seconds, and nobody's first machine waits for it."""
-        while not any(entry.seen == "running" for entry in self.ledger.entries()):
-            if self.node.stopping.wait(1.0):
-                return
-        if any([hypervisor.probe_accelerators() for hypervisor in self.node.hypervisors.values()]):
-            self.node.changed.set()
 
 
 def celery_app(membership: Membership, worker: HostWorker) -> Celery:
-    """The Celery app of one node: one task that carries nothing, on this host's own queue and keys."""
+    """The Celery app of one host: one task that carries nothing, on this host's own queue and keys."""
     app = Celery("host", broker=membership.redis_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -126,13 +95,13 @@ def celery_app(membership: Membership, worker: HostWorker) -> Celery:
         worker.ring()
 
     class Clock(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Starts the node with Celery's worker, before it looks for its broker."""
+        """Starts the host's threads with Celery's worker, before it looks for its broker."""
 
         def start(self, parent: Any) -> None:
             worker.start()
 
         def stop(self, parent: Any) -> None:
-            """The node outlives a Celery that fails; `run` ends it."""
+            """They outlive a Celery that fails; `run` ends it."""
 
     app.steps["worker"].add(Clock)
     return app
@@ -147,7 +116,7 @@ def run(paths: Paths, membership: Membership) -> int:
             celery = app.Worker(
                 hostname=f"host@{membership.name}",
                 queues=[membership.queue],
-                concurrency=1,  # a bell takes no time: the node has threads of its own
+                concurrency=1,  # a bell takes no time: the host has threads of its own
                 loglevel="WARNING",
                 without_gossip=True,
                 without_mingle=True,
@@ -156,8 +125,8 @@ def run(paths: Paths, membership: Membership) -> int:
             )
             _run_celery(celery)
             if not _is_told_to_stop():
-                log.warning("Celery ended; the node works on without bells", again_in=SECONDS_BETWEEN_CELERIES)
-                _pause(SECONDS_BETWEEN_CELERIES)
+                log.warning("Celery ended; the host works on without bells", again_in=SECONDS_BETWEEN_STARTS)
+                _pause(SECONDS_BETWEEN_STARTS)
     finally:
         worker.stop()
         worker.ledger.close()
@@ -183,5 +152,5 @@ def _run_celery(celery: Worker) -> None:
         log.exception("Celery failed")
 
 
-def _in_thread(task: Callable[[], None], name: str = "work") -> None:
-    threading.Thread(target=task, name=name, daemon=True).start()
+def _in_thread(task: Callable[[], None]) -> None:
+    threading.Thread(target=task, name="work", daemon=True).start()

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.membership import Membership
-from agent.paths import Home, Paths
+from agent.paths import Paths
+from compute.agent.homes import Home
 from tests.servers import TREE
 
 

@@ -22,11 +22,16 @@ import httpx
 
 from agent.control_plane import ControlPlane
 from agent.errors import NoAnswer, Refused, Unreachable
-from agent.host import Node
-from agent.ledger import Ledger
-from agent.paths import Home, Paths
+from agent.host import Host
+from agent.kinds import Tools
+from agent.ledger import Entry, Ledger
+from agent.paths import Paths
 from agent.processes import Process
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Counters, Power, Status
+from compute.agent.kinds import Machines
+from compute.agent.machine import Machine
+from compute.agent.records import Record, key
 
 Request = Callable[[str, str, Any, str], tuple[int, Any]]
 CAPACITY = {"vcpus": 8, "memory_mib": 16384, "disk_gib": 200}
@@ -216,7 +221,35 @@ class FakeHypervisor:
         return self._state / f"{home.directory.name}.json"
 
 
-class FakeNode(Node):
+class ComputeHost(Host):
+    """A host with machines, and short ways to what tests ask about one."""
+
+    def __init__(self, tools: Tools, machines: Machines) -> None:
+        tools.add(machines)
+        self.machines = machines
+        super().__init__(tools)
+
+    def machine(self, machine_id: str) -> Machine:
+        return self.machines.machine(machine_id)
+
+    def home(self, machine_id: str) -> Home:
+        return self.machines.homes.of(machine_id)
+
+    def entry(self, machine_id: str) -> Entry:
+        """The machine's page in the ledger."""
+        entry = self.ledger.get(key(machine_id))
+        assert entry is not None
+        return entry
+
+    def record(self, machine_id: str) -> Record:
+        return self.machines.tools.records.get(machine_id)
+
+    def switch_off(self, machine_id: str) -> bool:
+        """As `pileus-agent stop-all` does."""
+        return self.interrupt(self.entry(machine_id), grace=1)
+
+
+class FakeNode(ComputeHost):
     """A host in the test's own process, with the fake hypervisor and everything else real."""
 
     hypervisor: FakeHypervisor
@@ -232,7 +265,8 @@ class FakeNode(Node):
         self.hypervisor = FakeHypervisor(home / "fake")
         control_plane = ControlPlane("http://control-plane.test", transport=httpx.MockTransport(self._handle))
         self._request = request
-        super().__init__(paths, Ledger(paths.ledger), control_plane, {self.hypervisor.name: self.hypervisor})
+        tools = Tools(paths, Ledger(paths.ledger), control_plane)
+        super().__init__(tools, Machines(tools, {self.hypervisor.name: self.hypervisor}))
 
     @classmethod
     def join(

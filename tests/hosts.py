@@ -1,4 +1,4 @@
-"""Orders and specs for tests of the agent, a fake node, and a control plane in the same process."""
+"""Orders and specs for tests of hosts, a fake node, and a control plane in the same process."""
 
 import os
 import shutil

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.utils import DatabaseError
 
-from agent.channels import LARGEST_MESSAGE, Channel, Line, NotOpened
+from agent.channels import MAX_MESSAGE, Channel, Line, NotOpened
 from cloud.streams import rows
 from cloud.streams.handover import Message
 from cloud.streams.websockets import CloseCode, open_websocket
@@ -38,7 +38,7 @@ class Hosts:
     async def accept(self, message: Message, client: socket.socket) -> None:
         """Keep a host's line for as long as it lasts."""
         assert message.host is not None
-        connection = await open_websocket(client, message.head.encode(), max_size=LARGEST_MESSAGE)
+        connection = await open_websocket(client, message.head.encode(), max_size=MAX_MESSAGE)
         line, before = Line(connection), self._lines.get(message.host)
         self._lines[message.host] = line
         async with self._arrived:

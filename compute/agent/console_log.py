@@ -16,7 +16,8 @@ import structlog
 from agent.control_plane import ControlPlane
 from agent.errors import Unreachable
 from agent.ledger import Ledger
-from agent.paths import Paths
+from compute.agent.homes import Homes
+from compute.agent.records import TYPE
 
 log = structlog.get_logger()
 
@@ -58,8 +59,8 @@ def read_end(path: os.PathLike[str], limit: int = PUSHED_BYTES) -> tuple[bytes, 
 class ConsoleLogs:
     """All serial logs of this host."""
 
-    def __init__(self, paths: Paths, ledger: Ledger, control_plane: ControlPlane) -> None:
-        self._paths = paths
+    def __init__(self, homes: Homes, ledger: Ledger, control_plane: ControlPlane) -> None:
+        self._homes = homes
         self._ledger = ledger
         self._control_plane = control_plane
         self._pushed: dict[str, int] = {}  # size of the log when its end was last pushed
@@ -68,9 +69,9 @@ class ConsoleLogs:
     def push_changed(self) -> None:
         """Push the ends of logs that changed since the last time."""
         sizes = {}
-        for entry in self._ledger.entries():
+        for entry in self._ledger.entries(TYPE):
             with contextlib.suppress(OSError):
-                sizes[entry.id] = self._paths.machine(entry.id).console_log.stat().st_size
+                sizes[entry.id] = self._homes.of(entry.id).console_log.stat().st_size
         self._pushed = {machine_id: size for machine_id, size in self._pushed.items() if machine_id in sizes}
         for machine_id, size in sizes.items():
             if size and self._pushed.get(machine_id) != size:
@@ -81,8 +82,14 @@ class ConsoleLogs:
         if time.monotonic() < self._not_before:
             return
         try:
-            content, offset = read_end(self._paths.machine(machine_id).console_log)
-            self._control_plane.push_console_log(machine_id, content, offset)
+            content, offset = read_end(self._homes.of(machine_id).console_log)
+            self._control_plane.tell(
+                "PUT",
+                f"/agent/v1/console-logs/{machine_id}",
+                content=content,
+                headers={"X-Log-Offset": str(offset), "Content-Type": "application/octet-stream"},
+                ignored=(404, 409),
+            )
             self._pushed[machine_id] = offset + len(content)
         except Unreachable:
             self._not_before = time.monotonic() + SECONDS_AFTER_FAILURE
@@ -90,7 +97,7 @@ class ConsoleLogs:
             log.warning("cannot read a console log", machine=machine_id, problem=str(problem))
 
     def _keep_small(self, machine_id: str) -> None:
-        home = self._paths.machine(machine_id)
+        home = self._homes.of(machine_id)
         try:
             trim(home.console_log)
             trim(home.emulator_log)

@@ -18,15 +18,19 @@ from typing import Any, TypeVar
 
 from agent import ledger
 from agent.channels import Channel, Closed, NotOpened
-from agent.paths import Home, Paths
+from agent.node_service import Server
+from agent.paths import Paths
+from compute.agent.homes import Home, Homes
+from compute.agent.records import key
 
 SCROLL_BACK = 32 << 10
 KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be holes
 READ_AT_ONCE = 32 << 10
 SETTLE_SECONDS = 0.01  # an emulator writes its log just after the socket; and a burst is sent in one piece
 LOOK_SECONDS = 0.25  # in case that somebody else has the emulator's socket, and nothing wakes us
-SECONDS_TO_CONNECT = 2.0
+MAX_SECONDS_TO_CONNECT = 2.0
 GONE = "the machine has ended"
+WHAT = ("serial", "vnc", "log")
 T = TypeVar("T")
 
 
@@ -69,11 +73,12 @@ class SerialPort:
         self._writer.close()
 
 
-class Consoles:
+class Consoles(Server):
     """Serves a channel: `{"what": "serial" | "vnc" | "log", "machine": id, "generation": n, "ask": true?}`."""
 
     def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+        self._ledger = paths.ledger
+        self._homes = Homes(paths)
         self._ports: dict[str, SerialPort] = {}
 
     async def serve(self, channel: Channel, wish: dict[str, Any]) -> None:
@@ -98,10 +103,10 @@ class Consoles:
     def _home(self, wish: dict[str, Any]) -> Home:
         """Where the machine is. A wish from before the machine's present generation is refused."""
         try:
-            home = self._paths.machine(str(wish.get("machine")))
+            home = self._homes.of(str(wish.get("machine")))
         except ValueError as error:
             raise NotOpened("not_here", "that is no machine's id") from error
-        entry = ledger.look(self._paths.ledger, home.directory.name)
+        entry = ledger.look(self._ledger, key(home.directory.name))
         if entry is None or entry.quarantined or "gone" in (entry.seen, entry.wanted):
             raise NotOpened("not_here", "the machine is not on this host")
         if entry.generation > int(wish.get("generation") or 0):
@@ -190,7 +195,7 @@ class Consoles:
 
 async def _open(socket: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     try:
-        async with asyncio.timeout(SECONDS_TO_CONNECT):
+        async with asyncio.timeout(MAX_SECONDS_TO_CONNECT):
             return await asyncio.open_unix_connection(socket)
     except (OSError, TimeoutError) as error:
         raise NotOpened("not_running", "the machine's emulator does not answer") from error

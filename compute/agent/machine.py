@@ -1,12 +1,9 @@
-"""One machine on this host: its lock, its page in the ledger, its life.
+"""One machine on this host and its life: what its orders make true.
 
-An order is obeyed under the machine's lock, after it was written to the ledger, by looking at what is and doing what is
-missing, so obeying twice does no harm and a worker killed at any point is followed by one that finishes. A machine is
-alive as long as its emulator is (`processes.py`); the worker that started it does not matter.
+A machine is alive as long as its emulator is (`emulators.py`); the worker that started it does not matter. Everything
+here runs under the machine's lock (`agent/orders.py`).
 """
 
-import fcntl
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,17 +15,19 @@ from typing import Any
 import structlog
 
 from agent import faults, jail, processes, system
-from agent.errors import Abandoned, NoAnswer, Refused, Stale
+from agent.errors import NoAnswer, Refused
+from agent.kinds import Sight
 from agent.ledger import Entry
 from agent.processes import Process
 from agent.work import Work
 from compute.agent import host_keys, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
-from compute.agent.preparation import Tools
+from compute.agent.preparation import MachineTools
+from compute.agent.records import Record, key
 
 log = structlog.get_logger()
 
-WANTED = {
+VERBS = {
     "ensure_running": "running",
     "ensure_paused": "paused",
     "ensure_suspended": "suspended",
@@ -38,52 +37,51 @@ WANTED = {
 GRACE_SECONDS = 30.0
 # A guest that is still booting does not hear its power button: it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
-SECONDS_TO_QUIT = 5.0
-SECONDS_TO_DIE = 10.0
+MAX_SECONDS_TO_QUIT = 5.0
+MAX_SECONDS_TO_DIE = 10.0
 
-Sight = tuple[str, dict[str, Any]]  # what is seen, and the facts about it
+faults.declare(
+    "machine.ensure_paused.before_pause",
+    "machine.ensure_suspended.before_quit",
+    "machine.ensure_stopped.before_quit",
+    "machine.ensure_gone.before_kill",
+    "machine.ensure_gone.after_kill",
+    "machine.ensure_gone.after_erase",
+    "machine.ensure_running.before_start",
+    "machine.ensure_running.after_start",
+    "machine.reboot.before_reset",
+    "machine.reboot.after_reset",
+    "machine.ensure_stopped.before_button",
+    "machine.ensure_stopped.after_button",
+)
 
 
 class Machine:
     """The machine with this id. Raises ValueError when the id is not a UUID."""
 
-    def __init__(self, machine_id: str, tools: Tools) -> None:
+    def __init__(self, machine_id: str, tools: MachineTools) -> None:
         self.id = machine_id
-        self.home = tools.paths.machine(machine_id)
+        self.key = key(machine_id)
+        self.home = tools.homes.of(machine_id)
         self.tools = tools
-        self.ledger = tools.ledger
+        self.records = tools.records
 
-    def obey(self, order: dict[str, Any], work: Work) -> None:
-        """Obey an order, or refuse it, and owe the report about it. Raises Abandoned."""
-        with self.lock():
-            work.check()
-            faults.reach("machine.obey.before_ledger")
-            try:
-                entry = self.ledger.accept(order, WANTED[order["verb"]])
-            except Stale:
-                self.ledger.refuse(order)
-                return
-            faults.reach("machine.obey.after_ledger")
-            seen, facts = self.carefully(order["verb"], entry, work)
-            if seen in ("running", "paused", "suspended"):
-                entry = self.ledger.get(self.id) or entry  # with the user that it may have got just now
-                facts = facts | snapshots.keep_as_wished(self.home, entry, self.hypervisor(entry))
-            faults.reach("machine.before_report")
-            self.ledger.saw(self.id, seen, facts, answers=order)
+    @property
+    def record(self) -> Record:
+        return self.records.get(self.id)
 
-    def carefully(self, verb: str, entry: Entry, work: Work) -> Sight:
-        """Run a verb; whatever goes wrong becomes what is seen, with its reason."""
-        try:
-            return getattr(self, f"_{verb}")(entry, work)  # type: ignore[no-any-return]
-        except Abandoned:
-            raise
-        except (Refused, NoAnswer) as problem:
-            return "broken", {"problem": str(problem)}
-        except OSError as problem:
-            return "broken", {"problem": f"the host failed: {problem}"}
-        except Exception as problem:
-            log.exception("unexpected failure", machine=self.id, verb=verb)
-            return "broken", {"problem": f"unexpected failure: {type(problem).__name__}: {problem}"}
+    def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
+        """Make true what an order says; with it, take or drop the snapshots that its spec names."""
+        if self.record.interrupted_at:
+            self.records.interrupt(self.id, interrupted=False)
+        seen, facts = self.run(verb, entry, work)
+        if seen in ("running", "paused", "suspended"):
+            facts = facts | snapshots.keep_as_wished(self.home, entry, self.hypervisor(entry), self.record.uid)
+        return seen, facts
+
+    def run(self, verb: str, entry: Entry, work: Work) -> Sight:
+        """One of VERBS."""
+        return getattr(self, f"_{verb}")(entry, work)  # type: ignore[no-any-return]
 
     # Verbs
 
@@ -112,8 +110,7 @@ class Machine:
         with hypervisor.control(self.home) as control:
             if control.status().power == Power.RUNNING:
                 control.pause()
-            uid = (self.ledger.get(self.id) or entry).uid  # which it may have got just now
-            suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=uid)
+            suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=self.record.uid)
         faults.reach("machine.ensure_suspended.before_quit")
         self.end(hypervisor, process)
         self.clear_runtime()
@@ -154,7 +151,7 @@ class Machine:
         if process:
             with hypervisor.control(self.home) as control:
                 if control.status().power != Power.OFF:
-                    preparation.close_runtime(self.home, entry.uid)
+                    preparation.close_runtime(self.home, self.record.uid)
                     return hypervisor, process
         self._ensure_running(entry, work)
         process = hypervisor.find(self.home)
@@ -164,14 +161,14 @@ class Machine:
 
     def _keep_running(self, hypervisor: Hypervisor, process: Process, entry: Entry, work: Work) -> Sight | None:
         """Adopt a machine that is there; reboot or resume it as wished. None when it has to be started after all."""
-        if entry.process != process:
-            self.ledger.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=None)
+        if self.record.process != process:
+            self.records.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=None)
         try:
             with hypervisor.control(self.home) as control:
                 power = control.status().power
-                preparation.close_runtime(self.home, entry.uid)  # a killed worker may not have come to it
+                preparation.close_runtime(self.home, self.record.uid)  # a killed worker may not have come to it
                 wish = entry.spec.get("reboot")
-                if wish and wish["nonce"] != entry.reboot_nonce:
+                if wish and wish["nonce"] != self.record.reboot_nonce:
                     self._reboot(control, process, wish, entry, work)
                     return "running", self.facts(entry, process) | {"started_at": _now()}
                 if power != Power.OFF:
@@ -185,7 +182,7 @@ class Machine:
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
         if not self.home.disk.exists():
-            preparation.begin(entry, self.home, self.tools.paths)
+            preparation.begin(entry, self.home, self.tools.homes)
         files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
         with self._boot_slot(work), ExitStack() as undo:
             boot = preparation.prepare(
@@ -198,7 +195,7 @@ class Machine:
             process = hypervisor.start(boot)
             undo.callback(self.kill, process)
             nonce = (spec.get("reboot") or {}).get("nonce")
-            self.ledger.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=nonce)
+            self.records.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=nonce)
             faults.reach("machine.ensure_running.after_start")
             try:
                 with hypervisor.control(self.home) as control:
@@ -218,7 +215,7 @@ class Machine:
             self._press_until_off(control, process, grace, work)
         control.reset()
         faults.reach("machine.reboot.after_reset")
-        self.ledger.rebooted(self.id, wish["nonce"])
+        self.records.rebooted(self.id, wish["nonce"])
 
     def ask_to_stop(self, hypervisor: Hypervisor, process: Process, grace: float, work: Work) -> None:
         faults.reach("machine.ensure_stopped.before_button")
@@ -250,21 +247,24 @@ class Machine:
                 control.quit()
         except NoAnswer as error:
             log.warning("no answer to quit", machine=self.id, problem=str(error))
-        if not process.wait(SECONDS_TO_QUIT):
+        if not process.wait(MAX_SECONDS_TO_QUIT):
             self.kill(process)
 
     def kill(self, process: Process) -> None:
         process.kill()
-        if not process.wait(SECONDS_TO_DIE):
+        if not process.wait(MAX_SECONDS_TO_DIE):
             raise Refused(f"the emulator, process {process.pid}, does not die")
 
     def clear_runtime(self) -> None:
+        """Remove what an emulator that has ended leaves behind."""
         shutil.rmtree(self.home.runtime, ignore_errors=True)
         jail.remove_cgroups(self.tools.jail.cgroup, self.id)
+        if self.record.process:
+            self.records.ended(self.id)
 
     def facts(self, entry: Entry, process: Process) -> dict[str, Any]:
         """About a machine that runs already: what was known of this process, or what can be known."""
-        if entry.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
+        if self.record.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
             facts = {key: entry.facts[key] for key in ("accelerator", "started_at") if key in entry.facts}
         else:
             accelerator = self.hypervisor(entry).accelerator(entry.spec)
@@ -287,17 +287,6 @@ class Machine:
             yield
         finally:
             self.tools.boot_slots.release()
-
-    @contextmanager
-    def lock(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the machine: one hand at a time, whichever thread or process. Raises BlockingIOError unless `wait`."""
-        path = self.tools.paths.locks / self.home.directory.name
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            yield
-        finally:
-            os.close(lock)
 
 
 def _now() -> str:

@@ -9,41 +9,42 @@ from pathlib import Path
 from agent import jail, system
 from agent.durability import write_secret
 from agent.jail import Jail
-from agent.ledger import Entry, Ledger
-from agent.paths import Home, Paths
+from agent.ledger import Entry
 from compute.agent import host_keys, nics, nocloud, snapshots
+from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Boot, Hypervisor
+from compute.agent.records import Records
 from storage.agent.image_cache import ImageCache
 
 
 @dataclass(frozen=True)
-class Tools:
+class MachineTools:
     """What every machine of a host is worked on with."""
 
-    paths: Paths
-    ledger: Ledger
+    homes: Homes
+    records: Records
     images: ImageCache
     hypervisors: dict[str, Hypervisor]
     jail: Jail = field(default_factory=Jail)
     boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, system.vcpus())))
 
 
-def begin(entry: Entry, home: Home, paths: Paths) -> None:
+def begin(entry: Entry, home: Home, homes: Homes) -> None:
     """What comes before a machine's disk: its host key, and what it is cloned from. Raises Refused or OSError."""
     home.directory.mkdir(parents=True, exist_ok=True)
     clone = entry.spec.get("clone")
-    # A guest from before hosts made keys has one of its own making, and would go on making them.
-    if not clone or paths.machine(clone["machine"]).host_key.exists():
+    # Guests that are older than host keys made by the host generate their own, and so do their clones.
+    if not clone or homes.of(clone["machine"]).host_key.exists():
         write_secret(home.host_key, host_keys.make().private)
     if clone:
-        snapshots.adopt(home, paths.machine(clone["machine"]), clone["snapshot"])
+        snapshots.adopt(home, homes.of(clone["machine"]), clone["snapshot"])
 
 
 def prepare(
-    entry: Entry, home: Home, *, files: dict[str, Path], hypervisor: Hypervisor, tools: Tools, undo: ExitStack
+    entry: Entry, home: Home, *, files: dict[str, Path], hypervisor: Hypervisor, tools: MachineTools, undo: ExitStack
 ) -> Boot:
     """Make whatever is missing; `undo` gets what has to be undone when the start fails. Raises Refused or OSError."""
-    uid = tools.ledger.assign_uid(entry.id, jail.first_uid(), jail.UIDS) if tools.jail.uid else None
+    uid = tools.records.assign_uid(entry.id, jail.first_uid(), jail.UIDS) if tools.jail.uid else None
     for directory, mode in ((home.directory, 0o710), (home.runtime, 0o700)):
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(mode)
@@ -72,7 +73,7 @@ def close_runtime(home: Home, uid: int | None) -> None:
         home.runtime.chmod(0o710)
 
 
-def _cgroups(entry: Entry, hypervisor: Hypervisor, tools: Tools, undo: ExitStack) -> tuple[Path, ...]:
+def _cgroups(entry: Entry, hypervisor: Hypervisor, tools: MachineTools, undo: ExitStack) -> tuple[Path, ...]:
     if tools.jail.cgroup is None:
         return ()
     undo.callback(jail.remove_cgroups, tools.jail.cgroup, entry.id)

@@ -7,18 +7,21 @@ looks at the same process, and what could not be seen is left out: a gap is true
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import processes
 from agent.control_plane import ControlPlane
 from agent.errors import NoAnswer, Refused
-from agent.host import Node
-from agent.ledger import Entry
+from agent.ledger import Entry, Ledger
 from agent.processes import Process, Usage
 from compute.agent.hypervisors.base import Counters
+from compute.agent.records import TYPE
 
-SECONDS = 10.0
-ROUNDS_KEPT = 30  # while the control plane is away: it takes nothing that is older than ten minutes
+if TYPE_CHECKING:
+    from compute.agent.kinds import Machines
+
+SECONDS_BETWEEN_SAMPLES = 10.0
+MAX_ROUNDS_KEPT = 30  # while the control plane is away: it takes nothing that is older than ten minutes
 RATES = {
     "disk_read_bytes": "disk_read_bytes_per_second",
     "disk_write_bytes": "disk_write_bytes_per_second",
@@ -40,18 +43,19 @@ class Look:
 
 
 class Samples:
-    """Looks at all machines of a node, and remembers the last look at each and what is still to be told."""
+    """Looks at all machines of a host, and remembers the last look at each and what is still to be told."""
 
-    def __init__(self, node: Node, control_plane: ControlPlane) -> None:
-        self._node = node
+    def __init__(self, machines: "Machines", ledger: Ledger, control_plane: ControlPlane) -> None:
+        self._machines = machines
+        self._ledger = ledger
         self._control_plane = control_plane
         self._last: dict[str, Look] = {}
-        self._untold: deque[tuple[float, list[dict[str, Any]]]] = deque(maxlen=ROUNDS_KEPT)
+        self._untold: deque[tuple[float, list[dict[str, Any]]]] = deque(maxlen=MAX_ROUNDS_KEPT)
 
     def take(self) -> list[dict[str, Any]]:
         """Look at every machine that is alive; what it used since the last look."""
         looks, samples = {}, []
-        for entry in self._node.ledger.entries():
+        for entry in self._ledger.entries(TYPE):
             look = self._look(entry)
             if look is None:
                 continue
@@ -66,21 +70,21 @@ class Samples:
         """Send what has not been told yet, with its age: no clock of a host is believed. Raises Unreachable."""
         if self._untold:
             rounds, now = list(self._untold), time.monotonic()
-            self._control_plane.push_samples(
-                [{**sample, "age": round(now - at, 3)} for at, samples in rounds for sample in samples]
-            )
+            told = [{**sample, "age": round(now - at, 3)} for at, samples in rounds for sample in samples]
+            self._control_plane.tell("POST", "/agent/v1/samples", json={"samples": told}, ignored=(400, 404))
             self._untold.clear()
 
     def _look(self, entry: Entry) -> Look | None:
-        if entry.process is None or entry.quarantined or entry.order is not None:
+        process = self._machines.tools.records.get(entry.id).process
+        if process is None or entry.quarantined or entry.order is not None:
             return None
-        usage = processes.usage(entry.process)
+        usage = processes.usage(process)
         if usage is None:
             return None
-        return Look(entry.process, time.monotonic(), usage, self._counters(entry))
+        return Look(process, time.monotonic(), usage, self._counters(entry))
 
     def _counters(self, entry: Entry) -> Counters:
-        machine = self._node.machine(entry.id)
+        machine = self._machines.machine(entry.id)
         try:
             return machine.hypervisor(entry).counters(machine.home)
         except (NoAnswer, Refused):

@@ -17,16 +17,18 @@ from agent import faults, jail
 from agent.durability import sync_directory, sync_file, sync_files
 from agent.errors import NoAnswer, Refused
 from agent.ledger import Entry
-from agent.paths import Home
 from compute.agent import suspension
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 
 log = structlog.get_logger()
 
 CLONE_FILE_RANGE = 0x40049409  # FICLONE of ioctl_ficlonerange(2)
 
+faults.declare("snapshots.before_save", "snapshots.before_rename", "disk.before_rename")
 
-def keep_as_wished(home: Home, entry: Entry, hypervisor: Hypervisor) -> dict[str, Any]:
+
+def keep_as_wished(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> dict[str, Any]:
     """Take the snapshot that the order wishes, once, and drop all others; what to report of it."""
     wish = entry.spec.get("snapshot")
     wanted = home.snapshot(wish) if wish else None
@@ -37,14 +39,14 @@ def keep_as_wished(home: Home, entry: Entry, hypervisor: Hypervisor) -> dict[str
         return {}
     try:
         if not wanted.exists():
-            _take(home, wanted, entry, hypervisor)
+            _take(home, wanted, entry, hypervisor, uid)
     except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
         log.warning("no snapshot", machine=entry.id, problem=str(problem))
         return {"snapshot_problem": str(problem)}
     return {"snapshot": wish}
 
 
-def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor) -> None:
+def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> None:
     """Write memory and disk down as they are at one moment, whole or not at all. Raises Refused, NoAnswer, OSError."""
     new = wanted.with_name(f"new-{wanted.name}")
     shutil.rmtree(new, ignore_errors=True)
@@ -59,12 +61,12 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor) -> Non
         else:
             with hypervisor.control(home) as control, _standing_still(control):
                 suspension.require_room(home, int(entry.spec["memory_mib"]))
-                jail.give(new, entry.uid, 0o700)
+                jail.give(new, uid, 0o700)
                 control.save(new)
                 _copy(home.disk, new / home.disk.name)
         for file in new.iterdir():  # clones have users of their own; their homes keep others away
-            jail.give(file, 0 if entry.uid is not None else None, 0o444)
-        jail.give(new, 0 if entry.uid is not None else None, 0o700)
+            jail.give(file, 0 if uid is not None else None, 0o444)
+        jail.give(new, 0 if uid is not None else None, 0o700)
         sync_files(new)
         faults.reach("snapshots.before_rename")
         new.rename(wanted)

@@ -12,10 +12,11 @@ import time
 from agent import faults
 from agent.errors import Refused
 from agent.jail import Confinement, prefix
-from agent.paths import Home
-from agent.processes import Process, find, tail
+from agent.processes import Process, tail
+from compute.agent.emulators import find
+from compute.agent.homes import Home
 
-SECONDS_TO_BEGIN = 60.0  # on a host that is very busy
+MAX_SECONDS_TO_BEGIN = 60.0  # on a host that is very busy
 
 # Arguments: pid file, number of cgroups, their cgroup.procs files, then the command. The pid stays the same through
 # exec, and so does the start time: both are written down before anything of the emulator has run.
@@ -32,14 +33,16 @@ ulimit -c 0
 exec "$@"
 """
 
+faults.declare("spawn.before_spawn", "spawn.after_spawn")
 
-def launch(argv: list[str], home: Home, confinement: Confinement) -> Process:
+
+def spawn(argv: list[str], home: Home, confinement: Confinement) -> Process:
     """Run `argv` for the machine at `home`, detached from this process. Raises Refused when it did not start."""
     lock = os.open(home.alive, os.O_RDONLY | os.O_CREAT, 0o600)
     try:
         _take(lock)
         home.pid.unlink(missing_ok=True)
-        faults.reach("launch.before_spawn")
+        faults.reach("spawn.before_spawn")
         command = [
             *("setsid", "--fork", "sh", "-c", SCRIPT, "sh", os.fspath(home.pid)),
             *(str(len(confinement.cgroups)), *(f"{path}/cgroup.procs" for path in confinement.cgroups)),
@@ -57,10 +60,10 @@ def launch(argv: list[str], home: Home, confinement: Confinement) -> Process:
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             )
-        faults.reach("launch.after_spawn")
+        faults.reach("spawn.after_spawn")
     finally:
         os.close(lock)
-    process = find(home, SECONDS_TO_BEGIN)
+    process = find(home, MAX_SECONDS_TO_BEGIN)
     if process is None:
         raise Refused(f"the emulator did not start: {tail(home.emulator_log, 600)}")
     return process

@@ -10,11 +10,13 @@ from pathlib import Path
 from agent import faults, jail
 from agent.durability import sync_directory, sync_files
 from agent.errors import Refused
-from agent.paths import Home
+from agent.system import MIN_FREE_BYTES
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Control, Power
-from compute.agent.hypervisors.qemu.disks import KEPT_FREE
 
 CLONE = "clone"  # a file that says: whoever goes on from here is somebody else
+
+faults.declare("suspension.before_save", "suspension.before_rename", "suspension.before_forget")
 
 
 def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> None:
@@ -40,8 +42,8 @@ def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> N
 def require_room(home: Home, memory_mib: int) -> None:
     """Raises Refused."""
     free = shutil.disk_usage(home.directory).free
-    if free < (memory_mib << 20) + KEPT_FREE:
-        words = f"{free >> 20} MiB are free, its memory takes {memory_mib} and {KEPT_FREE >> 20} are kept free"
+    if free < (memory_mib << 20) + MIN_FREE_BYTES:
+        words = f"{free >> 20} MiB are free, its memory takes {memory_mib} and {MIN_FREE_BYTES >> 20} are kept free"
         raise Refused(f"the host's disk is too full for the machine's memory: {words}")
 
 

@@ -10,12 +10,17 @@ import selectors
 import socket
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.errors import NoAnswer, Refused
-from agent.host import Node
+from agent.host import Host
 from agent.processes import Process, exit_words
+from compute.agent.records import key
+
+if TYPE_CHECKING:
+    from compute.agent.kinds import Machines
 
 log = structlog.get_logger()
 
@@ -30,29 +35,25 @@ class Watched:
 
 
 class Watch(threading.Thread):
-    """Calls `node.notice` for each machine to which something may have happened."""
+    """Calls `host.notice` for each machine to which something may have happened."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, host: Host, machines: "Machines") -> None:
         super().__init__(name="watch", daemon=True)
-        self._node = node
+        self._host = host
+        self._machines = machines
         self._selector = selectors.DefaultSelector()
         self._watched: dict[str, Watched] = {}
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_write.setblocking(False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._stopping = False
 
     def wake(self) -> None:
         """Machines may have come or gone: look which ones to watch."""
         with contextlib.suppress(BlockingIOError):
             self._wake_write.send(b"x")
 
-    def stop(self) -> None:
-        self._stopping = True
-        self.wake()
-
     def run(self) -> None:
-        while not self._stopping:
+        while not self._host.stopping.is_set():
             try:
                 self._choose()
                 for key, _ in self._selector.select():
@@ -62,11 +63,12 @@ class Watch(threading.Thread):
                         self._happened(key.data, key.fd)
             except Exception:
                 log.exception("the watch stumbled")
-                self._node.stopping.wait(1.0)
+                self._host.stopping.wait(1.0)
 
     def _choose(self) -> None:
         """Watch the live processes that the ledger knows, and no others."""
-        alive = {entry.id: entry.process for entry in self._node.ledger.entries() if entry.process}
+        records = self._machines.tools.records.all()
+        alive = {machine_id: record.process for machine_id, record in records.items() if record.process}
         for machine_id, watched in list(self._watched.items()):
             if alive.get(machine_id) != watched.process:
                 self._forget(machine_id)
@@ -81,8 +83,8 @@ class Watch(threading.Thread):
             return
         events = None
         try:
-            machine = self._node.machine(machine_id)
-            entry = self._node.ledger.get(machine_id)
+            machine = self._machines.machine(machine_id)
+            entry = self._host.ledger.get(machine.key)
             if entry:
                 events = machine.hypervisor(entry).events(machine.home)
         except (NoAnswer, Refused) as problem:
@@ -116,7 +118,7 @@ class Watch(threading.Thread):
 
     def _notice(self, machine_id: str, ended: str = "") -> None:
         """Look at a machine without keeping others waiting: its emulator may take its time to answer."""
-        self._node.beside(lambda: self._node.notice(machine_id, ended))
+        self._host.beside(lambda: self._host.notice(key(machine_id), ended))
 
 
 def _drain(events: socket.socket) -> bool:

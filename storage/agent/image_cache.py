@@ -1,7 +1,7 @@
 """Image files on this host, each under its own sha256. Nothing enters but what has that sum.
 
 A file is written beside its place, checked, made durable and then renamed, under a lock shared by all who want it.
-What no machine here uses is let go: a week after it was last asked for, or when a download needs the room.
+What nothing here uses is let go: a week after it was last asked for, or when a download needs the room.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,34 @@ import structlog
 from agent import faults
 from agent.control_plane import ControlPlane
 from agent.errors import Refused, Unreachable
-from agent.ledger import Ledger
-from agent.paths import Paths
+from agent.paths import Paths, make_passable
+from agent.system import MIN_FREE_BYTES
 from agent.work import Work
 
 log = structlog.get_logger()
 
-KEPT_FREE = 1 << 30
-LONGEST_PAUSE = 15.0
-UNUSED_SECONDS = 7 * 24 * 3600
+MAX_PAUSE = 15.0
+SECONDS_KEPT_UNUSED = 7 * 24 * 3600
+
+faults.declare("cache.before_rename")
 
 
 class ImageCache:
-    """The cache in `paths.images`, filled from the control plane."""
+    """The cache, filled from the control plane. `is_used`: whether anything on this host may need the file."""
 
-    def __init__(self, paths: Paths, ledger: Ledger, control_plane: ControlPlane) -> None:
-        self._paths = paths
-        self._ledger = ledger
+    def __init__(self, paths: Paths, control_plane: ControlPlane, is_used: Callable[[str], bool]) -> None:
+        self.directory = paths.home / "images"
+        make_passable(self.directory)
+        self._locks = paths.locks
         self._control_plane = control_plane
+        self._is_used = is_used
 
     def fetch(self, file: dict[str, Any], work: Work) -> Path:
         """The file's path, after a download if it must be. Raises Refused or Abandoned."""
         sha256 = str(file["sha256"])
         if not re.fullmatch("[0-9a-f]{64}", sha256):
             raise Refused(f"{sha256!r} is not a sha256")
-        path: Path = self._paths.images / sha256
+        path = self.directory / sha256
         pause = 1.0
         while True:
             with self._turn(sha256, work):
@@ -55,20 +58,15 @@ class ImageCache:
                     return path
                 except Unreachable:
                     work.sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
+                    pause = min(pause * 2, MAX_PAUSE)
 
-    def let_go(self, unused_seconds: float = UNUSED_SECONDS) -> None:
-        """Remove files that no machine here uses and that nobody has asked for lately."""
-        for path in self._paths.images.iterdir():
+    def let_go(self, unused_seconds: float = SECONDS_KEPT_UNUSED) -> None:
+        """Remove files that nothing here uses and that nobody has asked for lately."""
+        for path in self.directory.iterdir():
             with contextlib.suppress(BlockingIOError), self._lock(path.stem):
                 if path.stat().st_mtime <= time.time() - unused_seconds and not self._is_used(path.stem):
                     path.unlink()
                     log.info("let go of an image file", sha256=path.stem)
-
-    def _is_used(self, sha256: str) -> bool:
-        """By the ledger, in which a machine stands before it asks; a stranger without a spec may use any file."""
-        specs = [entry.spec for entry in self._ledger.entries()]
-        return any(not spec or sha256 in [file["sha256"] for file in spec["image"]["files"]] for spec in specs)
 
     @contextlib.contextmanager
     def _turn(self, sha256: str, work: Work) -> Iterator[None]:
@@ -87,7 +85,7 @@ class ImageCache:
     @contextlib.contextmanager
     def _lock(self, sha256: str) -> Iterator[None]:
         """Raises BlockingIOError while somebody else has it."""
-        lock = os.open(self._paths.locks / f"{sha256}.image", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self._locks / f"{sha256}.image", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
@@ -95,18 +93,21 @@ class ImageCache:
             os.close(lock)
 
     def _free(self) -> int:
-        return shutil.disk_usage(self._paths.images).free
+        return shutil.disk_usage(self.directory).free
 
     def _download(self, file: dict[str, Any], path: Path, work: Work) -> None:
         size = int(file["size"])
-        if self._free() - size < KEPT_FREE:
+        if self._free() - size < MIN_FREE_BYTES:
             self.let_go(unused_seconds=0)
         free = self._free()
-        if free - size < KEPT_FREE:
+        if free - size < MIN_FREE_BYTES:
             raise Refused(f"the host's disk has no room for an image of {size >> 20} MiB: {free >> 20} MiB are free")
         part = path.with_suffix(".part")
         digest, received = hashlib.sha256(), 0
-        with self._control_plane.download(path.name) as pieces, part.open("wb") as target:
+        with (
+            self._control_plane.download(f"/agent/v1/files/{path.name}", f"image file {path.name}") as pieces,
+            part.open("wb") as target,
+        ):
             for piece in pieces:
                 work.check()
                 received += len(piece)

@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve as serve_websockets
 
-from agent.channels import LARGEST_MESSAGE, MOST_CHANNELS, WINDOW, Closed, Line, NotOpened
+from agent.channels import MAX_CHANNELS, MAX_MESSAGE, WINDOW, Closed, Line, NotOpened
 
 BLOCK = b"x" * 4096
 
@@ -22,9 +22,9 @@ async def line_to(serve):
         arrived.set_result(line)
         await line.run()
 
-    async with serve_websockets(accept, "127.0.0.1", 0, max_size=LARGEST_MESSAGE, compression=None) as server:
+    async with serve_websockets(accept, "127.0.0.1", 0, max_size=MAX_MESSAGE, compression=None) as server:
         port = server.sockets[0].getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, max_size=LARGEST_MESSAGE) as client:
+        async with connect(f"ws://127.0.0.1:{port}", compression=None, proxy=None, max_size=MAX_MESSAGE) as client:
             host = asyncio.ensure_future(Line(client, serve).run())
             yield await arrived
             await client.close()
@@ -142,7 +142,7 @@ def test_a_line_that_is_cut_ends_its_channels():
 
 def test_a_line_has_a_bounded_number_of_channels_and_forgets_closed_ones():
     async def act(line):
-        channels = [await line.open({"what": "echo"}) for _ in range(MOST_CHANNELS)]
+        channels = [await line.open({"what": "echo"}) for _ in range(MAX_CHANNELS)]
         with pytest.raises(NotOpened):
             await line.open({"what": "echo"})
         await channels[0].close()

@@ -13,8 +13,8 @@ class Nowhere:
             raise ImportError(f"{name} is not on a compute node")
 
 sys.meta_path.insert(0, Nowhere())
-import compute.agent
-for module in pkgutil.walk_packages(compute.agent.__path__, "compute.agent."):
+for package in map(importlib.import_module, ("agent", "compute.agent", "network.agent", "storage.agent")):
+  for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     if ".unicorn." not in module.name and not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 print("fine")

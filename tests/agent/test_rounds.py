@@ -34,7 +34,8 @@ def test_a_round_that_fails_in_another_way_does_not_end_the_clock():
 
 def test_the_bell_and_changes_hasten(node, control_plane, spec):
     woken = threading.Event()
-    rounds = Rounds(node, 10, woken.set)
+    node.machines.wake = woken.set
+    rounds = Rounds(node, 10)
     rounds.start()
     wait_for(lambda: control_plane.beats, 10)
     control_plane.order("ensure_running", spec, 1)
@@ -56,8 +57,8 @@ def test_the_bell_and_changes_hasten(node, control_plane, spec):
 def test_a_machine_that_could_not_be_seen_is_looked_at_again(obey, node, spec, control_plane):
     obey("ensure_running", spec)
     node.hypervisor.power_off(spec["id"])
-    with node.machine(spec["id"]).lock():
-        node.notice(spec["id"])
+    with node.tools.lock(spec["id"]):
+        node.notice(node.machine(spec["id"]).key)
     node.notice_all(thoroughly=False)
     node.send_reports()
     assert control_plane.last(spec["id"])["facts"]["cause"] == "guest"
@@ -74,8 +75,8 @@ def test_an_emulator_that_does_not_answer_is_no_crash(obey, node, spec, control_
 def test_a_heartbeat_does_not_wait_for_an_order_that_takes_its_time(obey, node, spec, control_plane):
     obey("ensure_running", spec)
     control_plane.unowned = [{"type": "instance", "id": spec["id"]}]
-    with node.machine(spec["id"]).lock():
+    with node.tools.lock(spec["id"]):
         node.heartbeat()
-    assert not node.ledger.get(spec["id"]).quarantined
+    assert not node.entry(spec["id"]).quarantined
     node.heartbeat()
-    assert node.ledger.get(spec["id"]).quarantined
+    assert node.entry(spec["id"]).quarantined

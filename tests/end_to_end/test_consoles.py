@@ -35,7 +35,7 @@ def expect_connected(page: Page) -> None:
 def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):
     instance = cloud.launch(name="web")
     cloud.settle()
-    machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)))
+    machine = StandInSockets(cloud.node.home(str(instance.pk)))
     machine.say(HOSTILE)
     visitor = visit(viewport=size, color_scheme=scheme)
     with node_service(cloud.node.paths, servers.url, cloud.node.token):
@@ -74,7 +74,7 @@ def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):
 def test_a_screen_in_the_page_hears_keys_and_what_is_pasted(visit, cloud, servers):
     instance = cloud.launch(name="web")
     cloud.settle()
-    machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)), speaks_rfb=True)
+    machine = StandInSockets(cloud.node.home(str(instance.pk)), speaks_rfb=True)
     shift, enter, control, alt, delete = 0xFFE1, 0xFF0D, 0xFFE3, 0xFFE9, 0xFFFF
     visitor = visit()
     with node_service(cloud.node.paths, servers.url, cloud.node.token):
@@ -111,7 +111,7 @@ KEYBOARDS = {  # the scan codes that go down for "@/é"
 def test_what_is_pasted_into_a_screen_fits_the_guests_keyboard(visit, cloud, servers):
     instance = cloud.launch(name="web")
     cloud.settle()
-    machine = StandInSockets(cloud.node.paths.machine(str(instance.pk)), speaks_rfb=True)
+    machine = StandInSockets(cloud.node.home(str(instance.pk)), speaks_rfb=True)
     machine.asks_for_places = True  # as QEMU does
     with node_service(cloud.node.paths, servers.url, cloud.node.token):
         page = visit().sign_in("mia")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agent.jail import Confinement
-from agent.paths import Home
 from agent.processes import Process
+from compute.agent.homes import Home
 
 
 class Power(StrEnum):

@@ -39,7 +39,7 @@ class Place:
         self.project = self.cloud.project
         self.instance = self.cloud.launch(name="web")
         self.cloud.settle()
-        self.home = self.cloud.node.paths.machine(str(self.instance.pk))
+        self.home = self.cloud.node.home(str(self.instance.pk))
         self.machine = StandInSockets(self.home)
         self.mia = factories.member(self.project, Role.MEMBER, "mia")
         self.token = factories.token(self.mia)
@@ -295,7 +295,7 @@ def test_a_guest_that_floods_neither_stops_nor_starves_the_others(console):
     """One does not read at all, one reads: memory stays, the guest goes on, another console answers at once."""
     quiet = console.cloud.launch(name="quiet")
     console.cloud.settle()
-    other = StandInSockets(console.cloud.node.paths.machine(str(quiet.pk)))
+    other = StandInSockets(console.cloud.node.home(str(quiet.pk)))
     with console.open():  # everything is loaded
         streams, node = psutil.Process(console.servers.streams.pid), psutil.Process(console.node_process.pid)
     before = [process.memory_info().rss for process in (streams, node)]

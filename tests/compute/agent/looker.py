@@ -11,7 +11,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from compute.agent import upkeep
 from tests.compute.agent.virtual import QemuNode
 from tests.fakes import FakeNode, Request
 
@@ -61,7 +60,7 @@ def look_once(wish: dict[str, str]) -> None:
     node = FakeNode(over_http(wish["url"]), home) if wish["kind"] == "fake" else QemuNode(wish["url"], home)
     if wish["verb"] == "interrupt":
         for entry in node.ledger.entries():
-            upkeep.interrupt(node.machine(entry.id), grace=1)
+            node.switch_off(entry.id)
         return
     if isinstance(node, FakeNode):
         node.look()

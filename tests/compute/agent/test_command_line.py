@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.paths import Home
 from compute.agent import nics
+from compute.agent.homes import Home
 from compute.agent.hypervisors.qemu import command_line
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from tests.hosts import make_spec

@@ -5,7 +5,7 @@ from compute.agent.console_log import ConsoleLogs
 
 
 def logs(node):
-    return ConsoleLogs(node.paths, node.ledger, node.control_plane)
+    return ConsoleLogs(node.machines.homes, node.ledger, node.control_plane)
 
 
 def test_a_long_log_is_small_on_disk_and_keeps_its_offsets(tmp_path):

@@ -82,7 +82,7 @@ def test_the_embedded_emulator_shows_what_was_said_and_hears_what_is_typed(node,
 
 def test_a_guest_that_shouts_is_not_held_up_by_who_does_not_read(node, start):
     spec = start(payload.shouting())
-    log = node.paths.machine(spec["id"]).console_log
+    log = node.home(spec["id"]).console_log
 
     async def act(line):
         channel = await line.open(wish(spec))

@@ -1,7 +1,7 @@
 """Every fault point of the agent: killed there, refused there. Afterwards the next worker makes it right: never two.
 
-The fake hypervisor is enough for what `machine.py` and `node.py` do; starting a real emulator has points of its own,
-and they are reached with a real QEMU.
+The fake hypervisor is enough for what `agent/orders.py` and `machine.py` do; starting a real emulator has points of its
+own, and they are reached with a real QEMU.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.compute.agent.virtual import QemuNode
 from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
 
-OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("launch.", "disk.", "cache."))}
+OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
 
 LIFE = (
     ("ensure_running", {}, "running"),

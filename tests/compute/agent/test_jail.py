@@ -12,7 +12,9 @@ from agent import jail, processes
 from agent.errors import NoAnswer, Refused
 from agent.jail import Confinement, Limits
 from agent.paths import Paths
-from compute.agent.spawn import launch
+from compute.agent import emulators
+from compute.agent.homes import Homes
+from compute.agent.spawn import spawn
 
 ROOT = os.geteuid() == 0
 MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"
@@ -22,14 +24,15 @@ MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"
 def home(tmp_path):
     paths = Paths(tmp_path / "agent", tmp_path / "run")
     paths.make()
-    made = paths.machine(MACHINE)
+    Homes(paths).make()
+    made = Homes(paths).of(MACHINE)
     made.directory.mkdir()
     return made
 
 
 @pytest.fixture
 def sleeper(home):
-    process = launch(["sleep", "60"], home, Confinement())
+    process = spawn(["sleep", "60"], home, Confinement())
     yield process
     process.kill()
     process.wait(5)
@@ -83,20 +86,20 @@ def test_an_emulator_is_nobodys_child_and_alone_in_its_session(sleeper):
 
 
 def test_a_second_one_is_refused_while_the_first_lives(home, sleeper):
-    assert processes.find(home) == sleeper
+    assert emulators.find(home) == sleeper
     with pytest.raises(Refused, match="running already"):
-        launch(["sleep", "60"], home, Confinement())
+        spawn(["sleep", "60"], home, Confinement())
     sleeper.kill()
     assert sleeper.wait(5)
-    assert processes.find(home) is None
-    second = launch(["sleep", "60"], home, Confinement())
+    assert emulators.find(home) is None
+    second = spawn(["sleep", "60"], home, Confinement())
     assert second != sleeper
     second.kill()
 
 
 def test_one_that_ends_at_once_says_why(home):
     with contextlib.suppress(Refused):  # unless it was seen alive for a moment
-        assert launch(["/no/such/emulator"], home, Confinement()).wait(10)
+        assert spawn(["/no/such/emulator"], home, Confinement()).wait(10)
     assert "No such file or directory" in processes.tail(home.emulator_log)
 
 
@@ -108,10 +111,10 @@ def test_a_pid_that_was_used_again_is_not_the_machine(home, sleeper):
 
 
 def test_something_that_holds_the_lock_and_has_no_name_is_not_overlooked(home, sleeper, monkeypatch):
-    monkeypatch.setattr(processes, "SECONDS_TO_BE_BORN", 0.1)
+    monkeypatch.setattr(emulators, "MAX_SECONDS_TO_WRITE_PID", 0.1)
     home.pid.unlink()
     with pytest.raises(NoAnswer):
-        processes.find(home)
+        emulators.find(home)
 
 
 def test_how_it_ended_is_told_where_the_kernel_tells(sleeper):
@@ -125,10 +128,10 @@ def test_how_it_ended_is_told_where_the_kernel_tells(sleeper):
 def test_it_lives_on_when_its_starter_is_killed(home):
     child = os.fork()
     if child == 0:
-        launch(["sleep", "60"], home, Confinement())
+        spawn(["sleep", "60"], home, Confinement())
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    process = processes.find(home)
+    process = emulators.find(home)
     assert process is not None
     process.kill()
 
@@ -137,7 +140,8 @@ def test_it_lives_on_when_its_starter_is_killed(home):
 def test_a_confined_process_can_do_nothing_to_the_host(open_home):
     paths = Paths(open_home / "agent", open_home / "run")
     paths.make()
-    home = paths.machine(MACHINE)
+    Homes(paths).make()
+    home = Homes(paths).of(MACHINE)
     home.directory.mkdir()
     home.directory.chmod(0o710)
     secret = open_home / "agent" / "ledger.sqlite3"
@@ -152,6 +156,6 @@ def test_a_confined_process_can_do_nothing_to_the_host(open_home):
         cat /proc/net/dev | wc -l
     """
     confinement = Confinement(uid=jail.first_uid(), drop_capabilities=True, own_namespaces=True)
-    launch(["sh", "-c", f"sleep 0.5; {script}"], home, confinement).wait(10)
+    spawn(["sh", "-c", f"sleep 0.5; {script}"], home, confinement).wait(10)
     said = home.emulator_log.read_text().split()
     assert said == [str(jail.first_uid()), "0000000000000000", "3"]  # loopback alone, below two lines of heading

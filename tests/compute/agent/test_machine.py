@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from agent import orders, system
 from agent.errors import Unreachable
 from compute.agent import upkeep
 from tests.fakes import FakeNode
@@ -118,7 +119,7 @@ def test_a_guest_that_switches_itself_off_is_no_crash(obey, node, spec, control_
 def test_a_machine_paused_by_a_full_disk_goes_on_when_there_is_room(obey, node, spec, control_plane, monkeypatch):
     obey("ensure_running", spec, 1)
     node.hypervisor.fill_disk(spec["id"])
-    monkeypatch.setattr(upkeep, "ROOM_TO_RESUME", 1 << 60)
+    monkeypatch.setattr(upkeep, "MIN_FREE_TO_RESUME", 1 << 60)
     node.look()
     report = control_plane.last(spec["id"])
     assert (report["seen"], "full" in report["facts"]["problem"]) == ("paused", True)
@@ -197,7 +198,7 @@ def test_a_newer_order_takes_over_from_one_in_hand(node, spec, control_plane):
         threads.append(threading.Thread(target=task))
         threads[-1].start()
 
-    node._spawn = spawn
+    node._orders._spawn = spawn
     node.hypervisor.deaf = True
     control_plane.order("ensure_running", spec, 1)
     node.look()
@@ -241,7 +242,7 @@ def test_an_order_left_over_that_is_not_ours_any_more_is_dropped(node, spec, con
     control_plane.orders.clear()
     after = node.restart()
     after.look()
-    assert after.ledger.get(spec["id"]).order is None
+    assert after.entry(spec["id"]).order is None
     assert after.hypervisor.running() == set()
 
 
@@ -254,7 +255,7 @@ def test_work_whose_lease_is_lost_is_abandoned(node, spec, control_plane):
 
     control_plane.order("ensure_running", spec, 1)
     node.look()
-    node._spawn = spawn
+    node._orders._spawn = spawn
     node.hypervisor.deaf = True
     control_plane.order("ensure_stopped", spec, 2)
     node.look()
@@ -271,8 +272,8 @@ def test_machines_stopped_with_their_host_run_again_once_the_control_plane_agree
     other = make_spec("stopped-one")
     obey("ensure_running", other, 1)
     obey("ensure_stopped", other, 2)
-    assert upkeep.interrupt(node.machine(spec["id"]), grace=1)
-    assert not upkeep.interrupt(node.machine(other["id"]), grace=1)
+    assert node.switch_off(spec["id"])
+    assert not node.switch_off(other["id"])
     after = node.restart()
     after.online = False
     with pytest.raises(Unreachable):
@@ -288,7 +289,7 @@ def test_machines_stopped_with_their_host_run_again_once_the_control_plane_agree
 
 def test_a_machine_that_went_elsewhere_is_not_started_again(obey, node, spec, control_plane):
     obey("ensure_running", spec, 1)
-    upkeep.interrupt(node.machine(spec["id"]), grace=1)
+    node.switch_off(spec["id"])
     control_plane.generations[spec["id"]] = 2
     after = node.restart()
     after.look()
@@ -299,7 +300,7 @@ def test_a_machine_that_went_elsewhere_is_not_started_again(obey, node, spec, co
 def test_after_a_host_reboot_without_control_plane_machines_come_back_from_the_ledger(obey, node, spec, monkeypatch):
     obey("ensure_running", spec, 1)
     node.hypervisor.crash(spec["id"])
-    monkeypatch.setattr(host, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(system, "boot_id", lambda: "another boot")
     after = node.restart()
     after.online = False
     after.notice_all(thoroughly=True)
@@ -316,7 +317,7 @@ def test_two_nodes_worth_of_threads_start_a_machine_once(node, spec, control_pla
     node.hypervisor.slow = 0.2
     from agent.work import Work
 
-    threads = [threading.Thread(target=node.machine(spec["id"]).obey, args=(order, Work(order))) for _ in range(5)]
+    threads = [threading.Thread(target=orders.obey, args=(node.tools, order, Work(order))) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:

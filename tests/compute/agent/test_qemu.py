@@ -12,7 +12,6 @@ import pytest
 from agent import jail
 from agent.errors import NoAnswer
 from agent.paths import Paths
-from compute.agent import upkeep
 from compute.agent.hypervisors.qemu import Qemu, control, groups_to_use
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from compute.agent.hypervisors.qemu.payload import TOKEN
@@ -94,7 +93,7 @@ def test_a_guest_runs_in_its_jail(host, obey_really, kernel_spec):
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
     if ROOT:
-        uid = str(host.ledger.get(kernel_spec["id"]).uid)
+        uid = str(host.record(kernel_spec["id"]).uid)
         assert status["Uid"].split() == [uid] * 4
         assert status["Gid"].split() == [uid] * 4
         assert {int(status[name], 16) for name in ("CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb")} == {0}
@@ -103,12 +102,12 @@ def test_a_guest_runs_in_its_jail(host, obey_really, kernel_spec):
         assert home.disk.stat().st_mode & 0o777 == 0o600
         assert home.directory.stat().st_uid == 0
         assert (home.runtime.stat().st_uid, home.runtime.stat().st_mode & 0o777) == (0, 0o710)
-    if host.jail.cgroup:
+    if host.tools.jail.cgroup:
         assert kernel_spec["id"] in Path(f"/proc/{process.pid}/cgroup").read_text()
 
 
 def test_machines_have_users_of_their_own(host, obey_really, kernel_spec):
-    if not host.jail.uid:
+    if not host.tools.jail.uid:
         pytest.skip("no users of their own here")
     other = {**kernel_spec, "id": make_spec()["id"]}
     uids = {boot(host, obey_really, spec).uids().real for spec in (kernel_spec, other)}
@@ -117,11 +116,11 @@ def test_machines_have_users_of_their_own(host, obey_really, kernel_spec):
 
 
 def test_cgroup_limits_are_set(host, obey_really, kernel_spec):
-    if not host.jail.cgroup:
+    if not host.tools.jail.cgroup:
         pytest.skip("no writable cgroups here")
     boot(host, obey_really, kernel_spec)
-    paths = jail.cgroup_paths(host.jail.cgroup, kernel_spec["id"])
-    name = "memory.max" if host.jail.cgroup == "v2" else "memory.limit_in_bytes"
+    paths = jail.cgroup_paths(host.tools.jail.cgroup, kernel_spec["id"])
+    name = "memory.max" if host.tools.jail.cgroup == "v2" else "memory.limit_in_bytes"
     limit = int((paths[0] / name).read_text()) >> 20
     assert kernel_spec["memory_mib"] < limit <= kernel_spec["memory_mib"] + 1024
     obey_really("ensure_gone", {"id": kernel_spec["id"]}, 2)
@@ -130,7 +129,7 @@ def test_cgroup_limits_are_set(host, obey_really, kernel_spec):
 
 def test_a_killed_emulator_is_a_crash_with_its_reason_at_once(host, obey_really, kernel_spec, control_plane):
     process = boot(host, obey_really, kernel_spec)
-    watch = Watch(host)
+    watch = Watch(host, host.machines)
     watch.start()
     wait_for(lambda: kernel_spec["id"] in watch._watched)
     host.changed.clear()
@@ -139,7 +138,7 @@ def test_a_killed_emulator_is_a_crash_with_its_reason_at_once(host, obey_really,
     wait_for(host.changed.is_set, 10)
     assert time.monotonic() - began < 2
     host.send_reports()
-    watch.stop()
+    host.stop()
     report = control_plane.last(kernel_spec["id"])
     assert (report["seen"], report["facts"]["cause"]) == ("stopped", "crash")
     assert "the emulator" in report["facts"]["problem"]
@@ -164,7 +163,7 @@ def test_the_next_worker_adopts_the_machine_with_the_same_pid(host, obey_really,
     control_plane.order("ensure_running", kernel_spec, 2)
     after.look_once()
     assert [found.pid for found in after.emulators(kernel_spec["id"])] == [process.pid]
-    assert after.ledger.get(kernel_spec["id"]).process.pid == process.pid
+    assert after.record(kernel_spec["id"]).process.pid == process.pid
 
 
 def test_a_ledger_that_knows_no_pid_finds_the_machine_all_the_same(host, obey_really, kernel_spec):
@@ -176,7 +175,7 @@ def test_a_ledger_that_knows_no_pid_finds_the_machine_all_the_same(host, obey_re
 
 def test_a_second_start_is_impossible_even_with_a_wrong_pid_file(host, obey_really, kernel_spec, monkeypatch):
     process = boot(host, obey_really, kernel_spec)
-    monkeypatch.setattr("agent.processes.SECONDS_TO_BE_BORN", 0.2)
+    monkeypatch.setattr("compute.agent.emulators.MAX_SECONDS_TO_WRITE_PID", 0.2)
     home = host.machine(kernel_spec["id"]).home
     right = home.pid.read_text()
     home.pid.write_text("1 1")
@@ -206,7 +205,7 @@ def test_a_guest_that_ignores_its_button_is_stopped_after_the_grace(host, obey_r
 def test_an_emulator_that_hangs_is_killed(host, obey_really, kernel_spec, monkeypatch):
     process = boot(host, obey_really, kernel_spec)
     monkeypatch.setattr(control, "SECONDS_TO_ANSWER", 0.5)
-    monkeypatch.setattr("compute.agent.machine.SECONDS_TO_QUIT", 0.5)
+    monkeypatch.setattr("compute.agent.machine.MAX_SECONDS_TO_QUIT", 0.5)
     os.kill(process.pid, signal.SIGSTOP)
     assert obey_really("ensure_running", kernel_spec, 2)["seen"] == "broken"
     assert obey_really("ensure_stopped", {**kernel_spec, "stop": {"force": True}}, 3)["seen"] == "stopped"
@@ -234,16 +233,16 @@ def test_the_log_goes_on_over_a_restart_and_the_serial_line_can_be_read(host, ob
 def test_an_unowned_machine_is_paused_and_can_be_released(host, obey_really, kernel_spec):
     boot(host, obey_really, kernel_spec)
     machine = host.machine(kernel_spec["id"])
-    upkeep.quarantine(machine)
+    host.set_quarantined(machine.key)
     with control.connect(machine.home) as connection:
         assert connection.status().power == "paused"
-    upkeep.release(machine)
+    host.set_quarantined(machine.key, quarantined=False)
     with control.connect(machine.home) as connection:
         assert connection.status().power == "running"
 
 
 def test_a_full_host_refuses_new_work_with_the_reason(host, obey_really, kernel_spec, monkeypatch):
-    monkeypatch.setattr("compute.agent.hypervisors.qemu.disks.KEPT_FREE", 1 << 60)
+    monkeypatch.setattr("compute.agent.hypervisors.qemu.disks.MIN_FREE_BYTES", 1 << 60)
     report = obey_really("ensure_running", kernel_spec, 1)
     assert report["seen"] == "broken"
     assert "disk is full" in report["facts"]["problem"]
@@ -350,10 +349,10 @@ def test_a_real_linux_boots_reboots_and_switches_itself_off(host, obey_really, l
 def test_a_linux_that_switches_itself_off_is_no_crash(host, obey_really, linux_spec, control_plane):
     seed = {**linux_spec["seed"], "user_data": "#!/bin/sh\n(sleep 1; poweroff) > /dev/null 2>&1 &\n"}
     boot(host, obey_really, {**linux_spec, "seed": seed})
-    watch = Watch(host)
+    watch = Watch(host, host.machines)
     watch.start()
-    wait_for(lambda: host.ledger.get(linux_spec["id"]).seen == "stopped")
-    watch.stop()
+    wait_for(lambda: host.entry(linux_spec["id"]).seen == "stopped")
+    host.stop()
     host.send_reports()
     assert control_plane.last(linux_spec["id"])["facts"]["cause"] == "guest"
     assert host.emulators(linux_spec["id"]) == []
@@ -377,7 +376,7 @@ def test_user_mode_networking_reaches_nothing(host, obey_really, linux_spec):
 
 def test_what_a_machine_uses_is_measured_from_outside(host, obey_really, control_plane, kernel_spec):
     obey_really("ensure_running", kernel_spec)
-    samples = Samples(host, host.control_plane)
+    samples = Samples(host.machines, host.ledger, host.control_plane)
     [first] = samples.take()
     assert set(first) == {"id", "memory_mib"}
     assert first["memory_mib"] > 5

@@ -31,7 +31,7 @@ def used(monkeypatch):
 @pytest.fixture
 def measured(node, control_plane, obey, spec):
     obey("ensure_running", {**spec, "vcpus": 2})
-    return Samples(node, node.control_plane)
+    return Samples(node.machines, node.ledger, node.control_plane)
 
 
 def count(node, monkeypatch, **counted):
@@ -88,7 +88,7 @@ def test_what_has_ended_is_not_measured(measured, used):
 
 def test_nothing_is_lost_while_the_control_plane_is_away_for_a_while(measured, clock, used, control_plane):
     control_plane.down = True
-    for _ in range(samples.ROUNDS_KEPT + 5):
+    for _ in range(samples.MAX_ROUNDS_KEPT + 5):
         measured.take()
         with pytest.raises(Unreachable):
             measured.tell()
@@ -96,9 +96,9 @@ def test_nothing_is_lost_while_the_control_plane_is_away_for_a_while(measured, c
     control_plane.down = False
     measured.tell()
     ages = [sample["age"] for sample in control_plane.samples]
-    assert ages == [10.0 * number for number in range(samples.ROUNDS_KEPT, 0, -1)]
+    assert ages == [10.0 * number for number in range(samples.MAX_ROUNDS_KEPT, 0, -1)]
     measured.tell()
-    assert len(control_plane.samples) == samples.ROUNDS_KEPT
+    assert len(control_plane.samples) == samples.MAX_ROUNDS_KEPT
 
 
 def test_usage_is_of_this_very_process():

@@ -89,7 +89,7 @@ def test_a_real_guest_stands_still_and_goes_on(node, control_plane, spec):
     report = machine.order("ensure_suspended")
     assert (report["seen"], report["facts"].get("problem")) == ("suspended", None)
     assert machine.home.saved.is_dir()
-    assert node.ledger.get(spec["id"]).process is None
+    assert node.record(spec["id"]).process is None
     before = len(machine.ticks())
     assert machine.order("ensure_suspended")["seen"] == "suspended"
     assert machine.order("ensure_running")["seen"] == "running"
@@ -122,7 +122,7 @@ def test_clones_of_a_real_guest_are_other_people(node, control_plane, spec):
         assert b"I am copy-%d" % number in console
         assert console.count(b"READY") == 1
         assert not clone.home.saved.exists()
-        maps = Path(f"/proc/{node.ledger.get(other['id']).process.pid}/maps").read_text()
+        maps = Path(f"/proc/{node.record(other['id']).process.pid}/maps").read_text()
         memories |= set(re.findall(r" (\d+) +/\S+/memory", maps))
         consoles.append(console)
     assert len(memories) == 1, "the clones share the snapshot's memory"

@@ -9,16 +9,18 @@ import psutil
 
 from agent import jail
 from agent.control_plane import ControlPlane
-from agent.host import Node
+from agent.kinds import Tools
 from agent.ledger import Ledger
 from agent.paths import Paths
 from compute.agent.hypervisors import installed
+from compute.agent.kinds import Machines
 from tests.agent.stand_in import ControlPlaneStandIn
+from tests.fakes import ComputeHost
 
 GREETING = b"hello from a very small guest\r\n"
 
 
-class QemuNode(Node):
+class QemuNode(ComputeHost):
     """A host of its own below `home`, with the hypervisors and the jail that this machine has."""
 
     def __init__(self, url: str, home: Path) -> None:
@@ -31,7 +33,8 @@ class QemuNode(Node):
         confinement = jail.probe(paths)
         hypervisors = installed(paths, confinement)
         shutil.copyfile(paths.home / "probes.json", kept)
-        super().__init__(paths, Ledger(paths.ledger), ControlPlane(url), hypervisors, confinement=confinement)
+        tools = Tools(paths, Ledger(paths.ledger), ControlPlane(url), confinement)
+        super().__init__(tools, Machines(tools, hypervisors))
 
     def look_once(self) -> None:
         self.notice_all(thoroughly=True)

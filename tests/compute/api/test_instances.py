@@ -74,7 +74,7 @@ def test_a_machine_from_before_host_keys_were_made_has_none(cloud, mia, path, bo
     mia.post(f"{path}/web/stop", {})
     cloud.settle()
     instance = Instance.objects.get(name="web")
-    (cloud.node.paths.machine(str(instance.pk)).host_key).unlink()
+    (cloud.node.home(str(instance.pk)).host_key).unlink()
     Instance.objects.update(ssh_host_key="")
     mia.post(f"{path}/web/start", {})
     cloud.settle()

@@ -58,11 +58,11 @@ def test_clones_go_on_from_where_it_is_each_as_somebody_else(cloud, mia, path, b
         told = cloud.node.hypervisor.spec(shown["id"])
         assert (told["seed"]["hostname"], told["seed"]["instance_id"]) == (name, shown["id"])
         assert cloud.node.hypervisor.is_clone(shown["id"])
-        assert not list((cloud.node.paths.machines / shown["id"]).glob("saved*"))
+        assert not list((cloud.node.machines.homes.directory / shown["id"]).glob("saved*"))
     source = Instance.objects.get(name="web")
     assert mia.get(f"{path}/web").json()["status"] == "running"
     assert cloud.node.hypervisor.starts(str(source.pk)) == 1
-    assert not list((cloud.node.paths.machines / str(source.pk)).glob("*snapshot*"))
+    assert not list((cloud.node.machines.homes.directory / str(source.pk)).glob("*snapshot*"))
     mia.post(f"{path}/copy-1/stop", {})
     cloud.settle()
     assert mia.delete(f"{path}/web").status_code == 202

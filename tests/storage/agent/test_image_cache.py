@@ -9,20 +9,30 @@ import pytest
 
 from agent.control_plane import ControlPlane
 from agent.errors import Abandoned, Refused
+from agent.kinds import Tools
 from agent.ledger import Ledger
 from agent.paths import Paths
+from agent.system import MIN_FREE_BYTES
 from agent.work import Work
-from storage.agent.image_cache import KEPT_FREE, UNUSED_SECONDS, ImageCache
+from compute.agent.kinds import Machines
+from storage.agent.image_cache import SECONDS_KEPT_UNUSED, ImageCache
 from tests.compute.agent.virtual import put_image_file
 
 CONTENT = bytes(range(256)) * 4096
 
 
 @pytest.fixture
-def cache(control_plane, tmp_path):
+def tools(control_plane, tmp_path):
     paths = Paths(tmp_path / "agent", tmp_path / "run")
     paths.make()
-    return ImageCache(paths, Ledger(paths.ledger), ControlPlane(control_plane.url))
+    made = Tools(paths, Ledger(paths.ledger), ControlPlane(control_plane.url))
+    made.add(Machines(made, {}))
+    return made
+
+
+@pytest.fixture
+def cache(tools):
+    return ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
 
 
 def test_a_file_is_fetched_once_and_cannot_be_written(cache, control_plane, tmp_path):
@@ -42,7 +52,7 @@ def test_other_bytes_never_get_in(cache, control_plane, tmp_path):
     timer.start()
     with pytest.raises(Abandoned):
         cache.fetch(file, work)
-    assert list(cache._paths.images.iterdir()) == []
+    assert list(cache.directory.iterdir()) == []
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -53,7 +63,7 @@ def test_another_length_never_gets_in(cache, control_plane, tmp_path, change):
     threading.Timer(0.3, work.abandon).start()
     with pytest.raises(Abandoned):
         cache.fetch(file, work)
-    assert list(cache._paths.images.iterdir()) == []
+    assert list(cache.directory.iterdir()) == []
 
 
 def test_it_waits_for_a_control_plane_that_is_away(cache, control_plane, tmp_path):
@@ -97,20 +107,20 @@ def test_many_who_start_at_once_share_one_download(cache, control_plane, tmp_pat
 
 
 def test_what_no_machine_uses_is_let_go_after_a_week_and_fetched_again_when_it_is_wanted(
-    cache, control_plane, tmp_path, kernel_spec
+    cache, tools, control_plane, tmp_path, kernel_spec
 ):
     used = put_image_file(control_plane, tmp_path, "used", CONTENT)
     unused = put_image_file(control_plane, tmp_path, "unused", CONTENT[1:])
     fresh = put_image_file(control_plane, tmp_path, "fresh", CONTENT[2:])
     spec = {**kernel_spec, "image": {**kernel_spec["image"], "files": [used]}}
     order = {"id": "1", "resource": {"type": "instance", "id": spec["id"]}, "verb": "ensure_running", "generation": 1}
-    cache._ledger.accept({**order, "spec": spec}, "running")
-    long_ago = time.time() - UNUSED_SECONDS - 1
+    tools.ledger.accept({**order, "spec": spec}, "running")
+    long_ago = time.time() - SECONDS_KEPT_UNUSED - 1
     for file in (used, unused):
         os.utime(cache.fetch(file, Work()), (long_ago, long_ago))
     cache.fetch(fresh, Work())
     cache.let_go()
-    assert {path.name for path in cache._paths.images.iterdir()} == {used["sha256"], fresh["sha256"]}
+    assert {path.name for path in cache.directory.iterdir()} == {used["sha256"], fresh["sha256"]}
     assert cache.fetch(unused, Work()).read_bytes() == CONTENT[1:]
 
 
@@ -118,7 +128,7 @@ def test_a_download_without_room_takes_that_of_unused_files(cache, control_plane
     old = put_image_file(control_plane, tmp_path, "old", CONTENT)
     new = put_image_file(control_plane, tmp_path, "new", CONTENT[1:])
     cache.fetch(old, Work())
-    room = KEPT_FREE + len(CONTENT)
-    monkeypatch.setattr(cache, "_free", lambda: room - sum(p.stat().st_size for p in cache._paths.images.iterdir()))
+    room = MIN_FREE_BYTES + len(CONTENT)
+    monkeypatch.setattr(cache, "_free", lambda: room - sum(p.stat().st_size for p in cache.directory.iterdir()))
     cache.fetch(new, Work())
-    assert [path.name for path in cache._paths.images.iterdir()] == [new["sha256"]]
+    assert [path.name for path in cache.directory.iterdir()] == [new["sha256"]]

@@ -11,13 +11,15 @@ from typing import Any
 from agent import processes
 from agent.errors import NoAnswer, Refused
 from agent.jail import Confinement, Jail, first_uid
-from agent.paths import Home, Paths
+from agent.paths import Paths
 from agent.processes import Process
+from compute.agent import emulators
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.qemu import command_line, control, disks
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, version
-from compute.agent.spawn import launch
+from compute.agent.spawn import spawn
 
 KVM = Path("/dev/kvm")
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
@@ -123,7 +125,7 @@ class Qemu:
             stale.unlink(missing_ok=True)
         going_on = boot.saved is not None
         argv = command_line.arguments(boot.spec, boot.home, boot.files, accelerator, going_on=going_on)
-        process = launch(argv, boot.home, boot.confinement)
+        process = spawn(argv, boot.home, boot.confinement)
         if boot.saved:
             self._go_on(process, boot.home, boot.saved)
         return process
@@ -139,7 +141,7 @@ class Qemu:
             raise Refused(f"QEMU cannot go on from where it was suspended: {words}") from error
 
     def find(self, home: Home) -> Process | None:
-        return processes.find(home)
+        return emulators.find(home)
 
     def control(self, home: Home) -> AbstractContextManager[Control]:
         return control.connect(home)

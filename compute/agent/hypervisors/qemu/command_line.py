@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.paths import Home
 from compute.agent import nics
+from compute.agent.homes import Home
 
 SPARE_PORTS = 6  # beside those of the first disk and the first NIC
 # Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB more of it gains nothing measurable.

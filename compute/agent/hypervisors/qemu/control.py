@@ -16,8 +16,8 @@ from typing import IO, Any, TypeVar
 from qemu.qmp import QMPClient, QMPError
 
 from agent.errors import NoAnswer
-from agent.paths import Home
-from agent.processes import read_pid
+from compute.agent.emulators import read_pid
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
 
 T = TypeVar("T")

@@ -9,11 +9,13 @@ from pathlib import Path
 from agent import faults
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
+from agent.system import MIN_FREE_BYTES
 from compute.agent.hypervisors.base import Boot
 
 GIB = 1 << 30
 FORMATS = ("raw", "qcow2")
-KEPT_FREE = GIB  # what running guests may still write before the host's disk is full
+
+faults.declare("disk.before_create", "disk.before_rename")
 
 
 def create(boot: Boot) -> None:
@@ -22,8 +24,10 @@ def create(boot: Boot) -> None:
     if home.disk.exists():
         return
     free = shutil.disk_usage(home.directory).free
-    if free < KEPT_FREE:
-        raise Refused(f"the host's disk is full: {free >> 20} MiB are free and {KEPT_FREE >> 20} MiB are kept free")
+    if free < MIN_FREE_BYTES:
+        raise Refused(
+            f"the host's disk is full: {free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
+        )
     faults.reach("disk.before_create")
     new = home.disk.with_suffix(".new")
     new.unlink(missing_ok=True)

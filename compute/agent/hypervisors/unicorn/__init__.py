@@ -15,16 +15,17 @@ import time
 from contextlib import AbstractContextManager
 from typing import Any
 
-from agent import processes
 from agent.errors import NoAnswer, Refused
 from agent.jail import Jail
-from agent.paths import Home, Paths
+from agent.paths import Paths
 from agent.processes import Process
+from compute.agent import emulators
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.unicorn import control, overlay
 from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
 from compute.agent.hypervisors.unicorn.program import Program
-from compute.agent.spawn import launch
+from compute.agent.spawn import spawn
 
 SECONDS_TO_START = 20.0
 INTERPRETER_MIB = 96  # Python, the engine and its tables, buffers
@@ -89,10 +90,10 @@ class Unicorn:
             exact_stops=self._program.exact_stops,
         )
         argv = [sys.executable, "-I", os.fspath(self._program.install()), json.dumps(document)]
-        return launch(argv, boot.home, boot.confinement)
+        return spawn(argv, boot.home, boot.confinement)
 
     def find(self, home: Home) -> Process | None:
-        return processes.find(home)
+        return emulators.find(home)
 
     def control(self, home: Home) -> AbstractContextManager[Control]:
         self._await_socket(home)
@@ -110,7 +111,7 @@ class Unicorn:
         """The control socket is there once the guest runs. Raises NoAnswer."""
         deadline = time.monotonic() + SECONDS_TO_START
         while not home.control_socket.exists():
-            process = processes.find(home, patience=0)
+            process = emulators.find(home, patience=0)
             if process is None or time.monotonic() > deadline:
                 raise NoAnswer("the embedded emulator has no control socket")
             with contextlib.suppress(OSError):

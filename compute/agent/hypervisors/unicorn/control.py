@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from agent.errors import NoAnswer
-from agent.paths import Home
+from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Power, Status
 
 SECONDS_TO_ANSWER = 10.0

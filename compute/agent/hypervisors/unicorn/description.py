@@ -6,8 +6,8 @@ The document's form is in `board/process.py`. Every disk is told with its format
 from pathlib import Path
 from typing import Any
 
-from agent.paths import Home
 from compute.agent import nics
+from compute.agent.homes import Home
 
 ARCHITECTURE = "riscv64"
 MEMORY_MIB = range(64, 1025)

@@ -11,14 +11,16 @@ from pathlib import Path
 from agent import faults
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
+from agent.system import MIN_FREE_BYTES
 from compute.agent.hypervisors.base import Boot
-from compute.agent.hypervisors.qemu.disks import GIB, KEPT_FREE
 
 MAGIC, VERSION, CLUSTER_BITS, REFERENCE_COUNT_ORDER = 0x514649FB, 3, 16, 4
 CLUSTER = 1 << CLUSTER_BITS
 LAZY_REFERENCE_COUNTS = 1
 HEADER = struct.Struct(">IIQIIQIIQQIIQQQQII")
 EXTENSION_BACKING_FORMAT, EXTENSION_END = 0xE2792ACA, 0
+
+faults.declare("disk.before_create", "disk.before_rename")
 
 
 def create(boot: Boot) -> None:
@@ -27,12 +29,14 @@ def create(boot: Boot) -> None:
     if home.disk.exists():
         return
     free = shutil.disk_usage(home.directory).free
-    if free < KEPT_FREE:
-        raise Refused(f"the host's disk is full: {free >> 20} MiB are free and {KEPT_FREE >> 20} MiB are kept free")
+    if free < MIN_FREE_BYTES:
+        raise Refused(
+            f"the host's disk is full: {free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
+        )
     faults.reach("disk.before_create")
     new = home.disk.with_suffix(".new")
     new.unlink(missing_ok=True)
-    size = int(boot.spec["disk_gib"]) * GIB
+    size = int(boot.spec["disk_gib"]) << 30
     base = boot.files.get("disk")
     if base:
         declared = next(file["format"] for file in boot.spec["image"]["files"] if file["role"] == "disk")

@@ -14,7 +14,8 @@ import pytest
 
 from agent.errors import NoAnswer
 from agent.jail import Jail
-from agent.paths import Home, Paths
+from agent.paths import Paths
+from compute.agent.homes import Home
 from compute.agent.hypervisors.unicorn import Unicorn, control, overlay
 from compute.agent.hypervisors.unicorn.description import describe
 from tests.agent.stand_in import ControlPlaneStandIn
@@ -63,7 +64,7 @@ def obey(node: QemuNode, control_plane: ControlPlaneStandIn) -> Callable[..., di
 
 
 def emulator(node: QemuNode, spec: Spec) -> psutil.Process:
-    process = node.machine(spec["id"]).hypervisor(node.ledger.get(spec["id"])).find(node.machine(spec["id"]).home)
+    process = node.machine(spec["id"]).hypervisor(node.entry(spec["id"])).find(node.machine(spec["id"]).home)
     return psutil.Process(process.pid)
 
 

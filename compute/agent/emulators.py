@@ -1,0 +1,39 @@
+"""The emulator of a machine: which process is it?
+
+Every emulator inherits a locked file (`Home.alive`). The lock goes when the process goes, so a machine cannot be
+started twice, not even by a worker that was killed before it could write down a pid.
+"""
+
+import time
+
+from agent.errors import NoAnswer
+from agent.processes import Process, is_locked
+from compute.agent.homes import Home
+
+MAX_SECONDS_TO_WRITE_PID = 10.0  # from a fork to its pid in a file, on a busy host
+
+
+def find(home: Home, patience: float | None = None) -> Process | None:
+    """The live emulator of a machine. Waits for one that has just been started to write its pid.
+
+    Raises NoAnswer when something holds the machine's lock and does not say what it is.
+    """
+    deadline = time.monotonic() + (MAX_SECONDS_TO_WRITE_PID if patience is None else patience)
+    while True:
+        process = read_pid(home)
+        if process and process.alive:
+            return process
+        if not is_locked(home.alive):
+            return None
+        if time.monotonic() > deadline:
+            raise NoAnswer("an emulator of this machine is starting, or a process that it left behind holds its lock")
+        time.sleep(0.01)
+
+
+def read_pid(home: Home) -> Process | None:
+    """What the emulator wrote down about itself before it began: `pid` and `start time`."""
+    try:
+        pid, started = home.pid.read_text().split()
+        return Process(int(pid), int(started))
+    except (OSError, ValueError):
+        return None

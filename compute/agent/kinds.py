@@ -1,0 +1,185 @@
+"""The kind `instance`: a tenant's virtual machine, which on its host is a machine with an emulator."""
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+
+from agent import jail
+from agent.errors import Unreachable
+from agent.host import Host
+from agent.kinds import Kind, Sight, Tools
+from agent.ledger import Entry
+from agent.work import Work
+from compute.agent import hypervisors, upkeep
+from compute.agent.console_log import ConsoleLogs
+from compute.agent.homes import Homes
+from compute.agent.hypervisors.base import Hypervisor
+from compute.agent.machine import VERBS, Machine
+from compute.agent.preparation import MachineTools
+from compute.agent.records import TYPE, Records
+from compute.agent.samples import SECONDS_BETWEEN_SAMPLES, Samples
+from compute.agent.watch import Watch
+from storage.agent.image_cache import ImageCache
+
+log = structlog.get_logger()
+
+SECONDS_BETWEEN_LOGS = 0.5
+
+
+def kinds(tools: Tools) -> list[Kind]:
+    return [Machines(tools, hypervisors.installed(tools.paths, tools.jail))]
+
+
+class Machines(Kind):
+    """All machines of a host. `hypervisors`: those that work on it, by name. Raises OSError."""
+
+    type = TYPE
+    verbs = VERBS
+
+    def __init__(self, tools: Tools, hypervisors: dict[str, Hypervisor]) -> None:
+        self.homes = Homes(tools.paths)
+        self.homes.make()
+        self.hypervisors = hypervisors
+        self.tools = MachineTools(
+            homes=self.homes,
+            records=Records(tools.ledger),
+            images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used),
+            hypervisors=hypervisors,
+            jail=tools.jail,
+        )
+        self._common = tools
+        self._watch: Watch | None = None
+
+    def machine(self, machine_id: str) -> Machine:
+        return Machine(machine_id, self.tools)
+
+    # Orders and what happens without one
+
+    def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
+        return self.machine(entry.id).obey(verb, entry, work)
+
+    def look(self, entry: Entry, ended: str) -> Sight | None:
+        return upkeep.look(self.machine(entry.id), entry, ended)
+
+    def is_watched(self, entry: Entry) -> bool:
+        process = self.tools.records.get(entry.id).process
+        return entry.seen == "running" and process is not None and process.alive
+
+    def clear_up(self) -> None:
+        """Remove cgroups that were still in use when their machines ended."""
+        for machine_id, record in self.tools.records.all().items():
+            if record.process and record.process.alive:
+                continue
+            with contextlib.suppress(BlockingIOError), self._common.lock(machine_id, wait=False):
+                machine = self.machine(machine_id)
+                entry = self._common.ledger.get(machine.key)
+                if entry and entry.order is None and machine.record.process is None:
+                    jail.remove_cgroups(self.tools.jail.cgroup, machine_id, patience=0)
+
+    def tidy(self) -> None:
+        self.tools.images.let_go()
+        self.tools.records.forget()
+
+    def quarantine(self, entry: Entry) -> Sight | None:
+        return upkeep.set_paused(self.machine(entry.id), entry, paused=True)
+
+    def release(self, entry: Entry) -> Sight | None:
+        return upkeep.set_paused(self.machine(entry.id), entry, paused=False) if entry.wanted == "running" else None
+
+    def strangers(self) -> Iterator[str]:
+        for directory in self.homes.directory.iterdir():
+            with contextlib.suppress(ValueError):
+                yield str(uuid.UUID(directory.name))
+
+    def adopt(self, resource_id: str) -> str:
+        disks = [path.stat().st_uid for path in self.homes.of(resource_id).directory.glob("disk*")]
+        self.tools.records.adopt(resource_id, max(disks, default=None) or None)
+        return "stopped"
+
+    # The host goes down and comes back
+
+    def interrupt(self, entry: Entry, grace: float) -> Sight | None:
+        return upkeep.interrupt(self.machine(entry.id), entry, grace)
+
+    def is_interrupted(self, entry: Entry) -> bool:
+        return entry.wanted == "running" and self.tools.records.get(entry.id).interrupted_at != 0
+
+    def needs_only_host(self, entry: Entry) -> bool:
+        """Whether all of its disks are on this host."""
+        return all(volume.get("local") for volume in entry.spec.get("volumes") or [])
+
+    def revive(self, entry: Entry, work: Work) -> Sight:
+        return self.machine(entry.id).run("ensure_running", entry, work)
+
+    def stand_down(self, entry: Entry) -> None:
+        self.tools.records.interrupt(entry.id, interrupted=False)
+
+    # What the host says of itself
+
+    def capabilities(self) -> dict[str, Any]:
+        probed = {name: hypervisor.probe() for name, hypervisor in self.hypervisors.items()}
+        found = {name: hypervisor for name, hypervisor in probed.items() if hypervisor}
+        architectures = {name for hypervisor in found.values() for name in hypervisor["architectures"]}
+        return {"architectures": sorted(architectures), "hypervisors": found}
+
+    def problem(self) -> str:
+        return "" if self.hypervisors else "no hypervisor works on this host: is QEMU installed?"
+
+    def disk_bytes(self) -> int:
+        return sum(file.stat().st_blocks * 512 for file in self.homes.directory.glob("*/disk*"))
+
+    def uses_file(self, entry: Entry, sha256: str) -> bool:
+        """By its spec, which is in the ledger before it asks for a file; a stranger without a spec may use any."""
+        return not entry.spec or any(file["sha256"] == sha256 for file in entry.spec["image"]["files"])
+
+    def describe(self, entry: Entry) -> str:
+        process = self.tools.records.get(entry.id).process
+        pid = process.pid if process and process.alive else "-"
+        return f"pid {pid:<8} {entry.spec.get('name', '?')}"
+
+    # Beside the clock
+
+    def start(self, host: Host) -> None:
+        self._watch = Watch(host, self)
+        self._watch.start()
+        for task in (self._measure, self._push_logs, self._probe_accelerators):
+            threading.Thread(target=task, args=(host,), name=task.__name__.strip("_"), daemon=True).start()
+
+    def wake(self) -> None:
+        if self._watch:
+            self._watch.wake()
+
+    def _measure(self, host: Host) -> None:
+        """Measure what machines use, at even distances. A thread of its own, as it asks emulators."""
+        samples = Samples(self, host.ledger, host.control_plane)
+        due = time.monotonic()
+        while not host.stopping.wait(max(0.0, due - time.monotonic())):
+            due = max(due + SECONDS_BETWEEN_SAMPLES, time.monotonic())
+            try:
+                samples.take()
+                samples.tell()
+            except Unreachable:
+                pass  # the heartbeat says so; what was measured is kept for a while
+            except Exception:
+                log.exception("samples were not taken")
+
+    def _push_logs(self, host: Host) -> None:
+        logs = ConsoleLogs(self.homes, host.ledger, host.control_plane)
+        while not host.stopping.wait(SECONDS_BETWEEN_LOGS):
+            try:
+                logs.push_changed()
+            except Exception:
+                log.exception("console logs were not pushed")
+
+    def _probe_accelerators(self, host: Host) -> None:
+        """Once the first machine is up: a probe may take seconds, and nobody's first machine waits for it."""
+        while not any(entry.seen == "running" for entry in host.ledger.entries(TYPE)):
+            if host.stopping.wait(1.0):
+                return
+        if any([hypervisor.probe_accelerators() for hypervisor in self.hypervisors.values()]):
+            host.changed.set()
