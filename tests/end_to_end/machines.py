@@ -24,13 +24,17 @@ class OneMachine:
     def __init__(self, folder: Path) -> None:
         self.tree, self.root = folder / "tree", folder / "home"
         self.tree.mkdir()
-        publish(TREE, self.tree)
+        self.lay_out()
         self.port = next_free(range(18080, 18180))
         not_ours = ("PILEUS_", "DATABASE_URL", "REDIS_URL", "DJANGO_")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
         self.env |= {"PILEUS_HOME": str(self.root), "PILEUS_PORT": str(self.port)}
         self.first_up: subprocess.CompletedProcess[str] | None = None
         self.first_boots: list[str] = []
+
+    def lay_out(self):
+        """Bring the tree to the state of the one that is tested."""
+        publish(TREE, self.tree)
 
     def command(self, *arguments):
         return [str(self.tree / "pileus"), *arguments]
