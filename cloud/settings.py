@@ -114,7 +114,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "/"
-ACCOUNT_ADAPTER = "cloud.dashboard.sign_in.AccountAdapter"
+ACCOUNT_ADAPTER = "cloud.tenancy.pages.sign_in.AccountAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*"]
@@ -132,7 +132,7 @@ SINGLE_SIGN_ON = {
 }
 if SINGLE_SIGN_ON["url"]:  # 3 MiB in every process
     INSTALLED_APPS.append("allauth.socialaccount.providers.openid_connect")
-SOCIALACCOUNT_ADAPTER = "cloud.dashboard.single_sign_on.Adapter"
+SOCIALACCOUNT_ADAPTER = "cloud.tenancy.pages.single_sign_on.Adapter"
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 5
 
 SESSION_COOKIE_AGE = 14 * DAY

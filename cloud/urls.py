@@ -13,6 +13,11 @@ api: list[URLPattern | URLResolver] = [
 ]
 pages: list[URLPattern | URLResolver] = [
     path("", include("cloud.pages.urls")),
+    path("", include("cloud.tenancy.pages.urls")),
+    path("", include("cloud.events.pages.urls")),
+    path("", include("cloud.operations.pages.urls")),
+    path("", include("cloud.hosts.pages.urls")),
+    path("", include("storage.pages.urls")),
     path("", include("compute.pages.urls")),
     path("", include("cloud.dashboard.urls")),
 ]

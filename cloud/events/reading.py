@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -53,6 +54,16 @@ class Cursor:
 
     def __str__(self) -> str:
         return f"{self.transaction}-{self.id}"
+
+
+def log(*, project_id: UUID | None = None, subject: tuple[str, Any] | None = None) -> QuerySet[Event]:
+    """The event log: of a project, of one subject (type and id), or of the whole cloud."""
+    found = Event.objects.all()
+    if project_id is not None:
+        found = found.filter(project_id=project_id)
+    if subject is not None:
+        found = found.filter(subject_type=subject[0], subject_id=str(subject[1]))
+    return found
 
 
 def horizon() -> int:

@@ -37,6 +37,7 @@ THEMES = ("system", "light", "dark")
 # What a page's script (htmx) is told with an answer that is not the part it wanted.
 WHOLE_PAGE_AGAIN = {"HX-Refresh": "true"}
 KEEP_THE_PART = {"HX-Reswap": "none"}
+Undo = tuple[str, Mapping[str, str]]  # where the form that takes a change back is sent to, and its fields
 LAST_PROJECT = "project"  # in the session: the one that was looked at last
 
 
@@ -190,12 +191,12 @@ class Page(View):
         to: str | Callable[[Any], str],
         done: str | Callable[[Any], str] = "",
         secret: Callable[[Any], HttpResponse] | None = None,
-        undo: tuple[str, Mapping[str, str]] | None = None,
+        undo: Undo | Callable[[], Undo | None] | None = None,
     ) -> HttpResponse:
         """Run one service in one transaction, once per form that was filled in; then go to where the result is.
 
         A form sent twice does its work once: the hidden key and the body are the idempotency key. `secret` answers with
-        a page that shows what is shown once only. `undo` is the form that takes it back: where it goes, and its fields.
+        a page that shows what is shown once only. `undo` is the form that takes it back.
         """
         scope, request = self.scope, self.request
         given = request.POST.get("form_key", "")
@@ -218,8 +219,8 @@ class Page(View):
             return secret(result)
         elif words := done if isinstance(done, str) else done(result):
             messages.success(request, words)
-            if undo is not None:
-                request.session[UNDO] = {"url": undo[0], "fields": dict(undo[1])}
+            if back := undo() if callable(undo) else undo:
+                request.session[UNDO] = {"url": back[0], "fields": dict(back[1])}
         return SeeOther(location)
 
 

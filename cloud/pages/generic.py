@@ -21,10 +21,8 @@ from django.urls import reverse
 from rest_framework import serializers
 
 from cloud.api import pagination
-from cloud.pages import forms, rows
-from cloud.pages.base import FormPage, Page
-
-Undo = tuple[str, Mapping[str, str]]  # where the form that takes a change back is sent to, and its fields
+from cloud.pages import forms, rows, sections
+from cloud.pages.base import FormPage, Page, Undo
 
 
 class ResourcePage(Page):
@@ -34,11 +32,13 @@ class ResourcePage(Page):
     key: ClassVar[str]  # what routes call the id of an item, and templates the item
     listed_at: ClassVar[str]  # the route of the list
     title: ClassVar[str]  # of the list
+    form: ClassVar[type[serializers.Serializer] | None] = None  # the API's, of what is made or changed
+    fields: ClassVar[Mapping[str, forms.Field]] = {}  # how its members are read from the page's form
 
     def rows(self) -> "QuerySet[Any]":
         """What the viewer may see: of the project, or of the whole cloud for its admins."""
         every: QuerySet[Any] = self.model._default_manager.all()
-        return every if self.for_cloud_admins else every.filter(project=self.project)
+        return every if self.for_cloud_admins else every.filter(project_id=self.project.pk)
 
     def route(self, name: str, *arguments: Any) -> str:
         """The path of another page, in the same project."""
@@ -58,8 +58,6 @@ class ListPage(ResourcePage, FormPage):
 
     order: ClassVar[tuple[str, ...]] = ("name", "id")
     limit: ClassVar[int] = pagination.DEFAULT_LIMIT
-    form: ClassVar[type[serializers.Serializer] | None] = None
-    fields: ClassVar[Mapping[str, forms.Field]] = {}
 
     def fill(self) -> dict[str, Any]:
         text = self.request.GET.get("q", "")
@@ -107,17 +105,24 @@ class ListPage(ResourcePage, FormPage):
 
 
 class ItemPage(ResourcePage):
-    """One item, which is `self.item` here and `key` in the template. What is not there, or not seen, is a 404."""
+    """One item, which is `self.item` here and `key` in the template. What is not there, or not seen, is a 404.
 
+    Templates include each of `sections`, which other apps have registered for this `key`.
+    """
+
+    by: ClassVar[str] = "pk"  # the column of the id in the path
     gone: ClassVar[str] = ""  # what the 404 says, if there is more to say than usual
     item: Any
 
     def enter(self, **kwargs: Any) -> None:
         super().enter(**kwargs)
-        self.item = rows.find(self.rows(), kwargs[self.key], self.gone)
+        self.item = self.find_item()
+
+    def find_item(self) -> Any:
+        return rows.find(self.rows(), self.kwargs[self.key], self.gone, by=self.by)
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self.show(self.fill())
+        return self.show({**self.fill(), **sections.of(self, self.key, self.item)})
 
     def fill(self) -> dict[str, Any]:
         return {self.key: self.item}
@@ -128,13 +133,11 @@ class ItemPage(ResourcePage):
 
 
 class ChangePage(ItemPage, FormPage):
-    """A form with what can be changed of an item: `fields` says how, `form` is the API's, `change` calls the service.
+    """A form with what can be changed of an item: `change` calls the service.
 
     Templates extend `pages/change.html`.
     """
 
-    form: ClassVar[type[serializers.Serializer]]
-    fields: ClassVar[Mapping[str, forms.Field]]
     can_undo: ClassVar[bool] = True
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -150,10 +153,12 @@ class ChangePage(ItemPage, FormPage):
         return forms.read(self.request.POST, self.fields)
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
+        assert self.form is not None
+        form = self.form
         return self.mutate(
-            lambda: self.change(self.validate(self.form, body, partial=True)),
+            lambda: self.change(self.validate(form, body, partial=True)),
             body=body,
-            to=self.after(),
+            to=lambda row: self.after(),
             done=self.changed,
             undo=(self.request.path, self.initial()) if self.can_undo else None,
         )
@@ -172,8 +177,15 @@ class VerbPage(ItemPage):
 
     http_method_names = ("post",)
 
+    def enter(self, **kwargs: Any) -> None:
+        super(ItemPage, self).enter(**kwargs)  # the item is found later: sent twice, the form may have deleted it
+
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return self.mutate(self.act, to=self.after(), done=self.done, undo=self.undo())
+        def work() -> Any:
+            self.item = self.find_item()
+            return self.act()
+
+        return self.mutate(work, to=lambda result: self.after(), done=self.done, undo=self.undo)
 
     def act(self) -> Any:
         """Call the service."""

@@ -1,8 +1,8 @@
 """Finding rows for pages: by a word that was typed, or by an id in a path."""
 
 from typing import Any
-from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
 from cloud.api.errors import NotFound
@@ -18,10 +18,12 @@ def search(rows: "QuerySet[Any]", text: str) -> "QuerySet[Any]":
     return rows.filter(name__icontains=text) if text else rows
 
 
-def find(rows: "QuerySet[Any]", ident: UUID | str, gone: str = "") -> Any:
-    """The row with this id. Raises NotFound, with the words `gone` if there are any, when the viewer may see none."""
-    key = as_uuid(str(ident))
-    found = rows.filter(pk=key).first() if key else None
+def find(rows: "QuerySet[Any]", ident: Any, gone: str = "", *, by: str = "pk") -> Any:
+    """The row with this id. Raises NotFound, with the words `gone` if there are any, when there is none among them."""
+    try:
+        found = rows.filter(**{by: ident}).first()
+    except (ValueError, ValidationError):  # it is no id at all
+        found = None
     if found is None:
         raise NotFound(gone) if gone else NotFound()
     return found

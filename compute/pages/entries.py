@@ -12,6 +12,7 @@ from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
 from cloud.tenancy.models import Role
 from compute.models import Instance
+from compute.pages.sections import of_image, on_host
 from compute.verbs import WORK
 
 navigation.register(
@@ -28,6 +29,8 @@ for work in WORK:
     words.VERBS[work.name] = work.past
     words.STEPS |= work.steps
 words.FILTERED += dict.fromkeys(work.name for work in WORK)
+sections.register("host", "compute/sections/host.html", on_host)
+sections.register("image", "compute/sections/image.html", of_image)
 
 
 def launching(scope: Scope) -> list[Item]:

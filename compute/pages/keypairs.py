@@ -6,7 +6,8 @@ from typing import Any
 from django.http import HttpResponse
 
 from cloud.pages import forms
-from cloud.pages.generic import ChangePage, ListPage, ResourcePage, Undo, VerbPage
+from cloud.pages.base import Undo
+from cloud.pages.generic import ChangePage, ListPage, ResourcePage, VerbPage
 from compute import keypairs
 from compute.api.keypairs import KeyPairChanges, KeyPairForm
 from compute.models import KeyPair

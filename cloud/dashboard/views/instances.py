@@ -11,9 +11,8 @@ from cloud.dashboard.actions import Action, actions_for, dialog_of
 from cloud.dashboard.views import metrics
 from cloud.dashboard.views.bulk import take_results
 from cloud.dashboard.views.saved_views import query_of
-from cloud.operations import engine
-from cloud.operations.models import Operation
-from cloud.pages import forms, links
+from cloud.events import reading
+from cloud.pages import forms
 from cloud.pages.base import FormPage, Page
 from cloud.pages.rows import search
 from cloud.tenancy.models import Role, SavedView
@@ -113,7 +112,7 @@ class OneInstance(InstancePage):
         if part in ("", "console-log"):
             context |= console_log(self.instance, LINES_SHOWN)
         if part in ("", "instance-events"):
-            found = rows.events(subject=("instance", self.instance.pk)).order_by("-transaction", "-id")
+            found = reading.log(subject=("instance", self.instance.pk)).order_by("-transaction", "-id")
             context["events"] = list(found[:20])
         if part in ("", "instance-facts"):
             context["cost"] = costs.of(self.project, instance=str(self.instance.pk))
@@ -226,19 +225,4 @@ class Change(InstancePage, FormPage):
             to=self.here,
             done="Changed.",
             undo=(self.request.path, self.initial()),
-        )
-
-
-class CancelOperation(Page):
-    """Asks an operation to give up."""
-
-    def post(self, request: HttpRequest, project: str, operation: str) -> HttpResponse:
-        found = Operation.objects.filter(pk=operation, project_id=self.project.pk).first()
-        if found is None:
-            raise NotFound()
-        about = links.of(found.subject_type, found.subject_id, self.project.name)
-        return self.mutate(
-            lambda: engine.cancel(found.pk, actor=self.scope.actor),
-            to=about or reverse("overview", args=[self.project.name]),
-            done="It is being cancelled.",
         )

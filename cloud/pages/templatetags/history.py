@@ -14,6 +14,12 @@ register = template.Library()
 register.filter("event_words", words.event)
 
 
+@register.simple_tag
+def page_of(subject_type: str, ident: Any, project: str = "", for_admins: bool = False) -> str:
+    """The path of the page about a subject, in its project or (`for_admins`) of the cloud. "" if there is none."""
+    return links.of(subject_type, ident, project) or links.of(subject_type, ident, for_admins=for_admins)
+
+
 @register.filter
 def operation_words(kind: str) -> str:
     return words.OPERATIONS.get(kind, kind.rpartition(".")[2].capitalize())

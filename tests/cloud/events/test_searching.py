@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 from django.test import RequestFactory
 
-from cloud.dashboard import rows
-from cloud.dashboard.views.project import narrow_events
+from cloud.events import reading
 from cloud.events.models import Event
+from cloud.events.pages.activity import narrow
 
 pytestmark = pytest.mark.django_db
 MANY = 20_000
@@ -50,7 +50,7 @@ def kinds(plan: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("name", RARE)
 @pytest.mark.parametrize("scope", ["cloud", "project"])
 def test_a_rare_value_is_found_by_its_index(name, scope, long_log):
-    found = narrow_events(Event.objects.all(), RequestFactory().get("/", {name: RARE[name]}))
+    found = narrow(Event.objects.all(), RequestFactory().get("/", {name: RARE[name]}))
     if scope == "project":
         found = found.filter(project_id=PROJECT)
     page = found.order_by("-transaction", "-id")[:51]
@@ -61,7 +61,7 @@ def test_a_rare_value_is_found_by_its_index(name, scope, long_log):
 
 
 def test_the_events_of_one_subject_are_found_by_its_index(long_log):
-    page = rows.events(subject=("instance", "7")).order_by("-transaction", "-id")[:20]
+    page = reading.log(subject=("instance", "7")).order_by("-transaction", "-id")[:20]
     plan = json.loads(page.explain(format="json", analyze=True))[0]["Plan"]
     assert len(page) == 20
     assert read_in_vain(plan) < 100

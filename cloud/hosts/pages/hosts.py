@@ -1,0 +1,124 @@
+"""Hosts: what they have left, when they were last heard, what runs there, and what an admin decides about them."""
+
+from typing import Any
+
+from django.db.models import F, Func, IntegerField, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from cloud.events import reading
+from cloud.hosts import services
+from cloud.hosts.api.views import HostChanges
+from cloud.hosts.models import Host
+from cloud.hosts.silence import reachable_since
+from cloud.pages import forms, sections
+from cloud.pages.generic import ChangePage, ItemPage, ListPage, ResourcePage
+
+
+def listed() -> "QuerySet[Host]":
+    """Hosts with their pulse, whether they are reachable, what is placed on them, and how many vCPUs they sell."""
+    return (
+        Host.objects.select_related("pulse")
+        .defer("capabilities", "pulse__inventory", "token_digest", "redis_password_digest")
+        .annotate(
+            seen_at=F("pulse__seen_at"),
+            reachable=Q(pulse__seen_at__gte=reachable_since()),
+            sold_vcpus=Func(F("vcpus") * F("vcpu_overcommit"), function="floor", output_field=IntegerField()),
+            **sections.counts("host"),
+        )
+    )
+
+
+class HostPage(ResourcePage):
+    model, key, title = Host, "host", "Hosts"
+    listed_at = section = "hosts"
+    for_cloud_admins = True
+
+    def rows(self) -> "QuerySet[Host]":
+        return listed()
+
+
+class Hosts(HostPage, ListPage):
+    template = "hosts/list.html"
+    partials = {"hosts": "hosts/_list.html"}
+
+
+class OneHost(HostPage, ItemPage):
+    template = "hosts/host.html"
+    partials = {"host": "hosts/_host.html"}
+
+    def fill(self) -> dict[str, Any]:
+        capabilities = Host.objects.values_list("capabilities", flat=True).get(pk=self.item.pk)
+        return {
+            **super().fill(),
+            "capabilities": capabilities,
+            "hypervisors": ways(capabilities),
+            "jail": layers(capabilities.get("jail", {})),
+            "events": list(reading.log(subject=("host", self.item.pk)).order_by("-transaction", "-id")[:10]),
+        }
+
+
+def ways(capabilities: dict[str, Any]) -> list[dict[str, str]]:
+    """How a host can run machines: hypervisor, version, architecture, accelerator, and why there is no better one."""
+    return [
+        {
+            "hypervisor": hypervisor,
+            "version": str(facts.get("version", "")),
+            "architecture": architecture,
+            "accelerator": str(how.get("accelerator") or "tcg"),
+            "why": str(how.get("kvm") or ""),
+        }
+        for hypervisor, facts in capabilities.get("hypervisors", {}).items()
+        for architecture, how in facts.get("architectures", {}).items()
+    ]
+
+
+def layers(jail: dict[str, Any]) -> list[dict[str, Any]]:
+    """What confines a host's emulators, and why something of it does not."""
+    return [
+        {
+            "name": layer.replace("_", " ") + (f" {state}" if isinstance(state, str) else ""),
+            "is_there": bool(state),
+            "why": "" if state else jail.get("missing", {}).get(layer, ""),
+        }
+        for layer, state in jail.items()
+        if layer != "missing"
+    ]
+
+
+class ChangeHost(HostPage, ItemPage):
+    """Into service, out of service, or forgotten."""
+
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest, host: str) -> HttpResponse:
+        verb = request.POST.get("verb")
+        name, actor = self.item.name, self.scope.actor
+        found = Host.objects.get(pk=self.item.pk)
+        if verb == "remove":
+            return self.mutate(
+                lambda: services.remove(found, actor=actor),
+                body={"verb": verb},
+                to=self.the_list,
+                done=f"{name} is no longer a host of this cloud.",
+            )
+        enabled = verb == "enable"
+        done = "takes instances again" if enabled else "takes nothing new; what runs there goes on running"
+        return self.mutate(
+            lambda: services.update(found, actor=actor, enabled=enabled),
+            body={"verb": verb},
+            to=self.route("host", found.pk),
+            done=f"{name} {done}.",
+        )
+
+
+class HostSettings(HostPage, ChangePage):
+    """How many vCPUs its processors are sold as, and its labels."""
+
+    template, form = "hosts/settings.html", HostChanges
+    fields = {"vcpu_overcommit": forms.NUMBER, "labels": forms.LABELS}
+
+    def after(self) -> str:
+        return self.route("host", self.item.pk)
+
+    def change(self, changes: dict[str, Any]) -> Host:
+        return services.update(Host.objects.get(pk=self.item.pk), actor=self.scope.actor, **changes)
