@@ -15,6 +15,7 @@ from cloud.operations import engine
 from cloud.operations.models import Check
 from cloud.tenancy import quota_requests
 from compute.models import Instance
+from compute.verbs import VERBS
 from compute.workflows import LaunchInstance
 from tests import factories
 
@@ -28,6 +29,7 @@ PUBLIC, SIGNED_IN, VIEWER, MEMBER, PROJECT_ADMIN, CLOUD_ADMIN, HOST = (
 )  # fmt: skip
 
 P = "api/v1/projects/<str:project>"
+OF_VERBS = {"start": 202, "stop": 202, "clone": 400}  # of one that waits for room; others are refused there
 # route → method → (who may, what they get for an empty body)
 TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "healthz": {"GET": (PUBLIC, 200)},
@@ -83,13 +85,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/keypairs/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 204)},
     f"{P}/instances": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/instances/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
-    f"{P}/instances/<str:ref>/start": {"POST": (MEMBER, 202)},
-    f"{P}/instances/<str:ref>/stop": {"POST": (MEMBER, 202)},
-    f"{P}/instances/<str:ref>/reboot": {"POST": (MEMBER, 409)},
-    f"{P}/instances/<str:ref>/pause": {"POST": (MEMBER, 409)},
-    f"{P}/instances/<str:ref>/suspend": {"POST": (MEMBER, 409)},
-    f"{P}/instances/<str:ref>/resume": {"POST": (MEMBER, 409)},
-    f"{P}/instances/<str:ref>/clone": {"POST": (MEMBER, 400)},
+    **{f"{P}/instances/<str:ref>/{verb.name}": {"POST": (MEMBER, OF_VERBS.get(verb.name, 409))}
+       for verb in VERBS.values() if verb.method == "POST"},
     f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/boot": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/metrics": {"GET": (VIEWER, 200)},

@@ -66,6 +66,17 @@ def test_a_machine_that_its_host_no_longer_lists_is_made_again(cloud, instance):
     assert cloud.running() == {str(instance.pk)}
 
 
+def test_a_suspended_machine_whose_memory_is_lost_with_its_host_is_stopped(cloud, instance):
+    cloud.do(services.suspend, instance)
+    cloud.settle()
+    HostPulse.objects.update(inventory=[], seen_at=Now() + timedelta(seconds=21))
+    reconcile()
+    assert Operation.objects.get(finished_at=None).kind == "compute.stop"
+    cloud.settle()
+    instance.refresh_from_db()
+    assert (instance.seen_power, instance.wanted_power) == ("stopped", "stopped")
+
+
 def test_after_a_restored_database_the_row_overtakes_the_hosts_ledger(cloud, instance):
     for verb in (services.stop, services.start):
         cloud.do(verb, instance)

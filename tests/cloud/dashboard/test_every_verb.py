@@ -1,21 +1,40 @@
-"""Whatever the API can change, the dashboard can: every change in the document, and the page that makes it."""
+"""Whatever the API can change, the dashboard can; and every verb of an instance is done by its URLs.
 
-from collections.abc import Iterator
+A new verb is in these tests by being in `compute.verbs`; if its body has required fields, BODIES says what to send.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from django.urls import get_resolver
+from django.urls import URLPattern
 
 from cloud.api.documentation import document
+from cloud.dashboard import rows
+from cloud.dashboard.actions import actions_for
+from cloud.events.models import Event
+from cloud.operations.models import Operation
+from cloud.pages import words
+from cloud.pages.icons import PATHS
+from cloud.pages.templatetags.pages import tone
+from cloud.tenancy.models import Role
+from cloud.urls import pages
+from compute.models import Instance
+from compute.status import STATUSES
+from compute.verbs import NEVER, VERBS, WORK, Verb
+from tests.test_every_workflow import steps_of
 
+DOCS = (Path(__file__).resolve().parents[3] / "docs/api.md").read_text()
 P = "/projects/{project}"
 I = f"{P}/instances/{{ref}}"  # noqa: E741
 # The API's change, and the name of the dashboard's URL that takes it.
 WHERE = {
     f"POST {P}/instances": "launch",
     f"PATCH {I}": "change-instance",
-    f"DELETE {I}": "instance-verb",
-    **{f"POST {I}/{verb}": "instance-verb" for verb in
-       ("start", "stop", "reboot", "pause", "suspend", "resume", "clone")},
+    **{f"{verb.method} {I}{'' if verb.method == 'DELETE' else f'/{verb.name}'}": "instance-verb"
+       for verb in VERBS.values()},
     f"POST {I}/console": "console",
     f"POST {P}/instance-actions": "selected-instances",
     f"POST {P}/operations/{{ref}}/cancel": "cancel",
@@ -58,6 +77,20 @@ WHERE = {
 }  # fmt: skip
 
 
+BODIES: dict[str, dict[str, Any]] = {"clone": {"name": "copy"}}
+BY_LOOKING = {"console", "notifications"}  # a console is opened, what is new has been seen
+STATES = ("running", "stopped", "suspended", "paused")
+every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+
+
+def urls(patterns: Iterable[Any] = pages) -> Iterator[URLPattern]:
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern):
+            yield pattern
+        else:
+            yield from urls(pattern.url_patterns)
+
+
 def changes() -> Iterator[str]:
     for path, methods in document()["paths"].items():
         for method in methods:
@@ -70,5 +103,84 @@ def test_every_change_of_the_api_has_its_place_on_the_dashboard():
 
 
 @pytest.mark.parametrize("name", sorted(set(WHERE.values())))
-def test_the_place_is_there(name):
-    assert get_resolver().reverse_dict.getlist(name)
+def test_the_place_takes_changes(name):
+    [view] = {pattern.callback.view_class for pattern in urls() if pattern.name == name}
+    assert hasattr(view, "post") or name in BY_LOOKING
+
+
+def bring(world, verb: Verb, *, possible: bool) -> str:
+    """Bring the instance into the first state in which the verb is possible, or is refused; return why it is."""
+    for state in STATES:
+        world.settle(world.instance, state)
+        [shown] = rows.instances_of(world.project)
+        if possible and not (why_not := actions_for(shown, role=Role.MEMBER)[verb.name].why_not):
+            return why_not
+        if not possible and (why_not := verb.why_not(shown)):
+            return why_not
+    raise AssertionError(f"{verb.name} is never {'possible' if possible else 'refused'}")
+
+
+def begun(verb: Verb, instance: Instance) -> bool:
+    """Whether it is under way, told of by an event."""
+    live = Operation.objects.filter(subject_id=instance.pk, finished_at=None, kind=verb.workflow.kind)
+    events = Event.objects.filter(subject_id=str(instance.pk), action=f"compute.instance.{verb.name}")
+    return (live.count(), events.count()) == (1, 1)
+
+
+def call(verb: Verb) -> str:
+    return "projects/demo/instances/web" + ("" if verb.method == "DELETE" else f"/{verb.name}")
+
+
+@every_verb
+@pytest.mark.django_db
+def test_its_page_does_it(verb, page_of, world, member):
+    bring(world, verb, possible=True)
+    here, mia = f"/projects/demo/instances/{world.instance.pk}/{verb.name}", page_of(member)
+    assert f"{verb.label} web?" in mia.get(here).content.decode()
+    assert mia.post(here, BODIES.get(verb.name, {})).status_code == 303
+    assert begun(verb, world.instance)
+
+
+@every_verb
+@pytest.mark.django_db
+def test_the_api_does_it(verb, api, world, member):
+    bring(world, verb, possible=True)
+    method = getattr(api.as_(member), verb.method.lower())
+    assert method(call(verb), *([BODIES.get(verb.name, {})] if verb.method == "POST" else [])).status_code == 202
+    assert begun(verb, world.instance)
+
+
+@every_verb
+@pytest.mark.django_db
+def test_it_is_done_for_many(verb, api, page_of, world, member):
+    bring(world, verb, possible=True)
+    asked = page_of(member).get(f"/projects/demo/instances/selected?verb={verb.name}&instance={world.instance.pk}")
+    assert f"{verb.label} web?" in asked.content.decode()
+    answer = api.as_(member).post("projects/demo/instance-actions", {"verb": verb.name, "instances": ["web"]})
+    assert answer.json()["items"][0]["operation"]["kind"] == verb.workflow.kind
+    assert begun(verb, world.instance)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS.values() if verb.why_not is not NEVER], ids=lambda it: it.name)
+@pytest.mark.django_db
+def test_its_refusal_is_in_the_words_of_its_button(verb, api, page_of, world, member):
+    words = bring(world, verb, possible=False)
+    answer = getattr(api.as_(member), verb.method.lower())(call(verb), BODIES.get(verb.name, {}))
+    assert (answer.status_code, answer.json()["detail"]) == (409, re.sub("^It ", "web ", words))
+    assert words in page_of(member).get(f"/projects/demo/instances/{world.instance.pk}").content.decode()
+
+
+@every_verb
+def test_it_is_written_of(verb):
+    assert re.search(rf"^\| `{verb.name}`" if verb.method == "POST" else rf"`{verb.method}`", DOCS, re.MULTILINE)
+    assert f"({', '.join(VERBS)})" in " ".join(DOCS.split())
+    assert verb.icon in PATHS
+    assert verb.asks or verb.says_for_many, "its dialog for many is empty"
+    assert verb.taken_back_by in {"", *VERBS}
+
+
+@pytest.mark.parametrize("work", WORK, ids=lambda work: work.workflow.kind)
+def test_its_work_has_words(work):
+    assert (work.workflow.kind in words.OPERATIONS, work.name in words.VERBS) == (True, True)
+    assert set(steps_of(work.workflow.kind)) <= words.STEPS.keys()
+    assert not work.status or (work.status in STATUSES and tone(work.status) == "busy")

@@ -33,6 +33,21 @@ def test_a_suspended_machine_is_stopped_only_by_force(cloud, mia, path, body):
     assert cloud.breaches() == []
 
 
+@pytest.mark.parametrize(("verb", "went_on"), [("pause", 0), ("suspend", 1)])
+def test_start_has_a_machine_go_on_with_its_memory(cloud, mia, path, body, verb, went_on):
+    mia.post(path, body)
+    cloud.settle()
+    mia.post(f"{path}/web/{verb}", {})
+    cloud.settle()
+    assert mia.post(f"{path}/web/start", {}).status_code == 202
+    cloud.settle()
+    assert mia.get(f"{path}/web").json()["status"] == "running"
+    instance = Instance.objects.get(name="web")
+    assert cloud.node.hypervisor.went_on(str(instance.pk)) == went_on
+    assert cloud.node.hypervisor.starts(str(instance.pk)) == 1 + went_on
+    assert cloud.breaches() == []
+
+
 def test_a_machine_that_cannot_be_suspended_runs_on(cloud, mia, path, body):
     mia.post(path, body)
     cloud.settle()
