@@ -71,9 +71,12 @@ class ControlPlane:
         return True
 
     def report(self, report: dict[str, Any]) -> str:
-        """TAKEN, or OUTDATED when the control plane does not want this report, now or ever."""
+        """TAKEN, or OUTDATED when the control plane does not want this report any more. Raises Refused, with its words,
+        when it cannot read it."""
         answer = self._send("POST", "/agent/v1/report", json=report)
-        if answer.status_code in (400, 404, 409, 410, 422):
+        if answer.status_code in (400, 422):
+            raise Refused(_words(answer))
+        if answer.status_code in (404, 409, 410):
             return OUTDATED
         _expect_success(answer)
         return TAKEN

@@ -10,19 +10,18 @@ from typing import Any
 
 import structlog
 
-from agent import faults, system
-from agent.control_plane import OUTDATED
+from agent import system
 from agent.errors import NoAnswer, Refused
 from agent.kinds import Tools
 from agent.ledger import Entry, Key
 from agent.orders import Orders, Spawn
+from agent.reports import Problem, Reports
 
 log = structlog.get_logger()
 
 SECONDS_WITHOUT_ANSWER = 60.0
+MAX_PROBLEMS = 100  # in a heartbeat
 QUARANTINED = "quarantined"
-
-faults.declare("reports.after_report")
 
 
 class Host:
@@ -38,6 +37,8 @@ class Host:
         self.stopping = threading.Event()
         self._spawn = spawn or (lambda task: task())
         self._orders = Orders(tools, self._spawn, self.changed.set)
+        self._reports = Reports(tools)
+        self.problems_of: list[Callable[[], list[Problem]]] = [self._reports.problems]
         self._room = system.Room(tools.paths.home, lambda: sum(kind.disk_bytes() for kind in self.kinds.values()))
         self._unseen: dict[Key, str] = {}  # resources that could not be looked at, and how their processes ended
         self._began = time.monotonic()
@@ -80,18 +81,7 @@ class Host:
 
     def send_reports(self) -> None:
         """Send every report that is owed. Raises Unreachable: then it is owed still."""
-        for entry in self.ledger.unanswered():
-            report = entry.report
-            if report is None:
-                continue
-            outcome = self.control_plane.report(report)
-            faults.reach("reports.after_report")
-            self.ledger.acknowledged(entry.key, report["sequence"])
-            if outcome == OUTDATED:
-                seen, generation = report["seen"], report["generation"]
-                log.info("a report was outdated", type=entry.type, id=entry.id, seen=seen, of=generation)
-                if kind := self.kinds.get(entry.type):
-                    kind.stand_down(entry)
+        self._reports.send()
 
     def notice(self, key: Key, ended: str = "") -> None:
         """Look at a resource to which something may have happened; again soon, when it cannot be seen now.
@@ -194,6 +184,7 @@ class Host:
             "capacity": self.capacity(),
             "capabilities": self.capabilities(),
             "inventory": inventory,
+            "problems": [problem for ask in self.problems_of for problem in ask()][:MAX_PROBLEMS],
         }
         answer = self.control_plane.heartbeat(body)
         unowned = {Key(item["type"], item["id"]) for item in answer.get("unowned", [])}

@@ -26,6 +26,8 @@ class ControlPlaneStandIn:
         self.generations: dict[str, int] = {}
         self.down = False
         self.refuse_renewals = False
+        self.broker = ""  # where it says that the broker is
+        self.unreadable = ""  # why it cannot read reports
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -68,7 +70,8 @@ class ControlPlaneStandIn:
                 return 201, {"host": host, "token": "secret", "heartbeat_seconds": 10, **bell}
             case "POST", ["heartbeat"]:
                 self.beats.append(body)
-                return 200, {"host": {"id": "1", "name": "node1", "enabled": True}, "unowned": self.unowned}
+                told = {"broker": self.broker} if self.broker else {}
+                return 200, {"host": {"id": "1", "name": "node1", "enabled": True}, "unowned": self.unowned, **told}
             case "POST", ["claim"]:
                 mine = body["incarnation"]
                 free = [order for order in list(self.orders.values()) if self.leased.get(order["id"]) != mine]
@@ -81,18 +84,23 @@ class ControlPlaneStandIn:
                     return 409, {"generation": 99}
                 return 200, {"lease_seconds": 60}
             case "POST", ["report"]:
-                self.reports.append(body)
-                machine_id = body["resource"]["id"]
-                if body["generation"] != self.generations.get(machine_id, body["generation"]):
-                    return 409, {"generation": self.generations[machine_id]}
-                order = self.orders.get(machine_id)
-                if order and order["generation"] == body["generation"] and order["id"] in self.leased:
-                    del self.orders[machine_id]
-                return 200, {}
+                return self._take_report(body)
             case "PUT", ["console-logs", machine_id]:
                 self.logs[machine_id] = body
                 return 200, {}
         return 404, {"title": "Not Found"}
+
+    def _take_report(self, report: dict[str, Any]) -> tuple[int, Any]:
+        self.reports.append(report)
+        if self.unreadable:
+            return 400, {"title": "Invalid", "detail": self.unreadable}
+        resource_id = report["resource"]["id"]
+        if report["generation"] != self.generations.get(resource_id, report["generation"]):
+            return 409, {"generation": self.generations[resource_id]}
+        order = self.orders.get(resource_id)
+        if order and order["generation"] == report["generation"] and order["id"] in self.leased:
+            del self.orders[resource_id]
+        return 200, {}
 
     def seen(self, machine_id: str) -> list[str]:
         """What was reported of a machine, in order."""
