@@ -6,6 +6,7 @@ Another thread looks at the resources.
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -74,14 +75,14 @@ class Inspections(threading.Thread):
 
 
 class Rounds(threading.Thread):
-    """All that is said to the control plane and asked of it."""
+    """All that is said to the control plane and asked of it. `hear` gets what it answers to heartbeats."""
 
-    def __init__(self, host: Host, heartbeat_seconds: float) -> None:
+    def __init__(self, host: Host, heartbeat_seconds: float, hear: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(name="rounds", daemon=True)
         self._host = host
         self._bell = False
         self._report = Round("report", SECONDS_BETWEEN_LOOKS, self._report_all)
-        self._heartbeat = Round("heartbeat", heartbeat_seconds, host.heartbeat)
+        self._heartbeat = Round("heartbeat", heartbeat_seconds, lambda: hear(host.heartbeat()))
         self._look = Round("look", SECONDS_BETWEEN_LOOKS, self._look_once)
         self._renew = Round("renew", SECONDS_BETWEEN_RENEWALS, host.renew_leases)
         tidy = Round("tidy", SECONDS_BETWEEN_TIDYINGS, host.tidy)
@@ -97,7 +98,7 @@ class Rounds(threading.Thread):
         while not host.stopping.is_set():
             if host.changed.is_set():
                 host.changed.clear()
-                self._host.wake()
+                host.wake()
                 self._hasten(self._report)
                 self._hasten(self._heartbeat, within=SECONDS_BETWEEN_HEARTBEATS)
             if self._bell:

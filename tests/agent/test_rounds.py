@@ -35,7 +35,7 @@ def test_a_round_that_fails_in_another_way_does_not_end_the_clock():
 def test_the_bell_and_changes_hasten(node, control_plane, spec):
     woken = threading.Event()
     node.machines.wake = woken.set
-    rounds = Rounds(node, 10)
+    rounds = Rounds(node, 10, lambda answer: None)
     rounds.start()
     wait_for(lambda: control_plane.beats, 10)
     control_plane.order("ensure_running", spec, 1)

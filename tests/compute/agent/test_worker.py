@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from celery import Celery
 
 from tests.compute.agent.test_qemu import wait_for
 from tests.compute.agent.virtual import GREETING, QemuNode
+from tests.servers import free_port
 
 pytestmark = pytest.mark.vm
 
@@ -70,12 +70,14 @@ class Valkey:
     """A Valkey of this test's own; `kill` and `start` it as wanted."""
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
         self.home = home
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.move()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def move(self) -> None:
+        """Its next start is on another port."""
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
         from cloud.embedded.valkey import server
@@ -158,6 +160,30 @@ def test_it_works_without_redis_and_hears_bells_when_redis_comes(worker, valkey,
     control_plane.order("ensure_stopped", {**kernel_spec, "stop": {"force": True}}, 2)
     seen(control_plane, kernel_spec, "stopped")
     assert worker.process.poll() is None
+
+
+def test_bells_are_heard_again_when_the_broker_has_moved(worker, valkey, control_plane, kernel_spec):
+    """The control plane came back with Valkey on another port; the host has joined long before."""
+    valkey.start()
+    worker.join(valkey.url.replace("redis://", "redis://default:@"))
+    worker.start()
+    wait_for(lambda: _is_listening(valkey), 60)
+    assert control_plane.beats[-1]["problems"] == []
+    valkey.kill()
+    wait_for(lambda: [each["what"] for each in control_plane.beats[-1]["problems"]] == ["bells"], 60)
+    valkey.move()
+    valkey.start()
+    control_plane.broker = valkey.url
+    wait_for(lambda: _is_listening(valkey), 60)
+    kept = json.loads((worker.home / "agent/agent.json").read_text())
+    assert kept["redis_url"] == valkey.url.replace("redis://", "redis://default:@")
+    control_plane.order("ensure_running", kernel_spec, 1)
+    began = time.monotonic()
+    valkey.ring()
+    seen(control_plane, kernel_spec, "running")
+    assert time.monotonic() - began < 10  # it would look by itself after 15 s
+    wait_for(lambda: control_plane.beats[-1]["problems"] == [], 30)
+    assert worker.stop() == 0
 
 
 def test_it_works_on_when_redis_refuses_it_and_hears_bells_when_it_is_let_in(
