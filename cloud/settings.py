@@ -207,6 +207,9 @@ UNREACHABLE_AFTER_SECONDS = 3 * HEARTBEAT_SECONDS + 5
 ORDER_LEASE_SECONDS = 60
 PLACEMENT_STRATEGY = os.environ.get("PILEUS_PLACEMENT", "pack")  # or "spread"
 VCPU_OVERCOMMIT = float(os.environ.get("PILEUS_VCPU_OVERCOMMIT", "4"))
+NETWORK_MTU = int(os.environ.get("PILEUS_NETWORK_MTU", "1450"))  # 1500 less what VXLAN adds
+DEFAULT_NETWORKS = os.environ.get("PILEUS_DEFAULT_NETWORKS", "10.128.0.0/9")  # each project's first one is a /24 of it
+PUBLISH_ON_LOOPBACK = EMBEDDED  # on a machine of one's own, 127.0.0.1 is a place to reach guests
 ALLOW_EMULATION = EMBEDDED or os.environ.get("PILEUS_ALLOW_EMULATION") == "1"
 
 # The default limits of a new project; null means no limit.
@@ -221,8 +224,10 @@ DEFAULT_QUOTA = {
     "images": 20,
     "image_gib": 100,
     "networks": 10,
+    "subnets": 20,
     "ports": 100,
     "floating_ips": 10,
+    "port_forwards": 50,
     "security_groups": 20,
     "security_group_rules": 200,
     "routers": 5,
@@ -263,6 +268,7 @@ SPECTACULAR_SETTINGS = {
         "ImageFileRoleEnum": ["kernel", "initrd", "disk"],
         "SeenPowerEnum": "compute.models.Power",
         "WantedPowerEnum": ["running", "stopped"],
+        "NetworkStatusEnum": "network.status.STATUSES",
     },
 }
 

@@ -10,6 +10,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("cloud.hosts.api.urls")),
     path("", include("compute.api.urls")),
     path("", include("storage.api.urls")),
+    path("", include("network.api.urls")),
 ]
 pages: list[URLPattern | URLResolver] = [
     path("", include("cloud.pages.urls")),

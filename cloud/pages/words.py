@@ -18,8 +18,10 @@ KINDS = {
     "images": "Images",
     "image_gib": "Image space",
     "networks": "Networks",
+    "subnets": "Subnets",
     "ports": "Ports",
     "floating_ips": "Floating IPs",
+    "port_forwards": "Port forwards",
     "security_groups": "Security groups",
     "security_group_rules": "Security group rules",
     "routers": "Routers",
@@ -67,6 +69,10 @@ VERBS = {
     "sign_out": "signed out",
     "refuse_sign_in": "was not let in as",
     "withdraw": "took back",
+    "attach": "joined a subnet to",
+    "detach": "parted a subnet from",
+    "associate": "pointed at a port the address",
+    "disassociate": "pointed at nothing the address",
 }
 FILTERED: list[str] = []  # verbs that the log of events can be filtered by: apps add theirs
 FILTERS = {

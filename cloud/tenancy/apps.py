@@ -7,4 +7,4 @@ class TenancyConfig(AppConfig):
     label = "tenancy"
 
     def ready(self):
-        autodiscover_modules("quota")
+        autodiscover_modules("quota", "new_projects")

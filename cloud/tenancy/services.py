@@ -6,7 +6,7 @@ from typing import Any
 from cloud.api.errors import Conflict, Fault
 from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
-from cloud.tenancy import quota
+from cloud.tenancy import new_projects, quota
 from cloud.tenancy.accounts import LastAdmin
 from cloud.tenancy.models import Membership, Project, Quota, Role, User, default_limits
 
@@ -22,13 +22,14 @@ def create_project(
     admin: User | None = None,
     limits: Mapping[str, int | None] | None = None,
 ) -> Project:
-    """A new tenant with its quota, and with its first admin where one is named."""
+    """A new tenant with its quota, what every project begins with, and its first admin where one is named."""
     project = Project.objects.create(name=name, description=description, labels=labels or {})
     Quota.objects.create(project=project, limits={**default_limits(), **(limits or {})})
     if admin is not None:
         Membership.objects.create(project=project, user=admin, role=Role.ADMIN)
     after = {"name": name, "admin": admin.username if admin else None}
     record("tenancy.project.create", project, actor=actor, project_id=project.pk, after=after)
+    new_projects.furnish(project, actor)
     return project
 
 
@@ -44,9 +45,10 @@ def update_project(*, project: Project, actor: Actor, changes: Mapping[str, Any]
 
 
 def delete_project(*, project: Project, actor: Actor) -> None:
-    """Remove a tenant that is empty; the refusal counts what is still in it."""
+    """Remove a tenant that has no more than it was given; the refusal counts what is still in it."""
     quota.lock(project)
     project = _locked(project)
+    new_projects.clear(project, actor)
     record("tenancy.project.delete", project, actor=actor, project_id=project.pk, before={"name": project.name})
     project.delete()
 

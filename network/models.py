@@ -1,1 +1,0 @@
-"""Networks, ports, addresses and security groups have their place here."""
