@@ -26,6 +26,7 @@ from compute import services
 from compute.models import Instance
 from tests import factories
 from tests.clouds import SmallCloud
+from tests.network import good_requests as network
 
 API = "/api/v1/"
 CHANGES = ("post", "patch", "delete")
@@ -59,6 +60,8 @@ class World:
         if "{project}" in route:
             empty = route.endswith("{project}")
             variables["project"] = factories.project().name if empty else self.project.name
+        if "{group}" in route:
+            variables["group"] = network.group(self)
         if "{ref}" in route:
             variables["ref"] = self.reference(route)
         words = f"{method.upper()} {route.removeprefix(API).removeprefix('projects/{project}/').replace('/{ref}', '')}"
@@ -161,12 +164,14 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
     "sessions": World.session,
     "tokens": World.token,
     "users": lambda world: factories.user().username,
+    **network.REFERENCES,
 }
 # Where a verb needs another state than that
 VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/start": lambda world: world.instance(services.stop).name,
     "instances/resume": lambda world: world.instance(services.pause).name,
     "users/second-factor": World.user_with_device,
+    **network.VERBS_NEED,
 }
 BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST flavors": lambda world: {"name": "large", "vcpus": 4, "memory_mib": 4096, "disk_gib": 20},
@@ -192,4 +197,5 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST tokens": lambda world: {"name": "ci", "expires_at": (timezone.now() + timedelta(days=1)).isoformat()},
     "POST users": lambda world: {"username": factories.name("user")},
     "PATCH users": lambda world: {"full_name": "Ursula"},
+    **network.BODIES,
 }

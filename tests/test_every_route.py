@@ -13,10 +13,12 @@ from cloud.events.services import SYSTEM, Actor
 from cloud.hosts import services as hosts
 from cloud.operations import engine
 from cloud.operations.models import Check
-from cloud.tenancy import quota_requests
+from cloud.tenancy import new_projects, quota_requests
+from cloud.tenancy.models import Project
 from compute.models import Instance
 from compute.verbs import VERBS
 from compute.workflows import LaunchInstance
+from network.services import address_pools, floating_ips, port_forwards, ports
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -97,6 +99,30 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/consoles/<str:ticket>": {"GET": (SIGNED_IN, 400)},
     f"{P}/images": {"GET": (VIEWER, 200)},
     f"{P}/images/<str:ref>": {"GET": (VIEWER, 200)},
+    f"{P}/networks": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/networks/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    f"{P}/subnets": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/subnets/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    f"{P}/ports": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/ports/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    f"{P}/routers": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/routers/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    f"{P}/routers/<str:ref>/attach-subnet": {"POST": (MEMBER, 400)},
+    f"{P}/routers/<str:ref>/detach-subnet": {"POST": (MEMBER, 400)},
+    f"{P}/security-groups": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/security-groups/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    f"{P}/security-groups/<str:group>/rules": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/security-groups/<str:group>/rules/<str:ref>": {"GET": (VIEWER, 200), "DELETE": (MEMBER, 204)},
+    f"{P}/floating-ips": {"GET": (VIEWER, 200), "POST": (MEMBER, 201)},
+    f"{P}/floating-ips/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    f"{P}/floating-ips/<str:ref>/associate": {"POST": (MEMBER, 400)},
+    f"{P}/floating-ips/<str:ref>/disassociate": {"POST": (MEMBER, 200)},
+    f"{P}/port-forwards": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/port-forwards/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 204)},
+    "api/v1/address-pools": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
+    "api/v1/address-pools/<str:ref>": {
+        "GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409),
+    },
     "agent/v1/join": {"POST": (PUBLIC, 400)},
     "agent/v1/heartbeat": {"POST": (HOST, 400)},
     "agent/v1/claim": {"POST": (HOST, 200)},
@@ -143,7 +169,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
         "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing", "sessions": "nothing",
-        "checks": str(check.pk),
+        "checks": str(check.pk), **networks_of(project),
     }  # fmt: skip
     clients = {
         "anonymous": api.as_(None),
@@ -158,6 +184,22 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     return references, clients
 
 
+def networks_of(project: Project) -> dict[str, str]:
+    """What every project begins with, a port, and a way to it from outside."""
+    mia = Actor("mia")
+    with transaction.atomic():
+        new_projects.furnish(project, mia)
+        port = ports.create(network=project.networks.get(), actor=mia, name="plug")
+        pool = address_pools.create(actor=mia, name="outside", cidr="203.0.113.0/24")
+        floating = floating_ips.create(project=project, actor=mia, pool=pool, name="door")
+        port_forwards.create(port=port, actor=mia, target_port=22, floating_ip=floating, listen_port=22, name="ssh")
+        rule = project.security_groups.get().rules.first()
+    named = dict.fromkeys(("networks", "subnets", "routers", "security-groups"), "default")
+    leg = project.ports.get(holder_type="router")
+    others = {"ports": leg.name, "address-pools": "outside", "floating-ips": "door", "port-forwards": "ssh"}
+    return {**named, **others, "rules": str(rule.pk)}
+
+
 @contextmanager
 def undone() -> Iterator[None]:
     """What happens inside is rolled back. To the code under test it looks like the test's own transaction."""
@@ -169,7 +211,7 @@ def undone() -> Iterator[None]:
 
 
 def address(route: str, references: dict[str, str]) -> str:
-    path = route.replace("<str:project>", "demo")
+    path = route.replace("<str:project>", "demo").replace("<str:group>", references["security-groups"])
     if "<str:ref>" in path:
         kind = path.split("/<str:ref>")[0].rsplit("/", 1)[1]
         path = path.replace("<str:ref>", references[kind])

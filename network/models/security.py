@@ -54,7 +54,11 @@ class FamilyOf(Func):
     output_field = models.IntegerField()
 
 
-def _whole(name: str) -> Q:
+def _of(protocols: tuple[int, ...]) -> Q:
+    return Q(protocol__isnull=False, protocol__in=protocols)  # a check that is null would let it pass
+
+
+def _byte(name: str) -> Q:
     return Q(**{f"{name}__gte": 0, f"{name}__lte": 255})
 
 
@@ -80,21 +84,21 @@ class SecurityGroupRule(models.Model):
             models.CheckConstraint(condition=Q(direction__in=Direction.values), name="rule_direction_is_known"),
             models.CheckConstraint(condition=Q(family__in=Family.values), name="rule_family_is_known"),
             models.CheckConstraint(
-                condition=Q(protocol=None) | _whole("protocol"), name="rule_protocol_has_a_byte"
+                condition=Q(protocol=None) | _byte("protocol"), name="rule_protocol_has_a_byte"
             ),
             models.CheckConstraint(
                 condition=Q(port_min=None, port_max=None)
-                | Q(protocol__in=WITH_PORTS, port_min__gte=1, port_max__gte=F("port_min"), port_max__lte=65535),
+                | _of(WITH_PORTS) & Q(port_min__gte=1, port_max__gte=F("port_min"), port_max__lte=65535),
                 name="rule_ports_are_a_range",
             ),
             models.CheckConstraint(
                 condition=Q(icmp_type=None, icmp_code=None)
-                | Q(protocol__in=(ICMP, ICMPV6)) & _whole("icmp_type") & (Q(icmp_code=None) | _whole("icmp_code")),
+                | _of((ICMP, ICMPV6)) & _byte("icmp_type") & (Q(icmp_code=None) | _byte("icmp_code")),
                 name="rule_icmp_type_is_possible",
             ),
             models.CheckConstraint(
-                condition=~Q(protocol=ICMP, family=Family.V6) & ~Q(protocol=ICMPV6, family=Family.V4)
-                | Q(protocol=None),
+                condition=Q(protocol=None)
+                | ~Q(protocol=ICMP, family=Family.V6) & ~Q(protocol=ICMPV6, family=Family.V4),
                 name="rule_icmp_fits_its_family",
             ),
             models.CheckConstraint(

@@ -16,7 +16,7 @@ def test_an_admin_of_the_cloud_makes_a_project_with_its_admin(api, cloud_admin, 
     assert answer.json()["role"] == "admin"
     assert api.as_(member).get("projects/new").json()["role"] == "admin"
     assert Quota.objects.get(project__name="new").limits["instances"] > 0
-    assert Event.objects.get().project_id == Project.objects.get(name="new").pk
+    assert Event.objects.get(action="tenancy.project.create").project_id == Project.objects.get(name="new").pk
 
 
 def test_only_admins_of_the_cloud_make_and_delete_projects(api, project_admin):
