@@ -13,6 +13,7 @@ is a small JSON file, so it outlives a killed worker just as an emulator does, a
 
 import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -293,6 +294,9 @@ class FakeNode(ComputeHost):
         self.send_reports()
         return claimed
 
+    def look_once(self) -> None:
+        self.look()
+
     def restart(self) -> "FakeNode":
         """The worker was killed; this is the next one on the same host, with the machines as they are."""
         node = FakeNode(self._request, self.paths.home.parent, token=self.token, capacity=self.fixed_capacity)
@@ -311,6 +315,21 @@ class FakeNode(ComputeHost):
         if isinstance(answer, bytes):
             return httpx.Response(status, content=answer)
         return httpx.Response(status, json=answer)
+
+
+def over_http(url: str) -> Request:
+    """A FakeNode's way to a control plane in another process."""
+
+    def request(method: str, path: str, body: Any, token: str) -> tuple[int, Any]:
+        headers = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(url + path, json.dumps(body).encode(), headers, method=method)
+        try:
+            with urllib.request.urlopen(asked) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.loads(refusal.read())
+
+    return request
 
 
 def django_request(client: Any) -> Request:
@@ -342,6 +361,13 @@ def _write(file: Path, **changes: Any) -> None:
     new = file.with_suffix(".new")
     new.write_text(json.dumps(_read(file) | changes))
     new.replace(file)
+
+
+class RemoteNode(FakeNode):
+    """A FakeNode whose control plane is at `url`."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        super().__init__(over_http(url), home)
 
 
 __all__ = ["FakeHypervisor", "FakeNode", "Unreachable", "django_request"]

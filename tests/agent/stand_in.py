@@ -40,10 +40,10 @@ class ControlPlaneStandIn:
         self._server.shutdown()
         self._server.server_close()
 
-    def order(self, verb: str, spec: dict[str, Any], generation: int) -> dict[str, Any]:
+    def order(self, verb: str, spec: dict[str, Any], generation: int, type_: str = "instance") -> dict[str, Any]:
         order = {
             "id": str(uuid.uuid4()),
-            "resource": {"type": "instance", "id": spec["id"]},
+            "resource": {"type": type_, "id": spec["id"]},
             "verb": verb,
             "generation": generation,
             "attempt": 1,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import faults
-from tests.compute.agent.looker import Looker
+from tests.agent.looker import Looker
 from tests.compute.agent.virtual import QemuNode
 from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
@@ -34,7 +34,14 @@ LIFE = (
 
 @pytest.fixture(scope="module")
 def looker() -> Iterator[Looker]:
-    process = Looker()
+    process = Looker("tests.fakes:RemoteNode")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def real_looker() -> Iterator[Looker]:
+    process = Looker("tests.compute.agent.virtual:QemuNode")
     yield process
     process.close()
 
@@ -53,7 +60,7 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
     hypervisor = FakeHypervisor(tmp_path / "fake")
 
     def look(fault: str = "", verb: str = "look") -> int:
-        return looker.look("fake", control_plane.url, tmp_path, fault, trace, verb)
+        return looker.look(control_plane.url, tmp_path, fault, trace, verb)
 
     for generation, (verb, changes, expected) in enumerate(LIFE, start=1):
         wish = {**spec, **changes}
@@ -81,12 +88,12 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
 @pytest.mark.vm
 @pytest.mark.parametrize("point", sorted(OF_REAL_STARTS))
 @pytest.mark.parametrize("how", ["kill", "refuse"])
-def test_a_real_start_survives_every_fault_point(how, point, looker, control_plane, open_home, kernel_spec: Spec):
+def test_a_real_start_survives_every_fault_point(how, point, real_looker, control_plane, open_home, kernel_spec: Spec):
     trace = open_home / "trace"
     machine_id = kernel_spec["id"]
 
     def look(fault: str = "") -> int:
-        return looker.look("qemu", control_plane.url, open_home, fault, trace)
+        return real_looker.look(control_plane.url, open_home, fault, trace)
 
     control_plane.order("ensure_running", kernel_spec, 1)
     look(f"{how}:{point}")
