@@ -1,6 +1,7 @@
 """`pileus-agent`: join a control plane, run this host's worker and node service, look at and stop what is on it.
 
-What a command needs is imported by it: the node service stays small without the rest.
+What a command needs is imported by it: the node service stays small without the rest. An app adds a command by a module
+`<app>/agent/command.py` with NAME, HELP and `run(paths)`.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent import apps
 from agent.errors import Refused, Unreachable
 from agent.membership import Membership
 from agent.paths import Paths
@@ -42,12 +44,17 @@ def main(arguments: list[str] | None = None) -> int:
         "stop-all", help="switch all machines off; they run again with this host's next worker. Stop the worker before"
     )
     stop_all.add_argument("--grace", type=float, default=30.0, help="seconds a guest has to switch itself off")
-    for command in (join, worker, node, status, capabilities, stop_all):
+    of_apps = {module.NAME: module for module in apps.modules("command")}
+    added = [commands.add_parser(name, help=module.HELP) for name, module in of_apps.items()]
+    for command in (join, worker, node, status, capabilities, stop_all, *added):
         command.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    _configure_log(logging.INFO if options.command in ("worker", "node") else logging.WARNING)
+    runs_on = options.command in ("worker", "node", *of_apps)
+    _configure_log(logging.INFO if runs_on else logging.WARNING)
     paths = Paths.from_environment(options.home)
     try:
+        if options.command in of_apps:
+            return int(of_apps[options.command].run(paths))
         return int(COMMANDS[options.command](paths, options))
     except (Refused, Unreachable, OSError) as problem:
         print(f"pileus-agent: {problem}", file=sys.stderr)
