@@ -19,6 +19,7 @@ from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS  # noqa: E402
 # `up` starts an installation while pip is still working, and waits for it here.
 LOCK = Path("/run/lock/pileus-apt.lock")
 QEMU = "machines under QEMU"
+NETWORKS = "virtual networks"
 GUEST_IMAGES = "guest images"
 X86_64_IMAGES = "x86_64 guest images"
 APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
@@ -43,6 +44,8 @@ TOOLS = (
     _tool("qemu-img", "qemu-utils", QEMU, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     *(_tool(program, package, X86_64_IMAGES, "up", "test") for program, package in UNPACKING_TOOLS.items()),
+    _tool("libnftables.so.1", "libnftables1", NETWORKS, "up", "test"),
+    _tool("pasta", "passt", "a way out for guests of an ordinary user", "test", *([] if os.geteuid() == 0 else ["up"])),
     _tool("qemu-system-riscv64", "qemu-system-misc", "tests of riscv64 machines", "test"),
     _tool("chromium", "chromium", "browser tests", "test"),
     _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it

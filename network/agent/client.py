@@ -1,0 +1,108 @@
+"""Asks the host's network process, over its Unix socket."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+from agent.paths import Paths
+
+SECONDS_TO_ANSWER = 60.0
+
+
+def socket_path(paths: Paths) -> Path:
+    """Where the network process answers."""
+    return paths.runtime / "network" / "socket"
+
+
+class Problem(Exception):
+    """What was asked for was not done; the words are the network process's, or say that it does not answer."""
+
+
+class NetworkProcess:
+    """Each call is a connection of its own. Raises Problem."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._path = socket_path(paths)
+
+    def apply(self, type: str, id: str, generation: int, spec: dict[str, Any]) -> dict[str, str]:
+        """Make true what a spec says; gives back which parts could not be, and why."""
+        request = {"do": "apply", "type": type, "id": id, "generation": generation, "spec": spec}
+        return dict(self._ask(request).get("problems", {}))
+
+    def remove(self, type: str, id: str) -> None:
+        """Remove a resource; nothing happens when it is not there."""
+        self._ask({"do": "remove", "type": type, "id": id})
+
+    def plug(self, port: str, headers: bool = True) -> int:
+        """The descriptor of a port's tap, to be closed by the caller. `headers`: with virtio-net headers."""
+        with self._connection() as connection:
+            _send(connection, {"do": "plug", "port": port, "headers": headers})
+            data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+            _answer(data)
+            if not descriptors:
+                raise Problem(f"the network process gave no tap for port {port}")
+            return descriptors[0]
+
+    def unplug(self, port: str) -> None:
+        """Remove a port's tap; nothing happens when there is none."""
+        self._ask({"do": "unplug", "port": port})
+
+    def quarantine(self, id: str, on: bool) -> None:
+        """Let nothing plug into a network any more, or let it again."""
+        self._ask({"do": "quarantine", "id": id, "on": on})
+
+    def inventory(self) -> dict[str, Any]:
+        """{"resources": [{type, id, generation, hash}], "plugged": [port ids], "strangers": [names]}"""
+        return self._ask({"do": "inventory"})
+
+    def counters(self) -> dict[str, Any]:
+        """{"ports": {port id: counts}, "drops": {id: {reason: packets}}}; counts: packets and bytes, both ways."""
+        return self._ask({"do": "counters"})
+
+    def capabilities(self) -> dict[str, Any]:
+        """{"networks": bool, "tracking", "overlay", "taps", "missing": {part: words}, "way_out": "" or words}"""
+        return self._ask({"do": "capabilities"})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._connection() as connection:
+            _send(connection, request)
+            data = bytearray()
+            while not data.endswith(b"\n"):
+                if not (part := _received(connection)):
+                    break
+                data += part
+            return _answer(bytes(data))
+
+    def _connection(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        connection.settimeout(SECONDS_TO_ANSWER)
+        try:
+            connection.connect(str(self._path))
+        except OSError as error:
+            connection.close()
+            raise Problem(f"the host's network process does not answer: {error.strerror}") from error
+        return connection
+
+
+def _send(connection: socket.socket, request: dict[str, Any]) -> None:
+    try:
+        connection.sendall(json.dumps(request).encode() + b"\n")
+    except OSError as error:
+        raise Problem(f"the host's network process does not listen: {error}") from error
+
+
+def _received(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(1 << 20)
+    except OSError as error:
+        raise Problem(f"the host's network process does not answer: {error}") from error
+
+
+def _answer(data: bytes) -> dict[str, Any]:
+    if not data:
+        raise Problem("the host's network process ended before it had answered")
+    answer: dict[str, Any] = json.loads(data)
+    if "problem" in answer:
+        raise Problem(answer["problem"])
+    return answer

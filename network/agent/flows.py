@@ -1,0 +1,90 @@
+"""Flows that the kernel tracks (conntrack), and how those end that may no longer be."""
+
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from network.agent import groups
+from network.agent.netlink import NESTED, NETFILTER, Message, Netlink, attribute, parse
+from network.agent.rules import SERVICE_ADDRESS
+from network.agent.specs import Address, NetworkSpec, Port
+
+NFNL_CONNTRACK, CT_GET, CT_DELETE = 1 << 8, 1, 2
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow that the kernel tracks, as its first packet was. `key`: the kernel's own description of it."""
+
+    source: Address
+    destination: Address
+    protocol: int
+    source_port: int
+    destination_port: int  # of ICMP: type * 256 + code
+    key: bytes
+
+
+def tracked(kernel: Netlink) -> list[Flow]:
+    """Every flow that this namespace tracks; `kernel` was made for NETFILTER."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for body in kernel.dump(NFNL_CONNTRACK | CT_GET, struct.pack("=BBH", family, 0, 0)):
+            key = parse(body[4:])[1]
+            parts = parse(key)
+            ip, proto = parse(parts[1]), parse(parts[2])
+            source, destination = (ip[1], ip[2]) if family == socket.AF_INET else (ip[3], ip[4])
+            if 5 in proto or 8 in proto:
+                kind, code = (proto[5], proto[6]) if 5 in proto else (proto[8], proto[9])
+                ports = (0, kind[0] << 8 | code[0])
+            else:
+                ports = (_port(proto.get(2)), _port(proto.get(3)))
+            addresses = ipaddress.ip_address(source), ipaddress.ip_address(destination)
+            found.append(Flow(*addresses, proto[1][0], *ports, key=bytes([family]) + key))
+    return found
+
+
+def _port(value: bytes | None) -> int:
+    return int.from_bytes(value, "big") if value else 0
+
+
+def forget(kernel: Netlink, cut: Iterable[Flow]) -> None:
+    """Stop tracking flows: their next packets are judged as if they were the first."""
+    for flow in cut:
+        body = struct.pack("=BBH", flow.key[0], 0, 0) + attribute(1 | NESTED, flow.key[1:])
+        try:
+            kernel.send(Message(NFNL_CONNTRACK | CT_DELETE, 0, body))
+        except FileNotFoundError:
+            continue  # it has ended meanwhile
+
+
+def cut(spec: NetworkSpec) -> int:
+    """Forget the tracked flows that today's rules would not let begin. To be called inside the network's namespace."""
+    owners = {address: port for port in spec.local for address in (*port.addresses, port.link_local)}
+    wide = [(network, port) for port in spec.local for network, _ in port.pairs]
+
+    def owner(address: Address) -> Port | None:
+        return owners.get(address) or next((port for network, port in wide if address in network), None)
+
+    def may_be(flow: Flow) -> bool:
+        if str(flow.destination) == SERVICE_ADDRESS or str(flow.source) == SERVICE_ADDRESS:
+            return True
+        source, destination = owner(flow.source), owner(flow.destination)
+        ends = [(source, "egress", flow.destination), (destination, "ingress", flow.source)]
+        judged = [
+            groups.permits(
+                [spec.groups[id] for id in port.groups],
+                spec.groups,
+                direction,
+                (remote, flow.protocol, flow.destination_port),
+            )
+            for port, direction, remote in ends
+            if port
+        ]
+        return bool(judged) and all(judged)
+
+    with Netlink(NETFILTER) as kernel:
+        ended = [flow for flow in tracked(kernel) if not may_be(flow)]
+        forget(kernel, ended)
+    return len(ended)

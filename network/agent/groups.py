@@ -1,0 +1,158 @@
+"""Security groups, compiled into chains that look packets up in interval sets: their cost does not grow with the rules.
+
+Pure functions. Per group and direction one chain; a rule whose remote is a group becomes a set of that group's members
+and a chain of what its members may do. `permits` is the same decision in Python, for flows that are established.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from network.agent.nft import Chain, Elements, Set
+from network.agent.specs import ALL, ICMP, Address, Group, Network, Rule
+
+Range = tuple[int, int]
+Boxes = list[tuple[Network, Range]]
+ANY_PROTOCOL = (0, 255)
+
+
+def chain_name(group: str, direction: str) -> str:
+    return f"{direction}_{group.replace('-', '')}"
+
+
+def members_name(group: str, family: int) -> str:
+    return f"members{family}_{group.replace('-', '')}"
+
+
+def compiled(groups: Iterable[Group]) -> tuple[dict[str, Set], dict[str, Chain]]:
+    """The sets and chains of groups."""
+    sets: dict[str, Set] = {}
+    chains: dict[str, Chain] = {}
+    for group in groups:
+        for family, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
+            members: Elements = frozenset((str(each),) for each in group.members if each.version == family)
+            sets[members_name(group.id, family)] = Set(f"type {kind}", members)
+        for direction in ("ingress", "egress"):
+            rules = [rule for rule in group.rules if rule.direction == direction]
+            name = chain_name(group.id, direction)
+            chains[name] = Chain(tuple(_open_to_networks(rules, direction)))
+            for family in (4, 6):
+                remotes = {rule.remote for rule in rules if rule.family == family and isinstance(rule.remote, str)}
+                for remote in sorted(remotes):
+                    called = f"{name}_{family}_{remote.replace('-', '')}"
+                    chains[called] = Chain(
+                        tuple(_open_to_all([r for r in rules if (r.family, r.remote) == (family, remote)]))
+                    )
+                    jump = f"{_remote_field(family, direction)} @{members_name(remote, family)} jump {called}"
+                    chains[name] = Chain((*chains[name].rules, jump))
+    return sets, chains
+
+
+def permits(
+    groups: Iterable[Group], all_groups: dict[str, Group], direction: str, flow: tuple[Address, int, int]
+) -> bool:
+    """Whether a port of these groups may exchange a flow's first packet with (remote, protocol, port or ICMP type)."""
+    remote, protocol, port = flow
+    for group in groups:
+        for rule in group.rules:
+            if rule.direction != direction or rule.family != remote.version:
+                continue
+            if rule.protocol not in (None, protocol):
+                continue
+            if rule.range != ALL and not rule.range[0] <= port <= rule.range[1]:
+                continue
+            if isinstance(rule.remote, str):
+                if remote in all_groups[rule.remote].members:
+                    return True
+            elif remote in rule.remote:
+                return True
+    return False
+
+
+def _remote_field(family: int, direction: str) -> str:
+    return f"{'ip' if family == 4 else 'ip6'} {'saddr' if direction == 'ingress' else 'daddr'}"
+
+
+def _open_to_networks(rules: list[Rule], direction: str) -> Iterable[str]:
+    for family in (4, 6):
+        wholly: dict[Network, list[Range]] = defaultdict(list)
+        partly: dict[int, dict[Network, list[Range]]] = defaultdict(lambda: defaultdict(list))
+        for rule in rules:
+            if rule.family != family or isinstance(rule.remote, str):
+                continue
+            if rule.range == ALL:
+                wholly[rule.remote].append(_protocols(rule))
+            elif rule.protocol is not None:
+                partly[rule.protocol][rule.remote].append(rule.range)
+        remote = _remote_field(family, direction)
+        if wholly:
+            elements = ", ".join(f"{network} . {_interval(each)}" for network, each in disjoint(wholly))
+            yield f"{remote} . meta l4proto {{ {elements} }} accept"
+        ported = {protocol: where for protocol, where in partly.items() if protocol not in ICMP}
+        if ported:
+            boxes = [(p, *box) for p, where in sorted(ported.items()) for box in disjoint(where)]
+            elements = ", ".join(f"{network} . {protocol} . {_interval(each)}" for protocol, network, each in boxes)
+            yield f"{remote} . meta l4proto . th dport {{ {elements} }} accept"
+        for protocol in sorted(partly.keys() & set(ICMP)):  # type and code are where others have the source port
+            elements = ", ".join(f"{network} . {_interval(each)}" for network, each in disjoint(partly[protocol]))
+            yield f"meta l4proto {protocol} {remote} . th sport {{ {elements} }} accept"
+
+
+def _open_to_all(rules: list[Rule]) -> Iterable[str]:
+    """Of rules with one remote: what has come this far has that remote."""
+    wholly = merged(_protocols(rule) for rule in rules if rule.range == ALL)
+    if wholly == [ANY_PROTOCOL]:
+        return ["accept"]
+    lines = [f"meta l4proto {{ {', '.join(map(_interval, wholly))} }} accept"] if wholly else []
+    for protocol in sorted({rule.protocol for rule in rules if rule.protocol is not None and rule.range != ALL}):
+        ranges = merged(rule.range for rule in rules if rule.protocol == protocol and rule.range != ALL)
+        part = "sport" if protocol in ICMP else "dport"
+        lines.append(f"meta l4proto {protocol} th {part} {{ {', '.join(map(_interval, ranges))} }} accept")
+    return lines
+
+
+def _protocols(rule: Rule) -> Range:
+    return ANY_PROTOCOL if rule.protocol is None else (rule.protocol, rule.protocol)
+
+
+def _interval(value: Range) -> str:
+    return str(value[0]) if value[0] == value[1] else f"{value[0]}-{value[1]}"
+
+
+def merged(ranges: Iterable[Range]) -> list[Range]:
+    """The same numbers in as few ranges as possible, in order."""
+    found: list[Range] = []
+    for low, high in sorted(ranges):
+        if found and low <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return found
+
+
+def without(ranges: list[Range], others: list[Range]) -> list[Range]:
+    """What is in `ranges` and not in `others`; both merged."""
+    found = []
+    for low, high in ranges:
+        start = low
+        for other_low, other_high in others:
+            if other_high < start or other_low > high:
+                continue
+            if other_low > start:
+                found.append((start, other_low - 1))
+            start = other_high + 1
+        if start <= high:
+            found.append((start, high))
+    return found
+
+
+def disjoint(ranges: dict[Network, list[Range]]) -> Boxes:
+    """The same (network, number) pairs as boxes that do not overlap: the kernel's interval sets refuse others.
+
+    Networks are nested or apart, so a network keeps only what no network around it has.
+    """
+    boxes: Boxes = []
+    for network in sorted(ranges, key=lambda n: (n.prefixlen, n)):
+        around = [network.supernet(new_prefix=length) for length in range(network.prefixlen)]
+        outer = merged(each for other in around for each in ranges.get(other, ()))
+        boxes += [(network, each) for each in without(merged(ranges[network]), outer)]
+    return boxes

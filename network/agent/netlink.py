@@ -1,0 +1,328 @@
+"""Links, addresses, routes and neighbours of the present network namespace, over netlink(7).
+
+A `Netlink` keeps the namespace in which it was made. Messages are built first and sent many at a time: forwarding
+entries of a large network come by the thousand. `Message` builders are pure functions.
+"""
+
+import ipaddress
+import itertools
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from network.agent.specs import Address, Interface, Network
+
+ROUTE, NETFILTER = 0, 12
+REQUEST, ACK, REPLACE, EXCL, CREATE, APPEND, DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800, 0x300
+NEWLINK, DELLINK, GETLINK = 16, 17, 18
+NEWADDR, DELADDR, GETADDR = 20, 21, 22
+NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
+NEWNEIGH, DELNEIGH, GETNEIGH = 28, 29, 30
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NESTED = 0x8000
+SOL_NETLINK, CAP_ACK, EXT_ACK = 270, 10, 11
+MAX_MESSAGES_AT_ONCE = 300  # their acknowledgements fit into the receive buffer of an ordinary user
+UP = 1
+AF_BRIDGE = 7
+PERMANENT, NOARP, REACHABLE = 0x80, 0x40, 0x02
+SELF, MASTER = 2, 4  # which forwarding table: the device's own, or that of its bridge
+NO_MAC = "00:00:00:00:00:00"
+
+
+@dataclass(frozen=True)
+class Message:
+    kind: int
+    flags: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Link:
+    """A network device. `received` and `sent` are packets and bytes as the device counts them."""
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    master: int
+    received: tuple[int, int]
+    sent: tuple[int, int]
+
+
+class Netlink:
+    """A socket to the kernel's tables. Errors are OSErrors with the kernel's own words where it has any."""
+
+    def __init__(self, protocol: int = ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._socket.setsockopt(SOL_NETLINK, CAP_ACK, 1)
+        self._socket.setsockopt(SOL_NETLINK, EXT_ACK, 1)
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> "Netlink":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, *messages: Message) -> None:
+        """Send messages in order; raises the first error after all of its batch were tried."""
+        remaining = iter(messages)
+        while batch := list(itertools.islice(remaining, MAX_MESSAGES_AT_ONCE)):
+            data = b"".join(self._packed(message, ACK) for message in batch)
+            self._socket.send(data)
+            problem: OSError | None = None
+            for kind, body in itertools.islice(self._received(), len(batch)):
+                if kind == NLMSG_ERROR:
+                    problem = problem or _error(body)
+            if problem:
+                raise problem
+
+    def dump(self, kind: int, body: bytes) -> list[bytes]:
+        """The bodies of all answers to a question for a whole table."""
+        self._socket.send(self._packed(Message(kind, DUMP, body), 0))
+        answers = []
+        for answer, content in self._received():
+            if answer == NLMSG_DONE:
+                break
+            if answer == NLMSG_ERROR:
+                raise _error(content) or OSError("the kernel refused to list a table")
+            answers.append(content)
+        return answers
+
+    def links(self) -> dict[str, Link]:
+        """All devices by name."""
+        found = (_link(body) for body in self.dump(GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)))
+        return {link.name: link for link in found}
+
+    def addresses(self, index: int) -> set[Interface]:
+        """A device's addresses, without the kernel's own link-local one."""
+        found = set()
+        for body in self.dump(GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+            _, prefix, _, _, owner = struct.unpack_from("=BBBBi", body)
+            attributes = parse(body[8:])
+            value = ipaddress.ip_address(attributes.get(2) or attributes[1])
+            if owner == index and not (value.version == 6 and prefix == 64 and value.is_link_local):
+                found.add(ipaddress.ip_interface((value, prefix)))
+        return found
+
+    def routes(self) -> dict[Network, tuple[int, Address | None]]:
+        """The main table: destination to device and gateway. Without what the kernel adds by itself."""
+        found: dict[Network, tuple[int, Address | None]] = {}
+        for body in self.dump(GETROUTE, bytes(12)):
+            family, prefix, _, _, table, origin, _, kind = struct.unpack_from("=8B", body)
+            if table != 254 or kind != 1 or origin == 2 or family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            values = parse(body[12:])
+            start = values.get(1, bytes(4 if family == socket.AF_INET else 16))
+            gateway = ipaddress.ip_address(values[5]) if 5 in values else None
+            network = ipaddress.ip_network((start, prefix))
+            found.setdefault(network, (struct.unpack("=I", values[4])[0] if 4 in values else 0, gateway))
+        return found
+
+    def neighbours(self, index: int) -> dict[Address, str]:
+        """The permanent neighbours of a device."""
+        found = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for body in self.dump(GETNEIGH, struct.pack("=BBHiHBB", family, 0, 0, 0, 0, 0, 0)):
+                _, _, _, device, state, _, _ = struct.unpack_from("=BBHiHBB", body)
+                values = parse(body[12:])
+                if device == index and state & PERMANENT and 2 in values:
+                    found[ipaddress.ip_address(values[1])] = values[2].hex(":")
+        return found
+
+    def forwarding(self, index: int) -> tuple[set[str], set[tuple[str, Address]]]:
+        """What a bridge's port is said to lead to: MACs in the bridge's table, and (MAC, peer) in an overlay's own."""
+        macs, peers = set(), set()
+        for body in self.dump(GETNEIGH, struct.pack("=BBHiHBB", AF_BRIDGE, 0, 0, 0, 0, 0, 0)):
+            _, _, _, device, state, flags, _ = struct.unpack_from("=BBHiHBB", body)
+            values = parse(body[12:])
+            if device != index:
+                continue
+            if 1 in values:
+                peers.add((values[2].hex(":"), ipaddress.ip_address(values[1])))
+            elif state & NOARP and flags & SELF == 0:
+                macs.add(values[2].hex(":"))
+        return macs, peers
+
+    def _packed(self, message: Message, flags: int) -> bytes:
+        length = 16 + len(message.body)
+        header = struct.pack("=IHHII", length, message.kind, REQUEST | flags | message.flags, next(self._numbers), 0)
+        return header + message.body + bytes(-length % 4)
+
+    def _received(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            data = self._socket.recv(1 << 20)
+            at = 0
+            while at < len(data):
+                length, kind = struct.unpack_from("=IH", data, at)
+                yield kind, data[at + 16 : at + length]
+                at += length + 3 & ~3
+
+
+def _error(body: bytes) -> OSError | None:
+    number = -struct.unpack_from("=i", body)[0]
+    if number == 0:
+        return None
+    words = parse(body[20:]).get(1, b"").rstrip(b"\0").decode(errors="replace") if len(body) > 24 else ""
+    return OSError(number, words or os.strerror(number))
+
+
+def attribute(kind: int, value: bytes | int | str) -> bytes:
+    """One attribute: text gets its final NUL, a number is 32 bits wide."""
+    if isinstance(value, int):
+        value = struct.pack("=I", value)
+    elif isinstance(value, str):
+        value = value.encode() + b"\0"
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def parse(data: bytes) -> dict[int, bytes]:
+    """Attributes by kind, without the marks for nesting and byte order."""
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += length + 3 & ~3
+    return found
+
+
+def mac_bytes(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _link(body: bytes) -> Link:
+    _, _, index, flags, _ = struct.unpack_from("=BxHiII", body)
+    values = parse(body[16:])
+    kind = parse(values.get(18, b"")).get(1, b"")
+    stats = struct.unpack_from("=4Q", values[23]) if 23 in values else (0, 0, 0, 0)
+    return Link(
+        index=index,
+        name=values[3].rstrip(b"\0").decode(),
+        kind=kind.rstrip(b"\0").decode(),
+        mac=values.get(1, b"").hex(":"),
+        mtu=struct.unpack("=I", values[4])[0],
+        up=bool(flags & UP),
+        master=struct.unpack("=I", values[10])[0] if 10 in values else 0,
+        received=(stats[0], stats[2]),
+        sent=(stats[1], stats[3]),
+    )
+
+
+# Links.
+
+
+def _link_message(kind: int, flags: int, attributes: bytes, index: int = 0, up: bool | None = None) -> Message:
+    states = (0, 0) if up is None else (UP if up else 0, UP)
+    return Message(kind, flags, struct.pack("=BxHiII", 0, 0, index, *states) + attributes)
+
+
+def add_link(
+    name: str, kind: str, *, mac: str = "", mtu: int = 0, data: bytes = b"", in_namespace: int = -1
+) -> Message:
+    """A new device; `in_namespace` is the descriptor of the namespace in which it shall appear."""
+    attributes = attribute(3, name)
+    attributes += attribute(1, mac_bytes(mac)) if mac else b""
+    attributes += attribute(4, mtu) if mtu else b""
+    attributes += attribute(28, in_namespace) if in_namespace >= 0 else b""
+    attributes += attribute(18 | NESTED, attribute(1, kind) + (attribute(2 | NESTED, data) if data else b""))
+    return _link_message(NEWLINK, CREATE | EXCL, attributes)
+
+
+def add_bridge(name: str, mac: str, mtu: int) -> Message:
+    return add_link(name, "bridge", mac=mac, mtu=mtu, data=attribute(23, b"\0"))  # no snooping of multicast
+
+
+def add_veth(name: str, mac: str, mtu: int, *, peer: str, peer_namespace: int) -> Message:
+    """A pair: `name` here, `peer` in another namespace. `mac` "": the kernel chooses one."""
+    other = attribute(3, peer) + attribute(4, mtu) + attribute(28, peer_namespace)
+    return add_link(name, "veth", mac=mac, mtu=mtu, data=attribute(1 | NESTED, bytes(16) + other))
+
+
+def add_vxlan(name: str, vni: int, *, local: Address, port: int, mtu: int, in_namespace: int) -> Message:
+    """An overlay device that learns nothing; its UDP socket stays in the present namespace."""
+    own = attribute(4 if local.version == 4 else 17, local.packed)
+    data = attribute(1, vni) + own + attribute(15, struct.pack("!H", port)) + attribute(7, b"\0")
+    return add_link(name, "vxlan", mtu=mtu, data=data, in_namespace=in_namespace)
+
+
+def change_link(index: int, up: bool | None = None, master: int | None = None, mtu: int = 0) -> Message:
+    attributes = attribute(10, master) if master is not None else b""
+    attributes += attribute(4, mtu) if mtu else b""
+    return _link_message(NEWLINK, 0, attributes, index, up)
+
+
+def remove_link(index: int) -> Message:
+    return _link_message(DELLINK, 0, b"", index)
+
+
+def bridge_port(index: int, **flags: bool) -> Message:
+    """Set flags of a bridge's port by their names in the kernel, in lower case."""
+    kinds = {"hairpin": 4, "learning": 8, "unicast_flood": 9, "neigh_suppress": 32}
+    data = b"".join(attribute(kinds[name], bytes([value])) for name, value in flags.items())
+    return _link_message(
+        NEWLINK, 0, attribute(18 | NESTED, attribute(4, "bridge") + attribute(5 | NESTED, data)), index
+    )
+
+
+# Addresses, routes, neighbours.
+
+
+def address(index: int, value: Interface, add: bool = True) -> Message:
+    scope = 253 if value.ip.is_link_local else 0
+    no_duplicate_detection = 0x02 if value.version == 6 else 0
+    body = struct.pack("=BBBBi", _family(value), value.network.prefixlen, no_duplicate_detection, scope, index)
+    body += attribute(2, value.packed) + attribute(1, value.packed)
+    return Message(NEWADDR if add else DELADDR, CREATE | REPLACE if add else 0, body)
+
+
+def route(
+    destination: Network,
+    index: int = 0,
+    gateway: Address | None = None,
+    source: Address | None = None,
+    add: bool = True,
+) -> Message:
+    """A route of the main table; a gateway need not be inside a network of the device."""
+    scope = 253 if gateway is None and destination.version == 4 else 0
+    onlink = 4 if gateway and index else 0
+    body = struct.pack("=8BI", _family(destination), destination.prefixlen, 0, 0, 254, 4, scope, 1, onlink)
+    body += attribute(1, destination.network_address.packed) if destination.prefixlen else b""
+    body += attribute(4, index) if index else b""
+    body += attribute(5, gateway.packed) if gateway else b""
+    body += attribute(7, source.packed) if source else b""
+    return Message(NEWROUTE if add else DELROUTE, CREATE | REPLACE if add else 0, body)
+
+
+def neighbour(index: int, value: Address, mac: str, add: bool = True) -> Message:
+    """A permanent entry: asked for this address, the device answers (or sends) by itself."""
+    attributes = attribute(2, mac_bytes(mac)) + attribute(1, value.packed)
+    return _entry(_family(value), index, state=PERMANENT, flags=0, attributes=attributes, add=add)
+
+
+def bridge_entry(index: int, mac: str, add: bool = True) -> Message:
+    """Frames to this MAC leave the bridge by this port. Static: "permanent" would mean a MAC of the host itself."""
+    attributes = attribute(2, mac_bytes(mac))
+    return _entry(AF_BRIDGE, index, state=NOARP | REACHABLE, flags=MASTER, attributes=attributes, add=add)
+
+
+def overlay_entry(index: int, mac: str, peer: Address, add: bool = True) -> Message:
+    """Frames to this MAC (NO_MAC: broadcasts too) go to that peer."""
+    attributes = attribute(2, mac_bytes(mac)) + attribute(1, peer.packed)
+    message = _entry(AF_BRIDGE, index, state=NOARP | PERMANENT, flags=SELF, attributes=attributes, add=add)
+    return Message(message.kind, CREATE | APPEND, message.body) if add and mac == NO_MAC else message
+
+
+def _entry(family: int, index: int, *, state: int, flags: int, attributes: bytes, add: bool) -> Message:
+    body = struct.pack("=BBHiHBB", family, 0, 0, index, state, flags, 0) + attributes
+    return Message(NEWNEIGH if add else DELNEIGH, CREATE | REPLACE if add else 0, body)
+
+
+def _family(value: Address | Interface | Network) -> int:
+    return socket.AF_INET if value.version == 4 else socket.AF_INET6

@@ -1,0 +1,201 @@
+"""One network on this host: a namespace with a bridge, the taps of its guests, its rules and what it knows of others.
+
+Applying compares with what the kernel has and changes the difference, so it may be done again at any time.
+"""
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import struct
+from pathlib import Path
+
+from network.agent import flows, netlink, nft, rules
+from network.agent.namespaces import Namespaces
+from network.agent.netlink import Link, Message, Netlink
+from network.agent.rules import OVERLAY, SERVICE_ADDRESS, SERVICE_MAC
+from network.agent.specs import Address, Interface, NetworkSpec, Port
+
+BRIDGE = "br0"
+OVERLAY_PORT = 4789
+TUN = "/dev/net/tun"
+TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+SERVICE: Interface = ipaddress.ip_interface(f"{SERVICE_ADDRESS}/32")
+
+
+class Problem(Exception):
+    """What was asked for cannot be done, in words."""
+
+
+def namespace(spec: NetworkSpec) -> str:
+    return f"network-{spec.id}"
+
+
+def apply(namespaces: Namespaces, spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> None:
+    """Make this host's part of a network as the spec says. `legs`: the routers' devices here and their MACs.
+
+    Rules come first: what is opened later is never open without them.
+    """
+    namespaces.make(namespace(spec))
+    with namespaces.within(namespace(spec)), Netlink() as kernel:
+        _set_up(tracking)
+        revoked = False
+        for table in rules.tables(spec, tracking, legs):
+            change = nft.difference(nft.read(table), table)
+            nft.apply(change)
+            revoked = revoked or change.revokes
+        links = kernel.links()
+        if BRIDGE not in links:
+            kernel.send(netlink.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), netlink.change_link(1, up=True))
+            links = kernel.links()
+        bridge = links[BRIDGE]
+        kernel.send(netlink.change_link(bridge.index, up=True, mtu=spec.mtu))
+        _apply_overlay(namespaces, spec, kernel, links)
+        wanted = {port.device for port in spec.local}
+        for name, link in links.items():
+            if name.startswith("p") and link.kind == "tun":
+                if name not in wanted:
+                    kernel.send(netlink.remove_link(link.index))
+                elif link.mtu != spec.mtu:
+                    kernel.send(netlink.change_link(link.index, mtu=spec.mtu))
+        kernel.send(*_services(spec, kernel, bridge), *_neighbours(spec, kernel, bridge))
+        if revoked:
+            flows.cut(spec)
+
+
+def _set_up(tracking: str) -> None:
+    for family in ("iptables", "ip6tables", "arptables"):
+        wanted = tracking == "br_netfilter" and family != "arptables"
+        sysctl(f"bridge/bridge-nf-call-{family}", int(wanted))
+
+
+def sysctl(name: str, value: int) -> None:
+    """Set a parameter of the present network namespace, where the kernel has it."""
+    with contextlib.suppress(FileNotFoundError):
+        Path("/proc/sys/net", name).write_text(str(value))
+
+
+def _services(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]:
+    """The bridge's own address, and the way back from it to the guests."""
+    messages = [] if SERVICE in kernel.addresses(bridge.index) else [netlink.address(bridge.index, SERVICE)]
+    present = {network for network, (device, _) in kernel.routes().items() if device == bridge.index}
+    wanted = {subnet.network for subnet in spec.subnets.values()}
+    for network in wanted - present:
+        source = SERVICE.ip if network.version == 4 else None
+        messages.append(netlink.route(network, bridge.index, source=source))
+    gone = {network for network in present - wanted if not network.is_link_local and not network.is_multicast}
+    return [*messages, *(netlink.route(network, bridge.index, add=False) for network in gone)]
+
+
+def _neighbours(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]:
+    """Who has which address is known of all ports, so nothing here has to ask."""
+    wanted: dict[Address, str] = {}
+    for port in spec.ports:
+        wanted |= dict.fromkeys((*port.addresses, port.link_local), port.mac)
+    present = kernel.neighbours(bridge.index)
+    gone = [netlink.neighbour(bridge.index, a, mac, add=False) for a, mac in present.items() if a not in wanted]
+    return gone + [netlink.neighbour(bridge.index, a, mac) for a, mac in wanted.items() if present.get(a) != mac]
+
+
+def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, kernel: Netlink, links: dict[str, Link]) -> None:
+    """Tunnels to the network's other hosts. Which MAC is where is told, never learned: nobody can take another's."""
+    peers = {host: vtep for host, vtep in spec.peers.items() if host != spec.host}
+    if spec.host not in spec.peers or not peers:
+        if OVERLAY in links:
+            kernel.send(netlink.remove_link(links[OVERLAY].index))
+        return
+    if OVERLAY not in links:
+        inside = namespaces.open(namespace(spec))
+        try:
+            with namespaces.within(None), Netlink() as outside:
+                local = spec.peers[spec.host]
+                device = netlink.add_vxlan(
+                    OVERLAY, spec.vni, local=local, port=OVERLAY_PORT, mtu=spec.mtu, in_namespace=inside
+                )
+                outside.send(device)
+        finally:
+            os.close(inside)
+        links[OVERLAY] = kernel.links()[OVERLAY]
+    index = links[OVERLAY].index
+    sysctl(f"ipv6/conf/{OVERLAY}/disable_ipv6", 1)
+    kernel.send(
+        netlink.change_link(index, up=True, master=links[BRIDGE].index, mtu=spec.mtu),
+        netlink.bridge_port(index, learning=False, unicast_flood=False, neigh_suppress=True),
+    )
+    remote = [port for port in spec.ports if port.host in peers]
+    wanted_macs = {port.mac for port in remote}
+    wanted_peers = {(port.mac, peers[port.host]) for port in remote} | {
+        (netlink.NO_MAC, each) for each in peers.values()
+    }
+    macs, known = kernel.forwarding(index)
+    kernel.send(
+        *(netlink.overlay_entry(index, mac, peer, add=False) for mac, peer in known - wanted_peers),
+        *(netlink.bridge_entry(index, mac, add=False) for mac in macs - wanted_macs),
+        *(netlink.overlay_entry(index, mac, peer) for mac, peer in wanted_peers - known),
+        *(netlink.bridge_entry(index, mac) for mac in wanted_macs - macs),
+    )
+
+
+def plug(namespaces: Namespaces, spec: NetworkSpec, port: Port, headers: bool) -> int:
+    """The descriptor of a port's tap, for an emulator. The device stays when the emulator ends.
+
+    `headers`: each frame follows a virtio-net header, by which guests leave checksums and segmenting to the host.
+    Raises Problem when an emulator has the tap already.
+    """
+    with namespaces.within(namespace(spec)), Netlink() as kernel:
+        try:
+            tap = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise Problem(f"{TUN} cannot be opened: {error.strerror}") from error
+        try:
+            flags = IFF_TAP | IFF_NO_PI | (IFF_VNET_HDR if headers else 0)
+            fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", port.device.encode(), flags))
+            fcntl.ioctl(tap, TUNSETPERSIST, 1)
+            _join(kernel, port, spec.mtu)
+        except OSError as error:
+            os.close(tap)
+            if error.errno == 16:  # EBUSY
+                raise Problem(f"port {port.id} is plugged already") from error
+            raise
+        return tap
+
+
+def _join(kernel: Netlink, port: Port, mtu: int) -> None:
+    links = kernel.links()
+    tap = links[port.device]
+    sysctl(f"ipv6/conf/{port.device}/disable_ipv6", 1)
+    kernel.send(
+        netlink.change_link(tap.index, master=links[BRIDGE].index, mtu=mtu),
+        netlink.bridge_port(tap.index, learning=False, unicast_flood=False),
+        *(netlink.bridge_entry(tap.index, mac) for mac in {port.mac, *(mac for _, mac in port.pairs)}),
+        netlink.change_link(tap.index, up=True),
+    )
+
+
+def unplug(namespaces: Namespaces, spec: NetworkSpec, device: str) -> None:
+    """Remove a tap; an emulator that has it still reads errors. Nothing happens when there is none."""
+    with namespaces.within(namespace(spec)), Netlink() as kernel:
+        if link := kernel.links().get(device):
+            kernel.send(netlink.remove_link(link.index))
+
+
+def counters(namespaces: Namespaces, spec: NetworkSpec) -> dict[str, dict[str, int]]:
+    """Per plugged port, as its guest sees it: packets and bytes received and sent."""
+    with namespaces.within(namespace(spec)), Netlink() as kernel:
+        links = kernel.links()
+    found = {}
+    for port in spec.local:
+        if link := links.get(port.device):
+            (sent, sent_bytes), (received, received_bytes) = link.received, link.sent
+            found[port.id] = {
+                "received_packets": received, "received_bytes": received_bytes,
+                "sent_packets": sent, "sent_bytes": sent_bytes,
+            }  # fmt: skip
+    return found
+
+
+def drops(namespaces: Namespaces, spec: NetworkSpec) -> dict[str, int]:
+    """Packets that the network's rules dropped, by reason."""
+    with namespaces.within(namespace(spec)):
+        return {reason: packets for reason, (packets, _) in nft.counters("bridge pileus").items() if packets}

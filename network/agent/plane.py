@@ -1,0 +1,254 @@
+"""Everything that this host has of networks and routers: applied, kept beside the kernel's own state, and told.
+
+What was applied lies as a file beside its namespace, in the same tmpfs: it is there as long as the kernel's state is,
+and a process that starts anew goes on from it. Methods enter namespaces with the calling thread: call them from one.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from network.agent import netlink, networks, nft, routers
+from network.agent.namespaces import Namespaces
+from network.agent.netlink import Netlink
+from network.agent.networks import Problem
+from network.agent.outside import WAY_OUT_DEVICE, Outside
+from network.agent.probe import Abilities
+from network.agent.services import Services
+from network.agent.specs import NetworkSpec, Port, RouterSpec
+
+log = structlog.get_logger()
+READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {
+    "network": NetworkSpec.read,
+    "router": RouterSpec.read,
+}
+KEPT = "applied.json"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A resource as it was applied."""
+
+    type: str
+    id: str
+    generation: int
+    raw: dict[str, Any]
+    spec: NetworkSpec | RouterSpec
+
+    @property
+    def hash(self) -> str:
+        return hashlib.sha256(json.dumps(self.raw, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Plane:
+    """`table`: the name of this installation's table in the host's own nftables."""
+
+    def __init__(
+        self, namespaces: Namespaces, abilities: Abilities, table: str, outside: Outside, services: Services
+    ) -> None:
+        self._namespaces = namespaces
+        self._abilities = abilities
+        self._table = table
+        self._outside = outside
+        self._services = services
+        self._no_way_out = ""
+        self._applied: dict[tuple[str, str], Applied] = {}
+        self.quarantined: set[str] = set()
+
+    def restore(self) -> None:
+        """Go on after a restart of the process: apply again what was applied, which changes only what differs."""
+        for name in self._namespaces.names():
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                kept = json.loads((self._namespaces.directory / name / KEPT).read_text())
+                spec = READERS[kept["type"]](kept["spec"])
+                applied = Applied(kept["type"], kept["id"], kept["generation"], kept["spec"], spec)
+                self._applied[applied.type, applied.id] = applied
+        for each in sorted(self._applied.values(), key=lambda each: each.type):  # networks before routers
+            try:
+                self._make(each)
+            except (Problem, OSError, nft.Refused) as problem:
+                log.error("a resource could not be restored", type=each.type, id=each.id, problem=str(problem))
+
+    def apply(self, type: str, id: str, generation: int, spec: dict[str, Any]) -> dict[str, str]:
+        """Make true what a spec says; gives back which parts could not be, and why: a port of this host that is taken.
+
+        Raises Problem, ValueError, OSError, nft.Refused.
+        """
+        if type not in READERS:
+            raise Problem(f"this host knows no {type}, only networks and routers")
+        if not self._abilities.usable:
+            raise Problem("this host can have no networks: " + "; ".join(self._abilities.missing.values()))
+        read = READERS[type](spec)
+        if read.id != id:
+            raise ValueError(f"the spec is of {read.id}, not of {id}")
+        before = self._applied.get((type, id))
+        if before and before.generation > generation:
+            raise Problem(f"generation {before.generation} is here already")
+        new = Applied(type, id, generation, spec, read)
+        self._applied[type, id] = new
+        try:
+            problems = self._make(new, before)
+        except BaseException:
+            if before:
+                self._applied[type, id] = before
+            else:
+                del self._applied[type, id]
+            raise
+        self._keep(new)
+        return problems
+
+    def remove(self, type: str, id: str) -> None:
+        """Remove a resource with everything that belongs to it; nothing happens when it is not here."""
+        applied = self._applied.pop((type, id), None)
+        name = f"{type}-{id}"
+        if applied is None:
+            if name in self._namespaces.names():
+                self._namespaces.remove(name)
+            return
+        self.quarantined.discard(id)
+        self._services.forget(id)
+        if isinstance(applied.spec, RouterSpec):
+            routers.remove(self._namespaces, applied.spec)
+            self.keep_way_out()
+            self._refresh_legs({leg.network for leg in applied.spec.legs})
+        else:
+            with self._namespaces.within(name), Netlink() as kernel:
+                for link in kernel.links().values():
+                    if link.index != 1:
+                        with contextlib.suppress(OSError):
+                            kernel.send(netlink.remove_link(link.index))
+            self._namespaces.remove(name)
+
+    def plug(self, port: str, headers: bool) -> int:
+        """The descriptor of a port's tap; the caller closes it. Raises Problem, OSError."""
+        spec, found = self._port(port)
+        if spec.id in self.quarantined:
+            raise Problem(f"network {spec.network} is quarantined: nothing plugs into it")
+        return networks.plug(self._namespaces, spec, found, headers)
+
+    def unplug(self, port: str) -> None:
+        """Remove a port's tap; nothing happens when there is none."""
+        with contextlib.suppress(Problem):
+            spec, found = self._port(port)
+            networks.unplug(self._namespaces, spec, found.device)
+
+    def inventory(self) -> dict[str, Any]:
+        """What is here: resources with their generation and hash, plugged ports, and namespaces that nobody ordered."""
+        known = {f"{type}-{id}" for type, id in self._applied}
+        return {
+            "resources": [
+                {"type": each.type, "id": each.id, "generation": each.generation, "hash": each.hash}
+                for each in self._applied.values()
+            ],
+            "plugged": sorted(port for spec in self._networks() for port in networks.counters(self._namespaces, spec)),
+            "strangers": [name for name in self._namespaces.names() if name not in known],
+        }
+
+    def counters(self) -> dict[str, Any]:
+        """Packets and bytes of every plugged port, and drops of every network by reason."""
+        specs = list(self._networks())
+        return {
+            "ports": {p: c for spec in specs for p, c in networks.counters(self._namespaces, spec).items()},
+            "drops": {spec.id: networks.drops(self._namespaces, spec) for spec in specs},
+        }
+
+    def _make(self, new: Applied, before: Applied | None = None) -> dict[str, str]:
+        if isinstance(new.spec, NetworkSpec):
+            self._make_network(new.spec)
+            for router in self._routers():
+                if any(leg.network == new.spec.network for leg in router.legs):
+                    routers.apply(self._namespaces, router, self._by_network())
+            return {}
+        touched = {leg.network for leg in new.spec.legs}
+        if before and isinstance(before.spec, RouterSpec):
+            touched |= {leg.network for leg in before.spec.legs}
+        self._refresh_legs(touched)
+        routers.apply(self._namespaces, new.spec, self._by_network())
+        self.keep_way_out()
+        return self._services.forward(new.spec, routers.router_namespace(new.spec))
+
+    def _make_network(self, spec: NetworkSpec) -> None:
+        networks.apply(self._namespaces, spec, self._abilities.tracking, self._legs(spec.network))
+        self._services.answer(spec, networks.namespace(spec))
+
+    def _refresh_legs(self, touched: set[str]) -> None:
+        """Networks learn of routers' devices before these come up."""
+        for spec in self._networks():
+            if spec.network in touched:
+                networks.apply(self._namespaces, spec, self._abilities.tracking, self._legs(spec.network))
+
+    def _legs(self, network: str) -> dict[str, str]:
+        return {
+            routers.leg_device(router.router, network): routers.leg_mac(router.router, network)
+            for router in self._routers()
+            if any(leg.network == network for leg in router.legs)
+        }
+
+    def keep_way_out(self) -> None:
+        """Let routers' packets leave by the host's own network, and nothing in; mends what has gone since."""
+        external = {}
+        for spec in self._routers():
+            if spec.external and (address := routers.own_address(self._namespaces, spec)):
+                external[routers.way_out_device(spec)] = str(address)
+        with self._namespaces.within(None), Netlink() as kernel:
+            if external and WAY_OUT_DEVICE not in kernel.links():  # does nothing in the host's own network
+                self._no_way_out = self._outside.lead_out(self._namespaces.anchor)
+            uplink = _uplink(kernel)
+            setting = Path(f"/proc/sys/net/ipv4/conf/{uplink}/forwarding") if uplink else None
+            known = nft.read(nft.Table("ip", self._table))
+            closed = routers.host_table(self._table, external, is_open=False)
+            if known.there:  # what the host did before was seen when the table was made
+                is_open = known.digests.get("passing") != closed.chains["passing"].digest
+            else:
+                is_open = bool(setting and setting.read_text().strip() == "1")
+            wanted = routers.host_table(self._table, external, is_open=True) if is_open else closed
+            if not external:
+                if known.there:
+                    nft.run(f"delete table ip {self._table}")
+                return
+            nft.apply(nft.difference(known, wanted))
+            if setting:
+                setting.write_text("1")
+
+    def way_out(self) -> str:
+        """ "" when guests can reach the world through this host, otherwise why not, in words."""
+        with self._namespaces.within(None), Netlink() as kernel:
+            if _uplink(kernel):
+                return ""
+            return self._no_way_out or "guests have no way out: this host has no default route"
+
+    def _port(self, id: str) -> tuple[NetworkSpec, Port]:
+        for spec in self._networks():
+            for port in spec.local:
+                if port.id == id:
+                    return spec, port
+        raise Problem(f"no network of this host has a port {id}")
+
+    def _networks(self) -> Iterator[NetworkSpec]:
+        return (each.spec for each in self._applied.values() if isinstance(each.spec, NetworkSpec))
+
+    def _routers(self) -> Iterator[RouterSpec]:
+        return (each.spec for each in self._applied.values() if isinstance(each.spec, RouterSpec))
+
+    def _by_network(self) -> dict[str, NetworkSpec]:
+        return {spec.network: spec for spec in self._networks()}
+
+    def _keep(self, applied: Applied) -> None:
+        file = self._namespaces.directory / f"{applied.type}-{applied.id}" / KEPT
+        new = file.with_suffix(".new")
+        kept = {"type": applied.type, "id": applied.id, "generation": applied.generation, "spec": applied.raw}
+        new.write_text(json.dumps(kept))
+        os.replace(new, file)
+
+
+def _uplink(kernel: Netlink) -> str:
+    """The device of the default route; "" when there is none."""
+    index = kernel.routes().get(routers.EVERYWHERE, (0, None))[0]
+    return next((link.name for link in kernel.links().values() if link.index == index), "")

@@ -1,0 +1,218 @@
+"""`pileus-agent network`: the one process of a host that may change networks.
+
+As root it stays in the host's own network and keeps only the capabilities that networks need; as an ordinary user it
+makes a user namespace and has rights in there alone. It answers on a Unix socket, one JSON object a line:
+
+    {"do": "apply", "type", "id", "generation", "spec"}  {"applied": generation, "problems": {part: words}}
+    {"do": "remove", "type", "id"}                       {"ok": true}
+    {"do": "plug", "port", "headers"?}                   {"ok": true}, with the tap's descriptor (SCM_RIGHTS)
+    {"do": "unplug", "port"}                             {"ok": true}
+    {"do": "quarantine", "id", "on"}                     {"ok": true}: nothing plugs into this network any more
+    {"do": "inventory"}, {"do": "counters"}, {"do": "capabilities"}
+
+Whatever cannot be done is answered by {"problem": words}.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import structlog
+
+from agent.paths import Paths
+from network.agent import namespaces, nft, probe
+from network.agent.client import socket_path
+from network.agent.networks import Problem
+from network.agent.outside import Outside
+from network.agent.plane import Plane
+from network.agent.services import Services
+
+log = structlog.get_logger()
+MAX_LINE = 64 << 20  # a network of 100 000 ports
+SECONDS_BETWEEN_LOOKS = 5.0
+
+
+def anchor_record(paths: Paths) -> Path:
+    """The file that names the process which holds the namespaces."""
+    return paths.runtime / "network" / "anchor"
+
+
+def run(paths: Paths) -> int:
+    """Run until SIGTERM or SIGINT; what was applied stays in the kernel. Raises OSError where nothing can be made."""
+    directory = paths.runtime / "network"
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    is_root = os.geteuid() == 0
+    outside = Outside()
+    entered = namespaces.enter(directory / "namespaces", anchor_record(paths))
+    abilities = probe.probe()
+    if is_root:
+        namespaces.drop_privileges()
+    for part, words in abilities.missing.items():
+        log.warning("something is missing for networks", part=part, problem=words)
+    listener = _listen(socket_path(paths))
+    table = "pileus_" + hashlib.sha256(os.fsencode(paths.runtime)).hexdigest()[:12]
+
+    async def serve() -> int:
+        services = Services(asyncio.get_running_loop(), entered, outside)
+        return await _Process(Plane(entered, abilities, table, outside, services), abilities).run(listener)
+
+    status = asyncio.run(serve())
+    if not entered.names():
+        namespaces.end_anchor(anchor_record(paths))
+    return status
+
+
+def _listen(path: Path) -> socket.socket:
+    """The socket, for this user alone. Raises OSError when another process answers there."""
+    with socket.socket(socket.AF_UNIX) as other:
+        if other.connect_ex(str(path)) == 0:
+            raise FileExistsError(f"another network process answers on {path}")
+    path.unlink(missing_ok=True)
+    before = os.umask(0o177)
+    try:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(64)
+    return listener
+
+
+def _is_in_user_namespace() -> bool:
+    return Path("/proc/self/uid_map").read_text().split() != ["0", "0", "4294967295"]
+
+
+def _unknown_uid() -> int:
+    return int(Path("/proc/sys/kernel/overflowuid").read_text())
+
+
+class _Process:
+    """Requests are read in the event loop and done, one at a time, in a thread that may go into namespaces."""
+
+    def __init__(self, plane: Plane, abilities: probe.Abilities) -> None:
+        self._plane = plane
+        self._abilities = abilities
+        self._loop = asyncio.get_running_loop()
+        self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._tasks: set[asyncio.Task[None]] = set()
+        # The agent's own user, and root. A user namespace knows only its own: root outside has the number of all whom
+        # it does not know, and of these only root gets past the mode of the socket and its directory.
+        self._callers = {os.geteuid(), 0} | ({_unknown_uid()} if _is_in_user_namespace() else set())
+
+    async def run(self, listener: socket.socket) -> int:
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stopped.set)
+        await self._loop.run_in_executor(self._kernel, self._plane.restore)
+        self._start(self._accept(listener))
+        self._start(self._watch())
+        await stopped.wait()
+        listener.close()
+        for task in self._tasks:
+            task.cancel()
+        self._kernel.shutdown(wait=True)
+        return 0
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        """The way out can go at any time: another uplink, a program that ended."""
+        while True:
+            await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            with contextlib.suppress(OSError, nft.Refused):
+                await self._loop.run_in_executor(self._kernel, self._plane.keep_way_out)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            connection, _ = await self._loop.sock_accept(listener)
+            _, uid, _ = struct.unpack("=iii", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            if uid in self._callers:
+                self._start(self._converse(connection))
+            else:
+                connection.close()
+
+    async def _converse(self, connection: socket.socket) -> None:
+        data = bytearray()
+        with connection, contextlib.suppress(OSError):
+            while part := await self._loop.sock_recv(connection, 1 << 16):
+                data += part
+                while (end := data.find(b"\n")) >= 0:
+                    line = bytes(data[:end])
+                    del data[: end + 1]
+                    await self._answer(connection, line)
+                if len(data) > MAX_LINE:
+                    return
+
+    async def _answer(self, connection: socket.socket, line: bytes) -> None:
+        answer, descriptor = await self._loop.run_in_executor(self._kernel, self._do, line)
+        written = json.dumps(answer).encode() + b"\n"
+        if descriptor is None:
+            await self._loop.sock_sendall(connection, written)
+            return
+        try:
+            socket.send_fds(connection, [written], [descriptor])
+        finally:
+            os.close(descriptor)
+
+    def _do(self, line: bytes) -> tuple[dict[str, Any], int | None]:
+        do = ""
+        try:
+            request = json.loads(line)
+            do = str(request["do"])
+            if do == "plug":
+                return {"ok": True}, self._plane.plug(request["port"], bool(request.get("headers", True)))
+            if do not in self._deeds:
+                return {"problem": f"this host's network process cannot {do!r}"}, None
+            return self._deeds[do](self, request), None
+        except (Problem, nft.Refused, ValueError) as problem:
+            return {"problem": str(problem)}, None
+        except (KeyError, TypeError) as error:
+            return {"problem": f"the request is malformed: {error!r}"}, None
+        except OSError as error:
+            log.exception("the kernel refused", do=do)
+            return {"problem": f"the kernel refused: {error}"}, None
+
+    def _apply(self, request: dict[str, Any]) -> dict[str, Any]:
+        generation = int(request["generation"])
+        problems = self._plane.apply(request["type"], request["id"], generation, request["spec"])
+        return {"applied": generation, "problems": problems}
+
+    def _remove(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._plane.remove(request["type"], request["id"])
+        return {"ok": True}
+
+    def _unplug(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._plane.unplug(request["port"])
+        return {"ok": True}
+
+    def _quarantine(self, request: dict[str, Any]) -> dict[str, Any]:
+        (self._plane.quarantined.add if request["on"] else self._plane.quarantined.discard)(request["id"])
+        return {"ok": True}
+
+    def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["do"] == "capabilities":
+            return self._abilities.describe() | {"way_out": self._plane.way_out()}
+        return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()
+
+    _deeds: ClassVar[dict[str, Callable[["_Process", dict[str, Any]], dict[str, Any]]]] = {
+        "apply": _apply,
+        "remove": _remove,
+        "unplug": _unplug,
+        "quarantine": _quarantine,
+        "inventory": _tell,
+        "counters": _tell,
+        "capabilities": _tell,
+    }

@@ -1,0 +1,207 @@
+"""The nftables ruleset of one network on one host: a pure function of its spec.
+
+Packets of a port pass `spoofing` (is the sender who it says it is?), then the egress of the port's security groups; on
+the way to a port they pass its ingress. All ports share these chains: a port is only elements of sets and maps, so the
+path of a packet does not grow with their number. A device that is in no set passes nothing at all.
+"""
+
+import hashlib
+import ipaddress
+from collections.abc import Callable
+
+from network.agent import groups
+from network.agent.nft import Chain, Elements, Set, Table
+from network.agent.specs import NetworkSpec, Port
+
+SERVICE_MAC = "02:00:00:fe:fe:02"  # of the bridge, on every host: DHCP, DNS and metadata answer from it
+SERVICE_ADDRESS = "169.254.169.254"
+OVERLAY = "vx0"
+DROPS = {
+    "spoofed_mac": "from a MAC that is not the port's",
+    "spoofed_arp": "ARP that claims another's address",
+    "spoofed_address": "from an IP address that is not the port's",
+    "spoofed_neighbour": "a neighbour advertisement of another's address",
+    "rogue_dhcp": "answers of a DHCP server that is not the network's",
+    "rogue_router": "router advertisements and redirects of a port",
+    "not_ip": "neither IP nor ARP",
+    "egress_refused": "no security group lets it out",
+    "ingress_refused": "no security group lets it in",
+    "not_tracked": "of a TCP connection that is not open, or was cut",
+}
+ESTABLISHED = "meta mark & 0x1 == 0x1"
+ROUTER_KINDS = "nd-router-solicit, nd-router-advert, nd-redirect"
+NEIGHBOUR_KINDS = "nd-neighbor-solicit, nd-neighbor-advert"
+GROUP_ADDRESS = "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"
+
+
+def tables(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> list[Table]:
+    """The tables of a network. `tracking`: how the kernel tracks flows; `legs`: routers' devices and MACs."""
+    found = [_bridge(spec, tracking, legs)]
+    if tracking == "br_netfilter":
+        mark = ("ct state established,related meta mark set meta mark | 0x1",)
+        hooks = {hook: Chain(mark, _hook(hook, -150)) for hook in ("prerouting", "output")}
+        found.insert(0, Table("inet", "pileus_tracking", chains=hooks))
+    return found
+
+
+def _hook(name: str, priority: int, policy: str = "accept") -> str:
+    return f"type filter hook {name} priority {priority} ; policy {policy}"
+
+
+def _drop(reason: str) -> str:
+    return f"counter name {reason} drop"
+
+
+def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> Table:
+    sets = _sets(spec, legs)
+    group_sets, chains = groups.compiled(spec.groups.values())
+    for port in spec.local:
+        for direction in ("ingress", "egress"):
+            jumps = tuple(f"jump {groups.chain_name(group, direction)}" for group in port.groups)
+            chains[profile(port, direction)] = Chain((*jumps, _drop(f"{direction}_refused")))
+    chains |= _chains(tracking)
+    return Table("bridge", "pileus", sets | group_sets, chains, frozenset(DROPS))
+
+
+def profile(port: Port, direction: str) -> str:
+    """The chain that all ports with the same security groups share."""
+    return f"ports_{direction}_{hashlib.sha256('/'.join(port.groups).encode()).hexdigest()[:16]}"
+
+
+def _sets(spec: NetworkSpec, legs: dict[str, str]) -> dict[str, Set]:
+    ports = spec.local
+
+    def of_ports(values: Callable[[Port], list[tuple[str, ...]]]) -> Elements:
+        return frozenset((port.device, *value) for port in ports for value in values(port))
+
+    def senders(port: Port, version: int) -> list[tuple[str, ...]]:
+        own = [*port.addresses, port.link_local]
+        single = [(n.network_address, mac) for n, mac in port.pairs if n.num_addresses == 1]
+        return [(mac, str(a)) for a, mac in [*((a, port.mac) for a in own), *single] if a.version == version]
+
+    def wide(port: Port, version: int) -> list[tuple[str, ...]]:
+        return [(mac, str(n)) for n, mac in port.pairs if n.num_addresses > 1 and n.version == version]
+
+    trusted = frozenset((device,) for device in (OVERLAY, *legs))
+    return {
+        "trusted": Set("type ifname", trusted),
+        "gateways": Set("type ether_addr", frozenset((mac,) for mac in (SERVICE_MAC, *legs.values()))),
+        "macs": Set(
+            "type ifname . ether_addr", of_ports(lambda p: [(m,) for m in {p.mac, *(mac for _, mac in p.pairs)}])
+        ),
+        "senders4": Set("type ifname . ether_addr . ipv4_addr", of_ports(lambda p: senders(p, 4))),
+        "senders6": Set("type ifname . ether_addr . ipv6_addr", of_ports(lambda p: senders(p, 6))),
+        "wide_senders4": Set("type ifname . ether_addr . ipv4_addr ; flags interval", of_ports(lambda p: wide(p, 4))),
+        "wide_senders6": Set("type ifname . ether_addr . ipv6_addr ; flags interval", of_ports(lambda p: wide(p, 6))),
+        # nftables before 1.0.9 has no word for the target of a neighbour advertisement: 128 bits after 64.
+        "targets": Set(
+            "typeof iifname . @th,64,128",
+            of_ports(lambda p: [(_number(a),) for _, a in senders(p, 6)]),
+        ),
+        "egress": Set(
+            "type ifname : verdict", of_ports(lambda p: [(f"goto {profile(p, 'egress')}",)]), is_map=True
+        ),
+        "ingress": Set(
+            "type ifname : verdict", of_ports(lambda p: [(f"goto {profile(p, 'ingress')}",)]), is_map=True
+        ),
+    }  # fmt: skip
+
+
+def _number(address: str) -> str:
+    return f"0x{ipaddress.IPv6Address(address).packed.hex()}"
+
+
+def _chains(tracking: str) -> dict[str, Chain]:
+    chains = {
+        "spoofing": Chain(_spoofing()),
+        # Before the kernel tracks anything (-200, or 0 by br_netfilter): what is spoofed makes no flow.
+        "arriving": Chain(
+            (
+                f'iifname "{OVERLAY}" ether saddr @gateways {GROUP_ADDRESS} drop',  # gateways are on every host
+                "iifname @trusted accept",
+                "jump spoofing",
+            ),
+            _hook("prerouting", -250),
+        ),
+        # The metadata address, by whatever next hop, is the bridge's. For frames to it the kernel's own mark of "for
+        # another host" has to be taken back.
+        "services": Chain(
+            (f"iifname != @trusted ip daddr {SERVICE_ADDRESS} ether daddr set {SERVICE_MAC} meta pkttype set host",),
+            _hook("prerouting", -240),
+        ),
+        "sending": Chain(_sending(), _hook("prerouting", 100)),
+        "receiving": Chain(_receiving(), _hook("postrouting", 0)),
+        "to_overlay": Chain(
+            (
+                f"ether saddr @gateways {GROUP_ADDRESS} drop",
+                f"ether type arp arp daddr ip {SERVICE_ADDRESS} drop",
+                "udp sport 68 udp dport 67 drop",
+                "udp sport 546 udp dport 547 drop",
+                f"icmpv6 type {{ {ROUTER_KINDS} }} drop",
+                "accept",
+            )
+        ),
+    }
+    if tracking == "bridge":
+        mark = ("ct state established,related meta mark set meta mark | 0x1",)
+        chains |= {
+            "tracked_arriving": Chain(mark, _hook("prerouting", -150)),
+            "tracked_own": Chain(mark, _hook("output", -150)),
+        }
+    return chains
+
+
+def _spoofing() -> tuple[str, ...]:
+    """Of a port: what is not surely its own ends here."""
+    return (
+        f"iifname . ether saddr != @macs {_drop('spoofed_mac')}",
+        "ether type arp iifname . arp saddr ether . arp saddr ip @senders4 accept",
+        "ether type arp iifname . arp saddr ether . arp saddr ip @wide_senders4 accept",
+        "ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether @macs accept",
+        f"ether type arp {_drop('spoofed_arp')}",
+        "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
+        f"ether type ip udp sport 67 {_drop('rogue_dhcp')}",
+        "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
+        "ether type ip iifname . ether saddr . ip saddr @wide_senders4 accept",
+        f"ether type ip {_drop('spoofed_address')}",
+        f"ether type != ip6 {_drop('not_ip')}",
+        f"icmpv6 type {{ nd-router-advert, nd-redirect }} {_drop('rogue_router')}",
+        f"udp sport 547 {_drop('rogue_dhcp')}",
+        "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
+        f"icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets {_drop('spoofed_neighbour')}",
+        "iifname . ether saddr . ip6 saddr @senders6 accept",
+        "iifname . ether saddr . ip6 saddr @wide_senders6 accept",
+        _drop("spoofed_address"),
+    )
+
+
+def _sending() -> tuple[str, ...]:
+    """After tracking: what every guest may say (ARP, DHCP, neighbours, to the network's services), then its groups."""
+    return (
+        "iifname @trusted accept",
+        f"{ESTABLISHED} accept",
+        f"tcp flags & (fin | syn | rst | ack) != syn {_drop('not_tracked')}",
+        "ether type arp accept",
+        "udp sport 68 udp dport 67 accept",
+        "udp sport 546 udp dport 547 accept",
+        f"icmpv6 type {{ {NEIGHBOUR_KINDS}, nd-router-solicit, mld2-listener-report }} accept",
+        f"ip daddr {SERVICE_ADDRESS} accept",
+        "iifname vmap @egress",
+        "drop",
+    )
+
+
+def _receiving() -> tuple[str, ...]:
+    return (
+        f'oifname "{OVERLAY}" jump to_overlay',
+        "oifname @trusted accept",
+        f"{ESTABLISHED} accept",
+        "ether type arp accept",
+        f"ether saddr {SERVICE_MAC} udp sport 67 udp dport 68 accept",
+        f"ether saddr {SERVICE_MAC} udp sport 547 udp dport 546 accept",
+        f"icmpv6 type {{ {NEIGHBOUR_KINDS} }} accept",
+        "ether saddr @gateways icmpv6 type nd-router-advert accept",
+        f"tcp flags & (fin | syn | rst | ack) != syn {_drop('not_tracked')}",
+        "oifname vmap @ingress",
+        "drop",
+    )

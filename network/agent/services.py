@@ -1,0 +1,83 @@
+"""What the network process answers by itself, in its event loop: DHCP in each network, ports of the host for guests.
+
+`Plane` calls these methods from its own thread; sockets are made there, inside the namespaces, and served in the loop.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from network.agent import dhcp
+from network.agent.forwards import Forwarder
+from network.agent.namespaces import Namespaces
+from network.agent.outside import Outside
+from network.agent.specs import Forward, NetworkSpec, RouterSpec
+
+
+@dataclass
+class _Answering:
+    spec: NetworkSpec
+    sockets: dhcp.Sockets
+
+
+def _answer(answering: _Answering) -> None:
+    dhcp.serve(answering.sockets, answering.spec)
+
+
+class Services:
+    def __init__(self, loop: asyncio.AbstractEventLoop, namespaces: Namespaces, outside: Outside) -> None:
+        self._loop = loop
+        self._namespaces = namespaces
+        self._outside = outside
+        self._networks: dict[str, _Answering] = {}
+        self._forwarders: dict[str, dict[Forward, Forwarder]] = {}
+
+    def answer(self, spec: NetworkSpec, namespace: str) -> None:
+        """Answer the guests of a network from now on as this spec says."""
+        if answering := self._networks.get(spec.id):
+            answering.spec = spec
+            return
+        with self._namespaces.within(namespace):
+            answering = self._networks[spec.id] = _Answering(spec, dhcp.Sockets.open())
+        serve = partial(_answer, answering)
+        self._in_loop(partial(self._loop.add_reader, answering.sockets.heard, serve))
+
+    def forward(self, spec: RouterSpec, namespace: str) -> dict[str, str]:
+        """Open the forwards of a router and close those that it has no more; gives back which could not be, and why."""
+        present, wanted = self._forwarders.setdefault(spec.id, {}), set(spec.forwards)
+        self._in_loop(*(present.pop(forward).close for forward in present.keys() - wanted))
+        problems = {}
+        for forward in wanted - present.keys():
+            address, port = str(forward.listen[0]), forward.listen[1]
+            try:
+                listener = self._outside.listen(forward.protocol, address, port)
+            except OSError as error:
+                problems[forward.id] = f"cannot listen on {address} port {port}: {error.strerror}"
+                continue
+            self._in_loop(partial(self._open, forward, listener, spec.id, namespace))
+        return problems
+
+    def forget(self, id: str) -> None:
+        """Answer nothing more for a network or router."""
+        self._in_loop(*(each.close for each in self._forwarders.pop(id, {}).values()))
+        if answering := self._networks.pop(id, None):
+            self._in_loop(partial(self._loop.remove_reader, answering.sockets.heard), answering.sockets.close)
+
+    def _open(self, forward: Forward, listener: socket.socket, router: str, namespace: str) -> None:
+        def make(family: int, kind: int) -> socket.socket:
+            with self._namespaces.within(namespace):
+                return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+
+        self._forwarders[router][forward] = Forwarder(forward, listener, make)
+
+    def _in_loop(self, *calls: Callable[[], object]) -> None:
+        """Make calls in the event loop's thread, and wait until they are done."""
+
+        async def make_all() -> None:
+            for call in calls:
+                call()
+
+        if calls:
+            asyncio.run_coroutine_threadsafe(make_all(), self._loop).result()

@@ -1,0 +1,280 @@
+"""What a host is told of networks and routers, read and checked: all errors are ValueErrors, in words."""
+
+import hashlib
+import ipaddress
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
+ICMP = (1, 58)
+WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
+ALL = (0, 0xFFFF)
+MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Packets that a group lets through. `range`: ports, or of ICMP type * 256 + code; `protocol` None: any."""
+
+    direction: str
+    family: int
+    protocol: int | None
+    range: tuple[int, int]
+    remote: Network | str  # the id of a group: its members
+
+
+@dataclass(frozen=True)
+class Group:
+    id: str
+    rules: tuple[Rule, ...]
+    members: frozenset[Address]
+
+
+@dataclass(frozen=True)
+class Subnet:
+    id: str
+    network: Network
+    gateway: Address | None
+    dns: tuple[Address, ...]
+    routes: tuple[tuple[Network, Address], ...]
+    dhcp: bool
+
+
+@dataclass(frozen=True)
+class Port:
+    """`device`: the name of its tap. `pairs`: further addresses that its guest may use, each with the MAC."""
+
+    id: str
+    mac: str
+    addresses: tuple[Address, ...]
+    subnets: tuple[str, ...]
+    groups: tuple[str, ...]
+    pairs: tuple[tuple[Network, str], ...]
+    host: str
+    name: str
+
+    @property
+    def device(self) -> str:
+        return device_name("p", self.id)
+
+    @property
+    def link_local(self) -> Address:
+        """The address that a guest makes of its MAC (EUI-64)."""
+        octets = bytearray(bytes.fromhex(self.mac.replace(":", "")))
+        octets[0] ^= 2
+        return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network as one host needs it. `id` is the resource on this host, `network` the network itself."""
+
+    id: str
+    network: str
+    vni: int
+    mtu: int
+    domain: str
+    subnets: dict[str, Subnet]
+    ports: tuple[Port, ...]
+    groups: dict[str, Group]
+    peers: dict[str, Address]
+    host: str
+
+    @property
+    def local(self) -> tuple[Port, ...]:
+        return tuple(port for port in self.ports if port.host == self.host)
+
+    @classmethod
+    def read(cls, spec: dict[str, Any]) -> "NetworkSpec":
+        """Raises ValueError, in words, for a spec that means nothing."""
+        try:
+            return cls(
+                id=_id(spec["id"]),
+                network=_id(spec["network"]["id"]),
+                vni=_within(spec["network"]["vni"], 1, 2**24 - 1, "VNI"),
+                mtu=_within(spec["network"]["mtu"], 68, 65535, "MTU"),
+                domain=_domain(spec["network"].get("domain") or "internal"),
+                subnets={subnet["id"]: _subnet(subnet) for subnet in spec["subnets"]},
+                ports=tuple(_port(port) for port in spec["ports"]),
+                groups={_id(id): _group(id, group) for id, group in spec["groups"].items()},
+                peers={peer["host"]: ipaddress.ip_address(peer["vtep"]) for peer in spec.get("peers", ())},
+                host=spec["host"],
+            )._checked()
+        except KeyError as error:
+            raise ValueError(f"the spec lacks {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"the spec is malformed: {error}") from error
+
+    def _checked(self) -> "NetworkSpec":
+        wanted = {id for port in self.ports for id in port.groups}
+        wanted |= {
+            rule.remote for group in self.groups.values() for rule in group.rules if isinstance(rule.remote, str)
+        }
+        if lost := wanted - set(self.groups):
+            raise ValueError(f"security group {min(lost)} is named and not described")
+        return self
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Where a router touches a network. `addresses` carry the length of their subnet."""
+
+    network: str
+    addresses: tuple[Interface, ...]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What arrives at `listen` on this host goes to `to`, a guest's address in `network`."""
+
+    id: str
+    protocol: str
+    listen: tuple[Address, int]
+    to: tuple[Address, int]
+    network: str
+
+
+@dataclass(frozen=True)
+class RouterSpec:
+    id: str
+    router: str
+    snat: bool
+    external: bool
+    legs: tuple[Leg, ...]
+    routes: tuple[tuple[Network, Address], ...]
+    forwards: tuple[Forward, ...]
+
+    @classmethod
+    def read(cls, spec: dict[str, Any]) -> "RouterSpec":
+        """Raises ValueError, in words, for a spec that means nothing."""
+        try:
+            legs: dict[str, list[Interface]] = {}
+            for leg in spec["legs"]:
+                legs.setdefault(_id(leg["network"]), []).append(ipaddress.ip_interface(leg["address"]))
+            return cls(
+                id=_id(spec["id"]),
+                router=_id(spec["router"]["id"]),
+                snat=bool(spec["router"].get("snat", True)),
+                external=bool(spec.get("external")),
+                legs=tuple(Leg(network, tuple(addresses)) for network, addresses in legs.items()),
+                routes=_routes(spec.get("routes", ())),
+                forwards=tuple(_forward(forward) for forward in spec.get("forwards", ())),
+            )
+        except KeyError as error:
+            raise ValueError(f"the spec lacks {error}") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"the spec is malformed: {error}") from error
+
+
+def device_name(prefix: str, *parts: str) -> str:
+    """A stable name for a device: 15 characters are all that the kernel allows."""
+    return prefix + hashlib.sha256("/".join(parts).encode()).hexdigest()[:13]
+
+
+def _id(value: str) -> str:
+    return str(uuid.UUID(value))
+
+
+def _within(value: Any, low: int, high: int, what: str) -> int:
+    if not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{what} {value!r} is not a number between {low} and {high}")
+    return value
+
+
+def _mac(value: str) -> str:
+    if not MAC.fullmatch(value.lower()) or int(value[:2], 16) & 1:
+        raise ValueError(f"{value!r} is not the MAC of a device")
+    return value.lower()
+
+
+def _domain(value: str) -> str:
+    if not all(LABEL.fullmatch(label) for label in value.lower().split(".")):
+        raise ValueError(f"{value!r} is not a domain name")
+    return value.lower()
+
+
+def _routes(values: Any) -> tuple[tuple[Network, Address], ...]:
+    return tuple((ipaddress.ip_network(v["destination"]), ipaddress.ip_address(v["next_hop"])) for v in values)
+
+
+def _subnet(value: dict[str, Any]) -> Subnet:
+    gateway = value.get("gateway")
+    return Subnet(
+        id=value["id"],
+        network=ipaddress.ip_network(value["cidr"]),
+        gateway=ipaddress.ip_address(gateway) if gateway else None,
+        dns=tuple(ipaddress.ip_address(server) for server in value.get("dns", ())),
+        routes=_routes(value.get("routes", ())),
+        dhcp=bool(value.get("dhcp", True)),
+    )
+
+
+def _port(value: dict[str, Any]) -> Port:
+    mac = _mac(value["mac"])
+    name = value.get("name") or ""
+    if name and not LABEL.fullmatch(name.lower()):
+        raise ValueError(f"{name!r} is not a host name")
+    pairs = value.get("allowed_pairs", ())
+    return Port(
+        id=_id(value["id"]),
+        mac=mac,
+        addresses=tuple(ipaddress.ip_address(each["address"]) for each in value["addresses"]),
+        subnets=tuple(each["subnet"] for each in value["addresses"]),
+        groups=tuple(sorted({_id(id) for id in value.get("security_groups", ())})),
+        pairs=tuple((ipaddress.ip_network(pair["address"]), _mac(pair.get("mac") or mac)) for pair in pairs),
+        host=value.get("host") or "",
+        name=name.lower(),
+    )
+
+
+def _group(id: str, value: dict[str, Any]) -> Group:
+    members = frozenset(ipaddress.ip_address(member) for member in value.get("members", ()))
+    return Group(_id(id), tuple(_rule(rule) for rule in value["rules"]), members)
+
+
+def _rule(value: dict[str, Any]) -> Rule:
+    if value["direction"] not in ("ingress", "egress"):
+        raise ValueError(f"{value['direction']!r} is not a direction")
+    family = value["family"]
+    if family not in (4, 6):
+        raise ValueError(f"{family!r} is not an address family: 4 or 6")
+    named = value.get("protocol")
+    protocol = None if named is None else _within(PROTOCOLS.get(named, named), 0, 255, "protocol")
+    remote = value.get("remote") or {"cidr": "0.0.0.0/0" if family == 4 else "::/0"}
+    where: Network | str = _id(remote["group"]) if "group" in remote else ipaddress.ip_network(remote["cidr"])
+    if not isinstance(where, str) and where.version != family:
+        raise ValueError(f"{where} is not of IPv{family}")
+    return Rule(value["direction"], family, protocol, _range(protocol, value), where)
+
+
+def _range(protocol: int | None, value: dict[str, Any]) -> tuple[int, int]:
+    low, high = value.get("port_min"), value.get("port_max")
+    if protocol in ICMP and value.get("icmp_type") is not None:
+        kind = _within(value["icmp_type"], 0, 255, "ICMP type")
+        code = value.get("icmp_code")
+        first, last = (0, 255) if code is None else (_within(code, 0, 255, "ICMP code"),) * 2
+        return kind << 8 | first, kind << 8 | last
+    if protocol not in WITH_PORTS or low is None and high is None:
+        return ALL
+    low = _within(high if low is None else low, 0, 0xFFFF, "port")
+    return low, _within(low if high is None else high, low, 0xFFFF, "last port")
+
+
+def _forward(value: dict[str, Any]) -> Forward:
+    if value["protocol"] not in ("tcp", "udp"):
+        raise ValueError(f"{value['protocol']!r} cannot be forwarded: tcp or udp")
+    listen, to = value["listen"], value["to"]
+    return Forward(
+        id=_id(value["id"]),
+        protocol=value["protocol"],
+        listen=(ipaddress.ip_address(listen["address"]), _within(listen["port"], 1, 0xFFFF, "port")),
+        to=(ipaddress.ip_address(to["address"]), _within(to["port"], 1, 0xFFFF, "port")),
+        network=_id(to["network"]),
+    )
