@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(api)),
     path("agent/v1/", include("cloud.hosts.agent_api.urls")),
     path("agent/v1/", include("compute.api.agent")),
+    path("agent/v1/", include("storage.api.agent")),
     path("", include(pages)),
 ]
 handler400 = "cloud.pages.refusals.bad_request"

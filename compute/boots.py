@@ -11,9 +11,9 @@ from uuid import UUID
 
 from django.db.models.functions import Now
 
-from cloud.hosts.models import Order
+from cloud.hosts.models import Allocation, Order
 from cloud.operations.models import Operation
-from compute.models import Allocation, ConsoleLog, Instance, Power
+from compute.models import ConsoleLog, Instance, Power
 from compute.verbs import LAUNCH, WORK
 
 READY = re.compile(rb"^READY \S+ (\d{1,6}(?:\.\d{1,6})?)\r?$", re.MULTILINE)
@@ -55,13 +55,13 @@ def timeline(instance: Instance) -> list[Step]:
 
 def _on_the_way(instance: Instance, asked: Operation) -> list[tuple[str, datetime]]:
     found, begun = [], asked.started_at
-    allocation = Allocation.objects.filter(instance=instance).first()
+    allocation = Allocation.of("instance", instance.pk).filter(host=instance.host_id).first()
     if allocation and asked.kind == LAUNCH.workflow.kind:  # others start where they are
         found.append(("placed", allocation.created_at))
     orders = Order.objects.filter(resource_type="instance", resource_id=instance.pk, verb="ensure_running")
     if order := orders.filter(posted_at__gte=begun).order_by("posted_at").first():
         found.append(("ordered", order.posted_at))
-    if instance.seen_power in (Power.RUNNING, Power.PAUSED) and (text := instance.seen_facts.get("started_at")):
+    if instance.seen in (Power.RUNNING, Power.PAUSED) and (text := instance.seen_facts.get("started_at")):
         started = datetime.fromisoformat(text)
         if started >= begun - SKEW:
             found.append(("started", started))

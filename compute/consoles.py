@@ -47,7 +47,7 @@ def require_answer(instance: Instance, kind: str) -> None:
 
     Raises WrongState or HostUnreachable.
     """
-    if instance.host_id is None or instance.seen_power not in RUNS:
+    if instance.host_id is None or instance.seen not in RUNS:
         raise WrongState(f"{instance.name} does not run: it has no console. What it said last is in its log.")
     answer, _ = handover.ask_host(instance.host_id, {**_wish(instance, kind), "ask": True})
     match answer.get("code"):
@@ -90,7 +90,7 @@ def redeem(secret: str, *, holder: str) -> tuple[Instance, dict[str, Any]]:
         raise NotFound("This console URL is unknown, used, late, or not yours. Ask for another one.")
     instance = ticket.instance
     ticket.delete()
-    if instance.host_id is None or instance.seen_power not in RUNS or instance.generation != ticket.generation:
+    if instance.host_id is None or instance.seen not in RUNS or instance.generation != ticket.generation:
         return instance, {}
     return instance, _wish(instance, ticket.kind)
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from django.db import connection
 
+from cloud.hosts.models import Allocation
 from cloud.tenancy.models import Project
-from compute.models import Allocation, Instance, Rental
+from compute.models import Instance, Rental
 
 MOST_ITEMS = 100
 HOUR = Decimal(3600)
@@ -27,7 +28,8 @@ _HELD = """
         FROM compute_rental, month WHERE project_id = %(project)s AND ended_at > month.began AND began_at < month.ended
         UNION ALL
         SELECT i.id, i.name, f.name, i.price_per_hour, a.created_at, now(), true
-        FROM compute_allocation a JOIN compute_instance i ON i.id = a.instance_id
+        FROM hosts_allocation a JOIN compute_instance i
+                ON a.resource_type = 'instance' AND i.id = a.resource_id AND i.host_id = a.host_id
             JOIN compute_flavor f ON f.id = i.flavor_id, month
         WHERE i.project_id = %(project)s AND a.created_at < month.ended AND now() > month.began
     ), cost AS (
@@ -79,7 +81,7 @@ def following(month: datetime) -> datetime:
 
 def close(instance: Instance) -> None:
     """An instance is about to go: keep what it has cost. Called with its row, in the transaction that deletes it."""
-    allocation = Allocation.objects.filter(instance=instance).first()
+    allocation = Allocation.of("instance", instance.pk).filter(host=instance.host).first()
     if allocation is not None:
         Rental.objects.create(
             project_id=instance.project_id,

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from cloud.hosts.hosted import Hosted
 from cloud.hosts.models import Host
 from cloud.tenancy.models import NameField, Project
 from storage.models import Image
@@ -84,8 +85,8 @@ class KeyPair(models.Model):
         return self.name
 
 
-class Instance(models.Model):
-    """A virtual machine. Its status is derived (compute.status); here are only wishes and sightings."""
+class Instance(Hosted):
+    """A virtual machine: what its tenant wants, and what its host sees. Its status is derived (compute.status)."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="instances")
@@ -103,7 +104,6 @@ class Instance(models.Model):
     kernel_command_line = models.CharField(max_length=1000, blank=True)
     hypervisor_wish = models.CharField(max_length=20, blank=True)
     hypervisor = models.CharField(max_length=20, blank=True)  # chosen with the host
-    host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="instances")
     host_wish = models.ForeignKey(Host, null=True, on_delete=models.SET_NULL, related_name="+")
     placement = models.JSONField(null=True)  # the last decision, as compute.placement.Decision describes it
     keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
@@ -111,17 +111,9 @@ class Instance(models.Model):
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
 
     wanted_power = models.CharField(max_length=9, choices=Power.choices, default=Power.RUNNING)
-    generation = models.PositiveBigIntegerField(default=1)
     snapshot = models.UUIDField(null=True)  # to be kept by its host, for clones that have yet to begin
     cloned_from = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="clones")
     clone_of_snapshot = models.UUIDField(null=True)  # of `cloned_from`, until it has begun
-
-    seen_power = models.CharField(max_length=9, choices=Power.choices, default=Power.UNKNOWN)
-    seen_generation = models.PositiveBigIntegerField(default=0)
-    seen_sequence = models.PositiveBigIntegerField(default=0)
-    seen_problem = models.TextField(blank=True)
-    seen_facts = models.JSONField(default=dict)
-    seen_at = models.DateTimeField(null=True)
     ssh_host_key = models.CharField(max_length=200, blank=True, db_default="")  # that its host has given it
 
     failed_at = models.DateTimeField(null=True)
@@ -134,9 +126,9 @@ class Instance(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="instance_name_is_unique_in_project"),
             models.CheckConstraint(condition=Q(wanted_power__in=WISHES), name="wanted_power_is_a_wish"),
-            models.CheckConstraint(condition=Q(seen_power__in=Power.values), name="seen_power_is_known"),
+            models.CheckConstraint(condition=Q(seen__in=Power.values), name="seen_power_is_known"),
             models.CheckConstraint(
-                condition=Q(host__isnull=False) | ~Q(seen_power__in=["running", "paused"]),
+                condition=Q(host__isnull=False) | ~Q(seen__in=["running", "paused"]),
                 name="running_instance_has_a_host",
             ),
             models.CheckConstraint(condition=Q(host__isnull=True) | ~Q(hypervisor=""), name="placed_has_a_hypervisor"),
@@ -149,52 +141,6 @@ class Instance(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-    def has_been_seen(self, *powers: str) -> bool:
-        """Whether it was last seen in one of these states, by a report about its present generation."""
-        return self.seen_power in powers and self.seen_generation == self.generation
-
-
-class Allocation(models.Model):
-    """What an instance occupies on its host. Triggers keep the host's free capacity, and refuse to overbook it."""
-
-    id = models.UUIDField(primary_key=True)  # the instance's: it outlives a row deleted while its host is away
-    instance = models.OneToOneField(Instance, null=True, on_delete=models.SET_NULL, related_name="allocation")
-    host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="allocations")
-    vcpus = models.PositiveIntegerField()
-    memory_mib = models.PositiveIntegerField()
-    disk_gib = models.PositiveIntegerField()
-    created_at = models.DateTimeField(db_default=Now())
-
-    class Meta:
-        triggers = [
-            pgtrigger.Trigger(
-                name="host_has_room",
-                when=pgtrigger.After,
-                operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
-                # Growth needs room; giving back always works, also on a host that shrank below what it holds.
-                func="""
-                    IF TG_OP <> 'INSERT' THEN
-                        UPDATE hosts_host SET free_vcpus = free_vcpus + OLD.vcpus,
-                            free_memory_mib = free_memory_mib + OLD.memory_mib,
-                            free_disk_gib = free_disk_gib + OLD.disk_gib
-                        WHERE id = OLD.host_id;
-                    END IF;
-                    IF TG_OP <> 'DELETE' THEN
-                        UPDATE hosts_host SET free_vcpus = free_vcpus - NEW.vcpus,
-                            free_memory_mib = free_memory_mib - NEW.memory_mib,
-                            free_disk_gib = free_disk_gib - NEW.disk_gib
-                        WHERE id = NEW.host_id AND free_vcpus >= NEW.vcpus
-                            AND free_memory_mib >= NEW.memory_mib AND free_disk_gib >= NEW.disk_gib;
-                        IF NOT FOUND THEN
-                            RAISE EXCEPTION 'the host has no room for this instance'
-                                USING ERRCODE = 'check_violation', CONSTRAINT = 'host_has_room';
-                        END IF;
-                    END IF;
-                    RETURN NULL;
-                """,
-            ),
-        ]
 
 
 class Rental(models.Model):

@@ -37,7 +37,7 @@ STATUSES = tuple(dict.fromkeys((*TRANSITIONAL.values(), *STEADY, "error", "unrea
 LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
     "hypervisor", "hypervisor_wish", "host__name", "keypairs", "ssh_host_key", "restart_policy", "wanted_power",
-    "seen_power", "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
+    "seen", "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
 )  # fmt: skip
 
 
@@ -99,8 +99,8 @@ def _host_is_unreachable() -> ExpressionWrapper:
 def _standing() -> Case:
     """The status of what nothing is done with."""
     return Case(
-        When(Q(failed_at__isnull=False) | Q(seen_power=Power.BROKEN), then=Value("error")),
-        When(seen_power__in=STEADY, then=F("seen_power")),
+        When(Q(failed_at__isnull=False) | Q(seen=Power.BROKEN), then=Value("error")),
+        When(seen__in=STEADY, then=F("seen")),
         default=Value("error"),
         output_field=CharField(),
     )

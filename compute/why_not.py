@@ -24,7 +24,7 @@ def reboot(instance: Instance) -> str:
 
 
 def pause(instance: Instance) -> str:
-    if instance.wanted_power == Power.SUSPENDED and instance.seen_power == Power.SUSPENDED:
+    if instance.wanted_power == Power.SUSPENDED and instance.seen == Power.SUSPENDED:
         return "It is suspended already."
     if instance.wanted_power == Power.SUSPENDED or not _is_alive(instance):
         return "It is not running."
@@ -38,7 +38,7 @@ def suspend(instance: Instance) -> str:
 
 
 def resume(instance: Instance) -> str:
-    is_alive = instance.wanted_power == Power.RUNNING and instance.seen_power in ALIVE
+    is_alive = instance.wanted_power == Power.RUNNING and instance.seen in ALIVE
     if instance.host_id is None or not (is_alive or instance.wanted_power in STILL):
         return "It is not paused or suspended."
     return ""
@@ -52,7 +52,7 @@ def clone(instance: Instance) -> str:
 
 def _is_alive(instance: Instance) -> bool:
     """Whether it has something in its memory, and should have."""
-    return instance.host_id is not None and instance.wanted_power in ALIVE and instance.seen_power in ALIVE
+    return instance.host_id is not None and instance.wanted_power in ALIVE and instance.seen in ALIVE
 
 
 def _not_offered(instance: Instance, verb: str) -> str:

@@ -1,5 +1,6 @@
 """What every test may ask for: a client, and the people of one project."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.clouds import SmallCloud
 
 def pytest_configure(config: pytest.Config) -> None:
     """Passwords of tests need not withstand anybody: hashing them well would take most of the time."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "cloud.settings"  # processes that tests start are the real cloud's
     config.addinivalue_line("filterwarnings", "ignore:No directory at.*static:UserWarning")
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 

@@ -62,7 +62,7 @@ def host(host_name: str = "", **fields: Any) -> Host:
         "vcpus": 8,
         "memory_mib": 16 * 1024,
         "disk_gib": 200,
-        "runs": ["qemu/x86_64", "qemu/x86_64/tcg"],
+        "offers": ["qemu/x86_64", "qemu/x86_64/tcg"],
         "capabilities": {"hypervisors": {"qemu": {"verbs": ["pause", "suspend", "clone"]}}},
         "token_digest": secrets.token_hex(32),
         "redis_password_digest": secrets.token_hex(32),

@@ -1,4 +1,4 @@
-"""Hosts: the machines that run the emulators; what they are ordered to do, and what they last said."""
+"""Hosts: what they have, what is placed on them, what they are ordered to do, and what they last said."""
 
 import uuid
 
@@ -25,8 +25,8 @@ class Host(models.Model):
     free_vcpus = models.IntegerField(default=0)
     free_memory_mib = models.IntegerField(default=0)
     free_disk_gib = models.IntegerField(default=0)
-    runs = ArrayField(models.CharField(max_length=40), default=list)  # ["qemu/x86_64", "qemu/x86_64/kvm"]
-    has_kvm = models.BooleanField(default=False, db_default=False)  # for any of them
+    offers = ArrayField(models.CharField(max_length=40), default=list)  # by its capabilities, as the kinds read them
+    accelerated = models.BooleanField(default=False, db_default=False)  # hardware speeds up something that it offers
     capabilities = models.JSONField(default=dict)
     boot_id = models.CharField(max_length=64, blank=True)
     quarantined = models.TextField(blank=True)  # why nothing is ordered from this host
@@ -44,9 +44,9 @@ class Host(models.Model):
             ),
             models.Index(
                 fields=["free_vcpus", "free_memory_mib", "id"],
-                condition=Q(enabled=True, has_kvm=True),
+                condition=Q(enabled=True, accelerated=True),
                 include=["free_disk_gib"],
-                name="host_with_room_and_kvm",
+                name="host_with_room_accelerated",
             ),
         ]
         triggers = [
@@ -83,11 +83,68 @@ class HostPulse(models.Model):
     silent_since = models.DateTimeField(null=True)  # as cloud.hosts.silence has noted it
     agent_version = models.CharField(max_length=40, blank=True)
     inventory = models.JSONField(default=list)  # [{"type", "id", "generation", "sequence", "seen"}]
+    problems = models.JSONField(default=list, db_default=[])  # [{"what", "problem", "type", "id"}]; no id for some
 
     class Meta:
         indexes = [
             models.Index(fields=["silent_since"], condition=Q(silent_since__isnull=False), name="silent_host"),
         ]
+
+
+class Allocation(models.Model):
+    """What a resource occupies on a host. Triggers keep the host's free capacity, and refuse to overbook it.
+
+    No foreign key to the resource: it outlives a row that is deleted while its host is away, until the host confirms.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    resource_type = models.CharField(max_length=40)
+    resource_id = models.UUIDField()
+    host = models.ForeignKey(Host, on_delete=models.PROTECT, related_name="allocations")
+    vcpus = models.PositiveIntegerField(default=0)
+    memory_mib = models.PositiveIntegerField(default=0)
+    disk_gib = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["resource_id", "resource_type", "host"], name="one_allocation_per_host_and_resource"
+            ),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="host_has_room",
+                when=pgtrigger.After,
+                operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
+                # Growth needs room; giving back always works, also on a host that shrank below what it holds.
+                func="""
+                    IF TG_OP <> 'INSERT' THEN
+                        UPDATE hosts_host SET free_vcpus = free_vcpus + OLD.vcpus,
+                            free_memory_mib = free_memory_mib + OLD.memory_mib,
+                            free_disk_gib = free_disk_gib + OLD.disk_gib
+                        WHERE id = OLD.host_id;
+                    END IF;
+                    IF TG_OP <> 'DELETE' THEN
+                        UPDATE hosts_host SET free_vcpus = free_vcpus - NEW.vcpus,
+                            free_memory_mib = free_memory_mib - NEW.memory_mib,
+                            free_disk_gib = free_disk_gib - NEW.disk_gib
+                        WHERE id = NEW.host_id AND free_vcpus >= NEW.vcpus
+                            AND free_memory_mib >= NEW.memory_mib AND free_disk_gib >= NEW.disk_gib;
+                        IF NOT FOUND THEN
+                            RAISE EXCEPTION 'the host has no room for this'
+                                USING ERRCODE = 'check_violation', CONSTRAINT = 'host_has_room';
+                        END IF;
+                    END IF;
+                    RETURN NULL;
+                """,
+            ),
+        ]
+
+    @classmethod
+    def of(cls, resource_type: str, *resource_ids: uuid.UUID) -> "models.QuerySet[Allocation]":
+        """What these resources occupy, on whichever hosts."""
+        return cls.objects.filter(resource_type=resource_type, resource_id__in=resource_ids)
 
 
 class JoinToken(models.Model):

@@ -14,7 +14,7 @@ from cloud.operations import bells
 
 @dataclass(frozen=True)
 class Claimed:
-    """One order as its host gets it."""
+    """One order as its host gets it. Where no row has the resource on that host, its spec is only its id."""
 
     order: Order
     spec: dict[str, Any]
@@ -80,7 +80,9 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
     for order in orders:
         kind = kind_of(order.resource_type)
         if kind is not None:
-            claimed.append(Claimed(order, kind.spec(order.resource_id, order.verb)))
+            row = kind.rows([order.resource_id]).filter(host=host).select_related(*kind.related).first()
+            spec = kind.spec(row, order.verb) if row else {"id": str(order.resource_id)}
+            claimed.append(Claimed(order, spec))
     return claimed
 
 

@@ -1,14 +1,20 @@
-"""What can live on a host. Each kind says how its wish is rendered for the host and what to do with a sighting.
+"""The kinds of resources that live on hosts. Hosts know none of them: an app registers its own in a module `hosted`.
 
-Hosts do not know their guests: an app that has some registers them here, from its module `hosted`.
+What every kind has in common is written here and in `reports`, `orders` and `vanished`, over the rows' base `Hosted`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from cloud.hosts.models import Host
+from django.db.models import F, Func, QuerySet, TextField, Value
+from django.db.models.functions import Cast, JSONObject
+
+from cloud.hosts.hosted import BROKEN, GONE, UNKNOWN, Hosted
+from cloud.hosts.models import Host, Order
+
+HostedModel = type[Hosted]
 
 
 @dataclass(frozen=True)
@@ -24,28 +30,59 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """The report is news, and has been written."""
+class Offers(NamedTuple):
+    """What a host offers to a kind: names that placement looks for, and whether hardware speeds them up."""
 
-
-@dataclass(frozen=True)
-class Outdated:
-    """The report is about another generation, another host's resource, or older than what is known."""
-
-    generation: int
+    names: frozenset[str] = frozenset()
+    accelerated: bool = False
 
 
 @dataclass(frozen=True)
 class HostedResource:
-    """How one kind of resource is ordered, and how its sightings are written."""
+    """One kind of resource: where its rows are, and what is special about it.
+
+    `spec(row, verb)` gives all that is wanted of it, from the rows as they are now; it is never asked about a row
+    that is gone. `noticed(row, before)` is called after a report has been written, with the row locked and what was
+    seen before; it may start operations. `reconcile()` opens operations that make seen what is wanted.
+    """
 
     type: str
-    spec: Callable[[UUID, str], dict[str, Any]]  # (id, verb) → the whole wish, from the rows as they are now
-    record: Callable[[Report], Accepted | Outdated]  # under the operation's lock; locks the resource itself
-    owned: Callable[[Host, Iterable[UUID]], set[UUID]]  # which of these the host should have
-    reconcile: Callable[[], None] = lambda: None  # opens the operations that make seen what is wanted
-    hint: Callable[[Host], None] = lambda _: None  # has open pages look again at what is on the host
+    model: HostedModel
+    states: frozenset[str]  # what may be seen of it, besides unknown, broken and gone
+    spec: Callable[[Any, str], dict[str, Any]]
+    noticed: Callable[[Any, str], None] = lambda row, before: None
+    reconcile: Callable[[], None] = lambda: None
+    offers: Callable[[Mapping[str, Any]], Offers] = lambda capabilities: Offers()
+    related: tuple[str, ...] = ()  # what `spec` reads with the row
+    project: str = "project_id"  # the path from the row to its project's id
+    unit: str = ""  # what one is called on its host, if not by its type
+    seen_as: str = "seen"  # what events call the state that is seen
+
+    def takes(self, state: str) -> bool:
+        """Whether a host may say this of one."""
+        return state in self.states or state in (UNKNOWN, BROKEN, GONE)
+
+    @property
+    def id_column(self) -> str:
+        """The column of what hosts know one by, for SQL over `model._meta.db_table`."""
+        return str(self.model._meta.get_field(self.model.id_on_hosts).column)  # type: ignore[union-attr]
+
+    def rows(self, ids: Iterable[UUID]) -> QuerySet[Any]:
+        """The rows that hosts know by these ids: of one id, those on all hosts."""
+        return self.model._default_manager.filter(**{f"{self.model.id_on_hosts}__in": list(ids)})
+
+    def owned(self, host: Host, ids: Iterable[UUID]) -> set[UUID]:
+        """Which of these a host should have: what is placed there, and what it has orders to remove."""
+        wanted = list(ids)
+        placed = self.rows(wanted).filter(host=host).values_list(self.model.id_on_hosts, flat=True)
+        ordered = Order.objects.filter(host=host, resource_type=self.type, resource_id__in=wanted, answered_at=None)
+        return {*placed, *ordered.values_list("resource_id", flat=True)}
+
+    def hint(self, host: Host) -> None:
+        """Have open pages look again at all of them that are on a host."""
+        told = JSONObject(project=F(self.project), type=Value(self.type), id=F(self.model.id_on_hosts))
+        notified = Func(Value("hints"), Cast(told, TextField()), function="pg_notify", output_field=TextField())
+        list(self.model._default_manager.filter(host=host).values_list(notified))
 
 
 _kinds: dict[str, HostedResource] = {}

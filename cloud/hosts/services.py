@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from cloud.api.errors import Problem
 from cloud.events.services import Actor, record
 from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host, HostPulse, JoinToken
-from cloud.hosts.resources import kind_of
+from cloud.hosts.resources import kind_of, kinds
 from cloud.hosts.room import offer_room
 
 log = structlog.get_logger(__name__)
@@ -119,10 +119,13 @@ def beat(
     capacity: Mapping[str, int],
     capabilities: Mapping[str, Any],
     inventory: list[dict[str, Any]],
+    problems: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, str]]:
     """Note a heartbeat. Returns what is on the host and owned by no row; destroys nothing."""
     silence.end(host)
-    HostPulse.objects.filter(host=host).update(seen_at=Now(), agent_version=agent_version[:40], inventory=inventory)
+    HostPulse.objects.filter(host=host).update(
+        seen_at=Now(), agent_version=agent_version[:40], inventory=inventory, problems=list(problems)
+    )
     now = {"boot_id": boot_id, **_described(capacity, capabilities)}
     if changed := [name for name, value in now.items() if getattr(host, name) != value]:
         Host.objects.filter(pk=host.pk).update(**{name: now[name] for name in changed})
@@ -145,24 +148,15 @@ def _unowned(host: Host, inventory: Iterable[dict[str, Any]]) -> list[dict[str, 
 
 
 def _described(capacity: Mapping[str, int], capabilities: Mapping[str, Any]) -> dict[str, Any]:
+    offered = [kind.offers(capabilities) for kind in kinds()]
     return {
         "vcpus": capacity["vcpus"],
         "memory_mib": capacity["memory_mib"],
         "disk_gib": capacity["disk_gib"],
         "capabilities": dict(capabilities),
-        "runs": (found := runs(capabilities)),
-        "has_kvm": any(way.endswith("/kvm") for way in found),
+        "offers": sorted(frozenset().union(*(each.names for each in offered))),
+        "accelerated": any(each.accelerated for each in offered),
     }
-
-
-def runs(capabilities: Mapping[str, Any]) -> list[str]:
-    """What a host can run, e.g. ["qemu/x86_64", "qemu/x86_64/kvm"], from the capabilities that it reports."""
-    found = set()
-    for hypervisor, facts in capabilities.get("hypervisors", {}).items():
-        for architecture, how in facts.get("architectures", {}).items():
-            found.add(f"{hypervisor}/{architecture}")
-            found.add(f"{hypervisor}/{architecture}/{how.get('accelerator') or 'tcg'}")
-    return sorted(found)
 
 
 def update(
@@ -199,6 +193,6 @@ def remove(host: Host, *, actor: Actor) -> None:
             host.delete()
     except models.ProtectedError as held:
         raise HostConflict(
-            f"{host.name} still holds {len(held.protected_objects)} objects. Move or delete its instances first."
+            f"{host.name} still holds {len(held.protected_objects)} objects. Move or delete them first."
         ) from held
     transaction.on_commit(lambda: redis_acl.revoke(host), robust=True)

@@ -5,9 +5,8 @@ import structlog
 from celery import shared_task
 from django.db import connection
 
-from cloud.hosts import redis_acl, silence
+from cloud.hosts import reconcile, redis_acl, silence
 from cloud.hosts.models import Host
-from cloud.hosts.resources import kinds
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +19,7 @@ def note_silence() -> None:
 
 
 @shared_task(name="hosts.reconcile")
-def reconcile() -> None:
+def reconcile_hosts() -> None:
     """Give Redis back what it may have forgotten, and open operations where seen is not what is wanted."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [ONE_RECONCILER])
@@ -31,8 +30,7 @@ def reconcile() -> None:
             redis_acl.allow(*Host.objects.all())
         except redis.RedisError as error:
             log.warning("reconcile.redis_away", error=str(error))
-        for kind in kinds():
-            kind.reconcile()
+        reconcile.reconcile()
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [ONE_RECONCILER])

@@ -2,7 +2,7 @@
 
 from django.db.models import F, Q
 
-from cloud.hosts.models import Host
+from cloud.hosts.models import Host, HostPulse
 from cloud.hosts.silence import reachable_since
 from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
 
@@ -10,7 +10,7 @@ from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
 @trouble(
     "Unreachable hosts",
     "Look at the machine and its network, and whether its worker (pileus-agent worker) runs. "
-    "Its instances may well run on; nothing is started elsewhere.",
+    "What it runs may well run on; nothing is started elsewhere.",
 )
 def unreachable_hosts() -> Looked:
     silent = Host.objects.filter(pulse__seen_at__lt=reachable_since()).annotate(seen_at=F("pulse__seen_at"))
@@ -30,6 +30,35 @@ def quarantined_hosts() -> Looked:
         for host in Host.objects.exclude(quarantined="").only("id", "name", "quarantined").order_by("name")
     ]
     return len(found), found[:MOST_SHOWN]
+
+
+def _told_of(what: str) -> Looked:
+    """The hosts that are heard from and tell of such problems, each with the first of its own."""
+    telling = HostPulse.objects.filter(problems__contains=[{"what": what}], seen_at__gte=reachable_since())
+    found = []
+    for pulse in telling.select_related("host").defer("inventory").order_by("host__name"):
+        problems = [problem for problem in pulse.problems if problem["what"] == what]
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        found.append(Case("host", str(pulse.pk), pulse.host.name, f"{problems[0]['problem']}{more}", None))
+    return len(found), found[:MOST_SHOWN]
+
+
+@trouble(
+    "Hosts that do not hear their bells",
+    "They look by themselves every few seconds, so everything on them is slower. Look whether they reach the broker: "
+    "its address is PILEUS_HOST_REDIS_URL, and each heartbeat tells it to them.",
+)
+def deaf_hosts() -> Looked:
+    return _told_of("bells")
+
+
+@trouble(
+    "Reports that were refused",
+    "The host and the control plane do not understand each other: mostly one of them is older. Bring both to the same "
+    "version; the host reports again by itself.",
+)
+def refused_reports() -> Looked:
+    return _told_of("report")
 
 
 @trouble("Overcommitted hosts", "They have shrunk below what is placed on them. Give them more, or delete some of it.")

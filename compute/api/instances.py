@@ -75,7 +75,7 @@ class InstanceSerializer(serializers.Serializer):
             "status": instance.status,
             "status_reason": reason(instance),
             "wanted_power": instance.wanted_power,
-            "seen_power": instance.seen_power,
+            "seen_power": instance.seen,
             "flavor": {**flavor, **{name: getattr(instance, name) for name in ("vcpus", "memory_mib", "disk_gib")}},
             "image": {"id": str(instance.image_id), "name": instance.image.name},
             "hypervisor": instance.hypervisor or instance.hypervisor_wish or None,

@@ -20,14 +20,14 @@ from compute.placement.rules import Enabled, Reachable, Virtualised, Wish, param
 from storage.models import Image
 
 FITS = f"""
-    SELECT f.id, h.runs, sum(fits.n), count(*) FILTER (WHERE fits.n > 0)
+    SELECT f.id, h.offers, sum(fits.n), count(*) FILTER (WHERE fits.n > 0)
     FROM hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id
         CROSS JOIN compute_flavor f
         CROSS JOIN LATERAL (SELECT greatest(0, least(
             h.free_vcpus / f.vcpus, h.free_memory_mib / f.memory_mib, h.free_disk_gib / f.disk_gib)) AS n) fits
     WHERE f.enabled AND {Enabled.condition} AND {Reachable.condition} AND {Virtualised.condition}
         AND h.id IS DISTINCT FROM %(without)s::uuid
-    GROUP BY f.id, h.runs
+    GROUP BY f.id, h.offers
 """
 
 

@@ -73,8 +73,8 @@ def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tupl
         f"""
         way_{rank} AS (
             SELECT h.id, {rank} AS rank FROM hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id
-            WHERE {conditions} AND coalesce(h.runs @> ARRAY[%(way_{rank})s]::varchar[], false)
-                {"AND h.has_kvm" if accelerator == "kvm" else ""}
+            WHERE {conditions} AND coalesce(h.offers @> ARRAY[%(way_{rank})s]::varchar[], false)
+                {"AND h.accelerated" if accelerator == "kvm" else ""}
                 {"".join(f" AND NOT EXISTS (SELECT FROM way_{better})" for better in range(rank))}
             ORDER BY {order} LIMIT 1 {lock}
         )"""
@@ -83,8 +83,9 @@ def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tupl
     found = " UNION ALL ".join(f"SELECT id, rank FROM way_{rank}" for rank in range(len(ways)))
     allocated = """,
         allocated AS (
-            INSERT INTO compute_allocation (id, instance_id, host_id, vcpus, memory_mib, disk_gib, created_at)
-            SELECT %(instance)s::uuid, %(instance)s::uuid, id,
+            INSERT INTO hosts_allocation
+                (id, resource_type, resource_id, host_id, vcpus, memory_mib, disk_gib, created_at)
+            SELECT gen_random_uuid(), 'instance', %(instance)s::uuid, id,
                 %(vcpus)s::int, %(memory_mib)s::int, %(disk_gib)s::int, now() FROM chosen
         )"""
     return f"WITH {', '.join(ways)}, chosen AS ({found}){allocated if lock else ''} SELECT id, rank FROM chosen"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cloud.api import transactions
-from cloud.hosts.models import Host
-from compute.models import Allocation, Instance
+from cloud.hosts.models import Allocation, Host
+from compute.models import Instance
 from compute.placement.choose import choose
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
@@ -32,7 +32,7 @@ def _move_all(host_id: UUID) -> list[Move]:
     placed = Instance.objects.filter(host_id=host_id).select_related("image", "project")
     instances = list(placed.order_by("-memory_mib", "-vcpus", "name", "pk")[:MOST])
     Host.objects.filter(pk=host_id).update(enabled=False)
-    Allocation.objects.filter(pk__in=[instance.pk for instance in instances]).delete()
+    Allocation.of("instance", *(instance.pk for instance in instances)).filter(host_id=host_id).delete()
     decisions = [(instance, choose(instance)) for instance in instances]
     names = dict(Host.objects.filter(pk__in={each.host_id for _, each in decisions}).values_list("pk", "name"))
     reasons: dict[Wish, str] = {}  # alike for all that wish alike

@@ -79,8 +79,8 @@ class Runs:
     name = "hypervisor"
     # The planner takes `&&` for rare, and would rather sort the few hosts that it expects than walk an index; it
     # cannot see into coalesce.
-    condition = "coalesce(h.runs && %(runs)s::varchar[], false)"
-    have = "coalesce(nullif(array_to_string(h.runs, ', '), ''), 'nothing')"
+    condition = "coalesce(h.offers && %(runs)s::varchar[], false)"
+    have = "coalesce(nullif(array_to_string(h.offers, ', '), ''), 'nothing')"
     lacking = "{count} cannot run {runs}"
 
     def need(self, wish: Wish) -> str:
@@ -91,8 +91,8 @@ class Virtualised:
     """Emulation is no boundary between tenants: unless it is allowed, a host needs KVM."""
 
     name = "hardware virtualisation"
-    condition = "(%(emulation)s::bool OR h.has_kvm)"
-    have = "CASE WHEN h.has_kvm THEN 'KVM' ELSE 'emulation' END"
+    condition = "(%(emulation)s::bool OR h.accelerated)"
+    have = "CASE WHEN h.accelerated THEN 'KVM' ELSE 'emulation' END"
     lacking = "{count} without KVM"
 
     def need(self, wish: Wish) -> str:

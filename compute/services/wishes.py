@@ -3,8 +3,8 @@
 from typing import Any
 
 from cloud.events.services import Actor, record
+from cloud.hosts.hosted import raise_generation
 from cloud.operations.models import Operation
-from compute.generations import raise_generation
 from compute.models import Instance, Power
 
 
@@ -28,6 +28,6 @@ def record_verb(verb: str, instance: Instance, actor: Actor, **facts: Any) -> No
         f"compute.instance.{verb}",
         instance,
         actor=actor,
-        before={"seen_power": instance.seen_power},
+        before={"seen_power": instance.seen},
         after={"wanted_power": instance.wanted_power, **facts},
     )

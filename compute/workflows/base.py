@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from cloud.hosts import orders
+from cloud.hosts.hosted import raise_generation
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
-from compute.generations import raise_generation
 from compute.models import Instance, Power
 
 LOOK_AGAIN_SECONDS = 20

@@ -2,9 +2,9 @@
 
 from django.db.models import QuerySet
 
+from cloud.hosts.hosted import raise_generation
 from cloud.operations.models import Operation
 from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait
-from compute.generations import raise_generation
 from compute.models import Instance, Power
 from compute.workflows.base import LOOK_AGAIN_SECONDS, InstanceWorkflow
 from compute.workflows.launch import LaunchInstance

@@ -5,11 +5,11 @@ from datetime import timedelta
 from django.conf import settings
 from django.db.models.functions import Now
 
-from cloud.hosts.models import HostPulse
+from cloud.hosts.models import Allocation, HostPulse
 from cloud.hosts.room import offer_room
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
 from compute import costs
-from compute.models import Allocation, Power
+from compute.models import Power
 from compute.workflows.base import InstanceWorkflow
 
 UNREACHABLE_DELETE_SECONDS = 60
@@ -44,7 +44,7 @@ class DeleteInstance(InstanceWorkflow):
         instance = self.instance
         costs.close(instance)
         if instance.host is None or instance.has_been_seen(Power.GONE):
-            Allocation.objects.filter(pk=instance.pk).delete()
+            Allocation.of("instance", instance.pk).delete()
             offer_room()
         instance.delete()
         return DONE

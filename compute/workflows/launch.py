@@ -2,10 +2,11 @@
 
 from django.db.models.functions import Now
 
+from cloud.hosts.hosted import raise_generation
+from cloud.hosts.models import Allocation
 from cloud.hosts.room import ROOM, offer_room
 from cloud.operations.workflow import DONE, Verdict, Wait
-from compute.generations import raise_generation
-from compute.models import Allocation, Power
+from compute.models import Power
 from compute.placement import choose
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
@@ -51,12 +52,12 @@ class LaunchInstance(InstanceWorkflow):
     def release(self) -> Verdict:
         """Keep the row, so that its user reads why; give back everything else."""
         instance = self.instance
-        Allocation.objects.filter(pk=instance.pk).delete()
+        Allocation.of("instance", instance.pk).delete()
         offer_room()
         instance.host = None
         instance.hypervisor = ""
         instance.wanted_power = Power.STOPPED
-        instance.seen_power = Power.GONE
+        instance.seen = Power.GONE
         instance.failed_at = Now()
         instance.failed_reason = f"The launch {self.operation.outcome}: {self.operation.reason}"
         instance.save()

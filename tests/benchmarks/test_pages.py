@@ -23,7 +23,7 @@ def fill(world) -> None:  # noqa: F811
     facts |= {
         "host": world.host,
         "wanted_power": "running",
-        "seen_power": "running",
+        "seen": "running",
         "seen_generation": 1,
         "hypervisor": "qemu",
     }

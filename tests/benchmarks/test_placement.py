@@ -38,7 +38,7 @@ def make_hosts(count: int, *, vcpus: int, memory_mib: int) -> None:
         cursor.execute(
             """
             INSERT INTO hosts_host (id, name, labels, enabled, vcpus, memory_mib, disk_gib, vcpu_overcommit, free_vcpus,
-                free_memory_mib, free_disk_gib, runs, has_kvm, capabilities, boot_id, quarantined, token_digest,
+                free_memory_mib, free_disk_gib, offers, accelerated, capabilities, boot_id, quarantined, token_digest,
                 redis_password_digest, created_at)
             SELECT gen_random_uuid(), 'h' || n, '{}', true, %s, %s, 1000000, 1, 0, 0, 0,
                 ARRAY['qemu/x86_64', 'qemu/x86_64/tcg'], false, '{}', '', '', n::text, n::text, now()
@@ -125,7 +125,7 @@ def test_packing_of_a_real_trace_up_to_its_peak():
                 refused += not choose(wish).host_id
             else:
                 with connection.cursor() as cursor:
-                    cursor.execute("DELETE FROM compute_allocation WHERE id = %s", [step.ident])
+                    cursor.execute("DELETE FROM hosts_allocation WHERE resource_id = %s", [step.ident])
             if count % 200 == 0:
                 peak = max(peak, hosts_in_use())
     assert not refused
@@ -170,19 +170,12 @@ def lower_bound(steps: list[Step]) -> tuple[int, list[Step]]:
 def only_allocations() -> Iterator[None]:
     """Half a million placements without half a million instances, and without waiting for the disk."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
-            " WHERE conrelid = 'compute_allocation'::regclass AND confrelid = 'compute_instance'::regclass"
-        )
-        name, definition = cursor.fetchone()
-        cursor.execute(f'ALTER TABLE compute_allocation DROP CONSTRAINT "{name}"')
         cursor.execute("SET synchronous_commit = off")
         try:
             yield
         finally:
             cursor.execute("SET synchronous_commit = on")
-            cursor.execute("TRUNCATE compute_allocation")
-            cursor.execute(f'ALTER TABLE compute_allocation ADD CONSTRAINT "{name}" {definition}')
+            cursor.execute("TRUNCATE hosts_allocation")
 
 
 def hosts_in_use() -> int:

@@ -15,14 +15,14 @@ numbers = itertools.count(1)
 
 @pytest.fixture
 def make_host(db):
-    def make(name="", *, vcpus=8, memory_mib=8192, disk_gib=100, runs=("qemu/x86_64", "qemu/x86_64/tcg"), **fields):
+    def make(name="", *, vcpus=8, memory_mib=8192, disk_gib=100, offers=("qemu/x86_64", "qemu/x86_64/tcg"), **fields):
         number = next(numbers)
         host = Host.objects.create(
             name=name or f"host{number}",
             vcpus=vcpus,
             memory_mib=memory_mib,
             disk_gib=disk_gib,
-            runs=list(runs),
+            offers=list(offers),
             token_digest=f"{number:064}",
             redis_password_digest=f"{number:064}",
             **{"vcpu_overcommit": 1.0, **fields},

@@ -18,7 +18,7 @@ class Instances:
     """Instances as subjects: what runs of them is what is seen to run."""
 
     def seen(self, subject_id: UUID) -> str | None:
-        return Instance.objects.filter(pk=subject_id).values_list("seen_power", flat=True).first()
+        return Instance.objects.filter(pk=subject_id).values_list("seen", flat=True).first()
 
     def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
         cloud.do(services.delete, Instance(pk=subject_id))

@@ -8,9 +8,10 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
+from cloud.hosts.models import Allocation
 from cloud.tenancy.models import Role
 from compute import costs, services
-from compute.models import Allocation, Flavor, Instance, Rental
+from compute.models import Flavor, Instance, Rental
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,7 +42,7 @@ def launch(cloud, name, since):
     cloud.flavor.refresh_from_db()
     instance = cloud.launch(name=name)
     cloud.settle()
-    Allocation.objects.filter(pk=instance.pk).update(created_at=since)
+    Allocation.of("instance", instance.pk).update(created_at=since)
     return instance
 
 

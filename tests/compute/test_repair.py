@@ -9,11 +9,11 @@ from django.db.models.functions import Now
 
 from cloud.events.models import Event
 from cloud.hosts import services as hosts
-from cloud.hosts.models import Host, HostPulse, Order
+from cloud.hosts.models import Allocation, Host, HostPulse, Order
+from cloud.hosts.reconcile import reconcile
 from cloud.operations.models import Operation
 from compute import hosted, services
-from compute.models import Allocation, Instance, Power
-from compute.reconcile import reconcile
+from compute.models import Instance, Power
 from tests.clouds import ALICE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,7 +37,7 @@ def test_a_machine_that_runs_although_it_should_not_is_stopped(cloud, instance):
     assert Operation.objects.get(finished_at=None).kind == "compute.stop"
     cloud.settle()
     instance.refresh_from_db()
-    assert (instance.seen_power, cloud.running()) == ("stopped", set())
+    assert (instance.seen, cloud.running()) == ("stopped", set())
     assert cloud.breaches() == []
 
 
@@ -60,7 +60,7 @@ def test_a_machine_that_its_host_no_longer_lists_is_made_again(cloud, instance):
     HostPulse.objects.update(inventory=[], seen_at=Now() + timedelta(seconds=21))
     reconcile()
     instance.refresh_from_db()
-    assert instance.seen_power == "gone"
+    assert instance.seen == "gone"
     assert Operation.objects.get(finished_at=None).kind == "compute.start"
     cloud.settle()
     assert cloud.running() == {str(instance.pk)}
@@ -85,7 +85,7 @@ def test_after_a_restored_database_the_row_overtakes_the_hosts_ledger(cloud, ins
     cloud.do(services.stop, instance)
     cloud.settle()
     instance.refresh_from_db()
-    assert (instance.seen_power, cloud.running()) == ("stopped", set())
+    assert (instance.seen, cloud.running()) == ("stopped", set())
     assert instance.generation > 3
     assert cloud.breaches() == []
 
@@ -110,7 +110,7 @@ def test_a_ledger_that_cannot_be_believed_quarantines_its_host(cloud, instance):
 
 def test_a_stranger_on_a_host_is_paused_kept_and_removed_only_by_repair(cloud, instance):
     Order.objects.all().delete()
-    instance.allocation.delete()
+    Allocation.objects.all().delete()
     Instance.objects.all().delete()
     cloud.node.heartbeat()
     assert cloud.running() == {str(instance.pk)}, "a heartbeat destroys nothing"
@@ -136,7 +136,7 @@ def test_an_old_report_changes_nothing(cloud, instance):
     assert cloud.node.control_plane.report(late) == "outdated"
     cloud.settle()
     instance.refresh_from_db()
-    assert instance.seen_power == "stopped"
+    assert instance.seen == "stopped"
 
 
 def test_another_hosts_report_is_not_believed(cloud, instance):
@@ -150,7 +150,7 @@ def test_another_hosts_report_is_not_believed(cloud, instance):
     }
     assert other.control_plane.report(forged) == "outdated"
     instance.refresh_from_db()
-    assert instance.seen_power == "running"
+    assert instance.seen == "running"
 
 
 def test_with_restart_policy_never_a_crash_leaves_it_stopped(cloud):
@@ -159,7 +159,7 @@ def test_with_restart_policy_never_a_crash_leaves_it_stopped(cloud):
     cloud.node.hypervisor.crash(str(made.pk))
     cloud.node.look()
     made.refresh_from_db()
-    assert (made.seen_power, made.wanted_power) == ("stopped", "stopped")
+    assert (made.seen, made.wanted_power) == ("stopped", "stopped")
     assert "unexpectedly" in made.seen_problem
 
 
@@ -174,11 +174,11 @@ def test_with_restart_policy_always_even_a_clean_power_off_is_followed_by_a_star
 
 
 def test_a_rebuilt_image_changes_nothing_for_instances_that_are_there(cloud, instance):
-    before = hosted.spec(instance.pk, "ensure_running")["image"]
+    before = hosted.spec(Instance.objects.get(pk=instance.pk), "ensure_running")["image"]
     cloud.image.files = [{"role": "kernel", "sha256": "0" * 64, "size": 1, "format": None}]
     cloud.image.kernel_command_line = "another"
     cloud.image.save()
-    assert hosted.spec(instance.pk, "ensure_running")["image"] == before
+    assert hosted.spec(Instance.objects.get(pk=instance.pk), "ensure_running")["image"] == before
 
 
 def test_room_that_was_lost_is_booked_again(cloud, instance):
@@ -187,7 +187,7 @@ def test_room_that_was_lost_is_booked_again(cloud, instance):
     assert breach.words == f"web is placed on {instance.host} without an allocation"
     breach.repair()
     assert cloud.breaches() == []
-    assert Allocation.objects.get(pk=instance.pk).memory_mib == instance.memory_mib
+    assert Allocation.of("instance", instance.pk).get().memory_mib == instance.memory_mib
     assert Event.objects.filter(action="compute.instance.allocate", subject_name="web").count() == 1
 
 
@@ -206,7 +206,7 @@ def test_a_host_that_shrank_below_what_it_holds_is_told_of_with_what_to_do(cloud
 
 def test_room_that_nobody_owns_is_given_back_once_its_machine_is_gone(cloud, instance):
     free = Host.objects.get().free_memory_mib
-    Allocation.objects.update(instance=None, id=uuid4())
+    Allocation.objects.update(resource_id=uuid4())
     breach = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)
     HostPulse.objects.update(seen_at=Now() - timedelta(minutes=5))
     away = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)

@@ -11,10 +11,10 @@ from django.db.models.functions import Now
 from playwright.sync_api import expect
 
 from cloud.hosts import silence
-from cloud.hosts.models import HostPulse
+from cloud.hosts.models import Allocation, HostPulse
 from cloud.operations import checks
 from compute import services
-from compute.models import Allocation, Instance
+from compute.models import Instance
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

@@ -48,7 +48,7 @@ def known(cloud) -> dict[str, Any]:
     cloud.settle()
     cloud.launch(name="waiting")
     broken = cloud.launch(name="broken")
-    Instance.objects.filter(pk=broken.pk).update(seen_power="broken", seen_problem="No space left on device")
+    Instance.objects.filter(pk=broken.pk).update(seen="broken", seen_problem="No space left on device")
     ConsoleLog.objects.create(instance=instance, content=b"Linux version 6.1\nREADY a-very-long-name 2.31\n")
     member = factories.user("nia")
     Membership.objects.create(project=cloud.project, user=member, role=Role.VIEWER)

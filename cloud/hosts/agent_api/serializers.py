@@ -4,19 +4,20 @@ from rest_framework import serializers
 
 from cloud.tenancy.models import validate_name
 
-MOST = 2**31 - 1
-LARGEST_GENERATION = 2**62
+MAX_AMOUNT = 2**31 - 1
+MAX_GENERATION = 2**62
+MAX_PROBLEMS = 100
 
 
 class Generation(serializers.IntegerField):
     def __init__(self) -> None:
-        super().__init__(min_value=0, max_value=LARGEST_GENERATION)
+        super().__init__(min_value=0, max_value=MAX_GENERATION)
 
 
 class Capacity(serializers.Serializer):
-    vcpus = serializers.IntegerField(min_value=0, max_value=MOST)
-    memory_mib = serializers.IntegerField(min_value=0, max_value=MOST)
-    disk_gib = serializers.IntegerField(min_value=0, max_value=MOST)
+    vcpus = serializers.IntegerField(min_value=0, max_value=MAX_AMOUNT)
+    memory_mib = serializers.IntegerField(min_value=0, max_value=MAX_AMOUNT)
+    disk_gib = serializers.IntegerField(min_value=0, max_value=MAX_AMOUNT)
 
 
 class Join(serializers.Serializer):
@@ -34,12 +35,22 @@ class InventoryItem(serializers.Serializer):
     seen = serializers.CharField(max_length=20)
 
 
+class ProblemOfHost(serializers.Serializer):
+    """Something that a host cannot put right by itself. `type` and `id` name the resource, where it is about one."""
+
+    what = serializers.CharField(max_length=20)
+    problem = serializers.CharField(max_length=500)
+    type = serializers.CharField(max_length=40, required=False)
+    id = serializers.CharField(max_length=40, required=False)
+
+
 class Heartbeat(serializers.Serializer):
     boot_id = serializers.CharField(max_length=64)
     agent_version = serializers.CharField(max_length=40, allow_blank=True)
     capacity = Capacity()
     capabilities = serializers.DictField()
     inventory = InventoryItem(many=True)
+    problems = serializers.ListField(child=ProblemOfHost(), max_length=MAX_PROBLEMS, default=list)
 
 
 class Claim(serializers.Serializer):
@@ -60,5 +71,5 @@ class Sighting(serializers.Serializer):
     resource = Resource()
     generation = Generation()
     sequence = Generation()
-    seen = serializers.ChoiceField(["running", "stopped", "paused", "suspended", "gone", "broken", "unknown"])
+    seen = serializers.CharField(max_length=20)  # a word of the resource's kind, which checks it
     facts = serializers.DictField(default=dict)

@@ -9,5 +9,4 @@ urlpatterns = [
     path("orders/<uuid:order_id>/renew", views.RenewView.as_view()),
     path("report", views.ReportView.as_view()),
     path("stream", views.StreamView.as_view()),
-    path("files/<str:sha256>", views.FileView.as_view()),
 ]

@@ -1,13 +1,11 @@
 """What a host asks and tells. Views only translate; the work is in services, orders and reports."""
 
 import json
-import re
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
-from django.http import FileResponse, Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
 from rest_framework.permissions import AllowAny
@@ -20,7 +18,9 @@ from cloud.hosts import orders, redis_acl, reports, services
 from cloud.hosts.agent_api import serializers as forms
 from cloud.hosts.agent_api.authentication import HostAuthentication, IsHost
 from cloud.hosts.models import Host
-from cloud.hosts.resources import Accepted, Outdated, Report
+from cloud.hosts.reports import Accepted, Outdated
+from cloud.hosts.resources import Report
+from cloud.server_addresses import without_credentials
 from cloud.streams import handover, handshakes
 
 
@@ -68,13 +68,18 @@ def redis_url(host: Host, password: str) -> str:
     return parts._replace(netloc=f"{redis_acl.username(host)}:{password}@{parts.netloc}").geturl()
 
 
+def broker_address() -> str:
+    """Where the broker of the hosts' bells is now, without credentials: each host has its own."""
+    return without_credentials(settings.HOST_REDIS_URL)
+
+
 class HeartbeatView(AgentView):
     def post(self, request: Request) -> Response:
         beat = self.form(forms.Heartbeat)
         beat["inventory"] = json.loads(json.dumps(beat["inventory"], default=str))
         unowned = services.beat(self.host, **beat)
         host = {"id": str(self.host.pk), "name": self.host.name, "enabled": self.host.enabled}
-        return Response({"host": host, "unowned": unowned})
+        return Response({"host": host, "unowned": unowned, "broker": broker_address()})
 
 
 class ClaimView(AgentView):
@@ -129,13 +134,3 @@ class StreamView(AgentView):
         if handed is None:
             raise Unavailable("Lines of hosts are not served at the moment.")
         return handed  # type: ignore[return-value]
-
-
-class FileView(AgentView):
-    """A file that an image is made of, by its SHA-256."""
-
-    def get(self, request: Request, sha256: str) -> FileResponse:
-        path = settings.IMAGE_STORE / sha256
-        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not path.is_file():
-            raise Http404
-        return FileResponse(path.open("rb"), content_type="application/octet-stream")

@@ -26,7 +26,7 @@ class HostSerializer(serializers.Serializer):
     name = serializers.CharField()
     labels = LabelsField()
     status = serializers.ChoiceField(STATUSES)
-    enabled = serializers.BooleanField(help_text="Whether it takes new instances.")
+    enabled = serializers.BooleanField(help_text="Whether anything new is placed on it.")
     vcpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
@@ -34,7 +34,7 @@ class HostSerializer(serializers.Serializer):
     free_vcpus = serializers.IntegerField(help_text="After overcommit; negative when it holds more than it has.")
     free_memory_mib = serializers.IntegerField()
     free_disk_gib = serializers.IntegerField()
-    runs = serializers.ListField(child=serializers.CharField(), help_text="E.g. qemu/x86_64/kvm.")
+    runs = serializers.ListField(source="offers", child=serializers.CharField(), help_text="E.g. qemu/x86_64/kvm.")
     capabilities = serializers.DictField()
     quarantined = serializers.CharField(help_text="Why nothing is ordered from it; empty otherwise.")
     boot_id = serializers.CharField()
@@ -81,19 +81,19 @@ class OneHost(HostView, Item):
         return services.update(host, actor=self.actor, **body)
 
     def remove(self, host: Host) -> None:
-        """Refused while instances are on it."""
+        """Refused while something is on it."""
         services.remove(host, actor=self.actor)
 
 
 class Enable(HostView, Verb):
-    """It takes new instances again."""
+    """New resources are placed on it again."""
 
     def act(self, host: Host, body: dict[str, Any]) -> Host:
         return services.update(host, actor=self.actor, enabled=True)
 
 
 class Drain(HostView, Verb):
-    """It takes no new instances; those that it has stay."""
+    """Nothing new is placed on it; what it has stays."""
 
     def act(self, host: Host, body: dict[str, Any]) -> Host:
         return services.update(host, actor=self.actor, enabled=False)

@@ -54,7 +54,7 @@ class World:
             outcome="done", finished_at=instance.created_at
         )
         instance.refresh_from_db()
-        instance.seen_power, instance.seen_generation = power, instance.generation
+        instance.seen, instance.seen_generation = power, instance.generation
         instance.wanted_power = power if power in WISHES else "stopped"
         instance.save()
         return instance

@@ -5,9 +5,9 @@ import re
 import pytest
 from django.db import connection
 
+from cloud.hosts.models import Allocation
 from cloud.operations import checks
 from cloud.operations.models import Check
-from compute.models import Allocation
 from tests import factories
 
 pytestmark = pytest.mark.django_db

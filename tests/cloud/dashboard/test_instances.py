@@ -224,7 +224,7 @@ def test_user_data_is_not_for_viewers(mia, page_of, world, viewer):
 def test_text_of_tenants_is_never_markup(mia, world):
     payload = '"><img src=x onerror=alert(1)>'
     Instance.objects.filter(pk=world.instance.pk).update(
-        labels={payload: payload}, seen_problem=payload, created_by=payload, user_data=payload, seen_power="broken"
+        labels={payload: payload}, seen_problem=payload, created_by=payload, user_data=payload, seen="broken"
     )
     for path in (LIST, f"{LIST}/{world.instance.pk}", "/projects/demo"):
         text = mia.get(path).content.decode()

@@ -242,7 +242,7 @@ def test_it_ends_with_the_machine(console):
 
 def test_it_ends_when_the_instance_is_no_more_where_it_was(console):
     with console.open() as websocket:
-        Instance.objects.filter(pk=console.instance.pk).update(seen_power="stopped", host=None)
+        Instance.objects.filter(pk=console.instance.pk).update(seen="stopped", host=None)
         with transaction.atomic():
             accounts.update_user(user=console.mia, actor=SYSTEM, changes={"full_name": "Mia"})
         assert ends(websocket)[0] == 1008
@@ -253,7 +253,7 @@ def test_what_is_not_there_is_said_in_words(console):
     answer = console.ask("vnc")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert "has no screen" in answer.json()["detail"]
-    Instance.objects.update(seen_power="stopped")
+    Instance.objects.update(seen="stopped")
     answer = console.ask()
     assert answer.status_code == 409
     assert "does not run" in answer.json()["detail"]

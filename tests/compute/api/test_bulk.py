@@ -87,7 +87,7 @@ def test_clones_of_many_are_called_by_the_suffix_and_who_cannot_says_why(cloud, 
     assert outcomes(answer) == [("web-1", "compute.clone"), ("web-2", "conflict"), ("web-3", "compute.clone")]
     cloud.settle()
     made = Instance.objects.exclude(cloned_from=None).order_by("name")
-    assert [(clone.name, clone.seen_power, clone.cloned_from.name) for clone in made] == [
+    assert [(clone.name, clone.seen, clone.cloned_from.name) for clone in made] == [
         ("web-1-copy-1", "running", "web-1"), ("web-1-copy-2", "running", "web-1"),
         ("web-3-copy-1", "running", "web-3"), ("web-3-copy-2", "running", "web-3"),
     ]  # fmt: skip

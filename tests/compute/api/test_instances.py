@@ -10,11 +10,11 @@ from django.db.models.functions import Now
 from cloud.events.models import Event
 from cloud.events.services import SYSTEM
 from cloud.hosts import services as hosts
-from cloud.hosts.models import Host, HostPulse, Order
+from cloud.hosts.models import Allocation, Host, HostPulse, Order
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy.models import Quota, Role
-from compute.models import Allocation, Instance
+from compute.models import Instance
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)

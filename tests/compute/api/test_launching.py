@@ -3,9 +3,9 @@
 import pytest
 
 from cloud.events.models import Event
-from cloud.hosts.models import Host
+from cloud.hosts.models import Allocation, Host
 from cloud.tenancy.models import Quota
-from compute.models import Allocation, Instance
+from compute.models import Instance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

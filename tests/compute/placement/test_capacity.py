@@ -41,8 +41,8 @@ def test_what_fits_is_what_can_be_placed(project):
         factories.host(
             f"node{number}", vcpus=chance.randint(1, 4), vcpu_overcommit=chance.choice([1, 1.5, 4]),
             memory_mib=chance.randint(1, 9) * 700, disk_gib=chance.randint(1, 40), enabled=number != 3,
-            quarantined="" if number != 4 else "why", has_kvm=number % 2 == 0,
-            runs=[["qemu/x86_64", "qemu/x86_64/tcg"], ["qemu/aarch64", "qemu/aarch64/tcg"], ["unicorn/riscv64"]][
+            quarantined="" if number != 4 else "why", accelerated=number % 2 == 0,
+            offers=[["qemu/x86_64", "qemu/x86_64/tcg"], ["qemu/aarch64", "qemu/aarch64/tcg"], ["unicorn/riscv64"]][
                 number % 3
             ],
         )  # fmt: skip
@@ -93,7 +93,7 @@ def test_ten_thousand_hosts_and_twenty_flavors_are_counted_at_once(db):
         cursor.execute(
             """
             INSERT INTO hosts_host (id, name, labels, enabled, vcpus, memory_mib, disk_gib, vcpu_overcommit, free_vcpus,
-                free_memory_mib, free_disk_gib, runs, has_kvm, capabilities, boot_id, quarantined, token_digest,
+                free_memory_mib, free_disk_gib, offers, accelerated, capabilities, boot_id, quarantined, token_digest,
                 redis_password_digest, created_at)
             SELECT gen_random_uuid(), 'host-' || n, '{}', true, 8 + n %% 9, 16384 + n %% 1000, 500, 4, 0, 0, 0,
                 '{qemu/x86_64}', false, '{}', '', '', 'digest-' || n, '', now() FROM generate_series(1, 10000) n

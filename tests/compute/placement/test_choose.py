@@ -8,9 +8,9 @@ from django.db import IntegrityError, connections, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from cloud.hosts.models import Host, HostPulse
-from compute.invariants import capacity_is_the_sum
-from compute.models import Allocation, Flavor, Instance
+from cloud.hosts.invariants import capacity_is_the_sum
+from cloud.hosts.models import Allocation, Host, HostPulse
+from compute.models import Flavor, Instance
 from compute.placement import choose
 from compute.placement.explain import explain, fits_an_empty_host
 from compute.placement.rules import Wish
@@ -40,7 +40,7 @@ def test_spreading_is_a_setting(make_host, make_instance, settings):
 
 def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_instance):
     make_host("emulating", vcpus=4)
-    make_host("virtualising", vcpus=64, runs=["qemu/x86_64", "qemu/x86_64/kvm"], has_kvm=True)
+    make_host("virtualising", vcpus=64, offers=["qemu/x86_64", "qemu/x86_64/kvm"], accelerated=True)
     instance = make_instance()
     assert placed(instance) == "virtualising"
     assert instance.placement["accelerator"] == "kvm"
@@ -57,8 +57,8 @@ def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_insta
     ],
 )
 def test_a_wish_or_else_the_images_order_decides_on_the_hypervisor(make_host, make_instance, wish, vcpus, where, under):
-    make_host("with-qemu", runs=["qemu/riscv64", "qemu/riscv64/tcg"])
-    make_host("without-qemu", runs=["unicorn/riscv64", "unicorn/riscv64/tcg"])
+    make_host("with-qemu", offers=["qemu/riscv64", "qemu/riscv64/tcg"])
+    make_host("without-qemu", offers=["unicorn/riscv64", "unicorn/riscv64/tcg"])
     image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
     instance = make_instance(image=image, hypervisor_wish=wish, vcpus=vcpus)
     assert placed(instance) == where
@@ -66,7 +66,7 @@ def test_a_wish_or_else_the_images_order_decides_on_the_hypervisor(make_host, ma
 
 
 def test_where_there_is_only_the_embedded_emulator_it_is_taken_without_being_asked_for(make_host, make_instance):
-    make_host("without-qemu", runs=["unicorn/riscv64", "unicorn/riscv64/tcg"])
+    make_host("without-qemu", offers=["unicorn/riscv64", "unicorn/riscv64/tcg"])
     image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
     assert placed(make_instance(image=image, vcpus=1)) == "without-qemu"
     assert placed(make_instance(image=image, vcpus=1, memory_mib=2048)) is None
@@ -82,7 +82,7 @@ def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make
     wish = Wish.of(instance)
     assert "1 without KVM" in explain(wish).summary
     assert not fits_an_empty_host(wish)
-    make_host("virtualising", runs=["qemu/x86_64", "qemu/x86_64/kvm"], has_kvm=True)
+    make_host("virtualising", offers=["qemu/x86_64", "qemu/x86_64/kvm"], accelerated=True)
     assert placed(instance) == "virtualising"
 
 
@@ -91,7 +91,7 @@ def test_without_leave_to_emulate_only_hosts_with_kvm_are_chosen(make_host, make
     [
         {"enabled": False},
         {"quarantined": "odd"},
-        {"runs": ["qemu/aarch64"]},
+        {"offers": ["qemu/aarch64"]},
         {"vcpus": 1},
         {"memory_mib": 1000},
         {"disk_gib": 9},
@@ -127,7 +127,9 @@ def test_nobody_can_overbook_a_host(make_host, make_instance):
     host = make_host(vcpus=1)
     instance = make_instance()
     with pytest.raises(IntegrityError, match="no room"), transaction.atomic():
-        Allocation.objects.create(id=instance.pk, instance=instance, host=host, vcpus=2, memory_mib=1, disk_gib=1)
+        Allocation.objects.create(
+            resource_type="instance", resource_id=instance.pk, host=host, vcpus=2, memory_mib=1, disk_gib=1
+        )
 
 
 def test_verify_sees_and_repairs_a_wrong_sum(make_host):
