@@ -74,7 +74,7 @@ def test_a_suspended_machine_whose_memory_is_lost_with_its_host_is_stopped(cloud
     assert Operation.objects.get(finished_at=None).kind == "compute.stop"
     cloud.settle()
     instance.refresh_from_db()
-    assert (instance.seen_power, instance.wanted_power) == ("stopped", "stopped")
+    assert (instance.seen, instance.wanted_power) == ("stopped", "stopped")
 
 
 def test_after_a_restored_database_the_row_overtakes_the_hosts_ledger(cloud, instance):

@@ -22,7 +22,7 @@ def test_what_is_broken_has_a_button_that_repairs_it(root, world):
     with connection.cursor() as cursor:
         cursor.execute("UPDATE hosts_host SET free_vcpus = free_vcpus - 1 WHERE id = %s", [world.host.pk])
     checks.look()
-    found = Check.objects.get(name="compute.invariants.capacity_is_the_sum")
+    found = Check.objects.get(name="cloud.hosts.invariants.capacity_is_the_sum")
     text = root.get("/cloud/health").content.decode()
     assert "node1: 1 vcpus placed on 32, 30 called free" in text
     assert f"/cloud/health/{found.pk}/repair" in text

@@ -14,7 +14,7 @@ from compute.models import Instance
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-CAPACITY = "compute.invariants.capacity_is_the_sum"
+CAPACITY = "cloud.hosts.invariants.capacity_is_the_sum"
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_repair_is_asked_for_in_a_request_and_done_by_a_worker(api, cloud_admin,
 
 
 def test_a_check_that_fails_is_itself_a_trouble(db, monkeypatch, api, cloud_admin):
-    monkeypatch.setattr("compute.invariants._rows", lambda statement: 1 / 0)
+    monkeypatch.setattr("cloud.hosts.invariants.rows", lambda statement, **facts: 1 / 0)
     checks.look()
     broken = api.as_(cloud_admin).get("health").json()["broken"]
     assert broken
