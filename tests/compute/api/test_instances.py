@@ -288,7 +288,9 @@ def test_a_cancelled_launch_keeps_the_row_with_its_reason(cloud, mia, path, body
 def test_the_console_log_is_what_the_host_pushed(cloud, mia, path, body):
     instance = mia.post(path, body).json()["id"]
     cloud.settle()
-    cloud.node.control_plane.push_console_log(instance, b"one\r\ntwo\nREADY web 1.2\n", 0)
+    headers = {"X-Log-Offset": "0", "Content-Type": "application/octet-stream"}
+    log = b"one\r\ntwo\nREADY web 1.2\n"
+    cloud.node.control_plane.tell("PUT", f"/agent/v1/console-logs/{instance}", content=log, headers=headers)
     assert mia.get(f"{path}/web/console-log?lines=2").json() == {"lines": ["two", "READY web 1.2"], "truncated": True}
     assert mia.get(f"{path}/web/console-log").json()["truncated"] is False
 
