@@ -38,7 +38,7 @@ RUN apt-get update \
 COPY requirements-agent.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-agent.lock
 COPY agent/ agent/
-COPY compute/__init__.py compute/ssh.py compute/
+COPY compute/__init__.py compute/multipart.py compute/ssh.py compute/
 COPY compute/agent/ compute/agent/
 COPY storage/__init__.py storage/__init__.py
 COPY storage/agent/ storage/agent/

@@ -33,13 +33,18 @@ class InvalidPublicKey(Problem):
 
 def normalize(text: str) -> str:
     """One line `type base64 comment`, checked down to the numbers in it (RFC 4253, 5656, 8709; PROTOCOL.u2f)."""
-    words = text.strip().split(None, 2)
+    text = text.strip().removeprefix("\ufeff")
+    words = text.split(None, 2)
     if "PRIVATE KEY" in text:
         raise InvalidPublicKey("This is a private key. Keep it to yourself, and send the file that ends in .pub.")
     if len(text) > LONGEST_KEY or len(words) < 2 or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text.strip()):
         raise InvalidPublicKey("Give one line as in ~/.ssh/id_ed25519.pub: type, base64, comment.")
     kind, encoded, comment = words[0], words[1], "".join(words[2:])
     if kind not in PLAIN_TYPES and kind not in SECURITY_KEY_TYPES:
+        if text[0] in "\"'":
+            raise InvalidPublicKey("Leave out the quotes around it: its first word is the type.")
+        if any(known in text for known in (*PLAIN_TYPES, *SECURITY_KEY_TYPES)):
+            raise InvalidPublicKey("Leave out the options before it: its first word is the type.")
         raise InvalidPublicKey(f"Known types: {', '.join([*PLAIN_TYPES, *SECURITY_KEY_TYPES])}.")
     try:
         blob = base64.b64decode(encoded, validate=True)

@@ -5,6 +5,7 @@ Source: cloud-init's documentation, "NoCloud", "Vendor data", "SSH" and
 "Networking config version 2".
 """
 
+import contextlib
 import io
 import json
 from collections.abc import Sequence
@@ -12,31 +13,36 @@ from typing import Any
 
 import pycdlib
 
+from compute import multipart
 from compute.agent.host_keys import HostKey
 from compute.agent.nics import Nic
+from compute.multipart import as_yaml
 from compute.ssh import fingerprint
 
 
 def meta_data(seed: dict[str, Any]) -> str:
-    """JSON, which is YAML to those who read it as such: no quoting to get wrong."""
     content = {
         "instance-id": seed["instance_id"],
         "local-hostname": seed["hostname"],
         "public-keys": list(seed.get("ssh_authorized_keys") or []),
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return as_yaml(content, indent=1) + "\n"
 
 
 def user_data(seed: dict[str, Any]) -> str:
-    """As the tenant wrote it; an empty cloud-config when nothing was written."""
-    return seed.get("user_data") or "#cloud-config\n{}\n"
+    """What the tenant wrote, without a byte order mark, MIME as an archive; for nothing an empty cloud-config."""
+    text = multipart.without_mark(seed.get("user_data") or "")
+    if multipart.is_multipart(text):
+        with contextlib.suppress(multipart.Unreadable):  # refused at launch; from a control plane of before it may come
+            return multipart.archive(text)
+    return text or "#cloud-config\n{}\n"
 
 
 def vendor_data(host_key: HostKey) -> str:
     """What the cloud says; the tenant's user-data may say otherwise. The public key's comment is its fingerprint."""
     public = f"{host_key.public} {fingerprint(host_key.public)}"
     keys = {"ed25519_private": host_key.private, "ed25519_public": public}
-    return "#cloud-config\n" + json.dumps({"ssh_keys": keys}) + "\n"
+    return f"#cloud-config\n{as_yaml({'ssh_keys': keys})}\n"
 
 
 def network_config(nics: Sequence[Nic]) -> str:

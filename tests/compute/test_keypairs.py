@@ -61,7 +61,8 @@ def test_a_pair_is_generated_once_and_its_private_half_is_kept_nowhere(api, memb
         (ED25519 + "\nssh-ed25519 AAAA", "one line"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc", "private key"),
         (SK[:-20] + " x", "base64"),
-        ('command="rm" ' + ED25519, "Known types"),
+        ('command="rm" ' + ED25519, "Leave out the options"),
+        (f'"{ED25519}"', "Leave out the quotes"),
     ],
 )
 def test_what_is_no_public_key_is_refused_in_words(api, member, key, why):

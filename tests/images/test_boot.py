@@ -1,5 +1,6 @@
 """Real boots under emulation: what a guest says and does, read on its console."""
 
+import json
 import re
 import socket
 import subprocess
@@ -130,6 +131,51 @@ def test_a_malformed_document_is_said_and_the_boot_goes_on(machine):
     machine.seed(hostname="odd", user_data="#cloud-config\nruncmd:\n  - echo hi\n bad: [\n")
     machine.boot(until="READY odd ")
     assert re.search(r"pileus: user-data is malformed and not applied: line \d+: ", machine.text)
+
+
+COLLIDING = """#cloud-config
+groups: [devs, {ops: [alice]}]
+users:
+- {name: alice, primary_group: staff-only}
+- {name: bob}
+- {name: carol, uid: 1001}
+- {name: dora, uid: 1500}
+- {name: daemon7, system: true}
+- {name: erik, primary_group: devs}
+write_files:
+- {path: /home/bob/.config/app/conf, owner: 'bob:bob', permissions: 420, content: x}
+runcmd:
+- awk -F':' '{print "id", $1, $3}' /etc/group
+- awk -F':' '{print "uid", $1, $3, $4}' /etc/passwd
+- stat -c 'file %n %a %U' /home/bob/.config /home/bob/.config/app /home/bob/.config/app/conf
+- "[ -d /home/daemon7 ] || echo no home of daemon7"
+"""
+
+
+def test_numbers_of_users_and_groups_never_collide(machine):
+    script = "#!/bin/sh\necho second part; exit 3\n".replace("\n", "\r\n")
+    archive = [{"content": COLLIDING}, {"type": "text/x-shellscript", "content": script}]
+    archive.append({"content": "#cloud-boothook\n#!/bin/sh\necho early\n"})
+    machine.seed(hostname="ids", user_data=f"#cloud-config-archive\n{json.dumps(archive)}\n")
+    machine.boot(until="READY ids ")
+    words = [line.split() for line in machine.lines()]
+    groups = {word[1]: int(word[2]) for word in words if word[:1] == ["id"]}
+    users = {word[1]: (int(word[2]), int(word[3])) for word in words if word[:1] == ["uid"]}
+    assert len(set(groups.values())) == len(groups)
+    assert len({uid for uid, _ in users.values()}) == len(users)
+    for name in ("bob", "carol", "dora", "daemon7"):
+        assert users[name][1] == groups[name]
+    assert users["dora"][0] == users["dora"][1] == 1500
+    assert users["erik"][1] == groups["devs"]
+    assert users["daemon7"][0] < 1000
+    made = {word[1]: word[2:] for word in words if word[:1] == ["file"]}
+    assert {path: owner for path, (_, owner) in made.items()} == dict.fromkeys(made, "bob")
+    assert made["/home/bob/.config/app/conf"][0] == "644"
+    lines = machine.lines()
+    assert "no home of daemon7" in lines
+    assert "second part" in lines
+    assert "pileus: user-data ended with status 3" in lines
+    assert lines.index("early") < lines.index("second part")
 
 
 def test_a_failing_script_is_said_and_the_boot_goes_on(machine):

@@ -79,6 +79,8 @@ def test_a_dry_run_of_several_places_them_one_after_the_other(cloud, mia, path, 
         ("#cloud-config\n- hostname\n", "Line 2: cloud-config is a mapping"),
         ("#cloud-config\na: \x07\n", "control characters"),
         ("#cloud-config\n" + "[" * 60_000, "nesting depth"),
+        ("data", "Line 1: nothing says what this is"),
+        ("#cloud-config\na: {{ b }}\n", "Line 2: a key is plain text"),
         ("#cloud-config\n" + "é" * 40_000, "At most 64 KiB"),
     ],
 )
@@ -90,6 +92,6 @@ def test_a_cloud_config_that_no_guest_could_read_is_refused_by_line(cloud, mia, 
     assert words in fault["message"]
 
 
-@pytest.mark.parametrize("text", ["#!/bin/sh\nusers: [ada", "#cloud-config\n", "#cloud-config\nruncmd: [ls]\n", "data"])
+@pytest.mark.parametrize("text", ["#!/bin/sh\nusers: [ada", "#cloud-config\n", "#cloud-config\nruncmd: [ls]\n", " \n"])
 def test_user_data_of_other_kinds_and_good_ones_are_taken(cloud, mia, path, body, text):
     assert mia.post(f"{path}?dry_run=true", {**body, "user_data": text}).status_code in (200, 202)

@@ -19,9 +19,13 @@ end
 -- Names of users and groups, as useradd(8) allows them.
 local function valid_name(name) return name and #name <= 32 and name:match("^[a-z_][a-z0-9_-]*$") ~= nil end
 
--- Words of "a, b" or of a list.
+-- Words of "a, b", of a list, or the keys of a map.
 local function words(value)
   local found = {}
+  if is_map(value) then -- names as keys without values
+    for _, key in document.keys(value) do found[#found + 1] = key end
+    return found
+  end
   for _, text in ipairs(strings(value)) do
     for word in text:gmatch("[^%s,]+") do found[#found + 1] = word end
   end
@@ -43,7 +47,14 @@ end
 
 -- All SSH keys of a value for a user, in one call.
 function M.authorize(user, value, output)
-  local keys = strings(value)
+  local keys = {}
+  for _, item in ipairs(is_list(value) and value or { value }) do
+    if is_map(item) and item ~= value then
+      output.note("an SSH key of %s is a mapping, for want of quotes around it: ignored", user)
+    else
+      for _, key in ipairs(strings(item)) do keys[#keys + 1] = key end
+    end
+  end
   if #keys == 0 then return end
   M.files = (M.files or 0) + 1
   output.call("authorize_keys", user, output.file("keys-" .. M.files, table.concat(keys, "\n") .. "\n"))
@@ -59,7 +70,7 @@ local function script(value, key, output)
       local quoted = {}
       for _, word in ipairs(item) do quoted[#quoted + 1] = output.quote(scalar(word) or "") end
       lines[#lines + 1] = table.concat(quoted, " ")
-    else
+    elseif not document.is_null(item) then
       output.note("%s: an entry that is neither text nor a list: ignored", key)
     end
   end
@@ -68,7 +79,7 @@ end
 
 local USER_KEYS = {}
 for _, key in ipairs({
-  "name", "gecos", "homedir", "no_create_home", "primary_group", "groups", "shell", "uid", "system", "lock_passwd",
+  "name", "gecos", "homedir", "no_create_home", "primary_group", "groups", "shell", "uid", "system", "lock_passwd", "lock-passwd",
   "passwd", "hashed_passwd", "plain_text_passwd", "ssh_authorized_keys", "ssh-authorized-keys",
 }) do USER_KEYS[key] = true end
 
@@ -92,15 +103,41 @@ local function add_user(user, output)
   local home = scalar(user.homedir) or (name == "root" and "/root" or "/home/" .. name)
   local function field(text) return (text or ""):gsub("[:\n]", " ") end
   output.call("add_user", name, uid or "", field(scalar(user.gecos)), field(home), field(scalar(user.shell) or "/bin/sh"),
-    primary, table.concat(groups, " "), boolean(user.no_create_home) and "no-home" or "home")
+    primary, table.concat(groups, " "), (boolean(user.no_create_home) or boolean(user.system)) and "no-home" or "home",
+    boolean(user.system) and "system" or "")
   local hash, plain = scalar(user.hashed_passwd) or scalar(user.passwd), scalar(user.plain_text_passwd)
   if hash then output.call("set_password", name, "hash", hash) end
   if plain then output.call("set_password", name, "text", plain) end
-  if boolean(user.lock_passwd) ~= false then output.call("lock_password", name) end
+  if boolean(user.lock_passwd or user["lock-passwd"]) ~= false then output.call("lock_password", name) end
   M.authorize(name, user.ssh_authorized_keys or user["ssh-authorized-keys"], output)
 end
 
+-- A user by name alone.
+local function named(name)
+  local user = document.map()
+  document.overlay(user, document.parse("{name: '" .. name:gsub("'", "''") .. "'}"))
+  return user
+end
+
+-- The user that is meant where none is named.
+local function default_user(value, output)
+  if not scalar(value) and not is_map(value) then output.note("user is neither a name nor a mapping: ignored") return end
+  local user = is_map(value) and value or named(value)
+  if not valid_name(scalar(user.name)) then output.note("user has no valid name: ignored") return end
+  M.default = scalar(user.name)
+  add_user(user, output)
+end
+
 local function users(value, output)
+  if is_map(value) then -- by name: a mapping of its own, or whether there is to be one
+    local list = setmetatable({}, getmetatable(document.parse("[]")))
+    for _, name in document.keys(value) do
+      local user = named(name)
+      if is_map(value[name]) then document.overlay(user, value[name]) end
+      if boolean(value[name]) ~= false then list[#list + 1] = name == "default" and name or user end
+    end
+    value = list
+  end
   if scalar(value) then value = setmetatable(words(value), getmetatable(document.parse("[]"))) end
   for _, user in ipairs(items(value, "users", output)) do
     if is_map(user) then
@@ -108,7 +145,11 @@ local function users(value, output)
     elseif scalar(user) == "default" then
       -- The default user is root, who is always there.
     elseif scalar(user) then
-      add_user(document.parse("{name: '" .. user:gsub("'", "''") .. "'}"), output)
+      add_user(named(user), output)
+    elseif is_list(user) then
+      for _, name in ipairs(words(user)) do
+        if name ~= "default" then add_user(named(name), output) end
+      end
     else
       output.note("users: an entry that is neither a name nor a mapping: ignored")
     end
@@ -140,22 +181,44 @@ local ENCODINGS = {
   ["gz+b64"] = "base64 gzip", ["gz+base64"] = "base64 gzip", ["gzip+b64"] = "base64 gzip", ["gzip+base64"] = "base64 gzip",
 }
 
+-- The mode that cloud-init makes of permissions: a number is the mode itself (420 is 0644), text is octal; nil for others.
+local function mode(entry)
+  local text = scalar(entry.permissions)
+  if not text then return "0644" end
+  local number
+  if document.is_plain(entry, "permissions") then
+    local plain = text:gsub("_", "")
+    if plain:match("^[1-9]%d*$") or plain:match("^0x%x+$") then
+      number = math.tointeger(tonumber(plain))
+    elseif plain:match("^%d+%.%d*$") then
+      number = math.floor(tonumber(plain))
+    elseif plain:match("^0b[01]+$") then
+      number = tonumber(plain:sub(3), 2)
+    end
+  end
+  local octal = text:match("^0?o?([0-7]+)$")
+  number = number or octal and #octal < 12 and tonumber(octal, 8)
+  return number and number <= tonumber("7777", 8) and string.format("%04o", number) or nil
+end
+
 local function write_files(value, output)
   for number, entry in ipairs(items(value, "write_files", output)) do
     local path = is_map(entry) and scalar(entry.path)
     local encoding = path and ENCODINGS[(scalar(entry.encoding) or "text/plain"):lower()]
-    local permissions = path and scalar(entry.permissions) or "0644"
+    local permissions = path and mode(entry)
     if not path or path:sub(1, 1) ~= "/" then
       output.note("write_files: entry %d has no absolute path: ignored", number)
-    elseif not encoding then
-      output.note("write_files: %s has the unknown encoding %s: ignored", path, scalar(entry.encoding))
-    elseif not permissions:match("^0?o?[0-7]+$") then
-      output.note("write_files: %s has the bad permissions %s: ignored", path, permissions)
     else
+      if not encoding then
+        output.note("write_files: %s has the unknown encoding %s: taken as plain text", path, scalar(entry.encoding))
+      end
+      if not permissions then
+        output.note("write_files: %s has the bad permissions %s: 0644 instead", path, scalar(entry.permissions))
+      end
       if entry.source then output.note("write_files: source of %s is not known here: ignored", path) end
       local content = output.file("content-" .. number, scalar(entry.content) or "")
-      output.call("write_file", path, (permissions:gsub("o", "")), scalar(entry.owner) or "root:root",
-        boolean(entry.append) and "append" or "replace", encoding, content)
+      output.call("write_file", path, permissions or "0644", scalar(entry.owner) or "root:root",
+        boolean(entry.append) and "append" or "replace", encoding or "", content)
     end
   end
 end
@@ -217,14 +280,15 @@ local STEPS = {
   end },
   { "preserve_hostname", function() end },
   { "groups", groups },
+  { "user", default_user },
   -- Users before files, so that a file may belong to one of them.
   { "users", users },
   { "write_files", write_files },
   { "ssh_authorized_keys", function(value, output)
-    M.authorize(DEFAULT_USER, value, output)
+    M.authorize(M.default, value, output)
   end },
   { "password", function(value, output)
-    if scalar(value) then set_password(DEFAULT_USER, value, nil, output) end
+    if scalar(value) then set_password(M.default, value, nil, output) end
   end },
   { "chpasswd", chpasswd },
   { "ssh_pwauth", function(value, output)
@@ -235,6 +299,7 @@ local STEPS = {
 }
 
 function M.translate(fields, output, name)
+  M.default = DEFAULT_USER
   local known = {}
   for _, step in ipairs(STEPS) do known[step[1]] = true end
   for _, key in document.keys(fields) do
