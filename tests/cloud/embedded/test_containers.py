@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from importlib import resources
 
@@ -72,7 +73,7 @@ def test_a_service_is_told_only_variables_that_its_code_reads(service):
     variables = set(SERVICES[service]["environment"])
     if service in HOSTS:
         assert variables <= HOST_VARIABLES
-        sources = (TREE / "compute" / "agent").rglob("*.py")
+        sources = [*(TREE / "agent").rglob("*.py"), *(TREE / "compute" / "agent").rglob("*.py")]
     else:
         assert variables <= CONTROL_VARIABLES
         sources = [TREE / "cloud" / "settings.py", TREE / "cloud" / "web.py"]
@@ -221,6 +222,20 @@ def test_each_build_target_exists_and_installs_by_hash_from_a_lock_that_is_made(
 def test_everything_that_is_copied_exists():
     sources = [shlex.split(line)[1:-1] for line in DOCKERFILE.splitlines() if line.startswith("COPY ")]
     assert [path for paths in sources for path in paths if not (TREE / path).exists()] == []
+
+
+def test_a_node_has_every_module_that_it_imports(tmp_path):
+    node = DOCKERFILE.partition("AS node")[2]
+    for *sources, target in (line.split()[1:] for line in node.splitlines() if line.startswith("COPY ")):
+        for source in (TREE / name for name in sources):
+            place = tmp_path / target / source.name if target.endswith("/") and source.is_file() else tmp_path / target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
+    modules = [".".join(file.relative_to(tmp_path).with_suffix("").parts) for file in tmp_path.rglob("*.py")]
+    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
+    everything = f"import importlib; [importlib.import_module(name) for name in {modules}]"
+    done = subprocess.run(["python", "-c", everything], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_node_has_a_first_process_that_outlives_its_worker():
