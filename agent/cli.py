@@ -10,7 +10,9 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -99,6 +101,10 @@ def _serve(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _status(paths: Paths, options: argparse.Namespace) -> int:
+    from agent import ledger
+
+    if ledger.is_older(paths.ledger):
+        raise Refused("this host's worker is older than this command: restart the worker first")
     host = _host(paths)
     for entry in host.ledger.entries():
         kind = host.kinds.get(entry.type)
@@ -109,7 +115,9 @@ def _status(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _capabilities(paths: Paths, options: argparse.Namespace) -> int:
-    print(json.dumps(_host(paths).capabilities(), indent=1))
+    # Nothing of this host's ledger is needed, and an older worker that still runs needs it as it is.
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(_host(paths, ledger=Path(folder) / "ledger").capabilities(), indent=1))
     return 0
 
 
@@ -124,14 +132,14 @@ def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
     return 0
 
 
-def _host(paths: Paths, url: str = "http://none.invalid") -> "Host":
+def _host(paths: Paths, url: str = "http://none.invalid", ledger: Path | None = None) -> "Host":
     from agent import jail, kinds
     from agent.control_plane import ControlPlane
     from agent.host import Host
     from agent.ledger import Ledger
 
     paths.make()
-    tools = kinds.Tools(paths, Ledger(paths.ledger), ControlPlane(url), jail.probe(paths))
+    tools = kinds.Tools(paths, Ledger(ledger or paths.ledger), ControlPlane(url), jail.probe(paths))
     kinds.register(tools)
     return Host(tools)
 

@@ -18,57 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.errors import Stale
+from agent.ledger_schema import SCHEMA
 
-# Each step once, in order; how many a file has had is its user_version.
-SCHEMA = (
-    """
-CREATE TABLE IF NOT EXISTS machine (
-    id TEXT PRIMARY KEY,
-    generation INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    wanted TEXT NOT NULL,
-    spec TEXT NOT NULL,
-    reboot_nonce TEXT,
-    seen TEXT NOT NULL DEFAULT 'unknown',
-    facts TEXT NOT NULL DEFAULT '{}',
-    pid INTEGER,
-    started INTEGER,
-    boot_id TEXT,
-    uid INTEGER,
-    quarantined INTEGER NOT NULL DEFAULT 0,
-    interrupted INTEGER NOT NULL DEFAULT 0,
-    "order" TEXT,
-    report TEXT,
-    changed_at TEXT NOT NULL DEFAULT (datetime('now'))
-) STRICT
-""",
-    "ALTER TABLE machine RENAME COLUMN interrupted TO interrupted_at",
-    # There were only instances until here. What only they have stays in the old table, for compute to take over.
-    "ALTER TABLE machine RENAME TO machine_until_3",
-    """
-CREATE TABLE resource (
-    type TEXT NOT NULL,
-    id TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    wanted TEXT NOT NULL,
-    spec TEXT NOT NULL,
-    seen TEXT NOT NULL DEFAULT 'unknown',
-    facts TEXT NOT NULL DEFAULT '{}',
-    quarantined INTEGER NOT NULL DEFAULT 0,
-    "order" TEXT,
-    report TEXT,
-    changed_at TEXT NOT NULL DEFAULT (datetime('now')),
-    PRIMARY KEY (type, id)
-) STRICT
-""",
-    """
-INSERT INTO resource
-    SELECT 'instance', id, generation, sequence, wanted, spec, seen, facts, quarantined, "order", report, changed_at
-    FROM machine_until_3
-""",
-    "CREATE TABLE schema_of (owner TEXT PRIMARY KEY, version INTEGER NOT NULL) STRICT",
-)
 TOMBSTONES_ARE_KEPT = "-30 days"
 GONE = "ensure_gone"  # the verb of every kind that ends a resource; its order may carry no spec
 
@@ -297,6 +248,14 @@ class Ledger:
                 """,
                 (TOMBSTONES_ARE_KEPT,),
             )
+
+
+def is_older(path: Path) -> bool:
+    """Whether an older agent wrote this file: its worker may be running still, and could not go on with a newer one."""
+    if not path.exists():
+        return False
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+        return bool(connection.execute("PRAGMA user_version").fetchone()[0] < len(SCHEMA))
 
 
 def look(path: Path, key: Key) -> Entry | None:

@@ -1,11 +1,13 @@
 """What operators type on a host."""
 
 import json
+import sqlite3
 
 import pytest
 
 from agent import cli, jail
 from agent.jail import Jail
+from agent.ledger_schema import SCHEMA
 from agent.membership import Membership
 from compute.agent import hypervisors
 from tests.agent.stand_in import JOIN_TOKEN
@@ -83,6 +85,18 @@ def test_a_host_tells_what_it_can_run_before_it_has_joined(host, capsys):
 def test_status_of_an_empty_host_is_empty(host, capsys):
     assert cli.main(["status"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_no_command_takes_the_ledger_from_an_older_worker_that_still_runs(host, capsys):
+    host.mkdir()
+    with sqlite3.connect(host / "ledger.sqlite3") as older:
+        older.execute(SCHEMA[0])
+    assert cli.main(["capabilities"]) == 0
+    assert cli.main(["status"]) == 1
+    assert "restart the worker first" in capsys.readouterr().err
+    assert older.execute("SELECT count(*) FROM machine").fetchone() == (0,)
+    assert cli.main(["stop-all"]) == 0  # whoever calls it has stopped the worker
+    assert cli.main(["status"]) == 0
 
 
 def test_the_home_may_be_given_before_or_after_the_command(host, tmp_path, control_plane):
