@@ -118,7 +118,7 @@ def celery_app(membership: Membership, bells: Bells, *, ring: Callable[[], None]
         worker_send_task_events=False,
     )
 
-    @app.task(name="host.look")
+    @app.task(name="host.look")  # type: ignore[untyped-decorator]
     def look() -> None:
         ring()
 
