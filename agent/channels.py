@@ -1,9 +1,9 @@
 """Channels: many byte streams on one websocket, by which the control plane reaches what is on a host.
 
-What is to be done is JSON text: {"open": n, …wish}, answered by {"opened": n, …facts} or {"refused": n, "code",
-"because"}; {"close": n, "because"}; {"credit": n, "bytes": how many more may come}. What flows is binary: the
-channel's number in four bytes, big-endian, then bytes. A channel has at most WINDOW bytes under way: who reads slowly
-holds up nobody else and fills nobody's memory, and who has much to say takes turns with the others. Both ends use this
+Commands are JSON text: {"open": n, …wish}, answered by {"opened": n, …facts} or {"refused": n, "code",
+"because"}; {"close": n, "because"}; {"credit": n, "bytes": how many more may come}. Data is binary: the
+channel's number in four bytes, big-endian, then bytes. A channel has at most WINDOW bytes in flight: a slow reader
+holds up no other channel and fills no memory, and a fast writer takes turns with the others. Both ends use this
 module; only the control plane opens.
 """
 

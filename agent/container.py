@@ -1,8 +1,8 @@
 """The first process of a container that is a host: `python -m agent.container "pileus-agent worker" …`.
 
-It keeps each of these commands running, so that a worker that ends takes no machine with it: a container lives as long
-as its first process. Machines become its children when their worker ends; it buries them. Told to stop, it stops the
-commands and then switches the machines off.
+It keeps each of these commands running. A container ends with its first process, so a worker that ended would take the
+machines with it. Machines become children of this process when their worker ends; it reaps them. When it is told to
+stop, it stops the commands and then switches the machines off.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ SWITCH_OFF = ("pileus-agent", "stop-all", "--grace", "25")
 
 
 class Kept:
-    """A command that is started again, ever later, when it ends."""
+    """A command that is restarted when it ends, after longer and longer pauses."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = command
@@ -68,14 +68,14 @@ class FirstProcess:
         while not self.leaving:
             for kept in self.kept:
                 kept.look()
-            self._bury_orphans()
+            self._reap_orphans()
             time.sleep(0.2)
         for kept in self.kept:
             kept.end()
         return subprocess.run(self.at_the_end, check=False).returncode
 
-    def _bury_orphans(self) -> None:
-        """Take leave of ended children that are not ours: emulators, whose parent had ended before them."""
+    def _reap_orphans(self) -> None:
+        """Reap children that this process did not start: emulators whose worker ended before them."""
         own = {kept.process.pid for kept in self.kept if kept.process}
         while True:
             try:

@@ -1,8 +1,8 @@
 """Orders: claimed from the control plane, obeyed beside each other, answered by a report.
 
-Whatever the kind, an order is obeyed under the resource's lock, after it was written to the ledger, by looking at what
-is and doing what is missing. So obeying twice does no harm, and a worker killed at any point is followed by one that
-finishes.
+Whatever its kind, an order is obeyed under the resource's lock, after it was written to the ledger, by looking at the
+present state and doing what is missing. So obeying twice does no harm, and if a worker is killed at any point the next
+one finishes.
 """
 
 import threading

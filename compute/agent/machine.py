@@ -76,7 +76,7 @@ class Machine:
             self.records.interrupt(self.id, interrupted=False)
         seen, facts = self.run(verb, entry, work)
         if seen in ("running", "paused", "suspended"):
-            facts = facts | snapshots.keep_as_wished(self.home, entry, self.hypervisor(entry), self.record.uid)
+            facts = facts | snapshots.keep_as_specified(self.home, entry, self.hypervisor(entry), self.record.uid)
         return seen, facts
 
     def run(self, verb: str, entry: Entry, work: Work) -> Sight:
@@ -145,7 +145,7 @@ class Machine:
     # Parts of verbs
 
     def _alive(self, entry: Entry, work: Work) -> tuple[Hypervisor, Process]:
-        """The machine's emulator with a guest in it that has not switched itself off, started if need be."""
+        """The machine's emulator with a guest that is on; started if it is not."""
         hypervisor = self.hypervisor(entry)
         process = hypervisor.find(self.home)
         if process:
@@ -160,7 +160,7 @@ class Machine:
         return hypervisor, process
 
     def _keep_running(self, hypervisor: Hypervisor, process: Process, entry: Entry, work: Work) -> Sight | None:
-        """Adopt a machine that is there; reboot or resume it as wished. None when it has to be started after all."""
+        """Adopt a running emulator; reboot or resume its guest as the spec says. None: it has to be started anew."""
         if self.record.process != process:
             self.records.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=None)
         try:
@@ -227,7 +227,7 @@ class Machine:
         faults.reach("machine.ensure_stopped.after_button")
 
     def _press_until_off(self, control: Control, process: Process, grace: float, work: Work) -> None:
-        """Press the power button until the guest is off, its emulator has ended, or the grace is over."""
+        """Press the power button until the guest is off, its emulator has ended, or the grace period is over."""
         deadline = time.monotonic() + grace
         next_press = 0.0
         status = control.status()
@@ -241,7 +241,7 @@ class Machine:
             status = control.status()
 
     def end(self, hypervisor: Hypervisor, process: Process) -> None:
-        """End an emulator: politely, so that it writes out what it holds, and then not. Raises Refused."""
+        """End an emulator: ask it to quit, so that it flushes its disks, then kill it. Raises Refused."""
         try:
             with hypervisor.control(self.home) as control:
                 control.quit()
@@ -263,7 +263,7 @@ class Machine:
             self.records.ended(self.id)
 
     def facts(self, entry: Entry, process: Process) -> dict[str, Any]:
-        """About a machine that runs already: what was known of this process, or what can be known."""
+        """Facts about a running machine: those known of this process, or what can be found out."""
         if self.record.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
             facts = {key: entry.facts[key] for key in ("accelerator", "started_at") if key in entry.facts}
         else:
@@ -280,7 +280,7 @@ class Machine:
 
     @contextmanager
     def _boot_slot(self, work: Work) -> Iterator[None]:
-        """As many machines start at once as there are processors: more would only make each of them slower."""
+        """Limit how many machines start at once to the number of processors: more would only slow each other down."""
         while not self.tools.boot_slots.acquire(timeout=0.2):
             work.check()
         try:

@@ -30,7 +30,7 @@ class MachineTools:
 
 
 def begin(entry: Entry, home: Home, homes: Homes) -> None:
-    """What comes before a machine's disk: its host key, and what it is cloned from. Raises Refused or OSError."""
+    """Make what comes before the disk: the host key, and the state of a clone. Raises Refused or OSError."""
     home.directory.mkdir(parents=True, exist_ok=True)
     clone = entry.spec.get("clone")
     # Guests that are older than host keys made by the host generate their own, and so do their clones.
@@ -43,7 +43,7 @@ def begin(entry: Entry, home: Home, homes: Homes) -> None:
 def prepare(
     entry: Entry, home: Home, *, files: dict[str, Path], hypervisor: Hypervisor, tools: MachineTools, undo: ExitStack
 ) -> Boot:
-    """Make whatever is missing; `undo` gets what has to be undone when the start fails. Raises Refused or OSError."""
+    """Make what is missing. `undo` collects what to undo if the start fails. Raises Refused or OSError."""
     uid = tools.records.assign_uid(entry.id, jail.first_uid(), jail.UIDS) if tools.jail.uid else None
     for directory, mode in ((home.directory, 0o710), (home.runtime, 0o700)):
         directory.mkdir(parents=True, exist_ok=True)
@@ -66,8 +66,8 @@ def prepare(
 
 
 def close_runtime(home: Home, uid: int | None) -> None:
-    """Take the directory of its sockets from the emulator, which has opened them all: one that was taken over could put
-    another machine's in their place."""
+    """Take the socket directory away from the emulator, which has opened all of its sockets: a compromised emulator
+    could otherwise replace them by another machine's."""
     if uid is not None:
         os.chown(home.runtime, 0, uid)
         home.runtime.chmod(0o710)

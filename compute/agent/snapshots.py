@@ -1,7 +1,7 @@
-"""Snapshots with memory: what a machine's clones go on from, kept in its home for as long as its order wishes.
+"""Snapshots with memory: what a machine's clones start from, kept in its home as long as its spec names them.
 
-A clone begins as a machine that was suspended: with a copy of the disk, and the memory of the snapshot itself, which is
-never written to and so is shared by all clones of it. That it goes on as somebody else is marked beside it.
+A clone starts like a suspended machine: with a copy of the disk, and with the memory of the snapshot itself, which is
+never written to and so is shared by all clones. A file beside it marks that the clone has another identity.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ CLONE_FILE_RANGE = 0x40049409  # FICLONE of ioctl_ficlonerange(2)
 faults.declare("snapshots.before_save", "snapshots.before_rename", "disk.before_rename")
 
 
-def keep_as_wished(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> dict[str, Any]:
-    """Take the snapshot that the order wishes, once, and drop all others; what to report of it."""
+def keep_as_specified(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> dict[str, Any]:
+    """Take the snapshot that the spec names, once, and drop all others. Returns facts for the report."""
     wish = entry.spec.get("snapshot")
     wanted = home.snapshot(wish) if wish else None
     for old in home.directory.glob(f"*{home.snapshot('*').name}"):
@@ -47,7 +47,7 @@ def keep_as_wished(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int | 
 
 
 def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> None:
-    """Write memory and disk down as they are at one moment, whole or not at all. Raises Refused, NoAnswer, OSError."""
+    """Save memory and disk as of one moment, atomically. Raises Refused, NoAnswer or OSError."""
     new = wanted.with_name(f"new-{wanted.name}")
     shutil.rmtree(new, ignore_errors=True)
     faults.reach("snapshots.before_save")
@@ -59,7 +59,7 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: i
                 os.link(file, new / file.name)
             _copy(home.disk, new / home.disk.name)
         else:
-            with hypervisor.control(home) as control, _standing_still(control):
+            with hypervisor.control(home) as control, _paused(control):
                 suspension.require_room(home, int(entry.spec["memory_mib"]))
                 jail.give(new, uid, 0o700)
                 control.save(new)
@@ -77,7 +77,7 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: i
 
 
 @contextlib.contextmanager
-def _standing_still(control: Control) -> Any:
+def _paused(control: Control) -> Any:
     was = control.status().power
     if was == Power.OFF:
         raise Refused("the guest has switched itself off")
@@ -91,7 +91,7 @@ def _standing_still(control: Control) -> Any:
 
 
 def adopt(home: Home, source: Home, snapshot: str) -> None:
-    """Make a machine that has no disk yet one that was suspended where the snapshot is. Raises Refused or OSError."""
+    """Give a machine without a disk the state of a snapshot, as if suspended there. Raises Refused or OSError."""
     kept = source.snapshot(snapshot)
     if not kept.is_dir():
         raise Refused("what it was to be cloned from is not on this host any more")

@@ -1,7 +1,7 @@
 """What a suspended machine leaves on this host: its memory and devices, in a directory beside its disk.
 
-It is good for something only as long as the guest has not gone on since: then it would be a past that its disk does not
-belong to. So it goes, durably, before the guest does.
+It is valid only until the guest runs again: after that the disk no longer matches the saved memory. So it is removed,
+durably, before the guest runs.
 """
 
 import shutil
@@ -14,13 +14,13 @@ from agent.system import MIN_FREE_BYTES
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Control, Power
 
-CLONE = "clone"  # a file that says: whoever goes on from here is somebody else
+CLONE = "clone"  # a file that says: what starts from here is a clone, with another identity
 
 faults.declare("suspension.before_save", "suspension.before_rename", "suspension.before_forget")
 
 
 def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> None:
-    """Write down where a paused machine is, whole or not at all. Raises Refused, NoAnswer or OSError."""
+    """Save memory and devices of a paused machine, atomically. Raises Refused, NoAnswer or OSError."""
     forget(home)
     require_room(home, memory_mib)
     new = home.saved.with_suffix(".new")
@@ -53,7 +53,7 @@ def found(home: Home) -> Path | None:
 
 
 def forget(home: Home) -> None:
-    """The guest goes on, or never will."""
+    """Remove the saved state: the guest runs again, or never will."""
     if home.saved.exists():
         old = home.saved.with_suffix(".old")
         shutil.rmtree(old, ignore_errors=True)
@@ -64,7 +64,7 @@ def forget(home: Home) -> None:
 
 
 def resume(home: Home, control: Control) -> None:
-    """Let a guest that stands still go on. Raises NoAnswer or OSError."""
+    """Let a paused guest run. Raises NoAnswer or OSError."""
     forget(home)
     if control.status().power == Power.PAUSED:
         control.resume()

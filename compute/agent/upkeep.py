@@ -1,5 +1,4 @@
-"""What happens to a machine without an order: its guest switches off, its emulator dies, its host reboots, nobody owns
-it.
+"""What happens to a machine without an order: its guest powers off, its emulator dies, its host reboots, it is unowned.
 
 The control plane decides what follows. The machine is locked while this runs (`agent/host.py`).
 """

@@ -1,4 +1,4 @@
-"""Watches the emulators of this host: one thread that sleeps until one of them says something or ends.
+"""Watches the emulators of this host: one thread that sleeps until one of them sends an event or ends.
 
 A pidfd tells of the end at once, an emulator's event socket of what its guest does; neither costs anything while
 nothing happens.
