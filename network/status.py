@@ -1,12 +1,67 @@
-"""Whether what is wanted of networks is true already, in words. Until a host carries networks, nothing is."""
+"""Whether hosts have made true what is wanted of networks, in words. Tenants do not learn which hosts these are."""
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
+from network import hosting
+from network.models import Network, Port, Router
+from network.models.hosted import OnHost
 
-STATUSES = ("ready", "waiting")
-NO_HOST = "No host of this cloud carries networks yet."
+STATUSES = ("ready", "waiting", "error")
 
 
-def status() -> tuple[str, str]:
-    """The status of everything that hosts have to make true, and the reason when it is not."""
-    carries = Host.objects.filter(capabilities__networks__isnull=False).exists()
-    return ("ready", "") if carries else ("waiting", NO_HOST)
+class Status(NamedTuple):
+    """One of STATUSES, and why it is not ready."""
+
+    status: str
+    reason: str = ""
+
+
+READY = Status("ready")
+NO_HOST = Status("waiting", "No host of this cloud carries networks yet.")
+NOT_YET = Status("waiting", "A host has not made it so yet.")
+UNPLUGGED = Status("waiting", "Nothing is plugged in.")
+NOT_CARRIED = Status("waiting", "The instance is on no host that carries networks.")
+LEADS_NOWHERE = Status("waiting", "It leads nowhere yet.")
+
+
+def of_rows(rows: Iterable[OnHost]) -> Status:
+    """Of what is on some hosts: ready when all of them have made it so."""
+    wanted = [row for row in rows if row.wanted]
+    broken = next((row for row in wanted if row.has_been_seen(BROKEN)), None)
+    if broken is not None:
+        return Status("error", broken.seen_problem or "A host cannot make it so.")
+    return READY if all(row.is_true for row in wanted) else NOT_YET
+
+
+def of_network(network: "Network | Router", *, carried: bool) -> Status:
+    """Of a network or a router, with its `on_hosts` fetched. `carried`: whether any host has networks."""
+    rows = network.on_hosts.all()
+    return of_rows(rows) if rows else READY if carried else NO_HOST
+
+
+def of_port(port: Port, *, carried: bool) -> Status:
+    """Of a port, with its network's `on_hosts` fetched."""
+    if port.holder_id is None:
+        return UNPLUGGED
+    if port.holder_type == "router":
+        return of_network(port.network, carried=carried)
+    if port.host_id is None:
+        return NOT_CARRIED if carried else NO_HOST
+    return of_rows(row for row in port.network.on_hosts.all() if row.host_id == port.host_id)
+
+
+def of_way_in(port: Port | None, routers: Iterable[OnHost], *, carried: bool) -> Status:
+    """Of what leads in to a port, given its project's routers on hosts."""
+    if port is None:
+        return LEADS_NOWHERE
+    if (plugged := of_port(port, carried=carried)) != READY:
+        return plugged
+    return of_rows(row for row in routers if row.host_id == port.host_id)
+
+
+def any_carries() -> bool:
+    """Whether the cloud has a host that can have networks."""
+    return any(hosting.carries(host) for host in Host.objects.filter(capabilities__has_key="networks"))

@@ -15,7 +15,7 @@ from cloud.api.serializers import Body, Nothing, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item, Verb
 from network.api.fields import CASCADE, AddressText
 from network.api.ports import ports_of
-from network.api.shown import WithStatus, machine_of
+from network.api.shown import WithWayIn, machine_of
 from network.models import AddressPool, FloatingIP, Port
 from network.services import floating_ips
 from network.services.ports import ROUTER
@@ -23,10 +23,11 @@ from network.services.ports import ROUTER
 
 def floating_ips_of(scope: Scope) -> QuerySet[FloatingIP]:
     own = FloatingIP.objects.filter(project_id=scope.project_id)
-    return own.select_related("pool", "project", "target__port")
+    related = own.select_related("pool", "project", "target__port__network")
+    return related.prefetch_related("target__port__network__on_hosts")
 
 
-class FloatingIPSerializer(WithStatus):
+class FloatingIPSerializer(WithWayIn):
     """An address of a pool that the project holds, and where it leads."""
 
     id = serializers.UUIDField()
@@ -38,6 +39,9 @@ class FloatingIPSerializer(WithStatus):
     fixed_address = serializers.CharField(source="target.address", allow_null=True, default=None)
     instance = serializers.SerializerMethodField(help_text="What is plugged in there.")
     created_at = serializers.DateTimeField()
+
+    def port_of(self, row: FloatingIP) -> Port | None:
+        return row.target.port if row.target else None
 
     @extend_schema_field(ReferenceSerializer(allow_null=True))
     def get_instance(self, floating: FloatingIP) -> dict[str, str] | None:

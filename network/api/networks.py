@@ -15,6 +15,7 @@ from network.api.shown import SubnetReferenceSerializer, WithStatus
 from network.models import Network
 from network.models.networks import MAX_MTU, MIN_MTU
 from network.services import networks
+from network.status import Status, of_network
 
 
 class NetworkSerializer(WithStatus):
@@ -29,6 +30,9 @@ class NetworkSerializer(WithStatus):
     subnets = SubnetReferenceSerializer(many=True)
     created_at = serializers.DateTimeField()
 
+    def find_status(self, row: Network) -> Status:
+        return of_network(row, carried=self.carried)
+
 
 class NetworkForm(Body):
     name = NameField()
@@ -42,7 +46,11 @@ class NetworkView(InProject):
     parameters = {"DELETE": {"cascade": CASCADE}}
 
     def rows(self) -> QuerySet[Network]:
-        return Network.objects.filter(project=self.project).select_related("project").prefetch_related("subnets")
+        return (
+            Network.objects.filter(project=self.project)
+            .select_related("project")
+            .prefetch_related("subnets", "on_hosts")
+        )
 
 
 class Networks(NetworkView, Collection):

@@ -14,8 +14,8 @@ from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item
 from network.api.fields import AddressText
 from network.api.floating_ips import LeadsTo, floating_ips_of
-from network.api.shown import WithStatus, machine_of
-from network.models import PortForward
+from network.api.shown import WithWayIn, machine_of
+from network.models import Port, PortForward
 from network.services import port_forwards
 from network.services.port_forwards import LOOPBACK
 
@@ -32,7 +32,7 @@ class ToSerializer(serializers.Serializer):
     target_port = serializers.IntegerField()
 
 
-class PortForwardSerializer(WithStatus):
+class PortForwardSerializer(WithWayIn):
     """One port of a floating IP, or of 127.0.0.1 on the instance's host, that leads to a port of an instance."""
 
     id = serializers.UUIDField()
@@ -42,6 +42,9 @@ class PortForwardSerializer(WithStatus):
     listen = serializers.SerializerMethodField()
     to = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
+
+    def port_of(self, row: PortForward) -> Port:
+        return row.target.port
 
     @extend_schema_field(ListenSerializer)
     def get_listen(self, forward: PortForward) -> dict[str, Any]:
@@ -97,7 +100,8 @@ class PortForwardView(InProject):
 
     def rows(self) -> QuerySet[PortForward]:
         own = PortForward.objects.filter(project=self.project)
-        return own.select_related("project", "floating_ip", "target__port")
+        related = own.select_related("project", "floating_ip", "target__port__network")
+        return related.prefetch_related("target__port__network__on_hosts")
 
 
 class PortForwards(PortForwardView, Collection):

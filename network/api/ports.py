@@ -21,6 +21,7 @@ from network.api.subnets import networks_of, subnets_of
 from network.models import Port, SecurityGroup
 from network.services import ports
 from network.services.ports import MAX_ADDRESSES, MAX_GROUPS, MAX_PAIRS, Wanted
+from network.status import Status, of_port
 
 MAC_FORM = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -31,7 +32,7 @@ def groups_of(scope: Scope) -> QuerySet[SecurityGroup]:
 
 def ports_of(scope: Scope) -> QuerySet[Port]:
     own = Port.objects.filter(project_id=scope.project_id).select_related("network", "project")
-    return own.prefetch_related("addresses__subnet", "security_groups")
+    return own.prefetch_related("addresses__subnet", "security_groups", "network__on_hosts")
 
 
 class PortAddressSerializer(serializers.Serializer):
@@ -59,6 +60,9 @@ class PortSerializer(WithStatus):
     holder = serializers.SerializerMethodField(help_text="What is plugged in; null: nothing.")
     instance = serializers.SerializerMethodField(help_text="The same, if it is an instance.")
     created_at = serializers.DateTimeField()
+
+    def find_status(self, row: Port) -> Status:
+        return of_port(row, carried=self.carried)
 
     @extend_schema_field(HolderSerializer(allow_null=True))
     def get_holder(self, port: Port) -> dict[str, str] | None:

@@ -17,6 +17,7 @@ from network.api.shown import RouteSerializer, SubnetReferenceSerializer, WithSt
 from network.api.subnets import subnets_of
 from network.models import Address, Router
 from network.services import routers
+from network.status import Status, of_network
 
 
 class LegSerializer(serializers.Serializer):
@@ -39,12 +40,12 @@ class RouterSerializer(WithStatus):
     subnets = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
 
+    def find_status(self, row: Router) -> Status:
+        return of_network(row, carried=self.carried)
+
     @extend_schema_field(LegSerializer(many=True))
     def get_subnets(self, router: Router) -> Any:
-        context: dict[str, Any] = self.context  # type: ignore[assignment]
-        if "legs" not in context:
-            context["legs"] = context["view"].legs()
-        legs: dict[Any, list[Address]] = context["legs"]
+        legs: dict[Any, list[Address]] = self.kept("legs", self.context["view"].legs)
         return LegSerializer(legs.get(router.pk, []), many=True).data
 
 
@@ -76,7 +77,7 @@ class RouterView(InProject):
     parameters = {"DELETE": {"cascade": CASCADE}}
 
     def rows(self) -> QuerySet[Router]:
-        return Router.objects.filter(project=self.project).select_related("project")
+        return Router.objects.filter(project=self.project).select_related("project").prefetch_related("on_hosts")
 
     def legs(self) -> dict[Any, list[Address]]:
         """The legs of the project's routers, by router: one query for a whole page."""

@@ -1,14 +1,15 @@
 """Parts of answers that several resources share."""
 
+from collections.abc import Callable
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from cloud.api.serializers import ReferenceSerializer
-from network.models import Port
+from network.models import Port, RouterOnHost
 from network.services.ports import ROUTER
-from network.status import STATUSES, status
+from network.status import STATUSES, Status, any_carries, of_way_in
 
 
 class RangeSerializer(serializers.Serializer):
@@ -47,22 +48,41 @@ def machine_of(port: Port) -> dict[str, str] | None:
 
 
 class WithStatus(serializers.Serializer):
-    """Whether hosts have made true what is wanted."""
+    """Whether hosts have made true what is wanted. A subclass has `find_status(row)`."""
 
     status = serializers.SerializerMethodField()
     status_reason = serializers.SerializerMethodField()
 
     @extend_schema_field(serializers.ChoiceField(STATUSES))
     def get_status(self, row: Any) -> str:
-        return self._status()[0]
+        return self.find_status(row).status
 
     def get_status_reason(self, row: Any) -> str:
-        return self._status()[1]
+        return self.find_status(row).reason
 
-    def _status(self) -> tuple[str, str]:
-        """Asked once an answer."""
+    def find_status(self, row: Any) -> Status:
+        raise NotImplementedError
+
+    def kept(self, what: str, find: Callable[[], Any]) -> Any:
+        """What is looked up once for a whole answer."""
         context: dict[str, Any] = self.context  # type: ignore[assignment]
-        if "network_status" not in context:
-            context["network_status"] = status()
-        found: tuple[str, str] = context["network_status"]
-        return found
+        if what not in context:
+            context[what] = find()
+        return context[what]
+
+    @property
+    def carried(self) -> bool:
+        """Whether the cloud has a host with networks."""
+        return bool(self.kept("carried", any_carries))
+
+
+class WithWayIn(WithStatus):
+    """Of what leads in to a port: `port_of(row)` gives it."""
+
+    def find_status(self, row: Any) -> Status:
+        project = self.context["scope"].project_id
+        rows = self.kept("routers", lambda: list(RouterOnHost.objects.filter(router__project=project)))
+        return of_way_in(self.port_of(row), rows, carried=self.carried)
+
+    def port_of(self, row: Any) -> Port | None:
+        raise NotImplementedError

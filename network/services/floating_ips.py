@@ -87,6 +87,7 @@ def associate(*, floating: FloatingIP, actor: Actor, port: Port, address: str | 
     told = {"target": str(before["target"]) if before["target"] else None}
     after = {"target": target.address, "port": port.name}
     record("network.floating_ip.associate", floating, actor=actor, before=told, after=after)
+    outside.leads_elsewhere(floating.project_id, filter(None, (before["target"], target)))
     return floating
 
 
@@ -129,3 +130,5 @@ def delete(*, floating: FloatingIP, actor: Actor, cascade: bool = False) -> None
         refuse_if_used(floating, uses, hint="Delete these first, or use cascade.")
     record("network.floating_ip.delete", floating, actor=actor, before={"address": floating.address})
     floating.delete()
+    if floating.target:
+        outside.leads_elsewhere(floating.project_id, [floating.target])

@@ -9,7 +9,7 @@ from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from network import allocation
+from network import allocation, hosting
 from network.models import Network, Port
 from network.services import ports, subnets
 from network.services.changes import change
@@ -34,6 +34,8 @@ def update(*, network: Network, actor: Actor, changes: Mapping[str, Any]) -> Net
     """Change a network's name, labels or MTU. Machines learn a new MTU with their next lease."""
     network, before = change(network, changes)
     record("network.network.update", network, actor=actor, before=before, after=changes)
+    if changes.keys() & {"name", "mtu"}:
+        hosting.changed(network.project_id, networks=[network.pk])
     return network
 
 
@@ -52,4 +54,5 @@ def delete(*, network: Network, actor: Actor, cascade: bool = False) -> None:
     for subnet in network.subnets.order_by("name"):
         subnets.remove(subnet, actor)
     record("network.network.delete", network, actor=actor, before={"name": network.name})
+    hosting.forget(network.on_hosts.all())
     network.delete()

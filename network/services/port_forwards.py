@@ -58,6 +58,7 @@ def create(
     )  # fmt: skip
     after = {"listen_port": forward.listen_port, "target": target.address, "target_port": target_port}
     record("network.port_forward.create", forward, actor=actor, after=after)
+    outside.leads_elsewhere(forward.project_id, [target])
     return forward
 
 

@@ -10,8 +10,8 @@ from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.tenancy import quota
-from network import addressing, allocation
-from network.models import Address, Network, Port, SecurityGroup, Subnet
+from network import addressing, allocation, hosting
+from network.models import Address, Network, Port, PortSecurityGroup, SecurityGroup, Subnet
 from network.models.ports import mac_of
 from network.services import outside
 from network.services.changes import change
@@ -174,11 +174,16 @@ def update(
     asked = {"name": name, "labels": labels, "allowed_address_pairs": pairs}
     changes: dict[str, Any] = {field: value for field, value in asked.items() if value is not None}
     port, before = change(port, changes)
+    groups = set(port.security_groups.all())
     if security_groups is not None:
-        before["security_groups"] = sorted(group.name for group in port.security_groups.all())
+        before["security_groups"] = sorted(group.name for group in groups)
         changes["security_groups"] = sorted(group.name for group in security_groups)
         port.security_groups.set(security_groups)
+        groups.update(security_groups)
     record("network.port.update", port, actor=actor, before=before, after=changes)
+    if port.host_id and changes.keys() & {"security_groups", "allowed_address_pairs"}:
+        members_of = [group.pk for group in groups] if security_groups is not None else []
+        hosting.changed(port.project_id, networks=[port.network_id], members_of=members_of)
     return port
 
 
@@ -201,7 +206,12 @@ def remove(port: Port, actor: Actor) -> None:
     """Delete a port, whatever leads to it. The caller has made sure that it may go."""
     outside.let_go(port, actor)
     record("network.port.delete", port, actor=actor, before=_shown(port, port.network))
+    groups = list(port.security_groups.values_list("pk", flat=True))
     port.delete()
+    if port.holder_type == ROUTER and port.holder_id:
+        hosting.changed(port.project_id, routers=[port.holder_id], places=True)
+    elif port.host_id:
+        hosting.changed(port.project_id, networks=[port.network_id], members_of=groups, places=True)
 
 
 def is_held_from_above(port: Port) -> bool:
@@ -224,24 +234,33 @@ def held_by(holder_type: str, holder_id: UUID) -> list[Port]:
 
 
 def rename_holder(*, holder_type: str, holder_id: UUID, name: str) -> None:
-    """Something that is plugged in has another name now."""
-    Port.objects.filter(holder_type=holder_type, holder_id=holder_id).update(holder_name=name)
+    """Something that is plugged in has another name now, also for DNS."""
+    ports = Port.objects.filter(holder_type=holder_type, holder_id=holder_id)
+    ports.update(holder_name=name)
+    for project_id, network_id in ports.filter(host__isnull=False).values_list("project_id", "network_id"):
+        hosting.changed(project_id, networks=[network_id])
 
 
 def bind(*, holder_type: str, holder_id: UUID, host: Host | None) -> None:
-    """Say on which host the holder of some ports is; None: on none any more."""
+    """Say on which host the holder of some ports is; None: on none any more. Binding again changes nothing."""
     ports = Port.objects.filter(holder_type=holder_type, holder_id=holder_id)
-    list(ports.select_for_update().order_by("pk").values_list("pk"))
-    ports.update(host=host)
+    moved = [port for port in ports.select_for_update().order_by("pk") if port.host_id != (host.pk if host else None)]
+    if not moved:
+        return
+    Port.objects.filter(pk__in=[port.pk for port in moved]).update(host=host)
+    groups = PortSecurityGroup.objects.filter(port__in=moved).values_list("group_id", flat=True)
+    networks, leading = {port.network_id for port in moved}, outside.routers_to(moved)
+    hosting.changed(moved[0].project_id, networks=networks, routers=leading, members_of=set(groups), places=True)
 
 
 def release(*, holder_type: str, holder_id: UUID, actor: Actor) -> None:
     """The holder is gone: ports that were made for it go with it, others are free again."""
+    bind(holder_type=holder_type, holder_id=holder_id, host=None)
     for port in Port.objects.select_for_update().filter(holder_type=holder_type, holder_id=holder_id).order_by("pk"):
         if port.goes_with_holder:
             remove(port, actor)
         else:
-            change(port, {**_held(None), "host": None})
+            change(port, _held(None))
 
 
 def _held(holder: Holder | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from cloud.api.errors import Conflict, Fault, Problem
 from cloud.events.services import Actor, record
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from network import addressing
+from network import addressing, hosting
 from network.addressing import Route
 from network.models import Address, Port, Router, Subnet
 from network.services import outside, ports
@@ -79,6 +79,8 @@ def update(*, router: Router, actor: Actor, changes: Mapping[str, Any]) -> Route
     if router.name != before_name:
         ports.rename_holder(holder_type=ROUTER, holder_id=router.pk, name=router.name)
     record("network.router.update", router, actor=actor, before=before, after=changes)
+    if changes.keys() & {"name", "external", "snat", "routes"}:
+        hosting.changed(router.project_id, routers=[router.pk])
     return router
 
 
@@ -116,6 +118,7 @@ def attach(*, router: Router, actor: Actor, subnet: Subnet, address: str | None 
     )  # fmt: skip
     after = {"subnet": subnet.name, "address": port.addresses.get().address}
     record("network.router.attach", router, actor=actor, after=after)
+    hosting.changed(router.project_id, routers=[router.pk], places=True)
     return router
 
 
@@ -168,6 +171,7 @@ def delete(*, router: Router, actor: Actor, cascade: bool = False) -> None:
         uses = [use("subnet", subnet) for subnet in subnets]
         refuse_if_used(router, uses, hint="Detach these first, or use cascade.")
     record("network.router.delete", router, actor=actor, before={"name": router.name})
+    hosting.forget(router.on_hosts.all())
     router.delete()
 
 

@@ -8,6 +8,7 @@ from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
+from network import hosting
 from network import rules as meaning
 from network.models import Port, SecurityGroup, SecurityGroupRule
 from network.services.changes import change
@@ -96,6 +97,7 @@ def add_rule(*, group: SecurityGroup, actor: Actor, rule: Mapping[str, Any]) -> 
     quota.require(group.project_id, security_group_rules=1)
     made = SecurityGroupRule.objects.create(group=group, **whole)
     record("network.security_group_rule.create", made, actor=actor, project_id=group.project_id, after=_shown(made))
+    hosting.changed(group.project_id, rules_of=[group.pk])
     return made
 
 
@@ -109,6 +111,7 @@ def remove_rule(*, rule: SecurityGroupRule, actor: Actor) -> None:
         before=_shown(rule),
     )
     rule.delete()
+    hosting.changed(rule.group.project_id, rules_of=[rule.group_id])
 
 
 def _shown(rule: SecurityGroupRule) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from cloud.api.errors import Fault, Problem
 from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
 from cloud.tenancy import quota
-from network import addressing
+from network import addressing, hosting
 from network.addressing import Range, Route
 from network.models import Network, Port, Subnet
 from network.services import ports
@@ -56,6 +56,7 @@ def create(
     )  # fmt: skip
     after = {"name": name, "network": network.name, "cidr": cidr, "gateway": gateway}
     record("network.subnet.create", subnet, actor=actor, after=after)
+    hosting.changed(subnet.project_id, networks=[network.pk])
     return subnet
 
 
@@ -65,6 +66,8 @@ def update(*, subnet: Subnet, actor: Actor, changes: Mapping[str, Any]) -> Subne
     _require_fit({"cidr": subnet.cidr, "gateway": subnet.gateway, **changes})
     subnet, before = change(subnet, changes)
     record("network.subnet.update", subnet, actor=actor, before=before, after=changes)
+    if changes.keys() & {"dns", "routes", "dhcp"}:
+        hosting.changed(subnet.project_id, networks=[subnet.network_id])
     return subnet
 
 
@@ -94,6 +97,7 @@ def remove(subnet: Subnet, actor: Actor) -> None:
     """Delete a subnet that nothing uses any more."""
     record("network.subnet.delete", subnet, actor=actor, before={"name": subnet.name, "cidr": subnet.cidr})
     subnet.delete()
+    hosting.changed(subnet.project_id, networks=[subnet.network_id])
 
 
 __all__ = ["FIRST", "Fault", "UnfitSubnet", "create", "delete", "remove", "update"]

@@ -1,0 +1,31 @@
+"""Networks and routers as kinds of resources on hosts."""
+
+from cloud.hosts.resources import HostedResource, register
+from network import hosting, reconcile, specs
+from network.models import NetworkOnHost, RouterOnHost
+from network.models.hosted import PRESENT
+
+register(
+    HostedResource(
+        type=hosting.NETWORK,
+        model=NetworkOnHost,
+        states=frozenset({PRESENT}),
+        spec=specs.network,
+        noticed=hosting.noticed,
+        reconcile=reconcile.networks,
+        related=("network__project",),
+        project="network__project_id",
+    )
+)
+register(
+    HostedResource(
+        type=hosting.ROUTER,
+        model=RouterOnHost,
+        states=frozenset({PRESENT}),
+        spec=specs.router,
+        noticed=hosting.noticed,
+        reconcile=reconcile.routers,
+        related=("router",),
+        project="router__project_id",
+    )
+)

@@ -1,0 +1,40 @@
+"""Networks on a fake node: kinds of the real agent that only note what they were told."""
+
+from typing import Any, ClassVar
+
+from agent.errors import Refused
+from agent.kinds import Kind, Sight
+from agent.ledger import Entry
+from agent.work import Work
+from tests.fakes import FakeNode
+
+
+class FakeNetworks(Kind):
+    """`specs`: what was told last, by id; those that are gone are not there. `broken`: why nothing can be made."""
+
+    verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
+
+    def __init__(self, of_type: str) -> None:
+        self.type = of_type  # type: ignore[misc]
+        self.specs: dict[str, dict[str, Any]] = {}
+        self.broken = ""
+
+    def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
+        if verb == "ensure_gone":
+            self.specs.pop(entry.id, None)
+            return "gone", {}
+        if self.broken:
+            raise Refused(self.broken)
+        self.specs[entry.id] = entry.spec
+        return "present", {}
+
+    def capabilities(self) -> dict[str, Any]:
+        return {"networks": True}
+
+
+def give_networks(node: FakeNode) -> tuple[FakeNetworks, FakeNetworks]:
+    """From now on the node carries networks: its networks and routers."""
+    kinds = FakeNetworks("network"), FakeNetworks("router")
+    node.tools.add(*kinds)
+    node.heartbeat()
+    return kinds
