@@ -79,7 +79,7 @@ WHERE = {
 
 BODIES: dict[str, dict[str, Any]] = {"clone": {"name": "copy"}}
 BY_LOOKING = {"console", "notifications"}  # a console is opened, what is new has been seen
-STATES = ("running", "stopped", "suspended", "paused")
+STATES = ("running", "stopped", "suspended", "paused", "gone")  # the last is on no host
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 
 
@@ -112,6 +112,7 @@ def bring(world, verb: Verb, *, possible: bool) -> str:
     """Bring the instance into the first state in which the verb is possible, or is refused; return why it is."""
     for state in STATES:
         world.settle(world.instance, state)
+        Instance.objects.filter(seen="gone").update(host=None)
         [shown] = rows.instances_of(world.project)
         if possible and not (why_not := actions_for(shown, role=Role.MEMBER)[verb.name].why_not):
             return why_not
