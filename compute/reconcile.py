@@ -28,6 +28,8 @@ def reconcile() -> None:
         .filter(Q(seen__in=[Power.UNKNOWN, Power.GONE]) | Q(seen__in=WISHES) & ~Q(seen=F("wanted_power")))
         # What its host has paused, for want of room, goes on by itself.
         .exclude(~Q(seen_problem=""), wanted_power=Power.RUNNING, seen=Power.PAUSED)
+        # Its memory may well be on the host's disk: a report will tell.
+        .exclude(wanted_power=Power.SUSPENDED, seen=Power.UNKNOWN)
     )
     for instance in drifted.order_by("pk")[:AT_ONCE]:
         try:

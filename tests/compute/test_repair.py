@@ -77,6 +77,14 @@ def test_a_suspended_machine_whose_memory_is_lost_with_its_host_is_stopped(cloud
     assert (instance.seen, instance.wanted_power) == ("stopped", "stopped")
 
 
+def test_memory_that_may_still_be_there_is_not_given_up(cloud, instance):
+    cloud.do(services.suspend, instance)
+    cloud.settle()
+    Instance.objects.update(seen=Power.UNKNOWN)
+    reconcile()
+    assert not Operation.objects.filter(finished_at=None).exists()
+
+
 def test_after_a_restored_database_the_row_overtakes_the_hosts_ledger(cloud, instance):
     for verb in (services.stop, services.start):
         cloud.do(verb, instance)
