@@ -75,7 +75,7 @@ def _join(paths: Paths, options: argparse.Namespace) -> int:
         print(f"warning: machines are less confined here: {line}", file=sys.stderr)
     problems = [kind.problem() for kind in host.kinds.values()]
     if all(problems):
-        raise Refused("; ".join(problems))
+        raise Refused("; ".join(dict.fromkeys(problems)))
     member = host.control_plane.join(
         token=options.token, name=options.name, capacity=host.capacity(), capabilities=host.capabilities()
     )

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from agent.errors import NoAnswer, Refused
 from agent.paths import Paths
 
 SECONDS_TO_ANSWER = 60.0
@@ -15,12 +16,8 @@ def socket_path(paths: Paths) -> Path:
     return paths.runtime / "network" / "socket"
 
 
-class Problem(Exception):
-    """What was asked for was not done; the words are the network process's, or say that it does not answer."""
-
-
 class NetworkProcess:
-    """Each call is a connection of its own. Raises Problem."""
+    """Each call is a connection of its own. Raises Refused, with the process's words, and NoAnswer."""
 
     def __init__(self, paths: Paths) -> None:
         self._path = socket_path(paths)
@@ -38,10 +35,13 @@ class NetworkProcess:
         """The descriptor of a port's tap, to be closed by the caller. `headers`: with virtio-net headers."""
         with self._connection() as connection:
             _send(connection, {"do": "plug", "port": port, "headers": headers})
-            data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+            try:
+                data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 1)
+            except OSError as error:
+                raise NoAnswer(f"the host's network process does not answer: {error}") from error
             _answer(data)
             if not descriptors:
-                raise Problem(f"the network process gave no tap for port {port}")
+                raise NoAnswer(f"the network process gave no tap for port {port}")
             return descriptors[0]
 
     def unplug(self, port: str) -> None:
@@ -81,7 +81,7 @@ class NetworkProcess:
             connection.connect(str(self._path))
         except OSError as error:
             connection.close()
-            raise Problem(f"the host's network process does not answer: {error.strerror}") from error
+            raise NoAnswer(f"the host's network process does not answer: {error.strerror}") from error
         return connection
 
 
@@ -89,20 +89,20 @@ def _send(connection: socket.socket, request: dict[str, Any]) -> None:
     try:
         connection.sendall(json.dumps(request).encode() + b"\n")
     except OSError as error:
-        raise Problem(f"the host's network process does not listen: {error}") from error
+        raise NoAnswer(f"the host's network process does not listen: {error}") from error
 
 
 def _received(connection: socket.socket) -> bytes:
     try:
         return connection.recv(1 << 20)
     except OSError as error:
-        raise Problem(f"the host's network process does not answer: {error}") from error
+        raise NoAnswer(f"the host's network process does not answer: {error}") from error
 
 
 def _answer(data: bytes) -> dict[str, Any]:
     if not data:
-        raise Problem("the host's network process ended before it had answered")
+        raise NoAnswer("the host's network process ended before it had answered")
     answer: dict[str, Any] = json.loads(data)
     if "problem" in answer:
-        raise Problem(answer["problem"])
+        raise Refused(answer["problem"])
     return answer

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts import control_plane, open_home  # noqa: F401
 from tests.network.agent.lab import NOBODY, ROOT, Host
 
 

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from agent.errors import NoAnswer
 from agent.paths import Paths
 from network.agent import netlink
-from network.agent.client import NetworkProcess, Problem
+from network.agent.client import NetworkProcess
 from network.agent.namespaces import end_anchor
 from network.agent.netlink import Netlink
 from network.agent.process import anchor_record
@@ -102,7 +103,7 @@ class Host(Space):
         def answers() -> bool:
             assert self._process
             assert self._process.poll() is None, "the network process has ended"
-            with contextlib.suppress(Problem):
+            with contextlib.suppress(NoAnswer):
                 return bool(self.client.capabilities())
             return False
 

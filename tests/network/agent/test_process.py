@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import NoAnswer, Refused
 from agent.paths import Paths
 from agent.processes import start_time
-from network.agent.client import NetworkProcess, Problem, socket_path
+from network.agent.client import NetworkProcess, socket_path
 from network.agent.process import anchor_record
 from network.agent.specs import NetworkSpec
 from tests.network.agent import frames, lab
@@ -43,7 +44,7 @@ def test_what_means_nothing_is_answered_in_words(make_host):
     def broken(change) -> str:
         copy = json.loads(json.dumps(spec))
         change(copy)
-        with pytest.raises(Problem) as problem:
+        with pytest.raises(Refused) as problem:
             host.apply(copy)
         return str(problem.value)
 
@@ -62,7 +63,7 @@ def test_what_means_nothing_is_answered_in_words(make_host):
         "knows no volume"
         in raw(host, b'{"do": "apply", "type": "volume", "id": "1", "generation": 1, "spec": {}}')["problem"]
     )
-    with pytest.raises(Problem, match="no network of this host has a port"):
+    with pytest.raises(Refused, match="no network of this host has a port"):
         host.client.plug(lab.new_id())
     assert host.client.inventory() == {"resources": [], "plugged": [], "strangers": []}
 
@@ -82,7 +83,7 @@ def test_inventory_and_counters_tell_what_is_there(host):
     first, second = (port["id"] for port in spec["ports"])
     assert counters[first]["sent_packets"] - before[first]["sent_packets"] == 2  # the frame, and the marker behind it
     assert counters[second]["received_packets"] > before[second]["received_packets"]
-    with pytest.raises(Problem, match="generation 7 is here"):
+    with pytest.raises(Refused, match="generation 7 is here"):
         host.client.apply("network", spec["id"], 6, spec)
 
 
@@ -90,7 +91,7 @@ def test_a_port_is_plugged_once_and_again_after_its_emulator_ended(host):
     spec = lab.network(host, rules=[lab.ingress()], a="10.0.0.10", b="10.0.0.11")
     host.apply(spec)
     a, b = host.guest(spec, "a"), host.guest(spec, "b")
-    with pytest.raises(Problem, match="plugged already"):
+    with pytest.raises(Refused, match="plugged already"):
         host.guest(spec, "a")
     a.close()
     a = host.guest(spec, "a")
@@ -135,7 +136,7 @@ def test_a_quarantined_network_plugs_nothing(host):
     spec = lab.network(host, a="10.0.0.10")
     host.apply(spec)
     host.client.quarantine(spec["id"], True)
-    with pytest.raises(Problem, match="quarantined"):
+    with pytest.raises(Refused, match="quarantined"):
         host.guest(spec, "a")
     host.client.quarantine(spec["id"], False)
     host.guest(spec, "a").close()
@@ -267,5 +268,5 @@ def test_a_second_process_does_not_start(make_host):
 
 
 def test_where_no_process_answers_the_client_says_so(tmp_path):
-    with pytest.raises(Problem, match="does not answer: No such file"):
+    with pytest.raises(NoAnswer, match="does not answer: No such file"):
         NetworkProcess(Paths(tmp_path, tmp_path)).inventory()
