@@ -107,6 +107,8 @@ class FakeControl:
 class FakeHypervisor:
     """Hypervisor that runs nothing. Tell it to fail by its attributes; ask it what happened by its methods."""
 
+    takes_headers = True
+
     def __init__(self, state: Path, name: str = "qemu", architectures: tuple[str, ...] = ("x86_64",)) -> None:
         self.name = name
         self.architectures = architectures

@@ -20,10 +20,12 @@ from compute.agent.console_log import ConsoleLogs
 from compute.agent.homes import Homes
 from compute.agent.hypervisors.base import Hypervisor
 from compute.agent.machine import VERBS, Machine
+from compute.agent.nics import Plugs
 from compute.agent.preparation import MachineTools
 from compute.agent.records import TYPE, Records
 from compute.agent.samples import SECONDS_BETWEEN_SAMPLES, Samples
 from compute.agent.watch import Watch
+from network.agent.client import NetworkProcess
 from storage.agent.image_cache import ImageCache
 
 log = structlog.get_logger()
@@ -36,12 +38,13 @@ def kinds(tools: Tools) -> list[Kind]:
 
 
 class Machines(Kind):
-    """All machines of a host. `hypervisors`: those that work on it, by name. Raises OSError."""
+    """All machines of a host. `hypervisors`: those that work on it, by name; `plugs`: the host's network process if not
+    said. Raises OSError."""
 
     type = TYPE
     verbs = VERBS
 
-    def __init__(self, tools: Tools, hypervisors: dict[str, Hypervisor]) -> None:
+    def __init__(self, tools: Tools, hypervisors: dict[str, Hypervisor], plugs: Plugs | None = None) -> None:
         self.homes = Homes(tools.paths)
         self.homes.make()
         self.hypervisors = hypervisors
@@ -50,6 +53,7 @@ class Machines(Kind):
             records=Records(tools.ledger),
             images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used),
             hypervisors=hypervisors,
+            plugs=plugs or NetworkProcess(tools.paths),
             jail=tools.jail,
         )
         self._common = tools

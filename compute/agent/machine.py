@@ -20,7 +20,7 @@ from agent.kinds import Sight
 from agent.ledger import Entry
 from agent.processes import Process
 from agent.work import Work
-from compute.agent import host_keys, preparation, snapshots, suspension
+from compute.agent import host_keys, nics, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
@@ -192,7 +192,8 @@ class Machine:
             boot = replace(boot, saved=saved, is_clone=bool(saved and (saved / suspension.CLONE).exists()))
             work.check()
             faults.reach("machine.ensure_running.before_start")
-            process = hypervisor.start(boot)
+            with nics.plugged(nics.of(spec), self.tools.plugs, headers=hypervisor.takes_headers) as ready:
+                process = hypervisor.start(replace(boot, nics=ready))
             undo.callback(self.kill, process)
             nonce = (spec.get("reboot") or {}).get("nonce")
             self.records.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=nonce)

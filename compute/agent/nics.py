@@ -1,25 +1,64 @@
 """A machine's NICs: what its emulator is given, and what its guest is told."""
 
 import hashlib
+import os
 import uuid
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 # Of the only guest in an emulator's own network, by QEMU's user networking and by the embedded emulator's.
 OWN_NETWORK_ADDRESS = "10.0.2.15/24"
 
 
+class Plugs(Protocol):
+    """What gives access to networks of this host."""
+
+    def plug(self, port: str, headers: bool) -> int:
+        """The descriptor of a port's tap; the caller closes it. Raises Refused, NoAnswer."""
+
+
 @dataclass(frozen=True)
 class Nic:
-    """`address`: with the prefix of its network; None: the guest asks by DHCP."""
+    """`address`: with the prefix of its network; None: the guest asks by DHCP. `port`: what it is plugged into, in a
+    network of this host; None: the emulator's own. `descriptor`: the port's tap, while a machine is started."""
 
     mac: str
     address: str | None = None
+    port: str | None = None
+    mtu: int = 1500
+    has_ipv6: bool = True
+    descriptor: int | None = None
 
 
 def of(spec: dict[str, Any]) -> tuple[Nic, ...]:
-    """One, in the emulator's own network."""
-    return (Nic(mac_address(spec["id"]), OWN_NETWORK_ADDRESS),)
+    """Those of the spec; a machine that has none is alone in its emulator's own network."""
+    if not spec["nics"]:
+        return (Nic(mac_address(spec["id"]), OWN_NETWORK_ADDRESS),)
+    return tuple(
+        Nic(
+            mac=nic["mac"],
+            port=nic["port"],
+            mtu=int(nic["mtu"]),
+            has_ipv6=any(":" in address for address in nic["addresses"]),
+        )
+        for nic in spec["nics"]
+    )
+
+
+@contextmanager
+def plugged(nics: tuple[Nic, ...], plugs: Plugs, *, headers: bool) -> Iterator[tuple[Nic, ...]]:
+    """The same NICs with the taps of their ports, for an emulator to inherit. Raises Refused, NoAnswer."""
+    with ExitStack() as stack:
+        ready = []
+        for nic in nics:
+            if nic.port:
+                descriptor = plugs.plug(nic.port, headers)
+                stack.callback(os.close, descriptor)
+                nic = replace(nic, descriptor=descriptor)  # noqa: PLW2901
+            ready.append(nic)
+        yield tuple(ready)
 
 
 def mac_address(machine_id: str) -> str:

@@ -49,9 +49,13 @@ def network_config(nics: Sequence[Nic]) -> str:
     """A line for each NIC, which a guest without a YAML parser can read, too."""
     lines = []
     for number, nic in enumerate(nics):
-        how: dict[str, Any] = {"addresses": [nic.address]} if nic.address else {"dhcp4": True, "dhcp6": True}
+        how: dict[str, Any] = {"addresses": [nic.address]} if nic.address else _asking(nic)
         lines.append(f'"nic{number}": {json.dumps({"match": {"macaddress": nic.mac}, **how})}')
     return '{"version": 2, "ethernets": {\n' + ",\n".join(lines) + "\n}}\n"
+
+
+def _asking(nic: Nic) -> dict[str, Any]:
+    return {"dhcp4": True, "dhcp6": nic.has_ipv6}
 
 
 def files(seed: dict[str, Any], nics: Sequence[Nic], host_key: HostKey | None) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from agent.ledger import Entry
 from compute.agent import host_keys, nics, nocloud, snapshots
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Boot, Hypervisor
+from compute.agent.nics import Plugs
 from compute.agent.records import Records
 from storage.agent.image_cache import ImageCache
 
@@ -25,6 +26,7 @@ class MachineTools:
     records: Records
     images: ImageCache
     hypervisors: dict[str, Hypervisor]
+    plugs: Plugs
     jail: Jail = field(default_factory=Jail)
     boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, system.vcpus())))
 

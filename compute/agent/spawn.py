@@ -36,8 +36,11 @@ exec "$@"
 faults.declare("spawn.before_spawn", "spawn.after_spawn")
 
 
-def spawn(argv: list[str], home: Home, confinement: Confinement) -> Process:
-    """Run `argv` for the machine at `home`, detached from this process. Raises Refused when it did not start."""
+def spawn(argv: list[str], home: Home, confinement: Confinement, descriptors: tuple[int, ...] = ()) -> Process:
+    """Run `argv` for the machine at `home`, detached from this process; it inherits `descriptors`.
+
+    Raises Refused when it did not start.
+    """
     lock = os.open(home.alive, os.O_RDONLY | os.O_CREAT, 0o600)
     try:
         _take(lock)
@@ -56,7 +59,7 @@ def spawn(argv: list[str], home: Home, confinement: Confinement) -> Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[lock],
+                pass_fds=[lock, *descriptors],
                 cwd="/",
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             )

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from agent.jail import Confinement
 from agent.processes import Process
 from compute.agent.homes import Home
+from compute.agent.nics import Nic
 
 
 class Power(StrEnum):
@@ -48,7 +49,8 @@ class Counters:
 
 @dataclass(frozen=True)
 class Boot:
-    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement.
+    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement,
+    its NICs with their taps.
 
     `saved`: what `Control.save` wrote, to go on from instead of booting; the guest stands still until `resume`. A clone
     goes on as somebody else: with another seed and other addresses, which its guest is told.
@@ -58,8 +60,14 @@ class Boot:
     home: Home
     files: dict[str, Path] = field(default_factory=dict)
     confinement: Confinement = field(default_factory=Confinement)
+    nics: tuple[Nic, ...] = ()
     saved: Path | None = None
     is_clone: bool = False
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the emulator inherits."""
+        return tuple(nic.descriptor for nic in self.nics if nic.descriptor is not None)
 
 
 class Control(Protocol):
@@ -89,6 +97,8 @@ class Hypervisor(Protocol):
     """One kind of emulator on this host."""
 
     name: str
+    takes_headers: bool
+    """Whether it wants frames of taps with virtio-net headers before them."""
 
     def probe(self) -> dict[str, Any] | None:
         """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not

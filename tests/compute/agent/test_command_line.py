@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Refused
 from compute.agent import nics
 from compute.agent.homes import Home
 from compute.agent.hypervisors.qemu import command_line
@@ -54,7 +55,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_line_is_the_golden_one(name):
     spec, files, accelerator = CASES[name]
-    written = "\n".join(command_line.arguments(spec, HOME, files, accelerator)) + "\n"
+    written = "\n".join(command_line.arguments(spec, HOME, files, accelerator, nics=nics.of(spec))) + "\n"
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("PILEUS_WRITE_GOLDEN"):
         golden.write_text(written)
@@ -85,3 +86,17 @@ def test_what_was_suspended_waits_for_its_state_instead_of_booting():
     spec, files, accelerator = CASES["x86_64-tcg-kernel"]
     booting = command_line.arguments(spec, HOME, files, accelerator)
     assert command_line.arguments(spec, HOME, files, accelerator, going_on=True) == [*booting, "-incoming", "defer"]
+
+
+def test_nics_with_ports_are_taps_each_behind_a_root_port_of_its_own():
+    spec, files, accelerator = CASES["x86_64-tcg-kernel"]
+    plugged = tuple(nics.Nic(f"52:54:00:00:00:0{n}", port=f"p{n}", mtu=1442, descriptor=10 + n) for n in range(7))
+    argv = command_line.arguments(spec, HOME, files, accelerator, nics=plugged)
+    assert [a for a in argv if a.startswith("tap,")] == [f"tap,id=nic{n},fd={10 + n},vhost=off" for n in range(7)]
+    devices = [argument for argument in argv if argument.startswith("virtio-net-pci,")]
+    assert devices[2] == (
+        "virtio-net-pci,id=nic2-device,netdev=nic2,mac=52:54:00:00:00:02,bus=port3,host_mtu=1442,romfile="
+    )
+    with pytest.raises(Refused, match="at most 7 NICs, not 8"):
+        command_line.arguments(spec, HOME, files, accelerator, nics=(*plugged, plugged[0]))
+    assert "-netdev" not in command_line.arguments(spec, HOME, files, accelerator)

@@ -5,7 +5,7 @@ import json
 
 import pycdlib
 
-from compute.agent import host_keys, nocloud
+from compute.agent import host_keys, nics, nocloud
 from compute.agent.nics import Nic
 from compute.ssh import fingerprint
 from tests.hosts import make_spec
@@ -41,15 +41,26 @@ def test_vendor_data_is_a_cloud_config_with_the_host_key():
 
 
 def test_network_config_has_a_line_for_each_nic():
-    nics = [Nic("52:54:00:00:00:01", "10.0.2.15/24"), Nic("52:54:00:00:00:02")]
-    assert nocloud.network_config(nics) == (
+    two = [Nic("52:54:00:00:00:01", "10.0.2.15/24"), Nic("52:54:00:00:00:02")]
+    assert nocloud.network_config(two) == (
         '{"version": 2, "ethernets": {\n'
         '"nic0": {"match": {"macaddress": "52:54:00:00:00:01"}, "addresses": ["10.0.2.15/24"]},\n'
         '"nic1": {"match": {"macaddress": "52:54:00:00:00:02"}, "dhcp4": true, "dhcp6": true}\n'
         "}}\n"
     )
-    assert json.loads(nocloud.network_config(nics))["version"] == 2
+    assert json.loads(nocloud.network_config(two))["version"] == 2
     assert json.loads(nocloud.network_config([])) == {"version": 2, "ethernets": {}}
+
+
+def test_a_guest_asks_for_the_addresses_of_its_ports():
+    nic = {"port": "p", "network": "n", "mac": "52:54:00:00:00:01", "mtu": 1500, "addresses": ["10.0.0.5/24"]}
+    ipv6 = {**nic, "mac": "52:54:00:00:00:02", "addresses": ["fd00::5/64"]}
+    assert nocloud.network_config(nics.of(make_spec(nics=[nic, ipv6]))) == (
+        '{"version": 2, "ethernets": {\n'
+        '"nic0": {"match": {"macaddress": "52:54:00:00:00:01"}, "dhcp4": true, "dhcp6": false},\n'
+        '"nic1": {"match": {"macaddress": "52:54:00:00:00:02"}, "dhcp4": true, "dhcp6": true}\n'
+        "}}\n"
+    )
 
 
 def test_the_iso_has_the_label_and_the_files():

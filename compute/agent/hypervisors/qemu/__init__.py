@@ -37,6 +37,7 @@ class Qemu:
     """`hypervisors.base.Hypervisor` for QEMU."""
 
     name = "qemu"
+    takes_headers = True
 
     def __init__(self, paths: Paths, jail: Jail) -> None:
         self._jail = jail
@@ -124,8 +125,8 @@ class Qemu:
         for stale in (boot.home.control_socket, boot.home.events_socket, boot.home.serial_socket, boot.home.vnc_socket):
             stale.unlink(missing_ok=True)
         going_on = boot.saved is not None
-        argv = command_line.arguments(boot.spec, boot.home, boot.files, accelerator, going_on=going_on)
-        process = spawn(argv, boot.home, boot.confinement)
+        argv = command_line.arguments(boot.spec, boot.home, boot.files, accelerator, nics=boot.nics, going_on=going_on)
+        process = spawn(argv, boot.home, boot.confinement, boot.descriptors)
         if boot.saved:
             self._go_on(process, boot.home, boot.saved)
         return process

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compute.agent import nics
+from agent.errors import Refused
 from compute.agent.homes import Home
+from compute.agent.nics import Nic
 
 SPARE_PORTS = 6  # beside those of the first disk and the first NIC
 # Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB more of it gains nothing measurable.
@@ -62,11 +63,17 @@ BOARDS = {
 
 
 def arguments(
-    spec: dict[str, Any], home: Home, files: dict[str, Path], accelerator: Accelerator, *, going_on: bool = False
+    spec: dict[str, Any],
+    home: Home,
+    files: dict[str, Path],
+    accelerator: Accelerator,
+    *,
+    nics: tuple[Nic, ...] = (),
+    going_on: bool = False,
 ) -> list[str]:
     """The arguments, program first, that run the machine of `spec` with its image's `files` by role.
 
-    `going_on`: it waits for the state of a suspended machine instead of booting.
+    `going_on`: it waits for the state of a suspended machine instead of booting. Raises Refused.
     """
     board = BOARDS[spec["architecture"]]
     machine_id = str(uuid.UUID(spec["id"]))
@@ -86,7 +93,7 @@ def arguments(
         argv += ["-device", "virtio-keyboard-pci,id=keyboard,bus=pcie.0,addr=0x2"]
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
-    argv += [*_ports(), *_disk(spec, home, files), *_seed(home), *_nic(spec)]
+    argv += [*_ports(), *_disk(spec, home, files), *_seed(home), *_nics(spec, nics)]
     argv += ["-incoming", "defer"] if going_on else []
     return argv
 
@@ -156,14 +163,22 @@ def _seed(home: Home) -> list[str]:
     ]
 
 
-def _nic(spec: dict[str, Any]) -> list[str]:
-    """User-mode networking that answers DHCP and reaches nothing: not even the host's loopback."""
-    hostname = _value(spec["seed"]["hostname"])
-    (nic,) = nics.of(spec)
-    return [
-        *("-netdev", f"user,id=nic0,restrict=on,hostname={hostname}"),
-        *("-device", f"virtio-net-pci,id=nic0-device,netdev=nic0,mac={nic.mac},bus=port1,romfile="),
-    ]
+def _nics(spec: dict[str, Any], nics: tuple[Nic, ...]) -> list[str]:
+    """Each on a port of its own. Raises Refused when there are not so many."""
+    if len(nics) > 1 + SPARE_PORTS:
+        raise Refused(f"a machine has at most {1 + SPARE_PORTS} NICs, not {len(nics)}")
+    argv: list[str] = []
+    for number, nic in enumerate(nics):
+        name = f"nic{number}"
+        if nic.descriptor is None:  # user-mode networking that answers DHCP and reaches nothing, not even the host
+            argv += ["-netdev", f"user,id={name},restrict=on,hostname={_value(spec['seed']['hostname'])}"]
+            mtu = ""
+        else:
+            argv += ["-netdev", f"tap,id={name},fd={nic.descriptor},vhost=off"]
+            mtu = f",host_mtu={nic.mtu}"
+        place = f"bus=port{1 + number}{mtu},romfile="
+        argv += ["-device", f"virtio-net-pci,id={name}-device,netdev={name},mac={nic.mac},{place}"]
+    return argv
 
 
 def _value(text: Path | str) -> str:

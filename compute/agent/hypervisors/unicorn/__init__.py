@@ -36,6 +36,7 @@ class Unicorn:
     """`hypervisors.base.Hypervisor` for the embedded emulator."""
 
     name = "unicorn"
+    takes_headers = False
 
     def __init__(self, paths: Paths, jail: Jail) -> None:
         self._program = Program(paths, jail)
@@ -85,12 +86,13 @@ class Unicorn:
             boot.spec,
             boot.home,
             boot.files,
+            nics=boot.nics,
             saved=boot.saved,
             is_clone=boot.is_clone,
             exact_stops=self._program.exact_stops,
         )
         argv = [sys.executable, "-I", os.fspath(self._program.install()), json.dumps(document)]
-        return spawn(argv, boot.home, boot.confinement)
+        return spawn(argv, boot.home, boot.confinement, boot.descriptors)
 
     def find(self, home: Home) -> Process | None:
         return emulators.find(home)

@@ -6,8 +6,8 @@ The document's form is in `board/process.py`. Every disk is told with its format
 from pathlib import Path
 from typing import Any
 
-from compute.agent import nics
 from compute.agent.homes import Home
+from compute.agent.nics import Nic
 
 ARCHITECTURE = "riscv64"
 MEMORY_MIB = range(64, 1025)
@@ -18,6 +18,7 @@ def describe(
     home: Home,
     files: dict[str, Path],
     *,
+    nics: tuple[Nic, ...] = (),
     saved: Path | None = None,
     is_clone: bool = False,
     exact_stops: bool | None = None,
@@ -34,14 +35,18 @@ def describe(
         "initrds": [str(files["initrd"])] if "initrd" in files else [],
         "command_line": spec["image"].get("kernel_command_line") or "",
         "disks": [_root(spec, home, files), _seed(home)],
-        "nics": [
-            {"mac": nic.mac, "network": "isolated", "hostname": spec["seed"]["hostname"]} for nic in nics.of(spec)
-        ],
+        "nics": [{"mac": nic.mac, **_network(spec, nic)} for nic in nics],
         "control": str(home.control_socket),
         "serial": str(home.serial_socket),
         "console_log": str(home.console_log),
         "exact_stops": exact_stops,
     }
+
+
+def _network(spec: dict[str, Any], nic: Nic) -> dict[str, Any]:
+    if nic.descriptor is None:
+        return {"network": "isolated", "hostname": spec["seed"]["hostname"]}
+    return {"network": "descriptor", "descriptor": nic.descriptor}
 
 
 def _root(spec: dict[str, Any], home: Home, files: dict[str, Path]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pytest
 from agent.errors import NoAnswer
 from agent.jail import Jail
 from agent.paths import Paths
+from compute.agent import nics
 from compute.agent.homes import Home
 from compute.agent.hypervisors.unicorn import Unicorn, control, overlay
 from compute.agent.hypervisors.unicorn.description import describe
@@ -170,7 +171,7 @@ def test_the_description_is_what_it_was(spec):
     spec["image"]["files"] = [{"role": "disk", "format": "qcow2"}]
     spec["image"]["kernel_command_line"] = "console=ttyS0 root=/dev/vda"
     files = {"kernel": Path("/i/k"), "initrd": Path("/i/r"), "disk": Path("/i/d")}
-    assert describe(spec, Home(Path("/m/1"), Path("/r/1")), files, exact_stops=True) == {
+    assert describe(spec, Home(Path("/m/1"), Path("/r/1")), files, nics=nics.of(spec), exact_stops=True) == {
         "memory_mib": 128,
         "kernel": "/i/k",
         "initrds": ["/i/r"],
@@ -190,6 +191,20 @@ def test_the_description_is_what_it_was(spec):
         "console_log": "/m/1/console.log",
         "exact_stops": True,
     }
+
+
+def test_nics_with_ports_are_descriptors(spec):
+    files = {"kernel": Path("/i/k"), "disk": Path("/i/d")}
+    spec["image"]["files"] = [{"role": "disk", "format": "qcow2"}]
+    plugged = (
+        nics.Nic("52:54:00:00:00:01", port="p", descriptor=7),
+        nics.Nic("52:54:00:00:00:02", port="q", descriptor=8),
+    )
+    described = describe(spec, Home(Path("/m/1"), Path("/r/1")), files, nics=plugged)
+    assert described["nics"] == [
+        {"mac": "52:54:00:00:00:01", "network": "descriptor", "descriptor": 7},
+        {"mac": "52:54:00:00:00:02", "network": "descriptor", "descriptor": 8},
+    ]
 
 
 def test_an_overlay_is_what_qemu_would_make(tmp_path):
