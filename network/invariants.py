@@ -13,6 +13,7 @@ from cloud.tenancy.models import Project
 from network import addressing, hosting
 from network.models import Address, NetworkOnHost, Router, RouterOnHost
 from network.services import routers
+from network.services.ports import ROUTER
 
 
 @invariant("I10", "every address lies in its subnet, on its port's network, and is never the gateway of another holder")
@@ -21,7 +22,7 @@ def addresses_belong() -> Iterator[Breach]:
     for one in astray.select_related("subnet", "port").order_by("pk"):
         words = f"{one.port} has the address {one.address}, which does not belong to {one.subnet}"
         yield Breach(words, str(one.port_id), advice="Delete the port, or detach it and make another one.")
-    gateways = Address.objects.filter(~Q(port__holder_type=routers.ROUTER), address=F("subnet__gateway"))
+    gateways = Address.objects.filter(~Q(port__holder_type=ROUTER), address=F("subnet__gateway"))
     for one in gateways.select_related("subnet", "port").order_by("pk"):
         words = f"{one.port} has the address {one.address}, which is the gateway of {one.subnet}"
         yield Breach(words, str(one.port_id), advice="Delete the port, or detach it and make another one.")

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 
-from cloud.hosts.hosted import BROKEN, GONE
+from cloud.hosts.hosted import BROKEN, GONE, raise_generation
 from cloud.hosts.models import Order
 from cloud.hosts.silence import reachable_since
 from network import hosting
@@ -45,6 +45,6 @@ def _order_again(model: type[OnHost]) -> None:
             if row is None:
                 continue
             if row.seen in (BROKEN, GONE) and row.seen_generation == row.generation:
-                hosting.raise_generation(row)
+                raise_generation(row)
             hosting.order(row)
         log.info("reconcile.ordered", kind=model.__name__, row=str(key), seen=row.seen)

@@ -6,5 +6,5 @@ class ApiConfig(AppConfig):
     name = "cloud.api"
     label = "api"
 
-    def ready(self):
+    def ready(self) -> None:
         autodiscover_modules("metrics")

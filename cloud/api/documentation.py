@@ -16,7 +16,7 @@ OPENAPI_JSON = "application/vnd.oai.openapi+json"
 @cache
 def document() -> dict[str, Any]:
     """The OpenAPI document: made once, as it changes only with the code."""
-    return SchemaGenerator().get_schema(request=None, public=True)
+    return dict(SchemaGenerator().get_schema(request=None, public=True))
 
 
 @cache

@@ -55,7 +55,7 @@ class AutoSchema(Spectacular):
     def get_summary(self) -> str:
         """Like "List instances", "Show an instance", "Start an instance", "Change the quota"."""
         if said := self.view.summaries.get(self.method):
-            return said
+            return str(said)
         noun = _noun(self.path, verb=isinstance(self.view, views.Verb))
         if isinstance(self.view, views.Verb):
             return f"{self.path.rpartition('/')[2].capitalize()} {_one(noun)}"
@@ -123,9 +123,9 @@ class AutoSchema(Spectacular):
         return {self.view.successes.get(self.method, 200): shown, **begins}
 
     def _serializer(self) -> type[serializers.Serializer] | None:
-        if self.method == "POST" and self.view.created is not None:
-            return self.view.created
-        return self.view.serializer
+        created = self.view.created if self.method == "POST" else None
+        serializer: type[serializers.Serializer] | None = created or self.view.serializer
+        return serializer
 
     def _shown(self) -> Any:
         serializer = self._serializer()

@@ -54,10 +54,11 @@ class Scope:
 
     def enter(self, reference: str) -> Project:
         """Make the project of a path the scope's own; raises NotFound also for one that may not be seen."""
-        self.project = by_reference(self.projects(), reference).first()
-        if self.project is None:
+        found: Project | None = by_reference(self.projects(), reference).first()
+        if found is None:
             raise NotFound()
-        return self.project
+        self.project = found
+        return found
 
     @property
     def role(self) -> str:

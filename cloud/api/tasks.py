@@ -1,9 +1,11 @@
 """What is tidied up by the clock."""
 
 from datetime import timedelta
+from typing import Any
 
 from celery import shared_task
 from django.contrib.sessions.models import Session
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from cloud.api.models import IdempotencyKey
@@ -24,7 +26,7 @@ def tidy() -> None:
     _forget(Token.objects.filter(expires_at__lt=Now() - EXPIRED_TOKENS_KEPT))
 
 
-def _forget(rows) -> None:
+def _forget(rows: QuerySet[Any]) -> None:
     while True:
         batch = list(rows.values_list("pk", flat=True)[:BATCH])
         rows.model.objects.filter(pk__in=batch).delete()

@@ -55,7 +55,7 @@ def opener_as_pip() -> urllib.request.OpenerDirector:
 def wheel_address(page: str, page_url: str) -> str:
     """The wheel's address on an index page (PEP 503). Raises LookupError when the index has not got it."""
     for link in re.findall(r"""href\s*=\s*["']([^"']+)["']""", page):
-        address = urllib.parse.urljoin(page_url, link.replace("&amp;", "&"))
+        address: str = urllib.parse.urljoin(page_url, link.replace("&amp;", "&"))
         if urllib.parse.urlsplit(address).path.endswith("/" + WHEEL):
             return address
     raise LookupError(f"{page_url} does not offer {WHEEL}")

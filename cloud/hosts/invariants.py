@@ -27,7 +27,7 @@ def rows(statement: str, **facts: Any) -> list[tuple[Any, ...]]:
     """The rows of a statement that may use `%(silence)s`, the seconds after which a host counts as unreachable."""
     with connection.cursor() as cursor:
         cursor.execute(statement, {"silence": settings.UNREACHABLE_AFTER_SECONDS, **facts})
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 @invariant("I3", "nothing is on a host without a row that owns it")

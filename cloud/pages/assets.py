@@ -112,7 +112,7 @@ def tarball(package: Package) -> bytes:
     """The package's tarball, from the cache or from the registry. Raises NotFetched."""
     kept = cache() / f"{package.folder}.tgz"
     try:
-        content = kept.read_bytes()
+        content: bytes = kept.read_bytes()
         if fits(package, content):
             return content
     except OSError:

@@ -13,12 +13,12 @@ from cloud.api.scope import RANK
 from cloud.events import reading
 from cloud.events.api.serializers import shown as shown_event
 from cloud.events.reading import Cursor
+from cloud.hosts import resources
 from cloud.hosts.models import Host
 from cloud.operations.api.serializers import shown as shown_operation
 from cloud.operations.models import Operation
 from cloud.streams.handover import Caller
 from cloud.tenancy.models import Membership, Role, Token, User
-from compute.models import Instance
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,7 +82,11 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
     memberships = Membership.objects.filter(project__in=projects, user__in=list(users.values()))
     ranks = {(str(each.user_id), str(each.project_id)): RANK[Role(each.role)] for each in memberships}
     machines = {each.instance for each in callers if each.instance}
-    places = {str(pk): str(host) for pk, host in Instance.objects.filter(pk__in=machines).values_list("pk", "host_id")}
+    kind = resources.kind_of("instance")
+    places = {}
+    if machines and kind:
+        on_hosts = kind.rows(map(UUID, machines)).values_list(kind.model.id_on_hosts, "host_id")
+        places = {str(ident): str(host) for ident, host in on_hosts}
 
     def is_allowed(caller: Caller) -> bool:
         user = users.get(caller.user)

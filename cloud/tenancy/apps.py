@@ -6,5 +6,5 @@ class TenancyConfig(AppConfig):
     name = "cloud.tenancy"
     label = "tenancy"
 
-    def ready(self):
+    def ready(self) -> None:
         autodiscover_modules("quota", "new_projects")

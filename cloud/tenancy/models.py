@@ -23,7 +23,7 @@ validate_name = RegexValidator(
 class NameField(models.CharField):
     """A resource's name: a DNS label that begins with a letter."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         options.setdefault("max_length", 63)
         options.setdefault("validators", [validate_name])
         super().__init__(**options)

@@ -57,7 +57,7 @@ def _cipher() -> Fernet:
 
 
 def is_on(user: User) -> bool:
-    return Authenticator.objects.filter(user_id=user.pk, type=Authenticator.Type.TOTP).exists()
+    return bool(Authenticator.objects.filter(user_id=user.pk, type=Authenticator.Type.TOTP).exists())
 
 
 def codes_left(user: User) -> int:
@@ -129,6 +129,7 @@ def check(user: User, code: str) -> None:
 
 def _step_of(secret: str, code: str) -> int | None:
     """The step of the clock that a code belongs to: the present one or a neighbour, if the code is right."""
+    step: int
     for step in yield_hotp_counters_from_time():
         if compare_user_code(actual=code, expected=format_hotp_value(hotp_value(secret, step))):
             return step

@@ -117,7 +117,7 @@ class RuleView(InProject):
 
     @property
     def group(self) -> SecurityGroup:
-        found = by_reference(groups_of(self.scope), self.kwargs["group"]).first()
+        found: SecurityGroup | None = by_reference(groups_of(self.scope), self.kwargs["group"]).first()
         if found is None:
             raise NotFound()
         return found

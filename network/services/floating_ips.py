@@ -13,6 +13,7 @@ from network import addressing, allocation
 from network.models import Address, AddressPool, FloatingIP, Port
 from network.services import outside, routers
 from network.services.changes import change
+from network.services.ports import ROUTER
 from network.services.uses import refuse_if_used, use
 
 explain_constraint("floating_address_is_used_once", "This address is taken.", pointer="/address")
@@ -94,7 +95,7 @@ def associate(*, floating: FloatingIP, actor: Actor, port: Port, address: str | 
 def reachable(port: Port, address: str | None, *, family: int = 4) -> Address:
     """The address of a port that something from outside may lead to. Locks the port. Raises NoWayIn."""
     port = Port.objects.select_for_update().get(pk=port.pk)
-    if port.holder_type == routers.ROUTER:
+    if port.holder_type == ROUTER:
         words = f"{port} is a leg of the router {port.holder_name}."
         raise NoWayIn(words, errors=[Fault("/port", words, "conflict")])
     own = port.addresses.select_related("subnet").order_by("pk")
