@@ -19,6 +19,8 @@ from cloud.embedded.supervision import Supervision
 
 OWN_SERVERS = ("postgres", "valkey")
 
+PACKAGES_WITH_PAGES = ("cloud", "storage", "network", "compute")  # and with static files
+
 
 class ControlPlane:
     def __init__(self, home: Home, memory: Memory, account: Account, screen: Screen) -> None:
@@ -126,7 +128,10 @@ class ControlPlane:
 
     def collect_static(self) -> None:
         """The dashboard's files where web serves them from; those of others are fetched, and no page needs them."""
-        stamp, source = self.home.stamps / "static", environment.source_fingerprint("cloud")
+        stamp, source = (
+            self.home.stamps / "static",
+            environment.source_fingerprint(*PACKAGES_WITH_PAGES),
+        )
         if (self.home.cache / "static").exists() and stamp.exists() and stamp.read_text() == source:
             return
         self.manage("collectstatic", "--no-input")

@@ -132,16 +132,20 @@ class ItemPage(ResourcePage):
         return self.the_list
 
 
-class ChangePage(ItemPage, FormPage):
+class ItemFormPage(ItemPage, FormPage):
+    """A form about one item."""
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return FormPage.get(self, request, *args, **kwargs)
+
+
+class ChangePage(ItemFormPage):
     """A form with what can be changed of an item: `change` calls the service.
 
     Templates extend `pages/change.html`.
     """
 
     can_undo: ClassVar[bool] = True
-
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return FormPage.get(self, request, *args, **kwargs)
 
     def fill(self) -> dict[str, Any]:
         return {**super().fill(), "title": self.title, "the_list": self.the_list, "after": self.after()}

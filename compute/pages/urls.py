@@ -1,13 +1,36 @@
 """The pages of compute's resources. A project is named in the path; what is in it goes by its id."""
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import StringConverter
 
-from compute.pages import capacity, flavors, keypairs
+from compute.pages import bulk, capacity, consoles, flavors, instances, keypairs, launch, saved_views
+from compute.verbs import VERBS
 
 P = "projects/<str:project>"
+I = f"{P}/instances/<uuid:instance>"  # noqa: E741
 K = f"{P}/keypairs/<uuid:keypair>"
 
+
+class VerbConverter(StringConverter):
+    regex = "|".join(VERBS)
+
+
+register_converter(VerbConverter, "verb")
+
 urlpatterns = [
+    path(f"{P}/launch", launch.Launch.as_view(), name="launch"),
+    path(f"{P}/launch/preview", launch.Preview.as_view(), name="launch-preview"),
+    path(f"{P}/instances", instances.InstanceList.as_view(), name="instances"),
+    path(f"{P}/instances/views", saved_views.SaveView.as_view(), name="save-view"),
+    path(f"{P}/instances/views/<uuid:view>", saved_views.RenameView.as_view(), name="rename-view"),
+    path(f"{P}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
+    path(f"{P}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
+    path(I, instances.OneInstance.as_view(), name="instance"),
+    path(f"{I}/console", consoles.Console.as_view(), name="console"),
+    path(f"{I}/log", consoles.ConsoleLog.as_view(), name="console-log"),
+    path(f"{I}/placement", instances.Placement.as_view(), name="placement"),
+    path(f"{I}/change", instances.Change.as_view(), name="change-instance"),
+    path(f"{I}/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),
     path(f"{P}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),
     path(f"{K}/change", keypairs.ChangeKeyPair.as_view(), name="change-keypair"),
     path(f"{K}/delete", keypairs.DeleteKeyPair.as_view(), name="delete-keypair"),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from django.contrib.staticfiles import finders
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from cloud.pages import assets
@@ -43,8 +44,10 @@ def chromium() -> Iterator[Browser]:
 
 def lay_out_static(folder: Path) -> None:
     """The dashboard's own files, and those of others."""
-    own = Path(assets.__file__).parent / "static"
-    shutil.copytree(own, folder, dirs_exist_ok=True)
+    for finder in finders.get_finders():
+        for path, storage in finder.list([]):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(storage.path(path), folder / path)
     for package in assets.SERVED:
         assets.lay_out(package)
 

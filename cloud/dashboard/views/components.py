@@ -8,9 +8,9 @@ from django.utils import timezone
 
 from cloud.api import errors
 from cloud.api.errors import Fault
-from cloud.dashboard.actions import Action
 from cloud.pages.base import Page
 from cloud.pages.icons import PATHS
+from compute.pages.actions import Action
 from compute.status import STATUSES
 from compute.verbs import VERBS
 

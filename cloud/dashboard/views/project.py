@@ -4,7 +4,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.dashboard import getting_started, rows
+from cloud.dashboard import getting_started
 from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.pages.base import LAST_PROJECT, Page, SeeOther
@@ -12,11 +12,12 @@ from cloud.tenancy import quota
 from cloud.tenancy.pages.quota import in_use
 from compute import costs
 from compute.models import Flavor, Instance, KeyPair
+from compute.pages import rows
 from compute.status import count_by_status
 from storage.services import images_of
 
 RECENT_EVENTS = 8
-MOST_TROUBLED = 5
+MAX_TROUBLED = 5
 
 
 class Home(Page):
@@ -49,8 +50,8 @@ class Overview(Page):
                 "counts": counts,
                 "total": sum(counts.values()),
                 "troubled_count": troubled,
-                "troubled": rows.explain(list(rows.troubled(instances)[:MOST_TROUBLED])) if troubled else [],
-                "live": list(live[:MOST_TROUBLED]),
+                "troubled": list(rows.troubled(instances)[:MAX_TROUBLED]) if troubled else [],
+                "live": list(live[:MAX_TROUBLED]),
                 "events": list(reading.log(project_id=self.project.pk).order_by("-transaction", "-id")[:RECENT_EVENTS]),
                 "has_image": images_of(self.project).exists(),
             }

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from cloud.api import transactions
 from cloud.api.translate import problem_of
 from cloud.pages import forms, sections, words
-from cloud.pages.base import FormPage
-from cloud.pages.generic import ItemPage, ListPage, ResourcePage
+from cloud.pages.generic import ItemFormPage, ListPage, ResourcePage
 from cloud.tenancy import quota, services
 from cloud.tenancy.api.projects import ProjectForm, QuotaChanges
 from cloud.tenancy.models import Membership, Project
@@ -42,14 +41,11 @@ class CloudProjects(TenantPage, ListPage):
         return self.route("cloud-project", made.pk)
 
 
-class CloudProject(TenantPage, ItemPage, FormPage):
+class CloudProject(TenantPage, ItemFormPage):
     """One tenant's quota, to be changed; or the tenant's end."""
 
     template = "tenancy/admin/project.html"
     partials = {"dialog-body": "tenancy/admin/_quota_dialog.html", "quota-preview": "tenancy/admin/_quota_preview.html"}
-
-    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        return FormPage.get(self, request, *args, **kwargs)
 
     def fill(self) -> dict[str, Any]:
         usage = quota.usage(self.item)

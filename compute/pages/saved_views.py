@@ -3,12 +3,13 @@
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.api.errors import NotFound
 from cloud.pages import forms
-from cloud.pages.base import Page
+from cloud.pages.base import Page, Undo
+from cloud.pages.generic import ItemPage, ResourcePage, VerbPage
 from cloud.tenancy import saved_views
 from cloud.tenancy.api.saved_views import PARAMETERS, SavedViewForm
 from cloud.tenancy.models import Role, SavedView
@@ -37,42 +38,39 @@ class SaveView(Page):
         )
 
 
-class OwnView(Page):
+class SavedViewPage(ResourcePage):
     """One of the viewer's own."""
 
+    model, key, listed_at = SavedView, "view", "instances"
     role_to_change = Role.VIEWER
-    view: SavedView
 
-    def enter(self, **kwargs: Any) -> None:
-        super().enter(**kwargs)
-        found = SavedView.objects.filter(project=self.project, user=self.scope.user, pk=kwargs["view"]).first()
-        if found is None:
-            raise NotFound()
-        self.view = found
+    def rows(self) -> "QuerySet[SavedView]":
+        return super().rows().filter(user=self.scope.user)
 
 
-class RenameView(OwnView):
-    def post(self, request: HttpRequest, project: str, view: str) -> HttpResponse:
-        found, before = self.view, self.view.name
+class RenameView(SavedViewPage, ItemPage):
+    http_method_names = ("post",)
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        found, before = self.item, self.item.name
         body = forms.required(request.POST, "name")
-        here = reverse("instances", args=[self.project.name])
         return self.mutate(
             lambda: saved_views.change(
                 view=found, actor=self.scope.actor, **self.validate(SavedViewForm, body, partial=True)
             ),
             body=body,
-            to=f"{here}?{found.query}" if found.query else here,
+            to=f"{self.the_list}?{found.query}" if found.query else self.the_list,
             done=lambda changed: f"“{before}” is called “{changed.name}” now.",
             undo=(request.path, {"name": before}),
         )
 
 
-class ForgetView(OwnView):
-    def post(self, request: HttpRequest, project: str, view: str) -> HttpResponse:
-        found = self.view
-        return self.mutate(
-            lambda: saved_views.forget(view=found, actor=self.scope.actor),
-            to=reverse("instances", args=[self.project.name]),
-            done=f"“{found.name}” is forgotten.",
-            undo=(reverse("save-view", args=[self.project.name]), {"name": found.name, **dict(parse_qsl(found.query))}),
-        )
+class ForgetView(SavedViewPage, VerbPage):
+    def act(self) -> None:
+        saved_views.forget(view=self.item, actor=self.scope.actor)
+
+    def done(self, result: None) -> str:
+        return f"“{self.item.name}” is forgotten."
+
+    def undo(self) -> Undo:
+        return self.route("save-view"), {"name": self.item.name, **dict(parse_qsl(self.item.query))}

@@ -44,7 +44,7 @@ def suggest_name() -> str:
 class Launch(FormPage):
     """The form, and what becomes of it."""
 
-    template = "dashboard/instances/launch.html"
+    template = "compute/instances/launch.html"
     section = "instances"
     role = Role.VIEWER
 
@@ -52,8 +52,7 @@ class Launch(FormPage):
         images = list(images_of(self.project).order_by("name"))
         flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
         left = quota.usage(self.project)
-        for flavor in flavors:
-            flavor.lacks = lacking(flavor, left)  # type: ignore[attr-defined]
+        lacks = {flavor.pk: lacking(flavor, left) for flavor in flavors}
         return {
             "images": images,
             "flavors": flavors,
@@ -62,10 +61,11 @@ class Launch(FormPage):
             "policies": RestartPolicy.choices,
             "most_at_once": MAX_AT_ONCE,
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
-            **self.choose(images, flavors),
+            "lacks": lacks,
+            **self.choose(images, flavors, lacks),
         }
 
-    def choose(self, images: list[Any], flavors: list[Any]) -> dict[str, str]:
+    def choose(self, images: list[Any], flavors: list[Any], lacks: dict[Any, str]) -> dict[str, str]:
         """What is chosen: as asked, otherwise the lightest image and the smallest flavor that fits it and the quota."""
         given = self.request.POST or self.request.GET
         image = next((one for one in images if one.name == given.get("image")), None)
@@ -76,7 +76,7 @@ class Launch(FormPage):
                 for flavor in flavors
                 if flavor.disk_gib >= image.min_disk_gib and flavor.memory_mib >= image.min_memory_mib
             ] or flavors
-        flavor = next((one for one in flavors if not one.lacks), flavors[0] if flavors else None)
+        flavor = next((one for one in flavors if not lacks[one.pk]), flavors[0] if flavors else None)
         return {
             "chosen_image": given.get("image") or (image.name if image else ""),
             "chosen_flavor": given.get("flavor") or (flavor.name if flavor else ""),
@@ -221,7 +221,7 @@ class Launch(FormPage):
 class Preview(Launch):
     """The preview alone, or without JavaScript the whole form with it."""
 
-    partials = {"preview": "dashboard/instances/_preview.html"}
+    partials = {"preview": "compute/instances/_preview.html"}
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return super().get(request, *args, **kwargs)

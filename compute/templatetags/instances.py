@@ -1,4 +1,4 @@
-"""What templates about instances may say: the buttons of a row, and a key's fingerprint."""
+"""What templates about instances may say: why their status is as it is, and the buttons of a row."""
 
 from typing import Any
 
@@ -6,13 +6,23 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cloud.dashboard.actions import Action
 from cloud.pages.templatetags.pages import icon
 from compute import ssh
+from compute.models import Instance
+from compute.pages.actions import Action, actions_for
+from compute.status import reason
 
 register = template.Library()
 
 register.filter("fingerprint", ssh.fingerprint)
+register.filter("reason", reason)
+
+
+@register.filter
+def row_actions(instance: Instance, role: str) -> list[Action]:
+    """The buttons of a row in the list, for a member with this role."""
+    return [action for action in actions_for(instance, role=role).values() if action.verb.in_rows]
+
 
 DISABLED = """<span class="why"><button class="button small quiet square" type="button" aria-disabled="true"
  aria-label="{label}" aria-describedby="{ident}">{icon}</button><span class="why-words" role="tooltip" id="{ident}"

@@ -37,4 +37,4 @@ def _why_not(verb: Verb, instance: Instance) -> str:
 
 def dialog_of(name: str) -> list[str]:
     """The templates that may say what a verb does, the first that is there: its own, or the plain one."""
-    return [f"dashboard/instances/verbs/{name}.html", "dashboard/instances/verbs/plain.html"]
+    return [f"compute/instances/verbs/{name}.html", "compute/instances/verbs/plain.html"]

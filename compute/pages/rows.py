@@ -4,10 +4,9 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from cloud.operations.models import Operation
 from cloud.tenancy.models import Project
 from compute.models import Instance
-from compute.status import as_listed, reason
+from compute.status import as_listed
 
 TROUBLED = ("error", "unreachable")
 SORTS = {
@@ -26,14 +25,3 @@ def instances_of(project: Project) -> "QuerySet[Instance]":
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":
     """Those that need somebody to look after them."""
     return instances.filter(status__in=TROUBLED)
-
-
-def explain(instances: list[Instance]) -> list[Instance]:
-    """Give each its reason in words, as the API would."""
-    for instance in instances:
-        instance.status_reason = reason(instance)  # type: ignore[attr-defined]
-    return instances
-
-
-def operations_of(subject_id: Any) -> "QuerySet[Operation]":
-    return Operation.objects.filter(subject_id=subject_id).order_by("-started_at")

@@ -7,12 +7,12 @@ from django.urls import reverse
 
 from cloud.api.errors import Fault, Problem
 from cloud.api.fields import as_uuid
-from cloud.dashboard import rows
-from cloud.dashboard.actions import actions_for, dialog_of
 from cloud.pages import forms
 from cloud.pages.base import FormPage
 from compute import bulk
 from compute.api.bulk import MOST, ActionForm
+from compute.pages import rows
+from compute.pages.actions import actions_for, dialog_of
 from compute.verbs import VERBS
 
 RESULTS = "bulk_results"  # in the session, until the list has shown them
@@ -21,8 +21,8 @@ RESULTS = "bulk_results"  # in the session, until the list has shown them
 class Selected(FormPage):
     """Asks about all that are selected, and says of which it is known that it will be refused."""
 
-    template = "dashboard/instances/selected.html"
-    partials = {"dialog-body": "dashboard/instances/_selected.html"}
+    template = "compute/instances/selected.html"
+    partials = {"dialog-body": "compute/instances/_selected.html"}
     section = "instances"
 
     @property
@@ -35,8 +35,6 @@ class Selected(FormPage):
         found = list(rows.instances_of(self.project).filter(pk__in=ids).order_by("name"))
         if verb not in VERBS or not found:
             raise NothingSelected()
-        for instance in found:
-            instance.action = actions_for(instance, role=self.scope.role)[verb]  # type: ignore[attr-defined]
         references = [instance.name for instance in found]
         sent = {"verb": verb, "instances": references, **({"suffix": "copy"} if VERBS[verb].makes_instances else {})}
         return {
@@ -44,6 +42,7 @@ class Selected(FormPage):
             "dialog": dialog_of(f"{verb}_many"),
             "says": VERBS[verb].says_for_many,
             "instances": found,
+            "picked": [(instance, actions_for(instance, role=self.scope.role)[verb]) for instance in found],
             "disk_gib": sum(instance.disk_gib for instance in found),
             "back": self.back(),
             "vcpus": sum(instance.vcpus for instance in found),

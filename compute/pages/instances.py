@@ -1,0 +1,191 @@
+"""The list of instances, one instance, and what can be done with it."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpResponse
+
+from cloud.events import reading
+from cloud.operations.models import Operation
+from cloud.pages import forms
+from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
+from cloud.tenancy.models import Role, SavedView
+from compute import boots, console_logs, costs, services
+from compute.api.instances import InstanceChanges
+from compute.models import Instance
+from compute.pages import metrics, rows
+from compute.pages.actions import Action, actions_for, dialog_of
+from compute.pages.bulk import take_results
+from compute.pages.saved_views import query_of
+from compute.placement.explain import explain
+from compute.placement.rules import Wish
+from compute.status import STATUSES, count_by_status
+from compute.verbs import VERBS, Verb
+
+LINES_SHOWN = 200
+
+
+class InstancePage(ResourcePage):
+    model, key, title = Instance, "instance", "Instances"
+    listed_at = section = "instances"
+
+    def rows(self) -> "QuerySet[Instance]":
+        return rows.instances_of(self.project)
+
+
+class InstanceList(InstancePage, ListPage):
+    """Filter and order are in the URL: a link shows the same list."""
+
+    template = "compute/instances/list.html"
+    partials = {"instances": "compute/instances/_list.html"}
+
+    def fill(self) -> dict[str, Any]:
+        get, part = self.request.GET, self.part_wanted
+        asked = {name: get.get(name, "").strip() for name in ("q", "status", "flavor", "sort")}
+        found = self.search(asked["q"])
+        if asked["status"] in STATUSES:
+            found = found.filter(status=asked["status"])
+        elif asked["status"] == "trouble":
+            found = rows.troubled(found)
+        if asked["flavor"]:
+            found = found.filter(flavor__name=asked["flavor"][:63].replace("\x00", ""))
+        counts = count_by_status(Instance.objects.filter(project=self.project))
+        own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
+        views, shown_query = [] if part else list(own_views.order_by("name")), query_of(asked)
+        return {
+            **self.slice(found, rows.SORTS.get(asked["sort"], rows.SORTS["newest"])),
+            "asked": asked,
+            "counts": counts,
+            "total": sum(counts.values()),
+            "views": views,
+            "verbs": VERBS.values(),
+            "shown_query": shown_query,
+            "is_saved": any(view.query == shown_query for view in views),
+            "results": None if part else take_results(self.request, self.project.pk),
+            "is_filtered": any(asked[name] for name in ("q", "status", "flavor")),
+        }
+
+
+class InstanceItemPage(InstancePage, ItemPage):
+    """Base of the pages about one instance."""
+
+    gone = "It may have been deleted. The project's activity tells."
+
+    def rows(self) -> "QuerySet[Instance]":
+        return super().rows().defer(None)
+
+    def after(self) -> str:
+        return self.route("instance", self.item.pk)
+
+    def actions(self) -> dict[str, Action]:
+        return actions_for(self.item, role=self.scope.role)
+
+
+class OneInstance(InstanceItemPage):
+    """Status and why; the work under way and how far it is; the console's log; what was done."""
+
+    template = "compute/instances/instance.html"
+    partials = {
+        "instance-head": "compute/instances/_head.html",
+        "instance-work": "compute/instances/_work.html",
+        "instance-facts": "compute/instances/_facts.html",
+        "instance-events": "compute/instances/_events.html",
+        "console-log": "compute/instances/_log.html",
+        "metrics": "compute/instances/_metrics.html",
+        "instance-boot": "compute/instances/_boot.html",
+    }
+
+    def fill(self) -> dict[str, Any]:
+        part = self.part_wanted
+        context: dict[str, Any] = {**super().fill(), "actions": self.actions().values()}
+        if part in ("", "instance-work"):
+            context |= self.work()
+        if part in ("", "console-log"):
+            context |= console_log(self.item, LINES_SHOWN)
+        if part in ("", "instance-events"):
+            found = reading.log(subject=("instance", self.item.pk)).order_by("-transaction", "-id")
+            context["events"] = list(found[:20])
+        if part in ("", "instance-facts"):
+            context["cost"] = costs.of(self.project, instance=str(self.item.pk))
+        if part in ("", "instance-boot"):
+            context["boot"] = boots.timeline(self.item)
+        if part in ("", "metrics"):
+            context |= metrics.shown(self.item, self.request.GET.get("span", ""))
+        if not part:
+            context["may_read_user_data"] = self.may(Role.MEMBER)
+        return context
+
+    def work(self) -> dict[str, Any]:
+        """The live operation with its steps, and the ones before it."""
+        found = list(Operation.objects.filter(subject_id=self.item.pk).order_by("-started_at")[:6])
+        live = next((operation for operation in found if operation.finished_at is None), None)
+        return {"live": live, "past": [operation for operation in found if operation.finished_at]}
+
+
+def console_log(instance: Instance, lines: int) -> dict[str, Any]:
+    found, truncated = console_logs.end(instance, lines=lines)
+    return {"log_lines": found, "log_truncated": truncated}
+
+
+class Placement(InstanceItemPage):
+    """Why it is where it is, or nowhere: every rule, as it stands now."""
+
+    template = "compute/instances/placement.html"
+    partials = {"placement": "compute/instances/_placement.html"}
+
+    def fill(self) -> dict[str, Any]:
+        explanation = explain(Wish.of(self.item))
+        shown = explanation.for_admin() if self.scope.is_cloud_admin else explanation.for_tenant()
+        return {**super().fill(), "explanation": shown, "decision": self.item.placement}
+
+
+class DoVerb(InstanceItemPage, ItemFormPage):
+    """Any verb. Asks first where something could be lost, and says what."""
+
+    template = "compute/instances/verb.html"
+    partials = {"dialog-body": "compute/instances/_verb.html"}
+
+    @property
+    def verb(self) -> Verb:
+        return VERBS[self.kwargs["verb"]]
+
+    def fill(self) -> dict[str, Any]:
+        path = f"projects/{self.project.name}/instances/{self.item.name}"
+        body = {"name": f"{self.item.name}-copy", "count": 1} if self.verb.makes_instances else {}
+        call = path if self.verb.method == "DELETE" else f"{path}/{self.verb.name}"
+        return {
+            **super().fill(),
+            "action": self.actions()[self.verb.name],
+            "dialog": dialog_of(self.verb.name),
+            "says": self.verb.says,
+            "curl": forms.as_curl(self.verb.method, call, None if self.verb.method == "DELETE" else body),
+        }
+
+    def read(self) -> dict[str, Any]:
+        return forms.body(self.request.POST, self.verb.body)
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        verb, instance = self.verb, self.item
+        to = self.request.POST.get("to", "")
+        if verb.makes_instances or verb.method == "DELETE":
+            to = self.the_list
+        elif not to.startswith("/projects/"):
+            to = self.after()
+        back = verb.taken_back_by
+        return self.mutate(
+            lambda: verb.service(instance=instance, actor=self.scope.actor, **self.validate(verb.body, body)),
+            body=body,
+            to=to,
+            done=f"{instance.name} is {verb.doing}.",
+            undo=(self.route("instance-verb", instance.pk, back), {"to": to}) if back else None,
+        )
+
+
+class Change(InstanceItemPage, ChangePage):
+    """Name, labels and restart policy: what no host needs to hear of."""
+
+    template, form = "compute/instances/change.html", InstanceChanges
+    fields = {"name": forms.REQUIRED, "restart_policy": forms.REQUIRED, "labels": forms.LABELS}
+
+    def change(self, changes: dict[str, Any]) -> Instance:
+        return services.update(instance=self.item, actor=self.scope.actor, **changes)
