@@ -187,5 +187,8 @@ class Change(InstanceItemPage, ChangePage):
     template, form = "compute/instances/change.html", InstanceChanges
     fields = {"name": forms.REQUIRED, "restart_policy": forms.REQUIRED, "labels": forms.LABELS}
 
+    def fill(self) -> dict[str, Any]:
+        return {**super().fill(), "policies": rows.RESTART_POLICIES}
+
     def change(self, changes: dict[str, Any]) -> Instance:
         return services.update(instance=self.item, actor=self.scope.actor, **changes)

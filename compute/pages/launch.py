@@ -20,6 +20,7 @@ from compute.api.bodies import MAX_AT_ONCE
 from compute.api.instances import LaunchForm
 from compute.api.keypairs import KeyPairForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
+from compute.pages.rows import RESTART_POLICIES
 from storage.services import images_of
 
 FIRST_WORDS = (
@@ -58,7 +59,7 @@ class Launch(FormPage):
             "flavors": flavors,
             "keypairs": list(KeyPair.objects.filter(project=self.project).order_by("name")[:200]),
             "usage": left,
-            "policies": RestartPolicy.choices,
+            "policies": RESTART_POLICIES,
             "most_at_once": MAX_AT_ONCE,
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
             "lacks": lacks,

@@ -5,10 +5,15 @@ from typing import Any
 from django.db.models import QuerySet
 
 from cloud.tenancy.models import Project
-from compute.models import Instance
+from compute.models import Instance, RestartPolicy
 from compute.status import as_listed
 
 TROUBLED = ("error", "unreachable")
+RESTART_POLICIES = [
+    (RestartPolicy.ON_CRASH, "Start it again after a crash"),
+    (RestartPolicy.NEVER, "Leave it"),
+    (RestartPolicy.ALWAYS, "Always start it again"),
+]
 SORTS = {
     "newest": ("-created_at", "-id"),
     "oldest": ("created_at", "id"),

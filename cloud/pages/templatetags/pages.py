@@ -153,6 +153,12 @@ def tone(status: str) -> str:
 
 
 @register.filter
+def toast_tone(outcome: str) -> str:
+    """The colour of a toast that tells of an outcome."""
+    return {"good": "success", "bad": "error"}.get(tone(outcome), "info")
+
+
+@register.filter
 def fullness(used: float, limit: float) -> str:
     """How worrying it is that so much of a limit is used."""
     if limit and used >= limit:
