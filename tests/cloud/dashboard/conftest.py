@@ -15,6 +15,7 @@ from compute import services
 from compute.models import WISHES, ConsoleLog, Flavor, Instance, KeyPair
 from storage.models import Image
 from tests import factories
+from tests.cloud.dashboard.reading import Reader
 
 ALICE = Actor("alice")
 
@@ -24,7 +25,7 @@ def page_of() -> Callable[[User | None], Client]:
     """A browser without JavaScript, signed in as somebody."""
 
     def sign_in(user: User | None) -> Client:
-        client = Client(raise_request_exception=False)
+        client = Reader(raise_request_exception=False)
         if user is not None:
             client.force_login(user)
         return client

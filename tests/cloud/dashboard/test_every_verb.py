@@ -12,8 +12,6 @@ import pytest
 from django.urls import URLPattern
 
 from cloud.api.documentation import document
-from cloud.dashboard import rows
-from cloud.dashboard.actions import actions_for
 from cloud.events.models import Event
 from cloud.operations.models import Operation
 from cloud.pages import words
@@ -22,6 +20,8 @@ from cloud.pages.templatetags.pages import tone
 from cloud.tenancy.models import Role
 from cloud.urls import pages
 from compute.models import Instance
+from compute.pages import rows
+from compute.pages.actions import actions_for
 from compute.status import STATUSES
 from compute.verbs import NEVER, VERBS, WORK, Verb
 from tests.test_every_workflow import steps_of

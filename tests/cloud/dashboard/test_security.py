@@ -11,6 +11,7 @@ from django.utils import timezone
 from cloud.events.models import Event
 from cloud.tenancy.models import BrowserSession
 from tests import factories
+from tests.cloud.dashboard.reading import Reader
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fresh_limits")]
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -21,7 +22,7 @@ def code_of(secret: str, offset: int = 0) -> str:
 
 
 def sign_in(user, **options) -> tuple[Client, object]:
-    client = Client(headers={"user-agent": FIREFOX}, **options)
+    client = Reader(headers={"user-agent": FIREFOX}, **options)
     return client, client.post("/sign-in", {"username": user.username, "password": user.username * 2})
 
 
