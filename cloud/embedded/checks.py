@@ -24,6 +24,7 @@ def commands(scratch: Path) -> dict[str, list[list[str]]]:
     return {
         "ruff: rules": [["ruff", "check", "."]],
         "ruff: format": [["ruff", "format", "--check", "."]],
+        "templates": [["djlint", "--lint", "--quiet", "."]],
         "import contracts": [["lint-imports", "--no-cache"]],
         "migrations are complete": [[*manage, "makemigrations", "--check", "--dry-run"]],
         "OpenAPI": [
