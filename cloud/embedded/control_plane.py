@@ -19,8 +19,6 @@ from cloud.embedded.supervision import Supervision
 
 OWN_SERVERS = ("postgres", "valkey")
 
-PACKAGES_WITH_PAGES = ("cloud", "storage", "network", "compute")  # and with static files
-
 
 class ControlPlane:
     def __init__(self, home: Home, memory: Memory, account: Account, screen: Screen) -> None:
@@ -130,7 +128,7 @@ class ControlPlane:
         """The dashboard's files where web serves them from; those of others are fetched, and no page needs them."""
         stamp, source = (
             self.home.stamps / "static",
-            environment.source_fingerprint(*PACKAGES_WITH_PAGES),
+            environment.source_fingerprint(*environment.PROGRAM),
         )
         if (self.home.cache / "static").exists() and stamp.exists() and stamp.read_text() == source:
             return
