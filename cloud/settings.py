@@ -49,6 +49,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "cloud.api.middleware.RequestContext",
+    "cloud.api.middleware.BodyLimit",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -161,7 +162,9 @@ CONTENT_SECURITY_POLICY = {
 STATIC_URL = "static/"
 STATIC_ROOT = Path(os.environ.get("PILEUS_STATIC_ROOT", BASE_DIR / "var" / "static"))
 WHITENOISE_MAX_AGE = DAY  # a changed file has another URL (`{% asset %}`)
-DATA_UPLOAD_MAX_MEMORY_SIZE = None  # the API limits bodies itself, with an answer in its own form
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # every body is limited before that: `BodyLimit`, and web's worker
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # nothing goes to the disk
+FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
 
 REDIS_URL = server_addresses.redis(

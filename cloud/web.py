@@ -11,11 +11,14 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="pileus-metrics-")
 
 bind = os.environ.get("PILEUS_BIND", "127.0.0.1:8080")
-worker_class = "gthread"
+worker_class = "cloud.web_worker.Worker"
 workers = int(os.environ.get("PILEUS_WEB_WORKERS", "2"))
 threads = int(os.environ.get("PILEUS_WEB_THREADS", "16"))
 preload_app = True  # the workers share the code's memory
+worker_connections = 1000
 keepalive = 30
+limit_request_line = 8190
+limit_request_fields = 64
 timeout = 60
 graceful_timeout = 15
 control_socket_disable = True

@@ -7,9 +7,11 @@ import uuid
 from collections.abc import Callable
 
 import structlog
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseServerError
 
 from cloud.api import errors, metrics
+from cloud.api.parsers import too_large
 from cloud.api.translate import PROBLEM_JSON, plain_response, problem_of
 
 MACHINE_PATHS = ("/api/", "/agent/")
@@ -43,6 +45,19 @@ class RequestContext:
         metrics.observe_request(request, response, time.perf_counter() - began)
         response["X-Request-ID"] = request.request_id  # type: ignore[attr-defined]
         return response
+
+
+class BodyLimit:
+    """A body that says it is too large is refused by its head: API, forms, uploads and agent API alike."""
+
+    def __init__(self, get_response: Next):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not length.isdigit() or int(length) <= settings.API_MAX_BODY_BYTES:
+            return self.get_response(request)
+        return plain_response(too_large(), request)
 
 
 class Problems:

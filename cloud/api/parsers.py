@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from django.conf import settings
 from django.http import HttpRequest
+from gunicorn.http.errors import ParseException
 from rest_framework.parsers import BaseParser
 
 from cloud.api.errors import Fault, Invalid, TooLarge, UnsupportedMediaType
@@ -61,7 +62,10 @@ def accept_chunks(request: HttpRequest) -> None:
     """Let Django see a body that came without its length (chunked): it would take it for an empty one."""
     environ = request.META
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() and environ.get("wsgi.input_terminated"):
-        body = environ["wsgi.input"].read(settings.API_MAX_BODY_BYTES + 1)
+        try:
+            body = environ["wsgi.input"].read(settings.API_MAX_BODY_BYTES + 1)
+        except (ParseException, OSError):
+            raise refusal("The chunks of the body are malformed, or end early.") from None
         environ["CONTENT_LENGTH"] = str(len(body))
         request._stream = io.BytesIO(body)  # type: ignore[attr-defined]
 

@@ -155,5 +155,6 @@ def rest_response(problem: Problem, request: Any) -> Response:
 
 def plain_response(problem: Problem, request: Any) -> HttpResponse:
     """For everything else."""
-    body = json.dumps(problem.body(getattr(request, "request_id", "")))
-    return HttpResponse(body, status=problem.status, headers=problem.headers, content_type=PROBLEM_JSON)
+    body = json.dumps(problem.body(getattr(request, "request_id", ""))).encode()
+    headers = {"Content-Length": str(len(body)), **problem.headers}
+    return HttpResponse(body, status=problem.status, headers=headers, content_type=PROBLEM_JSON)
