@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloud.embedded import ports, postgres, system_packages, valkey
+from cloud.embedded import ports, postgres, ratchet, system_packages, valkey
 from cloud.embedded.accounts import Account, service_account
 from cloud.embedded.files import make_folder
 from cloud.embedded.paths import TREE, Home
@@ -105,11 +105,15 @@ def _everything(env: dict[str, str]) -> int:
         "loadgroup",
         "-m",
         f"not {ON_REQUEST} and not ({ALONE})",
+        *ratchet.ARGUMENTS,
     ]
+    env = env | {"COVERAGE_FILE": str(Path(env["PILEUS_HOME"]).parent / "coverage")}
     first = _pytest(side_by_side, env)
     if first not in (0, 1, NOTHING_COLLECTED):
         return first
     second = _pytest(["-m", f"not {ON_REQUEST} and ({ALONE})"], env)
+    if said := ratchet.advice(ratchet.measured(env), ratchet.floor()):
+        print(f"pileus: {said}", file=sys.stderr)
     if first == 1:
         print("pileus: tests that run side by side failed; see the first summary", file=sys.stderr)
     return max(code if code != NOTHING_COLLECTED else 0 for code in (first, second))
