@@ -48,4 +48,4 @@ RUN printf '#!/opt/pileus/venv/bin/python\nimport sys\n\nsys.path.insert(0, "/op
     > /opt/pileus/venv/bin/pileus-agent && chmod 755 /opt/pileus/venv/bin/pileus-agent
 # The first process outlives the worker, and with it do the machines.
 ENTRYPOINT ["python", "-m", "agent.container"]
-CMD ["pileus-agent worker", "pileus-agent node"]
+CMD ["pileus-agent network", "pileus-agent worker", "pileus-agent node"]

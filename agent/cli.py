@@ -1,7 +1,7 @@
 """`pileus-agent`: join a control plane, run this host's worker and node service, look at and stop what is on it.
 
 What a command needs is imported by it: the node service stays small without the rest. An app adds a command by a module
-`<app>/agent/command.py` with NAME, HELP and `run(paths)`.
+`<app>/agent/command.py` with NAME, HELP, `add_options(parser)` and `run(paths, options)`.
 """
 
 import argparse
@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     stop_all.add_argument("--grace", type=float, default=30.0, help="seconds a guest has to switch itself off")
     of_apps = {module.NAME: module for module in apps.modules("command")}
     added = [commands.add_parser(name, help=module.HELP) for name, module in of_apps.items()]
+    for parser_of_app, module in zip(added, of_apps.values(), strict=True):
+        module.add_options(parser_of_app)
     for command in (join, worker, node, status, capabilities, stop_all, *added):
         command.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     paths = Paths.from_environment(options.home)
     try:
         if options.command in of_apps:
-            return int(of_apps[options.command].run(paths))
+            return int(of_apps[options.command].run(paths, options))
         return int(COMMANDS[options.command](paths, options))
     except (Refused, Unreachable, OSError) as problem:
         print(f"pileus-agent: {problem}", file=sys.stderr)

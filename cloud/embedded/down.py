@@ -42,6 +42,7 @@ def down(home: Home) -> None:
             supervision.stop(*names("host"))
         if has_joined(home):
             power_off_machines(home, screen)
+        remove_networks(home)
         with screen.step("Control plane"):
             supervision.stop(*reversed(names("control")))
         with screen.step("Database"):
@@ -63,6 +64,12 @@ def power_off_machines(home: Home, screen: Screen) -> None:
         if done.returncode != 0:
             raise Trouble(f"the virtual machines could not be powered off: {done.stdout.strip()[-600:]}")
         step.result = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "off"
+
+
+def remove_networks(home: Home) -> None:
+    """The machines' networks go with them; they are made again from the host's ledger."""
+    command = [str(home.venv / "bin" / "pileus-agent"), "network", "--remove"]
+    myself().run(command, env=environment.host(home, Memory.of(home)), cwd=TREE, stderr=subprocess.DEVNULL)
 
 
 def restart(home: Home) -> None:

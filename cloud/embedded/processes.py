@@ -67,8 +67,9 @@ CONTROL = Process(
 # The schedule is a few periods in the settings: nothing of it has to outlive the process, so no file keeps it.
 BEAT = Process("beat", ("celery", "-A", "cloud", "beat", "--scheduler", "cloud.operations.beat:Bells"))
 HOST = Process("host", ("pileus-agent", "worker"), variables=HOST_VARIABLES, needs_root=True)
+NETWORK = Process("network", ("pileus-agent", "network"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)
 NODE = Process("node", ("pileus-agent", "node"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)
 
 CONTROL_PLANE = (WEB, STREAMS, CONTROL, BEAT)
-OF_A_HOST = (HOST, NODE)
+OF_A_HOST = (NETWORK, HOST, NODE)
 PROCESSES = (*CONTROL_PLANE, *OF_A_HOST)

@@ -133,6 +133,11 @@ def enter(directory: Path, record: Path) -> Namespaces:
     return Namespaces(directory, anchor)
 
 
+def is_anchored(record: Path) -> bool:
+    """Whether there are namespaces to go on with."""
+    return _running(record) is not None
+
+
 def end_anchor(record: Path) -> None:
     """Remove every namespace at once, with all that is in it."""
     if anchor := _running(record):

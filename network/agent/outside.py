@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -22,8 +23,9 @@ WAY_OUT_DEVICE = "pileus-out"
 class Outside:
     """Sockets in the host's own network namespace."""
 
-    def __init__(self) -> None:
-        """To be made before namespaces are entered and threads are started."""
+    def __init__(self, pid_file: Path) -> None:
+        """To be made before namespaces are entered and threads started. `pid_file`: of the program that leads out."""
+        self._pid_file = pid_file
         self._child: socket.socket | None = None
         if os.geteuid() != 0:
             self._child, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -48,7 +50,7 @@ class Outside:
         """Connect an ordinary user's outermost namespace with the host's network; "" or what is missing."""
         if self._child is None:
             return ""
-        return str(self._ask({"lead_out": anchor})[0].get("problem", ""))
+        return str(self._ask({"lead_out": anchor, "pid_file": str(self._pid_file)})[0].get("problem", ""))
 
     def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
         assert self._child is not None
@@ -83,7 +85,7 @@ def _stay(parent: socket.socket, pid: int) -> None:
     while os.getppid() == pid and (data := parent.recv(MAX_REQUEST)):
         request = json.loads(data)
         if "lead_out" in request:
-            parent.send(json.dumps({"problem": _lead_out(request["lead_out"])}).encode())
+            parent.send(json.dumps({"problem": _lead_out(request["lead_out"], request["pid_file"])}).encode())
             continue
         try:
             with _listen(**request) as made:
@@ -92,11 +94,20 @@ def _stay(parent: socket.socket, pid: int) -> None:
             parent.send(json.dumps({"number": error.errno, "problem": error.strerror}).encode())
 
 
-def _lead_out(anchor: int) -> str:
-    """Start pasta, which ends with the namespace. Nothing of the host's own loopback is to be reached through it."""
+def close_way_out(pid_file: Path) -> None:
+    """End the program that leads out of a namespace: it would keep the namespace for as long as it lives."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int(pid_file.read_text())
+        if Path(f"/proc/{pid}/comm").read_text().startswith(("pasta", "passt")):
+            os.kill(pid, signal.SIGKILL)
+        pid_file.unlink()
+
+
+def _lead_out(anchor: int, pid_file: str) -> str:
+    """Start pasta, which outlives this process. Nothing of the host's own loopback is to be reached through it."""
     if not (program := shutil.which("pasta")):
         return "guests have no way out: pasta is not installed (Debian: sudo apt install passt)"
-    command = [program, "--config-net", "--ns-ifname", WAY_OUT_DEVICE, "--no-map-gw", "--quiet"]
+    command = [program, "--config-net", "--ns-ifname", WAY_OUT_DEVICE, "--no-map-gw", "--quiet", "--pid", pid_file]
     command += [option for kind in "tuTU" for option in (f"-{kind}", "none")] + [str(anchor)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False)

@@ -32,7 +32,7 @@ from agent.paths import Paths
 from network.agent import namespaces, nft, probe
 from network.agent.client import socket_path
 from network.agent.networks import Problem
-from network.agent.outside import Outside
+from network.agent.outside import Outside, close_way_out
 from network.agent.plane import Plane
 from network.agent.services import Services
 
@@ -52,24 +52,49 @@ def run(paths: Paths) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     is_root = os.geteuid() == 0
-    outside = Outside()
-    entered = namespaces.enter(directory / "namespaces", anchor_record(paths))
-    abilities = probe.probe()
-    if is_root:
+    table = host_table(paths)
+    outside = Outside(_way_out(paths))
+    if not namespaces.is_anchored(anchor_record(paths)):
+        close_way_out(_way_out(paths))
+    try:
+        entered = namespaces.enter(directory / "namespaces", anchor_record(paths))
+        abilities = probe.probe()
+    except PermissionError as error:  # in a container, say: it stays to tell why there are no networks here
+        entered = namespaces.Namespaces(directory / "namespaces", anchor=0)
+        abilities = probe.Abilities(missing={"namespaces": str(error)})
+    if is_root and abilities.usable:
         namespaces.drop_privileges()
     for part, words in abilities.missing.items():
         log.warning("something is missing for networks", part=part, problem=words)
     listener = _listen(socket_path(paths))
-    table = "pileus_" + hashlib.sha256(os.fsencode(paths.runtime)).hexdigest()[:12]
 
     async def serve() -> int:
         services = Services(asyncio.get_running_loop(), entered, outside)
         return await _Process(Plane(entered, abilities, table, outside, services), abilities).run(listener)
 
     status = asyncio.run(serve())
-    if not entered.names():
+    socket_path(paths).unlink(missing_ok=True)
+    if abilities.usable and not entered.names():
+        close_way_out(_way_out(paths))
         namespaces.end_anchor(anchor_record(paths))
     return status
+
+
+def remove_all(paths: Paths) -> None:
+    """Remove everything that the process made on this host. It must not run. Raises nft.Refused."""
+    close_way_out(_way_out(paths))
+    namespaces.end_anchor(anchor_record(paths))
+    if os.geteuid() == 0 and not nft.available() and nft.read(nft.Table("ip", host_table(paths))).there:
+        nft.run(f"delete table ip {host_table(paths)}")
+
+
+def host_table(paths: Paths) -> str:
+    """The name of this agent's table in the host's own nftables."""
+    return "pileus_" + hashlib.sha256(os.fsencode(paths.runtime)).hexdigest()[:12]
+
+
+def _way_out(paths: Paths) -> Path:
+    return paths.runtime / "network" / "way-out.pid"
 
 
 def _listen(path: Path) -> socket.socket:
@@ -204,7 +229,7 @@ class _Process:
 
     def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "capabilities":
-            return self._abilities.describe() | {"way_out": self._plane.way_out()}
+            return self._abilities.describe() | {"way_out": self._plane.way_out() if self._abilities.usable else ""}
         return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()
 
     _deeds: ClassVar[dict[str, Callable[["_Process", dict[str, Any]], dict[str, Any]]]] = {

@@ -21,9 +21,8 @@ from agent.errors import NoAnswer
 from agent.paths import Paths
 from network.agent import netlink
 from network.agent.client import NetworkProcess
-from network.agent.namespaces import end_anchor
 from network.agent.netlink import Netlink
-from network.agent.process import anchor_record
+from network.agent.process import remove_all
 from tests.network.agent import frames
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,7 +133,8 @@ class Host(Space):
     def close(self) -> None:
         if self._process and self._process.poll() is None:
             self.stop(signal.SIGKILL)
-        end_anchor(anchor_record(self.paths))
+        with self.within():
+            remove_all(self.paths)
         super().close()
 
 
