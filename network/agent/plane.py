@@ -10,12 +10,11 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from network.agent import netlink, networks, nft, routers
+from network.agent import edge, netlink, networks, nft, routers
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import Problem
@@ -116,7 +115,7 @@ class Plane:
         self._services.forget(id)
         if isinstance(applied.spec, RouterSpec):
             routers.remove(self._namespaces, applied.spec)
-            self.keep_way_out()
+            self.keep_edge()
             self._refresh_legs({leg.network for leg in applied.spec.legs})
         else:
             with self._namespaces.within(name), Netlink() as kernel:
@@ -125,6 +124,7 @@ class Plane:
                         with contextlib.suppress(OSError):
                             kernel.send(netlink.remove_link(link.index))
             self._namespaces.remove(name)
+            self.keep_edge()
 
     def plug(self, port: str, headers: bool) -> int:
         """The descriptor of a port's tap; the caller closes it. Raises Problem, OSError."""
@@ -171,10 +171,11 @@ class Plane:
             touched |= {leg.network for leg in before.spec.legs}
         self._refresh_legs(touched)
         routers.apply(self._namespaces, new.spec, self._by_network())
-        self.keep_way_out()
+        self.keep_edge()
         return self._services.forward(new.spec, routers.router_namespace(new.spec))
 
     def _make_network(self, spec: NetworkSpec) -> None:
+        self.keep_edge()  # before the overlay is there
         networks.apply(self._namespaces, spec, self._abilities.tracking, self._legs(spec.network))
         self._services.answer(spec, networks.namespace(spec))
 
@@ -191,36 +192,27 @@ class Plane:
             if any(leg.network == network for leg in router.legs)
         }
 
-    def keep_way_out(self) -> None:
-        """Let routers' packets leave by the host's own network, and nothing in; mends what has gone since."""
+    def keep_edge(self) -> None:
+        """Let routers' packets leave by the host's own network, and only peers' come in; mends what has gone since."""
         external = {}
         for spec in self._routers():
             if spec.external and (address := routers.own_address(self._namespaces, spec)):
                 external[routers.way_out_device(spec)] = str(address)
+        overlay = {
+            (str(vtep), str(spec.vni))
+            for spec in self._networks()
+            for vtep in spec.peers.values()
+            if len(spec.peers) > 1
+        }
         with self._namespaces.within(None), Netlink() as kernel:
             if external and WAY_OUT_DEVICE not in kernel.links():  # does nothing in the host's own network
                 self._no_way_out = self._outside.lead_out(self._namespaces.anchor)
-            uplink = _uplink(kernel)
-            setting = Path(f"/proc/sys/net/ipv4/conf/{uplink}/forwarding") if uplink else None
-            known = nft.read(nft.Table("ip", self._table))
-            closed = routers.host_table(self._table, external, is_open=False)
-            if known.there:  # what the host did before was seen when the table was made
-                is_open = known.digests.get("passing") != closed.chains["passing"].digest
-            else:
-                is_open = bool(setting and setting.read_text().strip() == "1")
-            wanted = routers.host_table(self._table, external, is_open=True) if is_open else closed
-            if not external:
-                if known.there:
-                    nft.run(f"delete table ip {self._table}")
-                return
-            nft.apply(nft.difference(known, wanted))
-            if setting:
-                setting.write_text("1")
+            edge.apply(self._table, edge.Needs(external, frozenset(overlay)), edge.uplink(kernel))
 
     def way_out(self) -> str:
         """ "" when guests can reach the world through this host, otherwise why not, in words."""
         with self._namespaces.within(None), Netlink() as kernel:
-            if _uplink(kernel):
+            if edge.uplink(kernel):
                 return ""
             return self._no_way_out or "guests have no way out: this host has no default route"
 
@@ -246,9 +238,3 @@ class Plane:
         kept = {"type": applied.type, "id": applied.id, "generation": applied.generation, "spec": applied.raw}
         new.write_text(json.dumps(kept))
         os.replace(new, file)
-
-
-def _uplink(kernel: Netlink) -> str:
-    """The device of the default route; "" when there is none."""
-    index = kernel.routes().get(routers.EVERYWHERE, (0, None))[0]
-    return next((link.name for link in kernel.links().values() if link.index == index), "")

@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import structlog
 
 from agent.paths import Paths
-from network.agent import namespaces, nft, probe
+from network.agent import edge, namespaces, nft, probe
 from network.agent.client import socket_path
 from network.agent.networks import Problem
 from network.agent.outside import Outside, close_way_out
@@ -84,8 +84,8 @@ def remove_all(paths: Paths) -> None:
     """Remove everything that the process made on this host. It must not run. Raises nft.Refused."""
     close_way_out(_way_out(paths))
     namespaces.end_anchor(anchor_record(paths))
-    if os.geteuid() == 0 and not nft.available() and nft.read(nft.Table("ip", host_table(paths))).there:
-        nft.run(f"delete table ip {host_table(paths)}")
+    if os.geteuid() == 0 and not nft.available():
+        edge.remove(host_table(paths))
 
 
 def host_table(paths: Paths) -> str:
@@ -158,7 +158,7 @@ class _Process:
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             with contextlib.suppress(OSError, nft.Refused):
-                await self._loop.run_in_executor(self._kernel, self._plane.keep_way_out)
+                await self._loop.run_in_executor(self._kernel, self._plane.keep_edge)
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:

@@ -12,7 +12,7 @@ from network.agent import netlink, nft
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import BRIDGE, namespace, sysctl
-from network.agent.nft import Chain, Set, Table
+from network.agent.nft import Chain, Table
 from network.agent.specs import Address, Interface, Leg, Network, NetworkSpec, RouterSpec, device_name
 
 WAY_OUT = "out"
@@ -191,42 +191,3 @@ def tables(spec: RouterSpec, own: Interface | None) -> list[Table]:
             },
         ),
     ]  # fmt: skip
-
-
-def host_table(name: str, routers: dict[str, str], is_open: bool) -> Table:
-    """The host's own table: what routers (device to address) send leaves under the host's address, nothing else enters.
-
-    `is_open`: the host forwarded for others before there were routers; otherwise it goes on not to.
-    """
-    devices = frozenset((device,) for device in routers)
-    closed = () if is_open else ("iifname != @routers ct state new drop",)
-    return Table(
-        "ip",
-        name,
-        sets={
-            "routers": Set("type ifname", devices),
-            "sources": Set("type ifname . ipv4_addr", frozenset(routers.items())),
-            "addresses": Set("type ipv4_addr", frozenset((address,) for address in routers.values())),
-        },
-        chains={
-            "passing": Chain(
-                (
-                    "iifname @routers iifname . ip saddr != @sources drop",
-                    "iifname @routers oifname @routers drop",
-                    "oifname @routers ct state established,related accept",
-                    "oifname @routers drop",
-                    *closed,
-                ),
-                "type filter hook forward priority 0 ; policy accept",
-            ),
-            # To the host itself routers' packets may not go: not to its services, not to its private addresses.
-            "arriving": Chain(
-                ("iifname @routers ct state established,related accept", "iifname @routers drop"),
-                "type filter hook input priority 0 ; policy accept",
-            ),
-            "leaving": Chain(
-                ("ip saddr @addresses oifname != @routers masquerade",),
-                "type nat hook postrouting priority 100 ; policy accept",
-            ),
-        },
-    )

@@ -1,0 +1,91 @@
+"""Networks that span hosts: VXLAN between them, told who is where, and closed to everybody else."""
+
+import contextlib
+import socket
+import struct
+
+import pytest
+
+from tests.network.agent import frames, lab
+
+
+@pytest.fixture
+def hosts(make_host):
+    """Three hosts on one wire, 192.0.2.1 to 192.0.2.3; the third is nobody's peer."""
+    hosts = [make_host(0) for _ in range(3)]
+    with contextlib.closing(lab.Space()) as switch:
+        switch.run("ip", "link", "add", "br0", "type", "bridge")
+        switch.run("ip", "link", "set", "br0", "up")
+        for number, host in enumerate(hosts, 1):
+            lab.wire(host, "uplink", switch, f"host{number}")
+            switch.run("ip", "link", "set", f"host{number}", "master", "br0")
+            host.run("ip", "addr", "add", f"192.0.2.{number}/24", "dev", "uplink")
+        yield hosts
+
+
+def spread(hosts, **more):
+    """A network on two hosts with a guest on each: its spec for each of them."""
+    one = lab.network(hosts[0], **more)
+    group = next(iter(one["groups"]))
+    for number, host in enumerate(hosts[:2]):
+        lab.add_port(one, "ab"[number], f"10.0.0.{10 + number}", groups=[group], host=host.id)
+    one["peers"] = [{"host": host.id, "vtep": f"192.0.2.{number}"} for number, host in enumerate(hosts[:2], 1)]
+    return [one, one | {"id": lab.new_id(), "host": hosts[1].id}]
+
+
+def test_guests_on_two_hosts_reach_each_other_and_rules_hold_between_them(hosts):
+    specs = spread(hosts, rules=[lab.ingress("udp", 53, 53)])
+    for host, spec in zip(hosts, specs, strict=False):
+        host.apply(spec)
+    a, b = hosts[0].guest(specs[0], "a"), hosts[1].guest(specs[1], "b")
+    assert b.hears(a, frames.udp(a.mac, b.mac, a.ip, b.ip, (1000, 53)))
+    assert not b.hears(a, frames.udp(a.mac, b.mac, a.ip, b.ip, (1000, 54)))
+    assert a.hears(b, frames.udp(b.mac, a.mac, b.ip, a.ip, (53, 1000)))
+    # The address of the other is known here: the question does not have to cross the wire.
+    a.send(frames.arp(a.mac, a.ip, b.ip))
+    answer = a.receive(lambda frame: frame[12:14] == b"\x08\x06" and frame[28:32] == frames.ip(b.ip))
+    assert answer
+    assert answer[22:28] == frames.mac(b.mac)
+
+
+def test_another_network_with_the_same_addresses_hears_nothing(hosts):
+    first, second = spread(hosts, rules=[lab.ingress()]), spread(hosts, rules=[lab.ingress()])
+    for specs in (first, second):
+        for host, spec in zip(hosts, specs, strict=False):
+            host.apply(spec)
+    a, other = hosts[0].guest(first[0], "a"), hosts[1].guest(second[1], "b")
+    b = hosts[1].guest(first[1], "b")
+    assert b.hears(a, frames.udp(a.mac, frames.BROADCAST, a.ip, "10.0.0.255", (1, 2), b"of the first"))
+    assert not other.receive(lambda frame: b"of the first" in frame, 0.2)
+
+
+def test_a_port_that_moves_is_followed(hosts):
+    specs = spread(hosts, rules=[lab.ingress()])
+    for host, spec in zip(hosts, specs, strict=False):
+        host.apply(spec)
+    a = hosts[0].guest(specs[0], "a")
+    for spec in specs:
+        spec["ports"] = [port | {"host": hosts[0].id} for port in spec["ports"]]
+    for host, spec in zip(hosts, specs, strict=False):
+        host.apply(spec)
+    b = hosts[0].guest(specs[0], "b")
+    assert b.hears(a, frames.udp(a.mac, b.mac, a.ip, b.ip, (1, 2)))
+
+
+def test_only_peers_may_send_into_the_overlay(hosts):
+    specs = spread(hosts, rules=[lab.ingress()])
+    for host, spec in zip(hosts, specs, strict=False):
+        host.apply(spec)
+    a, b = hosts[0].guest(specs[0], "a"), hosts[1].guest(specs[1], "b")
+    vni = specs[0]["network"]["vni"]
+
+    def inject(space, number: int) -> None:
+        inner = frames.udp(a.mac, b.mac, a.ip, b.ip, (1, 2), b"from host %d" % number)
+        with space.within(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(struct.pack("!II", 0x08000000, vni << 8) + inner, ("192.0.2.2", 4789))
+
+    inject(hosts[2], 3)
+    inject(hosts[0], 1)
+    heard = b.receive(lambda frame: b"from host" in frame)
+    assert heard
+    assert b"from host 1" in heard
