@@ -36,14 +36,6 @@ STEPS = {
     "take_back": "Take it back",
     "restore": "Restore what was",
 }
-BOOT = {
-    "asked": "Asked for",
-    "placed": "Placed on a host",
-    "ordered": "Ordered from the host",
-    "started": "Machine started",
-    "kernel": "Kernel began",
-    "ready": "The guest says READY",
-}
 VERBS = {
     "delete": "deleted",
     "create": "made",

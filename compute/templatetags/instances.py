@@ -17,6 +17,21 @@ register = template.Library()
 register.filter("fingerprint", ssh.fingerprint)
 register.filter("reason", reason)
 
+BOOT = {
+    "asked": "Asked for",
+    "placed": "Placed on a host",
+    "ordered": "Ordered from the host",
+    "started": "Machine started",
+    "kernel": "Kernel began",
+    "ready": "The guest says READY",
+}
+
+
+@register.filter
+def boot_words(name: str) -> str:
+    """A step of a start, as people call it."""
+    return BOOT[name]
+
 
 @register.filter
 def row_actions(instance: Instance, role: str) -> list[Action]:

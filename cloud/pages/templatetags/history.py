@@ -32,11 +32,6 @@ def event_choices() -> dict[str, str]:
 
 
 @register.filter
-def boot_words(name: str) -> str:
-    return words.BOOT[name]
-
-
-@register.filter
 def step_words(step: str) -> str:
     return words.STEPS.get(step, step.replace("_", " ").capitalize())
 
