@@ -7,12 +7,12 @@ from django.db.models.functions import Now
 from cloud.hosts.models import Host
 from cloud.streams import handover
 from compute import boots
-from compute.models import ConsoleLog, Instance
+from compute.models import ConsoleLog, Instance, Machine
 
 
 def keep(*, host: Host, instance_id: UUID, offset: int, content: bytes) -> bool:
     """Keep the end of a serial log that its host pushes. False when the instance is not placed there."""
-    if not Instance.objects.filter(pk=instance_id, host=host).exists():
+    if not Machine.objects.filter(instance=instance_id, host=host).exists():
         return False
     ConsoleLog.objects.update_or_create(
         instance_id=instance_id, defaults={"offset": offset, "content": content, "updated_at": Now()}

@@ -85,7 +85,7 @@ def redeem(secret: str, *, holder: str) -> tuple[Instance, dict[str, Any]]:
     Somebody else's try does not use it up: it tells him nothing, and takes nothing from its owner. Raises NotFound.
     """
     found = ConsoleTicket.objects.filter(digest=_digest(secret), holder=_digest(holder), expires_at__gt=Now())
-    ticket = found.select_for_update(of=("self",)).select_related("instance").first()
+    ticket = found.select_for_update(of=("self",)).select_related("instance__machine").first()
     if ticket is None:
         raise NotFound("This console URL is unknown, used, late, or not yours. Ask for another one.")
     instance = ticket.instance

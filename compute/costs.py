@@ -29,7 +29,8 @@ _HELD = """
         UNION ALL
         SELECT i.id, i.name, f.name, i.price_per_hour, a.created_at, now(), true
         FROM hosts_allocation a JOIN compute_instance i
-                ON a.resource_type = 'instance' AND i.id = a.resource_id AND i.host_id = a.host_id
+                ON a.resource_type = 'instance' AND i.id = a.resource_id
+            JOIN compute_machine m ON m.id = i.machine_id AND m.host_id = a.host_id
             JOIN compute_flavor f ON f.id = i.flavor_id, month
         WHERE i.project_id = %(project)s AND a.created_at < month.ended AND now() > month.began
     ), cost AS (
@@ -81,7 +82,7 @@ def following(month: datetime) -> datetime:
 
 def close(instance: Instance) -> None:
     """An instance is about to go: keep what it has cost. Called with its row, in the transaction that deletes it."""
-    allocation = Allocation.of("instance", instance.pk).filter(host=instance.host).first()
+    allocation = Allocation.of("instance", instance.pk).filter(host=instance.host_id).first()
     if allocation is not None:
         Rental.objects.create(
             project_id=instance.project_id,

@@ -8,7 +8,7 @@ from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
 from compute import reconcile, restarts
-from compute.models import Instance, Power
+from compute.models import Machine, Power
 from compute.workflows import RebootInstance
 from storage import files
 
@@ -16,8 +16,9 @@ GRACE_SECONDS = 30  # that a guest has to switch itself off, when nobody said ot
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
 
-def spec(instance: Instance, verb: str) -> dict[str, Any]:
-    """All that is wanted of an instance, as its host gets it."""
+def spec(machine: Machine, verb: str) -> dict[str, Any]:
+    """All that is wanted of an instance, as the host of one of its machines gets it."""
+    instance = machine.instance
     live = Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).first()
     asked = live.parameters if live and not live.outcome else {}
     is_reboot = live is not None and live.kind == RebootInstance.kind and bool(asked)
@@ -25,8 +26,8 @@ def spec(instance: Instance, verb: str) -> dict[str, Any]:
         "id": str(instance.pk),
         "name": instance.name,
         "project": {"id": str(instance.project_id), "name": instance.project.name},
-        "generation": instance.generation,
-        "hypervisor": instance.hypervisor,
+        "generation": machine.generation,
+        "hypervisor": machine.hypervisor,
         "architecture": instance.image.architecture,
         "vcpus": instance.vcpus,
         "memory_mib": instance.memory_mib,
@@ -55,14 +56,16 @@ def spec(instance: Instance, verb: str) -> dict[str, Any]:
     }
 
 
-def noticed(instance: Instance, before: str) -> None:
+def noticed(machine: Machine, before: str) -> None:
     """A report has been written: keep the guest's host key; follow the restart policy when it ended by itself."""
-    key = str(instance.seen_facts.get("ssh_host_key", ""))
+    instance = machine.instance
+    key = str(machine.seen_facts.get("ssh_host_key", ""))
     if HOST_KEY.fullmatch(key) and key != instance.ssh_host_key:
         instance.ssh_host_key = key
         instance.save(update_fields=["ssh_host_key"])
-    if instance.seen == Power.STOPPED and instance.wanted_power in (Power.RUNNING, Power.PAUSED):
-        restarts.ended_by_itself(instance, instance.seen_facts)
+    counts = machine.pk == instance.machine_id
+    if counts and machine.seen == Power.STOPPED and instance.wanted_power in (Power.RUNNING, Power.PAUSED):
+        restarts.ended_by_itself(machine)
 
 
 def offers(capabilities: Mapping[str, Any]) -> Offers:
@@ -76,21 +79,23 @@ def offers(capabilities: Mapping[str, Any]) -> Offers:
 
 
 def boots_from(host: Host, sha256: str) -> bool:
-    """Whether an instance that is placed on the host is made of this file."""
-    return Instance.objects.filter(host=host, boot_files__contains=[{"sha256": sha256}]).exists()
+    """Whether an instance that is on the host is made of this file."""
+    return Machine.objects.filter(host=host, instance__boot_files__contains=[{"sha256": sha256}]).exists()
 
 
 files.register(boots_from)
 register(
     HostedResource(
         type="instance",
-        model=Instance,
+        model=Machine,
+        within="instance",
+        project="instance__project_id",
         states=frozenset({Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED}),
         spec=spec,
         noticed=noticed,
         reconcile=reconcile.reconcile,
         offers=offers,
-        related=("image", "project"),
+        related=("instance__image", "instance__project"),
         unit="machine",
         seen_as="power",
     )

@@ -49,13 +49,14 @@ def _remove_strays(instance_id: str) -> None:
 def rows_match_processes() -> Iterator[Breach]:
     for instance_id, name, row, seen in rows(
         f"""
-        SELECT i.id, i.name, i.seen || ' at ' || i.seen_generation,
+        SELECT i.id, i.name, m.seen || ' at ' || m.seen_generation,
             coalesce(s.seen || ' at ' || s.generation, 'nothing')
-        FROM compute_instance i JOIN hosts_hostpulse p ON p.host_id = i.host_id
-            LEFT JOIN ({MACHINES}) s ON s.id = i.id AND s.host_id = i.host_id
-        WHERE p.seen_at > now() - make_interval(secs => %(silence)s) AND p.seen_at > i.seen_at AND {SETTLED}
-            AND (i.seen = 'running' OR s.seen = 'running')
-            AND (i.seen, i.seen_generation) IS DISTINCT FROM (s.seen, s.generation)
+        FROM compute_instance i JOIN compute_machine m ON m.instance_id = i.id
+            JOIN hosts_hostpulse p ON p.host_id = m.host_id
+            LEFT JOIN ({MACHINES}) s ON s.id = i.id AND s.host_id = m.host_id
+        WHERE p.seen_at > now() - make_interval(secs => %(silence)s) AND p.seen_at > m.seen_at AND {SETTLED}
+            AND (m.seen = 'running' OR s.seen = 'running')
+            AND (m.seen, m.seen_generation) IS DISTINCT FROM (s.seen, s.generation)
         """
     ):
         yield Breach(f"{name}: the row says {row}, its host has {seen}", str(instance_id), repair=reconcile)
@@ -65,8 +66,9 @@ def rows_match_processes() -> Iterator[Breach]:
 def nothing_is_stuck() -> Iterator[Breach]:
     for instance_id, name, seen in rows(
         f"""
-        SELECT i.id, i.name, i.seen FROM compute_instance i
-        WHERE i.failed_at IS NULL AND i.seen IN ('unknown', 'gone') AND {SETTLED}
+        SELECT i.id, i.name, coalesce(m.seen, 'unknown')
+        FROM compute_instance i LEFT JOIN compute_machine m ON m.id = i.machine_id
+        WHERE i.failed_at IS NULL AND coalesce(m.seen, 'unknown') IN ('unknown', 'gone') AND {SETTLED}
         """
     ):
         yield Breach(f"{name} is seen {seen} and nothing is under way", str(instance_id), repair=reconcile)
@@ -78,9 +80,9 @@ def placed_instances_have_room() -> Iterator[Breach]:
         """
         SELECT i.id, i.name, h.name,
             h.free_vcpus >= i.vcpus AND h.free_memory_mib >= i.memory_mib AND h.free_disk_gib >= i.disk_gib
-        FROM compute_instance i JOIN hosts_host h ON h.id = i.host_id
+        FROM compute_machine m JOIN compute_instance i ON i.id = m.instance_id JOIN hosts_host h ON h.id = m.host_id
             LEFT JOIN hosts_allocation a
-                ON a.resource_type = 'instance' AND a.resource_id = i.id AND a.host_id = i.host_id
+                ON a.resource_type = 'instance' AND a.resource_id = i.id AND a.host_id = m.host_id
         WHERE a.id IS NULL
         """
     ):

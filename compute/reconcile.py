@@ -23,13 +23,16 @@ NEAREST = {Power.PAUSED: Power.RUNNING, Power.SUSPENDED: Power.STOPPED}
 def reconcile() -> None:
     """Open an operation for every placed instance of a reachable host whose power is not what is wanted."""
     drifted = (
-        with_status(Instance.objects.filter(host__pulse__seen_at__gte=reachable_since(), failed_at=None))
+        with_status(Instance.objects.filter(machine__host__pulse__seen_at__gte=reachable_since(), failed_at=None))
         .filter(live_kind=None)
-        .filter(Q(seen__in=[Power.UNKNOWN, Power.GONE]) | Q(seen__in=WISHES) & ~Q(seen=F("wanted_power")))
+        .filter(
+            Q(machine__seen__in=[Power.UNKNOWN, Power.GONE])
+            | Q(machine__seen__in=WISHES) & ~Q(machine__seen=F("wanted_power"))
+        )
         # What its host has paused, for want of room, goes on by itself.
-        .exclude(~Q(seen_problem=""), wanted_power=Power.RUNNING, seen=Power.PAUSED)
+        .exclude(~Q(machine__seen_problem=""), wanted_power=Power.RUNNING, machine__seen=Power.PAUSED)
         # Its memory may well be on the host's disk: a report will tell.
-        .exclude(wanted_power=Power.SUSPENDED, seen=Power.UNKNOWN)
+        .exclude(wanted_power=Power.SUSPENDED, machine__seen=Power.UNKNOWN)
     )
     for instance in drifted.order_by("pk")[:AT_ONCE]:
         try:

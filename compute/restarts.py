@@ -1,46 +1,49 @@
 """What is done when a machine ends without being told to: it stays stopped, or is started again by its policy."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models.functions import Now
 
 from cloud.events.services import GUEST, SYSTEM, Actor, record
 from cloud.hosts.hosted import raise_generation
 from compute import services
-from compute.models import Instance, Power, RestartPolicy
+from compute.models import Instance, Machine, Power, RestartPolicy
 
 MAX_RESTARTS_PER_HOUR = 5
 
 
-def ended_by_itself(instance: Instance, facts: dict[str, Any]) -> None:
+def ended_by_itself(machine: Machine) -> None:
     """It should run and does not: the guest powered it off, or it crashed, or its host went down under it."""
-    cause = facts.get("cause")
+    instance, cause = machine.instance, machine.seen_facts.get("cause")
     if cause == "guest" and instance.restart_policy != RestartPolicy.ALWAYS:
-        _stay_stopped(instance, GUEST)
+        _stay_stopped(machine, GUEST)
         return
     if services.is_busy(instance):
         return
     if cause != "reboot":
         if instance.restart_policy == RestartPolicy.NEVER:
-            _stay_stopped(instance, SYSTEM)
+            _stay_stopped(machine, SYSTEM)
             return
         if not _may_restart(instance):
-            instance.seen, instance.wanted_power = Power.BROKEN, Power.STOPPED
-            instance.seen_problem = (
+            machine.seen = Power.BROKEN
+            machine.seen_problem = (
                 f"It ended {MAX_RESTARTS_PER_HOUR} times within an hour and is not started again by itself: "
-                f"{instance.seen_problem or 'no reason is known'}"
+                f"{machine.seen_problem or 'no reason is known'}"
             )
-            instance.save(update_fields=["seen", "seen_problem", "wanted_power"])
+            machine.save(update_fields=["seen", "seen_problem"])
+            instance.wanted_power = Power.STOPPED
+            instance.save(update_fields=["wanted_power"])
             return
     services.start(instance=instance, actor=SYSTEM)
 
 
-def _stay_stopped(instance: Instance, actor: Actor) -> None:
+def _stay_stopped(machine: Machine, actor: Actor) -> None:
+    instance = machine.instance
     instance.wanted_power = Power.STOPPED
     instance.save(update_fields=["wanted_power"])
-    raise_generation(instance)
-    Instance.objects.filter(pk=instance.pk).update(seen_generation=instance.generation)
+    raise_generation(machine)
+    machine.seen_generation = machine.generation
+    machine.save(update_fields=["seen_generation"])
     record("compute.instance.power_off", instance, actor=actor, before={"wanted_power": "running"},
            after={"wanted_power": "stopped", "by": actor.name})  # fmt: skip
 

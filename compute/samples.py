@@ -54,9 +54,9 @@ class Series:
 _VALID = ", ".join(f"CASE WHEN s.{name} >= 0 AND s.{name} < 'Infinity' THEN s.{name} END" for name in METRICS)
 _INSERT = f"""
     INSERT INTO compute_sample (instance_id, at, {", ".join(METRICS)})
-    SELECT i.id, now() - make_interval(secs => s.age), {_VALID}
+    SELECT s.id, now() - make_interval(secs => s.age), {_VALID}
     FROM jsonb_to_recordset(%s::jsonb) AS s(id uuid, age float8, {", ".join(f"{name} real" for name in METRICS)})
-    JOIN compute_instance i ON i.id = s.id AND i.host_id = %s
+    JOIN compute_machine m ON m.instance_id = s.id AND m.host_id = %s
     WHERE s.age BETWEEN 0 AND {OLDEST}
     ON CONFLICT DO NOTHING
 """

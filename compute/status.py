@@ -36,8 +36,8 @@ TRANSITIONAL = {work.workflow.kind: work.status for work in WORK if work.status}
 STATUSES = tuple(dict.fromkeys((*TRANSITIONAL.values(), *STEADY, "error", "unreachable")))
 LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
-    "hypervisor", "hypervisor_wish", "host__name", "keypairs", "ssh_host_key", "restart_policy", "wanted_power",
-    "seen", "seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
+    "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key", "restart_policy",
+    "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
 
 def as_listed(instances: "QuerySet[Instance]", *more: str) -> "QuerySet[WithAnnotations[Instance, StatusAnnotations]]":
     """With all that a list shows, these columns too, and nothing else: most of what a row holds is for its host."""
-    return with_status(instances.select_related("flavor", "image", "host").only(*LISTED, *more))
+    return with_status(instances.select_related("flavor", "image", "machine__host").only(*LISTED, *more))
 
 
 def count_by_status(instances: "QuerySet[Instance]") -> dict[str, int]:
@@ -92,15 +92,15 @@ def count_by_status(instances: "QuerySet[Instance]") -> dict[str, int]:
 
 
 def _host_is_unreachable() -> ExpressionWrapper:
-    silent = HostPulse.objects.filter(host_id=OuterRef("host_id"), seen_at__lt=reachable_since())
+    silent = HostPulse.objects.filter(host_id=OuterRef("machine__host_id"), seen_at__lt=reachable_since())
     return ExpressionWrapper(Exists(silent), output_field=BooleanField())
 
 
 def _standing() -> Case:
     """The status of what nothing is done with."""
     return Case(
-        When(Q(failed_at__isnull=False) | Q(seen=Power.BROKEN), then=Value("error")),
-        When(seen__in=STEADY, then=F("seen")),
+        When(Q(failed_at__isnull=False) | Q(machine__seen=Power.BROKEN), then=Value("error")),
+        When(machine__seen__in=STEADY, then=F("machine__seen")),
         default=Value("error"),
         output_field=CharField(),
     )

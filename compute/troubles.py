@@ -9,9 +9,9 @@ from compute.status import reason, with_status
     "Instances in error", "Their reason is what the host or the last operation said. Start tries again; delete works."
 )
 def broken_instances() -> Looked:
-    broken = with_status(Instance.objects.select_related("host", "project").defer("user_data", "placement")).filter(
-        status="error"
-    )
+    broken = with_status(
+        Instance.objects.select_related("machine__host", "project").defer("user_data", "placement")
+    ).filter(status="error")
     found = list(broken.order_by("created_at", "id")[: MOST_SHOWN + 1])
     count = len(found) if len(found) <= MOST_SHOWN else broken.count()
     return count, [

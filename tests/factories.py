@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from cloud.api.authentication import digest
 from cloud.hosts.models import Host, HostPulse
 from cloud.tenancy.models import Membership, Project, Quota, Role, Token, User
-from compute.models import Flavor
+from compute.models import Flavor, Instance, Machine
 from storage.models import Image
 
 _numbers = itertools.count(1)
@@ -54,6 +54,14 @@ def flavor(flavor_name: str = "", **fields: Any) -> Flavor:
 def image(image_name: str = "", **fields: Any) -> Image:
     facts = {"architecture": "x86_64", "hypervisors": ["qemu"], **fields}
     return Image.objects.create(name=image_name or name("image"), **facts)
+
+
+def place(instance: Instance, on: Host, **fields: Any) -> Instance:
+    """Put an instance on a host, or look at it there otherwise. `fields` are the machine's: seen, generation, …"""
+    Machine.objects.filter(instance=instance).delete()
+    instance.machine = Machine.objects.create(instance=instance, host=on, **{"hypervisor": "qemu", **fields})
+    instance.save(update_fields=["machine"])
+    return instance
 
 
 def host(host_name: str = "", **fields: Any) -> Host:

@@ -34,7 +34,11 @@ class Hosted(models.Model):
 
     def has_been_seen(self, *words: str) -> bool:
         """Whether it was last seen in one of these states, by a report about its present generation."""
-        return self.seen in words and self.seen_generation == self.generation
+        return self.seen in words and self.is_up_to_date()
+
+    def is_up_to_date(self) -> bool:
+        """Whether the last report was about its present generation."""
+        return self.seen_generation == self.generation
 
 
 def raise_generation(row: Hosted) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Max
 
 from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import kind_of
@@ -39,6 +40,12 @@ def post(host: Host, resource_type: str, resource_id: UUID, verb: str, generatio
             [uuid4(), host.pk, resource_type, resource_id, verb, generation],
         )
     ring(host)
+
+
+def first_generation(host_id: UUID, resource_type: str, resource_id: UUID) -> int:
+    """The generation to begin with on a host: above all that it had orders of, as its ledger remembers them."""
+    before = Order.objects.filter(host_id=host_id, resource_type=resource_type, resource_id=resource_id)
+    return (before.aggregate(latest=Max("generation"))["latest"] or 0) + 1
 
 
 def ring(host: Host) -> None:

@@ -38,13 +38,25 @@ def receive(report: Report) -> Accepted | Outdated:
     """
     kind = _kind(report)
     operation = engine.lock(kind.type, report.resource_id)
-    row = kind.rows([report.resource_id]).select_for_update().filter(host=report.host).first()
+    row = _lock(kind, report)
     verdict = _write(kind, row, report) if row else _bury(kind, report)
     if isinstance(verdict, Accepted):
         orders.answer(report.host, kind.type, report.resource_id, report.generation)
         engine.wake(operation)
         engine.tell_waiting(Topic(kind.type, report.resource_id))
     return verdict
+
+
+def _lock(kind: HostedResource, report: Report) -> Hosted | None:
+    """The row on the host that reports, locked; before it what it is the incarnation of."""
+    rows = kind.rows([report.resource_id]).filter(host=report.host)
+    subject = None
+    if kind.within:
+        subject = kind.subject._default_manager.select_for_update().filter(pk=report.resource_id).first()
+    row: Hosted | None = rows.select_for_update().first()
+    if row and kind.within:
+        setattr(row, kind.within, subject)
+    return row
 
 
 def _kind(report: Report) -> HostedResource:
@@ -76,7 +88,7 @@ def _write(kind: HostedResource, row: Hosted, report: Report) -> Accepted | Outd
     if before != report.seen:
         record(
             f"{row._meta.app_label}.{kind.type}.seen",
-            row,
+            getattr(row, kind.within) if kind.within else row,
             actor=Actor(f"host {report.host.name}"),
             before={kind.seen_as: before},
             after={kind.seen_as: report.seen, "problem": row.seen_problem},

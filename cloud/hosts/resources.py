@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db.models import F, Func, QuerySet, TextField, Value
+from django.db.models import F, Func, Model, QuerySet, TextField, Value
 from django.db.models.functions import Cast, JSONObject
 
 from cloud.hosts.hosted import BROKEN, GONE, UNKNOWN, Hosted
 from cloud.hosts.models import Host, Order
 
 HostedModel = type[Hosted]
+AnyModel = type[Model]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class HostedResource:
     reconcile: Callable[[], None] = lambda: None
     offers: Callable[[Mapping[str, Any]], Offers] = lambda capabilities: Offers()
     related: tuple[str, ...] = ()  # what `spec` reads with the row
+    within: str = ""  # the foreign key to what a row is the incarnation of, if it is one: see `subject`
     project: str = "project_id"  # the path from the row to its project's id
     unit: str = ""  # what one is called on its host, if not by its type
     seen_as: str = "seen"  # what events call the state that is seen
@@ -61,6 +63,14 @@ class HostedResource:
     def takes(self, state: str) -> bool:
         """Whether a host may say this of one."""
         return state in self.states or state in (UNKNOWN, BROKEN, GONE)
+
+    @property
+    def subject(self) -> AnyModel:
+        """What operations and events are about. It has the id that hosts know, and is locked before the row."""
+        if not self.within:
+            return self.model
+        found: AnyModel = self.model._meta.get_field(self.within).related_model  # type: ignore[assignment]
+        return found
 
     @property
     def id_column(self) -> str:

@@ -1,7 +1,7 @@
 """What apps add to the pages of a resource that lies below them, and does not know them.
 
 sections.register("host", "compute/host_instances.html", instances_on)       # a section of the page of a host
-sections.register_count("host", "instance_count", Instance.objects.all, "host")  # a number in the list of hosts
+sections.register_count("host", "instance_count", Instance.objects.all, "machine__host")  # a number in the list
 """
 
 from collections.abc import Callable

@@ -83,10 +83,10 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
     ranks = {(str(each.user_id), str(each.project_id)): RANK[Role(each.role)] for each in memberships}
     machines = {each.instance for each in callers if each.instance}
     kind = resources.kind_of("instance")
-    places = {}
+    places = set()  # (instance, host)
     if machines and kind:
         on_hosts = kind.rows(map(UUID, machines)).values_list(kind.model.id_on_hosts, "host_id")
-        places = {str(ident): str(host) for ident, host in on_hosts}
+        places = {(str(ident), str(host)) for ident, host in on_hosts}
 
     def is_allowed(caller: Caller) -> bool:
         user = users.get(caller.user)
@@ -102,7 +102,7 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
             return False
         if narrow and narrow != caller.project:
             return False
-        if caller.instance and places.get(caller.instance) != caller.host:
+        if caller.instance and (caller.instance, caller.host) not in places:
             return False
         rank = ranks.get((caller.user, caller.project or ""), 0)
         return user.is_cloud_admin or rank >= RANK[Role(caller.role)]

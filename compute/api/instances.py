@@ -129,8 +129,8 @@ class InstanceView(InProject):
     serializer = InstanceSerializer
 
     def rows(self) -> QuerySet[Instance]:
-        own = Instance.objects.filter(project=self.project).defer("user_data", "seen_facts", "placement")
-        return with_status(own.select_related("flavor", "image", "host"))
+        own = Instance.objects.filter(project=self.project).defer("user_data", "machine__seen_facts", "placement")
+        return with_status(own.select_related("flavor", "image", "machine__host"))
 
 
 class Instances(InstanceView, Collection):

@@ -22,8 +22,8 @@ navigation.register(
     Place("flavors", "Flavors", "flavors", icon="size", key="f", order=40, for_cloud_admins=True),
 )
 links.register("instance", "instance", in_project=True)
-for key in ("host", "image", "project"):
-    sections.register_count(key, "instance_count", Instance.objects.all, key)
+for key, column in (("host", "machine__host"), ("image", "image"), ("project", "project")):
+    sections.register_count(key, "instance_count", Instance.objects.all, column)
 for work in WORK:
     words.OPERATIONS[work.workflow.kind] = work.gerund.capitalize()
     words.VERBS[work.name] = work.past

@@ -24,7 +24,7 @@ SORTS = {
 
 def instances_of(project: Project) -> "QuerySet[Instance]":
     """A project's instances as the API lists them, with what tells which verbs are possible."""
-    return as_listed(Instance.objects.filter(project=project), "host__capabilities")
+    return as_listed(Instance.objects.filter(project=project), "machine__host__capabilities")
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":

@@ -13,9 +13,9 @@ MAX_OF_IMAGE = 20
 
 def on_host(page: Page, host: Host) -> dict[str, Any]:
     placed = with_status(
-        Instance.objects.filter(host=host)
-        .defer("user_data", "seen_facts", "placement")
-        .select_related("flavor", "image", "host", "project")
+        Instance.objects.filter(machine__host=host)
+        .defer("user_data", "machine__seen_facts", "placement")
+        .select_related("flavor", "image", "machine__host", "project")
     )
     shown = page.slice(placed, ("name", "id"))
     return {**shown, "instances": [(instance, reason(instance)) for instance in shown["rows"]]}

@@ -9,7 +9,8 @@ from django.conf import settings
 from django.db import connection
 from psycopg import Cursor
 
-from compute.models import Instance
+from cloud.hosts.orders import first_generation
+from compute.models import Instance, Machine
 from compute.placement.rules import Rule, Wish, parameters, rules_for
 
 ORDER = {
@@ -94,10 +95,16 @@ def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tupl
 def place(instance: Instance, *, allocate: bool = True) -> Decision:
     """Place a locked instance, or say that nothing fits; keep the decision with it."""
     decision = choose(instance, allocate=allocate)
+    was_placed = bool(instance.placement and instance.placement["host"])  # then its host may remember it
     instance.placement = decision.as_json()
     if decision.host_id:
-        instance.host_id, instance.hypervisor = decision.host_id, decision.hypervisor
-        instance.save(update_fields=["placement", "host", "hypervisor"])
+        instance.machine = Machine.objects.create(
+            instance=instance,
+            host_id=decision.host_id,
+            hypervisor=decision.hypervisor,
+            generation=first_generation(decision.host_id, "instance", instance.pk) if was_placed else 1,
+        )
+        instance.save(update_fields=["placement", "machine"])
     else:
         instance.save(update_fields=["placement"])
     return decision

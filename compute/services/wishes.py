@@ -3,7 +3,6 @@
 from typing import Any
 
 from cloud.events.services import Actor, record
-from cloud.hosts.hosted import raise_generation
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
 
@@ -15,12 +14,12 @@ def wish(
 
     The operation remembers the power that giving up leads back to: `before`, or what is wanted until now.
     """
-    wanted = Instance.objects.select_for_update().get(pk=instance.pk).wanted_power
-    operation.before = {"wanted_power": before or wanted}
+    locked = Instance.objects.select_for_update(of=("self",)).select_related("machine__host").get(pk=instance.pk)
+    operation.before = {"wanted_power": before or locked.wanted_power}
     operation.save(update_fields=["before"])
     Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **changes)
-    raise_generation(instance)
-    instance.wanted_power = power
+    locked.raise_generation()
+    instance.machine, instance.wanted_power = locked.machine, power
 
 
 def record_verb(verb: str, instance: Instance, actor: Actor, **facts: Any) -> None:

@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from cloud.hosts import orders
-from cloud.hosts.hosted import raise_generation
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
-from compute.models import Instance, Power
+from compute.models import Instance, Machine, Power
 
 LOOK_AGAIN_SECONDS = 20
 PLAIN_WORDS = {
@@ -34,15 +33,18 @@ class InstanceWorkflow(Workflow):
     def instance(self) -> Instance:
         return (
             Instance.objects.select_for_update(of=("self",))
-            .select_related("image", "host")
+            .select_related("image", "machine__host")
             .get(pk=self.operation.subject_id)
         )
 
-    def order(self, power: Power) -> Verdict:
-        """Order its host to make this power true: the order's verb is `ensure_` and the power."""
-        instance = self.instance
-        assert instance.host is not None
-        orders.post(instance.host, "instance", instance.pk, f"ensure_{power}", instance.generation)
+    def order(self, power: Power, *machines: Machine) -> Verdict:
+        """Order hosts to make this power true of these machines, or of the one that counts.
+
+        The order's verb is `ensure_` and the power.
+        """
+        for machine in machines or [self.instance.machine]:
+            assert machine is not None
+            orders.post(machine.host, "instance", self.instance.pk, f"ensure_{power}", machine.generation)
         return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[power])
 
     def until_seen(self, power: Power, *, again: bool = False) -> Verdict:
@@ -74,7 +76,7 @@ class PowerChange(InstanceWorkflow):
         instance = self.instance
         instance.wanted_power = self.operation.before["wanted_power"]
         instance.save(update_fields=["wanted_power"])
-        raise_generation(instance)
+        instance.raise_generation()
         return self.restore
 
     def restore(self) -> Verdict:

@@ -2,7 +2,6 @@
 
 from django.db.models import QuerySet
 
-from cloud.hosts.hosted import raise_generation
 from cloud.operations.models import Operation
 from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait
 from compute.models import Instance, Power
@@ -21,7 +20,7 @@ class CloneInstance(InstanceWorkflow):
     def snapshot(self) -> Verdict:
         """Wait for its host to have taken it."""
         instance = self.instance
-        if instance.seen_generation == instance.generation:
+        if instance.machine and instance.machine.is_up_to_date():
             if instance.seen_facts.get("snapshot") == str(instance.snapshot):
                 return self.wait
             if problem := instance.seen_facts.get("snapshot_problem"):
@@ -47,7 +46,7 @@ class CloneInstance(InstanceWorkflow):
     def tidy(self) -> Verdict:
         self.instance.snapshot = None
         self.instance.save(update_fields=["snapshot"])
-        raise_generation(self.instance)
+        self.instance.raise_generation()
         return self.settle
 
     def settle(self) -> Verdict:

@@ -1,15 +1,16 @@
 """From anything to nothing."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
-from django.conf import settings
-from django.db.models.functions import Now
+from django.db.models import QuerySet
 
-from cloud.hosts.models import Allocation, HostPulse
+from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.hosts.room import offer_room
+from cloud.hosts.silence import reachable_since
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
 from compute import costs
-from compute.models import Power
+from compute.models import Machine, Power
 from compute.workflows.base import InstanceWorkflow
 
 UNREACHABLE_DELETE_SECONDS = 60
@@ -25,26 +26,29 @@ class DeleteInstance(InstanceWorkflow):
     supersedes = EVERYTHING
 
     def destroy(self) -> Verdict:
-        instance = self.instance
-        if instance.host is None or instance.has_been_seen(Power.GONE):
+        """Order every machine that it still has to be removed."""
+        left = [machine for machine in self._machines() if not machine.has_been_seen(Power.GONE)]
+        if not left:
             return self.forget
-        self.progress(0, 1, "machine")
-        verdict = self.order(Power.GONE)
-        return self.forget if self._host_stays_away() else verdict
+        self.progress(0, len(left), "machine")
+        verdict = self.order(Power.GONE, *left)
+        return self.forget if self._stay_away(machine.host for machine in left) else verdict
 
-    def _host_stays_away(self) -> bool:
+    def _machines(self) -> QuerySet[Machine]:
+        return self.instance.machines.select_related("host")
+
+    def _stay_away(self, hosts: Iterable[Host]) -> bool:
         age = self.operation.now - self.operation.started_at  # type: ignore[attr-defined]
-        silence = timedelta(seconds=settings.UNREACHABLE_AFTER_SECONDS)
-        return age.total_seconds() > UNREACHABLE_DELETE_SECONDS and not (
-            HostPulse.objects.filter(host=self.instance.host, seen_at__gt=Now() - silence).exists()
-        )
+        heard = HostPulse.objects.filter(host__in=list(hosts), seen_at__gt=reachable_since())
+        return age.total_seconds() > UNREACHABLE_DELETE_SECONDS and not heard.exists()
 
     def forget(self) -> Verdict:
         """Drop the row. On a host that is away the order stays as tombstone, and the allocation until it confirms."""
         instance = self.instance
         costs.close(instance)
-        if instance.host is None or instance.has_been_seen(Power.GONE):
-            Allocation.of("instance", instance.pk).delete()
+        gone = [machine.host for machine in self._machines() if machine.has_been_seen(Power.GONE)]
+        if gone:
+            Allocation.of("instance", instance.pk).filter(host__in=gone).delete()
             offer_room()
         instance.delete()
         return DONE

@@ -2,7 +2,6 @@
 
 from django.db.models.functions import Now
 
-from cloud.hosts.hosted import raise_generation
 from cloud.hosts.models import Allocation
 from cloud.hosts.room import ROOM, offer_room
 from cloud.operations.workflow import DONE, Verdict, Wait
@@ -41,7 +40,7 @@ class LaunchInstance(InstanceWorkflow):
         return self.abandon
 
     def abandon(self) -> Verdict:
-        raise_generation(self.instance)
+        self.instance.raise_generation()
         return self.clear_up
 
     def clear_up(self) -> Verdict:
@@ -54,10 +53,10 @@ class LaunchInstance(InstanceWorkflow):
         instance = self.instance
         Allocation.of("instance", instance.pk).delete()
         offer_room()
-        instance.host = None
-        instance.hypervisor = ""
+        if instance.machine:
+            instance.machine.delete()
+            instance.machine = None
         instance.wanted_power = Power.STOPPED
-        instance.seen = Power.GONE
         instance.failed_at = Now()
         instance.failed_reason = f"The launch {self.operation.outcome}: {self.operation.reason}"
         instance.save()

@@ -6,7 +6,7 @@ import time
 import pytest
 from django.db import connection
 
-from compute.models import Instance
+from compute.models import Instance, Machine
 from tests import factories
 from tests.benchmarks.measuring import line
 from tests.cloud.dashboard.conftest import page_of, world  # noqa: F401
@@ -20,16 +20,14 @@ INSTANCES, HOSTS, ROUNDS = 10_000, 1_000, 7
 def fill(world) -> None:  # noqa: F811
     facts = {"project": world.project, "flavor": world.flavor, "image": world.image, "created_by": "bench"}
     facts |= {name: getattr(world.flavor, name) for name in ("vcpus", "memory_mib", "disk_gib")}
-    facts |= {
-        "host": world.host,
-        "wanted_power": "running",
-        "seen": "running",
-        "seen_generation": 1,
-        "hypervisor": "qemu",
-    }
-    Instance.objects.bulk_create(
+    made = Instance.objects.bulk_create(
         [Instance(name=f"vm{number}", **facts) for number in range(INSTANCES)], batch_size=1000
     )
+    seen = {"host": world.host, "hypervisor": "qemu", "seen": "running", "seen_generation": 1}
+    machines = [Machine(instance=each, **seen) for each in made]
+    for each, machine in zip(made, Machine.objects.bulk_create(machines, batch_size=1000), strict=True):
+        each.machine = machine
+    Instance.objects.bulk_update(made, ["machine"], batch_size=1000)
     for _ in range(HOSTS):
         factories.host()
     with connection.cursor() as cursor:

@@ -18,7 +18,8 @@ class Instances:
     """Instances as subjects: what runs of them is what is seen to run."""
 
     def seen(self, subject_id: UUID) -> str | None:
-        return Instance.objects.filter(pk=subject_id).values_list("seen", flat=True).first()
+        found = Instance.objects.filter(pk=subject_id).first()
+        return found.seen if found else None
 
     def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
         cloud.do(services.delete, Instance(pk=subject_id))

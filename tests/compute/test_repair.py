@@ -13,7 +13,7 @@ from cloud.hosts.models import Allocation, Host, HostPulse, Order
 from cloud.hosts.reconcile import reconcile
 from cloud.operations.models import Operation
 from compute import hosted, services
-from compute.models import Instance, Power
+from compute.models import Instance, Machine, Power
 from tests.clouds import ALICE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,7 +80,7 @@ def test_a_suspended_machine_whose_memory_is_lost_with_its_host_is_stopped(cloud
 def test_memory_that_may_still_be_there_is_not_given_up(cloud, instance):
     cloud.do(services.suspend, instance)
     cloud.settle()
-    Instance.objects.update(seen=Power.UNKNOWN)
+    Machine.objects.update(seen=Power.UNKNOWN)
     reconcile()
     assert not Operation.objects.filter(finished_at=None).exists()
 
@@ -89,7 +89,8 @@ def test_after_a_restored_database_the_row_overtakes_the_hosts_ledger(cloud, ins
     for verb in (services.stop, services.start):
         cloud.do(verb, instance)
         cloud.settle()
-    Instance.objects.update(generation=1, seen_generation=1, wanted_power=Power.STOPPED, seen_sequence=0)
+    Instance.objects.update(wanted_power=Power.STOPPED)
+    Machine.objects.update(generation=1, seen_generation=1, seen_sequence=0)
     cloud.do(services.stop, instance)
     cloud.settle()
     instance.refresh_from_db()
@@ -113,7 +114,7 @@ def test_a_ledger_that_cannot_be_believed_quarantines_its_host(cloud, instance):
         hosts.update(Host.objects.get(), actor=ALICE, enabled=True)
     assert Host.objects.get().quarantined == ""
     cloud.settle()
-    assert Instance.objects.filter(host=None).count() == 0
+    assert Instance.objects.filter(machine=None).count() == 0
 
 
 def test_a_stranger_on_a_host_is_paused_kept_and_removed_only_by_repair(cloud, instance):
@@ -182,11 +183,11 @@ def test_with_restart_policy_always_even_a_clean_power_off_is_followed_by_a_star
 
 
 def test_a_rebuilt_image_changes_nothing_for_instances_that_are_there(cloud, instance):
-    before = hosted.spec(Instance.objects.get(pk=instance.pk), "ensure_running")["image"]
+    before = hosted.spec(Machine.objects.get(instance=instance), "ensure_running")["image"]
     cloud.image.files = [{"role": "kernel", "sha256": "0" * 64, "size": 1, "format": None}]
     cloud.image.kernel_command_line = "another"
     cloud.image.save()
-    assert hosted.spec(Instance.objects.get(pk=instance.pk), "ensure_running")["image"] == before
+    assert hosted.spec(Machine.objects.get(instance=instance), "ensure_running")["image"] == before
 
 
 def test_room_that_was_lost_is_booked_again(cloud, instance):

@@ -25,10 +25,10 @@ def instance(host, project):
 
 def place(host, project, name):
     flavor, image = factories.flavor(), factories.image()
-    return Instance.objects.create(
-        project=project, name=name, flavor=flavor, vcpus=1, memory_mib=256, disk_gib=1, image=image, host=host,
-        hypervisor="qemu", created_by="mia",
-    )  # fmt: skip
+    made = Instance.objects.create(
+        project=project, name=name, flavor=flavor, vcpus=1, memory_mib=256, disk_gib=1, image=image, created_by="mia"
+    )
+    return factories.place(made, host)
 
 
 def put(instance, at, cpu=50.0, **values):

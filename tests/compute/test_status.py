@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from cloud.hosts.models import HostPulse
 from compute import services
-from compute.models import Instance, Power
+from compute.models import Instance, Machine, Power
 from compute.status import as_listed, count_by_status, with_status
 from tests import factories
 
@@ -26,10 +26,10 @@ def test_counts_are_the_sums_of_what_each_one_says(cloud):
     cloud.settle()
     cloud.do(services.stop, names["off"])
     cloud.settle()
-    Instance.objects.filter(name="broken").update(seen=Power.BROKEN)
-    Instance.objects.filter(name="down").update(seen=Power.UNKNOWN)
+    Machine.objects.filter(instance__name="broken").update(seen=Power.BROKEN)
+    Machine.objects.filter(instance__name="down").update(seen=Power.UNKNOWN)
     away = factories.host("away")
-    Instance.objects.filter(name="lost").update(host=away)
+    Machine.objects.filter(instance__name="lost").update(host=away)
     HostPulse.objects.filter(host=away).update(seen_at="2020-01-01T00:00:00Z")
     for verb, name in ((services.delete, "going"), (services.stop, "halting"), (services.reboot, "again")):
         cloud.do(verb, names[name])

@@ -20,7 +20,7 @@ from cloud.tenancy.models import (
     User,
 )
 from compute import services
-from compute.models import ConsoleLog, Flavor, Instance, KeyPair
+from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Machine
 from storage.models import Image
 from tests import factories
 from tests.cloud.dashboard.test_every_page import SHOWN, fill_in
@@ -48,7 +48,7 @@ def known(cloud) -> dict[str, Any]:
     cloud.settle()
     cloud.launch(name="waiting")
     broken = cloud.launch(name="broken")
-    Instance.objects.filter(pk=broken.pk).update(seen="broken", seen_problem="No space left on device")
+    Machine.objects.filter(instance=broken).update(seen="broken", seen_problem="No space left on device")
     ConsoleLog.objects.create(instance=instance, content=b"Linux version 6.1\nREADY a-very-long-name 2.31\n")
     member = factories.user("nia")
     Membership.objects.create(project=cloud.project, user=member, role=Role.VIEWER)
@@ -130,9 +130,9 @@ def write_everywhere() -> None:
     Flavor.objects.update(name=PAYLOAD, labels={"a": PAYLOAD})
     KeyPair.objects.update(name=PAYLOAD, labels={"a": PAYLOAD}, public_key=PAYLOAD, fingerprint=PAYLOAD)
     Instance.objects.update(
-        labels={"a": PAYLOAD, PAYLOAD: "b"}, user_data=PAYLOAD, seen_problem=PAYLOAD, created_by=PAYLOAD,
-        kernel_command_line=PAYLOAD, seen_facts={"address": PAYLOAD, "accelerator": PAYLOAD},
-    )  # fmt: skip
+        labels={"a": PAYLOAD, PAYLOAD: "b"}, user_data=PAYLOAD, created_by=PAYLOAD, kernel_command_line=PAYLOAD
+    )
+    Machine.objects.update(seen_problem=PAYLOAD, seen_facts={"address": PAYLOAD, "accelerator": PAYLOAD})
     Instance.objects.filter(name="broken").update(failed_reason=PAYLOAD, name=PAYLOAD)
     ConsoleLog.objects.update(content=f"\x1b]0;{PAYLOAD}\x07{PAYLOAD}\nREADY {PAYLOAD} 2.3\n".encode())
     Operation.objects.update(subject_name=PAYLOAD, reason=PAYLOAD, requested_by=PAYLOAD, progress_unit=PAYLOAD[:12])

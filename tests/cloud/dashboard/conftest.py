@@ -55,7 +55,9 @@ class World:
             outcome="done", finished_at=instance.created_at
         )
         instance.refresh_from_db()
-        instance.seen, instance.seen_generation = power, instance.generation
+        if machine := instance.machine:
+            machine.seen, machine.seen_generation = power, machine.generation
+            machine.save()
         instance.wanted_power = power if power in WISHES else "stopped"
         instance.save()
         return instance

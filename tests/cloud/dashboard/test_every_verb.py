@@ -19,7 +19,7 @@ from cloud.pages.icons import PATHS
 from cloud.pages.templatetags.pages import tone
 from cloud.tenancy.models import Role
 from cloud.urls import pages
-from compute.models import Instance
+from compute.models import Instance, Machine
 from compute.pages import rows
 from compute.pages.actions import actions_for
 from compute.status import STATUSES
@@ -112,7 +112,7 @@ def bring(world, verb: Verb, *, possible: bool) -> str:
     """Bring the instance into the first state in which the verb is possible, or is refused; return why it is."""
     for state in STATES:
         world.settle(world.instance, state)
-        Instance.objects.filter(seen="gone").update(host=None)
+        Machine.objects.filter(seen="gone").delete()
         [shown] = rows.instances_of(world.project)
         if possible and not (why_not := actions_for(shown, role=Role.MEMBER)[verb.name].why_not):
             return why_not

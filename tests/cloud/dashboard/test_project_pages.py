@@ -5,7 +5,7 @@ import re
 import pytest
 
 from cloud.tenancy.models import Membership, Token
-from compute.models import Instance, KeyPair
+from compute.models import KeyPair, Machine
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +28,7 @@ def test_an_empty_project_teaches_the_first_step(mia, project):
 
 def test_the_overview_says_what_runs_and_what_is_wrong(mia, world):
     world.settle(world.launch("sick"), "broken")
-    Instance.objects.filter(name="sick").update(seen_problem="No space left on device")
+    Machine.objects.filter(instance__name="sick").update(seen_problem="No space left on device")
     text = mia.get("/projects/demo").content.decode()
     assert "No space left on device" in text
     assert re.search(r"In trouble</span><span class=\"figure\">1<", text)

@@ -57,8 +57,9 @@ def test_a_host_that_holds_something_stays(api, cloud_admin, project):
     host = factories.host("node1")
     instance = Instance.objects.create(
         project=project, name="web", flavor=factories.flavor(), vcpus=1, memory_mib=64, disk_gib=1,
-        image=factories.image(), created_by="x", host=host, hypervisor="qemu",
+        image=factories.image(), created_by="x",
     )  # fmt: skip
+    factories.place(instance, host)
     admin = api.as_(cloud_admin)
     refused = admin.delete("hosts/node1")
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")

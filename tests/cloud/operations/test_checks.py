@@ -71,10 +71,11 @@ def test_a_check_that_fails_is_itself_a_trouble(db, monkeypatch, api, cloud_admi
 
 
 def test_what_is_wrong_is_told_with_since_and_what_to_do(api, cloud_admin, project):
-    Instance.objects.create(
+    web = Instance.objects.create(
         project=project, name="web", flavor=factories.flavor(), vcpus=1, memory_mib=256, disk_gib=1,
-        image=factories.image(), created_by="mia", seen="broken", seen_problem="No space left",
+        image=factories.image(), created_by="mia",
     )  # fmt: skip
+    factories.place(web, factories.host("fine"), seen="broken", seen_problem="No space left")
     silent = factories.host("silent")
     HostPulse.objects.filter(host=silent).update(seen_at=Now() - timedelta(hours=2))
     factories.host("odd", quarantined="its ledger is ahead")

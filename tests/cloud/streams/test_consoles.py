@@ -21,7 +21,7 @@ from cloud.events.models import Event
 from cloud.events.services import SYSTEM
 from cloud.tenancy import accounts, services
 from cloud.tenancy.models import Membership, Role
-from compute.models import ConsoleLog, ConsoleTicket, Instance
+from compute.models import ConsoleLog, ConsoleTicket, Machine
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.consoles import StandInSockets, join, node_service
@@ -147,7 +147,7 @@ def test_a_url_opens_once_for_its_owner_alone_and_soon(console):
     ConsoleTicket.objects.update(expires_at=Now() - timedelta(seconds=1))
     assert console.refused(late) == (404, "not_found")
     old = console.url()
-    Instance.objects.update(generation=99)
+    Machine.objects.update(generation=99)
     assert console.refused(old) == (409, "conflict")
 
 
@@ -242,7 +242,7 @@ def test_it_ends_with_the_machine(console):
 
 def test_it_ends_when_the_instance_is_no_more_where_it_was(console):
     with console.open() as websocket:
-        Instance.objects.filter(pk=console.instance.pk).update(seen="stopped", host=None)
+        Machine.objects.filter(instance=console.instance).delete()
         with transaction.atomic():
             accounts.update_user(user=console.mia, actor=SYSTEM, changes={"full_name": "Mia"})
         assert ends(websocket)[0] == 1008
@@ -253,7 +253,7 @@ def test_what_is_not_there_is_said_in_words(console):
     answer = console.ask("vnc")
     assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
     assert "has no screen" in answer.json()["detail"]
-    Instance.objects.update(seen="stopped")
+    Machine.objects.update(seen="stopped")
     answer = console.ask()
     assert answer.status_code == 409
     assert "does not run" in answer.json()["detail"]

@@ -60,7 +60,7 @@ def test_what_is_no_host_key_is_not_taken_from_a_host(cloud, mia, path, body, sa
     report = {
         "resource": {"type": "instance", "id": shown["id"]},
         "generation": instance.generation,
-        "sequence": instance.seen_sequence + 1,
+        "sequence": instance.machine.seen_sequence + 1,
         "seen": "running",
         "facts": {"ssh_host_key": said},
     }

@@ -183,6 +183,6 @@ def test_forty_parallel_launches_fill_exactly_what_fits(make_host, make_instance
     for thread in threads:
         thread.join()
     assert errors == []
-    assert Instance.objects.filter(host__isnull=False).count() == 10
+    assert Instance.objects.filter(machine__isnull=False).count() == 10
     assert list(Host.objects.values_list("free_vcpus", flat=True)) == [0, 0]
     assert list(capacity_is_the_sum()) == []
