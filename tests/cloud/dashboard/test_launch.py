@@ -148,7 +148,7 @@ def test_a_key_name_that_is_taken_is_a_fault_of_the_key(mia, world):
 
 
 def test_without_script_the_preview_comes_with_the_form(mia, world):
-    text = mia.post(PREVIEW, filled(world, user_data="# kept")).content.decode()
+    text = mia.post(PREVIEW, filled(world, user_data="#!/bin/sh\n# kept")).content.decode()
     assert "A host has room" in text
     assert "# kept" in text
 
