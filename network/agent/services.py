@@ -1,15 +1,16 @@
-"""What the network process answers by itself, in its event loop: DHCP in each network, ports of the host for guests.
+"""What the network process answers by itself, in its event loop: DHCP and DNS in each network, ports of the host.
 
 `Plane` calls these methods from its own thread; sockets are made there, inside the namespaces, and served in the loop.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from network.agent import dhcp
+from network.agent import dhcp, dns
 from network.agent.forwards import Forwarder
 from network.agent.namespaces import Namespaces
 from network.agent.outside import Outside
@@ -19,11 +20,26 @@ from network.agent.specs import Forward, NetworkSpec, RouterSpec
 @dataclass
 class _Answering:
     spec: NetworkSpec
-    sockets: dhcp.Sockets
+    leases: dhcp.Sockets
+    names: socket.socket
 
 
-def _answer(answering: _Answering) -> None:
-    dhcp.serve(answering.sockets, answering.spec)
+def _answer_dhcp(answering: _Answering) -> None:
+    dhcp.serve(answering.leases, answering.spec)
+
+
+def _answer_dns(answering: _Answering, beyond: dns.Forwarder) -> None:
+    with contextlib.suppress(OSError):  # nothing there after all, or the network goes; a guest asks again
+        message, source = answering.names.recvfrom(dns.MAX_MESSAGE)
+        if reply := dns.answer(message, answering.spec):
+            answering.names.sendto(reply, source)
+        else:
+            beyond.ask(message, answering.names, source)
+
+
+def _hear(beyond: dns.Forwarder) -> None:
+    with contextlib.suppress(OSError):
+        beyond.hear()
 
 
 class Services:
@@ -32,6 +48,7 @@ class Services:
         self._namespaces = namespaces
         self._outside = outside
         self._networks: dict[str, _Answering] = {}
+        self._beyond: dns.Forwarder | None = None
         self._forwarders: dict[str, dict[Forward, Forwarder]] = {}
 
     def answer(self, spec: NetworkSpec, namespace: str) -> None:
@@ -40,9 +57,14 @@ class Services:
             answering.spec = spec
             return
         with self._namespaces.within(namespace):
-            answering = self._networks[spec.id] = _Answering(spec, dhcp.Sockets.open())
-        serve = partial(_answer, answering)
-        self._in_loop(partial(self._loop.add_reader, answering.sockets.heard, serve))
+            answering = self._networks[spec.id] = _Answering(spec, dhcp.Sockets.open(), dns.listen())
+        if self._beyond is None:
+            self._beyond = dns.Forwarder(self._outside.listen("udp", "0.0.0.0", 0))  # noqa: S104 - asks, is not asked
+            self._in_loop(partial(self._loop.add_reader, self._beyond.socket, partial(_hear, self._beyond)))
+        self._in_loop(
+            partial(self._loop.add_reader, answering.leases.heard, partial(_answer_dhcp, answering)),
+            partial(self._loop.add_reader, answering.names, partial(_answer_dns, answering, self._beyond)),
+        )
 
     def forward(self, spec: RouterSpec, namespace: str) -> dict[str, str]:
         """Open the forwards of a router and close those that it has no more; gives back which could not be, and why."""
@@ -63,7 +85,12 @@ class Services:
         """Answer nothing more for a network or router."""
         self._in_loop(*(each.close for each in self._forwarders.pop(id, {}).values()))
         if answering := self._networks.pop(id, None):
-            self._in_loop(partial(self._loop.remove_reader, answering.sockets.heard), answering.sockets.close)
+            self._in_loop(
+                partial(self._loop.remove_reader, answering.leases.heard),
+                partial(self._loop.remove_reader, answering.names),
+                answering.leases.close,
+                answering.names.close,
+            )
 
     def _open(self, forward: Forward, listener: socket.socket, router: str, namespace: str) -> None:
         def make(family: int, kind: int) -> socket.socket:

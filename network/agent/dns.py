@@ -1,0 +1,165 @@
+"""DNS (RFC 1035) for guests: names of their network's machines from its spec, all else from the host's resolvers.
+
+Answers are for the guests of one network: another network's names do not exist here. What is asked for beyond goes out
+from the host's own network, so guests need no way out for it.
+"""
+
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from network.agent.networks import BRIDGE
+from network.agent.rules import SERVICE_ADDRESS
+from network.agent.specs import Address, NetworkSpec
+
+PORT = 53
+MAX_MESSAGE = 4096
+MAX_WAITING = 10_000  # questions at the host's resolvers
+MAX_RESOLVERS = 2
+SECONDS_TO_WAIT = 10.0
+TTL = 30
+A, PTR, AAAA, INTERNET = 1, 12, 28, 1
+NO_ERROR, SERVER_FAILED, NO_SUCH_NAME = 0, 2, 3
+IS_ANSWER, IS_AUTHORITATIVE, RECURSION_DESIRED, RECURSION_AVAILABLE = 0x8000, 0x0400, 0x0100, 0x0080
+REVERSE = {4: "in-addr.arpa", 6: "ip6.arpa"}
+
+Source = tuple[str, int]
+
+
+def listen() -> socket.socket:
+    """In the present network namespace, on its bridge."""
+    heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    heard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    heard.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, BRIDGE.encode())
+    heard.bind((SERVICE_ADDRESS, PORT))
+    return heard
+
+
+def answer(message: bytes, spec: NetworkSpec) -> bytes | None:
+    """The answer to a question about the network itself; None: it is about something else, or no question. Pure."""
+    question = _question(message)
+    if question is None:
+        return None
+    name, kind, end = question
+    found = _addresses(name, spec)
+    if found is not None:
+        records = [each.packed for each in found if kind == (A if each.version == 4 else AAAA)]
+        return _reply(message, end, NO_ERROR, [(kind, record) for record in records])
+    if kind == PTR and (named := _name_of(name, spec)):
+        return _reply(message, end, NO_ERROR, [(PTR, _packed(f"{named}.{spec.domain}"))])
+    if name == spec.domain or name.endswith(f".{spec.domain}"):
+        return _reply(message, end, NO_ERROR if name == spec.domain else NO_SUCH_NAME, [])
+    return None
+
+
+def failure(message: bytes) -> bytes | None:
+    """The answer when there is nobody to ask."""
+    question = _question(message)
+    return _reply(message, question[2], SERVER_FAILED, []) if question else None
+
+
+@dataclass
+class _Waiting:
+    number: bytes
+    heard: socket.socket
+    source: Source
+    until: float
+
+
+@dataclass
+class Forwarder:
+    """Passes questions on to the host's resolvers, and their answers back. `socket` is in the host's own network."""
+
+    socket: socket.socket
+    resolvers: Path = Path("/etc/resolv.conf")
+    _waiting: dict[int, _Waiting] = field(default_factory=dict)
+
+    def ask(self, message: bytes, heard: socket.socket, source: Source) -> None:
+        """Ask for a guest. Where nobody can be asked it hears so at once."""
+        now = time.monotonic()
+        for number in [number for number, each in self._waiting.items() if each.until < now]:
+            del self._waiting[number]
+        number = int.from_bytes(os.urandom(2), "big")
+        if number not in self._waiting and len(self._waiting) < MAX_WAITING:
+            passed = number.to_bytes(2, "big") + message[2:]
+            if any([self._send(passed, server) for server in self._servers()[:MAX_RESOLVERS]]):
+                self._waiting[number] = _Waiting(message[:2], heard, source, now + SECONDS_TO_WAIT)
+                return
+        if reply := failure(message):
+            heard.sendto(reply, source)
+
+    def _send(self, message: bytes, server: str) -> bool:
+        try:
+            self.socket.sendto(message, (server, PORT))
+        except OSError:
+            return False
+        return True
+
+    def hear(self) -> None:
+        """Pass back what a resolver has answered; the first answer is taken, from a resolver that was asked."""
+        message, (server, port, *_) = self.socket.recvfrom(MAX_MESSAGE)
+        waiting = self._waiting.get(int.from_bytes(message[:2], "big"))
+        if waiting and port == PORT and server in self._servers():
+            del self._waiting[int.from_bytes(message[:2], "big")]
+            waiting.heard.sendto(waiting.number + message[2:], waiting.source)
+
+    def _servers(self) -> list[str]:
+        """Read each time: a laptop changes its resolvers with the place."""
+        try:
+            lines = self.resolvers.read_text().splitlines()
+        except OSError:
+            return []
+        named = [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+        return [server for server in named if ":" not in server]
+
+
+def _question(message: bytes) -> tuple[str, int, int] | None:
+    """Name in lower case, type, and where the question ends; None: not exactly one ordinary question."""
+    if len(message) < 17:
+        return None
+    flags, questions = struct.unpack_from("!HH", message, 2)
+    if flags & 0xF800 or questions != 1:
+        return None
+    labels, at = [], 12
+    while at < len(message) and (length := message[at]):
+        if length > 63:
+            return None
+        labels.append(message[at + 1 : at + 1 + length])
+        at += 1 + length
+    if at + 5 > len(message):
+        return None
+    kind, network = struct.unpack_from("!HH", message, at + 1)
+    if network != INTERNET:
+        return None
+    return b".".join(labels).decode("ascii", errors="replace").lower(), kind, at + 5
+
+
+def _addresses(name: str, spec: NetworkSpec) -> list[Address] | None:
+    """Of the machine of this name, alone or with the network's domain; None: there is none."""
+    label = name.removesuffix(f".{spec.domain}")
+    found = [port for port in spec.ports if port.name and port.name == label]
+    return [address for port in found for address in port.addresses] if found else None
+
+
+def _name_of(name: str, spec: NetworkSpec) -> str | None:
+    for port in spec.ports:
+        if port.name and any(address.reverse_pointer == name for address in port.addresses):
+            return port.name
+    return None
+
+
+def _packed(name: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+
+
+def _reply(message: bytes, end: int, code: int, records: list[tuple[int, bytes]]) -> bytes:
+    """The question again, with answers that point back to its name (offset 12)."""
+    asked = struct.unpack_from("!H", message, 2)[0] & RECURSION_DESIRED
+    flags = IS_ANSWER | IS_AUTHORITATIVE | RECURSION_AVAILABLE | asked | code
+    reply = message[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0) + message[12:end]
+    for kind, data in records:
+        reply += struct.pack("!HHHIH", 0xC00C, kind, INTERNET, TTL, len(data)) + data
+    return reply
