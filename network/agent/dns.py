@@ -71,9 +71,9 @@ class _Waiting:
 
 @dataclass
 class Forwarder:
-    """Passes questions on to the host's resolvers, and their answers back. `socket` is in the host's own network."""
+    """Passes questions on to the host's resolvers, and their answers back. `out` is in the host's own network."""
 
-    socket: socket.socket
+    out: socket.socket
     resolvers: Path = Path("/etc/resolv.conf")
     _waiting: dict[int, _Waiting] = field(default_factory=dict)
 
@@ -93,14 +93,14 @@ class Forwarder:
 
     def _send(self, message: bytes, server: str) -> bool:
         try:
-            self.socket.sendto(message, (server, PORT))
+            self.out.sendto(message, (server, PORT))
         except OSError:
             return False
         return True
 
     def hear(self) -> None:
         """Pass back what a resolver has answered; the first answer is taken, from a resolver that was asked."""
-        message, (server, port, *_) = self.socket.recvfrom(MAX_MESSAGE)
+        message, (server, port, *_) = self.out.recvfrom(MAX_MESSAGE)
         waiting = self._waiting.get(int.from_bytes(message[:2], "big"))
         if waiting and port == PORT and server in self._servers():
             del self._waiting[int.from_bytes(message[:2], "big")]

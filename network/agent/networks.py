@@ -13,6 +13,7 @@ from pathlib import Path
 from network.agent import flows, netlink, nft, rules
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Message, Netlink
+from network.agent.nft import Rulesets
 from network.agent.rules import OVERLAY, SERVICE_ADDRESS, SERVICE_MAC
 from network.agent.specs import Address, Interface, NetworkSpec, Port
 
@@ -32,7 +33,7 @@ def namespace(spec: NetworkSpec) -> str:
     return f"network-{spec.id}"
 
 
-def apply(namespaces: Namespaces, spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> None:
+def apply(namespaces: Namespaces, rulesets: Rulesets, spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> None:
     """Make this host's part of a network as the spec says. `legs`: the routers' devices here and their MACs.
 
     Rules come first: what is opened later is never open without them.
@@ -40,11 +41,8 @@ def apply(namespaces: Namespaces, spec: NetworkSpec, tracking: str, legs: dict[s
     namespaces.make(namespace(spec))
     with namespaces.within(namespace(spec)), Netlink() as kernel:
         _set_up(tracking)
-        revoked = False
-        for table in rules.tables(spec, tracking, legs):
-            change = nft.difference(nft.read(table), table)
-            nft.apply(change)
-            revoked = revoked or change.revokes
+        tables = rules.tables(spec, tracking, legs)
+        revoked = any([rulesets.apply(namespace(spec), table) for table in tables])
         links = kernel.links()
         if BRIDGE not in links:
             kernel.send(netlink.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), netlink.change_link(1, up=True))

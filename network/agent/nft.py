@@ -165,6 +165,28 @@ def read(table: Table) -> Known:
     return known
 
 
+class Rulesets:
+    """Tables as this process left them in the kernel: each is read back once, and known from then on."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[tuple[str, str], Known]] = {}  # by namespace
+
+    def apply(self, namespace: str, table: Table) -> bool:
+        """Make the table of the present namespace, whose name is given, the wanted one; whether less may pass now."""
+        tables = self._known.setdefault(namespace, {})
+        known = tables.pop((table.family, table.name), None)
+        change = difference(known or read(table), table)
+        apply(change)
+        sets = {name: each.elements for name, each in table.sets.items()}
+        digests = {name: chain.digest for name, chain in table.chains.items()}
+        tables[table.family, table.name] = Known(True, set(table.counters), sets, digests)
+        return change.revokes
+
+    def forget(self, namespace: str) -> None:
+        """The namespace is gone."""
+        self._known.pop(namespace, None)
+
+
 def counters(table: str) -> dict[str, tuple[int, int]]:
     """Packets and bytes of a table's named counters (`table`: "bridge pileus")."""
     found = {}

@@ -58,6 +58,7 @@ class Plane:
         self._outside = outside
         self._services = services
         self._no_way_out = ""
+        self._rulesets = nft.Rulesets()
         self._applied: dict[tuple[str, str], Applied] = {}
         self.quarantined: set[str] = set()
 
@@ -107,6 +108,7 @@ class Plane:
         """Remove a resource with everything that belongs to it; nothing happens when it is not here."""
         applied = self._applied.pop((type, id), None)
         name = f"{type}-{id}"
+        self._rulesets.forget(name)
         if applied is None:
             if name in self._namespaces.names():
                 self._namespaces.remove(name)
@@ -164,26 +166,28 @@ class Plane:
             self._make_network(new.spec)
             for router in self._routers():
                 if any(leg.network == new.spec.network for leg in router.legs):
-                    routers.apply(self._namespaces, router, self._by_network())
+                    routers.apply(self._namespaces, self._rulesets, router, self._by_network())
             return {}
         touched = {leg.network for leg in new.spec.legs}
         if before and isinstance(before.spec, RouterSpec):
             touched |= {leg.network for leg in before.spec.legs}
         self._refresh_legs(touched)
-        routers.apply(self._namespaces, new.spec, self._by_network())
+        routers.apply(self._namespaces, self._rulesets, new.spec, self._by_network())
         self.keep_edge()
         return self._services.forward(new.spec, routers.router_namespace(new.spec))
 
     def _make_network(self, spec: NetworkSpec) -> None:
         self.keep_edge()  # before the overlay is there
-        networks.apply(self._namespaces, spec, self._abilities.tracking, self._legs(spec.network))
+        networks.apply(self._namespaces, self._rulesets, spec, self._abilities.tracking, self._legs(spec.network))
         self._services.answer(spec, networks.namespace(spec))
 
     def _refresh_legs(self, touched: set[str]) -> None:
         """Networks learn of routers' devices before these come up."""
         for spec in self._networks():
             if spec.network in touched:
-                networks.apply(self._namespaces, spec, self._abilities.tracking, self._legs(spec.network))
+                networks.apply(
+                    self._namespaces, self._rulesets, spec, self._abilities.tracking, self._legs(spec.network)
+                )
 
     def _legs(self, network: str) -> dict[str, str]:
         return {

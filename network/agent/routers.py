@@ -8,11 +8,11 @@ import ipaddress
 import os
 from collections.abc import Container
 
-from network.agent import netlink, nft
+from network.agent import netlink
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import BRIDGE, namespace, sysctl
-from network.agent.nft import Chain, Table
+from network.agent.nft import Chain, Rulesets, Table
 from network.agent.specs import Address, Interface, Leg, Network, NetworkSpec, RouterSpec, device_name
 
 WAY_OUT = "out"
@@ -41,7 +41,7 @@ def way_out_device(spec: RouterSpec) -> str:
     return device_name("o", spec.id)
 
 
-def apply(namespaces: Namespaces, spec: RouterSpec, networks: dict[str, NetworkSpec]) -> None:
+def apply(namespaces: Namespaces, rulesets: Rulesets, spec: RouterSpec, networks: dict[str, NetworkSpec]) -> None:
     """Make this host's part of a router. `networks`: those of its legs that are on this host, with rules in place."""
     namespaces.make(router_namespace(spec))
     with namespaces.within(router_namespace(spec)), Netlink() as kernel:
@@ -57,7 +57,7 @@ def apply(namespaces: Namespaces, spec: RouterSpec, networks: dict[str, NetworkS
             _connect(namespaces, spec, kernel, leg, networks[leg.network])
         own = _apply_way_out(namespaces, spec, kernel)
         for table in tables(spec, own):
-            nft.apply(nft.difference(nft.read(table), table))
+            rulesets.apply(router_namespace(spec), table)
         _apply_routes(spec, kernel)
 
 

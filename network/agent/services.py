@@ -60,7 +60,7 @@ class Services:
             answering = self._networks[spec.id] = _Answering(spec, dhcp.Sockets.open(), dns.listen())
         if self._beyond is None:
             self._beyond = dns.Forwarder(self._outside.listen("udp", "0.0.0.0", 0))  # noqa: S104 - asks, is not asked
-            self._in_loop(partial(self._loop.add_reader, self._beyond.socket, partial(_hear, self._beyond)))
+            self._in_loop(partial(self._loop.add_reader, self._beyond.out, partial(_hear, self._beyond)))
         self._in_loop(
             partial(self._loop.add_reader, answering.leases.heard, partial(_answer_dhcp, answering)),
             partial(self._loop.add_reader, answering.names, partial(_answer_dns, answering, self._beyond)),

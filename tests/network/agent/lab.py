@@ -95,9 +95,10 @@ class Host(Space):
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
-    def start(self) -> None:
+    def start(self, *within: str) -> None:
+        """Start the network process, inside another command if need be, and wait until it answers."""
         become = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--"] if self.uid else []
-        self._process = subprocess.Popen([*self.enter, *become, *self.command], env=self.environment)
+        self._process = subprocess.Popen([*self.enter, *become, *within, *self.command], env=self.environment)
 
         def answers() -> bool:
             assert self._process

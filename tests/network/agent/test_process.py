@@ -275,17 +275,10 @@ def test_where_no_process_answers_the_client_says_so(tmp_path):
 def test_where_no_namespaces_are_allowed_it_stays_and_says_so(make_host):
     host = make_host(0)
     host.stop()
-    process = subprocess.Popen(
-        [*host.enter, "setpriv", "--bounding-set=-sys_admin", "--", *host.command], env=host.environment
-    )
-    try:
-        lab.wait_for(socket_path(host.paths).exists)
-        said = host.client.capabilities()
-        assert said["networks"] is False
-        assert said["missing"] == {"namespaces": "this host allows no namespaces: unshare: Operation not permitted"}
-        with pytest.raises(Refused, match="can have no networks: this host allows no namespaces"):
-            host.apply(lab.network(host, a="10.0.0.10"))
-        assert host.client.inventory()["resources"] == []
-    finally:
-        process.terminate()
-        process.wait(lab.SECONDS)
+    host.start("setpriv", "--bounding-set=-sys_admin", "--")
+    said = host.client.capabilities()
+    assert said["networks"] is False
+    assert said["missing"] == {"namespaces": "this host allows no namespaces: unshare: Operation not permitted"}
+    with pytest.raises(Refused, match="can have no networks: this host allows no namespaces"):
+        host.apply(lab.network(host, a="10.0.0.10"))
+    assert host.client.inventory()["resources"] == []
