@@ -17,7 +17,7 @@ from tests.clouds import wait_until
 from tests.end_to_end.machines import OneMachine
 from tests.end_to_end.serial import Serial
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 EARLIER = "d019b98"  # the last version in which the house was built for instances alone
 CHECKOUT = os.environ.get("PILEUS_CHECKOUT", str(TREE))
@@ -117,13 +117,25 @@ def launch(api, *wishes):
         assert answer.status_code == 202, answer.text
         finish(api, answer.json()["operation"]["id"])
     for wish in wishes:
-        wait_until(lambda: boots(api, wish["name"]) == 1, 120, what="the guest is up")  # noqa: B023
+        await_boot(api, wish["name"])
+
+
+def await_boot(api, name):
+    """Wait until a guest has said once that it is up; fails with the end of what it said."""
+
+    def told():
+        return f"{name}: {statuses(api)}\n" + "\n".join(console_log(api, name)[-30:])
+
+    wait_until(lambda: boots(api, name) == 1, 240, what="the guest is up", told=told)
+
+
+def console_log(api, name):
+    return api.get(f"{INSTANCES}/{name}/console-log", params={"lines": 2000}).json()["lines"]
 
 
 def boots(api, name):
     """How often a guest's own userland has said that it is up, under whatever name."""
-    lines = api.get(f"{INSTANCES}/{name}/console-log", params={"lines": 2000}).json()["lines"]
-    return sum(bool(re.match(r"READY \S+ \d", line)) for line in lines)
+    return sum(bool(re.match(r"READY \S+ \d", line)) for line in console_log(api, name))
 
 
 def statuses(api):
