@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 MAX_BACKOFF = 300  # seconds
 MAX_RACES = 20  # starts that another one may win before this one answers busy
 MAX_WOKEN = 100  # by one thing that they wait for
+SOON_SECONDS = 1
 HISTORY_KEPT = 50
 CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock: trying again at once is right
 
@@ -240,10 +241,13 @@ def _run(operation: Operation) -> Verdict:
 
 
 def _take(operation: Operation, verdict: Verdict) -> bool:
-    operation.attempts, operation.waits_for = 0, []
+    operation.attempts, waited_for, operation.waits_for = 0, operation.waits_for, []
     match verdict:
         case Wait(seconds, because, on):
             operation.waits_for = [str(topic) for topic in on]
+            if not set(operation.waits_for) <= set(waited_for):
+                # What happened while this step ran found nobody waiting yet: look once more, soon.
+                seconds = min(seconds, SOON_SECONDS)
             operation.due_at = Now() + timedelta(seconds=seconds)
             if not operation.outcome:  # once it is decided, the reason is why
                 operation.reason = because

@@ -16,7 +16,8 @@ def openssh(key) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
-ED25519 = openssh(ed25519.Ed25519PrivateKey.generate()) + " me@laptop"
+# The same in every process of a run: tests are named after it.
+ED25519 = openssh(ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))) + " me@laptop"
 SK = (
     "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIJ5RLOk1blMpsiZ7pXlNHgXkYvhM2BV8gzpHyE4e"
     "7hMFAAAABHNzaDo= token"

@@ -113,6 +113,16 @@ def test_what_waits_for_a_resource_is_woken_by_the_end_of_work_on_it(subject):
     assert is_due(waiting)
 
 
+def test_what_happens_while_a_step_runs_is_looked_for_again_soon(subject):
+    """A wake-up finds only those whose wait is committed; so the first look after it does not take the whole wait."""
+    topic = Topic("thing", uuid.uuid4())
+    waiting = run(begin(workflow(first="one", one=lambda self: Wait(60, because="it", on=(topic,))), subject))
+    assert waiting.due_at < waiting.started_at + timedelta(seconds=10)
+    Operation.objects.filter(pk=waiting.pk).update(due_at=Now())
+    waiting = run(waiting)
+    assert waiting.due_at > waiting.started_at + timedelta(seconds=50)
+
+
 def test_being_told_wakes_on_commit_those_that_still_wait_and_nobody_else(subject):
     topic = Topic("room", uuid.uuid4())
     verdicts = [Wait(60, because="tea"), Wait(60, because="room", on=(topic,))]
