@@ -7,7 +7,7 @@ from typing import Any
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
-from compute import reconcile, restarts
+from compute import networking, reconcile, restarts
 from compute.models import Machine, Power
 from compute.workflows import RebootInstance
 from storage import files
@@ -52,7 +52,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "ssh_authorized_keys": [key["public_key"] for key in instance.keypairs],
             "user_data": instance.user_data,
         },
-        "nics": [],
+        "nics": networking.nics(instance, machine.host),
     }
 
 

@@ -11,6 +11,7 @@ from cloud.hosts.invariants import INVENTORY, everything_is_owned, rows
 from cloud.hosts.models import Allocation
 from cloud.hosts.reconcile import reconcile
 from cloud.operations.invariants import Breach, invariant
+from compute import networking
 from compute.models import Instance
 from compute.verbs import WORK
 
@@ -118,3 +119,18 @@ def operations_have_events() -> Iterator[Breach]:
     ):
         words = f"{operations} operations, {events} events"
         yield Breach(words, str(subject), advice="Rows were changed past the cloud: compare the two.")
+
+
+@invariant("I12", "every port that an instance holds belongs to one that is there, and is on its host or on none")
+def ports_have_their_instances() -> Iterator[Breach]:
+    for holder_id, name, ports in rows(
+        """
+        SELECT p.holder_id, p.holder_name, count(*) FROM network_port p
+        LEFT JOIN compute_instance i ON i.id = p.holder_id LEFT JOIN compute_machine m ON m.id = i.machine_id
+        WHERE p.holder_type = 'instance' AND (i.id IS NULL OR p.host_id IS NOT NULL AND m.host_id IS NULL
+            OR p.host_id <> m.host_id)
+        GROUP BY p.holder_id, p.holder_name ORDER BY p.holder_id
+        """
+    ):
+        words = f"{name} holds {ports} ports, and is not there, or on another host"
+        yield Breach(words, str(holder_id), repair=partial(networking.put_right, holder_id))

@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from cloud.hosts import orders
 from cloud.hosts.hosted import GONE, raise_generation
 from cloud.hosts.models import Host
+from cloud.tenancy.models import Project
 from network.models import NetworkOnHost, Port, RouterOnHost, SecurityGroupRule
 from network.models.hosted import OnHost
 
@@ -24,8 +25,7 @@ Placed = set[tuple[UUID, UUID]]  # (network or router, host)
 
 def carries(host: Host | None) -> bool:
     """Whether a host can have networks, as it says itself."""
-    says = host.capabilities.get("networks") if host else None
-    return bool(says.get("networks", True) if isinstance(says, dict) else says)
+    return bool(host and host.capabilities.get("network", {}).get("networks"))
 
 
 def changed(
@@ -42,6 +42,8 @@ def changed(
     `rules_of` and `members_of` are security groups whose rules or whose ports have changed. `places`: which networks
     are on which hosts may have changed as well.
     """
+    # One at a time in a project: two that begin on a host at once would both make the row of their network there.
+    Project.objects.select_for_update(no_key=True).get(pk=project_id)
     concerned = set(networks) | _networks_with([*rules_of, *_groups_that_name(set(members_of))])
     told = _settle(project_id) if places else set()
     _tell(NetworkOnHost.objects.filter(network__in=concerned), told)

@@ -104,11 +104,11 @@ def _rule(rule: SecurityGroupRule) -> dict[str, Any]:
 
 
 def _peers(row: NetworkOnHost) -> list[dict[str, str]]:
-    """The other hosts that have the network, and where their ends of its tunnels are."""
-    others = NetworkOnHost.objects.filter(network=row.network_id, wanted=True).exclude(pk=row.pk)
+    """The hosts that have the network, this one among them, and where their ends of its tunnels are."""
+    rows = NetworkOnHost.objects.filter(network=row.network_id, wanted=True).order_by("host")
     found = []
-    for host, capabilities in others.order_by("host").values_list("host_id", "host__capabilities"):
-        if vtep := capabilities.get("vtep"):
+    for host, capabilities in rows.values_list("host_id", "host__capabilities"):
+        if vtep := capabilities.get("network", {}).get("vtep"):
             found.append({"host": str(host), "vtep": vtep})
     return found
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
-from network import hosting
 from network.models import Network, Port, Router
 from network.models.hosted import OnHost
 
@@ -64,4 +63,4 @@ def of_way_in(port: Port | None, routers: Iterable[OnHost], *, carried: bool) ->
 
 def any_carries() -> bool:
     """Whether the cloud has a host that can have networks."""
-    return any(hosting.carries(host) for host in Host.objects.filter(capabilities__has_key="networks"))
+    return Host.objects.filter(capabilities__network__networks=True).exists()

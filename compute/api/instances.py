@@ -20,11 +20,17 @@ from compute import services, user_data
 from compute.api.bodies import NumberedForm
 from compute.hypervisors import KINDS
 from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
+from compute.networking import MAX_NICS, Nic, with_addresses
 from compute.status import STATUSES, as_listed, reason, with_status
 from compute.verbs import VERBS, Verb
+from network.api.fields import AddressText, list_of
+from network.api.ports import groups_of, ports_of
+from network.api.subnets import networks_of
+from network.services.ports import MAX_GROUPS
 from storage.services import images_of
 
 MAX_USER_DATA_BYTES = 64 * 1024
+NOT_CARRIED = "Its host carries no networks."
 
 
 class FlavorOfInstance(ReferenceSerializer):
@@ -33,6 +39,16 @@ class FlavorOfInstance(ReferenceSerializer):
     vcpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()
     disk_gib = serializers.IntegerField()
+
+
+class InstanceAddressSerializer(serializers.Serializer):
+    """Where it is reached on one of its networks."""
+
+    address = serializers.CharField()
+    family = serializers.IntegerField(help_text="4 or 6.")
+    network = ReferenceSerializer()
+    port = ReferenceSerializer()
+    floating_ip = serializers.CharField(allow_null=True, help_text="Where it is reached from outside.")
 
 
 class InstanceSerializer(serializers.Serializer):
@@ -47,7 +63,8 @@ class InstanceSerializer(serializers.Serializer):
     flavor = FlavorOfInstance()
     image = ReferenceSerializer()
     hypervisor = serializers.CharField(allow_null=True)
-    addresses = serializers.ListField(child=serializers.DictField())
+    addresses = InstanceAddressSerializer(many=True)
+    address_reason = serializers.CharField(help_text="Why an instance that is placed has no address.")
     volumes = serializers.ListField(child=serializers.DictField())
     keypairs = serializers.ListField(child=serializers.CharField())
     security_groups = serializers.ListField(child=serializers.CharField())
@@ -79,10 +96,11 @@ class InstanceSerializer(serializers.Serializer):
             "flavor": {**flavor, **{name: getattr(instance, name) for name in ("vcpus", "memory_mib", "disk_gib")}},
             "image": {"id": str(instance.image_id), "name": instance.image.name},
             "hypervisor": instance.hypervisor or instance.hypervisor_wish or None,
-            "addresses": [],
+            "addresses": instance.addresses,
+            "address_reason": NOT_CARRIED if instance.host and instance.is_unplugged else "",
             "volumes": [],
             "keypairs": [key["name"] for key in instance.keypairs],
-            "security_groups": [],
+            "security_groups": instance.group_names,
             "ssh_host_key": instance.ssh_host_key or None,
             "labels": instance.labels,
             "restart_policy": instance.restart_policy,
@@ -92,6 +110,21 @@ class InstanceSerializer(serializers.Serializer):
             "host": {"id": str(instance.host_id), "name": instance.host.name} if shows_host else None,
             "user_data": instance.user_data if may_read else None,
         }
+
+
+class NicForm(Body):
+    """A NIC: on a network, at an address of it if that matters; or at a port that there is."""
+
+    network = ReferenceField(networks_of, required=False)
+    address = AddressText(required=False)
+    port = ReferenceField(ports_of, required=False)
+
+    def validate(self, body: dict[str, Any]) -> Nic:
+        if ("network" in body) == ("port" in body):
+            raise serializers.ValidationError("Give a network or a port.")
+        if "port" in body and "address" in body:
+            raise serializers.ValidationError({"address": "A port has its addresses already."})
+        return Nic(**body)
 
 
 class LaunchForm(NumberedForm):
@@ -105,11 +138,21 @@ class LaunchForm(NumberedForm):
     wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)
     restart_policy = serializers.ChoiceField(RestartPolicy.values, required=False)
     hypervisor = serializers.ChoiceField(tuple(KINDS), required=False)
+    networks = list_of(NicForm, MAX_NICS)
+    security_groups = ReferencesField(
+        groups_of, required=False, most=MAX_GROUPS, help_text="Of ports that are made. Left out: `default`."
+    )
     host = ReferenceField(
         lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),
         required=False,
         help_text="For admins of the cloud.",
     )
+
+    def validate_networks(self, nics: list[Nic]) -> list[Nic]:
+        twice = [index for index, nic in enumerate(nics) if nic.port and nic.port in [one.port for one in nics[:index]]]
+        if twice:
+            raise serializers.ValidationError({str(index): ["This port is in the list before it."] for index in twice})
+        return nics
 
     def validate_user_data(self, text: str) -> str:
         if len(text.encode()) > MAX_USER_DATA_BYTES:
@@ -130,7 +173,7 @@ class InstanceView(InProject):
 
     def rows(self) -> QuerySet[Instance]:
         own = Instance.objects.filter(project=self.project).defer("user_data", "machine__seen_facts", "placement")
-        return with_status(own.select_related("flavor", "image", "machine__host"))
+        return with_addresses(with_status(own.select_related("flavor", "image", "machine__host")))
 
 
 class Instances(InstanceView, Collection):
@@ -149,7 +192,7 @@ class Instances(InstanceView, Collection):
     }
 
     def rows(self) -> QuerySet[Instance]:
-        return as_listed(Instance.objects.filter(project=self.project))
+        return with_addresses(as_listed(Instance.objects.filter(project=self.project)))
 
     def create(self, body: dict[str, Any]) -> Instance | Several:
         """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`."""

@@ -42,6 +42,7 @@ class Instance(models.Model):
     machine = models.OneToOneField("Machine", null=True, on_delete=models.SET_NULL, related_name="+")  # that counts
     keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
     user_data = models.TextField(blank=True)
+    network_wish = models.JSONField(null=True)  # what was asked for at launch, as compute.networking.kept describes it
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
 
     wanted_power = models.CharField(max_length=9, choices=Power.choices, default=Power.RUNNING)

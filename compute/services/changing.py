@@ -3,6 +3,7 @@
 from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from compute import networking
 from compute.models import Instance, Power
 from compute.services.wishes import record_verb, wish
 from compute.workflows import DeleteInstance
@@ -25,6 +26,8 @@ def update(
         setattr(instance, field, value)
     if after:
         instance.save(update_fields=list(after))
+    if name is not None:
+        networking.rename(instance)
     record("compute.instance.update", instance, actor=actor, before=before, after=after)
     return instance
 

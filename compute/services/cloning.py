@@ -10,7 +10,7 @@ from cloud.api.errors import Invalid
 from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.tenancy import quota
-from compute import why_not
+from compute import networking, why_not
 from compute.models import Instance, Power
 from compute.services.launching import MAX_NAME, check_names, numbered, place
 from compute.services.problems import require
@@ -40,6 +40,7 @@ def clone(*, instance: Instance, actor: Actor, name: str = "", suffix: str = "co
     snapshot = uuid4()
     wish(operation, instance, Power(instance.wanted_power), snapshot=snapshot)
     record("compute.instance.clone", instance, actor=actor, after={"names": names})
+    alike = networking.alike(instance)
     clones = []
     for each in names:
         made = Instance.objects.create(
@@ -49,9 +50,11 @@ def clone(*, instance: Instance, actor: Actor, name: str = "", suffix: str = "co
             cloned_from=instance,
             clone_of_snapshot=snapshot,
             price_per_hour=instance.flavor.price_per_hour,
+            network_wish=networking.kept(*alike),
             created_by=actor.name,
             **{field: getattr(instance, field) for field in COPIED},
         )
+        networking.plug(made, actor, *alike)
         place(made, fail_fast=True, allocate=True)
         engine.start(LaunchClone, made, actor=actor, step="boot")
         after = {"name": each, "cloned_from": instance.name, "wanted_power": Power.RUNNING}

@@ -9,6 +9,7 @@ from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
+from compute import networking
 from compute.hypervisors import KINDS
 from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.placement import choose
@@ -16,6 +17,7 @@ from compute.placement.explain import explain, fits_an_empty_host
 from compute.placement.rules import Wish
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch
 from compute.workflows import LaunchInstance
+from network.models import SecurityGroup
 from storage.models import Image
 
 MAX_NAME = 63  # characters
@@ -46,15 +48,18 @@ def launch_many(
     restart_policy: str = RestartPolicy.ON_CRASH,
     hypervisor: str = "",
     host: Host | None = None,
+    networks: Sequence[networking.Nic] | None = None,
+    security_groups: Sequence[SecurityGroup] | None = None,
     fail_fast: bool = False,
     dry_run: bool = False,
 ) -> list[Instance]:
     """Create instances that are alike, called as `numbered` says, and begin to launch them.
 
-    Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity. What fits no empty host is refused at once; what would fit
-    one waits for room, unless `fail_fast`.
+    Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity, and what plugging it in raises. What fits no empty host is
+    refused at once; what would fit one waits for room, unless `fail_fast`.
     """
     _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
+    networking.require_alone(networks, count)
     names = numbered(name, count)
     quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
     if count > 1:
@@ -77,10 +82,12 @@ def launch_many(
             host_wish=host,
             keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
             user_data=user_data,
+            network_wish=networking.kept(networks, security_groups),
             restart_policy=restart_policy,
             wanted_power=wanted_power,
             created_by=actor.name,
         )
+        networking.plug(instance, actor, networks, security_groups)
         # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
         place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
         engine.start(LaunchInstance, instance, actor=actor, step="boot" if instance.host else "place")

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from cloud.hosts import orders
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
+from compute import networking
 from compute.models import Instance, Machine, Power
 
 LOOK_AGAIN_SECONDS = 20
@@ -46,6 +47,13 @@ class InstanceWorkflow(Workflow):
             assert machine is not None
             orders.post(machine.host, "instance", self.instance.pk, f"ensure_{power}", machine.generation)
         return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[power])
+
+    def until_started(self, power: Power) -> Verdict:
+        """As `until_seen`; what is to run is plugged into its networks before."""
+        begins = power == Power.RUNNING and not self.instance.has_been_seen(Power.RUNNING, Power.BROKEN)
+        if begins and (wait := networking.connect(self.instance)):
+            return wait
+        return self.until_seen(power)
 
     def until_seen(self, power: Power, *, again: bool = False) -> Verdict:
         """Done once the host has seen that power of this generation; order it until then, or `again`."""

@@ -74,4 +74,4 @@ class LaunchClone(LaunchInstance):
         if source.seen_facts.get("snapshot") != str(source.snapshot):
             snapshot = (Topic("instance", source.pk),)
             return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}", on=snapshot)
-        return self.until_seen(Power.RUNNING)
+        return self.until_started(Power.RUNNING)

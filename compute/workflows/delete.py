@@ -9,7 +9,7 @@ from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
-from compute import costs
+from compute import costs, networking
 from compute.models import Machine, Power
 from compute.workflows.base import InstanceWorkflow
 
@@ -46,6 +46,7 @@ class DeleteInstance(InstanceWorkflow):
         """Drop the row. On a host that is away the order stays as tombstone, and the allocation until it confirms."""
         instance = self.instance
         costs.close(instance)
+        networking.release(instance)
         gone = [machine.host for machine in self._machines() if machine.has_been_seen(Power.GONE)]
         if gone:
             Allocation.of("instance", instance.pk).filter(host__in=gone).delete()

@@ -13,7 +13,7 @@ class StartInstance(PowerChange):
     reaches = Power.RUNNING
 
     def boot(self) -> Verdict:
-        return self.until_seen(self.reaches)
+        return self.until_started(self.reaches)
 
 
 class StopInstance(PowerChange):

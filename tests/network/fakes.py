@@ -1,5 +1,7 @@
 """Networks on a fake node: kinds of the real agent that only note what they were told."""
 
+import os
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from agent.errors import Refused
@@ -29,12 +31,20 @@ class FakeNetworks(Kind):
         return "present", {}
 
     def capabilities(self) -> dict[str, Any]:
-        return {"networks": True}
+        return {"network": {"networks": True, "vtep": "192.0.2.7"}}
+
+
+class FakePlugs:
+    """The network process as machines see it: a descriptor of nothing for each port."""
+
+    def plug(self, port: str, headers: bool) -> int:
+        return os.open(os.devnull, os.O_RDWR)
 
 
 def give_networks(node: FakeNode) -> tuple[FakeNetworks, FakeNetworks]:
     """From now on the node carries networks: its networks and routers."""
     kinds = FakeNetworks("network"), FakeNetworks("router")
+    node.machines.tools = replace(node.machines.tools, plugs=FakePlugs())
     node.tools.add(*kinds)
     node.heartbeat()
     return kinds

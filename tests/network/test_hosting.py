@@ -1,13 +1,10 @@
 """Which networks and routers are on which hosts, what they are told, and when they are told again."""
 
-from uuid import uuid4
-
 import pytest
 from django.db import transaction
 
-from cloud.hosts.models import Host, Order
+from cloud.hosts.models import Order
 from cloud.hosts.reconcile import reconcile
-from cloud.tenancy import new_projects
 from network import specs
 from network.models import NetworkOnHost, Port, RouterOnHost
 from network.services import (
@@ -20,65 +17,9 @@ from network.services import (
     security_groups,
     subnets,
 )
-from network.services.ports import Holder
-from tests.clouds import ALICE, SmallCloud
-from tests.network.fakes import give_networks
+from tests.network.clouds import Wired
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class Wired(SmallCloud):
-    """Two nodes that carry networks, and a project with what every project begins with."""
-
-    def __init__(self, home):
-        super().__init__(home, nodes=2)
-        self.kinds = [give_networks(node) for node in self.nodes]
-        with transaction.atomic():
-            new_projects.furnish(self.project, ALICE)
-        self.hosts = list(Host.objects.order_by("name"))
-
-    @property
-    def network(self):
-        return self.project.networks.get(name="default")
-
-    @property
-    def group(self):
-        return self.project.security_groups.get(name="default")
-
-    def plug(self, at, name="web", network=None, **facts):
-        """A machine on a host."""
-        with transaction.atomic():
-            holder = Holder("instance", uuid4(), 0, name)
-            port = ports.create(network=network or self.network, actor=ALICE, holder=holder, **facts)
-            ports.bind(holder_type="instance", holder_id=holder.id, host=self.hosts[at])
-        port.refresh_from_db()
-        return port
-
-    def unplug(self, port):
-        with transaction.atomic():
-            ports.release(holder_type="instance", holder_id=port.holder_id, actor=ALICE)
-
-    def rename(self, port, name):
-        with transaction.atomic():
-            ports.rename_holder(holder_type="instance", holder_id=port.holder_id, name=name)
-
-    def do(self, service, **how):
-        with transaction.atomic():
-            return service(actor=ALICE, **how)
-
-    def look(self):
-        for node in self.nodes:
-            node.look()
-            node.heartbeat()
-
-    def told(self, at):
-        """The networks and routers of a host, by name."""
-        self.look()
-        found_networks, found_routers = self.kinds[at]
-        return (
-            {spec["network"]["name"]: spec for spec in found_networks.specs.values()},
-            {spec["router"]["name"]: spec for spec in found_routers.specs.values()},
-        )
 
 
 @pytest.fixture
@@ -88,17 +29,17 @@ def wired(short_path, monkeypatch):
 
 
 def test_a_host_has_the_networks_of_its_ports_and_what_routers_join(wired):
-    back = wired.do(networks.create, project=wired.project, name="back")
-    subnet = wired.do(subnets.create, network=back, name="back", cidr="172.16.0.0/24")
-    wired.do(networks.create, project=wired.project, name="alone")
+    back = wired.change(networks.create, project=wired.project, name="back")
+    subnet = wired.change(subnets.create, network=back, name="back", cidr="172.16.0.0/24")
+    wired.change(networks.create, project=wired.project, name="alone")
     port = wired.plug(0)
     here, gates = wired.told(0)
     assert (set(here), set(gates)) == ({"default"}, {"default"})
     assert wired.told(1) == ({}, {})
-    wired.do(routers.attach, router=wired.project.routers.get(), subnet=subnet)
+    wired.change(routers.attach, router=wired.project.routers.get(), subnet=subnet)
     here, gates = wired.told(0)
     assert (set(here), len(gates["default"]["legs"])) == ({"default", "back"}, 2)
-    wired.do(routers.detach, router=wired.project.routers.get(), subnet=subnet)
+    wired.change(routers.detach, router=wired.project.routers.get(), subnet=subnet)
     assert set(wired.told(0)[0]) == {"default"}
     wired.unplug(port)
     assert wired.told(0) == ({}, {})
@@ -124,6 +65,7 @@ def test_the_spec_of_a_network_is_the_contracts(wired):
         {"id": str(subnet.pk), "cidr": subnet.cidr, "gateway": subnet.gateway, "dns": [], "routes": [], "dhcp": True}
     ]
     assert spec["host"] == str(wired.hosts[0].pk)
+    assert {peer["host"] for peer in spec["peers"]} == {str(host.pk) for host in wired.hosts}
     addresses = [[{"address": one.addresses.get().address, "subnet": str(subnet.pk)}] for one in (port, other)]
     assert spec["ports"] == [
         {"id": str(port.pk), "mac": port.mac, "addresses": addresses[0], "security_groups": [group],
@@ -140,10 +82,10 @@ def test_the_spec_of_a_network_is_the_contracts(wired):
 
 def test_the_spec_of_a_router_is_the_contracts(wired, settings):
     settings.PUBLISH_ON_LOOPBACK = True
-    wired.do(address_pools.create, name="outside", cidr="203.0.113.0/24")
+    wired.change(address_pools.create, name="outside", cidr="203.0.113.0/24")
     port, other = wired.plug(0), wired.plug(1, name="db")
-    forward = wired.do(port_forwards.create, port=port, target_port=22, listen_port=2222)
-    floating = wired.do(floating_ips.create, project=wired.project, port=other)
+    forward = wired.change(port_forwards.create, port=port, target_port=22, listen_port=2222)
+    floating = wired.change(floating_ips.create, project=wired.project, port=other)
     spec = wired.told(0)[1]["default"]
     subnet = wired.network.subnets.get()
     length = subnet.cidr.partition("/")[2]
@@ -162,27 +104,27 @@ def test_the_spec_of_a_router_is_the_contracts(wired, settings):
     ]
     wired.unplug(other)
     assert wired.told(1)[1] == {}
-    wired.do(port_forwards.delete, forward=forward)
+    wired.change(port_forwards.delete, forward=forward)
     assert wired.told(0)[1]["default"]["forwards"] == []
 
 
 CHANGES = {
-    "a name": lambda wired, port: wired.do(networks.update, network=wired.network, changes={"name": "front"}),
-    "an MTU": lambda wired, port: wired.do(networks.update, network=wired.network, changes={"mtu": 9000}),
-    "a subnet": lambda wired, port: wired.do(subnets.create, network=wired.network, name="six", cidr="fd00::/64"),
-    "DNS": lambda wired, port: wired.do(
+    "a name": lambda wired, port: wired.change(networks.update, network=wired.network, changes={"name": "front"}),
+    "an MTU": lambda wired, port: wired.change(networks.update, network=wired.network, changes={"mtu": 9000}),
+    "a subnet": lambda wired, port: wired.change(subnets.create, network=wired.network, name="six", cidr="fd00::/64"),
+    "DNS": lambda wired, port: wired.change(
         subnets.update, subnet=wired.network.subnets.get(), changes={"dns": ["192.0.2.53"]}
     ),
-    "a rule": lambda wired, port: wired.do(
+    "a rule": lambda wired, port: wired.change(
         security_groups.add_rule, group=wired.group, rule={"direction": "ingress", "protocol": 6, "port_min": 22}
     ),
-    "a rule less": lambda wired, port: wired.do(security_groups.remove_rule, rule=wired.group.rules.first()),
-    "groups": lambda wired, port: wired.do(ports.update, port=port, security_groups=[]),
-    "pairs": lambda wired, port: wired.do(ports.update, port=port, allowed_address_pairs=[{"address": "10.0.0.9"}]),
+    "a rule less": lambda wired, port: wired.change(security_groups.remove_rule, rule=wired.group.rules.first()),
+    "groups": lambda wired, port: wired.change(ports.update, port=port, security_groups=[]),
+    "pairs": lambda wired, port: wired.change(ports.update, port=port, allowed_address_pairs=[{"address": "10.0.0.9"}]),
     "a machine's name": lambda wired, port: wired.rename(port, "front"),
     "a neighbour": lambda wired, port: wired.plug(0, name="db"),
     "a neighbour elsewhere": lambda wired, port: wired.plug(1, name="db"),
-    "no SNAT": lambda wired, port: wired.do(
+    "no SNAT": lambda wired, port: wired.change(
         routers.update, router=wired.project.routers.get(), changes={"snat": False}
     ),
 }
@@ -202,19 +144,19 @@ def test_what_no_host_needs_to_hear_is_not_told(wired):
     port = wired.plug(0)
     wired.look()
     before = list(NetworkOnHost.objects.values_list("generation"))
-    wired.do(ports.create, network=wired.network)
-    wired.do(ports.update, port=port, labels={"tier": "web"})
-    wired.do(networks.update, network=wired.network, changes={"labels": {"a": "b"}})
+    wired.change(ports.create, network=wired.network)
+    wired.change(ports.update, port=port, labels={"tier": "web"})
+    wired.change(networks.update, network=wired.network, changes={"labels": {"a": "b"}})
     assert list(NetworkOnHost.objects.values_list("generation")) == before
 
 
 def test_members_of_a_group_elsewhere_are_told(wired):
     """A rule names a group whose members are on another network."""
-    other = wired.do(networks.create, project=wired.project, name="other")
-    wired.do(subnets.create, network=other, name="other", cidr="172.16.0.0/24")
-    named = wired.do(security_groups.create, project=wired.project, name="named")
+    other = wired.change(networks.create, project=wired.project, name="other")
+    wired.change(subnets.create, network=other, name="other", cidr="172.16.0.0/24")
+    named = wired.change(security_groups.create, project=wired.project, name="named")
     rule = {"direction": "ingress", "remote_group": named}
-    wired.do(security_groups.add_rule, group=wired.group, rule=rule)
+    wired.change(security_groups.add_rule, group=wired.group, rule=rule)
     wired.plug(0)
     assert wired.told(0)[0]["default"]["groups"][str(named.pk)] == {"rules": [], "members": []}
     member = wired.plug(1, name="db", network=other, security_groups=[named])
@@ -254,8 +196,8 @@ def test_a_network_is_deleted_and_its_host_hears_of_it(wired):
     wired.look()
     wired.nodes[0].online = False
     wired.unplug(port)
-    wired.do(routers.delete, router=wired.project.routers.get(), cascade=True)
-    wired.do(networks.delete, network=wired.network, cascade=True)
+    wired.change(routers.delete, router=wired.project.routers.get(), cascade=True)
+    wired.change(networks.delete, network=wired.network, cascade=True)
     assert not NetworkOnHost.objects.exists()
     wired.nodes[0].online = True
     assert wired.told(0) == ({}, {})
@@ -277,7 +219,7 @@ def test_status_tells_how_far_hosts_are(wired, api, cloud_admin, settings):
     settings.PUBLISH_ON_LOOPBACK = True
     admin, at = api.as_(cloud_admin), f"projects/{wired.project.name}"
     port = wired.plug(0)
-    forward = wired.do(port_forwards.create, port=port, target_port=22)
+    forward = wired.change(port_forwards.create, port=port, target_port=22)
     paths = (f"networks/{wired.network.pk}", "routers/default", f"ports/{port.pk}", f"port-forwards/{forward.pk}")
 
     def told():
@@ -288,10 +230,10 @@ def test_status_tells_how_far_hosts_are(wired, api, cloud_admin, settings):
     wired.look()
     assert told() == {("ready", "")}
     wired.kinds[0][0].broken = "no such luck"
-    wired.do(networks.update, network=wired.network, changes={"mtu": 9000})
+    wired.change(networks.update, network=wired.network, changes={"mtu": 9000})
     wired.look()
     assert ("error", "no such luck") in told()
-    free = wired.do(ports.create, network=wired.network)
+    free = wired.change(ports.create, network=wired.network)
     assert admin.get(f"{at}/ports/{free.pk}").json()["status_reason"] == "Nothing is plugged in."
 
 

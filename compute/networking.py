@@ -1,0 +1,211 @@
+"""NICs of instances: the ports that are made or taken at a launch, plugged in on the host, and let go at the end.
+
+On a host that carries no networks a machine runs without: its ports keep their addresses, and are on no host.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db import transaction
+from django.db.models import CharField, Exists, F, Func, IntegerField, OuterRef, QuerySet
+from django.db.models.functions import JSONObject
+
+from cloud.api.errors import Fault, Problem
+from cloud.events.services import SYSTEM, Actor
+from cloud.hosts.hosted import BROKEN
+from cloud.hosts.models import Host
+from cloud.operations.workflow import Refused, Topic, Wait
+from cloud.tenancy.quota import OverQuota
+from compute.models import Instance, Power
+from network import hosting, specs
+from network.models import Address, Network, NetworkOnHost, Port, PortSecurityGroup, SecurityGroup
+from network.services import ports
+from network.services.ports import Holder, Wanted
+
+HOLDER = "instance"  # how ports call what is plugged in
+DEFAULT = "default"  # the network of an instance about which nothing is said
+MAX_NICS = 8
+LOOK_AGAIN_SECONDS = 20  # in case a wake-up is lost
+
+
+class UnfitNetworks(Problem):
+    """An instance cannot have the NICs that are asked for; `errors` names every fault."""
+
+    title: ClassVar[str] = "The instance cannot be plugged in like this"
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A NIC that an instance should have: on a network, at this address or any; or at a port that there is."""
+
+    network: Network | None = None
+    address: str | None = None
+    port: Port | None = None
+
+
+def require_alone(nics: Sequence[Nic] | None, count: int) -> None:
+    """Raises UnfitNetworks where several instances would have to share an address or a port."""
+    if count == 1:
+        return
+    words = "Several instances cannot have the same. Leave it out, or launch one."
+    faults = []
+    for index, nic in enumerate(nics or ()):
+        if nic.address or nic.port:
+            faults.append(Fault(f"/networks/{index}/{'port' if nic.port else 'address'}", words))
+    if faults:
+        raise UnfitNetworks(words, errors=faults)
+
+
+def plug(
+    instance: Instance, actor: Actor, nics: Sequence[Nic] | None, groups: Sequence[SecurityGroup] | None = None
+) -> None:
+    """Make and take the ports of a new instance; without a word about it one on `default`, if its project has that.
+
+    Raises what `network.services.ports` raises.
+    """
+    if nics is None:
+        nics = [Nic(network) for network in Network.objects.filter(project=instance.project_id, name=DEFAULT)]
+    for slot, nic in enumerate(nics):
+        holder = Holder(HOLDER, instance.pk, slot, instance.name)
+        if nic.port is not None:
+            ports.hold(port=nic.port, holder=holder)
+            continue
+        assert nic.network is not None
+        wanted = [Wanted(address=nic.address)] if nic.address else []
+        ports.create(
+            network=nic.network, actor=actor, addresses=wanted, security_groups=groups, holder=holder,
+            pointer=f"/networks/{slot}",
+        )  # fmt: skip
+
+
+def alike(instance: Instance) -> tuple[list[Nic], list[SecurityGroup]]:
+    """NICs on the same networks as an instance's, and its security groups."""
+    nics = [Nic(port.network) for port in ports.held_by(HOLDER, instance.pk)]
+    return nics, list(SecurityGroup.objects.filter(ports__in=_held(instance)).distinct())
+
+
+def kept(nics: Sequence[Nic] | None, groups: Sequence[SecurityGroup] | None) -> dict[str, Any]:
+    """What was asked for, as it is kept with the instance, for a launch that is tried again."""
+    return {
+        "nics": None
+        if nics is None
+        else [
+            {
+                "network": str(nic.network.pk) if nic.network else None,
+                "address": nic.address,
+                "port": str(nic.port.pk) if nic.port else None,
+            }
+            for nic in nics
+        ],
+        "security_groups": None if groups is None else [str(group.pk) for group in groups],
+    }
+
+
+def plug_again(instance: Instance, actor: Actor) -> None:
+    """Before a start: a launch that failed gets its ports anew, an instance from before there were networks its first.
+
+    The latter starts without one where the quota has none left. Raises UnfitNetworks when a network or port that was
+    asked for is not there any more.
+    """
+    if _held(instance).exists():
+        return
+    if instance.failed_at:
+        plug(instance, actor, *_asked(instance))
+    elif instance.host and hosting.carries(instance.host) and instance.seen == Power.STOPPED and actor != SYSTEM:
+        try:
+            plug(instance, actor, None)
+        except OverQuota:
+            return
+
+
+def _asked(instance: Instance) -> tuple[list[Nic] | None, list[SecurityGroup] | None]:
+    """What was asked for at the launch."""
+    asked = instance.network_wish or {"nics": None, "security_groups": None}
+    nics, groups = None, None
+    if asked["nics"] is not None:
+        networks = Network.objects.in_bulk([UUID(nic["network"]) for nic in asked["nics"] if nic["network"]])
+        there = Port.objects.in_bulk([UUID(nic["port"]) for nic in asked["nics"] if nic["port"]])
+        nics = [
+            Nic(networks.get(UUID(nic["network"])) if nic["network"] else None, nic["address"],
+                there.get(UUID(nic["port"])) if nic["port"] else None)
+            for nic in asked["nics"]
+        ]  # fmt: skip
+        if any(nic.network is None and nic.port is None for nic in nics):
+            raise UnfitNetworks(
+                "A network or a port that it was launched with is not there any more. Launch a new one."
+            )
+    if asked["security_groups"] is not None:
+        groups = list(SecurityGroup.objects.filter(pk__in=asked["security_groups"]))
+    return nics, groups
+
+
+def connect(instance: Instance) -> Wait | None:
+    """Plug it in where it is placed. What to wait for before its machine may start; None when there is nothing.
+
+    Raises Refused when its host cannot make one of its networks.
+    """
+    assert instance.host is not None
+    if not hosting.carries(instance.host):
+        return None
+    ports.bind(holder_type=HOLDER, holder_id=instance.pk, host=instance.host)
+    # Locked, so that a report that comes in meanwhile finds this wait.
+    rows = NetworkOnHost.objects.filter(network__in=_held(instance).values("network"), host=instance.host)
+    waiting = [row for row in rows.select_for_update(of=("self",)).order_by("pk") if not row.is_true]
+    if broken := next((row for row in waiting if row.has_been_seen(BROKEN)), None):
+        raise Refused(f"Its host cannot make its network: {broken.seen_problem}")
+    if not waiting:
+        return None
+    topics = tuple(Topic(hosting.NETWORK, row.pk) for row in waiting)
+    return Wait(LOOK_AGAIN_SECONDS, because="waiting for the host to make its network", on=topics)
+
+
+def nics(instance: Instance, host: Host) -> list[dict[str, Any]]:
+    """For the spec of its machine on a host. Empty: it keeps the emulator's own user network."""
+    return [specs.nic(port) for port in ports.held_by(HOLDER, instance.pk) if port.host_id == host.pk]
+
+
+def release(instance: Instance) -> None:
+    """Its machine is gone: let its ports go."""
+    ports.release(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM)
+
+
+@transaction.atomic
+def put_right(instance_id: UUID) -> None:
+    """Bind its ports to the host that it is on; let them go when it is not there."""
+    instance = Instance.objects.filter(pk=instance_id).select_related("machine__host").first()
+    if instance is None:
+        ports.release(holder_type=HOLDER, holder_id=instance_id, actor=SYSTEM)
+    else:
+        ports.bind(holder_type=HOLDER, holder_id=instance_id, host=instance.host)
+
+
+def rename(instance: Instance) -> None:
+    """Its neighbours know it by another name now."""
+    ports.rename_holder(holder_type=HOLDER, holder_id=instance.pk, name=instance.name)
+
+
+def _held(instance: Instance) -> "QuerySet[Port]":
+    return Port.objects.filter(holder_type=HOLDER, holder_id=instance.pk)
+
+
+def with_addresses(instances: "QuerySet[Any]") -> "QuerySet[Any]":
+    """Annotate `addresses`, `group_names` and `is_unplugged` (it has ports, and its host no networks)."""
+    own = Port.objects.filter(holder_type=HOLDER, holder_id=OuterRef("pk"))
+    plugged = Address.objects.filter(port__holder_type=HOLDER, port__holder_id=OuterRef("pk"), port__host__isnull=False)
+    address = JSONObject(
+        address=Func(F("address"), function="host", output_field=CharField()),
+        family=Func(F("address"), function="family", output_field=IntegerField()),
+        network=JSONObject(id="port__network_id", name="port__network__name"),
+        port=JSONObject(id="port_id", name="port__name"),
+        floating_ip=Func(F("floating_ips__address"), function="host", output_field=CharField()),
+    )
+    groups = PortSecurityGroup.objects.filter(port__holder_type=HOLDER, port__holder_id=OuterRef("pk"))
+    annotated: QuerySet[Any] = instances.annotate(
+        addresses=ArraySubquery(plugged.order_by("port__holder_slot", "pk").values(json=address)),
+        group_names=ArraySubquery(groups.order_by("group__name").values("group__name").distinct()),
+        is_unplugged=Exists(own.filter(host=None)),
+    )
+    return annotated
