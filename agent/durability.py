@@ -3,21 +3,28 @@
 import os
 from pathlib import Path
 
+from agent import folders
+
 
 def sync_file(path: Path) -> None:
     """Make the content of a file durable, whoever wrote it."""
-    _sync(path, os.O_RDONLY)
+    handle = folders.open_file(path)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_directory(directory: Path) -> None:
     """Make a rename in this directory durable."""
-    _sync(directory, os.O_RDONLY | os.O_DIRECTORY)
+    with folders.opened(directory) as handle:
+        os.fsync(handle)
 
 
 def sync_files(directory: Path) -> None:
     """Make the files of this directory durable, and that they are there."""
-    for path in directory.iterdir():
-        sync_file(path)
+    for name in folders.names(directory):
+        sync_file(directory / name)
     sync_directory(directory)
 
 
@@ -25,16 +32,8 @@ def write_secret(path: Path, content: str) -> None:
     """Put a file there that nobody else may read, whole or not at all."""
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(content)
+    with folders.create_file(new) as file:
+        file.write(content.encode())
     sync_file(new)
     new.rename(path)
     sync_directory(path.parent)
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

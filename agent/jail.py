@@ -6,7 +6,7 @@ and otherwise a refusal to join.
 
 import contextlib
 import os
-import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -213,6 +213,15 @@ def remove_cgroups(version: str | None, name: str, patience: float = MAX_SECONDS
     return not left
 
 
+def kill_all(version: str | None, name: str) -> None:
+    """Kill what an emulator that has ended left behind in its cgroups, which its user cannot leave."""
+    for path in cgroup_paths(version, name) if version else ():
+        with contextlib.suppress(OSError):
+            for pid in (path / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
 def out_of_memory(version: str | None, name: str) -> bool:
     """Whether the kernel killed something in this cgroup for want of memory."""
     if version is None:
@@ -223,10 +232,3 @@ def out_of_memory(version: str | None, name: str) -> bool:
         words = events.read_text().split()
         return int(dict(zip(words[::2], words[1::2], strict=False)).get("oom_kill", 0)) > 0
     return False
-
-
-def give(path: Path, uid: int | None, mode: int) -> None:
-    """Hand a file or directory to a machine's user."""
-    path.chmod(mode)
-    if uid is not None:
-        shutil.chown(path, uid, uid)

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import folders
+
 PIDFD_GET_INFO = 0xC0000000 | 64 << 16 | 0xFF << 8 | 11  # _IOWR(0xFF, 11, struct pidfd_info), 64 bytes; linux/pidfd.h
 PIDFD_INFO_EXIT = 1 << 3  # Linux 6.15
 
@@ -126,7 +128,7 @@ def _stat_fields(pid: int) -> list[str] | None:
 def is_locked(path: Path) -> bool:
     """Whether some process holds this file's lock."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = folders.open_file(path)
     except FileNotFoundError:
         return False
     try:
@@ -151,9 +153,6 @@ def locked(path: Path) -> Iterator[int]:
 
 def tail(path: Path, size: int = 2000) -> str:
     """The end of a text file, for telling why something failed."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - size))
-            return file.read().decode(errors="replace").strip()
-    except OSError:
-        return ""
+    with contextlib.suppress(OSError):
+        return folders.read_end(path, size).decode(errors="replace").strip()
+    return ""

@@ -94,7 +94,7 @@ class FakeControl:
     def resume(self) -> None:
         _write(self.file, power="running", problem="", curable=False)
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, uid: int | None) -> None:
         assert _read(self.file)["power"] == "paused", "a machine that runs cannot be saved"
         if self.fake.unsavable:
             raise NoAnswer(self.fake.unsavable)

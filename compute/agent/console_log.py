@@ -5,14 +5,14 @@ punching a hole, so a byte's offset in the file is its offset in all that the ma
 and no output is lost while the agent is away or looks.
 """
 
-import contextlib
 import ctypes
 import os
-import stat
 import time
+from pathlib import Path
 
 import structlog
 
+from agent import folders
 from agent.control_plane import ControlPlane
 from agent.errors import Unreachable
 from agent.ledger import Ledger
@@ -30,12 +30,12 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def trim(path: os.PathLike[str]) -> None:
+def trim(path: Path) -> None:
     """Give the beginning of a long file back to the filesystem. Raises OSError."""
-    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = folders.open_file(path, os.O_RDWR)
     try:
         status = os.fstat(handle)
-        if status.st_blocks * 512 > TRIMMED_ABOVE and stat.S_ISREG(status.st_mode):
+        if status.st_blocks * 512 > TRIMMED_ABOVE:
             length = ctypes.c_long(status.st_size - KEPT_BYTES)
             if _libc.fallocate(handle, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), length) != 0:
                 raise OSError(ctypes.get_errno(), "cannot punch holes on this filesystem")
@@ -43,14 +43,11 @@ def trim(path: os.PathLike[str]) -> None:
         os.close(handle)
 
 
-def read_end(path: os.PathLike[str], limit: int = PUSHED_BYTES) -> tuple[bytes, int]:
+def read_end(path: Path, limit: int = PUSHED_BYTES) -> tuple[bytes, int]:
     """The file's last bytes and the offset of the first of them."""
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = folders.open_file(path)
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            return b"", 0
-        offset = max(0, status.st_size - limit)
+        offset = max(0, os.fstat(handle).st_size - limit)
         return os.pread(handle, limit, offset), offset
     finally:
         os.close(handle)
@@ -70,12 +67,12 @@ class ConsoleLogs:
         """Push the ends of logs that changed since the last time."""
         sizes = {}
         for entry in self._ledger.entries(TYPE):
-            with contextlib.suppress(OSError):
-                sizes[entry.id] = self._homes.of(entry.id).console_log.stat().st_size
+            self._keep_small(entry.id)
+            if status := folders.status(self._homes.of(entry.id).console_log):
+                sizes[entry.id] = status.st_size
         self._pushed = {machine_id: size for machine_id, size in self._pushed.items() if machine_id in sizes}
         for machine_id, size in sizes.items():
             if size and self._pushed.get(machine_id) != size:
-                self._keep_small(machine_id)
                 self._push(machine_id)
 
     def _push(self, machine_id: str) -> None:
@@ -98,8 +95,9 @@ class ConsoleLogs:
 
     def _keep_small(self, machine_id: str) -> None:
         home = self._homes.of(machine_id)
-        try:
-            trim(home.console_log)
-            trim(home.emulator_log)
-        except OSError as problem:
-            log.warning("cannot trim a log", machine=machine_id, problem=str(problem))
+        for path in (home.console_log, home.emulator_log):
+            try:
+                if (status := folders.status(path)) and status.st_blocks * 512 > TRIMMED_ABOVE:
+                    trim(path)
+            except OSError as problem:
+                log.warning("cannot trim a log", machine=machine_id, log=path.name, problem=str(problem))

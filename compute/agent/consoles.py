@@ -10,22 +10,24 @@ import asyncio
 import contextlib
 import errno
 import os
-import stat
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent import ledger
+from agent import folders, ledger
 from agent.channels import Channel, Closed, NotOpened
 from agent.node_service import Server
 from agent.paths import Paths
+from compute.agent import sockets
 from compute.agent.homes import Home, Homes
 from compute.agent.records import key
 
 SCROLL_BACK = 32 << 10
 KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be holes
 READ_AT_ONCE = 32 << 10
+MAX_LOG_BYTES = 8 << 20  # more is never kept, unless an emulator pretends
 SETTLE_SECONDS = 0.01  # an emulator writes its log just after the socket; and a burst is sent in one piece
 LOOK_SECONDS = 0.25  # in case that somebody else has the emulator's socket, and nothing wakes us
 MAX_SECONDS_TO_CONNECT = 2.0
@@ -87,10 +89,10 @@ class Consoles(Server):
         if what == "log":
             await self._send_log(channel, home)
             return
-        socket = {"serial": home.serial_socket, "vnc": home.vnc_socket}.get(what)
-        if socket is None or (not socket.exists() and home.control_socket.exists()):
+        path = {"serial": home.serial_socket, "vnc": home.vnc_socket}.get(what)
+        if path is None or (not sockets.exists(path) and sockets.exists(home.control_socket)):
             raise NotOpened("not_offered", f"this machine has no {what} console")
-        if not socket.exists():
+        if not sockets.exists(path):
             raise NotOpened("not_running", "the machine does not run")
         if wish.get("ask"):
             await channel.opened()
@@ -98,7 +100,7 @@ class Consoles(Server):
             async with self._port(str(wish["machine"]), home) as port:
                 await self._attend(channel, port)
         else:
-            await self._connect(channel, socket)
+            await self._connect(channel, home, path)
 
     def _home(self, wish: dict[str, Any]) -> Home:
         """Where the machine is. A wish from before the machine's present generation is refused."""
@@ -120,7 +122,7 @@ class Consoles(Server):
         """The machine's port, which all who look share: an emulator speaks to one at a time."""
         port = self._ports.get(machine_id)
         if port is None or port.has_ended:
-            port = self._ports[machine_id] = SerialPort(home, *await _open(home.serial_socket))
+            port = self._ports[machine_id] = SerialPort(home, *await _open(home, home.serial_socket))
         port.viewers += 1
         try:
             yield port
@@ -161,8 +163,8 @@ class Consoles(Server):
     # The screen: RFB (RFC 6143) between the emulator and the browser, as it is
 
     @staticmethod
-    async def _connect(channel: Channel, socket: Path) -> None:
-        reader, writer = await _open(socket)
+    async def _connect(channel: Channel, home: Home, path: Path) -> None:
+        reader, writer = await _open(home, path)
         await channel.opened()
 
         async def show() -> None:
@@ -186,18 +188,23 @@ class Consoles(Server):
     async def _send_log(channel: Channel, home: Home) -> None:
         """All of the serial log that is still kept."""
         size = _size(home.console_log)
-        offset = _first_byte(home.console_log)
+        offset = max(_first_byte(home.console_log), size - MAX_LOG_BYTES)
         await channel.opened(offset=offset)
         while offset < size and (content := _read(home.console_log, offset)):
             offset += len(content)
             await channel.write(content)
 
 
-async def _open(socket: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _open(home: Home, path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
     try:
         async with asyncio.timeout(MAX_SECONDS_TO_CONNECT):
-            return await asyncio.open_unix_connection(socket)
+            with sockets.address(home, path) as name:
+                await asyncio.get_running_loop().sock_connect(connection, name)
+            return await asyncio.open_unix_connection(sock=connection)
     except (OSError, TimeoutError) as error:
+        connection.close()
         raise NotOpened("not_running", "the machine's emulator does not answer") from error
 
 
@@ -216,9 +223,8 @@ async def _until_one_ends(*sides: Callable[[], Awaitable[None]]) -> None:
 
 
 def _size(log: Path) -> int:
-    with contextlib.suppress(OSError):
-        return log.lstat().st_size
-    return 0
+    status = folders.status(log)
+    return status.st_size if status else 0
 
 
 def _read(log: Path, offset: int) -> bytes:
@@ -242,10 +248,10 @@ def _first_byte(log: Path) -> int:
 
 def _in_file(log: Path, act: Callable[[int], T], otherwise: T) -> T:
     try:
-        handle = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = folders.open_file(log)
     except OSError:
         return otherwise
     try:
-        return act(handle) if stat.S_ISREG(os.fstat(handle).st_mode) else otherwise
+        return act(handle)
     finally:
         os.close(handle)

@@ -6,10 +6,12 @@ started twice, not even by a worker that was killed before it could write down a
 
 import time
 
+from agent import folders
 from agent.errors import NoAnswer
 from agent.processes import Process, is_locked
 from compute.agent.homes import Home
 
+MAX_PID_BYTES = 64
 MAX_SECONDS_TO_WRITE_PID = 10.0  # from a fork to its pid in a file, on a busy host
 
 
@@ -33,7 +35,7 @@ def find(home: Home, patience: float | None = None) -> Process | None:
 def read_pid(home: Home) -> Process | None:
     """What the emulator wrote down about itself before it began: `pid` and `start time`."""
     try:
-        pid, started = home.pid.read_text().split()
+        pid, started = folders.read_file(home.pid, MAX_PID_BYTES).split()
         return Process(int(pid), int(started))
     except (OSError, ValueError):
         return None

@@ -11,6 +11,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import SSHPrivateKeyTypes
 
+from agent import folders
+
+MAX_BYTES = 4096
+
 
 @dataclass(frozen=True)
 class HostKey:
@@ -31,8 +35,8 @@ def make() -> HostKey:
 def read(file: Path) -> HostKey | None:
     """The key in this file. None: the machine was made by a version that left host keys to its guest."""
     with contextlib.suppress(FileNotFoundError):
-        private = file.read_text()
-        return HostKey(private, _public(serialization.load_ssh_private_key(private.encode(), password=None)))
+        private = folders.read_file(file, MAX_BYTES)
+        return HostKey(private.decode(), _public(serialization.load_ssh_private_key(private, password=None)))
     return None
 
 

@@ -1,6 +1,7 @@
 """The kind `instance`: a tenant's virtual machine, which on its host is a machine with an emulator."""
 
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -9,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from agent import jail
+from agent import folders, jail
 from agent.errors import Unreachable
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
@@ -17,7 +18,7 @@ from agent.ledger import Entry
 from agent.work import Work
 from compute.agent import hypervisors, upkeep
 from compute.agent.console_log import ConsoleLogs
-from compute.agent.homes import Homes
+from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Hypervisor
 from compute.agent.machine import VERBS, Machine
 from compute.agent.nics import Plugs
@@ -96,12 +97,12 @@ class Machines(Kind):
         return upkeep.set_paused(self.machine(entry.id), entry, paused=False) if entry.wanted == "running" else None
 
     def strangers(self) -> Iterator[str]:
-        for directory in self.homes.directory.iterdir():
+        for name in folders.names(self.homes.directory):
             with contextlib.suppress(ValueError):
-                yield str(uuid.UUID(directory.name))
+                yield str(uuid.UUID(name))
 
     def adopt(self, resource_id: str) -> str:
-        disks = [path.stat().st_uid for path in self.homes.of(resource_id).directory.glob("disk*")]
+        disks = [disk.st_uid for disk in _disks(self.homes.of(resource_id))]
         self.tools.records.adopt(resource_id, max(disks, default=None) or None)
         return "stopped"
 
@@ -135,7 +136,8 @@ class Machines(Kind):
         return "" if self.hypervisors else "no hypervisor works on this host: is QEMU installed?"
 
     def disk_bytes(self) -> int:
-        return sum(file.stat().st_blocks * 512 for file in self.homes.directory.glob("*/disk*"))
+        disks = [disk for resource_id in self.strangers() for disk in _disks(self.homes.of(resource_id))]
+        return sum(disk.st_blocks * 512 for disk in disks)
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
         """By its spec, which is in the ledger before it asks for a file; a stranger without a spec may use any."""
@@ -187,3 +189,9 @@ class Machines(Kind):
                 return
         if any([hypervisor.probe_accelerators() for hypervisor in self.hypervisors.values()]):
             host.changed.set()
+
+
+def _disks(home: Home) -> list[os.stat_result]:
+    """What is known of the files of a machine's disks."""
+    names = [name for name in folders.names(home.directory) if name.startswith("disk")]
+    return [disk for name in names if (disk := folders.status(home.directory / name))]

@@ -4,17 +4,16 @@ A machine is alive as long as its emulator is (`emulators.py`); the worker that 
 here runs under the machine's lock (`agent/orders.py`).
 """
 
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from agent import faults, jail, processes, system
+from agent import faults, folders, jail, processes, system
 from agent.errors import NoAnswer, Refused
 from agent.kinds import Sight
 from agent.ledger import Entry
@@ -137,8 +136,7 @@ class Machine:
             self.kill(process)
         faults.reach("machine.ensure_gone.after_kill")
         self.clear_runtime()
-        if self.home.directory.exists():
-            shutil.rmtree(self.home.directory)
+        folders.remove(self.home.directory)
         faults.reach("machine.ensure_gone.after_erase")
         return "gone", {"cause": "order"}
 
@@ -181,7 +179,7 @@ class Machine:
 
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
-        if not self.home.disk.exists():
+        if folders.status(self.home.disk) is None:
             preparation.begin(entry, self.home, self.tools.homes)
         files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
         with self._boot_slot(work), ExitStack() as undo:
@@ -189,7 +187,7 @@ class Machine:
                 entry, self.home, files=files, hypervisor=hypervisor, tools=self.tools, undo=undo
             )
             saved = suspension.found(self.home)
-            boot = replace(boot, saved=saved, is_clone=bool(saved and (saved / suspension.CLONE).exists()))
+            boot = replace(boot, saved=saved, is_clone=bool(saved and folders.status(saved / suspension.CLONE)))
             work.check()
             faults.reach("machine.ensure_running.before_start")
             with nics.plugged(nics.of(spec), self.tools.plugs, headers=hypervisor.takes_headers) as ready:
@@ -258,7 +256,9 @@ class Machine:
 
     def clear_runtime(self) -> None:
         """Remove what an emulator that has ended leaves behind."""
-        shutil.rmtree(self.home.runtime, ignore_errors=True)
+        jail.kill_all(self.tools.jail.cgroup, self.id)
+        with suppress(OSError):  # what is left is removed before the next start
+            folders.remove(self.home.runtime)
         jail.remove_cgroups(self.tools.jail.cgroup, self.id)
         if self.record.process:
             self.records.ended(self.id)

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent import jail, system
+from agent import folders, jail, system
 from agent.durability import write_secret
 from agent.jail import Jail
 from agent.ledger import Entry
@@ -33,10 +33,10 @@ class MachineTools:
 
 def begin(entry: Entry, home: Home, homes: Homes) -> None:
     """Make what comes before the disk: the host key, and the state of a clone. Raises Refused or OSError."""
-    home.directory.mkdir(parents=True, exist_ok=True)
+    folders.make_folder(home.directory, 0o710)
     clone = entry.spec.get("clone")
     # Guests that are older than host keys made by the host generate their own, and so do their clones.
-    if not clone or homes.of(clone["machine"]).host_key.exists():
+    if not clone or folders.status(homes.of(clone["machine"]).host_key):
         write_secret(home.host_key, host_keys.make().private)
     if clone:
         snapshots.adopt(home, homes.of(clone["machine"]), clone["snapshot"])
@@ -47,23 +47,21 @@ def prepare(
 ) -> Boot:
     """Make what is missing. `undo` collects what to undo if the start fails. Raises Refused or OSError."""
     uid = tools.records.assign_uid(entry.id, jail.first_uid(), jail.UIDS) if tools.jail.uid else None
-    for directory, mode in ((home.directory, 0o710), (home.runtime, 0o700)):
-        directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(mode)
-    if uid is not None:
-        os.chown(home.directory, -1, uid)
-        os.chown(home.runtime, uid, uid)
+    folders.make_folder(home.directory, 0o710, gid=uid)
+    folders.remove(home.runtime)
+    folders.make_folder(home.runtime, 0o700, uid=uid, gid=uid)
     cgroups = _cgroups(entry, hypervisor, tools, undo)
     boot = Boot(entry.spec, home, files, tools.jail.confine(uid, hypervisor.groups(), cgroups))
     hypervisor.prepare(boot)
     home.seed.unlink(missing_ok=True)
     seed = nocloud.files(entry.spec["seed"], nics.of(entry.spec), host_keys.read(home.host_key))
-    home.seed.write_bytes(nocloud.iso(seed))
-    home.console_log.touch()
+    with folders.create_file(home.seed) as file:
+        file.write(nocloud.iso(seed))
+    os.close(folders.open_file(home.console_log, os.O_RDONLY | os.O_CREAT))
     # The emulator's user gets at the machine's own files, and at nothing else.
     for path, mode in ((home.disk, 0o600), (home.console_log, 0o600), (home.seed, 0o400)):
-        if path.exists():
-            jail.give(path, uid, mode)
+        if folders.status(path):
+            folders.give_file(path, uid, mode)
     return boot
 
 
@@ -71,8 +69,7 @@ def close_runtime(home: Home, uid: int | None) -> None:
     """Take the socket directory away from the emulator, which has opened all of its sockets: a compromised emulator
     could otherwise replace them by another machine's."""
     if uid is not None:
-        os.chown(home.runtime, 0, uid)
-        home.runtime.chmod(0o710)
+        folders.make_folder(home.runtime, 0o710, gid=uid)
 
 
 def _cgroups(entry: Entry, hypervisor: Hypervisor, tools: MachineTools, undo: ExitStack) -> tuple[Path, ...]:

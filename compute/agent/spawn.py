@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 
-from agent import faults
+from agent import faults, folders
 from agent.errors import Refused
 from agent.jail import Confinement, prefix
 from agent.processes import Process, tail
@@ -41,7 +41,7 @@ def spawn(argv: list[str], home: Home, confinement: Confinement, descriptors: tu
 
     Raises Refused when it did not start.
     """
-    lock = os.open(home.alive, os.O_RDONLY | os.O_CREAT, 0o600)
+    lock = folders.open_file(home.alive, os.O_RDONLY | os.O_CREAT)
     try:
         _take(lock)
         home.pid.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def spawn(argv: list[str], home: Home, confinement: Confinement, descriptors: tu
             *prefix(confinement),
             *argv,
         ]
-        with home.emulator_log.open("ab") as log:
+        with os.fdopen(folders.open_file(home.emulator_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as log:
             subprocess.run(  # noqa: S603
                 command,
                 check=True,

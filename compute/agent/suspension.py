@@ -5,15 +5,17 @@ durably, before the guest runs.
 """
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from agent import faults, jail
+from agent import faults, folders
 from agent.durability import sync_directory, sync_files
 from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Control, Power
 
+MAX_DEVICES_MIB = 256  # what an emulator saves beside the guest's memory
 CLONE = "clone"  # a file that says: what starts from here is a clone, with another identity
 
 faults.declare("suspension.before_save", "suspension.before_rename", "suspension.before_forget")
@@ -24,15 +26,15 @@ def save(home: Home, control: Control, *, memory_mib: int, uid: int | None) -> N
     forget(home)
     require_room(home, memory_mib)
     new = home.saved.with_suffix(".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    jail.give(new, uid, 0o700)
+    folders.remove(new)
+    folders.make_folder(new, 0o711)
     faults.reach("suspension.before_save")
     try:
-        control.save(new)
+        control.save(new, uid)
+        require_sane(new, memory_mib)
         sync_files(new)
     except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        folders.remove(new)
         raise
     faults.reach("suspension.before_rename")
     new.rename(home.saved)
@@ -47,20 +49,32 @@ def require_room(home: Home, memory_mib: int) -> None:
         raise Refused(f"the host's disk is too full for the machine's memory: {words}")
 
 
+def require_sane(saved: Path, memory_mib: int) -> None:
+    """Raises Refused when an emulator has written more than a machine with so much memory can leave behind."""
+    sizes = {name: status.st_size for name in folders.names(saved) if (status := folders.status(saved / name))}
+    limit = 2 * memory_mib + MAX_DEVICES_MIB << 20
+    if any(size > limit for size in sizes.values()):
+        raise Refused(f"the emulator has written more than {limit >> 20} MiB for a memory of {memory_mib} MiB")
+
+
 def found(home: Home) -> Path | None:
-    """Where a machine was suspended, if it is."""
-    return home.saved if home.saved.exists() else None
+    """Where a machine was suspended, if it is. Older agents left that folder to the emulator's user."""
+    if folders.status(home.saved) is None:
+        return None
+    folders.take_back(home.saved)
+    return home.saved
 
 
 def forget(home: Home) -> None:
     """Remove the saved state: the guest runs again, or never will."""
-    if home.saved.exists():
+    if folders.status(home.saved):
         old = home.saved.with_suffix(".old")
-        shutil.rmtree(old, ignore_errors=True)
+        folders.remove(old)
         faults.reach("suspension.before_forget")
         home.saved.rename(old)
         sync_directory(home.directory)
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # the next time
+            folders.remove(old)
 
 
 def resume(home: Home, control: Control) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+MAX_READS = 16  # of what one emulator says; the rest waits until others were heard
+
 
 @dataclass
 class Watched:
@@ -122,9 +124,9 @@ class Watch(threading.Thread):
 
 
 def _drain(events: socket.socket) -> bool:
-    """Read away what was said; whether the other side is still there."""
+    """Read away what was said, to a limit; whether the other side is still there."""
     with contextlib.suppress(BlockingIOError):
-        while True:
+        for _ in range(MAX_READS):
             try:
                 if not events.recv(65536):
                     return False

@@ -85,9 +85,10 @@ class Control(Protocol):
 
     def resume(self) -> None: ...
 
-    def save(self, directory: Path) -> None:
-        """Write memory and devices of a paused machine there. It is for the caller to make them durable, which need not
-        be waited for by the guest. Its disks are flushed and not in it."""
+    def save(self, directory: Path, uid: int | None) -> None:
+        """Write memory and devices of a paused machine into a folder of ours; `uid`: the emulator's user, if it has its
+        own. It is for the caller to make them durable, which need not be waited for by the guest. Its disks are flushed
+        and not in it. Afterwards there are regular files only, whose content is the emulator's word."""
 
     def quit(self) -> None:
         """End the emulator: what the guest wrote to its disks is kept."""

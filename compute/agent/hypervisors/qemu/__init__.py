@@ -122,8 +122,6 @@ class Qemu:
         if "kernel" not in boot.files and architecture != "x86_64" and not accelerator.firmware:
             wanted = FIRMWARE.get(architecture, "that starts disks")
             raise Refused(f"an image without a kernel file needs a firmware for {architecture}: {wanted} is not here")
-        for stale in (boot.home.control_socket, boot.home.events_socket, boot.home.serial_socket, boot.home.vnc_socket):
-            stale.unlink(missing_ok=True)
         going_on = boot.saved is not None
         argv = command_line.arguments(boot.spec, boot.home, boot.files, accelerator, nics=boot.nics, going_on=going_on)
         process = spawn(argv, boot.home, boot.confinement, boot.descriptors)

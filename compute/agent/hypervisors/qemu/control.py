@@ -7,15 +7,18 @@ Source: QEMU QMP Reference Manual, sections "Virtual machine run state" and "QMP
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
 
+from agent import folders
 from agent.errors import NoAnswer
+from compute.agent import sockets
 from compute.agent.emulators import read_pid
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
@@ -71,9 +74,9 @@ class QemuControl:
     def resume(self) -> None:
         self.execute("cont")
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: Path, uid: int | None) -> None:
         """Its state as a migration stream in a file. Source: QEMU's docs/devel/migration.rst."""
-        with (directory / STATE).open("wb") as file:
+        with folders.create_file(directory / STATE) as file:
             self.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
             self._hand_over(file)
             self.execute("migrate", {"uri": f"fd:{STATE}"})
@@ -81,7 +84,7 @@ class QemuControl:
 
     def load(self, directory: Path) -> None:
         """Take in what `save` wrote, in a QEMU that was started to wait for it; it stays paused."""
-        with (directory / STATE).open("rb") as file:
+        with os.fdopen(folders.open_file(directory / STATE), "rb") as file:
             self._hand_over(file)
             self.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
             self._await_migration()
@@ -134,13 +137,11 @@ def dial(home: Home, path: Path) -> socket.socket:
     """
     began = time.monotonic()
     while True:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(SECONDS_TO_ANSWER)
         try:
-            connection.connect(str(path))
-            return connection
+            return sockets.connect(home, path, SECONDS_TO_ANSWER)
+        except PermissionError as error:
+            raise NoAnswer(f"QEMU, {path.name}: {error}") from error
         except OSError as error:
-            connection.close()
             is_starting = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
             patience = SECONDS_TO_START if is_starting else SECONDS_TO_ANSWER
             process = read_pid(home)
@@ -174,31 +175,24 @@ def counters(home: Home) -> Counters:
 
     QEMU does not count what goes through a network of its own making.
     """
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(SECONDS_TO_COUNT)
-        try:
-            connection.connect(str(home.control_socket))
+    try:
+        with sockets.connect(home, home.control_socket, SECONDS_TO_COUNT) as connection:
             connection.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-blockstats"}')
-            with connection.makefile("rb") as lines:
-                answers = [json.loads(line) for line in _until_second_return(lines)]
-        except (OSError, ValueError, EOFError) as error:
-            raise NoAnswer(f"QEMU, query-blockstats: {error or type(error).__name__}") from error
-    stats = [device["stats"] for device in answers[-1].get("return", [])]
-    return Counters(
-        disk_read_bytes=sum(one["rd_bytes"] for one in stats),
-        disk_write_bytes=sum(one["wr_bytes"] for one in stats),
-        disk_reads=sum(one["rd_operations"] for one in stats),
-        disk_writes=sum(one["wr_operations"] for one in stats),
-    )
+            lines = sockets.Lines(connection, SECONDS_TO_COUNT)
+            _next_answer(lines)
+            stats = [device["stats"] for device in json.loads(_next_answer(lines)).get("return", [])]
+            return Counters(
+                disk_read_bytes=sum(int(one["rd_bytes"]) for one in stats),
+                disk_write_bytes=sum(int(one["wr_bytes"]) for one in stats),
+                disk_reads=sum(int(one["rd_operations"]) for one in stats),
+                disk_writes=sum(int(one["wr_operations"]) for one in stats),
+            )
+    except (OSError, *sockets.NO_SENSE) as error:
+        raise NoAnswer(f"QEMU, query-blockstats: {error or type(error).__name__}") from error
 
 
-def _until_second_return(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The answers to two commands, among the greeting and whatever events come in between."""
-    missing = 2
-    for line in lines:
-        if line.startswith((b'{"return"', b'{"error"')):
-            missing -= 1
-            yield line
-            if not missing:
-                return
-    raise EOFError("it hung up")
+def _next_answer(lines: sockets.Lines) -> bytes:
+    """The answer to a command, among the greeting and whatever events come in between."""
+    while not (line := lines.read()).startswith((b'{"return"', b'{"error"')):
+        pass
+    return line

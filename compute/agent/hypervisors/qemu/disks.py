@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from agent import faults
+from agent import faults, folders
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
@@ -21,7 +21,7 @@ faults.declare("disk.before_create", "disk.before_rename")
 def create(boot: Boot) -> None:
     """Make the root disk unless there is one: a machine's disk is never made twice. Raises Refused."""
     home = boot.home
-    if home.disk.exists():
+    if folders.status(home.disk):
         return
     free = shutil.disk_usage(home.directory).free
     if free < MIN_FREE_BYTES:

@@ -19,7 +19,7 @@ from agent.errors import NoAnswer, Refused
 from agent.jail import Jail
 from agent.paths import Paths
 from agent.processes import Process
-from compute.agent import emulators
+from compute.agent import emulators, sockets
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.unicorn import control, overlay
@@ -80,8 +80,6 @@ class Unicorn:
 
     def start(self, boot: Boot) -> Process:
         _refuse_what_is_too_much(boot)
-        for stale in (boot.home.control_socket, boot.home.serial_socket):
-            stale.unlink(missing_ok=True)
         document = describe(
             boot.spec,
             boot.home,
@@ -112,7 +110,7 @@ class Unicorn:
     def _await_socket(home: Home) -> None:
         """The control socket is there once the guest runs. Raises NoAnswer."""
         deadline = time.monotonic() + SECONDS_TO_START
-        while not home.control_socket.exists():
+        while not sockets.exists(home.control_socket):
             process = emulators.find(home, patience=0)
             if process is None or time.monotonic() > deadline:
                 raise NoAnswer("the embedded emulator has no control socket")

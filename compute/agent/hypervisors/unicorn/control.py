@@ -5,9 +5,11 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+from agent import folders
 from agent.errors import NoAnswer
+from compute.agent import sockets
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Power, Status
 
@@ -19,25 +21,30 @@ POWERS = {"running": Power.RUNNING, "paused": Power.PAUSED, "off": Power.OFF}
 class UnicornControl:
     """The verbs of `hypervisors.base.Control`."""
 
-    def __init__(self, connection: socket.socket, stream: TextIO) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._stream = stream
+        self._lines = sockets.Lines(connection, SECONDS_TO_ANSWER)
 
-    def execute(self, verb: str, **arguments: Any) -> Any:
-        """Have one verb done; its answer. Raises NoAnswer."""
+    def execute(self, verb: str, *, seconds: float = SECONDS_TO_ANSWER, **arguments: Any) -> dict[str, Any]:
+        """Have one verb done within so many seconds; its answer. Raises NoAnswer."""
         try:
-            self._stream.write(json.dumps({"execute": verb, "arguments": arguments}) + "\n")
-            self._stream.flush()
-            answer = json.loads(self._stream.readline())
-        except (OSError, ValueError) as error:
+            self._lines.allow(seconds)
+            self._connection.settimeout(seconds)
+            self._connection.sendall(json.dumps({"execute": verb, "arguments": arguments}).encode() + b"\n")
+            answer = json.loads(self._lines.read())
+            if "return" in answer:
+                return dict(answer["return"])
+            problem = answer.get("error", {}).get("message", "no answer")
+        except (OSError, *sockets.NO_SENSE) as error:
             raise NoAnswer(f"the embedded emulator, {verb}: {error or type(error).__name__}") from error
-        if "return" not in answer:
-            raise NoAnswer(f"the embedded emulator, {verb}: {answer.get('error', {}).get('message', 'no answer')}")
-        return answer["return"]
+        raise NoAnswer(f"the embedded emulator, {verb}: {problem}")
 
     def status(self) -> Status:
         said = self.execute("status")
-        return Status(POWERS[said["power"]], said["problem"], said["curable"])
+        try:
+            return Status(POWERS[said["power"]], str(said["problem"]), bool(said["curable"]))
+        except sockets.NO_SENSE as error:
+            raise NoAnswer("the embedded emulator, status: it makes no sense") from error
 
     def press_power_button(self) -> None:
         self.execute("power_button")
@@ -51,9 +58,9 @@ class UnicornControl:
     def resume(self) -> None:
         self.execute("resume")
 
-    def save(self, directory: Path) -> None:
-        self._connection.settimeout(SECONDS_TO_SAVE)
-        self.execute("snapshot", directory=str(directory))
+    def save(self, directory: Path, uid: int | None) -> None:
+        with folders.lent(directory, uid):
+            self.execute("snapshot", seconds=SECONDS_TO_SAVE, directory=str(directory))
 
     def quit(self) -> None:
         # The process may be gone before its answer is read.
@@ -64,8 +71,8 @@ class UnicornControl:
 @contextlib.contextmanager
 def connect(home: Home) -> Iterator[UnicornControl]:
     """Talk to the machine's process. Raises NoAnswer."""
-    with _connection(home) as connection, connection.makefile("rw") as stream:
-        yield UnicornControl(connection, stream)
+    with _connection(home) as connection:
+        yield UnicornControl(connection)
 
 
 def events(home: Home) -> socket.socket:
@@ -81,11 +88,7 @@ def events(home: Home) -> socket.socket:
 
 
 def _connection(home: Home) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.settimeout(SECONDS_TO_ANSWER)
-        connection.connect(str(home.control_socket))
+        return sockets.connect(home, home.control_socket, SECONDS_TO_ANSWER)
     except OSError as error:
-        connection.close()
         raise NoAnswer(f"the embedded emulator: {error}") from error
-    return connection

@@ -8,7 +8,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from agent import faults
+from agent import faults, folders
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
@@ -26,7 +26,7 @@ faults.declare("disk.before_create", "disk.before_rename")
 def create(boot: Boot) -> None:
     """Make the root disk unless there is one: a machine's disk is never made twice. Raises Refused or OSError."""
     home = boot.home
-    if home.disk.exists():
+    if folders.status(home.disk):
         return
     free = shutil.disk_usage(home.directory).free
     if free < MIN_FREE_BYTES:
@@ -53,7 +53,7 @@ def write(path: Path, size: int, base: Path | None = None, base_format: str = ""
     level_1 = -(-size // (CLUSTER * CLUSTER // 8))
     clusters = 3 + -(-level_1 * 8 // CLUSTER)
     # One cluster each: the header, the table of reference counts, the first block of them; then the level-1 table.
-    with path.open("xb") as file:
+    with folders.create_file(path) as file:
         file.write(_header(size, level_1, base, base_format))
         file.seek(CLUSTER)
         file.write(struct.pack(">Q", 2 * CLUSTER))
