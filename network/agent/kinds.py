@@ -145,7 +145,9 @@ class Networks(_Kind):
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        return {"network": self._said()}
+        said = self._said()
+        vtep = said.pop("vtep", "")
+        return {"network": said, **({"vtep": vtep} if vtep else {})}
 
     def describe(self, entry: Entry) -> str:
         return str(entry.spec.get("network", {}).get("name", ""))

@@ -8,6 +8,7 @@ import fcntl
 import ipaddress
 import os
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from network.agent import flows, netlink, nft, rules
@@ -33,15 +34,25 @@ def namespace(spec: NetworkSpec) -> str:
     return f"network-{spec.id}"
 
 
-def apply(namespaces: Namespaces, rulesets: Rulesets, spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> None:
+@dataclass(frozen=True)
+class Surroundings:
+    """What a network finds on its host. `vtep`: where this host's tunnels end, if it can have any."""
+
+    tracking: str
+    vtep: Address | None = None
+
+
+def apply(
+    namespaces: Namespaces, rulesets: Rulesets, spec: NetworkSpec, around: Surroundings, legs: dict[str, str]
+) -> None:
     """Make this host's part of a network as the spec says. `legs`: the routers' devices here and their MACs.
 
     Rules come first: what is opened later is never open without them.
     """
     namespaces.make(namespace(spec))
     with namespaces.within(namespace(spec)), Netlink() as kernel:
-        _set_up(tracking)
-        tables = rules.tables(spec, tracking, legs)
+        _set_up(around.tracking)
+        tables = rules.tables(spec, around.tracking, legs)
         revoked = any([rulesets.apply(namespace(spec), table) for table in tables])
         links = kernel.links()
         if BRIDGE not in links:
@@ -49,7 +60,8 @@ def apply(namespaces: Namespaces, rulesets: Rulesets, spec: NetworkSpec, trackin
             links = kernel.links()
         bridge = links[BRIDGE]
         kernel.send(netlink.change_link(bridge.index, up=True, mtu=spec.mtu))
-        _apply_overlay(namespaces, spec, kernel, links)
+        _apply_overlay(namespaces, spec, around.vtep, kernel)
+        links = kernel.links()
         wanted = {port.device for port in spec.local}
         for name, link in links.items():
             if name.startswith("p") and link.kind == "tun":
@@ -96,10 +108,10 @@ def _neighbours(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Messag
     return gone + [netlink.neighbour(bridge.index, a, mac) for a, mac in wanted.items() if present.get(a) != mac]
 
 
-def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, kernel: Netlink, links: dict[str, Link]) -> None:
+def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, own: Address | None, kernel: Netlink) -> None:
     """Tunnels to the network's other hosts. Which MAC is where is told, never learned: nobody can take another's."""
-    peers = {host: vtep for host, vtep in spec.peers.items() if host != spec.host}
-    if spec.host not in spec.peers or not peers:
+    peers, links = spec.peers, kernel.links()
+    if own is None or not peers:
         if OVERLAY in links:
             kernel.send(netlink.remove_link(links[OVERLAY].index))
         return
@@ -107,9 +119,8 @@ def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, kernel: Netlink, l
         inside = namespaces.open(namespace(spec))
         try:
             with namespaces.within(None), Netlink() as outside:
-                local = spec.peers[spec.host]
                 device = netlink.add_vxlan(
-                    OVERLAY, spec.vni, local=local, port=OVERLAY_PORT, mtu=spec.mtu, in_namespace=inside
+                    OVERLAY, spec.vni, local=own, port=OVERLAY_PORT, mtu=spec.mtu, in_namespace=inside
                 )
                 outside.send(device)
         finally:

@@ -6,6 +6,7 @@ and a process that starts anew goes on from it. Methods enter namespaces with th
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -178,16 +179,14 @@ class Plane:
 
     def _make_network(self, spec: NetworkSpec) -> None:
         self.keep_edge()  # before the overlay is there
-        networks.apply(self._namespaces, self._rulesets, spec, self._abilities.tracking, self._legs(spec.network))
+        networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
         self._services.answer(spec, networks.namespace(spec))
 
     def _refresh_legs(self, touched: set[str]) -> None:
         """Networks learn of routers' devices before these come up."""
         for spec in self._networks():
             if spec.network in touched:
-                networks.apply(
-                    self._namespaces, self._rulesets, spec, self._abilities.tracking, self._legs(spec.network)
-                )
+                networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
 
     def _legs(self, network: str) -> dict[str, str]:
         return {
@@ -202,12 +201,7 @@ class Plane:
         for spec in self._routers():
             if spec.external and (address := routers.own_address(self._namespaces, spec)):
                 external[routers.way_out_device(spec)] = str(address)
-        overlay = {
-            (str(vtep), str(spec.vni))
-            for spec in self._networks()
-            for vtep in spec.peers.values()
-            if len(spec.peers) > 1
-        }
+        overlay = {(str(vtep), str(spec.vni)) for spec in self._networks() for vtep in spec.peers.values()}
         with self._namespaces.within(None), Netlink() as kernel:
             if external and WAY_OUT_DEVICE not in kernel.links():  # does nothing in the host's own network
                 self._no_way_out = self._outside.lead_out(self._namespaces.anchor)
@@ -219,6 +213,21 @@ class Plane:
             if edge.uplink(kernel):
                 return ""
             return self._no_way_out or "guests have no way out: this host has no default route"
+
+    def vtep(self) -> str:
+        """Where tunnels to this host end: $PILEUS_VTEP, or the uplink's address. "": it can have none."""
+        if not self._abilities.overlay or not self._abilities.is_in_hosts_network:
+            return ""
+        if chosen := os.environ.get("PILEUS_VTEP"):
+            return chosen
+        with self._namespaces.within(None), Netlink() as kernel:
+            if link := kernel.links().get(edge.uplink(kernel)):
+                return next((str(each.ip) for each in sorted(kernel.addresses(link.index)) if each.version == 4), "")
+        return ""
+
+    def _around(self) -> networks.Surroundings:
+        vtep = self.vtep()
+        return networks.Surroundings(self._abilities.tracking, ipaddress.ip_address(vtep) if vtep else None)
 
     def _port(self, id: str) -> tuple[NetworkSpec, Port]:
         for spec in self._networks():

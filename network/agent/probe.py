@@ -25,6 +25,7 @@ class Abilities:
     tracking: str = ""
     overlay: bool = False
     taps: bool = False
+    is_in_hosts_network: bool = False  # not an ordinary user, behind a way out of its own
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -43,7 +44,7 @@ class Abilities:
         }
 
 
-def probe() -> Abilities:
+def probe(is_in_hosts_network: bool) -> Abilities:
     """Try everything once; takes some milliseconds. To be called where namespaces may be made."""
     missing: dict[str, str] = {}
     if problem := nft.available():
@@ -55,7 +56,7 @@ def probe() -> Abilities:
     with throwaway():
         tracking = "" if "rules" in missing else _tracking(missing)
         overlay = _overlay(missing)
-    return Abilities(tracking, overlay, "taps" not in missing, missing)
+    return Abilities(tracking, overlay, "taps" not in missing, is_in_hosts_network, missing)
 
 
 def _tracking(missing: dict[str, str]) -> str:

@@ -58,7 +58,7 @@ def run(paths: Paths) -> int:
         close_way_out(_way_out(paths))
     try:
         entered = namespaces.enter(directory / "namespaces", anchor_record(paths))
-        abilities = probe.probe()
+        abilities = probe.probe(is_in_hosts_network=is_root)
     except PermissionError as error:  # in a container, say: it stays to tell why there are no networks here
         entered = namespaces.Namespaces(directory / "namespaces", anchor=0)
         abilities = probe.Abilities(missing={"namespaces": str(error)})
@@ -209,6 +209,9 @@ class _Process:
         except OSError as error:
             log.exception("the kernel refused", do=do)
             return {"problem": f"the kernel refused: {error}"}, None
+        except Exception as error:
+            log.exception("unexpected failure", do=do)
+            return {"problem": f"unexpected failure: {type(error).__name__}: {error}"}, None
 
     def _apply(self, request: dict[str, Any]) -> dict[str, Any]:
         generation = int(request["generation"])
@@ -229,7 +232,9 @@ class _Process:
 
     def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "capabilities":
-            return self._abilities.describe() | {"way_out": self._plane.way_out() if self._abilities.usable else ""}
+            usable = self._abilities.usable
+            told = {"way_out": self._plane.way_out(), "vtep": self._plane.vtep()} if usable else {}
+            return self._abilities.describe() | told
         return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()
 
     _deeds: ClassVar[dict[str, Callable[["_Process", dict[str, Any]], dict[str, Any]]]] = {

@@ -74,7 +74,8 @@ class Port:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network as one host needs it. `id` is the resource on this host, `network` the network itself."""
+    """A network as one host needs it. `id` is the resource on this host, `network` the network itself; `peers`: where
+    the tunnels of its other hosts end."""
 
     id: str
     network: str
@@ -104,7 +105,11 @@ class NetworkSpec:
                 subnets={subnet["id"]: _subnet(subnet) for subnet in spec["subnets"]},
                 ports=tuple(_port(port) for port in spec["ports"]),
                 groups={_id(id): _group(id, group) for id, group in spec["groups"].items()},
-                peers={peer["host"]: ipaddress.ip_address(peer["vtep"]) for peer in spec.get("peers", ())},
+                peers={
+                    peer["host"]: ipaddress.ip_address(peer["vtep"])
+                    for peer in spec.get("peers", ())
+                    if peer["host"] != spec["host"]
+                },
                 host=spec["host"],
             )._checked()
         except KeyError as error:
@@ -218,9 +223,7 @@ def _subnet(value: dict[str, Any]) -> Subnet:
 
 def _port(value: dict[str, Any]) -> Port:
     mac = _mac(value["mac"])
-    name = value.get("name") or ""
-    if name and not LABEL.fullmatch(name.lower()):
-        raise ValueError(f"{name!r} is not a host name")
+    name = (value.get("name") or "").lower()
     pairs = value.get("allowed_pairs", ())
     return Port(
         id=_id(value["id"]),
@@ -230,7 +233,7 @@ def _port(value: dict[str, Any]) -> Port:
         groups=tuple(sorted({_id(id) for id in value.get("security_groups", ())})),
         pairs=tuple((ipaddress.ip_network(pair["address"]), _mac(pair.get("mac") or mac)) for pair in pairs),
         host=value.get("host") or "",
-        name=name.lower(),
+        name=name if LABEL.fullmatch(name) else "",  # what is no host name has none
     )
 
 

@@ -53,7 +53,6 @@ def test_what_means_nothing_is_answered_in_words(make_host):
     assert "MAC" in broken(lambda each: each["ports"][0].update(mac="01:00:5e:00:00:01"))
     assert "10.0.0.300" in broken(lambda each: each["ports"][0]["addresses"][0].update(address="10.0.0.300"))
     assert "not described" in broken(lambda each: each.update(groups={}))
-    assert "host name" in broken(lambda each: each["ports"][0].update(name='x"; flush ruleset'))
     assert "domain" in broken(lambda each: each["network"].update(domain="a b"))
     assert "malformed" in broken(lambda each: each.update(ports=5))
     assert "malformed" in raw(host, b"{}")["problem"]
