@@ -16,6 +16,7 @@ SECRET_KEY = os.environ.get("PILEUS_SECRET_KEY", "")  # there is no default: Dja
 DEBUG = False
 _hosts = {urlsplit(PUBLIC_URL).hostname or "127.0.0.1", "localhost", "127.0.0.1", "[::1]"}
 ALLOWED_HOSTS = sorted(_hosts | set(filter(None, os.environ.get("PILEUS_ALLOWED_HOSTS", "").split(","))))
+TRUSTED_PROXIES = os.environ.get("PILEUS_TRUSTED_PROXIES", "")  # whose X-Forwarded-For counts
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 _secure = PUBLIC_URL.startswith("https:")
 
@@ -49,7 +50,8 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "cloud.api.middleware.RequestContext",
-    "cloud.api.middleware.BodyLimit",
+    "cloud.api.middleware.HeadCheck",
+    "cloud.api.addresses.ClientAddress",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -58,6 +60,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "cloud.pages.limits.PageLimits",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -125,7 +128,7 @@ MFA_TOTP_TOLERANCE = 1  # steps of 30 s that a device's clock may be off
 
 # Single sign-on by OpenID Connect, where the operator has a provider.
 SINGLE_SIGN_ON = {
-    "url": os.environ.get("PILEUS_OIDC_URL", ""),
+    "url": os.environ.get("PILEUS_OIDC_URL", "").rstrip("/"),
     "client_id": os.environ.get("PILEUS_OIDC_CLIENT_ID", ""),
     "secret": os.environ.get("PILEUS_OIDC_CLIENT_SECRET", ""),
     "name": os.environ.get("PILEUS_OIDC_NAME", "single sign-on"),
@@ -162,7 +165,7 @@ CONTENT_SECURITY_POLICY = {
 STATIC_URL = "static/"
 STATIC_ROOT = Path(os.environ.get("PILEUS_STATIC_ROOT", BASE_DIR / "var" / "static"))
 WHITENOISE_MAX_AGE = DAY  # a changed file has another URL (`{% asset %}`)
-DATA_UPLOAD_MAX_MEMORY_SIZE = None  # every body is limited before that: `BodyLimit`, and web's worker
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # every body is limited before that: `HeadCheck`, and web's worker
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # nothing goes to the disk
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))

@@ -82,6 +82,7 @@ def web_and_streams(django_db_blocker) -> Iterator[Servers]:
             "DATABASE_URL": database_url(),
             "PILEUS_STREAMS_SOCKET": f"{folder}/streams.sock",
             "PILEUS_BIND": f"127.0.0.1:{port}",
+            "PILEUS_URL": f"http://127.0.0.1:{port}",
             "PILEUS_WEB_WORKERS": "1",
             "PILEUS_WEB_THREADS": "4",
             "PYTHONPATH": str(TREE),

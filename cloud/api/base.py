@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from cloud.api import limits, pagination
+from cloud.api.addresses import address, counted_as
 from cloud.api.errors import MethodNotAllowed, NotFound, Problem, Unauthenticated
 from cloud.api.fields import by_reference
 from cloud.api.parsers import accept_chunks
@@ -72,7 +73,7 @@ class BaseView(APIView):
         try:
             known = bool(request.user and request.user.is_authenticated)
         except Problem as wrong:
-            verdict = limits.take(f"guess:{address(request)}", rate=2, burst=60)
+            verdict = limits.take(f"guess:{counted_as(address(request))}", rate=2, burst=60)
             raise (wrong if verdict.allowed else verdict.refusal()) from None
         if not known and not self.public:
             self.limit_rate(request)
@@ -83,8 +84,11 @@ class BaseView(APIView):
             self.count(request)
 
     def count(self, request: Request) -> None:
-        """Take one request out of the caller's bucket; raises RateLimited when it is empty."""
-        bucket = self.scope.caller if self.is_known else f"address:{address(request)}"
+        """Take one request out of the caller's bucket; raises RateLimited when it is empty.
+
+        A user has one, with however many tokens and sessions.
+        """
+        bucket = f"user:{self.scope.user.pk}" if self.is_known else f"address:{counted_as(address(request))}"
         verdict = limits.take(bucket)
         request._request.rate_limit_headers = verdict.headers  # type: ignore[attr-defined]
         if not verdict.allowed:
@@ -168,8 +172,3 @@ class BaseView(APIView):
         if found is None:
             raise NotFound()
         return found
-
-
-def address(request: Any) -> str:
-    """Whom a stranger's requests are counted under."""
-    return request.META.get("REMOTE_ADDR") or "unknown"

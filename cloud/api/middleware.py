@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseServerError
 
 from cloud.api import errors, metrics
@@ -26,6 +27,7 @@ PROBLEM_BY_STATUS: dict[int, type[errors.Problem]] = {
     415: errors.UnsupportedMediaType,
     503: errors.Unavailable,
 }
+PLAIN = {"Accept-Encoding": "identity"}
 Next = Callable[[HttpRequest], HttpResponse]
 
 
@@ -47,17 +49,30 @@ class RequestContext:
         return response
 
 
-class BodyLimit:
-    """A body that says it is too large is refused by its head: API, forms, uploads and agent API alike."""
+class HeadCheck:
+    """What is refused by its head alone: a body that is too large or packed, and a name that this cloud has not."""
 
     def __init__(self, get_response: Next):
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        try:
+            self.check(request)
+        except (errors.Problem, DisallowedHost) as refused:
+            return plain_response(problem_of(refused), request)
+        return self.get_response(request)
+
+    def check(self, request: HttpRequest) -> None:
+        """Raises Problem, DisallowedHost."""
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if not length.isdigit() or int(length) <= settings.API_MAX_BODY_BYTES:
-            return self.get_response(request)
-        return plain_response(too_large(), request)
+        if length.isdigit() and int(length) > settings.API_MAX_BODY_BYTES:
+            raise too_large()
+        packed = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+        if packed != "identity":
+            raise errors.UnsupportedMediaType(f"Send the body as it is, not as {packed[:40]}.", headers=PLAIN)
+        if (charset := (request.content_params or {}).get("charset", "utf-8").lower()) not in ("utf-8", "utf8"):
+            raise errors.UnsupportedMediaType(f"Send UTF-8, not {charset[:40]}.")
+        request.get_host()
 
 
 class Problems:

@@ -14,6 +14,7 @@ from django.http import HttpRequest, QueryDict
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from cloud.api.addresses import absolute
 from cloud.api.errors import Fault, Invalid
 from cloud.api.fields import LONGEST_KEY, LONGEST_VALUE, MOST_LABELS
 
@@ -94,27 +95,32 @@ def page(
     """The rows after the cursor. `order` names columns: never null, together unique, all the same way (`-`)."""
     columns = [column.lstrip("-") for column in order]
     if cursor:
-        rows = rows.filter(_after(columns, read_cursor(cursor, rows.model, columns), down=order[0].startswith("-")))
+        rows = rows.filter(_after(columns, read_cursor(cursor, rows.model, order), down=order[0].startswith("-")))
     found = list(rows.order_by(*order)[: limit + 1])
     if len(found) <= limit:
         return Page(found, None)
     last = found[limit - 1]
     query = request.GET.copy()
-    query["cursor"] = make_cursor([getattr(last, column) for column in columns])
-    return Page(found[:limit], request.build_absolute_uri(f"{request.path}?{query.urlencode()}"))
+    query["cursor"] = make_cursor([getattr(last, column) for column in columns], rows.model, order)
+    return Page(found[:limit], absolute(f"{request.path}?{query.urlencode()}"))
 
 
-def make_cursor(values: Sequence[Any]) -> str:
-    return signer.sign_object([_plain(value) for value in values])
+def _list(model: type[Model], order: Sequence[str]) -> str:
+    """What a cursor is of: a place in one kind of list says nothing about another."""
+    return f"{model._meta.label} {' '.join(order)}"
 
 
-def read_cursor(cursor: str, model: type[Model], columns: Sequence[str]) -> list[Any]:
+def make_cursor(values: Sequence[Any], model: type[Model], order: Sequence[str]) -> str:
+    return signer.sign_object([_list(model, order), *map(_plain, values)])
+
+
+def read_cursor(cursor: str, model: type[Model], order: Sequence[str]) -> list[Any]:
     """The values in a cursor that this cloud made for this kind of list; raises Invalid."""
     try:
-        values = signer.unsign_object(cursor)
-        if len(values) != len(columns):
+        made_for, *values = signer.unsign_object(cursor)
+        if made_for != _list(model, order) or len(values) != len(order):
             raise ValueError
-        fields: list[Any] = [model._meta.get_field(column) for column in columns]
+        fields: list[Any] = [model._meta.get_field(column.lstrip("-")) for column in order]
         return [field.to_python(value) for field, value in zip(fields, values, strict=True)]
     except (signing.BadSignature, ValueError, TypeError, BadValue):
         message = "This cursor is not one of this list. Begin again without it."

@@ -44,6 +44,8 @@ def problem_of(error: BaseException) -> Problem:
             return errors.NotFound()
         case django_errors.PermissionDenied():
             return errors.Forbidden(str(error))
+        case django_errors.DisallowedHost():
+            return errors.Invalid(f"{error} An operator lists the names of this cloud in PILEUS_ALLOWED_HOSTS.")
         case django_errors.RequestDataTooBig():
             return errors.TooLarge()
         case django_errors.BadRequest() | django_errors.SuspiciousOperation() | UnreadablePostError():

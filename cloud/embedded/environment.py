@@ -22,7 +22,9 @@ PASSED_ON = re.compile(
 
 
 # What the control plane was told once, it is told again until somebody says otherwise.
-REMEMBERED = re.compile(r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS)")
+REMEMBERED = re.compile(
+    r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|TRUSTED_PROXIES)"
+)
 
 
 def database_url(home: Home, memory: Memory) -> str:

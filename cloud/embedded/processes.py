@@ -24,6 +24,7 @@ CONTROL_VARIABLES = frozenset(
         "PILEUS_SECRET_KEY",
         "PILEUS_STATIC_ROOT",
         "PILEUS_STREAMS_SOCKET",
+        "PILEUS_TRUSTED_PROXIES",
         "PILEUS_URL",
     }
 )

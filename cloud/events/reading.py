@@ -8,7 +8,7 @@ docs/decisions/0007 says which are counted as running.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from cloud.events.models import Event, Verb
 
 LONGEST_TRANSACTION = timedelta(hours=1)
+NEWEST = datetime(9000, 1, 1, tzinfo=UTC)  # nothing is later, and what is reckoned from it is still a date
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
@@ -91,6 +92,7 @@ def as_of(rows: QuerySet[Event], moment: datetime) -> QuerySet[Event]:
     Newer ones need not be read through: a transaction that began much later than the moment has a greater number than
     all that had begun by then, as none takes that long.
     """
+    moment = min(moment, NEWEST)
     later = Event.objects.filter(at__gt=moment + LONGEST_TRANSACTION).order_by("at")
     bound = later.values_list("transaction", flat=True).first()
     found = rows.filter(at__lte=moment)

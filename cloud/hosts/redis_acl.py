@@ -35,7 +35,7 @@ def allow(*hosts: Host) -> None:
         pipeline.execute()
 
 
-def revoke(host: Host) -> None:
-    """Remove a host's login and hang up on it."""
+def revoke(login: str) -> None:
+    """Remove a host's login and hang up on it: by name, as the host's row may be gone."""
     with redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=0.5, socket_timeout=5) as connection:
-        connection.execute_command("ACL", "DELUSER", username(host))
+        connection.execute_command("ACL", "DELUSER", login)

@@ -187,6 +187,7 @@ def remove(host: Host, *, actor: Actor) -> None:
     """Forget a host that holds nothing. Its credentials die with the row."""
     host = Host.objects.select_for_update().get(pk=host.pk)
     record("hosts.host.delete", host, actor=actor, before={"name": host.name})
+    login = redis_acl.username(host)  # of a row that is gone there is no name
     try:
         with transaction.atomic():
             host.orders.filter(answered_at__isnull=False).delete()
@@ -195,4 +196,4 @@ def remove(host: Host, *, actor: Actor) -> None:
         raise HostConflict(
             f"{host.name} still holds {len(held.protected_objects)} objects. Move or delete them first."
         ) from held
-    transaction.on_commit(lambda: redis_acl.revoke(host), robust=True)
+    transaction.on_commit(lambda: redis_acl.revoke(login), robust=True)

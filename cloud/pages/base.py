@@ -22,7 +22,7 @@ from django.views import View
 from rest_framework import serializers
 
 from cloud.api import pagination, transactions
-from cloud.api.base import address
+from cloud.api.addresses import address
 from cloud.api.errors import Problem
 from cloud.api.fields import as_uuid
 from cloud.api.scope import RANK, Scope

@@ -69,7 +69,7 @@ def labels(post: QueryDict, name: str = "labels") -> dict[str, str]:
 
 def labels_in(text: str) -> dict[str, str]:
     if text.lstrip().startswith("{"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):  # the API says what is wrong with it
             return dict(json.loads(text))
     found = {}
     for part in re.split(r"[\n,]", text):

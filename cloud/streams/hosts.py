@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,7 +20,9 @@ log = logging.getLogger(__name__)
 
 SECONDS_TO_ANSWER = 2.0
 SECONDS_TO_TELL = 20.0
-MOST_WAITING = 16  # at once, for all hosts together: a thread of web may be behind each
+# At once, for each host: a thread of web may be behind each, and one host's silence costs the others nothing.
+MAX_WAITING = 16
+MAX_WAITING_FOR_ABSENT = 4
 SECONDS_BETWEEN_CHECKS = 30.0
 
 
@@ -33,7 +36,7 @@ class Hosts:
     def __init__(self) -> None:
         self._lines: dict[str, Line] = {}
         self._arrived = asyncio.Condition()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
 
     async def accept(self, message: Message, client: socket.socket) -> None:
         """Keep a host's line for as long as it lasts."""
@@ -66,9 +69,9 @@ class Hosts:
 
     async def open(self, host: str, wish: dict[str, Any]) -> Channel:
         """A channel to what is on a host. Raises Unreachable after two seconds, or NotOpened when the host refuses."""
-        if self._waiting >= MOST_WAITING:
+        if self._waiting[host] >= (MAX_WAITING if host in self._lines else MAX_WAITING_FOR_ABSENT):
             raise Unreachable
-        self._waiting += 1
+        self._waiting[host] += 1
         try:
             async with asyncio.timeout(SECONDS_TO_ANSWER):
                 async with self._arrived:
@@ -77,7 +80,9 @@ class Hosts:
         except TimeoutError as error:
             raise Unreachable from error
         finally:
-            self._waiting -= 1
+            self._waiting[host] -= 1
+            if not self._waiting[host]:
+                del self._waiting[host]
 
     async def answer(self, message: Message, asker: socket.socket) -> None:
         """Tell web, on a socket that it gave us: one line of JSON that says how the host answered, and what it sent."""

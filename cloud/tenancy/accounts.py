@@ -1,5 +1,7 @@
 """What may be done with users, and by them with their own account: passwords, tokens, signing in."""
 
+import contextlib
+import ipaddress
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -8,12 +10,14 @@ from typing import Any, ClassVar
 from django.contrib.auth import authenticate, password_validation
 from django.core.exceptions import ValidationError
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from cloud.api import limits
+from cloud.api.addresses import counted_as
 from cloud.api.authentication import digest
 from cloud.api.errors import Conflict, Fault, Forbidden, Invalid, Unauthenticated
 from cloud.api.translate import explain_constraint
-from cloud.events.services import Actor, record
+from cloud.events.services import GUEST, SYSTEM, Actor, record
 from cloud.tenancy import sign_ins
 from cloud.tenancy.models import Membership, Project, Role, Token, User
 
@@ -23,6 +27,17 @@ LONGEST_TOKEN_LIFE = timedelta(days=3660)
 
 explain_constraint("tenancy_user_username_key", "This user name is taken. Choose another one.", pointer="/username")
 explain_constraint("token_name_is_unique_per_user", "You have a token of this name already.", pointer="/name")
+
+
+# Who else does things in the event log: a user of such a name would look like the cloud itself, or like an address.
+RESERVED_NAMES = frozenset({SYSTEM.name, GUEST.name, "host", "nobody"})
+
+
+def is_reserved(username: str) -> bool:
+    """Whether the event log uses this name for somebody who is no user."""
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(username))
+    return username in RESERVED_NAMES
 
 
 class WrongCredentials(Unauthenticated):
@@ -39,7 +54,10 @@ class LastAdmin(Conflict):
 
 def sign_in(*, username: str, password: str, address: str) -> User:
     """The user whose password this is; guessing is bounded. Raises WrongCredentials, RateLimited."""
-    for bucket, rate, burst in ((f"sign-in:{address}", 0.2, 20), (f"sign-in-as:{digest(username)}", 0.1, 30)):
+    for bucket, rate, burst in (
+        (f"sign-in:{counted_as(address)}", 0.2, 20),
+        (f"sign-in-as:{digest(username)}", 0.1, 30),
+    ):
         verdict = limits.take(bucket, rate=rate, burst=burst)
         if not verdict.allowed:
             sign_ins.note_too_many(username, address=address)
@@ -61,6 +79,9 @@ def create_user(
     is_cloud_admin: bool = False,
 ) -> tuple[User, str | None]:
     """A new user. Without a password one is made up and returned. Raises Invalid for a weak password."""
+    if is_reserved(username):
+        message = "The cloud itself goes by this name. Choose another one."
+        raise Invalid(message, errors=[Fault("/username", message)])
     user = User(username=username, email=email, full_name=full_name, is_cloud_admin=is_cloud_admin)
     made_up = None if password is not None else secrets.token_urlsafe(15)
     _set_password(user, password if password is not None else made_up or "")
@@ -73,7 +94,7 @@ def create_user(
 def update_user(*, user: User, actor: Actor, changes: Mapping[str, Any]) -> User:
     """Change a user as an admin: email, full_name, password, is_active, is_cloud_admin.
 
-    Deactivating deletes the user's tokens and ends the sessions. Raises LastAdmin, Invalid.
+    Deactivating, and a new password, delete the user's tokens and end the sessions. Raises LastAdmin, Invalid.
     """
     user = User.objects.select_for_update().get(pk=user.pk)
     steps_down = changes.get("is_active") is False or changes.get("is_cloud_admin") is False
@@ -86,10 +107,23 @@ def update_user(*, user: User, actor: Actor, changes: Mapping[str, Any]) -> User
     return _update(user, actor, changes)
 
 
-def update_me(*, user: User, actor: Actor, changes: Mapping[str, Any], current_password: str | None = None) -> User:
-    """Change one's own account: email, full_name; the password only with the present one. Ends all other sessions."""
+def update_me(
+    *,
+    user: User,
+    actor: Actor,
+    changes: Mapping[str, Any],
+    current_password: str | None = None,
+    by_token: bool = False,
+) -> User:
+    """Change one's own account: email, full_name; the password only with the present one.
+
+    A new password ends all other sessions and all API tokens. Raises Forbidden when a token would give a password to
+    an account that has none: it would outlive the token, and get round the single sign-on.
+    """
     user = User.objects.select_for_update().get(pk=user.pk)
     if "password" in changes:
+        if by_token and not user.has_usable_password():
+            raise Forbidden("This account has no password, and a token gives it none. Sign in, and set one there.")
         confirm_password(user, current_password)
     return _update(user, actor, changes)
 
@@ -109,6 +143,7 @@ def _update(user: User, actor: Actor, changes: Mapping[str, Any]) -> User:
     for field, value in changes.items():
         if field == "password":
             _set_password(user, value)
+            Token.objects.filter(user=user).delete()
         else:
             setattr(user, field, value)
     user.save()
@@ -169,6 +204,12 @@ def create_token(
     made_with: Token | None = None,
 ) -> tuple[Token, str]:
     """A new API token and its secret, which is kept nowhere. A token makes none that may do more than itself."""
+    if made_with is not None:
+        latest = made_with.expires_at
+        if expires_at is not None and expires_at > latest:
+            message = f"Your token ends at {latest:%Y-%m-%d %H:%M} UTC; it makes none that lives longer."
+            raise Invalid(message, errors=[Fault("/expires_at", message)])
+        expires_at = expires_at or min(latest, timezone.now() + TOKEN_LIFE)
     if made_with is not None and made_with.project_id and (project is None or project.pk != made_with.project_id):
         raise Forbidden("Your token is for one project; it makes only tokens for the same project.")
     secret = TOKEN_PREFIX + secrets.token_urlsafe(32)

@@ -7,17 +7,32 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
+from django.utils.deconstruct import deconstructible
 
 USERNAME_PATTERN = r"^[a-z0-9][a-z0-9._@-]{0,62}$"
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-validate_name = RegexValidator(
+
+
+@deconstructible(path="django.core.validators.RegexValidator")  # to migrations it is the same
+class WholeText(RegexValidator):
+    """A pattern for the whole of a text: `$` would let a newline at its end pass."""
+
+    def __call__(self, value: Any) -> None:
+        if str(value).endswith("\n"):
+            raise ValidationError(self.message, code=self.code, params={"value": value})
+        super().__call__(value)
+
+
+validate_name = WholeText(
     NAME_PATTERN, "Use 1 to 63 lower-case letters, digits and hyphens; begin with a letter, do not end with a hyphen."
 )
+validate_username = WholeText(USERNAME_PATTERN)
 
 
 class NameField(models.CharField):
@@ -49,7 +64,7 @@ class User(AbstractBaseUser):
     """A person or a robot that signs in."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    username = models.CharField(max_length=63, unique=True, validators=[RegexValidator(USERNAME_PATTERN)])
+    username = models.CharField(max_length=63, unique=True, validators=[validate_username])
     email = models.EmailField(blank=True)
     full_name = models.CharField(max_length=120, blank=True)
     is_active = models.BooleanField(default=True)

@@ -72,7 +72,7 @@ def make_secret() -> str:
 
 
 def switch_on(*, user: User, actor: Actor, secret: str, code: str) -> list[str]:
-    """From now on signing in asks for a code. Returns the recovery codes. Raises Conflict, Invalid."""
+    """From now on signing in asks for a code, and all sessions are over. Raises Conflict, Invalid."""
     user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if is_on(user):
         raise Conflict("It is on already. Switch it off first, to use another device.")
@@ -84,6 +84,8 @@ def switch_on(*, user: User, actor: Actor, secret: str, code: str) -> list[str]:
     kept = TOTP.activate(user, plain).instance
     kept.data["last_step"] = step
     kept.save(update_fields=["data"])
+    user.session_version += 1  # sessions that the password alone began are over
+    user.save(update_fields=["session_version"])
     record("tenancy.user.switch_on_second_factor", user, actor=actor)
     return list(RecoveryCodes.activate(user).get_unused_codes())
 

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from cloud.api.addresses import absolute
 from cloud.api.base import BaseView
 from cloud.api.errors import Unavailable
 from cloud.api.scope import Scope
@@ -49,7 +50,7 @@ class OpenConsole(InstanceView, Verb):
     def act(self, instance: Instance, body: dict[str, Any]) -> Once:
         holder = _holder(self.scope, self.request)
         ticket = consoles.give_ticket(instance=instance, holder=holder, actor=self.actor, **body)
-        url = self.request.build_absolute_uri(f"/api/v1/consoles/{ticket.secret}")
+        url = absolute(f"/api/v1/consoles/{ticket.secret}")
         shown = ConsoleSerializer({"url": None, "kind": ticket.kind, "expires_at": ticket.expires_at}).data
         return Once(dict(shown), "ws" + url.removeprefix("http"), shown_as="url")
 

@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cloud.api import pagination
+from cloud.api.addresses import absolute
 from cloud.api.errors import Fault, Invalid, Unavailable
 from cloud.api.pagination import Filter
 from cloud.api.views import LIMIT, Collection, InProject
@@ -76,6 +77,7 @@ class EventLog(Collection):
         if "action" in values:
             rows = reading.of_action(rows, values["action"])
         if "after" in values:
+            _require_past(values["after"], "?after")
             rows = reading.after(rows, values["after"])
         if "before" in values:
             rows = reading.before(rows, values["before"])
@@ -85,7 +87,7 @@ class EventLog(Collection):
         if len(found) > limit:
             query = request.query_params.copy()
             query["before" if down else "after"] = str(Cursor.of(found[limit - 1]))
-            following = request.build_absolute_uri(f"{request.path}?{query.urlencode()}")
+            following = absolute(f"{request.path}?{query.urlencode()}")
         return Response({"items": EventSerializer(found[:limit], many=True).data, "next": following})
 
     def stream(self, request: Request, values: dict[str, Any]) -> HttpResponseBase:
@@ -94,12 +96,21 @@ class EventLog(Collection):
         cursor = Cursor.parse(last) if last else values.get("after")
         if last and cursor is None:
             raise Invalid(errors=[Fault("", "Last-Event-ID is not an event's cursor.")])
+        if cursor is not None:
+            _require_past(cursor, "" if last else "?after")
         if unknown := set(values) - {"after"}:
             raise Invalid(errors=[Fault(f"?{name}", "A stream is not filtered.") for name in sorted(unknown)])
         handed_over = handover.follow_events(request, self.scope, self.of_project(), cursor)
         if handed_over is None:
             raise Unavailable("Streams are not to be had at the moment. Poll with ?after=, or come back.")
         return handed_over
+
+
+def _require_past(cursor: Cursor, pointer: str) -> None:
+    """Raises Invalid for a cursor that this log has not come to: it is of another cloud, or of before a restore."""
+    if cursor > reading.now():
+        message = "This cursor is ahead of this event log (of another cloud, or of before a restore). Begin again."
+        raise Invalid(message, errors=[Fault(pointer, message)])
 
 
 class ProjectEvents(InProject, EventLog):

@@ -8,12 +8,15 @@ from uuid import UUID
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
+from rest_framework.exceptions import APIException
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cloud.api.errors import Unavailable
+from cloud.api import limits
+from cloud.api.addresses import address, counted_as
+from cloud.api.errors import Problem, Unavailable
 from cloud.hosts import orders, redis_acl, reports, services
 from cloud.hosts.agent_api import serializers as forms
 from cloud.hosts.agent_api.authentication import HostAuthentication, IsHost
@@ -32,6 +35,16 @@ class AgentView(APIView):
     permission_classes: Any = (IsHost,)
     throttle_classes = ()
 
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Limits guesses by address, and each host on its own."""
+        try:
+            super().initial(request, *args, **kwargs)
+        except APIException:
+            _take(f"guess:{counted_as(address(request))}", rate=2, burst=60)
+            raise
+        if isinstance(request.user, Host):
+            _take(f"host:{request.user.pk}", rate=200, burst=2000)
+
     def form(self, form: type[serializers.Serializer]) -> dict[str, Any]:
         read = form(data=self.request.data)
         read.is_valid(raise_exception=True)
@@ -43,12 +56,24 @@ class AgentView(APIView):
         return self.request.user
 
 
+def _take(bucket: str, *, rate: float, burst: int) -> None:
+    """Take one request out of a bucket. Raises RateLimited."""
+    verdict = limits.take(bucket, rate=rate, burst=burst)
+    if not verdict.allowed:
+        raise verdict.refusal()
+
+
 class JoinView(AgentView):
     authentication_classes = ()  # type: ignore[assignment]
     permission_classes = (AllowAny,)
 
     def post(self, request: Request) -> Response:
-        host, credentials = services.join(**self.form(forms.Join))
+        form = self.form(forms.Join)
+        try:
+            host, credentials = services.join(**form)
+        except Problem:
+            _take(f"guess:{counted_as(address(request))}", rate=2, burst=60)
+            raise
         return Response(
             {
                 "host": {"id": str(host.pk), "name": host.name},

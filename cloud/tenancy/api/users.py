@@ -22,7 +22,11 @@ LONGEST_PASSWORD = 1000
 class UsernameField(serializers.RegexField):
     """What a user signs in with."""
 
-    default_error_messages = {"looks_like_id": "A user name may not have the form of an id."}
+    default_error_messages = {
+        "invalid": "Use 1 to 63 lower-case letters, digits and . _ @ -; begin with a letter or a digit.",
+        "looks_like_id": "A user name may not have the form of an id.",
+        "reserved": "The cloud itself goes by this name. Choose another one.",
+    }
 
     def __init__(self, **options: Any):
         super().__init__(USERNAME_PATTERN, max_length=63, trim_whitespace=False, **options)
@@ -32,6 +36,10 @@ class UsernameField(serializers.RegexField):
             self.fail("invalid")
         if as_uuid(data):
             self.fail("looks_like_id")
+        if data.endswith("\n"):
+            self.fail("invalid")
+        if accounts.is_reserved(data):
+            self.fail("reserved")
         return str(super().to_internal_value(data))
 
 
@@ -170,7 +178,9 @@ class Me(Item):
         if self.scope.token is not None and self.scope.token.project_id:
             raise Forbidden("A token for one project does not change its user.")
         current = body.pop("current_password", None)
-        changed = accounts.update_me(user=user, actor=self.actor, changes=body, current_password=current)
+        changed = accounts.update_me(
+            user=user, actor=self.actor, changes=body, current_password=current, by_token=self.scope.token is not None
+        )
         if self.scope.token is None and "password" in body and not self.is_dry:
             update_session_auth_hash(self.request._request, changed)  # this session is the one that stays
         return changed

@@ -21,7 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
 from cloud.api import transactions
-from cloud.api.base import address
+from cloud.api.addresses import address
 from cloud.api.errors import Problem
 from cloud.pages import forms
 from cloud.pages.base import THEMES, FormPage, SeeOther, theme_of

@@ -1,5 +1,6 @@
 """To the provider and back; and forgetting it. What it knows of the protocol is allauth's, loaded when it is used."""
 
+import logging
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
@@ -11,12 +12,16 @@ from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 
+from cloud.api import limits
+from cloud.api.addresses import address, counted_as
 from cloud.api.errors import Conflict, NotFound
 from cloud.events.services import record
 from cloud.pages import refusals
 from cloud.pages.base import Page, SeeOther, theme_of
 from cloud.pages.rows import find
 from cloud.tenancy.pages import single_sign_on
+
+log = logging.getLogger(__name__)
 
 
 def speak(request: HttpRequest, *, back: bool) -> HttpResponse:
@@ -25,11 +30,16 @@ def speak(request: HttpRequest, *, back: bool) -> HttpResponse:
     from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
     from requests import RequestException
 
+    # Each begins a session, and asks the provider.
+    verdict = limits.take(f"single-sign-on:{counted_as(address(request))}", rate=0.5, burst=30)
+    if not verdict.allowed:
+        return refusals.refusal(request, verdict.refusal())
     half = OAuth2CallbackView if back else OAuth2LoginView
     try:
         view = half.adapter_view(OpenIDConnectOAuth2Adapter(request, single_sign_on.PROVIDER))
         answer: HttpResponse = view(request)
-    except (RequestException, KeyError, ValueError):
+    except (RequestException, KeyError, ValueError) as error:
+        log.warning("single_sign_on.no_answer %s: %r", settings.SINGLE_SIGN_ON["url"], error)
         return refusals.refusal(request, single_sign_on.NoAnswer("The provider does not answer as it should."))
     return answer
 

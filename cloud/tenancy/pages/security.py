@@ -6,6 +6,7 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -94,6 +95,8 @@ class NewSecondFactor(FormPage):
                 user=scope.user, actor=scope.actor, secret=session[NEW_SECRET], code=body["code"]
             )
         )
+        scope.user.refresh_from_db()
+        update_session_auth_hash(self.request, scope.user)  # rotated, and the one that stays
         del session[NEW_SECRET]
         return self.show({"codes": codes, "just_on": True})
 

@@ -10,7 +10,7 @@ from allauth.account.stages import LoginStage
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from cloud.api.base import address
+from cloud.api.addresses import address
 from cloud.tenancy import second_factor, sign_ins
 
 

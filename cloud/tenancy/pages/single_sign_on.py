@@ -12,6 +12,7 @@ from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp
 from django.conf import settings
+from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -30,6 +31,13 @@ class NotKnown(errors.Forbidden):
     """The provider knows who it is; this cloud does not."""
 
     title = "This cloud does not know you yet"
+
+
+class NameTaken(errors.Conflict):
+    """Somebody else here has the name that the provider tells."""
+
+    title = "Your name is somebody else's here"
+    fix_by = "operator"
 
 
 class NoAnswer(errors.Unavailable):
@@ -88,6 +96,9 @@ class Adapter(DefaultSocialAccountAdapter):
 
         try:
             transactions.run(make)
+        except IntegrityError:
+            words = f"The provider calls you {name}, and that name is somebody else's here. Ask an admin."
+            raise refuse(request, NameTaken(words)) from None
         except Exception as error:
             raise refuse(request, problem_of(error)) from error
 

@@ -1,5 +1,6 @@
 """The rate limit, with Redis and without."""
 
+import secrets
 import socket
 import time
 
@@ -26,7 +27,7 @@ def test_a_burst_passes_and_then_the_rate_holds():
     assert limits.take(bucket, rate=5, burst=10).allowed
 
 
-def test_headers_tell_how_it_stands_and_429_when_to_come_back(api, viewer, settings):
+def test_headers_tell_how_it_stands_and_429_when_to_come_back(api, viewer, member, settings):
     settings.API_RATE_PER_SECOND, settings.API_BURST = 1, 3
     vera = api.as_(viewer)
     answers = [vera.get("flavors") for _ in range(4)]
@@ -35,7 +36,27 @@ def test_headers_tell_how_it_stands_and_429_when_to_come_back(api, viewer, setti
     assert answers[0]["RateLimit-Limit"] == "3"
     assert answers[-1]["Retry-After"] == "1"
     assert (answers[-1].json()["code"], answers[-1].json()["retryable"]) == ("rate_limited", True)
-    assert api.as_(viewer).get("flavors").status_code == 200
+    assert api.as_(viewer).get("flavors").status_code == 429  # another token of hers takes from the same bucket
+    assert api.as_(member).get("flavors").status_code == 200
+
+
+def test_pages_take_from_the_users_bucket_and_strangers_from_their_address(client, viewer, settings, fresh_limits):
+    settings.API_RATE_PER_SECOND, settings.API_BURST = 0.01, 3
+    assert [client.get("/sign-in").status_code for _ in range(4)] == [200, 200, 200, 429]
+    client.force_login(viewer)
+    assert [client.get("/account/tokens").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+ROOM = {"vcpus": 1, "memory_mib": 1, "disk_gib": 1}
+JOIN = {"token": "wrong", "name": "h", "capacity": ROOM, "capabilities": {}}
+
+
+@pytest.mark.parametrize(("path", "body"), [("join", JOIN), ("heartbeat", {}), ("claim", {})])
+def test_guesses_at_the_hosts_doors_are_limited_by_address(api, path, body):
+    address = f"2001:db8:{secrets.token_hex(2)}::1"
+    wrong = {"HTTP_AUTHORIZATION": "Bearer wrong", "REMOTE_ADDR": address}
+    answers = {api.post(f"/agent/v1/{path}", body, **wrong).status_code for _ in range(80)}
+    assert 429 in answers
 
 
 def test_without_redis_the_limit_holds_in_this_process_and_costs_no_time(monkeypatch, settings):

@@ -163,7 +163,8 @@ def test_what_an_admin_has_ended_is_not_listed(api, user, cloud_admin):
     mine = api.as_(user)
     assert len(mine.get("sessions").json()["items"]) == 1
     api.as_(cloud_admin).patch(f"users/{user.username}", {"password": "correct-horse-battery"})
-    assert mine.get("sessions").json()["items"] == []
+    assert mine.get("sessions").status_code == 401
+    assert api.as_(user).get("sessions").json()["items"] == []
     assert client.get("/account/security").status_code == 302
 
 

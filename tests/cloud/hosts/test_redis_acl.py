@@ -23,7 +23,7 @@ def host():
     made = factories.host(redis_password_digest=hashlib.sha256(PASSWORD.encode()).hexdigest())
     redis_acl.allow(made)
     yield made
-    redis_acl.revoke(made)
+    redis_acl.revoke(redis_acl.username(made))
 
 
 @pytest.fixture

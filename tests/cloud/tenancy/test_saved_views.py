@@ -63,22 +63,27 @@ def test_there_is_an_end_to_them(vera, viewer, project, monkeypatch):
     assert vera.post(HERE, {"name": "Two", "query": ""}).status_code == 409
 
 
+def squeezed(answer) -> str:
+    """A page with its white space as browsers take it."""
+    return " ".join(answer.content.decode().split())
+
+
 def test_the_list_offers_them(client, project, viewer):
     client.force_login(viewer)
     assert "Save this view" not in client.get(LIST).content.decode()
     assert "Save this view" in client.get(f"{LIST}?status=running").content.decode()
     answer = client.post(f"{LIST}/views", {"name": "Up", "status": "running", "sort": "name", "cursor": "x"})
     assert (answer.status_code, answer["Location"]) == (303, f"{LIST}?status=running&sort=name")
-    text = client.get(answer["Location"]).content.decode()
+    text = squeezed(client.get(answer["Location"]))
     assert 'href="/projects/demo/instances?status=running&amp;sort=name" aria-current="true"' in text
     other = factories.member(project, Role.VIEWER, "otto")
     view = SavedView.objects.get()
     client.force_login(other)
-    assert ">Up<" not in client.get(LIST).content.decode()
+    assert "Up </a>" not in squeezed(client.get(LIST))
     assert client.post(f"{LIST}/views/{view.pk}").status_code == 404
     assert client.post(f"{LIST}/views/{view.pk}/forget").status_code == 404
     client.force_login(viewer)
     assert client.post(f"{LIST}/views/{view.pk}", {"name": "Awake"})["Location"] == answer["Location"]
-    assert ">Awake<" in client.get(LIST).content.decode()
+    assert "Awake </a>" in squeezed(client.get(LIST))
     assert client.post(f"{LIST}/views/{view.pk}/forget").status_code == 303
     assert not SavedView.objects.exists()
