@@ -19,6 +19,7 @@ pages: list[URLPattern | URLResolver] = [
     path("", include("cloud.operations.pages.urls")),
     path("", include("cloud.hosts.pages.urls")),
     path("", include("storage.pages.urls")),
+    path("", include("network.pages.urls")),
     path("", include("compute.pages.urls")),
     path("", include("cloud.dashboard.urls")),
 ]

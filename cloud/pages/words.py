@@ -26,7 +26,8 @@ KINDS = {
     "security_group_rules": "Security group rules",
     "routers": "Routers",
 }
-# Apps add theirs to OPERATIONS, STEPS, VERBS and FILTERED in their `pages.entries`.
+# Apps add theirs to OPERATIONS, STEPS, VERBS, SUBJECTS and FILTERED in their `pages.entries`.
+SUBJECTS: dict[str, str] = {}  # types of subjects that are called otherwise: "floating_ip" → "floating IP"
 OPERATIONS: dict[str, str] = {}
 STEPS = {
     "settle": "Tidy up",
@@ -61,10 +62,8 @@ VERBS = {
     "sign_out": "signed out",
     "refuse_sign_in": "was not let in as",
     "withdraw": "took back",
-    "attach": "joined a subnet to",
-    "detach": "parted a subnet from",
-    "associate": "pointed at a port the address",
-    "disassociate": "pointed at nothing the address",
+    "attach": "attached",
+    "detach": "detached",
 }
 FILTERED: list[str] = []  # verbs that the log of events can be filtered by: apps add theirs
 FILTERS = {
@@ -184,9 +183,17 @@ def relative(moment: datetime, now: datetime) -> str:
 
 
 def event(action: str) -> str:
-    """The verb of an event in the past tense, as its sentence goes on after who did it."""
+    """The verb of an event in the past tense, as its sentence goes on after who did it.
+
+    VERBS may have the whole action, where its verb means something else than elsewhere.
+    """
     verb = action.rpartition(".")[2]
-    return VERBS.get(verb, verb.replace("_", " "))
+    return VERBS.get(action) or VERBS.get(verb, verb.replace("_", " "))
+
+
+def subject(kind: str) -> str:
+    """The type of a subject inside of a sentence."""
+    return SUBJECTS.get(kind, kind.replace("_", " "))
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:

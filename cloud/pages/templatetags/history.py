@@ -12,6 +12,7 @@ from cloud.pages import links, words
 register = template.Library()
 
 register.filter("event_words", words.event)
+register.filter("subject_words", words.subject)
 
 
 @register.simple_tag
@@ -39,6 +40,12 @@ def step_words(step: str) -> str:
 @register.filter
 def changes(event: Any) -> list[tuple[str, str, str]]:
     return words.changes(event.before, event.after)
+
+
+@register.filter
+def changes_of(told: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Of a dry run's plan, what it would change of something: (field, before, after)."""
+    return words.changes(told.get("before"), told.get("after"))
 
 
 @register.filter
@@ -75,7 +82,7 @@ def event_tone(event: Any) -> str:
 @register.filter
 def sentence(event: Any, project: Any = None) -> SafeString:
     """An event as a sentence, with a link to what it is about."""
-    name = event.subject_name or event.subject_type.replace("_", " ")
+    name = event.subject_name or words.subject(event.subject_type)
     is_gone = event.action.endswith(".delete")
     url = links.of(event.subject_type, event.subject_id, project.name) if project and not is_gone else ""
     if event.subject_type == "quota_request":
@@ -84,7 +91,7 @@ def sentence(event: Any, project: Any = None) -> SafeString:
         subject = format_html('<a href="{}">{}</a>', url, name)
     else:
         subject = format_html('<span class="strong">{}</span>', name)
-    kind = event.subject_type.replace("_", " ")
+    kind = words.subject(event.subject_type)
     verb = words.event(event.action)
     after = event.after or {}
     match event.action:

@@ -1,0 +1,82 @@
+"""Ports: places on networks where machines and routers are plugged in."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+
+from cloud.pages import forms
+from cloud.pages.deleting import DeletePage
+from cloud.pages.generic import ChangePage, ListPage
+from network.api.ports import PortChanges, PortForm, ports_of
+from network.models import Network, Port, SecurityGroup
+from network.pages.base import MAX_CHOICES, NetworkingPage
+from network.pages.fields import NEW_ADDRESSES, PAIRS, TICKED, choices
+from network.services import outside, ports
+from network.status import of_port
+
+
+class PortPage(NetworkingPage):
+    model, key, title = Port, "port", "Ports"
+    listed_at = "ports"
+
+    def rows(self) -> "QuerySet[Port]":
+        return ports_of(self.scope)
+
+    def groups(self) -> list[tuple[str, str]]:
+        own = SecurityGroup.objects.filter(project=self.project).order_by("name")
+        return choices(own[:MAX_CHOICES])
+
+
+class Ports(PortPage, ListPage):
+    template, form = "network/ports/list.html", PortForm
+    fields = {
+        "name": forms.TEXT,
+        "network": forms.REQUIRED,
+        "addresses": NEW_ADDRESSES,
+        "security_groups": TICKED,
+        "allowed_address_pairs": PAIRS,
+        "labels": forms.LABELS,
+    }
+
+    def initial(self) -> dict[str, Any]:
+        default = [str(group.pk) for group in ports.default_groups(self.project.pk)]
+        return {"security_groups": default, **self.request.GET.dict()}
+
+    def fill(self) -> dict[str, Any]:
+        filled = super().fill()
+        networks = Network.objects.filter(project=self.project).order_by("name")[:MAX_CHOICES]
+        rows = self.with_status(filled["rows"], of_port)
+        return {**filled, "rows": rows, "networks": choices(networks), "groups": self.groups()}
+
+    def create(self, body: dict[str, Any]) -> Port:
+        return ports.create(actor=self.scope.actor, **body)
+
+    def created(self, made: Port) -> str:
+        return f"The port {made.name} is here."
+
+
+class ChangePort(PortPage, ChangePage):
+    """What it is, and what can be changed of it. What is plugged in stays plugged in."""
+
+    template, form = "network/ports/change.html", PortChanges
+    fields = {
+        "name": forms.REQUIRED,
+        "security_groups": TICKED,
+        "allowed_address_pairs": PAIRS,
+        "labels": forms.LABELS,
+    }
+
+    def fill(self) -> dict[str, Any]:
+        [(_, status)] = self.with_status([self.item], of_port)
+        facts = {"status": status, "leading_in": outside.uses_of(self.item)}
+        return {**super().fill(), **facts, "groups": self.groups()}
+
+    def change(self, changes: dict[str, Any]) -> Port:
+        return ports.update(port=self.item, actor=self.scope.actor, **changes)
+
+
+class DeletePort(PortPage, DeletePage):
+    kind = "port"
+
+    def delete(self) -> None:
+        ports.delete(port=self.item, actor=self.scope.actor, cascade=True)

@@ -1,0 +1,125 @@
+"""How the networks of a project hang together, as a drawing: routers, networks, and the machines on them."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from cloud.tenancy.models import Project
+from network.models import Network, Port, Router
+from network.services.ports import ROUTER
+
+MAX_NETWORKS, MAX_MACHINES = 12, 6  # that are drawn; of each network
+ROW, GAP, BOX, BOX_WIDTH = 46, 14, 36, 160  # pixels: of a machine, between networks, the size of a box
+OUTSIDE_AT, ROUTERS_AT, NETWORKS_AT, MACHINES_AT = 45, 120, 350, 580  # where each column begins
+RADIUS = 16  # of the world
+WIDTH = MACHINES_AT + BOX_WIDTH + 2
+
+
+@dataclass
+class Node:
+    """A box. `y` is its middle; `x` its left side."""
+
+    name: str
+    note: str
+    ident: UUID | None
+    x: int
+    y: int
+    kind: str  # as `links` calls its page; "": no page
+
+    @property
+    def top(self) -> int:
+        return self.y - BOX // 2
+
+    @property
+    def name_at(self) -> int:
+        return self.y - 2 if self.note else self.y + 4
+
+    @property
+    def note_at(self) -> int:
+        return self.y + 12
+
+
+@dataclass
+class Drawing:
+    """Everything in pixels, ready to be written as SVG."""
+
+    height: int = 0
+    nodes: list[Node] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)  # paths
+    outside: int | None = None  # the middle of the world, when something leads there
+    left_out: int = 0  # networks that are not drawn
+    width: int = WIDTH
+    box: int = BOX
+    box_width: int = BOX_WIDTH
+
+
+def draw(project: Project) -> Drawing:
+    """Three queries. Networks are rows; what they join lies in the middle of what it joins."""
+    every = list(Network.objects.filter(project=project).prefetch_related("subnets").order_by("created_at", "pk"))
+    drawing = Drawing(left_out=max(0, len(every) - MAX_NETWORKS))
+    machines, joined = _plugged(project)
+    at: dict[UUID, int] = {}
+    y = GAP
+    for network in every[:MAX_NETWORKS]:
+        there = _machines_of(network, machines)
+        height = ROW * max(1, len(there))
+        at[network.pk] = middle = y + height // 2
+        cidrs = ", ".join(subnet.cidr for subnet in network.subnets.all()) or "no subnet"
+        drawing.nodes.append(Node(network.name, cidrs, network.pk, NETWORKS_AT, middle, "network"))
+        for number, (ident, name, note) in enumerate(there):
+            node = Node(name, note, ident, MACHINES_AT, y + ROW * number + ROW // 2, "instance" if ident else "")
+            drawing.nodes.append(node)
+            drawing.lines.append(_line(NETWORKS_AT + BOX_WIDTH, middle, MACHINES_AT, node.y))
+        y += height + GAP
+    drawing.height = _draw_routers(drawing, project, joined, at, y)
+    return drawing
+
+
+def _plugged(project: Project) -> tuple[dict[UUID, list[Any]], dict[UUID, set[UUID]]]:
+    """The machines of each network, and the networks of each router."""
+    machines: dict[UUID, list[Any]] = defaultdict(list)
+    joined: dict[UUID, set[UUID]] = defaultdict(set)
+    held = Port.objects.filter(project=project, holder_id__isnull=False).prefetch_related("addresses")
+    for port in held.order_by("holder_name", "holder_slot"):
+        assert port.holder_id is not None
+        if port.holder_type == ROUTER:
+            joined[port.holder_id].add(port.network_id)
+        else:
+            addresses = ", ".join(one.address for one in port.addresses.all())
+            machines[port.network_id].append((port.holder_id, port.holder_name, addresses))
+    return machines, joined
+
+
+def _machines_of(network: Network, machines: dict[UUID, list[Any]]) -> list[Any]:
+    there = machines[network.pk]
+    if len(there) <= MAX_MACHINES:
+        return there
+    return [*there[: MAX_MACHINES - 1], (None, f"and {len(there) - MAX_MACHINES + 1} more", "")]
+
+
+def _draw_routers(
+    drawing: Drawing, project: Project, joined: dict[UUID, set[UUID]], at: dict[UUID, int], height: int
+) -> int:
+    """Each in the middle of its networks, below the one before it. Returns the height that all of it needs."""
+    places = []
+    for router in Router.objects.filter(project=project).order_by("created_at", "pk"):
+        reached = sorted(at[network] for network in joined[router.pk] if network in at)
+        places.append((sum(reached) // len(reached) if reached else height, reached, router))
+    lowest = GAP // 2 - BOX // 2
+    for wanted, reached, router in sorted(places, key=lambda place: place[0]):
+        y = max(wanted, lowest + ROW)
+        lowest = y
+        way_out = "" if router.external else "no way out"
+        drawing.nodes.append(Node(router.name, way_out, router.pk, ROUTERS_AT, y, "router"))
+        drawing.lines += [_line(ROUTERS_AT + BOX_WIDTH, y, NETWORKS_AT, other) for other in reached]
+        if router.external:
+            drawing.outside = drawing.outside if drawing.outside is not None else y
+            drawing.lines.append(_line(OUTSIDE_AT + RADIUS, drawing.outside, ROUTERS_AT, y))
+    return max(height, lowest + ROW)
+
+
+def _line(x: int, y: int, to_x: int, to_y: int) -> str:
+    """A curve from the side of one box to the side of another."""
+    middle = (x + to_x) // 2
+    return f"M{x} {y}C{middle} {y} {middle} {to_y} {to_x} {to_y}"
