@@ -33,6 +33,13 @@ def heard_from(home: Home, api: Api) -> str:
     return str(host["name"]) if host["status"] != "unreachable" else ""
 
 
+def knows_its_networks(home: Home, api: Api) -> bool:
+    """Whether its network process has answered: with networks, or with what this machine lacks for them."""
+    membership = json.loads((home.agent / "agent.json").read_text())
+    told = api.call("GET", f"/hosts/{membership['host_id']}")["capabilities"].get("network", {})
+    return bool(told.get("networks")) or "process" not in told.get("missing", {"process": ""})
+
+
 def architectures(home: Home) -> set[str]:
     """What machines this one can run, by what its agent finds out."""
     done = _agent(home, "capabilities")

@@ -37,6 +37,11 @@ class Home:
         return self.root / "credentials.json"
 
     @property
+    def ssh_key(self) -> Path:
+        """The private key that the first virtual machine lets in."""
+        return self.secrets / "first_ssh_key"
+
+    @property
     def memory(self) -> Path:
         """Ports, keys and addresses that the next command has to know again."""
         return self.secrets / "cloud.json"

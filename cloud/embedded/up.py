@@ -10,7 +10,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from cloud.embedded import environment, machine_host, system_packages
+from cloud.embedded import environment, first_ssh, machine_host, system_packages
 from cloud.embedded.accounts import service_account
 from cloud.embedded.api import Api, wait_for_guest
 from cloud.embedded.control_plane import ControlPlane, names
@@ -20,7 +20,8 @@ from cloud.embedded.folders import make_folders, one_command_at_a_time, require_
 from cloud.embedded.guests import described, first_image
 from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home
-from cloud.embedded.screen import Screen
+from cloud.embedded.processes import NETWORK
+from cloud.embedded.screen import Screen, Step
 from cloud.embedded.told import told_by_environment
 
 USERS = ("admin", "demo")
@@ -28,6 +29,7 @@ FIRST_INSTANCE = "first"
 FIRST_FLAVOR = "tiny"
 GUEST_SECONDS = 180
 HOST_SECONDS = 60
+NETWORK_SECONDS = 15  # a heartbeat later at most
 
 
 def up(home: Home) -> None:
@@ -132,6 +134,7 @@ def ensure_host(plane: ControlPlane, admin: Api) -> None:
     with plane.screen.step("Host") as step:
         if not machine_host.has_joined(home):
             step.note = "this machine joins"
+            plane.supervision.start(NETWORK.name)  # before the host is asked what it can do
             machine_host.join(home, plane.memory.local_url, admin)
         elif machine_host.tell_addresses(home, plane.memory, plane.memory.local_url):
             plane.supervision.stop(*worker)
@@ -146,7 +149,16 @@ def ensure_host(plane: ControlPlane, admin: Api) -> None:
             if time.monotonic() > until:
                 raise Trouble("this machine's host worker is not heard from; look at ./pileus logs host")
             time.sleep(0.2)
+        wait_for_networks(plane, admin, step)
         step.result = name
+
+
+def wait_for_networks(plane: ControlPlane, admin: Api, step: Step) -> None:
+    """Until the host says whether it carries networks: its network process comes up beside its worker."""
+    until = time.monotonic() + NETWORK_SECONDS
+    while not machine_host.knows_its_networks(plane.home, admin) and time.monotonic() < until:
+        step.note = "waiting for its networks"
+        time.sleep(0.2)
 
 
 def launch_first(plane: ControlPlane, image_folder: str, token: str) -> str:
@@ -155,6 +167,8 @@ def launch_first(plane: ControlPlane, image_folder: str, token: str) -> str:
     with plane.screen.step(f"First VM “{FIRST_INSTANCE}”") as step, Api(plane.memory.local_url, token) as demo:
         body = {"name": FIRST_INSTANCE, "flavor": FIRST_FLAVOR, "image": image}
         existing = demo.call("GET", "/projects/demo/instances", params={"name": FIRST_INSTANCE})["items"]
+        if not existing:
+            body |= first_ssh.key_and_group(plane.home, demo)
         row = existing[0] if existing else demo.call("POST", "/projects/demo/instances", json=body)
 
         def tell(words: str) -> None:
@@ -163,8 +177,10 @@ def launch_first(plane: ControlPlane, image_folder: str, token: str) -> str:
 
         booted = wait_for_guest(demo, row["id"], FIRST_INSTANCE, seconds=GUEST_SECONDS, tell=tell)
         step.result = f"up after {booted:.1f} s"
+        way = first_ssh.open_way(plane.home, demo, row["id"])
     plane.memory.first_instance = row["id"]
-    return f"“{FIRST_INSTANCE}” in project demo, {image}; its guest was up {booted:.1f} s after power-on"
+    up_after = f"its guest was up {booted:.1f} s after power-on"
+    return f"“{FIRST_INSTANCE}” in project demo, {image}; {up_after}\n              {way}"
 
 
 def print_summary(home: Home, memory: Memory, logins: dict[str, Any] | None, vm: str | None, seconds: float) -> None:

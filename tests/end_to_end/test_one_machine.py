@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 import time
 
 import httpx
@@ -33,6 +34,19 @@ def test_up_prints_url_logins_vm_and_seconds(machine):
     assert "first" in out
     assert re.search(r"The cloud is up: \d+\.\d s", out)
     assert "\033" not in out
+
+
+def test_the_ssh_command_that_up_prints_works(machine):
+    """Where the host carries networks; elsewhere `up` says why there is none."""
+    line = re.search(r"(ssh -i .+|no SSH.*)", machine.first_up.stdout)[0]
+    if line.startswith("no SSH"):
+        assert "networks" in line
+        return
+    options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null".split()
+    done = subprocess.run(
+        [*line.split(), *options, "hostname"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "first"), done.stderr
 
 
 def test_credentials_are_private_and_of_the_promised_shape(machine):
