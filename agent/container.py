@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 STEADY_SECONDS = 60
 MIN_PAUSE, MAX_PAUSE = 0.5, 15.0
 MAX_SECONDS_TO_END = 25.0
+CGROUPS = Path("/sys/fs/cgroup")
 SWITCH_OFF = ("pileus-agent", "stop-all", "--grace", "25")
 
 
@@ -87,5 +89,22 @@ class FirstProcess:
             os.waitpid(ended.si_pid, 0)
 
 
+def leave_root_cgroup(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> None:
+    """Move this process into a leaf of the container's own group, where there is one that it may change (cgroup v2).
+
+    The kernel gives controllers to the children of a group only when no process is in the group itself; without this
+    no machine could get a cgroup in a privileged container.
+    """
+    try:
+        if own.read_text().strip() != "0::/" or not (cgroups / "cgroup.controllers").exists():
+            return  # version 1, or not a cgroup namespace of our own
+        leaf = cgroups / "first-process"
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        print(f"the container's cgroup stays as it is: {error}", flush=True)
+
+
 if __name__ == "__main__":
+    leave_root_cgroup()
     sys.exit(FirstProcess([shlex.split(command) for command in sys.argv[1:]]).run())

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from agent.container import leave_root_cgroup
+
 PROGRAM = """
 import sys
 from agent.container import FirstProcess
@@ -70,3 +72,25 @@ def test_told_to_stop_between_two_workers_it_starts_none(first_process, tmp_path
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert lines(tmp_path / "order") == ["machines"]
+
+
+@pytest.mark.parametrize(
+    ("own", "version_2", "moved"),
+    [("0::/\n", True, True), ("0::/system.slice/docker-1\n", True, False), ("4:memory:/\n0::/\n", False, False)],
+)
+def test_it_leaves_the_inner_group_of_a_container_of_its_own_only(tmp_path, own, version_2, moved):
+    (tmp_path / "own").write_text(own)
+    if version_2:
+        (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    leave_root_cgroup(tmp_path, tmp_path / "own")
+    leaf = tmp_path / "first-process" / "cgroup.procs"
+    assert leaf.exists() is moved
+    assert not moved or leaf.read_text() == str(os.getpid())
+
+
+def test_a_cgroup_that_is_read_only_is_said_and_no_harm(tmp_path, capsys):
+    (tmp_path / "own").write_text("0::/\n")
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    (tmp_path / "first-process").write_text("in the way")
+    leave_root_cgroup(tmp_path, tmp_path / "own")
+    assert "stays as it is" in capsys.readouterr().out
