@@ -1,5 +1,6 @@
 """Who asks, and what of the cloud they may see. One place decides this, for every view and every reference."""
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from uuid import UUID
@@ -10,6 +11,8 @@ from cloud.api.errors import AdminsOnly, Forbidden, NotFound
 from cloud.api.fields import by_reference
 from cloud.events.services import Actor
 from cloud.tenancy.models import Membership, Project, Role, Token, User
+
+log = logging.getLogger(__name__)
 
 RANK = {Role.VIEWER: 1, Role.MEMBER: 2, Role.ADMIN: 3}
 
@@ -76,6 +79,9 @@ class Scope:
 
     def require_cloud_admin(self) -> None:
         if not self.is_cloud_admin:
+            log.warning(
+                "scope.refused_admin_function user=%s token=%s", self.user.username, self.token and self.token.pk
+            )
             raise AdminsOnly("This is for admins of the cloud.")
 
     def require_writing(self) -> None:

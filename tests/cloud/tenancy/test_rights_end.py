@@ -71,6 +71,13 @@ def test_nobody_goes_by_a_name_of_the_event_log(api, cloud_admin, name):
     assert api.as_(cloud_admin).post("users", {"username": name}).status_code == 400
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(("method", "path"), [("get", "hosts"), ("post", "hosts/join-tokens"), ("get", "users")])
+def test_a_refused_try_at_an_admins_function_is_written_down(api, member, caplog, method, path):
+    assert getattr(api.as_(member), method)(path).status_code == 403
+    assert f"refused_admin_function user={member.username}" in caplog.text
+
+
 NAMED = {
     field: validator
     for model in apps.get_models()
