@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from agent import apps
 from agent.channels import MAX_MESSAGE, Channel, Line, NotOpened
@@ -98,7 +98,7 @@ class NodeService:
                 self._tell("")
                 await Line(connection, self.serve).run()
                 return f"the control plane hung up: {connection.close_reason or 'no reason given'}"
-        except (OSError, InvalidHandshake, InvalidURI, TimeoutError) as error:
+        except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, TimeoutError) as error:
             return f"{type(error).__name__}: {error}"
 
     def _tell(self, trouble: str) -> None:
