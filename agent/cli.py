@@ -25,6 +25,7 @@ from agent.paths import Paths
 if TYPE_CHECKING:
     from agent.host import Host
 
+TOKEN_VARIABLE = "PILEUS_JOIN_TOKEN"  # noqa: S105
 CONFINED = ("uid", "capabilities", "seccomp", "cgroup")
 
 
@@ -35,7 +36,12 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     join = commands.add_parser("join", help="become a host of the control plane at URL")
     join.add_argument("url")
-    join.add_argument("token", help="a one-time token made by an admin")
+    join.add_argument(
+        "token",
+        nargs="?",
+        help="a one-time token made by an admin, “-”: from standard input, none: from "
+        f"${TOKEN_VARIABLE}. Other users of this machine can read a command's arguments",
+    )
     join.add_argument("--name", default=socket.gethostname().split(".")[0])
     join.add_argument("--unconfined", action="store_true", help="join although layers of the jail are missing")
     worker = commands.add_parser("worker", help="obey the control plane; runs until it is stopped")
@@ -79,11 +85,19 @@ def _join(paths: Paths, options: argparse.Namespace) -> int:
     if all(problems):
         raise Refused("; ".join(dict.fromkeys(problems)))
     member = host.control_plane.join(
-        token=options.token, name=options.name, capacity=host.capacity(), capabilities=host.capabilities()
+        token=_join_token(options.token), name=options.name, capacity=host.capacity(), capabilities=host.capabilities()
     )
     member.write(paths.membership)
     print(f"joined {member.url} as {member.name}")
     return 0
+
+
+def _join_token(given: str | None) -> str:
+    """The one-time token: as an argument, on standard input, or in the environment. Raises Refused."""
+    token = sys.stdin.readline().strip() if given == "-" else given or os.environ.get(TOKEN_VARIABLE, "")
+    if not token:
+        raise Refused(f"a token is needed to join: as an argument, with “-” on standard input, or in ${TOKEN_VARIABLE}")
+    return token
 
 
 def _worker(paths: Paths, options: argparse.Namespace) -> int:

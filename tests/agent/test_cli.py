@@ -1,7 +1,9 @@
 """What operators type on a host."""
 
+import io
 import json
 import sqlite3
+import sys
 
 import pytest
 
@@ -44,6 +46,16 @@ def test_a_bad_token_is_refused_in_the_control_planes_words(host, control_plane,
     assert cli.main(["join", control_plane.url, "wrong"]) == 1
     assert "unknown, used or expired" in capsys.readouterr().err
     assert not (host / "agent.json").exists()
+
+
+def test_a_token_need_not_be_an_argument(host, control_plane, capsys, monkeypatch):
+    assert cli.main(["join", control_plane.url]) == 1
+    assert "a token is needed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{JOIN_TOKEN}\n"))
+    assert cli.main(["join", control_plane.url, "-"]) == 0
+    (host / "agent.json").unlink()
+    monkeypatch.setenv("PILEUS_JOIN_TOKEN", JOIN_TOKEN)
+    assert cli.main(["join", control_plane.url]) == 0
 
 
 def test_nobody_joins_twice(host, control_plane, capsys):
