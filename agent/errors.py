@@ -21,5 +21,9 @@ class NoAnswer(Exception):
     """A process of this host, such as an emulator, did not answer in time."""
 
 
+class NotWritten(OSError):
+    """The ledger cannot be written, mostly because the disk is full. Nothing that has to be in it first may be done."""
+
+
 class Unreachable(Exception):
     """The control plane did not answer, or not sensibly: try again later. It says nothing about any resource."""

@@ -3,6 +3,7 @@
 Everything here may be called at any time, by anybody, again: threads and clocks are in `worker.py` and `rounds.py`.
 """
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 SECONDS_WITHOUT_ANSWER = 60.0
 MAX_PROBLEMS = 100  # in a heartbeat
+MIN_FREE_MIB = 16  # of the disk, for the ledger
 QUARANTINED = "quarantined"
 
 
@@ -38,7 +40,7 @@ class Host:
         self._spawn = spawn or (lambda task: task())
         self._orders = Orders(tools, self._spawn, self.changed.set)
         self._reports = Reports(tools)
-        self.problems_of: list[Callable[[], list[Problem]]] = [self._reports.problems]
+        self.problems_of: list[Callable[[], list[Problem]]] = [self._reports.problems, self._disk_problems]
         self._room = system.Room(tools.paths.home, lambda: sum(kind.disk_bytes() for kind in self.kinds.values()))
         self._unseen: dict[Key, str] = {}  # resources that could not be looked at, and how their processes ended
         self._began = time.monotonic()
@@ -94,7 +96,7 @@ class Host:
                 self.changed.set()
         except BlockingIOError:
             self._unseen[key] = ended
-        except (NoAnswer, Refused) as problem:
+        except (NoAnswer, Refused, OSError) as problem:
             log.warning("cannot see a resource", type=key.type, id=key.id, problem=str(problem))
             self._unseen[key] = ended
 
@@ -197,6 +199,14 @@ class Host:
                 self.set_quarantined(entry.key, quarantined=False)
         return answer
 
+    def _disk_problems(self) -> list[Problem]:
+        """Why orders cannot be written down, so that nothing can be done here."""
+        free_mib = shutil.disk_usage(self.paths.home).free >> 20
+        problem = self.ledger.try_again()
+        if not problem and free_mib < MIN_FREE_MIB:
+            problem = f"this host's disk is full: {free_mib} MiB are free"
+        return [{"what": "disk", "problem": problem}] if problem else []
+
     # Quarantine
 
     def set_quarantined(self, key: Key, *, quarantined: bool = True) -> None:
@@ -216,7 +226,7 @@ class Host:
                     self.ledger.saw(key, *sight)
         except BlockingIOError:
             return
-        except (NoAnswer, Refused) as problem:
+        except (NoAnswer, Refused, OSError) as problem:
             log.warning("cannot quarantine or release", type=key.type, id=key.id, problem=str(problem))
 
     def quarantine_strangers(self) -> None:

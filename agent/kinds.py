@@ -16,6 +16,7 @@ from agent.control_plane import ControlPlane
 from agent.jail import Jail
 from agent.ledger import Entry, Ledger
 from agent.paths import Paths
+from agent.unwritten import Unwritten
 from agent.work import Work
 
 if TYPE_CHECKING:
@@ -135,6 +136,10 @@ class Tools:
     control_plane: ControlPlane
     jail: Jail = field(default_factory=Jail)
     kinds: dict[str, Kind] = field(default_factory=dict)  # by type
+    unwritten: Unwritten = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unwritten = Unwritten(self.ledger)
 
     def add(self, *kinds: Kind) -> None:
         self.kinds |= {kind.type: kind for kind in kinds}

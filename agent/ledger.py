@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agent.errors import Stale
+from agent.errors import NotWritten, Stale
 from agent.ledger_schema import SCHEMA
 
 TOMBSTONES_ARE_KEPT = "-30 days"
@@ -62,11 +62,16 @@ class Ledger:
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
-        with self.write() as connection:
-            had = connection.execute("PRAGMA user_version").fetchone()[0]
-            for step in SCHEMA[had:]:
-                connection.execute(step)
-            connection.execute(f"PRAGMA user_version = {max(had, len(SCHEMA))}")
+        self.problem = ""  # why the last write failed
+        self._told: dict[Key, int] = {}  # the highest sequence of a report that is not in the file
+        if self._version() < len(SCHEMA):  # a worker has to start on a full disk
+            with self.write() as connection:
+                for step in SCHEMA[self._version() :]:
+                    connection.execute(step)
+                connection.execute(f"PRAGMA user_version = {len(SCHEMA)}")
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def close(self) -> None:
         with self._lock:
@@ -76,24 +81,41 @@ class Ledger:
 
     def migrate(self, owner: str, steps: Sequence[str]) -> None:
         """Bring the tables of one app up to date: each step once, in order."""
+        if self._version_of(owner) >= len(steps):
+            return
         with self.write() as connection:
-            row = connection.execute("SELECT version FROM schema_of WHERE owner = ?", (owner,)).fetchone()
-            had = row["version"] if row else 0
-            for step in steps[had:]:
+            for step in steps[self._version_of(owner) :]:
                 connection.execute(step)
-            connection.execute("INSERT OR REPLACE INTO schema_of VALUES (?, ?)", (owner, max(had, len(steps))))
+            connection.execute("INSERT OR REPLACE INTO schema_of VALUES (?, ?)", (owner, len(steps)))
+
+    def _version_of(self, owner: str) -> int:
+        rows = self.rows("SELECT version FROM schema_of WHERE owner = ?", (owner,))
+        return int(rows[0]["version"]) if rows else 0
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """One transaction."""
+        """One transaction. Raises NotWritten when it cannot be made durable: then it has not happened."""
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                self._connection.execute("COMMIT")
+            except BaseException as fault:
+                if self._connection.in_transaction:
+                    with contextlib.suppress(sqlite3.OperationalError):
+                        self._connection.execute("ROLLBACK")
+                if not isinstance(fault, sqlite3.OperationalError):
+                    raise
+                self.problem = f"this host cannot write its ledger: {fault}"
+                raise NotWritten(self.problem) from fault
+            self.problem = ""
+
+    def try_again(self) -> str:
+        """After a write has failed: whether one succeeds now; the problem if it does not."""
+        if self.problem:
+            with contextlib.suppress(NotWritten), self.write() as connection:
+                connection.execute(f"PRAGMA user_version = {self._version()}")
+        return self.problem
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         with self._lock:
@@ -157,13 +179,13 @@ class Ledger:
             report = {
                 "resource": key._asdict(),
                 "generation": int(order["generation"]),
-                "sequence": row["sequence"] + 1,
+                "sequence": self._above(key, row["sequence"]),
                 "seen": row["seen"],
                 "facts": {"refused": {"ledger_generation": row["generation"]}},
             }
             connection.execute(
-                "UPDATE resource SET sequence = sequence + 1, report = ? WHERE (type, id) = (?, ?)",
-                (json.dumps(report), *key),
+                "UPDATE resource SET sequence = ?, report = ? WHERE (type, id) = (?, ?)",
+                (report["sequence"], json.dumps(report), *key),
             )
         return report
 
@@ -180,6 +202,16 @@ class Ledger:
 
     # Reports
 
+    def take_sequence(self, key: Key) -> int:
+        """The sequence of a report that cannot be written down; those that are written later are above it."""
+        with self._lock:
+            rows = self.rows("SELECT sequence FROM resource WHERE (type, id) = (?, ?)", key)
+            self._told[key] = self._above(key, rows[0]["sequence"] if rows else _first_sequence())
+            return self._told[key]
+
+    def _above(self, key: Key, sequence: int) -> int:
+        return max(sequence, self._told.get(key, 0)) + 1
+
     def saw(
         self, key: Key, seen: str, facts: dict[str, Any], *, answers: dict[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -191,7 +223,7 @@ class Ledger:
             row = connection.execute(
                 'SELECT *, "order" AS in_hand FROM resource WHERE (type, id) = (?, ?)', key
             ).fetchone()
-            sequence = row["sequence"] + 1
+            sequence = self._above(key, row["sequence"])
             report = {
                 "resource": {"type": row["type"], "id": row["id"]},
                 "generation": row["generation"],

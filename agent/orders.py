@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from agent import faults, system
-from agent.errors import Abandoned, NoAnswer, Refused, Stale
+from agent.errors import Abandoned, NoAnswer, NotWritten, Refused, Stale
 from agent.kinds import Sight, Tools
 from agent.ledger import Entry, Key, key_of
 from agent.work import Work
@@ -52,7 +52,11 @@ def obey(tools: Tools, order: dict[str, Any], work: Work) -> None:
             known = kind
             sight = carefully(key, verb, lambda: known.obey(verb, entry, work))
         faults.reach("obey.before_report")
-        tools.ledger.saw(key, *sight, answers=order)
+        try:
+            tools.ledger.saw(key, *sight, answers=order)
+        except NotWritten as problem:
+            log.error("an answer could not be written down", type=key.type, id=key.id, problem=str(problem))
+            tools.unwritten.keep(order, sight, is_in_hand=True)
 
 
 def carefully(key: Key, verb: str, act: Callable[[], Sight]) -> Sight:
@@ -162,6 +166,11 @@ class Orders:
                 act()
             except Abandoned:
                 log.info("abandoned", type=key.type, id=key.id, verb=work.order.get("verb"))
+            except OSError as problem:  # it could be neither locked nor written down: nothing was done
+                log.error("an order was not obeyed", type=key.type, id=key.id, problem=str(problem))
+                if work.order:
+                    words = {"problem": f"the host failed: {problem}"}
+                    self._tools.unwritten.keep(work.order, ("broken", words))
             except Exception:
                 log.exception("an order was not obeyed", type=key.type, id=key.id, verb=work.order.get("verb"))
             finally:

@@ -1,5 +1,6 @@
 """Reports: owed to the control plane until it takes each of them, does not want it any more, or cannot read it."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import structlog
 
 from agent import faults
 from agent.control_plane import OUTDATED
-from agent.errors import Refused
+from agent.errors import NotWritten, Refused
 from agent.kinds import Tools
 from agent.ledger import Entry, Key
 
@@ -44,12 +45,22 @@ class Reports:
 
         One that the control plane cannot read stays owed, but is sent again after a while only, unless it changes.
         """
+        self._tools.unwritten.write_down()
+        for report in self._tools.unwritten.untold():
+            self._send_unwritten(report)
         owed = self._tools.ledger.unanswered()
         keys = {entry.key for entry in owed}
         self._refusals = {key: refusal for key, refusal in self._refusals.items() if key in keys}
         for entry in owed:
             if entry.report and not self._was_refused_lately(entry.key, entry.report["sequence"]):
                 self._send(entry, entry.report)
+
+    def _send_unwritten(self, report: dict[str, Any]) -> None:
+        try:
+            self._tools.control_plane.report(report)
+        except Refused as refusal:
+            log.error("the control plane cannot read a report", **report["resource"], problem=str(refusal))
+        self._tools.unwritten.told(report)
 
     def problems(self) -> list[Problem]:
         """The reports that the control plane cannot read, for its heartbeat."""
@@ -74,7 +85,8 @@ class Reports:
             return
         faults.reach("reports.after_report")
         self._refusals.pop(entry.key, None)
-        self._tools.ledger.acknowledged(entry.key, report["sequence"])
+        with contextlib.suppress(NotWritten):  # then it is sent again, which does no harm
+            self._tools.ledger.acknowledged(entry.key, report["sequence"])
         if outcome == OUTDATED:
             log.info("a report was outdated", **about)
             if kind := self._tools.kinds.get(entry.type):

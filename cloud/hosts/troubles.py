@@ -53,6 +53,15 @@ def deaf_hosts() -> Looked:
 
 
 @trouble(
+    "Hosts with a full disk",
+    "What runs there runs on, and every order fails with this reason. Make room on the disk that the agent's home is "
+    "on; the host goes on by itself. Drain it until then, so that nothing new is placed there.",
+)
+def full_hosts() -> Looked:
+    return _told_of("disk")
+
+
+@trouble(
     "Reports that were refused",
     "The host and the control plane do not understand each other: mostly one of them is older. Bring both to the same "
     "version; the host reports again by itself.",

@@ -116,8 +116,9 @@ class Probes:
         key = self._key(architecture, accelerator.kind, qemu_version, confinement)
         kept[key] = {"problem": finding.problem, "seconds": round(finding.seconds, 3), "at": finding.at}
         new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(kept, indent=1))
-        os.replace(new, self._path)
+        with contextlib.suppress(OSError):  # a full disk makes no accelerator worse
+            new.write_text(json.dumps(kept, indent=1))
+            os.replace(new, self._path)
         return finding
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -89,8 +89,9 @@ class Program:
             log.warning("the embedded emulator does not work here", problem=finding.problem)
             return finding  # and may do so the next time
         new = self._kept.with_suffix(".new")
-        new.write_text(json.dumps({"key": self._key(version), "finding": asdict(finding)}, indent=1))
-        os.replace(new, self._kept)
+        with contextlib.suppress(OSError):  # a full disk makes the engine no worse
+            new.write_text(json.dumps({"key": self._key(version), "finding": asdict(finding)}, indent=1))
+            os.replace(new, self._kept)
         return finding
 
     @property
