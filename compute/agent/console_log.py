@@ -21,9 +21,9 @@ from compute.agent.records import TYPE
 
 log = structlog.get_logger()
 
-PUSHED_BYTES = 64 << 10
-KEPT_BYTES = 256 << 10
-TRIMMED_ABOVE = 1 << 20
+MAX_PUSHED_BYTES = 64 << 10
+MIN_KEPT_BYTES = 256 << 10
+MAX_BYTES_ON_DISK = 1 << 20
 SECONDS_AFTER_FAILURE = 5.0
 FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 
@@ -35,15 +35,15 @@ def trim(path: Path) -> None:
     handle = folders.open_file(path, os.O_RDWR)
     try:
         status = os.fstat(handle)
-        if status.st_blocks * 512 > TRIMMED_ABOVE:
-            length = ctypes.c_long(status.st_size - KEPT_BYTES)
+        if status.st_blocks * 512 > MAX_BYTES_ON_DISK:
+            length = ctypes.c_long(status.st_size - MIN_KEPT_BYTES)
             if _libc.fallocate(handle, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), length) != 0:
                 raise OSError(ctypes.get_errno(), "cannot punch holes on this filesystem")
     finally:
         os.close(handle)
 
 
-def read_end(path: Path, limit: int = PUSHED_BYTES) -> tuple[bytes, int]:
+def read_end(path: Path, limit: int = MAX_PUSHED_BYTES) -> tuple[bytes, int]:
     """The file's last bytes and the offset of the first of them."""
     handle = folders.open_file(path)
     try:
@@ -97,7 +97,7 @@ class ConsoleLogs:
         home = self._homes.of(machine_id)
         for path in (home.console_log, home.emulator_log):
             try:
-                if (status := folders.status(path)) and status.st_blocks * 512 > TRIMMED_ABOVE:
+                if (status := folders.status(path)) and status.st_blocks * 512 > MAX_BYTES_ON_DISK:
                     trim(path)
             except OSError as problem:
                 log.warning("cannot trim a log", machine=machine_id, log=path.name, problem=str(problem))

@@ -25,7 +25,7 @@ from compute.agent.homes import Home, Homes
 from compute.agent.records import key
 
 SCROLL_BACK = 32 << 10
-KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be holes
+MIN_KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be holes
 READ_AT_ONCE = 32 << 10
 MAX_LOG_BYTES = 8 << 20  # more is never kept, unless an emulator pretends
 SETTLE_SECONDS = 0.01  # an emulator writes its log just after the socket; and a burst is sent in one piece
@@ -143,7 +143,7 @@ class Consoles(Server):
             nonlocal offset
             while True:
                 has_ended = port.has_ended
-                offset = max(offset, _size(port.log) - KEPT_BYTES)
+                offset = max(offset, _size(port.log) - MIN_KEPT_BYTES)
                 content = _read(port.log, offset)
                 if content:
                     offset += len(content)

@@ -14,12 +14,12 @@ def test_a_long_log_is_small_on_disk_and_keeps_its_offsets(tmp_path):
     path.write_bytes(lines)
     console_log.trim(path)
     assert path.stat().st_size == len(lines)
-    assert path.stat().st_blocks * 512 < 2 * console_log.KEPT_BYTES
+    assert path.stat().st_blocks * 512 < 2 * console_log.MIN_KEPT_BYTES
     with path.open("ab") as file:
         file.write(b"one more\n")
     content, offset = console_log.read_end(path)
-    assert offset == len(lines) + len(b"one more\n") - console_log.PUSHED_BYTES
-    assert content == (lines + b"one more\n")[-console_log.PUSHED_BYTES :]
+    assert offset == len(lines) + len(b"one more\n") - console_log.MAX_PUSHED_BYTES
+    assert content == (lines + b"one more\n")[-console_log.MAX_PUSHED_BYTES :]
 
 
 def test_a_short_log_is_left_alone(tmp_path):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.channels import NotOpened
-from compute.agent.consoles import KEPT_BYTES, SCROLL_BACK, Consoles
+from compute.agent.consoles import MIN_KEPT_BYTES, SCROLL_BACK, Consoles
 from tests.agent.test_channels import line_to
 from tests.compute.agent.unicorn import payload
 from tests.compute.agent.unicorn.test_hypervisor import riscv_spec
@@ -90,10 +90,10 @@ def test_a_guest_that_shouts_is_not_held_up_by_who_does_not_read(node, start):
         before = log.stat().st_size
         await asyncio.sleep(1)
         assert log.stat().st_size - before > 4 * SCROLL_BACK
-        while log.stat().st_size - before < KEPT_BYTES * 2:  # noqa: ASYNC110
+        while log.stat().st_size - before < MIN_KEPT_BYTES * 2:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         got = 0
-        while got < KEPT_BYTES:
+        while got < MIN_KEPT_BYTES:
             content = await channel.read()
             assert set(content) == {ord("!")}
             got += len(content)
