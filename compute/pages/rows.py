@@ -6,6 +6,7 @@ from django.db.models import QuerySet
 
 from cloud.tenancy.models import Project
 from compute.models import Instance, RestartPolicy
+from compute.networking import with_addresses
 from compute.status import as_listed
 
 TROUBLED = ("error", "unreachable")
@@ -24,7 +25,7 @@ SORTS = {
 
 def instances_of(project: Project) -> "QuerySet[Instance]":
     """A project's instances as the API lists them, with what tells which verbs are possible."""
-    return as_listed(Instance.objects.filter(project=project), "machine__host__capabilities")
+    return with_addresses(as_listed(Instance.objects.filter(project=project), "machine__host__capabilities"))
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":

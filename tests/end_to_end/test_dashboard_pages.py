@@ -21,8 +21,20 @@ from cloud.tenancy.models import (
 )
 from compute import services
 from compute.models import ConsoleLog, Flavor, Instance, KeyPair, Machine
+from network.models import (
+    AddressPool,
+    FloatingIP,
+    Network,
+    Port,
+    PortForward,
+    Router,
+    SecurityGroup,
+    SecurityGroupRule,
+    Subnet,
+)
 from storage.models import Image
 from tests import factories
+from tests.cloud.dashboard import networking
 from tests.cloud.dashboard.test_every_page import SHOWN, fill_in
 from tests.end_to_end.browsers import DESK, PHONE, TABLET, Visitor
 
@@ -60,7 +72,13 @@ def known(cloud) -> dict[str, Any]:
     return {
         "project": "demo", "ident": cloud.project.pk, "instance": instance.pk, "host": instance.host_id,
         "flavor": cloud.flavor.pk, "image": cloud.image.pk, "keypair": keypair.pk, "user": member.pk,
+        **networks_of(cloud),
     }  # fmt: skip
+
+
+def networks_of(cloud) -> dict[str, Any]:
+    with transaction.atomic():
+        return networking.one_of_each(cloud.project)
 
 
 def paths(known: dict[str, Any]) -> list[str]:
@@ -128,6 +146,12 @@ def write_everywhere() -> None:
     HostPulse.objects.update(agent_version=PAYLOAD)
     Image.objects.update(name=PAYLOAD, description=PAYLOAD, os=PAYLOAD, version=PAYLOAD, labels={"a": PAYLOAD})
     Flavor.objects.update(name=PAYLOAD, labels={"a": PAYLOAD})
+    Port.objects.update(holder_name=PAYLOAD, labels={"a": PAYLOAD})
+    SecurityGroup.objects.update(name=PAYLOAD, description=PAYLOAD, labels={"a": PAYLOAD})
+    SecurityGroupRule.objects.update(description=PAYLOAD)
+    AddressPool.objects.update(name=PAYLOAD, labels={"a": PAYLOAD})
+    for kind in (Network, Subnet, Router, FloatingIP, PortForward):
+        kind.objects.filter(pk=kind.objects.first().pk).update(name=PAYLOAD, labels={"a": PAYLOAD})
     KeyPair.objects.update(name=PAYLOAD, labels={"a": PAYLOAD}, public_key=PAYLOAD, fingerprint=PAYLOAD)
     Instance.objects.update(
         labels={"a": PAYLOAD, PAYLOAD: "b"}, user_data=PAYLOAD, created_by=PAYLOAD, kernel_command_line=PAYLOAD
