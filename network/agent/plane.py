@@ -74,8 +74,8 @@ class Plane:
         for each in sorted(self._applied.values(), key=lambda each: each.type):  # networks before routers
             try:
                 self._make(each)
-            except (Problem, OSError, nft.Refused) as problem:
-                log.error("a resource could not be restored", type=each.type, id=each.id, problem=str(problem))
+            except Exception:  # whatever is wrong with one: the others are restored, and requests answered
+                log.exception("a resource could not be restored", type=each.type, id=each.id)
 
     def apply(self, type: str, id: str, generation: int, spec: dict[str, Any]) -> dict[str, str]:
         """Make true what a spec says; gives back which parts could not be, and why: a port of this host that is taken.
@@ -222,7 +222,7 @@ class Plane:
             return chosen
         with self._namespaces.within(None), Netlink() as kernel:
             if link := kernel.links().get(edge.uplink(kernel)):
-                return next((str(each.ip) for each in sorted(kernel.addresses(link.index)) if each.version == 4), "")
+                return str(min((each.ip for each in kernel.addresses(link.index) if each.version == 4), default=""))
         return ""
 
     def _around(self) -> networks.Surroundings:

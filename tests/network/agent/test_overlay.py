@@ -20,6 +20,7 @@ def hosts(make_host):
             lab.wire(host, "uplink", switch, f"host{number}")
             switch.run("ip", "link", "set", f"host{number}", "master", "br0")
             host.run("ip", "addr", "add", f"192.0.2.{number}/24", "dev", "uplink")
+            host.run("ip", "addr", "add", f"fd00::{number}/64", "dev", "uplink", "nodad")  # most hosts have both
             host.run("ip", "route", "add", "default", "via", "192.0.2.254")
             assert host.client.capabilities()["vtep"] == f"192.0.2.{number}"
         yield hosts
