@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import NamedTuple
+from uuid import UUID
 
 from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
@@ -52,13 +53,18 @@ def of_port(port: Port, *, carried: bool) -> Status:
     return of_rows(row for row in port.network.on_hosts.all() if row.host_id == port.host_id)
 
 
-def of_way_in(port: Port | None, routers: Iterable[OnHost], *, carried: bool) -> Status:
-    """Of what leads in to a port, given its project's routers on hosts."""
+def of_way_in(ident: UUID, port: Port | None, routers: Iterable[OnHost], *, carried: bool) -> Status:
+    """Of a floating IP or port forward that leads in to a port, given its project's routers on hosts."""
     if port is None:
         return LEADS_NOWHERE
     if (plugged := of_port(port, carried=carried)) != READY:
         return plugged
-    return of_rows(row for row in routers if row.host_id == port.host_id)
+    here = [row for row in routers if row.host_id == port.host_id]
+    if (routed := of_rows(here)) != READY:
+        return routed
+    # A router may be there without one of its parts: its host says which, and why.
+    problems = [row.seen_facts.get("problems", {}).get(str(ident)) for row in here]
+    return next((Status("error", problem) for problem in problems if problem), READY)
 
 
 def any_carries() -> bool:

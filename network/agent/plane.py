@@ -30,6 +30,7 @@ READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {
     "router": RouterSpec.read,
 }
 KEPT = "applied.json"
+NO_FLOATING_IPS = "hosts cannot lead floating IPs to guests yet; a port forward leads to one"
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ class Plane:
         self._refresh_legs(touched)
         routers.apply(self._namespaces, self._rulesets, new.spec, self._by_network())
         self.keep_edge()
-        return self._services.forward(new.spec, routers.router_namespace(new.spec))
+        refused = dict.fromkeys(new.spec.floating_ips, NO_FLOATING_IPS)
+        return refused | self._services.forward(new.spec, routers.router_namespace(new.spec))
 
     def _make_network(self, spec: NetworkSpec) -> None:
         self.keep_edge()  # before the overlay is there

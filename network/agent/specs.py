@@ -155,6 +155,7 @@ class RouterSpec:
     legs: tuple[Leg, ...]
     routes: tuple[tuple[Network, Address], ...]
     forwards: tuple[Forward, ...]
+    floating_ips: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, spec: dict[str, Any]) -> "RouterSpec":
@@ -171,6 +172,7 @@ class RouterSpec:
                 legs=tuple(Leg(network, tuple(addresses)) for network, addresses in legs.items()),
                 routes=_routes(spec.get("routes", ())),
                 forwards=tuple(_forward(forward) for forward in spec.get("forwards", ())),
+                floating_ips=tuple(_id(floating["id"]) for floating in spec.get("floating_ips", ())),
             )
         except KeyError as error:
             raise ValueError(f"the spec lacks {error}") from error

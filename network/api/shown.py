@@ -82,7 +82,7 @@ class WithWayIn(WithStatus):
     def find_status(self, row: Any) -> Status:
         project = self.context["scope"].project_id
         rows = self.kept("routers", lambda: list(RouterOnHost.objects.filter(router__project=project)))
-        return of_way_in(self.port_of(row), rows, carried=self.carried)
+        return of_way_in(row.pk, self.port_of(row), rows, carried=self.carried)
 
     def port_of(self, row: Any) -> Port | None:
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from cloud.pages.generic import ResourcePage
 from network.models import Port, RouterOnHost
@@ -11,7 +11,7 @@ from network.services.ports import ROUTER
 from network.status import Status, any_carries, of_way_in
 
 MAX_CHOICES = 500  # of a select
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound=Model)
 
 
 class NetworkingPage(ResourcePage):
@@ -26,7 +26,7 @@ class NetworkingPage(ResourcePage):
     def with_way_in(self, rows: Iterable[Row], port_of: Callable[[Row], Port | None]) -> list[tuple[Row, Status]]:
         """Of what leads in from outside: with whether it does."""
         routers = list(RouterOnHost.objects.filter(router__project=self.project))
-        return self.with_status(rows, lambda row, *, carried: of_way_in(port_of(row), routers, carried=carried))
+        return self.with_status(rows, lambda row, *, carried: of_way_in(row.pk, port_of(row), routers, carried=carried))
 
     def open_ports(self) -> "QuerySet[Port]":
         """The ports that something from outside may lead to, those of machines first."""

@@ -12,7 +12,8 @@ from tests.fakes import FakeNode
 
 
 class FakeNetworks(Kind):
-    """`specs`: what was told last, by id; those that are gone are not there. `broken`: why nothing can be made."""
+    """`specs`: what was told last, by id; those that are gone are not there. `broken`: why nothing can be made;
+    `problems`: why parts cannot, by their ids."""
 
     verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
 
@@ -20,6 +21,7 @@ class FakeNetworks(Kind):
         self.type = of_type  # type: ignore[misc]
         self.specs: dict[str, dict[str, Any]] = {}
         self.broken = ""
+        self.problems: dict[str, str] = {}
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
         if verb == "ensure_gone":
@@ -28,7 +30,7 @@ class FakeNetworks(Kind):
         if self.broken:
             raise Refused(self.broken)
         self.specs[entry.id] = entry.spec
-        return "present", {}
+        return "present", {"problems": self.problems}
 
     def capabilities(self) -> dict[str, Any]:
         return {"network": {"networks": True, "vtep": "192.0.2.7"}}

@@ -237,6 +237,17 @@ def test_status_tells_how_far_hosts_are(wired, api, cloud_admin, settings):
     assert admin.get(f"{at}/ports/{free.pk}").json()["status_reason"] == "Nothing is plugged in."
 
 
+def test_what_a_host_could_not_make_of_a_router_is_told_of_that_part_alone(wired, api, cloud_admin, settings):
+    settings.PUBLISH_ON_LOOPBACK = True
+    admin, at = api.as_(cloud_admin), f"projects/{wired.project.name}/port-forwards"
+    port = wired.plug(0)
+    taken, other = (wired.change(port_forwards.create, port=port, target_port=number) for number in (22, 80))
+    wired.kinds[0][1].problems = {str(taken.pk): "the port is taken"}
+    wired.look()
+    told = {row["id"]: (row["status"], row["status_reason"]) for row in admin.get(at).json()["items"]}
+    assert told == {str(taken.pk): ("error", "the port is taken"), str(other.pk): ("ready", "")}
+
+
 def test_verify_finds_and_repairs_what_is_where_it_should_not_be(wired):
     wired.plug(0)
     wired.look()

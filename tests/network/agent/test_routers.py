@@ -173,6 +173,17 @@ def test_a_port_that_is_taken_is_told_and_the_rest_is_applied(host, closing):
     assert host.apply(route, "router") == {}
 
 
+def test_floating_ips_are_said_not_to_work_and_the_rest_is_applied(host):
+    spec = lab.network(host, a="10.0.0.10")
+    host.apply(spec)
+    floating = {"id": lab.new_id(), "address": "203.0.113.9", "to": "10.0.0.10"}
+    route = lab.router((spec, "10.0.0.1/24")) | {"floating_ips": [floating]}
+    assert list(host.apply(route, "router")) == [floating["id"]]
+    a = host.guest(spec, "a")
+    a.send(frames.arp(a.mac, a.ip, "10.0.0.1"))
+    assert a.receive(lambda frame: frame[12:14] == b"\x08\x06" and frame[28:32] == frames.ip("10.0.0.1"))
+
+
 def test_the_gateway_answers_on_its_own_mac_and_the_host_not_at_all(host):
     spec = lab.network(host, a="10.0.0.10")
     host.apply(spec)
