@@ -28,7 +28,9 @@ class StandInSockets:
         self.asks_for_places = False
         self._serial: socket.socket | None = None
         home.runtime.mkdir(parents=True, exist_ok=True)
-        home.control_socket.touch()
+        home.control_socket.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as control:
+            control.bind(os.fspath(home.control_socket))
         home.console_log.touch()
         self._listening = [
             self._listen(home.serial_socket, self._serve_serial),

@@ -194,7 +194,7 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST quota-requests/decline": lambda world: {"note": "not now"},
     "POST saved-views": lambda world: {"name": "what runs", "query": "status=running"},
     "PATCH saved-views": lambda world: {"name": "all that runs"},
-    "POST tokens": lambda world: {"name": "ci", "expires_at": (timezone.now() + timedelta(days=1)).isoformat()},
+    "POST tokens": lambda world: {"name": "ci", "expires_at": (timezone.now() + timedelta(hours=1)).isoformat()},
     "POST users": lambda world: {"username": factories.name("user")},
     "PATCH users": lambda world: {"full_name": "Ursula"},
     **network.BODIES,

@@ -1,5 +1,6 @@
 """Every route × method × identity: who is let in where. A route that is missing from the table fails."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.django_db
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # From the least to the most powerful. `other` is admin of another project.
+PLACES = itertools.count(1)
 IDENTITIES = ("anonymous", "bad token", "other", "viewer", "member", "project admin", "cloud admin")
 PUBLIC, SIGNED_IN, VIEWER, MEMBER, PROJECT_ADMIN, CLOUD_ADMIN, HOST = (
     "public", "signed in", "viewer", "member", "project admin", "cloud admin", "host",
@@ -36,7 +38,7 @@ OF_VERBS = {"start": 202, "stop": 202, "clone": 400}  # of one that waits for ro
 TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "healthz": {"GET": (PUBLIC, 200)},
     "readyz": {"GET": (PUBLIC, 200)},
-    "metrics": {"GET": (PUBLIC, 200)},
+    "metrics": {"GET": (CLOUD_ADMIN, 200)},
     "api/v1/schema": {"GET": (PUBLIC, 200)},
     "api/v1/docs": {"GET": (PUBLIC, 200)},
     "api/v1/me": {"GET": (SIGNED_IN, 200), "PATCH": (SIGNED_IN, 200)},
@@ -227,6 +229,8 @@ def expected(route: str, method: str, identity: str) -> int:
     who, status = methods.get(method, ("nobody", 405))
     if who == PUBLIC or (who == "nobody" and any(may == PUBLIC for may, _ in methods.values())):
         return status
+    if who == "nobody" and not route.startswith(("api/", "agent/")):
+        return 405
     if not known:
         return 401
     if route.startswith(P) and identity == "other":
@@ -252,7 +256,9 @@ def test_everybody_gets_what_the_table_says(route, world):
         for method in METHODS:
             with undone():
                 answer = clients[identity].generic(
-                    method, address(route, references), "{}", content_type="application/json"
+                    *(method, address(route, references), "{}"),
+                    content_type="application/json",
+                    REMOTE_ADDR=f"2001:db8:{next(PLACES):x}::1",  # limits count by address
                 )
             want = expected(route, method, identity)
             if answer.status_code != want:

@@ -23,7 +23,8 @@ PASSED_ON = re.compile(
 
 # What the control plane was told once, it is told again until somebody says otherwise.
 REMEMBERED = re.compile(
-    r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|TRUSTED_PROXIES)"
+    r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|TRUSTED_PROXIES"
+    r"|DEFAULT_NETWORKS|NETWORK_MTU)"
 )
 
 

@@ -108,6 +108,7 @@ class AttachSubnet(RouterView, Verb):
     """Join a subnet. Refused for one that overlaps another that is joined."""
 
     forms = {"POST": AttachForm}
+    summaries = {"POST": "Attach a subnet to a router"}
 
     def act(self, router: Router, body: dict[str, Any]) -> Router:
         return routers.attach(router=router, actor=self.actor, **body)
@@ -117,6 +118,7 @@ class DetachSubnet(RouterView, Verb):
     """Part from a subnet. Refused while a floating IP, a port forward or a static route needs it."""
 
     forms = {"POST": DetachForm}
+    summaries = {"POST": "Detach a subnet from a router"}
 
     def act(self, router: Router, body: dict[str, Any]) -> Router:
         return routers.detach(router=router, actor=self.actor, **body)
