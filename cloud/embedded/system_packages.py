@@ -51,6 +51,10 @@ TOOLS = (
     _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it
     _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),
     _tool("curl", "curl", "tests of the first steps", "test"),
+    _tool("ip", "iproute2", "tests of networks", "test"),
+    _tool("dhclient", "isc-dhcp-client", "tests of DHCP", "test"),
+    _tool("dhcpcd", "dhcpcd-base", "tests of DHCP", "test"),
+    _tool("udhcpc", "udhcpc", "tests of DHCP", "test"),
 )
 
 
