@@ -51,14 +51,16 @@ def architectures(home: Home) -> set[str]:
 def join(home: Home, url: str, api: Api) -> None:
     """Makes this machine a host."""
     token = api.call("POST", "/hosts/join-tokens", json={})["secret"]
-    done = _agent(home, "join", url, token, "--name", host_name())
+    done = _agent(home, "join", url, "-", "--name", host_name(), told=token + "\n")
     if done.returncode != 0:
         raise Trouble(f"this machine could not join as a host: {(done.stdout + done.stderr).strip()[-600:]}")
 
 
-def _agent(home: Home, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def _agent(home: Home, *arguments: str, told: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run the agent. `told`: what it reads on standard input, as others can read its arguments."""
     command = [str(home.venv / "bin" / "pileus-agent"), "--home", str(home.agent), *arguments]
-    return myself().run(command, env=environment.host(home, Memory.of(home)), cwd=TREE, capture_output=True)
+    env = environment.host(home, Memory.of(home))
+    return myself().run(command, env=env, cwd=TREE, input=told, capture_output=True)
 
 
 def tell_addresses(home: Home, memory: Memory, url: str) -> bool:
