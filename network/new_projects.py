@@ -24,7 +24,7 @@ def give(*, project: Project, actor: Actor) -> None:
         project=project,
         actor=actor,
         name=NAME,
-        description="Everything out; in what comes from the group's other members.",
+        description="Outgoing traffic is open. Incoming traffic is open from members of this group.",
     )
     for rule in rules.MEMBERS_IN:
         security_groups.add_rule(group=group, actor=actor, rule={**rule, "remote_group": group})

@@ -29,7 +29,7 @@ PLOTS = (
         "Network",
         "bytes/s",
         {"network_received_bytes_per_second": "received", "network_sent_bytes_per_second": "sent"},
-        "Not measured: the emulator's own network counts nothing.",
+        "Not measured yet.",
     ),
 )
 
