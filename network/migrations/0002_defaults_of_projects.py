@@ -36,7 +36,8 @@ def give(apps, schema_editor):
         )
         model["Address"].objects.create(port=leg, subnet=subnet, address=gateway)
         group = model["SecurityGroup"].objects.create(
-            **own, description="Everything out; in what comes from the group's other members."
+            **own,
+            description="Outgoing traffic is open. Incoming traffic is open from members of this group.",
         )
         for family in (4, 6):
             rule = {"group": group, "family": family}
