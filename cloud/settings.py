@@ -248,7 +248,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["cloud.api.parsers.StrictJSONParser"],
     "DEFAULT_SCHEMA_CLASS": "cloud.api.schema.AutoSchema",
-    "EXCEPTION_HANDLER": "cloud.api.errors.exception_handler",
+    "EXCEPTION_HANDLER": "cloud.api.translate.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }

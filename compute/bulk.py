@@ -8,12 +8,12 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.db.models import Q
 
-from cloud.api.errors import NotFound, Problem
 from cloud.api.fields import as_uuid
 from cloud.api.translate import problem_of
 from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.problems import NotFound, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute.models import Instance

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from django.db import transaction
 from django.db.models.functions import Now
 
-from cloud.api.errors import NotFound, Unavailable
 from cloud.events.services import Actor, record
+from cloud.problems import NotFound, Unavailable
 from cloud.streams import handover
 from compute.models import ConsoleTicket, Instance, Power
 from compute.services import WrongState

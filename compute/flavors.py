@@ -3,8 +3,8 @@
 from decimal import Decimal
 from typing import Any, TypedDict
 
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import explain_constraint
 from compute.models import Flavor
 
 explain_constraint("flavor_has_64_mib", "A flavor has at least 64 MiB of memory.", pointer="/memory_mib")

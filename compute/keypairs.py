@@ -8,8 +8,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from cloud.api.errors import Fault, Problem
 from cloud.events.services import Actor, record
+from cloud.problems import Fault, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute.models import KeyPair

@@ -13,11 +13,11 @@ from django.db import transaction
 from django.db.models import CharField, Exists, F, Func, IntegerField, OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 
-from cloud.api.errors import Fault, Problem
 from cloud.events.services import SYSTEM, Actor
 from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
 from cloud.operations.workflow import Refused, Topic, Wait
+from cloud.problems import Fault, Problem
 from cloud.tenancy.quota import OverQuota
 from compute.models import Instance, Power
 from network import hosting, specs

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from itertools import pairwise
 from typing import Any, TypedDict
 
-from cloud.api.errors import Fault
+from cloud.problems import Fault
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django.db import connection
 
-from cloud.api.errors import Conflict, Fault
+from cloud.problems import Conflict, Fault
 from network.models import Address, AddressPool, Port, Subnet
 
 # Free are the first of a range and what follows an address that is taken, unless it is taken itself.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from typing import Any
 
-from cloud.api.errors import Fault
+from cloud.problems import Fault
 from network.models.security import ICMP, ICMPV6, WITH_PORTS, Direction, Family, protocol_name
 
 FIELDS = (

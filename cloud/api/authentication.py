@@ -10,7 +10,7 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication
 from rest_framework.request import Request
 
-from cloud.api.errors import Unauthenticated
+from cloud.problems import Unauthenticated
 from cloud.tenancy.models import Token, User
 
 USE_NOTED_EVERY = timedelta(minutes=1)

@@ -14,12 +14,12 @@ from rest_framework.views import APIView
 
 from cloud.api import limits, pagination
 from cloud.api.addresses import address, counted_as
-from cloud.api.errors import MethodNotAllowed, NotFound, Problem, Unauthenticated
 from cloud.api.fields import by_reference
 from cloud.api.parsers import accept_chunks
 from cloud.api.scope import Scope
 from cloud.api.serializers import Nothing
 from cloud.events.services import Actor
+from cloud.problems import MethodNotAllowed, NotFound, Problem, Unauthenticated
 from cloud.tenancy.models import User
 
 DRY_RUN = serializers.BooleanField(help_text="Answer as if, with a `plan`; change nothing.")

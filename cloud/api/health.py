@@ -20,9 +20,9 @@ from redis.retry import Retry
 from cloud.api import limits, metrics
 from cloud.api.addresses import address, counted_as
 from cloud.api.authentication import TokenAuthentication
-from cloud.api.errors import AdminsOnly, Problem, Unauthenticated
 from cloud.api.scope import Scope
 from cloud.api.translate import plain_response
+from cloud.problems import AdminsOnly, Problem, Unauthenticated
 
 TIMEOUT = 0.5
 WORKER_SILENCE_SECONDS = 15

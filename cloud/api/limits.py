@@ -16,7 +16,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cloud.api.errors import RateLimited
+from cloud.problems import RateLimited
 
 TIMEOUT = 0.2
 CIRCUIT_OPEN_SECONDS = 5.0

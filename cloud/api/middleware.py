@@ -11,21 +11,22 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseServerError
 
-from cloud.api import errors, metrics
+from cloud import problems
+from cloud.api import metrics
 from cloud.api.parsers import too_large
 from cloud.api.translate import PROBLEM_JSON, plain_response, problem_of
 
 MACHINE_PATHS = ("/api/", "/agent/")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-PROBLEM_BY_STATUS: dict[int, type[errors.Problem]] = {
-    400: errors.Invalid,
-    401: errors.Unauthenticated,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    405: errors.MethodNotAllowed,
-    413: errors.TooLarge,
-    415: errors.UnsupportedMediaType,
-    503: errors.Unavailable,
+PROBLEM_BY_STATUS: dict[int, type[problems.Problem]] = {
+    400: problems.Invalid,
+    401: problems.Unauthenticated,
+    403: problems.Forbidden,
+    404: problems.NotFound,
+    405: problems.MethodNotAllowed,
+    413: problems.TooLarge,
+    415: problems.UnsupportedMediaType,
+    503: problems.Unavailable,
 }
 PLAIN = {"Accept-Encoding": "identity"}
 Next = Callable[[HttpRequest], HttpResponse]
@@ -58,7 +59,7 @@ class HeadCheck:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         try:
             self.check(request)
-        except (errors.Problem, DisallowedHost) as refused:
+        except (problems.Problem, DisallowedHost) as refused:
             return plain_response(problem_of(refused), request)
         return self.get_response(request)
 
@@ -69,9 +70,9 @@ class HeadCheck:
             raise too_large()
         packed = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
         if packed != "identity":
-            raise errors.UnsupportedMediaType(f"Send the body as it is, not as {packed[:40]}.", headers=PLAIN)
+            raise problems.UnsupportedMediaType(f"Send the body as it is, not as {packed[:40]}.", headers=PLAIN)
         if (charset := (request.content_params or {}).get("charset", "utf-8").lower()) not in ("utf-8", "utf8"):
-            raise errors.UnsupportedMediaType(f"Send UTF-8, not {charset[:40]}.")
+            raise problems.UnsupportedMediaType(f"Send UTF-8, not {charset[:40]}.")
         request.get_host()
 
 
@@ -87,7 +88,7 @@ class Problems:
             return response
         if response.headers.get("Content-Type", "").startswith(("application/json", PROBLEM_JSON)):
             return response
-        problem = PROBLEM_BY_STATUS.get(response.status_code, errors.Internal)()
+        problem = PROBLEM_BY_STATUS.get(response.status_code, problems.Internal)()
         replacement = plain_response(problem, request)
         for header in ("Allow", "Retry-After"):
             if header in response:
@@ -102,7 +103,7 @@ class Problems:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """`handler500`: what goes wrong outside of the views, e.g. a session read while the database restarts."""
-    problem = problem_of(sys.exc_info()[1] or errors.Internal())
+    problem = problem_of(sys.exc_info()[1] or problems.Internal())
     if request.path.startswith(MACHINE_PATHS):
         return plain_response(problem, request)
     page = HttpResponseServerError(

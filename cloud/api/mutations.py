@@ -8,10 +8,11 @@ from django.db.models import Model
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from cloud.api import transactions
+from cloud import transactions
+from cloud.api import idempotency, plans
 from cloud.api.base import BaseView
-from cloud.api.errors import Stale
 from cloud.api.etags import etag, matches
+from cloud.problems import Stale
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 
@@ -66,16 +67,16 @@ class View(BaseView):
         request = self.request
         sent = request.data  # read before the transaction begins: a slow sender holds no lock
         dry = self.is_dry
-        key = transactions.read_key(request.headers.get("Idempotency-Key"))
+        key = idempotency.read_key(request.headers.get("Idempotency-Key"))
         if dry:
             key = None  # a dry run neither reads nor writes keys
         mark = ""
         if key is not None:
             query = request.META.get("QUERY_STRING", "")
-            mark = transactions.fingerprint(request.method or "", request.path, query, sent)
+            mark = idempotency.fingerprint(request.method or "", request.path, query, sent)
 
         def work() -> Response:
-            if key is not None and (kept := transactions.reserve_key(self.scope.caller, key, mark)):
+            if key is not None and (kept := idempotency.reserve_key(self.scope.caller, key, mark)):
                 return Response(kept.body, kept.status, headers={**kept.headers, "Idempotent-Replay": "true"})
             if target is not None:
                 self._require_match(target)
@@ -85,7 +86,7 @@ class View(BaseView):
                 return self._dry(answer, before)
             if key is not None:
                 headers = {name: answer.headers[name] for name in ("Location", "ETag") if name in answer.headers}
-                transactions.keep_answer(
+                idempotency.keep_answer(
                     self.scope.caller, key, status=answer.status_code, headers=headers, body=answer.without_secret()
                 )
             return answer
@@ -133,11 +134,11 @@ class View(BaseView):
 
     def _before(self) -> dict[str, Any]:
         usage = quota.usage(self.scope.project) if self.scope.project else None
-        return {"event": transactions.last_event(), "quota": usage}
+        return {"event": plans.last_event(), "quota": usage}
 
     def _dry(self, answer: Answer, before: Mapping[str, Any]) -> Response:
         """The answer with its plan. Nothing in it can be fetched: what it shows is about to be rolled back."""
-        plan: dict[str, Any] = transactions.changes_since(before["event"])
+        plan: dict[str, Any] = plans.changes_since(before["event"])
         if before["quota"] is not None and Project.objects.filter(pk=self.scope.project_id).exists():
             plan["quota"] = {"before": before["quota"], "after": quota.usage(self.scope.project_id)}
         body = dict(answer.without_secret() or {})

@@ -15,8 +15,8 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from cloud.api.addresses import absolute
-from cloud.api.errors import Fault, Invalid
 from cloud.api.fields import LONGEST_KEY, LONGEST_VALUE, MOST_LABELS
+from cloud.problems import Fault, Invalid
 
 DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
 PAGING = ("limit", "cursor")

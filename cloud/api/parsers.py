@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from gunicorn.http.errors import ParseException
 from rest_framework.parsers import BaseParser
 
-from cloud.api.errors import Fault, Invalid, TooLarge, UnsupportedMediaType
+from cloud.problems import Fault, Invalid, TooLarge, UnsupportedMediaType
 
 # Possessive, and content with a string that does not end: so it never looks at a byte twice.
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)

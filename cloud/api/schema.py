@@ -10,9 +10,9 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
 from cloud.api import views
-from cloud.api.errors import CATALOGUE
 from cloud.api.mutations import may_begin
 from cloud.api.serializers import Nothing
+from cloud.problems import CATALOGUE
 
 MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 

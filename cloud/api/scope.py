@@ -7,9 +7,9 @@ from uuid import UUID
 
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 
-from cloud.api.errors import AdminsOnly, Forbidden, NotFound
 from cloud.api.fields import by_reference
 from cloud.events.services import Actor
+from cloud.problems import AdminsOnly, Forbidden, NotFound
 from cloud.tenancy.models import Membership, Project, Role, Token, User
 
 log = logging.getLogger(__name__)

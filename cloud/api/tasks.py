@@ -8,8 +8,8 @@ from django.contrib.sessions.models import Session
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
+from cloud.api.idempotency import KEY_LIFE_HOURS
 from cloud.api.models import IdempotencyKey
-from cloud.api.transactions import KEY_LIFE_HOURS
 from cloud.tenancy.models import BrowserSession, Token
 
 EXPIRED_TOKENS_KEPT = timedelta(days=30)  # their owners may wonder why something stopped working

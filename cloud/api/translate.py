@@ -1,8 +1,4 @@
-"""From exceptions of Django, DRF and PostgreSQL to problems, and from problems to responses.
-
-A named constraint of the database is an invariant: `explain_constraint` gives it words that a user may read. Whoever
-owns the model registers them; a unique constraint over a `name` has fitting words without that.
-"""
+"""From exceptions of Django, DRF and PostgreSQL to problems, and from problems to responses."""
 
 import json
 import logging
@@ -18,19 +14,13 @@ from django.http import Http404, HttpResponse, UnreadablePostError
 from rest_framework import exceptions as rest_errors
 from rest_framework.response import Response
 
-from cloud.api import errors
-from cloud.api.errors import Fault, Problem
+from cloud import problems
+from cloud.problems import Fault, Problem
+from cloud.transactions import CONFLICTING
 
 log = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
-CONFLICTING = {"40001", "40P01"}  # serialization failure, deadlock: the same transaction may succeed if run again
-_words: dict[str, tuple[type[Problem], str, str]] = {}
-
-
-def explain_constraint(name: str, message: str, *, pointer: str = "", problem: type[Problem] = errors.Conflict) -> None:
-    """Words for a breach of the named database constraint, and the part of a body that it concerns."""
-    _words[name] = (problem, message, pointer)
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -41,45 +31,40 @@ def problem_of(error: BaseException) -> Problem:
         case rest_errors.APIException():
             return _of_rest(error)
         case Http404() | django_errors.ObjectDoesNotExist():
-            return errors.NotFound()
+            return problems.NotFound()
         case django_errors.PermissionDenied():
-            return errors.Forbidden(str(error))
+            return problems.Forbidden(str(error))
         case django_errors.DisallowedHost():
-            return errors.Invalid(f"{error} An operator lists the names of this cloud in PILEUS_ALLOWED_HOSTS.")
+            return problems.Invalid(f"{error} An operator lists the names of this cloud in PILEUS_ALLOWED_HOSTS.")
         case django_errors.RequestDataTooBig():
-            return errors.TooLarge()
+            return problems.TooLarge()
         case django_errors.BadRequest() | django_errors.SuspiciousOperation() | UnreadablePostError():
-            return errors.Invalid()
+            return problems.Invalid()
         case django_errors.ValidationError():
-            return errors.Invalid(errors=[Fault("", message) for message in error.messages])
+            return problems.Invalid(errors=[Fault("", message) for message in error.messages])
         case models.ProtectedError() | models.RestrictedError():
             return _in_use(error)
         case DatabaseError() | InterfaceError() | psycopg.Error():
             return _of_database(error)
     log.error("request.failed", exc_info=error)
-    return errors.Internal("It has been logged under the request_id of this answer.")
-
-
-def is_conflicting(error: DatabaseError) -> bool:
-    """Whether the transaction lost against another one and may be run again as it was."""
-    return getattr(error.__cause__, "sqlstate", None) in CONFLICTING
+    return problems.Internal("It has been logged under the request_id of this answer.")
 
 
 def _of_rest(error: rest_errors.APIException) -> Problem:
     match error:
         case rest_errors.ValidationError():
-            return errors.Invalid(errors=list(faults_of(error.detail)))
+            return problems.Invalid(errors=list(faults_of(error.detail)))
         case rest_errors.NotAuthenticated() | rest_errors.AuthenticationFailed():
-            return errors.Unauthenticated(str(error.detail))
+            return problems.Unauthenticated(str(error.detail))
         case rest_errors.PermissionDenied():
-            return errors.Forbidden(str(error.detail))
+            return problems.Forbidden(str(error.detail))
         case rest_errors.NotFound():
-            return errors.NotFound()
+            return problems.NotFound()
         case rest_errors.MethodNotAllowed():
-            return errors.MethodNotAllowed()
+            return problems.MethodNotAllowed()
         case rest_errors.UnsupportedMediaType():
-            return errors.UnsupportedMediaType()
-    return errors.Invalid(str(error.detail))
+            return problems.UnsupportedMediaType()
+    return problems.Invalid(str(error.detail))
 
 
 def faults_of(detail: Any, pointer: str = "") -> Iterator[Fault]:
@@ -103,29 +88,31 @@ def _of_database(error: Exception) -> Problem:
         return _of_constraint(getattr(cause, "diag", None), error)
     if isinstance(error, DataError | psycopg.DataError):
         log.warning("request.data_refused_by_database", exc_info=error)
-        return errors.Invalid("A value is outside of what can be kept.")
+        return problems.Invalid("A value is outside of what can be kept.")
     if state == "57014":
-        return errors.Unavailable("The database took too long to answer. Trying again may help.")
+        return problems.Unavailable("The database took too long to answer. Trying again may help.")
     if state == "55P03" or state in CONFLICTING:
-        return errors.Unavailable("Somebody else is changing the same things. Try again.", headers={"Retry-After": "1"})
+        return problems.Unavailable(
+            "Somebody else is changing the same things. Try again.", headers={"Retry-After": "1"}
+        )
     if isinstance(error, OperationalError | InterfaceError | psycopg.OperationalError | psycopg.InterfaceError):
         log.warning("request.database_unavailable: %s", error)
-        return errors.Unavailable("The database does not answer. Nothing is lost; try again in a moment.")
+        return problems.Unavailable("The database does not answer. Nothing is lost; try again in a moment.")
     log.error("request.failed", exc_info=error)
-    return errors.Internal("It has been logged under the request_id of this answer.")
+    return problems.Internal("It has been logged under the request_id of this answer.")
 
 
 def _of_constraint(diagnosis: Any, error: Exception) -> Problem:
     name, table = getattr(diagnosis, "constraint_name", None), getattr(diagnosis, "table_name", None)
-    if name in _words:
-        problem, message, pointer = _words[name]
-        return problem(message, errors=[Fault(pointer, message, problem.code)])
+    explained = problems.of_constraint(name)
+    if explained:
+        return explained
     unique_fields = _unique_fields(table, name)
     if "name" in unique_fields or "username" in unique_fields:
         message = "This name is taken. Choose another one."
-        return errors.Conflict(message, errors=[Fault("/name", message, "conflict")])
+        return problems.Conflict(message, errors=[Fault("/name", message, "conflict")])
     log.error("request.unexplained_constraint %s", name, exc_info=error)
-    return errors.Conflict("This is in conflict with what is there, or with a rule of the cloud.")
+    return problems.Conflict("This is in conflict with what is there, or with a rule of the cloud.")
 
 
 def _unique_fields(table: str | None, constraint: str | None) -> set[str]:
@@ -146,7 +133,12 @@ def _in_use(error: models.ProtectedError | models.RestrictedError) -> Problem:
         kind = str(user._meta.verbose_name)
         counts[kind] = counts.get(kind, 0) + 1
     words = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(counts.items()))
-    return errors.Conflict(f"It is in use by {words}.")
+    return problems.Conflict(f"It is in use by {words}.")
+
+
+def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Response:
+    """DRF's hook: any exception becomes a problem document."""
+    return rest_response(problem_of(exception), context["request"])
 
 
 def rest_response(problem: Problem, request: Any) -> Response:

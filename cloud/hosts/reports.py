@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models.functions import Now
 
-from cloud.api.errors import Fault, Invalid
 from cloud.events.services import Actor, record
 from cloud.hosts import orders
 from cloud.hosts.hosted import GONE, Hosted, catch_up
@@ -14,6 +13,7 @@ from cloud.hosts.resources import HostedResource, Report, kind_of
 from cloud.hosts.room import offer_room
 from cloud.operations import engine
 from cloud.operations.workflow import Topic
+from cloud.problems import Fault, Invalid
 
 MAX_PROBLEM = 2000  # characters
 

@@ -14,12 +14,12 @@ from django.conf import settings
 from django.db import IntegrityError, models, transaction
 from django.db.models.functions import Now
 
-from cloud.api.errors import Problem
 from cloud.events.services import Actor, record
 from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host, HostPulse, JoinToken
 from cloud.hosts.resources import kind_of, kinds
 from cloud.hosts.room import offer_room
+from cloud.problems import Problem
 
 log = structlog.get_logger(__name__)
 

@@ -13,11 +13,11 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from cloud.api.errors import Conflict
 from cloud.events.services import Actor, record
 from cloud.operations import bells
 from cloud.operations.invariants import Breach, Invariant, invariants, put_right
 from cloud.operations.models import Check
+from cloud.problems import Conflict
 
 log = structlog.get_logger(__name__)
 

@@ -14,11 +14,11 @@ from django.db import IntegrityError, connection, models, transaction
 from django.db.models.functions import Now
 from django.db.utils import OperationalError
 
-from cloud.api.errors import Problem
 from cloud.events.services import SYSTEM, Actor, record
 from cloud.operations import bells
 from cloud.operations.models import Operation, Outcome
 from cloud.operations.workflow import Done, Refused, Topic, Verdict, Wait, Workflow
+from cloud.problems import Problem
 
 log = logging.getLogger(__name__)
 

@@ -21,14 +21,15 @@ from django.shortcuts import render, resolve_url
 from django.views import View
 from rest_framework import serializers
 
-from cloud.api import pagination, transactions
+from cloud import transactions
+from cloud.api import idempotency, pagination
 from cloud.api.addresses import address
-from cloud.api.errors import Problem
 from cloud.api.fields import as_uuid
 from cloud.api.scope import RANK, Scope
 from cloud.api.translate import problem_of
 from cloud.events import reading
 from cloud.pages import navigation
+from cloud.problems import Problem
 from cloud.tenancy import notifications, sessions
 from cloud.tenancy.models import Project, Role, User
 
@@ -201,15 +202,15 @@ class Page(View):
         scope, request = self.scope, self.request
         given = request.POST.get("form_key", "")
         form_key = given if as_uuid(given) else str(uuid4())
-        mark = transactions.fingerprint("POST", request.path, "", body or {})
+        mark = idempotency.fingerprint("POST", request.path, "", body or {})
         key = hashlib.sha256(f"{form_key} {mark}".encode()).hexdigest()
 
         def work() -> tuple[str, Any, bool]:
-            if kept := transactions.reserve_key(scope.caller, key, mark):
+            if kept := idempotency.reserve_key(scope.caller, key, mark):
                 return kept.headers["Location"], None, True
             result = service()
             location = to if isinstance(to, str) else to(result)
-            transactions.keep_answer(scope.caller, key, status=303, headers={"Location": location}, body=None)
+            idempotency.keep_answer(scope.caller, key, status=303, headers={"Location": location}, body=None)
             return location, result, False
 
         location, result, replayed = transactions.run(work)

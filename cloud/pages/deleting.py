@@ -4,11 +4,12 @@ from typing import Any, ClassVar
 
 from django.http import HttpResponse
 
-from cloud.api import transactions
-from cloud.api.errors import NotFound, Problem
+from cloud import transactions
+from cloud.api import plans
 from cloud.api.translate import problem_of
 from cloud.pages import links
 from cloud.pages.generic import ItemFormPage, ItemPage
+from cloud.problems import NotFound, Problem
 from cloud.tenancy.models import Role
 
 
@@ -37,9 +38,9 @@ class DeletePage(ItemFormPage):
         """What would be deleted and changed along with it; or the problem, and who uses it."""
 
         def attempt() -> dict[str, Any]:
-            before = transactions.last_event()
+            before = plans.last_event()
             self.delete()
-            return transactions.changes_since(before)
+            return plans.changes_since(before)
 
         ident, name = str(self.item.pk), str(self.item)
         try:

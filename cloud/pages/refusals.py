@@ -5,13 +5,14 @@ import sys
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from cloud.api import errors, middleware
-from cloud.api.errors import Problem
+from cloud import problems
+from cloud.api import middleware
 from cloud.api.translate import problem_of
 from cloud.pages.base import KEEP_THE_PART, theme_of
+from cloud.problems import Problem
 
 
-class SentFromElsewhere(errors.Forbidden):
+class SentFromElsewhere(problems.Forbidden):
     """The form did not come from a page of this cloud, or its cookie is gone."""
 
     title = "This form cannot be trusted"
@@ -29,21 +30,21 @@ def refusal(request: HttpRequest, problem: Problem) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return refusal(request, errors.NotFound())
+    return refusal(request, problems.NotFound())
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return refusal(request, errors.Forbidden())
+    return refusal(request, problems.Forbidden())
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return refusal(request, errors.Invalid())
+    return refusal(request, problems.Invalid())
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     if request.path.startswith(middleware.MACHINE_PATHS):
         return middleware.server_error(request)
-    return refusal(request, problem_of(sys.exc_info()[1] or errors.Internal()))
+    return refusal(request, problem_of(sys.exc_info()[1] or problems.Internal()))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -5,8 +5,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import as_uuid
+from cloud.problems import NotFound
 
 
 def search(rows: "QuerySet[Any]", text: str) -> "QuerySet[Any]":

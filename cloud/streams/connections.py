@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-from cloud.api.errors import Problem
 from cloud.events.reading import Cursor
+from cloud.problems import Problem
 from cloud.streams.handover import Message
 
 MOST_UNSENT = 256 * 1024  # bytes that a slow reader may be behind before the connection ends; it resumes where it was

@@ -8,7 +8,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
-from cloud.api.errors import Fault, Forbidden, Invalid
+from cloud.problems import Fault, Forbidden, Invalid
 
 ASKED = ("Connection", "Upgrade", "Sec-WebSocket-Key", "Sec-WebSocket-Version")
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from cloud.api.errors import NotFound, RateLimited
 from cloud.api.etags import etag
 from cloud.events.reading import Cursor
+from cloud.problems import NotFound, RateLimited
 from cloud.streams import rows
 from cloud.streams.connections import Connection
 from cloud.streams.handover import Caller, Message

@@ -15,9 +15,8 @@ from django.utils import timezone
 from cloud.api import limits
 from cloud.api.addresses import counted_as
 from cloud.api.authentication import digest
-from cloud.api.errors import Conflict, Fault, Forbidden, Invalid, Unauthenticated
-from cloud.api.translate import explain_constraint
 from cloud.events.services import GUEST, SYSTEM, Actor, record
+from cloud.problems import Conflict, Fault, Forbidden, Invalid, Unauthenticated, explain_constraint
 from cloud.tenancy import sign_ins
 from cloud.tenancy.models import Membership, Project, Role, Token, User
 

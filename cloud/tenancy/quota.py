@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import BigIntegerField, Count, F, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.functions import Coalesce
 
-from cloud.api.errors import Fault, FixBy, Problem
+from cloud.problems import Fault, FixBy, Problem
 from cloud.tenancy.models import Project, Quota
 
 Rows = Callable[[Any], QuerySet]

@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 from django.db.models.functions import Now
 
-from cloud.api.errors import Conflict, Fault, Invalid
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, Fault, Invalid, explain_constraint
 from cloud.tenancy import quota, services
 from cloud.tenancy.models import Project, QuotaRequest
 

@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from cloud.api.errors import Conflict
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, explain_constraint
 from cloud.tenancy.models import Project, SavedView, User
 
 MOST = 30

@@ -24,8 +24,8 @@ from django.conf import settings
 from django.db import transaction
 
 from cloud.api import limits
-from cloud.api.errors import Conflict, Fault, Invalid, Unauthenticated
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, Fault, Invalid, Unauthenticated
 from cloud.tenancy.models import User
 
 

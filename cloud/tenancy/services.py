@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cloud.api.errors import Conflict, Fault
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, Fault, explain_constraint
 from cloud.tenancy import new_projects, quota
 from cloud.tenancy.accounts import LastAdmin
 from cloud.tenancy.models import Membership, Project, Quota, Role, User, default_limits

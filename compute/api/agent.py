@@ -9,8 +9,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud.api.errors import Fault, Invalid
 from cloud.hosts.agent_api.views import AgentView
+from cloud.problems import Fault, Invalid
 from compute import console_logs, samples
 
 LONGEST_LOG = 64 * 1024

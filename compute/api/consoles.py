@@ -11,10 +11,10 @@ from rest_framework.response import Response
 
 from cloud.api.addresses import absolute
 from cloud.api.base import BaseView
-from cloud.api.errors import Unavailable
 from cloud.api.scope import Scope
 from cloud.api.serializers import Body
 from cloud.api.views import Once, Verb
+from cloud.problems import Unavailable
 from cloud.streams import handover, handshakes
 from cloud.tenancy.models import Role
 from compute import consoles

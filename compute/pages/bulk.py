@@ -5,10 +5,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.api.errors import Fault, Problem
 from cloud.api.fields import as_uuid
 from cloud.pages import forms
 from cloud.pages.base import FormPage
+from cloud.problems import Fault, Problem
 from compute import bulk
 from compute.api.bulk import MOST, ActionForm
 from compute.pages import rows

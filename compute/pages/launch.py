@@ -7,12 +7,12 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.api import transactions
-from cloud.api.errors import Invalid, Problem
+from cloud import transactions
 from cloud.api.translate import problem_of
 from cloud.hosts.models import Host
 from cloud.pages import forms, words
 from cloud.pages.base import FormPage
+from cloud.problems import Invalid, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Role
 from compute import keypairs, services

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from cloud.api import transactions
+from cloud import transactions
 from cloud.hosts.models import Allocation, Host
 from compute.models import Instance
 from compute.placement.choose import choose

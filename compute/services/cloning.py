@@ -6,9 +6,9 @@ host, which has the snapshot; what they are launched by is a launch that waits f
 
 from uuid import uuid4
 
-from cloud.api.errors import Invalid
 from cloud.events.services import Actor, record
 from cloud.operations import engine
+from cloud.problems import Invalid
 from cloud.tenancy import quota
 from compute import networking, why_not
 from compute.models import Instance, Power

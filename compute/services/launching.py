@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cloud.api.errors import Fault
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.operations import engine
+from cloud.problems import Fault
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import networking

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from cloud.api.errors import Problem
+from cloud.problems import Problem
 from compute.models import Instance
 
 

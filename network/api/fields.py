@@ -8,9 +8,9 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 from rest_framework.fields import SkipField
 
-from cloud.api.errors import Fault
 from cloud.api.fields import Text
 from cloud.api.serializers import Body
+from cloud.problems import Fault
 from network import addressing
 from network.models.security import PROTOCOLS
 

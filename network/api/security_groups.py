@@ -6,11 +6,11 @@ from django.db.models import QuerySet
 from django.urls import path
 from rest_framework import serializers
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import Integer, LabelsField, NameField, ReferenceField, Text, as_uuid, by_reference
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item
+from cloud.problems import NotFound
 from network.api.fields import CASCADE, CidrText, ProtocolField, list_of
 from network.api.ports import groups_of
 from network.models import SecurityGroup, SecurityGroupRule

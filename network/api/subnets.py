@@ -8,12 +8,12 @@ from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cloud.api.errors import Fault
 from cloud.api.fields import Flag, LabelsField, NameField, ReferenceField
 from cloud.api.pagination import Filter
 from cloud.api.scope import Scope
 from cloud.api.serializers import ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item
+from cloud.problems import Fault
 from network import addressing
 from network.api.fields import CASCADE, AddressText, CidrText, RangeForm, RouteForm, WholeBody, list_of
 from network.api.shown import RangeSerializer, RouteSerializer

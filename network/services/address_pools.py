@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from cloud.api.errors import Fault, Problem
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Fault, Problem, explain_constraint
 from network import addressing
 from network.addressing import Range
 from network.models import AddressPool

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from cloud.api.errors import Conflict, Fault, Problem
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from network import addressing, allocation

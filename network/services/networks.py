@@ -5,8 +5,8 @@ from typing import Any
 
 from django.conf import settings
 
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import explain_constraint
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from network import allocation, hosting

@@ -7,9 +7,8 @@ from uuid import uuid4
 
 from django.conf import settings
 
-from cloud.api.errors import Conflict, Fault, Problem
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from network.models import FloatingIP, Port, PortForward
 from network.services import floating_ips, outside

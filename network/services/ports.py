@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
-from cloud.api.errors import Conflict, Fault, Problem
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
+from cloud.problems import Conflict, Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from network import addressing, allocation, hosting
 from network.models import Address, Network, Port, PortSecurityGroup, SecurityGroup, Subnet

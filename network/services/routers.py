@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 
-from cloud.api.errors import Conflict, Fault, Problem
 from cloud.events.services import Actor, record
+from cloud.problems import Conflict, Fault, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from network import addressing, hosting

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from cloud.api.errors import Fault, Problem
-from cloud.api.translate import explain_constraint
 from cloud.events.services import Actor, record
+from cloud.problems import Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from network import hosting

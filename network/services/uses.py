@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.db.models import Model
 
-from cloud.api.errors import Conflict, Fault
+from cloud.problems import Conflict, Fault
 from network.models import Port
 
 MAX_NAMED = 10

@@ -6,10 +6,10 @@ from uuid import uuid4
 import pytest
 from django.db import connection, transaction
 
-from cloud.api.errors import Problem
 from cloud.events.models import Event
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.problems import Problem
 from cloud.tenancy import new_projects
 from compute import networking, services
 from compute.models import Instance

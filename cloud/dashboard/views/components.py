@@ -6,10 +6,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from cloud.api import errors
-from cloud.api.errors import Fault
+from cloud import problems
 from cloud.pages.base import Page
 from cloud.pages.icons import PATHS
+from cloud.problems import Fault
 from compute.pages.actions import Action
 from compute.status import STATUSES
 from compute.verbs import VERBS
@@ -22,7 +22,7 @@ class Components(Page):
     section = "components"
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        problem = errors.Invalid(
+        problem = problems.Invalid(
             "Two things are wrong.",
             errors=[Fault("/broken", "Use 1 to 63 lower-case letters, digits and hyphens."), Fault("", "No room.")],
         )

@@ -12,13 +12,13 @@ from rest_framework.response import Response
 
 from cloud.api import pagination
 from cloud.api.addresses import absolute
-from cloud.api.errors import Fault, Invalid, Unavailable
 from cloud.api.pagination import Filter
 from cloud.api.views import LIMIT, Collection, InProject
 from cloud.events import reading
 from cloud.events.api.serializers import EventSerializer
 from cloud.events.models import Event
 from cloud.events.reading import Cursor
+from cloud.problems import Fault, Invalid, Unavailable
 from cloud.streams import handover
 
 EVENT_STREAM = "text/event-stream"

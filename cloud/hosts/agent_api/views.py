@@ -16,13 +16,13 @@ from rest_framework.views import APIView
 
 from cloud.api import limits
 from cloud.api.addresses import address, counted_as
-from cloud.api.errors import Problem, Unavailable
 from cloud.hosts import orders, redis_acl, reports, services
 from cloud.hosts.agent_api import serializers as forms
 from cloud.hosts.agent_api.authentication import HostAuthentication, IsHost
 from cloud.hosts.models import Host
 from cloud.hosts.reports import Accepted, Outdated
 from cloud.hosts.resources import Report
+from cloud.problems import Problem, Unavailable
 from cloud.server_addresses import without_credentials
 from cloud.streams import handover, handshakes
 

@@ -7,13 +7,13 @@ from django.db.models.functions import Now
 from django.urls import path
 from rest_framework import serializers
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import Flag, LabelsField, Number, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body
 from cloud.api.views import Collection, Item, Once, Verb, View
 from cloud.hosts import services, silence
 from cloud.hosts.models import Host, JoinToken
+from cloud.problems import NotFound
 
 STATUSES = ("ready", "unreachable", "quarantined", "disabled")
 ADMINS = {method: True for method in ("GET", "POST", "PATCH", "DELETE")}

@@ -8,13 +8,13 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import as_uuid
 from cloud.api.health import dependencies
 from cloud.api.views import Collection, Item, Verb, View
 from cloud.operations import checks
 from cloud.operations.models import Check
 from cloud.operations.troubles import troubles
+from cloud.problems import NotFound
 
 
 class BreachSerializer(serializers.Serializer):

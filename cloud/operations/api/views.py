@@ -9,13 +9,13 @@ from django.urls import path
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.views import Collection, InProject, Item, Verb, conditional
 from cloud.operations import engine
 from cloud.operations.api.serializers import OperationSerializer, shown
 from cloud.operations.models import Operation, Outcome
+from cloud.problems import NotFound
 from cloud.streams import handover
 
 LONGEST_WAIT = 60

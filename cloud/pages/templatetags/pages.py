@@ -17,9 +17,9 @@ from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from cloud.api.errors import Problem
 from cloud.pages import assets, words
 from cloud.pages.icons import PATHS
+from cloud.problems import Problem
 
 register = template.Library()
 

@@ -10,11 +10,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import LARGEST, Integer, LabelsField, NameField, ReferenceField, Text, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item, View, conditional
+from cloud.problems import NotFound
 from cloud.tenancy import quota, services
 from cloud.tenancy.models import Membership, Project, Quota, Role, User
 

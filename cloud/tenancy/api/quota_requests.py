@@ -7,11 +7,11 @@ from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import LARGEST, Integer, Text, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item, Verb, View
+from cloud.problems import NotFound
 from cloud.tenancy import quota_requests
 from cloud.tenancy.api.projects import of_every_kind
 from cloud.tenancy.models import QuotaRequest

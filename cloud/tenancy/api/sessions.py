@@ -8,9 +8,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud.api.errors import NotFound
 from cloud.api.fields import as_uuid
 from cloud.api.views import Collection, Item
+from cloud.problems import NotFound
 from cloud.tenancy import second_factor, sessions
 from cloud.tenancy.api.users import UserView
 from cloud.tenancy.models import BrowserSession

@@ -8,11 +8,11 @@ from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cloud.api.errors import Forbidden
 from cloud.api.fields import Flag, Text, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, Item, Once, View
+from cloud.problems import Forbidden
 from cloud.tenancy import accounts
 from cloud.tenancy.models import USERNAME_PATTERN, Membership, Role, User
 

@@ -20,12 +20,12 @@ from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from cloud.api import transactions
+from cloud import transactions
 from cloud.api.addresses import address
-from cloud.api.errors import Problem
 from cloud.pages import forms
 from cloud.pages.base import THEMES, FormPage, SeeOther, theme_of
 from cloud.pages.generic import VerbPage
+from cloud.problems import Problem
 from cloud.tenancy import accounts, second_factor, sessions, sign_ins
 from cloud.tenancy.api.tokens import TokenForm
 from cloud.tenancy.api.users import MeChanges

@@ -14,11 +14,11 @@ from django.views.decorators.cache import never_cache
 
 from cloud.api import limits
 from cloud.api.addresses import address, counted_as
-from cloud.api.errors import Conflict, NotFound
 from cloud.events.services import record
 from cloud.pages import refusals
 from cloud.pages.base import Page, SeeOther, theme_of
 from cloud.pages.rows import find
+from cloud.problems import Conflict, NotFound
 from cloud.tenancy.pages import single_sign_on
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.debug import sensitive_post_parameters
 
-from cloud.api import transactions
-from cloud.api.errors import NotFound
+from cloud import transactions
 from cloud.events import reading
 from cloud.pages.base import FormPage, Page, SeeOther
 from cloud.pages.rows import find
+from cloud.problems import NotFound
 from cloud.tenancy import accounts, second_factor, sessions
 from cloud.tenancy.models import BrowserSession
 from cloud.tenancy.pages import single_sign_on

@@ -16,31 +16,31 @@ from django.db import IntegrityError
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.api import errors, transactions
-from cloud.api.errors import Problem
+from cloud import problems, transactions
 from cloud.api.translate import problem_of
 from cloud.events.services import Actor, record
 from cloud.pages import refusals
+from cloud.problems import Problem
 from cloud.tenancy import accounts
 from cloud.tenancy.models import USERNAME_PATTERN, User
 
 PROVIDER = "company"
 
 
-class NotKnown(errors.Forbidden):
+class NotKnown(problems.Forbidden):
     """The provider knows who it is; this cloud does not."""
 
     title = "This cloud does not know you yet"
 
 
-class NameTaken(errors.Conflict):
+class NameTaken(problems.Conflict):
     """Somebody else here has the name that the provider tells."""
 
     title = "Your name is somebody else's here"
     fix_by = "operator"
 
 
-class NoAnswer(errors.Unavailable):
+class NoAnswer(problems.Unavailable):
     """The provider is away, or refuses."""
 
     title = "Single sign-on did not work"

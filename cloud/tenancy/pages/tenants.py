@@ -6,7 +6,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpResponse
 
-from cloud.api import transactions
+from cloud import transactions
 from cloud.api.translate import problem_of
 from cloud.pages import forms, sections, words
 from cloud.pages.generic import ItemFormPage, ListPage, ResourcePage

@@ -9,7 +9,7 @@ from django.core.management import call_command
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from cloud.api.documentation import document
-from cloud.api.errors import CATALOGUE
+from cloud.problems import CATALOGUE
 
 
 def test_the_document_is_valid_openapi_3_1_and_made_without_a_warning(capsys):

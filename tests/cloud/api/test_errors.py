@@ -12,8 +12,8 @@ import cloud
 import compute
 import network
 import storage
-from cloud.api.errors import CATALOGUE, Problem
 from cloud.api.translate import problem_of
+from cloud.problems import CATALOGUE, Problem
 from compute.models import Flavor
 from tests import factories
 

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from cloud.api import transactions
+from cloud import transactions
 from cloud.api.models import IdempotencyKey
 from cloud.api.tasks import tidy
 from cloud.events.models import Event

@@ -10,8 +10,8 @@ from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.api.errors import Invalid, Problem, TooLarge
 from cloud.api.parsers import parse, read_bounded
+from cloud.problems import Invalid, Problem, TooLarge
 
 FLAVORS = "/api/v1/flavors"
 

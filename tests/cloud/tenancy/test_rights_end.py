@@ -9,9 +9,9 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.utils import timezone
 
-from cloud.api.errors import Invalid
 from cloud.events.services import SYSTEM
 from cloud.pages import forms
+from cloud.problems import Invalid
 from cloud.tenancy import accounts, second_factor
 from cloud.tenancy.models import Token
 

@@ -5,8 +5,8 @@ import uuid
 import pytest
 from django.test import Client as Browser
 
-from cloud.api.errors import Problem
 from cloud.events.models import Event
+from cloud.problems import Problem
 from cloud.tenancy import accounts
 from cloud.tenancy.models import Token, User
 from tests import factories

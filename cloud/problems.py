@@ -1,6 +1,9 @@
 """What can go wrong, in words: RFC 9457 problems. A domain error subclasses `Problem` beside what raises it.
 
-Imports nothing of the house, so that everything may import it. `translate.py` turns other exceptions into these.
+Imports nothing of the house, so that everything may import it. `api/translate.py` turns other exceptions into these.
+
+A named constraint of the database is an invariant: `explain_constraint` gives it words that a user may read. Whoever
+owns the model registers them; a unique constraint over a `name` has fitting words without that.
 """
 
 from collections.abc import Iterable, Mapping
@@ -182,8 +185,17 @@ class Unavailable(Problem):
         super().__init__(detail, headers={"Retry-After": "2", **(headers or {})}, **rest)
 
 
-def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Any:
-    """DRF's hook: any exception becomes a problem document."""
-    from cloud.api.translate import problem_of, rest_response
+_of_constraints: dict[str, tuple[type[Problem], str, str]] = {}
 
-    return rest_response(problem_of(exception), context["request"])
+
+def explain_constraint(name: str, message: str, *, pointer: str = "", problem: type[Problem] = Conflict) -> None:
+    """Words for a breach of the named database constraint, and the part of a body that it concerns."""
+    _of_constraints[name] = (problem, message, pointer)
+
+
+def of_constraint(name: str | None) -> Problem | None:
+    """The problem that a breach of this constraint is, if somebody has explained it."""
+    if name not in _of_constraints:
+        return None
+    problem, message, pointer = _of_constraints[name]
+    return problem(message, errors=[Fault(pointer, message, problem.code)])
