@@ -1,4 +1,4 @@
-"""What guests' disks are made of. Images so far; volumes and snapshots have their place here."""
+"""Images: what guests are launched from."""
 
 import uuid
 

@@ -1,0 +1,145 @@
+"""Volumes: disks that outlive the machines that they are attached to. Each is a chain of layers.
+
+Only the last layer of a chain is ever written. So a snapshot is a layer that is not written any more, and a clone is a
+new layer over it; layers form trees (docs/decisions/0018).
+"""
+
+import uuid
+
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from cloud.hosts.models import Host
+from cloud.tenancy.models import NameField, Project
+from storage.models.images import Image
+
+MAX_SIZE_GIB = 16 * 1024
+MAX_SLOT = 25  # /dev/vdz
+
+
+class Layer(models.Model):
+    """A file of a host's `volumes` folder, named by this id: what was written since its parent was left alone.
+
+    `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
+    `sealed_at` is when it was known that nobody writes it any more.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tree = models.UUIDField()  # the id of its first ancestor
+    parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
+    host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
+    size_gib = models.PositiveIntegerField()
+    base = models.JSONField(null=True)
+    sealed_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(parent=None) | Q(base=None), name="layer_lies_on_one_thing"),
+        ]
+        indexes = [models.Index(fields=["tree"], name="layer_by_tree")]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class Volume(models.Model):
+    """A disk of a project. `active` is the layer that is written."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="volumes")
+    name = NameField()
+    labels = models.JSONField(default=dict, blank=True)
+    size_gib = models.PositiveIntegerField()
+    active = models.OneToOneField(Layer, on_delete=models.PROTECT, related_name="volume")
+    bootable = models.BooleanField(default=False)
+    image = models.ForeignKey(Image, null=True, on_delete=models.PROTECT, related_name="volumes")  # at its bottom
+    boot_files = models.JSONField(default=list)  # the image's, as they were: a disk goes with its kernel
+    kernel_command_line = models.CharField(max_length=1000, blank=True)
+    source = models.JSONField(null=True)  # what it was made from: {"type", "id", "name"}
+    protected = models.BooleanField(default=False)  # refuses to be deleted
+    failed_reason = models.TextField(blank=True)  # why it could not be made
+    created_by = models.CharField(max_length=80)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="volume_name_is_unique_in_project"),
+            models.CheckConstraint(
+                condition=Q(size_gib__gte=1, size_gib__lte=MAX_SIZE_GIB), name="volume_size_is_possible"
+            ),
+        ]
+        indexes = [GinIndex(fields=["labels"], name="volume_labels", opclasses=["jsonb_path_ops"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def serial(self) -> str:
+        """By which a guest finds it: /dev/disk/by-id/virtio-<serial>."""
+        return self.pk.hex[:20]
+
+
+class Snapshot(models.Model):
+    """What was on a volume at one moment."""
+
+    class Consistency(models.TextChoices):
+        """What it is worth: as after a power cut, or with the guest's filesystems at rest."""
+
+        CRASH = "crash"
+        FILESYSTEM = "filesystem"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="snapshots")
+    name = NameField()
+    labels = models.JSONField(default=dict, blank=True)
+    volume = models.ForeignKey(Volume, on_delete=models.PROTECT, related_name="snapshots")
+    layer = models.ForeignKey(Layer, on_delete=models.PROTECT, related_name="snapshots")
+    size_gib = models.PositiveIntegerField()
+    consistency = models.CharField(max_length=10, choices=Consistency.choices, blank=True)  # blank: not taken yet
+    protected = models.BooleanField(default=False)
+    created_by = models.CharField(max_length=80)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="snapshot_name_is_unique_in_project"),
+        ]
+        indexes = [GinIndex(fields=["labels"], name="snapshot_labels", opclasses=["jsonb_path_ops"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Attachment(models.Model):
+    """A volume as a disk of its holder (docs/decisions/0014). Detaching deletes the row.
+
+    `wanted` false: the holder is to let go of it; then the row goes.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    volume = models.ForeignKey(Volume, on_delete=models.PROTECT, related_name="attachments")
+    holder_type = models.CharField(max_length=40)
+    holder_id = models.UUIDField()
+    holder_name = models.CharField(max_length=63)  # a copy, for people
+    slot = models.PositiveSmallIntegerField()  # 0: it boots from there; 1: /dev/vdb, 2: /dev/vdc …
+    read_only = models.BooleanField(default=False)
+    delete_with_holder = models.BooleanField(default=False)
+    wanted = models.BooleanField(default=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["volume"], name="volume_is_attached_once"),
+            models.UniqueConstraint(fields=["holder_type", "holder_id", "slot"], name="holder_has_one_volume_a_slot"),
+            models.CheckConstraint(condition=Q(slot__lte=MAX_SLOT), name="attachment_slot_is_possible"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.volume} of {self.holder_name}"
+
+    @property
+    def project_id(self) -> uuid.UUID:
+        return self.volume.project_id
