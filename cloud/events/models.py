@@ -2,14 +2,14 @@
 
 import pgtrigger
 from django.db import models
-from django.db.models import F, Func, Q, Value
+from django.db.models import BigIntegerField, F, Func, Q, Value
 from django.db.models.functions import Now
 
 
 class CurrentTransaction(Func):
-    """The id of the running transaction, as a number that never wraps (PostgreSQL's xid8)."""
+    """The running transaction's number in the log; null before its first event."""
 
-    template = "(pg_current_xact_id()::text::bigint)"
+    template = "(nullif(current_setting('pileus.events_number', true), '')::bigint)"
     output_field = models.BigIntegerField()
 
 
@@ -24,10 +24,13 @@ class Verb(Func):
 
 
 class Event(models.Model):
-    """One change. Its cursor is (transaction, id): ids alone commit out of order."""
+    """One change. Its cursor is (transaction, id): ids alone commit out of order.
+
+    The log numbers its transactions by itself: docs/decisions/0018.
+    """
 
     id = models.BigAutoField(primary_key=True)
-    transaction = models.BigIntegerField(db_default=CurrentTransaction())
+    transaction = models.BigIntegerField(db_default=Func(function="events_next_number", output_field=BigIntegerField()))
     at = models.DateTimeField(db_default=Now())
     action = models.CharField(max_length=80)
     project_id = models.UUIDField(null=True)
@@ -64,3 +67,11 @@ class Event(models.Model):
                 func="PERFORM pg_notify('events', coalesce(NEW.project_id::text, '')); RETURN NULL;",
             ),
         ]
+
+
+class Place(models.Model):
+    """The one row that says where the last numbers were given: cloud/events/place.py."""
+
+    cluster = models.BigIntegerField()
+    timeline = models.BigIntegerField()
+    table = models.BigIntegerField()

@@ -1,8 +1,8 @@
 """Reading the event log in order. A cursor is (transaction, id).
 
 Transactions commit in another order than they began in, so a reader who went past a running one would never see its
-events. Therefore only rows of transactions older than every running one are shown: nothing can still come before them.
-docs/decisions/0007 says which are counted as running.
+events. Therefore only rows of transactions older than every running one that writes events are shown: nothing can still
+come before them. docs/decisions/0018 says how they are numbered, and how the running ones are known.
 """
 
 import re
@@ -20,23 +20,6 @@ from cloud.events.models import Event, Verb
 LONGEST_TRANSACTION = timedelta(hours=1)
 NEWEST = datetime(9000, 1, 1, tzinfo=UTC)  # nothing is later, and what is reckoned from it is still a date
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
-
-
-# backend_xid has 32 bits: the whole number is the one next to the newest.
-WHOLE_XID = "xmax - (((xmax - xid + 2147483648) & 4294967295) - 2147483648)"
-HORIZON = f"""
-    WITH newest AS (
-        SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS xmin,
-            pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS xmax
-    ), running AS (
-        SELECT backend_xid::text::bigint AS xid, query FROM pg_stat_activity WHERE datname = current_database()
-    )
-    SELECT CASE WHEN bool_or(query = '<insufficient privilege>') THEN xmin
-        ELSE least(xmax, min({WHOLE_XID}))
-        END
-    FROM newest LEFT JOIN running ON true
-    GROUP BY xmin, xmax
-"""
 
 
 @dataclass(frozen=True, order=True)
@@ -68,11 +51,9 @@ def log(*, project_id: UUID | None = None, subject: tuple[str, Any] | None = Non
 
 
 def horizon() -> int:
-    """The oldest transaction of this database that is still running. To be asked before the events, not with them."""
+    """What is yet to be shown has this number or a later one. To be asked before the events, not with them."""
     with connection.cursor() as cursor:
-        if connection.in_atomic_block:  # where PostgreSQL would go on telling what ran when it was first asked
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(HORIZON)
+        cursor.execute("SELECT events_horizon()")
         return int(cursor.fetchone()[0])
 
 

@@ -11,6 +11,7 @@ import structlog
 from django.db.models.functions import Now
 from django.utils.module_loading import autodiscover_modules
 
+from cloud.events import place
 from cloud.operations.engine import sweep
 from cloud.operations.models import Operation
 
@@ -71,3 +72,9 @@ def operations_end() -> Iterator[Breach]:
     late = Operation.objects.filter(finished_at=None, outcome="", deadline_at__lt=Now() - timedelta(minutes=10))
     for operation in late:
         yield Breach(f"{operation} should have given up at {operation.deadline_at}", str(operation.pk), repair=sweep)
+
+
+@invariant("I13", "new events come behind all that a reader of the log may have seen")
+def events_go_on() -> Iterator[Breach]:
+    if not place.is_as_noted():
+        yield Breach("the database was restored, and the event log goes on at an old number", repair=place.put_right)

@@ -1,5 +1,7 @@
 """The event log in order, also while transactions overlap."""
 
+import contextlib
+import random
 import threading
 
 import psycopg
@@ -58,16 +60,39 @@ def test_a_long_transaction_in_another_database_holds_nothing_up():
         assert settled() == ["compute.instance.stop"]
 
 
-def test_the_horizon_is_right_across_epochs_of_transaction_ids():
-    with connection.cursor() as cursor:
-        for newest, running, whole in (
-            (5 * 2**32 + 10, 7, 5 * 2**32 + 7),
-            (5 * 2**32 + 10, 2**32 - 3, 5 * 2**32 - 3),
-            (5 * 2**32 - 2, 1, 5 * 2**32 + 1),
-            (100, 100, 100),
-        ):
-            cursor.execute(f"SELECT {reading.WHOLE_XID}".replace("xmax", str(newest)).replace("xid", str(running)))
-            assert cursor.fetchone()[0] == whole
+def test_writers_side_by_side_neither_lose_nor_double_an_event():
+    """A reader follows while writers commit out of order, roll back, and begin again at savepoints."""
+    project, wanted = factories.project(), set()
+
+    def write(writer: int) -> None:
+        chance, mine = random.Random(writer), set[str]()
+        for number in range(40):
+            with contextlib.suppress(InterruptedError), transaction.atomic():
+                for part in range(chance.randrange(1, 3)):
+                    name = f"w{writer}n{number}p{part}"
+                    with contextlib.suppress(KeyError), transaction.atomic():
+                        record(f"compute.instance.{name}", project, actor=SYSTEM)
+                        if chance.random() < 0.2:
+                            raise KeyError
+                        mine.add(name)
+                    with connection.cursor() as cursor:
+                        cursor.execute("SELECT pg_sleep(%s)", [chance.random() * 0.01])
+                if chance.random() < 0.2:
+                    raise InterruptedError
+                wanted.update(mine)
+            mine.clear()
+        connection.close()
+
+    heard, cursor = [], Cursor(0, 0)
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for each in writers:
+        each.start()
+    while any(each.is_alive() for each in writers) or len(heard) < len(wanted):
+        found, _ = reading.follow(None, cursor, 50)
+        heard += [event.action.rpartition(".")[2] for event in found]
+        cursor = Cursor.of(found[-1]) if found else cursor
+    assert len(heard) == len(set(heard))
+    assert set(heard) == wanted
 
 
 def test_a_cursor_from_now_shows_what_comes_and_not_what_was():
