@@ -45,6 +45,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "architecture": instance.image.architecture,
             "files": instance.boot_files,
             "kernel_command_line": instance.kernel_command_line,
+            "hardware": instance.hardware,
         },
         "seed": {
             "instance_id": str(instance.pk),

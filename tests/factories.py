@@ -53,6 +53,7 @@ def flavor(flavor_name: str = "", **fields: Any) -> Flavor:
 
 def image(image_name: str = "", **fields: Any) -> Image:
     facts = {"architecture": "x86_64", "hypervisors": ["qemu"], **fields}
+    facts.setdefault("visibility", "private" if facts.get("project") else "public")
     return Image.objects.create(name=image_name or name("image"), **facts)
 
 

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 
 from cloud.api import limits, pagination
 from cloud.api.addresses import address, counted_as
-from cloud.api.fields import by_reference
+from cloud.api.fields import find
 from cloud.api.parsers import accept_chunks
 from cloud.api.scope import Scope
 from cloud.api.serializers import Nothing
@@ -168,7 +168,7 @@ class BaseView(APIView):
 
     def one(self, reference: str, *, name: str = "name") -> Any:
         """The row that the path means, by id or name."""
-        found = by_reference(self.rows(), reference, name=name).first()
+        found = find(self.rows(), reference, name=name).first()
         if found is None:
             raise NotFound()
         return found

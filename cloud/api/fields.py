@@ -23,6 +23,12 @@ def as_uuid(text: str) -> UUID | None:
     return UUID(text) if UUID_FORM.fullmatch(text) else None
 
 
+def find(rows: QuerySet, reference: str, *, name: str = "name") -> QuerySet:
+    """The rows that a reference means; a model whose rows have other references says so by its query set."""
+    own = getattr(rows, "by_reference", None)
+    return own(reference) if own else by_reference(rows, reference, name=name)
+
+
 def by_reference(rows: QuerySet, reference: str, *, name: str = "name") -> QuerySet:
     """The rows that an id or a name means."""
     ident = as_uuid(reference)
@@ -147,7 +153,7 @@ class ReferenceField(serializers.Field):
     def to_internal_value(self, data: Any) -> Model:
         if not isinstance(data, str) or not data:
             self.fail("invalid")
-        found = by_reference(self.rows(self.context["scope"]), data, name=self.name).first()
+        found = find(self.rows(self.context["scope"]), data, name=self.name).first()
         if found is None:
             self.fail("not_found")
         return found  # type: ignore[no-any-return]

@@ -36,6 +36,7 @@ class Instance(models.Model):
     image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="instances")
     boot_files = models.JSONField(default=list)  # the image's, as they were at launch: its disk goes with its kernel
     kernel_command_line = models.CharField(max_length=1000, blank=True)
+    hardware = models.JSONField(default=dict, db_default={})  # the image's, as it was at launch: see Image.hardware
     hypervisor_wish = models.CharField(max_length=20, blank=True)
     host_wish = models.ForeignKey(Host, null=True, on_delete=models.SET_NULL, related_name="+")
     placement = models.JSONField(null=True)  # the last decision, as compute.placement.Decision describes it

@@ -21,6 +21,7 @@ from compute.api.instances import LaunchForm
 from compute.api.keypairs import KeyPairForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
 from compute.pages.rows import RESTART_POLICIES
+from storage.models import Image
 from storage.services import images_of
 
 FIRST_WORDS = (
@@ -50,7 +51,7 @@ class Launch(FormPage):
     role = Role.VIEWER
 
     def fill(self) -> dict[str, Any]:
-        images = list(images_of(self.project).order_by("name"))
+        images = list(images_of(self.project).filter(status=Image.Status.READY).order_by("name", "-created_at"))
         flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
         left = quota.usage(self.project)
         lacks = {flavor.pk: lacking(flavor, left) for flavor in flavors}

@@ -21,6 +21,11 @@ from network.models import SecurityGroup
 from storage.models import Image
 
 MAX_NAME = 63  # characters
+NOT_READY: dict[str, str] = {
+    Image.Status.WAITING: "{} waits for its content: upload it first.",
+    Image.Status.IMPORTING: "{} is still being imported.",
+    Image.Status.FAILED: "{} could not be imported: import it anew, or take another one.",
+}
 
 
 def launch(*, name: str, **wishes: Any) -> Instance:
@@ -78,6 +83,7 @@ def launch_many(
             image=image,
             boot_files=image.files,
             kernel_command_line=image.kernel_command_line,
+            hardware=image.hardware,
             hypervisor_wish=hypervisor,
             host_wish=host,
             keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
@@ -111,6 +117,8 @@ def check_names(project: Project, names: Sequence[str]) -> None:
 
 def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
     faults = []
+    if not image.is_ready:
+        faults.append(Fault("/image", NOT_READY[image.status].format(image)))
     if not flavor.enabled:
         faults.append(Fault("/flavor", f"{flavor.name} is not offered any more."))
     for unit, least, has in (

@@ -9,16 +9,18 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from cloud.events.services import Actor, record
 from cloud.tenancy.models import Project
 from storage.models import Image
 
+BUILT = {"kind": "built"}  # by the operator, out of packages
+
 
 def images_of(project: Project) -> "QuerySet[Image]":
-    """The project's own images, and the cloud's public ones."""
-    return Image.objects.filter(Q(project=project) | Q(project=None))
+    """What the project may launch from: its own images, public ones, and those shared with it; the best first."""
+    return Image.objects.of(project).by_preference(project)
 
 
 def keep_file(source: Path, sha256: str) -> None:
@@ -40,7 +42,7 @@ def keep_file(source: Path, sha256: str) -> None:
 
 @transaction.atomic
 def publish_image(description: Mapping[str, Any], *, actor: Actor) -> Image:
-    """Make or update a public image from its description (image.json). Instances keep the files they began with."""
+    """Make or update an image of the cloud from its description (image.json). Instances keep the files they have."""
     files = [{key: file.get(key) for key in ("role", "sha256", "size", "format")} for file in description["files"]]
     facts = {
         "description": description.get("description", ""),
@@ -52,9 +54,14 @@ def publish_image(description: Mapping[str, Any], *, actor: Actor) -> Image:
         "min_memory_mib": description.get("min_memory_mib", 64),
         "default_user": description.get("default_user", "root"),
         "kernel_command_line": description.get("kernel_command_line", ""),
+        "source": BUILT,
+        "visibility": Image.Visibility.PUBLIC,
         "files": files,
     }
-    image, created = Image.objects.get_or_create(project=None, name=description["name"], defaults=facts)
+    known = Image.objects.filter(project=None, name=description["name"], source__in=[{}, BUILT])
+    image = known.order_by("-created_at").first()
+    created = image is None
+    image = image or Image.objects.create(name=description["name"], **facts)
     before = {name: getattr(image, name) for name in facts}
     if created or before != facts:
         Image.objects.filter(pk=image.pk).update(**facts)

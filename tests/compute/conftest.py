@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from cloud.hosts.models import Host, HostPulse
 from cloud.tenancy.models import Project, Quota
 from compute.models import Flavor, Instance
-from storage.models import Image
+from tests import factories
 
 numbers = itertools.count(1)
 
@@ -41,7 +41,7 @@ def flavor(db):
 
 @pytest.fixture
 def image(db):
-    return Image.objects.create(name="tiny-linux", architecture="x86_64", hypervisors=["qemu"])
+    return factories.image("tiny-linux")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from compute.models import Flavor, Instance
 from compute.placement import choose
 from compute.placement.explain import explain, fits_an_empty_host
 from compute.placement.rules import Wish
-from storage.models import Image
+from tests import factories
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +59,7 @@ def test_hardware_virtualisation_is_preferred_to_emulation(make_host, make_insta
 def test_a_wish_or_else_the_images_order_decides_on_the_hypervisor(make_host, make_instance, wish, vcpus, where, under):
     make_host("with-qemu", offers=["qemu/riscv64", "qemu/riscv64/tcg"])
     make_host("without-qemu", offers=["unicorn/riscv64", "unicorn/riscv64/tcg"])
-    image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
+    image = factories.image("riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
     instance = make_instance(image=image, hypervisor_wish=wish, vcpus=vcpus)
     assert placed(instance) == where
     assert instance.hypervisor == under
@@ -67,7 +67,7 @@ def test_a_wish_or_else_the_images_order_decides_on_the_hypervisor(make_host, ma
 
 def test_where_there_is_only_the_embedded_emulator_it_is_taken_without_being_asked_for(make_host, make_instance):
     make_host("without-qemu", offers=["unicorn/riscv64", "unicorn/riscv64/tcg"])
-    image = Image.objects.create(name="riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
+    image = factories.image("riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
     assert placed(make_instance(image=image, vcpus=1)) == "without-qemu"
     assert placed(make_instance(image=image, vcpus=1, memory_mib=2048)) is None
     bound = make_instance(image=image, vcpus=2, hypervisor_wish="unicorn")

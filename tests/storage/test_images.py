@@ -1,0 +1,52 @@
+"""What a name of an image means, who sees which, and that only a ready one launches."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from cloud.events.services import SYSTEM
+from compute import services
+from compute.services.problems import UnfitLaunch
+from storage.models import Image, ImageShare
+from storage.services import images_of
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def found(project, reference):
+    return images_of(project).by_reference(reference).first()
+
+
+def test_a_name_means_the_newest_that_is_ready_and_not_deprecated():
+    project = factories.project()
+    old = factories.image("debian", version="12", project=project, created_at=Now() - timedelta(days=2))
+    new = factories.image("debian", version="13", project=project, created_at=Now() - timedelta(days=1))
+    factories.image("debian", version="14", project=project, status="importing")
+    meant = [found(project, reference) for reference in ("debian", "debian:latest", "debian:12", str(old.pk))]
+    assert meant == [new, new, old, old]
+    Image.objects.filter(pk=new.pk).update(deprecated_at=Now())
+    assert found(project, "debian") == old
+    assert found(project, "debian:13") == new
+
+
+def test_nobody_puts_an_image_of_theirs_before_a_public_one():
+    victim, other = factories.project(), factories.project()
+    public = factories.image("debian")
+    shared = factories.image("debian", project=other, visibility="shared")
+    ImageShare.objects.create(image=shared, project=victim)
+    assert set(images_of(victim)) == {public, shared}
+    assert found(victim, "debian") == public
+    own = factories.image("debian", project=victim)
+    assert found(victim, "debian") == own
+    assert set(images_of(factories.project())) == {public}
+
+
+@pytest.mark.parametrize("status", ["waiting", "importing", "failed"])
+def test_only_a_ready_image_launches(status):
+    image = factories.image(status=status)
+    with pytest.raises(UnfitLaunch) as refused:
+        services.launch(project=factories.project(), actor=SYSTEM, name="web", flavor=factories.flavor(), image=image)
+    assert [fault.pointer for fault in refused.value.errors] == ["/image"]
+    assert image.name in refused.value.detail
