@@ -24,8 +24,9 @@ PASSED_ON = re.compile(
 # What the control plane was told once, it is told again until somebody says otherwise.
 REMEMBERED = re.compile(
     r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|TRUSTED_PROXIES"
-    r"|DEFAULT_NETWORKS|NETWORK_MTU)"
+    r"|DEFAULT_NETWORKS|NETWORK_MTU|POOLS)"
 )
+OF_HOSTS = {"PILEUS_POOLS"}  # of these, what the host's processes are told
 
 
 def database_url(home: Home, memory: Memory) -> str:
@@ -77,7 +78,8 @@ def host(home: Home, memory: Memory) -> dict[str, str]:
         "PILEUS_AGENT_HOME": str(home.agent),
         "PILEUS_RUNTIME_DIR": str(home.agent_sockets),
     }
-    return {"PILEUS_AGENT_FIRST_UID": str(memory.first_uid)} | common(home) | own
+    told = {name: value for name, value in memory.settings.items() if name in OF_HOSTS}
+    return {"PILEUS_AGENT_FIRST_UID": str(memory.first_uid)} | common(home) | told | own
 
 
 def _spec(

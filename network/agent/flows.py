@@ -3,20 +3,23 @@
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from network.agent import groups
 from network.agent.netlink import NESTED, NETFILTER, Message, Netlink, attribute, parse
+from network.agent.pools import WaysIn
 from network.agent.rules import SERVICE_ADDRESS
-from network.agent.specs import Address, NetworkSpec, Port
+from network.agent.specs import PROTOCOLS, Address, NetworkSpec, Port
 
 NFNL_CONNTRACK, CT_GET, CT_DELETE = 1 << 8, 1, 2
+NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A flow that the kernel tracks, as its first packet was. `key`: the kernel's own description of it."""
+    """A flow that the kernel tracks, as its first packet was. `key`: the kernel's own description of it. `answer`:
+    source, destination and source port of its answers, which differ where addresses are translated."""
 
     source: Address
     destination: Address
@@ -24,6 +27,7 @@ class Flow:
     source_port: int
     destination_port: int  # of ICMP: type * 256 + code
     key: bytes
+    answer: tuple[Address, Address, int]
 
 
 def tracked(kernel: Netlink) -> list[Flow]:
@@ -31,18 +35,25 @@ def tracked(kernel: Netlink) -> list[Flow]:
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
         for body in kernel.dump(NFNL_CONNTRACK | CT_GET, struct.pack("=BBH", family, 0, 0)):
-            key = parse(body[4:])[1]
-            parts = parse(key)
-            ip, proto = parse(parts[1]), parse(parts[2])
-            source, destination = (ip[1], ip[2]) if family == socket.AF_INET else (ip[3], ip[4])
-            if 5 in proto or 8 in proto:
-                kind, code = (proto[5], proto[6]) if 5 in proto else (proto[8], proto[9])
-                ports = (0, kind[0] << 8 | code[0])
-            else:
-                ports = (_port(proto.get(2)), _port(proto.get(3)))
-            addresses = ipaddress.ip_address(source), ipaddress.ip_address(destination)
-            found.append(Flow(*addresses, proto[1][0], *ports, key=bytes([family]) + key))
+            attributes = parse(body[4:])
+            key = attributes[1]
+            source, destination, protocol, ports = _tuple(key)
+            answerer, answered, _, (answer_port, _) = _tuple(attributes[2])
+            answer = (answerer, answered, answer_port)
+            found.append(Flow(source, destination, protocol, *ports, key=bytes([family]) + key, answer=answer))
     return found
+
+
+def _tuple(data: bytes) -> tuple[Address, Address, int, tuple[int, int]]:
+    parts = parse(data)
+    ip, proto = parse(parts[1]), parse(parts[2])
+    source, destination = (ip[1], ip[2]) if 1 in ip else (ip[3], ip[4])
+    if 5 in proto or 8 in proto:
+        kind, code = (proto[5], proto[6]) if 5 in proto else (proto[8], proto[9])
+        ports = (0, kind[0] << 8 | code[0])
+    else:
+        ports = (_port(proto.get(2)), _port(proto.get(3)))
+    return ipaddress.ip_address(source), ipaddress.ip_address(destination), proto[1][0], ports
 
 
 def _port(value: bytes | None) -> int:
@@ -57,6 +68,25 @@ def forget(kernel: Netlink, cut: Iterable[Flow]) -> None:
             kernel.send(Message(NFNL_CONNTRACK | CT_DELETE, 0, body))
         except FileNotFoundError:
             continue  # it has ended meanwhile
+
+
+def cut_translated(ways: WaysIn, others: Collection[Address]) -> int:
+    """Forget flows of a router that lead in, or leave, by other addresses than they would today.
+
+    `others`: what guests leave as when they have no address of their own. To be called inside the router's namespace.
+    """
+    leaves = {to: address for address, to in ways.addresses.items()}
+
+    def may_be(flow: Flow) -> bool:
+        answerer, answered, answer_port = flow.answer
+        if answered != flow.source and answered != leaves.get(flow.source) and answered not in others:
+            return False
+        if answerer == flow.destination:
+            return True
+        port = ways.ports.get((flow.destination, NAMES.get(flow.protocol, ""), flow.destination_port))
+        return port == (answerer, answer_port) if port else ways.addresses.get(flow.destination) == answerer
+
+    return _cut(may_be)
 
 
 def cut(spec: NetworkSpec) -> int:
@@ -84,6 +114,10 @@ def cut(spec: NetworkSpec) -> int:
         ]
         return bool(judged) and all(judged)
 
+    return _cut(may_be)
+
+
+def _cut(may_be: Callable[[Flow], bool]) -> int:
     with Netlink(NETFILTER) as kernel:
         ended = [flow for flow in tracked(kernel) if not may_be(flow)]
         forget(kernel, ended)

@@ -27,7 +27,7 @@ MAX_MESSAGES_AT_ONCE = 300  # their acknowledgements fit into the receive buffer
 UP = 1
 AF_BRIDGE = 7
 PERMANENT, NOARP, REACHABLE = 0x80, 0x40, 0x02
-SELF, MASTER = 2, 4  # which forwarding table: the device's own, or that of its bridge
+SELF, MASTER, PROXY = 2, 4, 8  # which table: the device's own, that of its bridge, or of what it answers for
 NO_MAC = "00:00:00:00:00:00"
 
 
@@ -133,6 +133,15 @@ class Netlink:
                 values = parse(body[12:])
                 if device == index and state & PERMANENT and 2 in values:
                     found[ipaddress.ip_address(values[1])] = values[2].hex(":")
+        return found
+
+    def proxies(self, index: int) -> set[Address]:
+        """The IPv4 addresses that a device answers for, although they are elsewhere."""
+        found = set()
+        for body in self.dump(GETNEIGH, struct.pack("=BBHiHBB", socket.AF_INET, 0, 0, 0, 0, PROXY, 0)):
+            device, flags = struct.unpack_from("=4xi2xB", body)
+            if device == index and flags & PROXY:
+                found.add(ipaddress.ip_address(parse(body[12:])[1]))
         return found
 
     def forwarding(self, index: int) -> tuple[set[str], set[tuple[str, Address]]]:
@@ -304,6 +313,12 @@ def neighbour(index: int, value: Address, mac: str, add: bool = True) -> Message
     """A permanent entry: asked for this address, the device answers (or sends) by itself."""
     attributes = attribute(2, mac_bytes(mac)) + attribute(1, value.packed)
     return _entry(_family(value), index, state=PERMANENT, flags=0, attributes=attributes, add=add)
+
+
+def proxy(index: int, value: Address, add: bool = True) -> Message:
+    """The device answers for this address, which a route leads elsewhere."""
+    attributes = attribute(1, value.packed)
+    return _entry(_family(value), index, state=PERMANENT, flags=PROXY, attributes=attributes, add=add)
 
 
 def bridge_entry(index: int, mac: str, add: bool = True) -> Message:

@@ -226,7 +226,7 @@ def _library() -> ctypes.CDLL:
 def _element(value: Any) -> tuple[str, ...]:
     """An element as JSON tells it, in the form in which it was wanted."""
     if isinstance(value, list):  # of a map: key and value
-        return (*_element(value[0]), *_element(value[1]))
+        return (*_element(value[0]), " . ".join(_element(value[1])))
     if isinstance(value, dict):
         if "elem" in value:
             return _element(value["elem"]["val"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from network.agent import edge, netlink, networks, nft, routers
+from network.agent import edge, netlink, networks, nft, pools, routers
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import Problem
@@ -30,7 +30,6 @@ READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {
     "router": RouterSpec.read,
 }
 KEPT = "applied.json"
-NO_FLOATING_IPS = "hosts cannot lead floating IPs to guests yet; a port forward leads to one"
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,13 @@ class Applied:
 
 
 class Plane:
-    """`table`: the name of this installation's table in the host's own nftables."""
-
     def __init__(
-        self, namespaces: Namespaces, abilities: Abilities, table: str, outside: Outside, services: Services
+        self, namespaces: Namespaces, abilities: Abilities, side: edge.Side, outside: Outside, services: Services
     ) -> None:
         self._namespaces = namespaces
         self._abilities = abilities
-        self._table = table
+        self._side = side
+        self._pools = side.pools
         self._outside = outside
         self._services = services
         self._no_way_out = ""
@@ -168,16 +166,26 @@ class Plane:
             self._make_network(new.spec)
             for router in self._routers():
                 if any(leg.network == new.spec.network for leg in router.legs):
-                    routers.apply(self._namespaces, self._rulesets, router, self._by_network())
+                    self._make_router(router)
             return {}
         touched = {leg.network for leg in new.spec.legs}
         if before and isinstance(before.spec, RouterSpec):
             touched |= {leg.network for leg in before.spec.legs}
         self._refresh_legs(touched)
-        routers.apply(self._namespaces, self._rulesets, new.spec, self._by_network())
-        self.keep_edge()
-        refused = dict.fromkeys(new.spec.floating_ips, NO_FLOATING_IPS)
-        return refused | self._services.forward(new.spec, routers.router_namespace(new.spec))
+        problems = self._make_router(new.spec)
+        absent = self.keep_edge()
+        problems |= {
+            each.id: f"PILEUS_POOLS names the device {device}, which the machine's host does not have"
+            for each in new.spec.floating_ips
+            if (device := self._pools.device(each.address)) in absent
+        }
+        forwards = pools.listened(new.spec, self._pools)
+        return problems | self._services.forward(new.spec, forwards, routers.router_namespace(new.spec))
+
+    def _make_router(self, spec: RouterSpec) -> dict[str, str]:
+        ways, problems = pools.ways_in(spec, self._pools)
+        routers.apply(self._namespaces, self._rulesets, spec, ways, self._by_network())
+        return problems
 
     def _make_network(self, spec: NetworkSpec) -> None:
         self.keep_edge()  # before the overlay is there
@@ -197,17 +205,26 @@ class Plane:
             if any(leg.network == network for leg in router.legs)
         }
 
-    def keep_edge(self) -> None:
-        """Let routers' packets leave by the host's own network, and only peers' come in; mends what has gone since."""
-        external = {}
+    def keep_edge(self) -> set[str]:
+        """Let routers' packets leave by the host's own network, and only peers' and what leads in come in; mends what
+        has gone since. Returns the devices of pools that this host does not have."""
+        external, floating, answered = {}, set(), set()
         for spec in self._routers():
             if spec.external and (address := routers.own_address(self._namespaces, spec)):
-                external[routers.way_out_device(spec)] = str(address)
+                device = routers.way_out_device(spec)
+                external[device] = str(address)
+                for outside in pools.ways_in(spec, self._pools)[0].outside:
+                    floating.add((device, str(outside)))
+                    if (segment := self._pools.device(outside)) and segment != pools.ROUTED:
+                        answered.add((segment, str(outside)))
         overlay = {(str(vtep), str(spec.vni)) for spec in self._networks() for vtep in spec.peers.values()}
+        needs = edge.Needs(external, frozenset(overlay), frozenset(floating), frozenset(answered))
         with self._namespaces.within(None), Netlink() as kernel:
-            if external and WAY_OUT_DEVICE not in kernel.links():  # does nothing in the host's own network
+            links = kernel.links()
+            if external and WAY_OUT_DEVICE not in links:  # does nothing in the host's own network
                 self._no_way_out = self._outside.lead_out(self._namespaces.anchor)
-            edge.apply(self._table, edge.Needs(external, frozenset(overlay)), edge.uplink(kernel))
+            edge.apply(self._side, needs, kernel)
+        return self._pools.devices - links.keys()
 
     def way_out(self) -> str:
         """ "" when guests can reach the world through this host, otherwise why not, in words."""

@@ -34,6 +34,7 @@ from network.agent.client import socket_path
 from network.agent.networks import Problem
 from network.agent.outside import Outside, close_way_out
 from network.agent.plane import Plane
+from network.agent.pools import Pools
 from network.agent.services import Services
 
 log = structlog.get_logger()
@@ -52,7 +53,6 @@ def run(paths: Paths) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     is_root = os.geteuid() == 0
-    table = host_table(paths)
     outside = Outside(_way_out(paths))
     if not namespaces.is_anchored(anchor_record(paths)):
         close_way_out(_way_out(paths))
@@ -66,11 +66,15 @@ def run(paths: Paths) -> int:
         namespaces.drop_privileges()
     for part, words in abilities.missing.items():
         log.warning("something is missing for networks", part=part, problem=words)
+    ranges = Pools.said(os.environ.get("PILEUS_POOLS", ""), is_in_hosts_network=is_root)
+    if ranges.problem:
+        log.warning("floating IPs lead nowhere", problem=ranges.problem)
     listener = _listen(socket_path(paths))
 
     async def serve() -> int:
         services = Services(asyncio.get_running_loop(), entered, outside)
-        return await _Process(Plane(entered, abilities, table, outside, services), abilities).run(listener)
+        plane = Plane(entered, abilities, edge.Side(host_table(paths), ranges), outside, services)
+        return await _Process(plane, abilities, ranges).run(listener)
 
     status = asyncio.run(serve())
     socket_path(paths).unlink(missing_ok=True)
@@ -124,8 +128,9 @@ def _unknown_uid() -> int:
 class _Process:
     """Requests are read in the event loop and done, one at a time, in a thread that may go into namespaces."""
 
-    def __init__(self, plane: Plane, abilities: probe.Abilities) -> None:
+    def __init__(self, plane: Plane, abilities: probe.Abilities, pools: Pools) -> None:
         self._plane = plane
+        self._pools = pools
         self._abilities = abilities
         self._loop = asyncio.get_running_loop()
         self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
@@ -234,7 +239,7 @@ class _Process:
         if request["do"] == "capabilities":
             usable = self._abilities.usable
             told = {"way_out": self._plane.way_out(), "vtep": self._plane.vtep()} if usable else {}
-            return self._abilities.describe() | told
+            return self._abilities.describe() | self._pools.describe() | told
         return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()
 
     _deeds: ClassVar[dict[str, Callable[["_Process", dict[str, Any]], dict[str, Any]]]] = {

@@ -8,11 +8,12 @@ import ipaddress
 import os
 from collections.abc import Container
 
-from network.agent import netlink
+from network.agent import flows, netlink
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import BRIDGE, namespace, sysctl
-from network.agent.nft import Chain, Rulesets, Table
+from network.agent.nft import Chain, Rulesets, Set, Table
+from network.agent.pools import WaysIn
 from network.agent.specs import Address, Interface, Leg, Network, NetworkSpec, RouterSpec, device_name
 
 WAY_OUT = "out"
@@ -41,7 +42,9 @@ def way_out_device(spec: RouterSpec) -> str:
     return device_name("o", spec.id)
 
 
-def apply(namespaces: Namespaces, rulesets: Rulesets, spec: RouterSpec, networks: dict[str, NetworkSpec]) -> None:
+def apply(
+    namespaces: Namespaces, rulesets: Rulesets, spec: RouterSpec, ways: WaysIn, networks: dict[str, NetworkSpec]
+) -> None:
     """Make this host's part of a router. `networks`: those of its legs that are on this host, with rules in place."""
     namespaces.make(router_namespace(spec))
     with namespaces.within(router_namespace(spec)), Netlink() as kernel:
@@ -56,8 +59,9 @@ def apply(namespaces: Namespaces, rulesets: Rulesets, spec: RouterSpec, networks
         for leg in legs.values():
             _connect(namespaces, spec, kernel, leg, networks[leg.network])
         own = _apply_way_out(namespaces, spec, kernel)
-        for table in tables(spec, own):
-            rulesets.apply(router_namespace(spec), table)
+        if any([rulesets.apply(router_namespace(spec), table) for table in tables(spec, ways, own)]):
+            others = {each.ip for leg in spec.legs for each in leg.addresses}
+            flows.cut_translated(ways, others | ({own.ip} if own else set()))
         _apply_routes(spec, kernel)
 
 
@@ -159,14 +163,39 @@ def _apply_routes(spec: RouterSpec, kernel: Netlink) -> None:
     kernel.send(*(netlink.route(to, gateway=via) for to, via in wanted.items() if present.get(to) != via))
 
 
-def tables(spec: RouterSpec, own: Interface | None) -> list[Table]:
-    """Who may pass the router, and what its packets look like outside. A pure function."""
-    source = (f'oifname "{WAY_OUT}" snat to {own.ip}',) if own and spec.snat else ()
+def tables(spec: RouterSpec, ways: WaysIn, own: Interface | None) -> list[Table]:
+    """Who may pass the router, and what its packets look like outside. A pure function.
+
+    A guest with an address outside leaves as that. Guests reach each other by such addresses, too: for the answers to
+    come back through the router, it puts the sender's address outside, or one of its own, in the sender's place.
+    """
+    insiders = f'ct status dnat oifname != "{WAY_OUT}" ip saddr @inside'
+    leaving = [f'oifname "{WAY_OUT}" snat to ip saddr map @leaving']
+    leaving += [f'oifname "{WAY_OUT}" snat to {own.ip}'] if own and spec.snat else []
+    leaving += [f"{insiders} snat to ip saddr map @leaving", f"{insiders} masquerade"]
+    entering = ("dnat ip to ip daddr . meta l4proto . th dport map @ports", "dnat to ip daddr map @entering")
+    ports = frozenset(
+        (str(address), protocol, str(port), f"{to} . {to_port}")
+        for (address, protocol, port), (to, to_port) in ways.ports.items()
+    )
+    inside = frozenset((str(each.network),) for leg in spec.legs for each in leg.addresses if each.version == 4)
+    pairs = [(str(outside), str(to)) for outside, to in ways.addresses.items()]
     return [
         Table(
             "ip",
             "pileus_nat",
-            chains={"outgoing": Chain(source, "type nat hook postrouting priority 100 ; policy accept")},
+            sets={
+                "inside": Set("type ipv4_addr ; flags interval", inside),
+                "entering": Set("type ipv4_addr : ipv4_addr", frozenset(pairs), is_map=True),
+                "leaving": Set("type ipv4_addr : ipv4_addr", frozenset((to, o) for o, to in pairs), is_map=True),
+                "ports": Set(
+                    "type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service", ports, is_map=True
+                ),
+            },
+            chains={
+                "incoming": Chain(entering, "type nat hook prerouting priority -100 ; policy accept"),
+                "outgoing": Chain(tuple(leaving), "type nat hook postrouting priority 100 ; policy accept"),
+            },
         ),
         Table(
             "inet",
@@ -175,6 +204,7 @@ def tables(spec: RouterSpec, own: Interface | None) -> list[Table]:
                 "passing": Chain(
                     (
                         "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
+                        f'iifname "{WAY_OUT}" ct state new ct status dnat accept',
                         f'iifname "{WAY_OUT}" ct state new drop',
                     ),
                     "type filter hook forward priority 0 ; policy accept",

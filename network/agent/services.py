@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,9 +66,9 @@ class Services:
             partial(self._loop.add_reader, answering.names, partial(_answer_dns, answering, self._beyond)),
         )
 
-    def forward(self, spec: RouterSpec, namespace: str) -> dict[str, str]:
-        """Open the forwards of a router and close those that it has no more; gives back which could not be, and why."""
-        present, wanted = self._forwarders.setdefault(spec.id, {}), set(spec.forwards)
+    def forward(self, spec: RouterSpec, forwards: Collection[Forward], namespace: str) -> dict[str, str]:
+        """Listen for these forwards of a router, and no more for others; gives back where that cannot be, and why."""
+        present, wanted = self._forwarders.setdefault(spec.id, {}), set(forwards)
         self._in_loop(*(present.pop(forward).close for forward in present.keys() - wanted))
         problems = {}
         for forward in wanted - present.keys():

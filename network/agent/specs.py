@@ -147,6 +147,15 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class FloatingIP:
+    """What arrives for `address`, outside, goes to a guest's address, and what that sends leaves as `address`."""
+
+    id: str
+    address: Address
+    to: Address
+
+
+@dataclass(frozen=True)
 class RouterSpec:
     id: str
     router: str
@@ -155,7 +164,7 @@ class RouterSpec:
     legs: tuple[Leg, ...]
     routes: tuple[tuple[Network, Address], ...]
     forwards: tuple[Forward, ...]
-    floating_ips: tuple[str, ...] = ()
+    floating_ips: tuple[FloatingIP, ...] = ()
 
     @classmethod
     def read(cls, spec: dict[str, Any]) -> "RouterSpec":
@@ -172,7 +181,7 @@ class RouterSpec:
                 legs=tuple(Leg(network, tuple(addresses)) for network, addresses in legs.items()),
                 routes=_routes(spec.get("routes", ())),
                 forwards=tuple(_forward(forward) for forward in spec.get("forwards", ())),
-                floating_ips=tuple(_id(floating["id"]) for floating in spec.get("floating_ips", ())),
+                floating_ips=tuple(_floating_ip(each) for each in spec.get("floating_ips", ())),
             )
         except KeyError as error:
             raise ValueError(f"the spec lacks {error}") from error
@@ -283,3 +292,7 @@ def _forward(value: dict[str, Any]) -> Forward:
         to=(ipaddress.ip_address(to["address"]), _within(to["port"], 1, 0xFFFF, "port")),
         network=_id(to["network"]),
     )
+
+
+def _floating_ip(value: dict[str, Any]) -> FloatingIP:
+    return FloatingIP(_id(value["id"]), ipaddress.ip_address(value["address"]), ipaddress.ip_address(value["to"]))

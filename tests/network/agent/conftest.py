@@ -28,16 +28,16 @@ def why_not_as(uid: int) -> str:
     return ""
 
 
-def _hosts() -> Iterator[Callable[[int], Host]]:
+def _hosts() -> Iterator[Callable[..., Host]]:
     """Makes hosts; the path of their sockets is short, and open to ordinary users."""
     hosts: list[Host] = []
     with tempfile.TemporaryDirectory(prefix="net-", dir="/tmp") as directory:  # noqa: S108
         os.chmod(directory, 0o755)
 
-        def make(uid: int = 0) -> Host:
+        def make(uid: int = 0, **settings: str) -> Host:
             if why := why_not_as(uid):
                 pytest.skip(why)
-            hosts.append(Host(Path(directory, f"h{len(hosts)}"), uid))
+            hosts.append(Host(Path(directory, f"h{len(hosts)}"), uid, **settings))
             return hosts[-1]
 
         yield make
@@ -50,7 +50,7 @@ make_shared_host = pytest.fixture(scope="module")(_hosts)
 
 
 @pytest.fixture(params=[0, NOBODY], ids=["root", "user"], scope="module")
-def shared_host(request: pytest.FixtureRequest, make_shared_host: Callable[[int], Host]) -> Host:
+def shared_host(request: pytest.FixtureRequest, make_shared_host: Callable[..., Host]) -> Host:
     return make_shared_host(request.param)
 
 

@@ -78,9 +78,10 @@ class Space:
 class Host(Space):
     """A host: its own network, and the network process in it, as root or as an ordinary user."""
 
-    def __init__(self, directory: Path, uid: int = 0) -> None:
+    def __init__(self, directory: Path, uid: int = 0, **settings: str) -> None:
         super().__init__()
         self.id = new_id()
+        self.settings = settings
         self.uid = uid
         self.runtime = directory
         self.runtime.mkdir(mode=0o755, exist_ok=True)
@@ -115,7 +116,7 @@ class Host(Space):
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {"PILEUS_RUNTIME_DIR": str(self.runtime), "PYTHONPATH": str(ROOT)}
+        return os.environ | {"PILEUS_RUNTIME_DIR": str(self.runtime), "PYTHONPATH": str(ROOT)} | self.settings
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         assert self._process
@@ -322,11 +323,18 @@ def router(
     }  # fmt: skip
 
 
-def forward(spec: dict[str, Any], listen: int, address: str, port: int, protocol: str = "tcp") -> dict[str, Any]:
-    """A port of 127.0.0.1 that leads to an address of a network."""
+def floating_ip(address: str, to: str) -> dict[str, str]:
+    """An address outside that leads to a guest's."""
+    return {"id": new_id(), "address": address, "to": to}
+
+
+def forward(
+    spec: dict[str, Any], listen: int, address: str, port: int, protocol: str = "tcp", at: str = "127.0.0.1"
+) -> dict[str, Any]:
+    """A port of an address, of the loopback if none is given, that leads to an address of a network."""
     return {
         "id": new_id(),
         "protocol": protocol,
-        "listen": {"address": "127.0.0.1", "port": listen},
+        "listen": {"address": at, "port": listen},
         "to": {"address": address, "port": port, "network": spec["network"]["id"]},
     }
