@@ -19,7 +19,7 @@ from agent.kinds import Sight
 from agent.ledger import Entry
 from agent.processes import Process
 from agent.work import Work
-from compute.agent import host_keys, nics, preparation, snapshots, suspension
+from compute.agent import host_keys, metadata, nics, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
@@ -136,6 +136,7 @@ class Machine:
             self.kill(process)
         faults.reach("machine.ensure_gone.after_kill")
         self.clear_runtime()
+        nics.unplug(entry.spec, self.tools.plugs)
         folders.remove(self.home.directory)
         faults.reach("machine.ensure_gone.after_erase")
         return "gone", {"cause": "order"}
@@ -190,6 +191,7 @@ class Machine:
             boot = replace(boot, saved=saved, is_clone=bool(saved and folders.status(saved / suspension.CLONE)))
             work.check()
             faults.reach("machine.ensure_running.before_start")
+            metadata.introduce(spec, self.tools.plugs)
             with nics.plugged(nics.of(spec), self.tools.plugs, headers=hypervisor.takes_headers) as ready:
                 process = hypervisor.start(replace(boot, nics=ready))
             undo.callback(self.kill, process)

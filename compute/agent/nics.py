@@ -4,9 +4,11 @@ import hashlib
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from agent.errors import NoAnswer, Refused
 
 # Of the only guest in an emulator's own network, by QEMU's user networking and by the embedded emulator's.
 OWN_NETWORK_ADDRESS = "10.0.2.15/24"
@@ -17,6 +19,12 @@ class Plugs(Protocol):
 
     def plug(self, port: str, headers: bool) -> int:
         """The descriptor of a port's tap; the caller closes it. Raises Refused, NoAnswer."""
+
+    def introduce(self, port: str, pages: dict[str, str]) -> None:
+        """Say what the guest of a port may read as its metadata. Raises Refused, NoAnswer."""
+
+    def unplug(self, port: str) -> None:
+        """Remove a port's tap and its guest's metadata. Raises Refused, NoAnswer."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,13 @@ def plugged(nics: tuple[Nic, ...], plugs: Plugs, *, headers: bool) -> Iterator[t
                 nic = replace(nic, descriptor=descriptor)  # noqa: PLW2901
             ready.append(nic)
         yield tuple(ready)
+
+
+def unplug(spec: dict[str, Any], plugs: Plugs) -> None:
+    """Let the ports of a machine that is gone go; what does not work now is done when its network is applied."""
+    for nic in spec["nics"]:
+        with suppress(Refused, NoAnswer):
+            plugs.unplug(nic["port"])
 
 
 def mac_address(machine_id: str) -> str:

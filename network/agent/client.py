@@ -44,8 +44,12 @@ class NetworkProcess:
                 raise NoAnswer(f"the network process gave no tap for port {port}")
             return descriptors[0]
 
+    def introduce(self, port: str, pages: dict[str, str]) -> None:
+        """Say what the guest of a port may read as its metadata: texts by path."""
+        self._ask({"do": "introduce", "port": port, "pages": pages})
+
     def unplug(self, port: str) -> None:
-        """Remove a port's tap; nothing happens when there is none."""
+        """Remove a port's tap and its guest's metadata; nothing happens when there is none."""
         self._ask({"do": "unplug", "port": port})
 
     def quarantine(self, id: str, on: bool) -> None:

@@ -11,11 +11,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from network.agent import edge, netlink, networks, nft, pools, routers
+from network.agent.metadata import Guest
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import Problem
@@ -30,6 +32,7 @@ READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {
     "router": RouterSpec.read,
 }
 KEPT = "applied.json"
+GUEST = "guest-"  # files of what guests may read, by port
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,37 @@ class Plane:
             raise Problem(f"network {spec.network} is quarantined: nothing plugs into it")
         return networks.plug(self._namespaces, spec, found, headers)
 
+    def introduce(self, port: str, pages: dict[str, str]) -> None:
+        """Say what a port's guest may read as its metadata. It is kept like what was applied. Raises Problem."""
+        spec, found = self._port(port)
+        guest = Guest.introduced(pages, self._services.metadata.guests.get(found.id))
+        _replace(self._guest_file(spec, found.id), guest.written())
+        self._services.metadata.guests[found.id] = guest
+
     def unplug(self, port: str) -> None:
-        """Remove a port's tap; nothing happens when there is none."""
+        """Remove a port's tap and its guest's metadata; nothing happens when there is none."""
         with contextlib.suppress(Problem):
             spec, found = self._port(port)
             networks.unplug(self._namespaces, spec, found.device)
+            self._forget_guest(spec, found.id)
+
+    def _guest_file(self, spec: NetworkSpec, port: str) -> Path:
+        return self._namespaces.directory / networks.namespace(spec) / f"{GUEST}{port}"
+
+    def _forget_guest(self, spec: NetworkSpec, port: str) -> None:
+        self._services.metadata.forget(port)
+        self._guest_file(spec, port).unlink(missing_ok=True)
+
+    def _keep_guests(self, spec: NetworkSpec) -> None:
+        """Of a network's guests those whose ports are here; what others could read is gone."""
+        here = {port.id for port in spec.local}
+        for file in (self._namespaces.directory / networks.namespace(spec)).glob(f"{GUEST}*"):
+            port = file.name.removeprefix(GUEST)
+            if port not in here:
+                self._forget_guest(spec, port)
+            elif port not in self._services.metadata.guests:
+                with contextlib.suppress(OSError, ValueError, KeyError):
+                    self._services.metadata.guests[port] = Guest.read(file.read_text())
 
     def inventory(self) -> dict[str, Any]:
         """What is here: resources with their generation and hash, plugged ports, and namespaces that nobody ordered."""
@@ -190,6 +219,7 @@ class Plane:
     def _make_network(self, spec: NetworkSpec) -> None:
         self.keep_edge()  # before the overlay is there
         networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
+        self._keep_guests(spec)
         self._services.answer(spec, networks.namespace(spec))
 
     def _refresh_legs(self, touched: set[str]) -> None:
@@ -266,7 +296,11 @@ class Plane:
 
     def _keep(self, applied: Applied) -> None:
         file = self._namespaces.directory / f"{applied.type}-{applied.id}" / KEPT
-        new = file.with_suffix(".new")
         kept = {"type": applied.type, "id": applied.id, "generation": applied.generation, "spec": applied.raw}
-        new.write_text(json.dumps(kept))
-        os.replace(new, file)
+        _replace(file, json.dumps(kept))
+
+
+def _replace(file: Path, text: str) -> None:
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text)
+    os.replace(new, file)

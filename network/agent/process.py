@@ -6,6 +6,7 @@ makes a user namespace and has rights in there alone. It answers on a Unix socke
     {"do": "apply", "type", "id", "generation", "spec"}  {"applied": generation, "problems": {part: words}}
     {"do": "remove", "type", "id"}                       {"ok": true}
     {"do": "plug", "port", "headers"?}                   {"ok": true}, with the tap's descriptor (SCM_RIGHTS)
+    {"do": "introduce", "port", "pages"}                 {"ok": true}: what the port's guest reads as its metadata
     {"do": "unplug", "port"}                             {"ok": true}
     {"do": "quarantine", "id", "on"}                     {"ok": true}: nothing plugs into this network any more
     {"do": "inventory"}, {"do": "counters"}, {"do": "capabilities"}
@@ -227,6 +228,10 @@ class _Process:
         self._plane.remove(request["type"], request["id"])
         return {"ok": True}
 
+    def _introduce(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._plane.introduce(request["port"], request["pages"])
+        return {"ok": True}
+
     def _unplug(self, request: dict[str, Any]) -> dict[str, Any]:
         self._plane.unplug(request["port"])
         return {"ok": True}
@@ -245,6 +250,7 @@ class _Process:
     _deeds: ClassVar[dict[str, Callable[["_Process", dict[str, Any]], dict[str, Any]]]] = {
         "apply": _apply,
         "remove": _remove,
+        "introduce": _introduce,
         "unplug": _unplug,
         "quarantine": _quarantine,
         "inventory": _tell,

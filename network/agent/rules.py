@@ -91,6 +91,11 @@ def _sets(spec: NetworkSpec, legs: dict[str, str]) -> dict[str, Set]:
         ),
         "senders4": Set("type ifname . ether_addr . ipv4_addr", of_ports(lambda p: senders(p, 4))),
         "senders6": Set("type ifname . ether_addr . ipv6_addr", of_ports(lambda p: senders(p, 6))),
+        # Pairs are not among these: what a guest reads at the service is for the owner of the address.
+        "own4": Set(
+            "type ifname . ether_addr . ipv4_addr",
+            of_ports(lambda p: [(p.mac, str(a)) for a in p.addresses if a.version == 4]),
+        ),
         "wide_senders4": Set("type ifname . ether_addr . ipv4_addr ; flags interval", of_ports(lambda p: wide(p, 4))),
         "wide_senders6": Set("type ifname . ether_addr . ipv6_addr ; flags interval", of_ports(lambda p: wide(p, 6))),
         # nftables before 1.0.9 has no word for the target of a neighbour advertisement: 128 bits after 64.
@@ -118,6 +123,7 @@ def _chains(tracking: str) -> dict[str, Chain]:
         "arriving": Chain(
             (
                 f'iifname "{OVERLAY}" ether saddr @gateways {GROUP_ADDRESS} drop',  # gateways are on every host
+                f"iifname @trusted ip daddr {SERVICE_ADDRESS} drop",  # it is on each guest's own host
                 "iifname @trusted accept",
                 "jump spoofing",
             ),
@@ -161,6 +167,8 @@ def _spoofing() -> tuple[str, ...]:
         f"ether type arp {_drop('spoofed_arp')}",
         "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
         f"ether type ip udp sport 67 {_drop('rogue_dhcp')}",
+        f"ip daddr {SERVICE_ADDRESS} meta l4proto tcp iifname . ether saddr . ip saddr != @own4"
+        f" {_drop('spoofed_address')}",
         "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
         "ether type ip iifname . ether saddr . ip saddr @wide_senders4 accept",
         f"ether type ip {_drop('spoofed_address')}",

@@ -1,4 +1,4 @@
-"""What the network process answers by itself, in its event loop: DHCP and DNS in each network, ports of the host.
+"""What the network process answers by itself, in its event loop: DHCP, DNS and metadata in each network, ports.
 
 `Plane` calls these methods from its own thread; sockets are made there, inside the namespaces, and served in the loop.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
-from network.agent import dhcp, dns
+from network.agent import dhcp, dns, metadata
 from network.agent.forwards import Forwarder
 from network.agent.namespaces import Namespaces
 from network.agent.outside import Outside
@@ -22,6 +22,11 @@ class _Answering:
     spec: NetworkSpec
     leases: dhcp.Sockets
     names: socket.socket
+    about: socket.socket
+
+    @property
+    def ports(self) -> dict[str, str]:
+        return {str(address): port.id for port in self.spec.local for address in port.addresses}
 
 
 def _answer_dhcp(answering: _Answering) -> None:
@@ -47,6 +52,7 @@ class Services:
         self._loop = loop
         self._namespaces = namespaces
         self._outside = outside
+        self.metadata = metadata.Server()
         self._networks: dict[str, _Answering] = {}
         self._beyond: dns.Forwarder | None = None
         self._forwarders: dict[str, dict[Forward, Forwarder]] = {}
@@ -57,13 +63,14 @@ class Services:
             answering.spec = spec
             return
         with self._namespaces.within(namespace):
-            answering = self._networks[spec.id] = _Answering(spec, dhcp.Sockets.open(), dns.listen())
+            answering = self._networks[spec.id] = _Answering(spec, dhcp.Sockets.open(), dns.listen(), metadata.listen())
         if self._beyond is None:
             self._beyond = dns.Forwarder(self._outside.listen("udp", "0.0.0.0", 0))  # noqa: S104 - asks, is not asked
             self._in_loop(partial(self._loop.add_reader, self._beyond.out, partial(_hear, self._beyond)))
         self._in_loop(
             partial(self._loop.add_reader, answering.leases.heard, partial(_answer_dhcp, answering)),
             partial(self._loop.add_reader, answering.names, partial(_answer_dns, answering, self._beyond)),
+            partial(self._loop.add_reader, answering.about, partial(self._tell, answering)),
         )
 
     def forward(self, spec: RouterSpec, forwards: Collection[Forward], namespace: str) -> dict[str, str]:
@@ -88,9 +95,15 @@ class Services:
             self._in_loop(
                 partial(self._loop.remove_reader, answering.leases.heard),
                 partial(self._loop.remove_reader, answering.names),
+                partial(self._loop.remove_reader, answering.about),
                 answering.leases.close,
                 answering.names.close,
+                answering.about.close,
+                *(partial(self.metadata.forget, port.id) for port in answering.spec.local),
             )
+
+    def _tell(self, answering: _Answering) -> None:
+        self.metadata.accept(answering.about, answering.ports)
 
     def _open(self, forward: Forward, listener: socket.socket, router: str, namespace: str) -> None:
         def make(family: int, kind: int) -> socket.socket:

@@ -42,6 +42,10 @@ class FakePlugs:
     def plug(self, port: str, headers: bool) -> int:
         return os.open(os.devnull, os.O_RDWR)
 
+    def introduce(self, port: str, pages: dict[str, str]) -> None: ...
+
+    def unplug(self, port: str) -> None: ...
+
 
 def give_networks(node: FakeNode) -> tuple[FakeNetworks, FakeNetworks]:
     """From now on the node carries networks: its networks and routers."""
