@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from network.agent import netlink
+from network.agent import messages
 from network.agent.netlink import Link, Netlink, mac_bytes
 from network.agent.networks import sysctl
 from network.agent.specs import Address, Network
@@ -28,8 +28,8 @@ def lead(kernel: Netlink, links: Mapping[str, Link], routers: Mapping[str, str],
     ours = {index for index, _ in wanted.values()}
     present = {network: way for network, way in kernel.routes().items() if way[0] in ours}
     kernel.send(
-        *(netlink.route(network, *way, add=False) for network, way in present.items() if network not in wanted),
-        *(netlink.route(network, *way) for network, way in wanted.items() if present.get(network) != way),
+        *(messages.route(network, *way, add=False) for network, way in present.items() if network not in wanted),
+        *(messages.route(network, *way) for network, way in wanted.items() if present.get(network) != way),
     )
 
 
@@ -43,8 +43,8 @@ def answer(kernel: Netlink, links: Mapping[str, Link], before: Pairs, wanted: Pa
         if own:
             sysctl(f"ipv4/neigh/{device}/proxy_delay", 0)  # otherwise the kernel hesitates for up to a second
         kernel.send(
-            *(netlink.proxy(index, address, add=False) for address in gone & present),
-            *(netlink.proxy(index, address) for address in own - present),
+            *(messages.proxy(index, address, add=False) for address in gone & present),
+            *(messages.proxy(index, address) for address in own - present),
         )
     for device, address in wanted - before:
         if device in links:

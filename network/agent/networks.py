@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from network.agent import flows, netlink, nft, rules
+from network.agent import flows, messages, netlink, nft, rules
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Message, Netlink
 from network.agent.nft import Rulesets
@@ -56,19 +56,19 @@ def apply(
         revoked = any([rulesets.apply(namespace(spec), table) for table in tables])
         links = kernel.links()
         if BRIDGE not in links:
-            kernel.send(netlink.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), netlink.change_link(1, up=True))
+            kernel.send(messages.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), messages.change_link(1, up=True))
             links = kernel.links()
         bridge = links[BRIDGE]
-        kernel.send(netlink.change_link(bridge.index, up=True, mtu=spec.mtu))
+        kernel.send(messages.change_link(bridge.index, up=True, mtu=spec.mtu))
         _apply_overlay(namespaces, spec, around.vtep, kernel)
         links = kernel.links()
         wanted = {port.device for port in spec.local}
         for name, link in links.items():
             if name.startswith("p") and link.kind == "tun":
                 if name not in wanted:
-                    kernel.send(netlink.remove_link(link.index))
+                    kernel.send(messages.remove_link(link.index))
                 elif link.mtu != spec.mtu:
-                    kernel.send(netlink.change_link(link.index, mtu=spec.mtu))
+                    kernel.send(messages.change_link(link.index, mtu=spec.mtu))
         kernel.send(*_services(spec, kernel, bridge), *_neighbours(spec, kernel, bridge))
         if revoked:
             flows.cut(spec)
@@ -88,14 +88,14 @@ def sysctl(name: str, value: int) -> None:
 
 def _services(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]:
     """The bridge's own address, and the way back from it to the guests."""
-    messages = [] if SERVICE in kernel.addresses(bridge.index) else [netlink.address(bridge.index, SERVICE)]
+    changes = [] if SERVICE in kernel.addresses(bridge.index) else [messages.address(bridge.index, SERVICE)]
     present = {network for network, (device, _) in kernel.routes().items() if device == bridge.index}
     wanted = {subnet.network for subnet in spec.subnets.values()}
     for network in wanted - present:
         source = SERVICE.ip if network.version == 4 else None
-        messages.append(netlink.route(network, bridge.index, source=source))
+        changes.append(messages.route(network, bridge.index, source=source))
     gone = {network for network in present - wanted if not network.is_link_local and not network.is_multicast}
-    return [*messages, *(netlink.route(network, bridge.index, add=False) for network in gone)]
+    return [*changes, *(messages.route(network, bridge.index, add=False) for network in gone)]
 
 
 def _neighbours(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]:
@@ -104,8 +104,8 @@ def _neighbours(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Messag
     for port in spec.ports:
         wanted |= dict.fromkeys((*port.addresses, port.link_local), port.mac)
     present = kernel.neighbours(bridge.index)
-    gone = [netlink.neighbour(bridge.index, a, mac, add=False) for a, mac in present.items() if a not in wanted]
-    return gone + [netlink.neighbour(bridge.index, a, mac) for a, mac in wanted.items() if present.get(a) != mac]
+    gone = [messages.neighbour(bridge.index, a, mac, add=False) for a, mac in present.items() if a not in wanted]
+    return gone + [messages.neighbour(bridge.index, a, mac) for a, mac in wanted.items() if present.get(a) != mac]
 
 
 def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, own: Address | None, kernel: Netlink) -> None:
@@ -113,13 +113,13 @@ def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, own: Address | Non
     peers, links = spec.peers, kernel.links()
     if own is None or not peers:
         if OVERLAY in links:
-            kernel.send(netlink.remove_link(links[OVERLAY].index))
+            kernel.send(messages.remove_link(links[OVERLAY].index))
         return
     if OVERLAY not in links:
         inside = namespaces.open(namespace(spec))
         try:
             with namespaces.within(None), Netlink() as outside:
-                device = netlink.add_vxlan(
+                device = messages.add_vxlan(
                     OVERLAY, spec.vni, local=own, port=OVERLAY_PORT, mtu=spec.mtu, in_namespace=inside
                 )
                 outside.send(device)
@@ -129,8 +129,8 @@ def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, own: Address | Non
     index = links[OVERLAY].index
     sysctl(f"ipv6/conf/{OVERLAY}/disable_ipv6", 1)
     kernel.send(
-        netlink.change_link(index, up=True, master=links[BRIDGE].index, mtu=spec.mtu),
-        netlink.bridge_port(index, learning=False, unicast_flood=False, neigh_suppress=True),
+        messages.change_link(index, up=True, master=links[BRIDGE].index, mtu=spec.mtu),
+        messages.bridge_port(index, learning=False, unicast_flood=False, neigh_suppress=True),
     )
     remote = [port for port in spec.ports if port.host in peers]
     wanted_macs = {port.mac for port in remote}
@@ -139,10 +139,10 @@ def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, own: Address | Non
     }
     macs, known = kernel.forwarding(index)
     kernel.send(
-        *(netlink.overlay_entry(index, mac, peer, add=False) for mac, peer in known - wanted_peers),
-        *(netlink.bridge_entry(index, mac, add=False) for mac in macs - wanted_macs),
-        *(netlink.overlay_entry(index, mac, peer) for mac, peer in wanted_peers - known),
-        *(netlink.bridge_entry(index, mac) for mac in wanted_macs - macs),
+        *(messages.overlay_entry(index, mac, peer, add=False) for mac, peer in known - wanted_peers),
+        *(messages.bridge_entry(index, mac, add=False) for mac in macs - wanted_macs),
+        *(messages.overlay_entry(index, mac, peer) for mac, peer in wanted_peers - known),
+        *(messages.bridge_entry(index, mac) for mac in wanted_macs - macs),
     )
 
 
@@ -175,10 +175,10 @@ def _join(kernel: Netlink, port: Port, mtu: int) -> None:
     tap = links[port.device]
     sysctl(f"ipv6/conf/{port.device}/disable_ipv6", 1)
     kernel.send(
-        netlink.change_link(tap.index, master=links[BRIDGE].index, mtu=mtu),
-        netlink.bridge_port(tap.index, learning=False, unicast_flood=False),
-        *(netlink.bridge_entry(tap.index, mac) for mac in {port.mac, *(mac for _, mac in port.pairs)}),
-        netlink.change_link(tap.index, up=True),
+        messages.change_link(tap.index, master=links[BRIDGE].index, mtu=mtu),
+        messages.bridge_port(tap.index, learning=False, unicast_flood=False),
+        *(messages.bridge_entry(tap.index, mac) for mac in {port.mac, *(mac for _, mac in port.pairs)}),
+        messages.change_link(tap.index, up=True),
     )
 
 
@@ -186,7 +186,7 @@ def unplug(namespaces: Namespaces, spec: NetworkSpec, device: str) -> None:
     """Remove a tap; an emulator that has it still reads errors. Nothing happens when there is none."""
     with namespaces.within(namespace(spec)), Netlink() as kernel:
         if link := kernel.links().get(device):
-            kernel.send(netlink.remove_link(link.index))
+            kernel.send(messages.remove_link(link.index))
 
 
 def counters(namespaces: Namespaces, spec: NetworkSpec) -> dict[str, dict[str, int]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from network.agent import edge, netlink, networks, nft, pools, routers
+from network.agent import edge, messages, networks, nft, pools, routers
 from network.agent.metadata import Guest
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
@@ -127,7 +127,7 @@ class Plane:
                 for link in kernel.links().values():
                     if link.index != 1:
                         with contextlib.suppress(OSError):
-                            kernel.send(netlink.remove_link(link.index))
+                            kernel.send(messages.remove_link(link.index))
             self._namespaces.remove(name)
             self.keep_edge()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from network.agent import netlink, networks, nft
+from network.agent import messages, networks, nft
 from network.agent.namespaces import throwaway
 from network.agent.netlink import Netlink
 
@@ -79,7 +79,7 @@ def _overlay(missing: dict[str, str]) -> bool:
     try:
         with Netlink() as kernel:
             local = ipaddress.ip_address("127.0.0.1")
-            kernel.send(netlink.add_vxlan("probe", 1, local=local, port=4789, mtu=1500, in_namespace=here))
+            kernel.send(messages.add_vxlan("probe", 1, local=local, port=4789, mtu=1500, in_namespace=here))
     except OSError as error:
         missing["overlay"] = f"networks cannot span hosts: no VXLAN (module vxlan): {error.strerror}"
         return False

@@ -8,7 +8,7 @@ import ipaddress
 import os
 from collections.abc import Container
 
-from network.agent import flows, netlink
+from network.agent import flows, messages
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import BRIDGE, namespace, sysctl
@@ -51,11 +51,11 @@ def apply(
         for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
             sysctl(name, 1)
         sysctl("ipv4/conf/all/send_redirects", 0)
-        kernel.send(netlink.change_link(1, up=True))
+        kernel.send(messages.change_link(1, up=True))
         legs = {device_name("n", leg.network): leg for leg in spec.legs if leg.network in networks}
         for name, link in kernel.links().items():
             if name.startswith("n") and link.kind == "veth" and name not in legs:
-                kernel.send(netlink.remove_link(link.index))
+                kernel.send(messages.remove_link(link.index))
         for leg in legs.values():
             _connect(namespaces, spec, kernel, leg, networks[leg.network])
         own = _apply_way_out(namespaces, spec, kernel)
@@ -70,7 +70,7 @@ def remove(namespaces: Namespaces, spec: RouterSpec) -> None:
     with namespaces.within(router_namespace(spec)), Netlink() as kernel:
         for link in kernel.links().values():
             if link.kind == "veth":
-                kernel.send(netlink.remove_link(link.index))
+                kernel.send(messages.remove_link(link.index))
     namespaces.remove(router_namespace(spec))
 
 
@@ -80,7 +80,7 @@ def _connect(namespaces: Namespaces, spec: RouterSpec, kernel: Netlink, leg: Leg
     if name not in kernel.links():
         inside = namespaces.open(namespace(network))
         try:
-            kernel.send(netlink.add_veth(name, mac, network.mtu, peer=peer, peer_namespace=inside))
+            kernel.send(messages.add_veth(name, mac, network.mtu, peer=peer, peer_namespace=inside))
         finally:
             os.close(inside)
     index = kernel.links()[name].index
@@ -90,16 +90,16 @@ def _connect(namespaces: Namespaces, spec: RouterSpec, kernel: Netlink, leg: Leg
         sysctl(f"ipv6/conf/{peer}/disable_ipv6", 1)
         links = inner.links()
         inner.send(
-            netlink.change_link(links[peer].index, master=links[BRIDGE].index, mtu=network.mtu),
-            netlink.bridge_port(links[peer].index, learning=False),
-            netlink.bridge_entry(links[peer].index, mac),
-            netlink.change_link(links[peer].index, up=True),
+            messages.change_link(links[peer].index, master=links[BRIDGE].index, mtu=network.mtu),
+            messages.bridge_port(links[peer].index, learning=False),
+            messages.bridge_entry(links[peer].index, mac),
+            messages.change_link(links[peer].index, up=True),
         )
-    kernel.send(netlink.change_link(index, up=True, mtu=network.mtu))
+    kernel.send(messages.change_link(index, up=True, mtu=network.mtu))
     present, wanted = kernel.addresses(index), set(leg.addresses)
     kernel.send(
-        *(netlink.address(index, each, add=False) for each in present - wanted),
-        *(netlink.address(index, each) for each in wanted - present),
+        *(messages.address(index, each, add=False) for each in present - wanted),
+        *(messages.address(index, each) for each in wanted - present),
     )
 
 
@@ -108,12 +108,12 @@ def _apply_way_out(namespaces: Namespaces, spec: RouterSpec, kernel: Netlink) ->
     links = kernel.links()
     if not spec.external:
         if WAY_OUT in links:
-            kernel.send(netlink.remove_link(links[WAY_OUT].index))
+            kernel.send(messages.remove_link(links[WAY_OUT].index))
         return None
     if WAY_OUT not in links:
         outside = namespaces.open(None)
         try:
-            kernel.send(netlink.add_veth(WAY_OUT, "", WAY_OUT_MTU, peer=way_out_device(spec), peer_namespace=outside))
+            kernel.send(messages.add_veth(WAY_OUT, "", WAY_OUT_MTU, peer=way_out_device(spec), peer_namespace=outside))
         finally:
             os.close(outside)
     index = kernel.links()[WAY_OUT].index
@@ -125,15 +125,15 @@ def _apply_way_out(namespaces: Namespaces, spec: RouterSpec, kernel: Netlink) ->
         routes = host.routes()
         own = own or _free_address(spec, routes)
         host.send(
-            netlink.change_link(end, up=True),
-            netlink.address(end, ipaddress.ip_interface((HOST_END, 32))),
-            netlink.route(own.network, end),
+            messages.change_link(end, up=True),
+            messages.address(end, ipaddress.ip_interface((HOST_END, 32))),
+            messages.route(own.network, end),
         )
     sysctl(f"ipv6/conf/{WAY_OUT}/disable_ipv6", 1)
     kernel.send(
-        netlink.change_link(index, up=True),
-        netlink.address(index, own),
-        netlink.route(EVERYWHERE, index, gateway=HOST_END),
+        messages.change_link(index, up=True),
+        messages.address(index, own),
+        messages.route(EVERYWHERE, index, gateway=HOST_END),
     )
     return own
 
@@ -159,8 +159,8 @@ def _free_address(spec: RouterSpec, taken: Container[Network]) -> Interface:
 def _apply_routes(spec: RouterSpec, kernel: Netlink) -> None:
     wanted = dict(spec.routes)
     present = {to: via for to, (_, via) in kernel.routes().items() if via and to != EVERYWHERE}
-    kernel.send(*(netlink.route(to, gateway=via, add=False) for to, via in present.items() if wanted.get(to) != via))
-    kernel.send(*(netlink.route(to, gateway=via) for to, via in wanted.items() if present.get(to) != via))
+    kernel.send(*(messages.route(to, gateway=via, add=False) for to, via in present.items() if wanted.get(to) != via))
+    kernel.send(*(messages.route(to, gateway=via) for to, via in wanted.items() if present.get(to) != via))
 
 
 def tables(spec: RouterSpec, ways: WaysIn, own: Interface | None) -> list[Table]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from agent.errors import NoAnswer
 from agent.paths import Paths
-from network.agent import netlink
+from network.agent import messages
 from network.agent.client import NetworkProcess
 from network.agent.netlink import Netlink
 from network.agent.process import remove_all
@@ -53,7 +53,7 @@ class Space:
         self.enter = ["nsenter", "--net", "--mount", "--target", str(self._holder.pid)]
         self.file = os.open(f"/proc/{self._holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         with self.within(), Netlink() as kernel:
-            kernel.send(netlink.change_link(1, up=True))
+            kernel.send(messages.change_link(1, up=True))
 
     @contextlib.contextmanager
     def within(self) -> Iterator[None]:
@@ -248,10 +248,10 @@ class Machine(Space):
 def wire(one: Space, name: str, other: Space, other_name: str) -> None:
     """A cable between two spaces, up at both ends."""
     with one.within(), Netlink() as kernel:
-        kernel.send(netlink.add_veth(name, "", 1500, peer=other_name, peer_namespace=other.file))
-        kernel.send(netlink.change_link(kernel.links()[name].index, up=True))
+        kernel.send(messages.add_veth(name, "", 1500, peer=other_name, peer_namespace=other.file))
+        kernel.send(messages.change_link(kernel.links()[name].index, up=True))
     with other.within(), Netlink() as kernel:
-        kernel.send(netlink.change_link(kernel.links()[other_name].index, up=True))
+        kernel.send(messages.change_link(kernel.links()[other_name].index, up=True))
 
 
 def network(
