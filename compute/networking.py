@@ -18,11 +18,12 @@ from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
 from cloud.operations.workflow import Refused, Topic, Wait
 from cloud.problems import Fault, Problem
+from cloud.tenancy.models import Project
 from cloud.tenancy.quota import OverQuota
 from compute.models import Instance, Power
 from network import hosting, specs
 from network.models import Address, Network, NetworkOnHost, Port, PortSecurityGroup, SecurityGroup
-from network.services import ports
+from network.services import ports, security_groups
 from network.services.ports import Holder, Wanted
 
 HOLDER = "instance"  # how ports call what is plugged in
@@ -57,6 +58,13 @@ def require_alone(nics: Sequence[Nic] | None, count: int) -> None:
             faults.append(Fault(f"/networks/{index}/{'port' if nic.port else 'address'}", words))
     if faults:
         raise UnfitNetworks(words, errors=faults)
+
+
+def with_ssh(project: Project, actor: Actor, groups: Sequence[SecurityGroup] | None) -> list[SecurityGroup]:
+    """The security groups of a launch that is to let SSH in: those asked for or `default`, and one that opens it."""
+    wanted = ports.default_groups(project.pk) if groups is None else list(groups)
+    opening = security_groups.opening_ssh(project=project, actor=actor)
+    return wanted if opening in wanted else [*wanted, opening]
 
 
 def plug(

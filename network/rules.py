@@ -5,7 +5,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from cloud.problems import Fault
-from network.models.security import ICMP, ICMPV6, WITH_PORTS, Direction, Family, protocol_name
+from network.models import SecurityGroup
+from network.models.security import ICMP, ICMPV6, TCP, WITH_PORTS, Direction, Family, protocol_name
 
 FIELDS = (
     "direction", "family", "protocol", "port_min", "port_max", "icmp_type", "icmp_code", "remote_cidr", "remote_group",
@@ -13,6 +14,24 @@ FIELDS = (
 # What a project's first group lets through: everything out, and in what comes from its other members.
 EVERYTHING_OUT = tuple({"direction": Direction.EGRESS, "family": family} for family in Family)
 MEMBERS_IN = tuple({"direction": Direction.INGRESS, "family": family} for family in Family)
+
+SSH = 22
+SSH_IN = tuple(
+    {"direction": Direction.INGRESS, "family": family, "protocol": TCP, "port_min": SSH} for family in Family
+)
+ANYWHERE = (None, "0.0.0.0/0", "::/0")
+
+
+def opens_ssh_only(group: SecurityGroup) -> bool:
+    """Whether a group lets SSH in from anywhere, by IPv4 at least, and lets nothing else in."""
+    coming = [rule for rule in group.rules.all() if rule.direction == Direction.INGRESS]
+    is_only_ssh = all(
+        (rule.protocol, rule.port_min, rule.port_max) == (TCP, SSH, SSH)
+        and rule.remote_group_id is None
+        and rule.remote_cidr in ANYWHERE
+        for rule in coming
+    )
+    return is_only_ssh and any(rule.family == Family.V4 for rule in coming)
 
 
 def completed(rule: Mapping[str, Any]) -> dict[str, Any]:

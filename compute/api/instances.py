@@ -8,7 +8,7 @@ from django.urls import path
 from rest_framework import serializers
 
 from cloud.api import views
-from cloud.api.fields import LabelsField, NameField, ReferenceField, ReferencesField, Text
+from cloud.api.fields import Flag, LabelsField, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.pagination import Filter
 from cloud.api.scope import RANK
 from cloud.api.serializers import Body, ReferenceSerializer
@@ -141,6 +141,10 @@ class LaunchForm(NumberedForm):
     networks = list_of(NicForm, MAX_NICS)
     security_groups = ReferencesField(
         groups_of, required=False, most=MAX_GROUPS, help_text="Of ports that are made. Left out: `default`."
+    )
+    open_ssh = Flag(
+        required=False,
+        help_text="Also in a group that lets SSH (TCP port 22) in from anywhere. It is made where there is none.",
     )
     host = ReferenceField(
         lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),

@@ -13,7 +13,7 @@ from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, costs, services
 from compute.api.instances import InstanceChanges
 from compute.models import Instance
-from compute.pages import metrics, rows
+from compute.pages import metrics, nics, rows
 from compute.pages.actions import Action, actions_for, dialog_of
 from compute.pages.bulk import take_results
 from compute.pages.saved_views import query_of
@@ -89,6 +89,7 @@ class OneInstance(InstanceItemPage):
         "instance-head": "compute/instances/_head.html",
         "instance-work": "compute/instances/_work.html",
         "instance-facts": "compute/instances/_facts.html",
+        "instance-nics": "compute/instances/_nics.html",
         "instance-events": "compute/instances/_events.html",
         "console-log": "compute/instances/_log.html",
         "metrics": "compute/instances/_metrics.html",
@@ -105,6 +106,8 @@ class OneInstance(InstanceItemPage):
         if part in ("", "instance-events"):
             found = reading.log(subject=("instance", self.item.pk)).order_by("-transaction", "-id")
             context["events"] = list(found[:20])
+        if part in ("", "instance-nics"):
+            context["nics"] = nics.of_instance(self.item)
         if part in ("", "instance-facts"):
             context["cost"] = costs.of(self.project, instance=str(self.item.pk))
         if part in ("", "instance-boot"):

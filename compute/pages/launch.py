@@ -20,6 +20,8 @@ from compute.api.bodies import MAX_AT_ONCE
 from compute.api.instances import LaunchForm
 from compute.api.keypairs import KeyPairForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
+from compute.networking import MAX_NICS
+from compute.pages import nics
 from compute.pages.rows import RESTART_POLICIES
 from storage.models import Image
 from storage.services import images_of
@@ -34,8 +36,8 @@ SECOND_WORDS = (
 
 # Those beside which faults are told while one fills the form in.
 LIVE_FIELDS = (
-    "name", "count", "image", "flavor", "keypairs", "new_key_name", "user_data", "labels", "restart_policy",
-    "hypervisor",
+    "name", "count", "image", "flavor", "keypairs", "new_key_name", "networks", "security_groups", "user_data",
+    "labels", "restart_policy", "hypervisor",
 )  # fmt: skip
 
 
@@ -55,6 +57,7 @@ class Launch(FormPage):
         flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
         left = quota.usage(self.project)
         lacks = {flavor.pk: lacking(flavor, left) for flavor in flavors}
+        offered = nics.choices(self.project)
         return {
             "images": images,
             "flavors": flavors,
@@ -64,6 +67,9 @@ class Launch(FormPage):
             "most_at_once": MAX_AT_ONCE,
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
             "lacks": lacks,
+            **offered,
+            "nics": nics.rows(self.request.POST or self.request.GET, offered),
+            "max_nics": MAX_NICS,
             **self.choose(images, flavors, lacks),
         }
 
@@ -93,10 +99,13 @@ class Launch(FormPage):
             "flavor": filled["chosen_flavor"],
             "wanted_power": "on",
             "restart_policy": RestartPolicy.ON_CRASH,
+            "security_groups": ["default"],
+            "open_ssh": "on" if filled["network_choices"] else "",
             **request.GET.dict(),
         }
         body = {name: values[name] for name in ("name", "image", "flavor") if values[name]}
-        ready = self.may(Role.MEMBER) and len(body) == 3
+        body |= {"open_ssh": True} if values["open_ssh"] else {}
+        ready = self.may(Role.MEMBER) and all(values[name] for name in ("name", "image", "flavor"))
         preview = self.preview(body) if ready else {}
         return self.show({**filled, "values": values, **preview, **self.calls(body)})
 
@@ -107,6 +116,7 @@ class Launch(FormPage):
             body["keypairs"] = chosen
         if post.get("user_data", "").strip():
             body["user_data"] = post["user_data"].replace("\r\n", "\n")
+        body |= nics.read(post)
         if labels := forms.labels(post):
             body["labels"] = labels
         if "wanted_power" not in post:
@@ -188,6 +198,8 @@ class Launch(FormPage):
                     "placed": len(placed),
                     "waiting": len(launched) - len(placed),
                     "decision": first.placement,
+                    "nics": nics.planned(launched[0]) if len(launched) == 1 else [],
+                    "open_to": nics.open_to(launched[0]),
                     "hosts": self.hosts_of(placed) if self.scope.is_cloud_admin else [],
                     "price": price,
                     "price_of_all": price * len(launched),

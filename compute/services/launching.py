@@ -55,6 +55,7 @@ def launch_many(
     host: Host | None = None,
     networks: Sequence[networking.Nic] | None = None,
     security_groups: Sequence[SecurityGroup] | None = None,
+    open_ssh: bool = False,
     fail_fast: bool = False,
     dry_run: bool = False,
 ) -> list[Instance]:
@@ -69,6 +70,8 @@ def launch_many(
     quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
     if count > 1:
         check_names(project, names)
+    if open_ssh:
+        security_groups = networking.with_ssh(project, actor, security_groups)
     launched = []
     for each in names:
         instance = Instance.objects.create(

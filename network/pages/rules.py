@@ -9,6 +9,7 @@ from django.http import QueryDict
 from cloud.pages import forms
 from network.models import SecurityGroupRule
 from network.models.security import ICMP, ICMPV6, TCP, UDP, Direction, protocol_name
+from network.rules import ANYWHERE
 
 SERVICES = {
     (TCP, 22): "SSH", (TCP, 25): "SMTP", (TCP, 53): "DNS", (UDP, 53): "DNS", (TCP, 80): "HTTP", (UDP, 123): "NTP",
@@ -16,7 +17,6 @@ SERVICES = {
     (UDP, 51820): "WireGuard",
 }  # fmt: skip
 PING = {ICMP: 8, ICMPV6: 128}  # the type of an echo request
-ANYWHERE = ("0.0.0.0/0", "::/0")
 # What can be chosen in the form: with a protocol and a port, or a type, of its own.
 PRESETS: dict[str, dict[str, Any]] = {
     "ssh": {"protocol": "tcp", "port_min": 22},
@@ -64,7 +64,7 @@ def _whom(rule: SecurityGroupRule) -> str:
         return "members of this group"
     if rule.remote_group:
         return f"members of {rule.remote_group.name}"
-    return "anywhere" if rule.remote_cidr in (None, *ANYWHERE) else str(rule.remote_cidr)
+    return "anywhere" if rule.remote_cidr in ANYWHERE else str(rule.remote_cidr)
 
 
 def summary(rules: Iterable[SecurityGroupRule], direction: str) -> list[str]:

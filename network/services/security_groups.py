@@ -44,6 +44,22 @@ def create(
     return group
 
 
+def opening_ssh(*, project: Project, actor: Actor) -> SecurityGroup:
+    """A group that lets SSH in from anywhere, and nothing else in: one that the project has, or a new one.
+
+    Raises OverQuota.
+    """
+    quota.lock(project.pk)  # two launches at once make one
+    own = list(SecurityGroup.objects.filter(project=project).prefetch_related("rules").order_by("created_at", "pk"))
+    if found := next(filter(meaning.opens_ssh_only, own), None):
+        return found
+    taken = {group.name for group in own}
+    free = (name for name in ("ssh", *(f"ssh-{number}" for number in range(2, len(own) + 3))) if name not in taken)
+    return create(
+        project=project, actor=actor, name=next(free), description="Lets SSH in from anywhere.", rules=meaning.SSH_IN
+    )
+
+
 def _require_meaning(rules: Sequence[Mapping[str, Any]]) -> None:
     """Raises UnfitRule for rules that mean nothing, or are there twice."""
     faults = [

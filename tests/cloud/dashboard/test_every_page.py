@@ -149,7 +149,7 @@ MANY = 12
 GROWING = {f"{R}/delete"}  # tried out, it lets go of each floating IP and each port forward that leads in by it
 # A launch, or a deletion, that is tried out; all there is to know.
 MOST_QUERIES = {
-    f"{P}/launch": 36,
+    f"{P}/launch": 44,  # with its ports and security groups
     "cloud/health": 24,
     **dict.fromkeys((I, N, f"{P}/networks"), 20),
     **{route: 150 for route in SHOWN if route.startswith(NETWORKING) and route.endswith("/delete")},

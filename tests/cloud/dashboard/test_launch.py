@@ -6,8 +6,12 @@ import re
 import pytest
 
 from cloud.events.models import Event
+from cloud.tenancy import new_projects
 from compute.models import Instance, KeyPair
+from network import rules
+from network.services import networks, port_forwards, ports, security_groups, subnets
 from tests import factories
+from tests.cloud.dashboard.conftest import ALICE
 
 pytestmark = pytest.mark.django_db(transaction=False)
 
@@ -176,3 +180,75 @@ def test_a_count_that_is_none_is_a_fault_of_the_count(mia, world):
     answer = mia.post(HERE, filled(world, count="many"))
     assert answer.status_code == 400
     assert 'id="faults-count"' in answer.content.decode()
+
+
+@pytest.fixture
+def networked(world):
+    """The project as new ones are: with a network, a router and a security group, and one network more."""
+    new_projects.furnish(world.project, ALICE)
+    back = networks.create(project=world.project, actor=ALICE, name="back")
+    subnets.create(network=back, actor=ALICE, name="back", cidr="172.16.0.0/24")
+    return world
+
+
+def test_nics_have_networks_addresses_and_existing_ports_in_their_order(mia, networked):
+    mine = ports.create(network=networked.project.networks.get(name="back"), actor=ALICE, name="mine")
+    sent = filled(
+        networked, nic=["network/back", "port/mine", "network/default"], nic_address=["172.16.0.77", "", ""],
+        security_groups=["default"],
+    )  # fmt: skip
+    mia.post(HERE, sent)
+    made = Instance.objects.get(name="amber-heron")
+    held = ports.held_by("instance", made.pk)
+    assert [port.network.name for port in held] == ["back", "back", "default"]
+    assert held[0].addresses.get().address == "172.16.0.77"
+    assert held[1].pk == mine.pk
+
+
+def test_opening_ssh_makes_a_group_once_and_says_whom_it_lets_in(mia, networked):
+    for name in ("amber-heron", "brave-otter"):
+        sent = filled(networked, name=name, nic="network/default", security_groups=["default"], open_ssh="on")
+        preview = mia.post(PREVIEW, sent, headers={"HX-Target": "preview"}).content.decode()
+        assert "SSH (TCP 22) from anywhere" in preview
+        mia.post(HERE, sent)
+        [port] = ports.held_by("instance", Instance.objects.get(name=name).pk)
+        assert sorted(group.name for group in port.security_groups.all()) == ["default", "ssh"]
+    assert networked.project.security_groups.count() == 2
+
+
+def test_a_group_that_opens_more_than_ssh_is_not_taken_for_it(mia, networked):
+    group = security_groups.create(project=networked.project, actor=ALICE, name="ssh", rules=rules.SSH_IN)
+    web = {"direction": "ingress", "protocol": 6, "port_min": 80}
+    security_groups.add_rule(group=group, actor=ALICE, rule=web)
+    mia.post(HERE, filled(networked, nic="network/default", security_groups=["default"], open_ssh="on"))
+    [port] = ports.held_by("instance", Instance.objects.get(name="amber-heron").pk)
+    assert sorted(one.name for one in port.security_groups.all()) == ["default", "ssh-2"]
+
+
+def test_the_preview_says_the_address_and_faults_are_told(mia, networked):
+    sent = filled(networked, nic="network/back", nic_address="172.16.0.9", security_groups=["default"])
+    assert "172.16.0.9" in mia.post(PREVIEW, sent, headers={"HX-Target": "preview"}).content.decode()
+    answer = mia.post(HERE, sent | {"nic_address": "10.9.9.9"})
+    assert answer.status_code == 400
+    text = answer.content.decode()
+    assert "10.9.9.9 is no usable address of 172.16.0.0/24" in text
+    assert 'value="10.9.9.9"' in text
+
+
+def test_ticking_no_group_lets_nothing_in(mia, networked):
+    mia.post(HERE, filled(networked, nic="network/default"))
+    [port] = ports.held_by("instance", Instance.objects.get(name="amber-heron").pk)
+    assert not port.security_groups.exists()
+
+
+def test_the_instance_shows_its_nics_and_the_list_its_addresses(mia, networked):
+    made = networked.launch("db")
+    [port] = ports.held_by("instance", made.pk)
+    forward = port_forwards.create(port=port, actor=ALICE, target_port=22)
+    text = mia.get(f"/projects/demo/instances/{made.pk}").content.decode()
+    address = port.addresses.get().address
+    for words in (port.mac, address, port.name, f"127.0.0.1:{forward.listen_port}"):
+        assert words in text
+    port.host = made.host
+    port.save()
+    assert address in mia.get("/projects/demo/instances").content.decode()

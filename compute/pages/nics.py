@@ -1,0 +1,126 @@
+"""NICs on pages: the rows of the Launch form, and what an instance has of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+from django.http import QueryDict
+
+from cloud.tenancy.models import Project
+from compute.models import Instance
+from compute.networking import DEFAULT, HOLDER
+from network.models import FloatingIP, Network, Port, PortForward, SecurityGroup, SecurityGroupRule
+from network.models.security import Direction
+from network.pages import rules
+from network.pages.base import MAX_CHOICES, port_words
+from network.rules import opens_ssh_only
+from network.services.port_forwards import LOOPBACK
+
+# What a row's select says: "network/back" or "port/mine". Names have no slash.
+NETWORK, PORT = "network/", "port/"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One NIC of the form: what was chosen, and the address on it; empty: any that is free."""
+
+    choice: str
+    address: str = ""
+
+
+def choices(project: Project) -> dict[str, Any]:
+    """What a new instance can be plugged into, and the groups that its new ports can be in."""
+    networks = Network.objects.filter(project=project).prefetch_related("subnets").order_by("name")
+    free = Port.objects.filter(project=project, holder_id=None).select_related("network").prefetch_related("addresses")
+    groups = groups_in_words(SecurityGroup.objects.filter(project=project).order_by("created_at", "pk")[:MAX_CHOICES])
+    return {
+        "network_choices": [(f"{NETWORK}{one.name}", network_words(one)) for one in networks[:MAX_CHOICES]],
+        "port_choices": [(f"{PORT}{one.name}", port_words(one)) for one in free.order_by("name")[:MAX_CHOICES]],
+        "groups": sorted((group.name, words) for group, words in groups),
+        "ssh_group": next((group.name for group, _ in groups if opens_ssh_only(group)), ""),
+    }
+
+
+def network_words(network: Network) -> str:
+    """A network for people who choose one: "default (10.0.0.0/24)"."""
+    ranges = ", ".join(subnet.cidr for subnet in network.subnets.all())
+    return f"{network.name} ({ranges or 'no subnet: no address'})"
+
+
+def groups_in_words(groups: "QuerySet[SecurityGroup]") -> list[tuple[SecurityGroup, list[str]]]:
+    """Security groups, each with what it lets in."""
+    ordered = SecurityGroupRule.objects.select_related("remote_group").order_by("created_at", "pk")
+    found = groups.prefetch_related(Prefetch("rules", ordered))
+    return [(group, rules.summary(group.rules.all(), Direction.INGRESS)) for group in found]
+
+
+def rows(given: QueryDict, offered: dict[str, Any]) -> list[Row]:
+    """The rows of the form as they were filled in; at first one on `default`, or on the first network that there is."""
+    if "nic" in given:
+        addresses = [*given.getlist("nic_address"), *[""] * len(given.getlist("nic"))]
+        found = [Row(*pair) for pair in zip(given.getlist("nic"), addresses, strict=False) if pair[0]]
+        return found or [Row("")]
+    names = [choice for choice, _ in offered["network_choices"]]
+    first = f"{NETWORK}{DEFAULT}"
+    return [Row(first if first in names else next(iter(names), ""))]
+
+
+def read(post: QueryDict) -> dict[str, Any]:
+    """The body's `networks` and `security_groups`; each is left out where it says what is so by itself."""
+    if "nic" not in post:
+        return {}
+    networks = [_nic(row) for row in rows(post, {}) if row.choice]
+    groups = post.getlist("security_groups")
+    body: dict[str, Any] = {}
+    if networks and networks != [{"network": DEFAULT}]:
+        body["networks"] = networks
+    if groups != [DEFAULT]:
+        body["security_groups"] = groups
+    return body | ({"open_ssh": True} if "open_ssh" in post else {})
+
+
+def _nic(row: Row) -> dict[str, str]:
+    if row.choice.startswith(PORT):
+        return {"port": row.choice.removeprefix(PORT), **_address(row)}
+    return {"network": row.choice.removeprefix(NETWORK), **_address(row)}
+
+
+def _address(row: Row) -> dict[str, str]:
+    return {"address": row.address.strip()} if row.address.strip() else {}
+
+
+def of_instance(instance: Instance) -> list[dict[str, Any]]:
+    """Its NICs in their order: port, groups, and what leads to it from outside."""
+    floating = Prefetch("addresses__floating_ips", FloatingIP.objects.order_by("name"))
+    forwards = PortForward.objects.select_related("floating_ip").order_by("listen_port")
+    own = Port.objects.filter(holder_type=HOLDER, holder_id=instance.pk).select_related("network")
+    fetched = own.prefetch_related(
+        "security_groups", "addresses", floating, Prefetch("addresses__port_forwards", forwards)
+    )
+    return [
+        {
+            "port": port,
+            "addresses": port.addresses.all(),
+            "groups": sorted(port.security_groups.all(), key=str),
+            "floating": [one for address in port.addresses.all() for one in address.floating_ips.all()],
+            "forwards": [
+                (one.floating_ip.address if one.floating_ip else LOOPBACK, one)
+                for address in port.addresses.all()
+                for one in address.port_forwards.all()
+            ],
+        }
+        for port in fetched.order_by("holder_slot")
+    ]
+
+
+def planned(instance: Instance) -> list[dict[str, Any]]:
+    """In a preview: the networks and the addresses that a new instance would have."""
+    own = Port.objects.filter(holder_type=HOLDER, holder_id=instance.pk).select_related("network")
+    fetched = own.prefetch_related("addresses").order_by("holder_slot")
+    return [{"network": port.network.name, "addresses": list(port.addresses.all())} for port in fetched]
+
+
+def open_to(instance: Instance) -> list[tuple[SecurityGroup, list[str]]]:
+    """What its security groups let in, in words."""
+    own = Port.objects.filter(holder_type=HOLDER, holder_id=instance.pk)
+    return groups_in_words(SecurityGroup.objects.filter(ports__in=own).distinct().order_by("name"))
