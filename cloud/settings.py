@@ -36,6 +36,7 @@ INSTALLED_APPS = [
     "cloud.operations",
     "cloud.tenancy",
     "cloud.hosts",
+    "cloud.costs",
     "cloud.api",
     "storage",
     "network",

@@ -8,6 +8,7 @@ api: list[URLPattern | URLResolver] = [
     path("", include("cloud.operations.api.urls")),
     path("", include("cloud.events.api.urls")),
     path("", include("cloud.hosts.api.urls")),
+    path("", include("cloud.costs.api.costs")),
     path("", include("compute.api.urls")),
     path("", include("storage.api.urls")),
     path("", include("network.api.urls")),

@@ -4,7 +4,6 @@ from compute.api import (
     capacity,
     console_logs,
     consoles,
-    costs,
     flavors,
     instances,
     keypairs,
@@ -22,6 +21,5 @@ urlpatterns = [
     *console_logs.urlpatterns,
     *placement.urlpatterns,
     *boots.urlpatterns,
-    *costs.urlpatterns,
     *consoles.urlpatterns,
 ]

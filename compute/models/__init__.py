@@ -5,7 +5,6 @@ from compute.models.flavors import Flavor
 from compute.models.instances import Instance, Machine
 from compute.models.keypairs import KeyPair
 from compute.models.power import WISHES, Power, RestartPolicy
-from compute.models.rentals import Rental
 from compute.models.samples import METRICS, PackedSamples, Real, Sample, SampleDay, SampleHour
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "PackedSamples",
     "Power",
     "Real",
-    "Rental",
     "RestartPolicy",
     "Sample",
     "SampleDay",

@@ -5,12 +5,13 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http import HttpResponse
 
+from cloud.costs import sums
 from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.pages import forms
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
 from cloud.tenancy.models import Role, SavedView
-from compute import boots, console_logs, costs, services
+from compute import boots, console_logs, services
 from compute.api.instances import InstanceChanges
 from compute.models import Instance
 from compute.pages import metrics, nics, rows
@@ -109,7 +110,7 @@ class OneInstance(InstanceItemPage):
         if part in ("", "instance-nics"):
             context["nics"] = nics.of_instance(self.item)
         if part in ("", "instance-facts"):
-            context["cost"] = costs.of(self.project, instance=str(self.item.pk))
+            context["cost"] = sums.of(self.project, resource=str(self.item.pk))
         if part in ("", "instance-boot"):
             context["boot"] = boots.timeline(self.item)
         if part in ("", "metrics"):

@@ -5,11 +5,12 @@ from datetime import timedelta
 
 from django.db.models import QuerySet
 
+from cloud.costs import kinds
 from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
-from compute import costs, networking
+from compute import networking
 from compute.models import Machine, Power
 from compute.workflows.base import InstanceWorkflow
 
@@ -45,7 +46,7 @@ class DeleteInstance(InstanceWorkflow):
     def forget(self) -> Verdict:
         """Drop the row. On a host that is away the order stays as tombstone, and the allocation until it confirms."""
         instance = self.instance
-        costs.close(instance)
+        kinds.end("instance", instance.pk, instance.project_id)
         networking.release(instance)
         gone = [machine.host for machine in self._machines() if machine.has_been_seen(Power.GONE)]
         if gone:

@@ -8,10 +8,12 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
+from cloud.costs import sums
+from cloud.costs.models import Rental
 from cloud.hosts.models import Allocation
 from cloud.tenancy.models import Role
-from compute import costs, services
-from compute.models import Flavor, Instance, Rental
+from compute import services
+from compute.models import Flavor, Instance
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,14 +58,14 @@ def test_it_costs_the_price_of_its_launch_running_or_stopped(cloud, begun):
     instance = launch(cloud, "web", begun - timedelta(days=40))
     Flavor.objects.update(price_per_hour="9")
     hours = Decimal((now() - begun).total_seconds()) / 3600
-    found = costs.of(cloud.project)
+    found = sums.of(cloud.project)
     assert abs(found.so_far - hours / 2) < ABOUT
     assert found.per_hour == Decimal("0.5")
-    month = Decimal((costs.following(begun) - begun).total_seconds()) / 3600
+    month = Decimal((sums.following(begun) - begun).total_seconds()) / 3600
     assert abs(found.at_month_end - month / 2) < ABOUT
     cloud.do(services.stop, instance)
     cloud.settle()
-    assert costs.of(cloud.project).per_hour == Decimal("0.5")
+    assert sums.of(cloud.project).per_hour == Decimal("0.5")
 
 
 def test_what_is_deleted_costs_what_it_did_and_no_more(cloud, begun):
@@ -72,9 +74,9 @@ def test_what_is_deleted_costs_what_it_did_and_no_more(cloud, begun):
     cloud.settle()
     assert not Instance.objects.exists()
     rental = Rental.objects.get()
-    assert (rental.name, rental.flavor) == ("web", cloud.flavor.name)
+    assert (rental.name, rental.size) == ("web", cloud.flavor.name)
     Rental.objects.update(began_at=begun + timedelta(hours=1), ended_at=begun + timedelta(hours=3))
-    found = costs.of(cloud.project, items=10)
+    found = sums.of(cloud.project, items=10)
     assert (found.so_far, found.at_month_end, found.per_hour, found.count) == (1, 1, 0, 1)
     assert [(item["name"], item["hours"], item["lives"]) for item in found.items] == [("web", 2, False)]
 
@@ -85,9 +87,7 @@ def test_a_month_gets_its_own_part(cloud, begun):
     cloud.settle()
     january = datetime(2026, 1, 1, tzinfo=UTC)
     Rental.objects.update(began_at=january + timedelta(days=30), ended_at=january + timedelta(days=33))
-    hours = [
-        costs.of(cloud.project, month=costs.following(january) if later else january).so_far * 2 for later in (0, 1)
-    ]
+    hours = [sums.of(cloud.project, month=sums.following(january) if later else january).so_far * 2 for later in (0, 1)]
     assert hours == [24, 48]
 
 
@@ -98,7 +98,7 @@ def test_a_launch_that_failed_costs_nothing(cloud):
     instance = cloud.launch(name="broken")
     cloud.settle()
     assert Instance.objects.get(pk=instance.pk).failed_at
-    assert costs.of(cloud.project, instance="broken").count == 0
+    assert sums.of(cloud.project, resource="broken").count == 0
 
 
 def test_the_api_shows_the_month_and_the_dearest(cloud, api_of, begun):
@@ -118,8 +118,8 @@ def test_the_api_shows_the_month_and_the_dearest(cloud, api_of, begun):
 def test_many_instances_cost_as_many_queries_as_one(cloud):
     launch(cloud, "web", Now())
     with CaptureQueriesContext(connection) as few:
-        costs.of(cloud.project, items=10)
+        sums.of(cloud.project, items=10)
     launch(cloud, "db", Now())
     with CaptureQueriesContext(connection) as many:
-        costs.of(cloud.project, items=10)
+        sums.of(cloud.project, items=10)
     assert len(few) == len(many) == 2

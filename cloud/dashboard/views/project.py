@@ -4,13 +4,13 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from cloud.costs import sums
 from cloud.dashboard import getting_started
 from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.pages.base import LAST_PROJECT, Page, SeeOther
 from cloud.tenancy import quota
 from cloud.tenancy.pages.quota import in_use
-from compute import costs
 from compute.models import Flavor, Instance, KeyPair
 from compute.pages import rows
 from compute.status import count_by_status
@@ -45,7 +45,7 @@ class Overview(Page):
         live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")
         return self.show(
             {
-                "cost": costs.of(self.project),
+                "cost": sums.of(self.project),
                 "usage": in_use(quota.usage(self.project)),
                 "counts": counts,
                 "total": sum(counts.values()),

@@ -10,8 +10,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from cloud.api.fields import LabelsField
 from cloud.api.views import InProject
-from compute import costs
+from cloud.costs import sums
 
 MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])")
 
@@ -32,7 +33,9 @@ class Money(serializers.DecimalField):
 class CostItemSerializer(serializers.Serializer):
     id = serializers.UUIDField()
     name = serializers.CharField()
-    flavor = serializers.CharField()
+    type = serializers.CharField(help_text="Of resource: `instance`, …")
+    size = serializers.CharField(help_text="Such as the name of its flavor.")
+    labels = LabelsField()
     price_per_hour = Money()
     lives = serializers.BooleanField(help_text="Whether it still holds its place.")
     hours = Money(help_text="How long it has held its place in this month.")
@@ -40,14 +43,14 @@ class CostItemSerializer(serializers.Serializer):
 
 
 class CostSerializer(serializers.Serializer):
-    """What instances cost in a month (UTC), and will have cost at its end when nothing changes."""
+    """What a project's resources cost in a month (UTC), and will have cost at its end when nothing changes."""
 
     month = serializers.CharField()
     so_far = Money()
     at_month_end = Money()
     per_hour = Money(help_text="What everything that holds a place costs now.")
-    count = serializers.IntegerField(help_text="Instances that cost something in it.")
-    items = CostItemSerializer(many=True, help_text=f"The dearest {costs.MOST_ITEMS} of them.")
+    count = serializers.IntegerField(help_text="Resources that cost something in it.")
+    items = CostItemSerializer(many=True, help_text=f"The most expensive {sums.MAX_ITEMS} of them.")
 
 
 class CostView(InProject):
@@ -57,13 +60,24 @@ class CostView(InProject):
     parameters = {
         "GET": {
             "month": MonthField(help_text="As 2026-11; this one, when left out."),
-            "instance": serializers.CharField(max_length=63, help_text="Only of this one, by id or name."),
+            "type": serializers.CharField(max_length=20, help_text="Only resources of this type, such as `instance`."),
+            "resource": serializers.CharField(max_length=63, help_text="Only of this one, by id or name."),
+            "instance": serializers.CharField(max_length=63, help_text="Only of this instance, by id or name."),
         }
     }
 
     @extend_schema(operation_id="project_cost")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        found = costs.of(self.project, items=costs.MOST_ITEMS, **self.query())
+        asked = self.query()
+        if "instance" in asked:
+            asked |= {"type": "instance", "resource": asked.pop("instance")}
+        found = sums.of(
+            self.project,
+            month=asked.get("month"),
+            resource_type=asked.get("type", ""),
+            resource=asked.get("resource", ""),
+            items=sums.MAX_ITEMS,
+        )
         shown = CostSerializer({**vars(found), "month": f"{found.month:%Y-%m}"})
         return Response(shown.data)
 
