@@ -206,12 +206,14 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "hosts.reconcile", "schedule": 10.0},
     "look": {"task": "operations.look", "schedule": 60.0},
     "tidy": {"task": "api.tidy", "schedule": 3600.0},
+    "warn-of-budgets": {"task": "costs.warn", "schedule": 900.0},
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }
 
 HEARTBEAT_SECONDS = 10
 UNREACHABLE_AFTER_SECONDS = 3 * HEARTBEAT_SECONDS + 5
 ORDER_LEASE_SECONDS = 60
+CURRENCY = os.environ.get("PILEUS_CURRENCY", "EUR")  # of prices, budgets and costs
 PLACEMENT_STRATEGY = os.environ.get("PILEUS_PLACEMENT", "pack")  # or "spread"
 VCPU_OVERCOMMIT = float(os.environ.get("PILEUS_VCPU_OVERCOMMIT", "4"))
 NETWORK_MTU = int(os.environ.get("PILEUS_NETWORK_MTU", "1450"))  # 1500 less what VXLAN adds

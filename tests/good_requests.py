@@ -189,6 +189,7 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "PATCH members": lambda world: {"role": "viewer"},
     "POST projects": lambda world: {"name": factories.name("project")},
     "PATCH projects/{project}": lambda world: {"description": "of the tests"},
+    "PATCH budget": lambda world: {"monthly": "50.00"},
     "PATCH quota": lambda world: {"vcpus": 4},
     "POST quota-requests": lambda world: {"vcpus": 4096},
     "POST quota-requests/decline": lambda world: {"note": "not now"},

@@ -96,6 +96,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instances/<str:ref>/metrics": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
     f"{P}/cost": {"GET": (VIEWER, 200)},
+    f"{P}/budget": {"GET": (VIEWER, 200), "PATCH": (PROJECT_ADMIN, 400)},
     f"{P}/instance-actions": {"POST": (MEMBER, 400)},
     f"{P}/instances/<str:ref>/console": {"POST": (MEMBER, 400)},
     "api/v1/consoles/<str:ticket>": {"GET": (SIGNED_IN, 400)},

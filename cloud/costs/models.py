@@ -24,3 +24,24 @@ class Rental(models.Model):
             models.UniqueConstraint(fields=["resource_type", "resource_id"], name="one_rental_per_resource"),
         ]
         indexes = [models.Index(fields=["project", "ended_at"], name="rental_of_project")]
+
+
+class Budget(models.Model):
+    """What a project means to spend in a month. It warns, and stops nothing."""
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    monthly = models.DecimalField(max_digits=12, decimal_places=2)
+    warn_percent = models.PositiveSmallIntegerField(default=80)
+    told_month = models.DateField(null=True)  # in which `told_percent` was told of
+    told_percent = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(monthly__gt=0), name="budget_is_more_than_nothing"),
+            models.CheckConstraint(
+                condition=models.Q(warn_percent__gte=1, warn_percent__lte=100), name="budget_warns_within_100_percent"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"budget of {self.project}"

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
+
 HOURS_A_MONTH = 730
 UNITS = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 KINDS = {
@@ -148,21 +150,26 @@ def limits_asked(text: str) -> str:
 
 
 def price(per_hour: Decimal | None) -> str:
-    """The price of an hour, with as many places as it needs."""
+    """The price of an hour, with as many decimal places as it needs, and the currency."""
     if not per_hour:
         return "free"
-    text = f"{per_hour:.4f}".rstrip("0")
+    text = f"{per_hour:.6f}".rstrip("0")
     whole, _, places = text.partition(".")
-    return f"{whole}.{places:0<2}"
+    return _in_currency(f"{whole}.{places:0<2}")
 
 
 def money(sum_: Decimal) -> str:
-    """A sum, to the second place; of what is less than that, that it is not nothing."""
-    return "< 0.01" if 0 < sum_ < Decimal("0.01") else f"{sum_:.2f}"
+    """A sum to the second decimal place, and the currency. A smaller one than 0.01 is not shown as nothing."""
+    return _in_currency("< 0.01" if 0 < sum_ < Decimal("0.01") else f"{sum_:.2f}")
 
 
 def monthly(per_hour: Decimal | None) -> str:
-    return f"{(per_hour or 0) * HOURS_A_MONTH:.2f}"
+    """What an hour's price is in a month, and the currency."""
+    return _in_currency(f"{(per_hour or 0) * HOURS_A_MONTH:.2f}")
+
+
+def _in_currency(number: str) -> str:
+    return f"{number}\N{NO-BREAK SPACE}{settings.CURRENCY}"
 
 
 def span(time: timedelta) -> str:

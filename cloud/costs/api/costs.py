@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from django.urls import path
+from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -46,6 +46,7 @@ class CostSerializer(serializers.Serializer):
     """What a project's resources cost in a month (UTC), and will have cost at its end when nothing changes."""
 
     month = serializers.CharField()
+    currency = serializers.CharField(help_text="Of all sums.")
     so_far = Money()
     at_month_end = Money()
     per_hour = Money(help_text="What everything that holds a place costs now.")
@@ -78,8 +79,5 @@ class CostView(InProject):
             resource=asked.get("resource", ""),
             items=sums.MAX_ITEMS,
         )
-        shown = CostSerializer({**vars(found), "month": f"{found.month:%Y-%m}"})
+        shown = CostSerializer({**vars(found), "month": f"{found.month:%Y-%m}", "currency": settings.CURRENCY})
         return Response(shown.data)
-
-
-urlpatterns = [path("projects/<str:project>/cost", CostView.as_view())]

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from cloud.costs import sums
+from cloud.costs import budgets, sums
 from cloud.dashboard import getting_started
 from cloud.events import reading
 from cloud.operations.models import Operation
@@ -42,10 +42,12 @@ class Overview(Page):
         instances = rows.instances_of(self.project)
         counts = count_by_status(Instance.objects.filter(project=self.project))
         troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
+        cost = sums.of(self.project)
         live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")
         return self.show(
             {
-                "cost": sums.of(self.project),
+                "cost": cost,
+                "budget": budgets.of(self.project, cost),
                 "usage": in_use(quota.usage(self.project)),
                 "counts": counts,
                 "total": sum(counts.values()),

@@ -40,6 +40,7 @@ SHOWN: dict[str, str] = {
     P: VIEWER,
     f"{P}/getting-started": VIEWER,
     f"{P}/activity": VIEWER,
+    f"{P}/costs": VIEWER,
     f"{P}/quota": VIEWER,
     f"{P}/members": VIEWER,
     f"{P}/settings": PROJECT_ADMIN,
@@ -120,6 +121,7 @@ NETWORKING = tuple(
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
 REFUSED_TO_CHANGE = {
     f"{P}/members": "member",
+    f"{P}/costs": "member",
     f"{P}/quota": "viewer",
     f"{P}/quota/<uuid:ident>/withdraw": "viewer",
     "cloud/quota-requests/<uuid:ident>": "project admin",

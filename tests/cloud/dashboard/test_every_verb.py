@@ -82,6 +82,7 @@ WHERE = {
     "POST /projects": "cloud-projects",
     f"PATCH {P}": "project-settings",
     f"DELETE {P}": "cloud-project",
+    f"PATCH {P}/budget": "costs",
     f"PATCH {P}/quota": "cloud-project",
     "PATCH /me": "profile",
     "POST /tokens": "tokens",
