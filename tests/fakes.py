@@ -14,7 +14,7 @@ is a small JSON file, so it outlives a killed worker just as an emulator does, a
 import json
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,7 @@ class FakeHypervisor:
     def accelerator(self, spec: dict[str, Any]) -> str:
         return "tcg"
 
-    def prepare(self, boot: Boot) -> None:
-        if not boot.home.disk.exists():
-            boot.home.disk.write_bytes(b"a disk")
+    def check(self, spec: dict[str, Any], files: Mapping[str, Path]) -> None: ...
 
     def start(self, boot: Boot) -> Process:
         time.sleep(self.slow)

@@ -19,7 +19,7 @@ from agent.kinds import Sight
 from agent.ledger import Entry
 from agent.processes import Process
 from agent.work import Work
-from compute.agent import host_keys, metadata, nics, preparation, snapshots, suspension
+from compute.agent import disks, host_keys, metadata, nics, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
@@ -192,8 +192,11 @@ class Machine:
             work.check()
             faults.reach("machine.ensure_running.before_start")
             metadata.introduce(spec, self.tools.plugs)
-            with nics.plugged(nics.of(spec), self.tools.plugs, headers=hypervisor.takes_headers) as ready:
-                process = hypervisor.start(replace(boot, nics=ready))
+            with (
+                disks.opened(boot.disks) as with_files,
+                nics.plugged(nics.of(spec), self.tools.plugs, headers=hypervisor.takes_headers) as with_taps,
+            ):
+                process = hypervisor.start(replace(boot, disks=with_files, nics=with_taps))
             undo.callback(self.kill, process)
             nonce = (spec.get("reboot") or {}).get("nonce")
             self.records.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=nonce)

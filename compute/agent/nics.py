@@ -29,11 +29,13 @@ class Plugs(Protocol):
 
 @dataclass(frozen=True)
 class Nic:
-    """`address`: with the prefix of its network; None: the guest asks by DHCP. `port`: what it is plugged into, in a
-    network of this host; None: the emulator's own. `descriptor`: the port's tap, while a machine is started."""
+    """`slot`: its place in the machine. `address`: with the prefix of its network; None: the guest asks by DHCP.
+    `port`: what it is plugged into, in a network of this host; None: the emulator's own. `descriptor`: the port's tap,
+    while it is plugged in."""
 
     mac: str
     address: str | None = None
+    slot: int = 0
     port: str | None = None
     mtu: int = 1500
     has_ipv6: bool = True
@@ -47,11 +49,12 @@ def of(spec: dict[str, Any]) -> tuple[Nic, ...]:
     return tuple(
         Nic(
             mac=nic["mac"],
+            slot=int(nic.get("slot", index)),  # older control planes number them in their order
             port=nic["port"],
             mtu=int(nic["mtu"]),
             has_ipv6=any(":" in address for address in nic["addresses"]),
         )
-        for nic in spec["nics"]
+        for index, nic in enumerate(spec["nics"])
     )
 
 

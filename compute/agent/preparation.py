@@ -10,7 +10,7 @@ from agent import folders, jail, system
 from agent.durability import write_secret
 from agent.jail import Jail
 from agent.ledger import Entry
-from compute.agent import host_keys, nics, nocloud, snapshots
+from compute.agent import disks, host_keys, nics, nocloud, snapshots
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.nics import Plugs
@@ -51,8 +51,8 @@ def prepare(
     folders.remove(home.runtime)
     folders.make_folder(home.runtime, 0o700, uid=uid, gid=uid)
     cgroups = _cgroups(entry, hypervisor, tools, undo)
-    boot = Boot(entry.spec, home, files, tools.jail.confine(uid, hypervisor.groups(), cgroups))
-    hypervisor.prepare(boot)
+    hypervisor.check(entry.spec, files)
+    disks.make_root(entry.spec, home, files)
     home.seed.unlink(missing_ok=True)
     seed = nocloud.files(entry.spec["seed"], nics.of(entry.spec), host_keys.read(home.host_key))
     with folders.create_file(home.seed) as file:
@@ -62,7 +62,8 @@ def prepare(
     for path, mode in ((home.disk, 0o600), (home.console_log, 0o600), (home.seed, 0o400)):
         if folders.status(path):
             folders.give_file(path, uid, mode)
-    return boot
+    confinement = tools.jail.confine(uid, hypervisor.groups(), cgroups)
+    return Boot(entry.spec, home, files, confinement, disks.of(entry.spec, home, files))
 
 
 def close_runtime(home: Home, uid: int | None) -> None:

@@ -1,6 +1,7 @@
 """Compressed qcow2 images as QEMU and the embedded emulator read them."""
 
 import json
+import os
 import random
 import subprocess
 
@@ -36,7 +37,7 @@ def test_qemu_finds_it_sound_and_reads_what_was_there(disk, tmp_path):
 
 def test_the_embedded_emulator_reads_what_was_there(disk):
     raw, packed = disk
-    opened = Qcow2(packed, read_only=True)
+    opened = Qcow2(os.open(packed, os.O_RDONLY), read_only=True)
     content = bytearray(opened.size)
     opened.read(0, memoryview(content))
     assert content == raw.read_bytes()

@@ -6,6 +6,7 @@ is lost when nobody was listening.
 """
 
 import socket
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from agent.jail import Confinement
 from agent.processes import Process
+from compute.agent.disks import Disk
 from compute.agent.homes import Home
 from compute.agent.nics import Nic
 
@@ -49,8 +51,8 @@ class Counters:
 
 @dataclass(frozen=True)
 class Boot:
-    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement,
-    its NICs with their taps.
+    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement; its
+    disks and NICs as ready parts, none, one or many, with open files and taps.
 
     `saved`: what `Control.save` wrote, to go on from instead of booting; the guest stands still until `resume`. A clone
     goes on as somebody else: with another seed and other addresses, which its guest is told.
@@ -60,6 +62,7 @@ class Boot:
     home: Home
     files: dict[str, Path] = field(default_factory=dict)
     confinement: Confinement = field(default_factory=Confinement)
+    disks: tuple[Disk, ...] = ()
     nics: tuple[Nic, ...] = ()
     saved: Path | None = None
     is_clone: bool = False
@@ -67,7 +70,9 @@ class Boot:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What the emulator inherits."""
-        return tuple(nic.descriptor for nic in self.nics if nic.descriptor is not None)
+        files = [layer.descriptor for disk in self.disks for layer in disk.layers]
+        taps = [nic.descriptor for nic in self.nics]
+        return tuple(descriptor for descriptor in (*files, *taps) if descriptor is not None)
 
 
 class Control(Protocol):
@@ -117,8 +122,8 @@ class Hypervisor(Protocol):
     def accelerator(self, spec: dict[str, Any]) -> str:
         """What a machine started now would run on: `kvm`, `tcg`, …"""
 
-    def prepare(self, boot: Boot) -> None:
-        """Make the machine's disks where there are none yet. Raises Refused."""
+    def check(self, spec: dict[str, Any], files: Mapping[str, Path]) -> None:
+        """Raises Refused for a machine that it cannot run, with its image's files by role."""
 
     def start(self, boot: Boot) -> Process:
         """Start the emulator, detached and confined, with the guest running. Raises Refused."""

@@ -1,13 +1,16 @@
 """QEMU's command line, word for word. After a wanted change: PILEUS_WRITE_GOLDEN=1, and read the difference."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.errors import Refused
-from compute.agent import nics
+from compute.agent import disks, nics
+from compute.agent.disks import Disk, Layer
 from compute.agent.homes import Home
+from compute.agent.hypervisors.base import Boot
 from compute.agent.hypervisors.qemu import command_line
 from compute.agent.hypervisors.qemu.command_line import Accelerator
 from tests.hosts import make_spec
@@ -27,35 +30,65 @@ def image(architecture: str, *, disk_format: str = "qcow2", kernel_command_line:
     }
 
 
+def boot(spec, files=None, home=HOME, **more):
+    """What a start is given, with files and taps that are open."""
+    files = files or {}
+    numbers = iter(range(10, 100))
+    ready = [opened(disk, numbers) for disk in more.pop("disks", disks.of(spec, home, files))]
+    return Boot(spec, home, files, **{"disks": tuple(ready), "nics": nics.of(spec), **more})
+
+
+def opened(disk, numbers):
+    return replace(disk, layers=tuple(replace(layer, descriptor=next(numbers)) for layer in disk.layers))
+
+
+def tap(slot):
+    return nics.Nic(f"52:54:00:00:00:0{slot}", slot=slot, port=f"p{slot}", mtu=1442, descriptor=20 + slot)
+
+
+TCG = Accelerator("tcg", "/usr/bin/qemu-system-x86_64")
+CHAIN = (
+    Layer("base", IMAGES / "d", "raw"),
+    Layer("l1", Path("/v/1"), "qcow2"),
+    Layer("l2", Path("/v/2"), "qcow2"),
+)
+VOLUMES = (Disk(1, "9a", CHAIN), Disk(3, "9b", (Layer("l3", Path("/v/3"), "qcow2"),), read_only=True))
+
+
 CASES = {
     "x86_64-tcg-kernel": (
-        make_spec(id=MACHINE, vcpus=2, memory_mib=512, image=image("x86_64")),
-        DIRECT,
-        Accelerator("tcg", "/usr/bin/qemu-system-x86_64"),
+        boot(make_spec(id=MACHINE, vcpus=2, memory_mib=512, image=image("x86_64")), DIRECT),
+        TCG,
     ),
     "x86_64-kvm-disk": (
-        make_spec(id=MACHINE, image=image("x86_64", disk_format="raw")),
-        {"disk": IMAGES / "d"},
+        boot(make_spec(id=MACHINE, image=image("x86_64", disk_format="raw")), {"disk": IMAGES / "d"}),
         Accelerator("kvm", "/usr/bin/qemu-system-x86_64"),
     ),
     "aarch64-tcg-disk": (
-        make_spec(id=MACHINE, architecture="aarch64", image=image("aarch64")),
-        {"disk": IMAGES / "d"},
+        boot(make_spec(id=MACHINE, architecture="aarch64", image=image("aarch64")), {"disk": IMAGES / "d"}),
         Accelerator("tcg", "/usr/bin/qemu-system-aarch64", Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")),
     ),
     "riscv64-tcg-kernel": (
-        make_spec(id=MACHINE, architecture="riscv64", image=image("riscv64")),
-        DIRECT,
+        boot(make_spec(id=MACHINE, architecture="riscv64", image=image("riscv64")), DIRECT),
         Accelerator("tcg", "/usr/bin/qemu-system-riscv64"),
     ),
-    "x86_64-tcg-no-files": (make_spec(id=MACHINE), {}, Accelerator("tcg", "/usr/bin/qemu-system-x86_64")),
+    "x86_64-tcg-no-files": (boot(make_spec(id=MACHINE)), TCG),
+    "x86_64-tcg-no-nics-no-disks": (boot(make_spec(id=MACHINE), disks=(), nics=()), TCG),
+    "x86_64-tcg-2-nics-3-disks": (
+        boot(
+            make_spec(id=MACHINE),
+            disks=(*disks.of(make_spec(id=MACHINE), HOME, {}), *VOLUMES),
+            nics=(tap(0), tap(2)),
+        ),
+        TCG,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_line_is_the_golden_one(name):
-    spec, files, accelerator = CASES[name]
-    written = "\n".join(command_line.arguments(spec, HOME, files, accelerator, nics=nics.of(spec))) + "\n"
+    started, accelerator = CASES[name]
+    written = "\n".join(command_line.arguments(started, accelerator)) + "\n"
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("PILEUS_WRITE_GOLDEN"):
         golden.write_text(written)
@@ -64,15 +97,15 @@ def test_the_command_line_is_the_golden_one(name):
 
 def test_tenants_words_cannot_add_options():
     spec = make_spec(id=MACHINE, image=image("x86_64", kernel_command_line="a,b=c -device evil"))
-    argv = command_line.arguments(spec, HOME, DIRECT, CASES["x86_64-tcg-kernel"][2])
+    argv = command_line.arguments(boot(spec, DIRECT), TCG)
     assert "a,b=c -device evil" in argv
     assert "evil" not in " ".join(argument for argument in argv if argument != "a,b=c -device evil")
 
 
 def test_a_comma_in_a_path_stays_a_comma():
     home = Home(Path("/srv/a,b"), Path("/run/c,d"))
-    argv = command_line.arguments(make_spec(id=MACHINE), home, {}, CASES["x86_64-tcg-kernel"][2])
-    assert any("filename=/srv/a,,b/disk.qcow2" in argument for argument in argv)
+    argv = command_line.arguments(boot(make_spec(id=MACHINE), home=home), TCG)
+    assert any("filename=/srv/a,,b/seed.iso" in argument for argument in argv)
     assert "unix:/run/c,,d/vnc" in argv
 
 
@@ -83,20 +116,30 @@ def test_mac_addresses_are_stable_and_local():
 
 
 def test_what_was_suspended_waits_for_its_state_instead_of_booting():
-    spec, files, accelerator = CASES["x86_64-tcg-kernel"]
-    booting = command_line.arguments(spec, HOME, files, accelerator)
-    assert command_line.arguments(spec, HOME, files, accelerator, going_on=True) == [*booting, "-incoming", "defer"]
+    started, _ = CASES["x86_64-tcg-kernel"]
+    booting = command_line.arguments(started, TCG)
+    going_on = command_line.arguments(replace(started, saved=Path("/saved")), TCG)
+    assert going_on == [*booting, "-incoming", "defer"]
 
 
-def test_nics_with_ports_are_taps_each_behind_a_root_port_of_its_own():
-    spec, files, accelerator = CASES["x86_64-tcg-kernel"]
-    plugged = tuple(nics.Nic(f"52:54:00:00:00:0{n}", port=f"p{n}", mtu=1442, descriptor=10 + n) for n in range(7))
-    argv = command_line.arguments(spec, HOME, files, accelerator, nics=plugged)
-    assert [a for a in argv if a.startswith("tap,")] == [f"tap,id=nic{n},fd={10 + n},vhost=off" for n in range(7)]
-    devices = [argument for argument in argv if argument.startswith("virtio-net-pci,")]
-    assert devices[2] == (
-        "virtio-net-pci,id=nic2-device,netdev=nic2,mac=52:54:00:00:00:02,bus=port3,host_mtu=1442,romfile="
-    )
-    with pytest.raises(Refused, match="at most 7 NICs, not 8"):
-        command_line.arguments(spec, HOME, files, accelerator, nics=(*plugged, plugged[0]))
-    assert "-netdev" not in command_line.arguments(spec, HOME, files, accelerator)
+def test_what_an_older_release_suspended_finds_its_devices_where_they_were():
+    """Eight root ports, the disk behind the first, NICs behind the next ones."""
+    started = replace(CASES["x86_64-tcg-2-nics-3-disks"][0], disks=CASES["x86_64-tcg-no-files"][0].disks)
+    argv = command_line.arguments(started, TCG, ports=8)
+    devices = [argument for argument in argv if argument.startswith(("pcie-root-port,", "driver=virtio-"))]
+    assert [words.split("id=")[1].split(",")[0] for words in devices] == [
+        *(f"port{number}" for number in range(8)),
+        *("vda-device", "nic0-device", "nic2-device"),
+    ]
+    assert ["bus=port0" in devices[8], "bus=port1" in devices[9], "bus=port3" in devices[10]] == [True] * 3
+
+
+def test_there_are_as_many_slots_as_root_ports():
+    with pytest.raises(Refused, match="at most 8 NICs, and none in slot 8"):
+        command_line.arguments(boot(make_spec(), nics=(tap(8),)), TCG)
+    with pytest.raises(Refused, match="at most 8 disks, and none in slot 8"):
+        command_line.arguments(boot(make_spec(), disks=(Disk(8, "9", CHAIN),)), TCG)
+    full = boot(make_spec(), disks=[Disk(n, "9", CHAIN) for n in range(8)], nics=tuple(tap(n) for n in range(8)))
+    argv = command_line.arguments(full, TCG)
+    buses = [word for argument in argv if "virtio-" in argument for word in argument.split(",") if "bus=port" in word]
+    assert sorted(buses) == sorted(f"bus=port{number}" for number in range(16))

@@ -24,7 +24,6 @@ EXEMPT = {
     ("hypervisors/qemu/__init__.py", "groups_to_use"),  # /dev/kvm
     ("hypervisors/qemu/__init__.py", "_why_not_kvm"),
     ("hypervisors/qemu/__init__.py", "_accelerator"),  # firmware
-    ("hypervisors/unicorn/overlay.py", "virtual_size"),  # image files
     ("sockets.py", "address"),  # O_PATH and O_NOFOLLOW, in an open folder
 }
 # The program of the embedded emulator runs as the machine's user; probes and the program's copy are the agent's files.

@@ -242,7 +242,7 @@ def test_an_unowned_machine_is_paused_and_can_be_released(host, obey_really, ker
 
 
 def test_a_full_host_refuses_new_work_with_the_reason(host, obey_really, kernel_spec, monkeypatch):
-    monkeypatch.setattr("compute.agent.hypervisors.qemu.disks.MIN_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr("compute.agent.disks.MIN_FREE_BYTES", 1 << 60)
     report = obey_really("ensure_running", kernel_spec, 1)
     assert report["seen"] == "broken"
     assert "disk is full" in report["facts"]["problem"]

@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import socket
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from agent.processes import Process
 from compute.agent import emulators
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
-from compute.agent.hypervisors.qemu import command_line, control, disks
+from compute.agent.hypervisors.qemu import command_line, control, devices
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
 from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, version
 from compute.agent.spawn import spawn
@@ -112,18 +113,17 @@ class Qemu:
             raise Refused(f"QEMU for {architecture} is not installed on this host")
         return "kvm" if self._kvm_problem(architecture) is None else "tcg"
 
-    def prepare(self, boot: Boot) -> None:
-        disks.create(boot)
-
-    def start(self, boot: Boot) -> Process:
-        kind = self.accelerator(boot.spec)
-        accelerator = self._accelerator(boot.spec["architecture"], kind)
-        architecture = boot.spec["architecture"]
-        if "kernel" not in boot.files and architecture != "x86_64" and not accelerator.firmware:
+    def check(self, spec: dict[str, Any], files: Mapping[str, Path]) -> None:
+        architecture = spec["architecture"]
+        accelerator = self._accelerator(architecture, self.accelerator(spec))
+        if "kernel" not in files and architecture != "x86_64" and not accelerator.firmware:
             wanted = FIRMWARE.get(architecture, "that starts disks")
             raise Refused(f"an image without a kernel file needs a firmware for {architecture}: {wanted} is not here")
-        going_on = boot.saved is not None
-        argv = command_line.arguments(boot.spec, boot.home, boot.files, accelerator, nics=boot.nics, going_on=going_on)
+
+    def start(self, boot: Boot) -> Process:
+        accelerator = self._accelerator(boot.spec["architecture"], self.accelerator(boot.spec))
+        ports = control.ports_of_saved(boot.saved) if boot.saved else devices.PORTS
+        argv = command_line.arguments(boot, accelerator, ports=ports)
         process = spawn(argv, boot.home, boot.confinement, boot.descriptors)
         if boot.saved:
             self._go_on(process, boot.home, boot.saved)

@@ -5,16 +5,20 @@ be exchanged while the machine runs sit behind PCI Express root ports, because q
 Source: qemu(1) of 7.2.
 """
 
+import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import Refused
+from compute.agent.disks import Disk
 from compute.agent.homes import Home
+from compute.agent.hypervisors.base import Boot
+from compute.agent.hypervisors.qemu import devices
 from compute.agent.nics import Nic
 
-SPARE_PORTS = 6  # beside those of the first disk and the first NIC
+SLOTS_OF_PORTS = (0x4, 0x6)  # on the root bus: each has room for eight
 # Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB more of it gains nothing measurable.
 TRANSLATION_CACHE_MIB = 128
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -62,19 +66,12 @@ BOARDS = {
 }
 
 
-def arguments(
-    spec: dict[str, Any],
-    home: Home,
-    files: dict[str, Path],
-    accelerator: Accelerator,
-    *,
-    nics: tuple[Nic, ...] = (),
-    going_on: bool = False,
-) -> list[str]:
-    """The arguments, program first, that run the machine of `spec` with its image's `files` by role.
+def arguments(boot: Boot, accelerator: Accelerator, *, ports: int = devices.PORTS) -> list[str]:
+    """The arguments, program first, that run a machine; with `boot.saved` it waits for its state instead of booting.
 
-    `going_on`: it waits for the state of a suspended machine instead of booting. Raises Refused.
+    Raises Refused.
     """
+    spec, home, files = boot.spec, boot.home, boot.files
     board = BOARDS[spec["architecture"]]
     machine_id = str(uuid.UUID(spec["id"]))
     argv = [accelerator.binary, "-name", f"{machine_id},debug-threads=on", "-uuid", machine_id]
@@ -93,8 +90,8 @@ def arguments(
         argv += ["-device", "virtio-keyboard-pci,id=keyboard,bus=pcie.0,addr=0x2"]
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
-    argv += [*_ports(), *_disk(spec, home, files), *_seed(home), *_nics(spec, nics)]
-    argv += ["-incoming", "defer"] if going_on else []
+    argv += [*_ports(ports), *_disks(boot.disks), *_seed(home), *_nics(spec, boot.nics)]
+    argv += ["-incoming", "defer"] if boot.saved else []
     return argv
 
 
@@ -127,31 +124,30 @@ def _boot(spec: dict[str, Any], files: dict[str, Path], accelerator: Accelerator
     return argv
 
 
-def _ports() -> list[str]:
+def _ports(count: int) -> list[str]:
     argv: list[str] = []
-    for number in range(2 + SPARE_PORTS):
-        slot, function = 4 + number // 8, number % 8
+    for number in range(count):
+        slot, function = SLOTS_OF_PORTS[number // 8], number % 8
         multi = ",multifunction=on" if function == 0 else ""
         place = f"bus=pcie.0,addr={slot:#x}.{function:#x}{multi}"
         argv += ["-device", f"pcie-root-port,id=port{number},chassis={number + 1},{place}"]
     return argv
 
 
-def _disk(spec: dict[str, Any], home: Home, files: dict[str, Path]) -> list[str]:
-    """The root disk, an overlay over the image's own disk where it has one; each layer with its format."""
+def _disks(disks: tuple[Disk, ...]) -> list[str]:
+    """Each on a port of its own; every layer is an open file in a set of file descriptors, and has its format."""
     argv: list[str] = []
-    backing = ""
-    if "disk" in files:
-        image_format = next(file["format"] for file in spec["image"]["files"] if file["role"] == "disk")
-        file = f"driver=file,filename={_value(files['disk'])}"
-        argv += ["-blockdev", f"{file},node-name=base-file,read-only=on,auto-read-only=off"]
-        argv += ["-blockdev", f"driver={image_format},node-name=base,read-only=on,file=base-file"]
-        backing = ",backing=base"
-    argv += ["-blockdev", f"driver=file,filename={_value(home.disk)},node-name=vda-file,discard=unmap"]
-    argv += ["-blockdev", f"driver=qcow2,node-name=vda,file=vda-file{backing},discard=unmap"]
-    # A full disk of the host pauses the guest, where any other fault is the guest's to handle.
-    device = f"virtio-blk-pci,id=vda-device,drive=vda,bus=port0,serial={spec['id'][:20]},werror=enospc,rerror=report"
-    return [*argv, "-device", f"{device},bootindex=1"]
+    number_of_set = 0
+    for disk in disks:
+        below = None
+        for layer in disk.layers:
+            number_of_set += 1
+            argv += ["-add-fd", f"fd={layer.descriptor},set={number_of_set}"]
+            for node in devices.layer(layer, number_of_set, below=below, read_only=not disk.writes(layer)):
+                argv += ["-blockdev", json.dumps(node)]
+            below = layer
+        argv += ["-device", _options(devices.disk(disk))]
+    return argv
 
 
 def _seed(home: Home) -> list[str]:
@@ -165,20 +161,17 @@ def _seed(home: Home) -> list[str]:
 
 def _nics(spec: dict[str, Any], nics: tuple[Nic, ...]) -> list[str]:
     """Each on a port of its own. Raises Refused when there are not so many."""
-    if len(nics) > 1 + SPARE_PORTS:
-        raise Refused(f"a machine has at most {1 + SPARE_PORTS} NICs, not {len(nics)}")
     argv: list[str] = []
-    for number, nic in enumerate(nics):
-        name = f"nic{number}"
-        if nic.descriptor is None:  # user-mode networking that answers DHCP and reaches nothing, not even the host
-            argv += ["-netdev", f"user,id={name},restrict=on,hostname={_value(spec['seed']['hostname'])}"]
-            mtu = ""
-        else:
-            argv += ["-netdev", f"tap,id={name},fd={nic.descriptor},vhost=off"]
-            mtu = f",host_mtu={nic.mtu}"
-        place = f"bus=port{1 + number}{mtu},romfile="
-        argv += ["-device", f"virtio-net-pci,id={name}-device,netdev={name},mac={nic.mac},{place}"]
+    for nic in nics:
+        argv += ["-netdev", _options(devices.netdev(nic, spec["seed"]["hostname"]))]
+        argv += ["-device", _options(devices.nic(nic))]
     return argv
+
+
+def _options(said: Mapping[str, Any]) -> str:
+    """What QMP would be told as an object, as one argument."""
+    texts = {name: ("off", "on")[value] if isinstance(value, bool) else str(value) for name, value in said.items()}
+    return ",".join(f"{name}={_value(text)}" for name, text in texts.items())
 
 
 def _value(text: Path | str) -> str:

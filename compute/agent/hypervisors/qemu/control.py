@@ -29,7 +29,8 @@ SECONDS_TO_ANSWER = 20.0
 SECONDS_TO_START = 60.0
 SECONDS_TO_MIGRATE = 300.0
 UNLIMITED = 1 << 40  # bytes a second
-STATE = "state"
+STATE, PORTS = "state", "ports"  # files of a saved machine
+PORTS_OF_OLD = 8  # of a machine that an older release saved, and did not write down
 SECONDS_TO_COUNT = 0.5
 OFF = {"shutdown", "guest-panicked"}
 PROBLEMS = {
@@ -76,6 +77,8 @@ class QemuControl:
 
     def save(self, directory: Path, uid: int | None) -> None:
         """Its state as a migration stream in a file. Source: QEMU's docs/devel/migration.rst."""
+        with folders.create_file(directory / PORTS) as file:
+            file.write(str(self.count_ports()).encode())
         with folders.create_file(directory / STATE) as file:
             self.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
             self._hand_over(file)
@@ -88,6 +91,11 @@ class QemuControl:
             self._hand_over(file)
             self.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
             self._await_migration()
+
+    def count_ports(self) -> int:
+        """How many root ports the machine has: those of older releases have fewer."""
+        devices = self.execute("qom-list", {"path": "/machine/peripheral"})
+        return sum(device["type"] == "child<pcie-root-port>" for device in devices)
 
     def _hand_over(self, file: IO[bytes]) -> None:
         """Give QEMU an open file: it may open none by itself there."""
@@ -110,6 +118,13 @@ class QemuControl:
         # QEMU may be gone before its answer is read.
         with contextlib.suppress(NoAnswer):
             self.execute("quit")
+
+
+def ports_of_saved(directory: Path) -> int:
+    """How many root ports a saved machine has, which it needs again. Raises OSError."""
+    if folders.status(directory / PORTS) is None:
+        return PORTS_OF_OLD
+    return int(folders.read_file(directory / PORTS, 8))
 
 
 @contextlib.contextmanager

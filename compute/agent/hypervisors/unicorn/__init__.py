@@ -12,7 +12,9 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from agent.errors import NoAnswer, Refused
@@ -22,7 +24,7 @@ from agent.processes import Process
 from compute.agent import emulators, sockets
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
-from compute.agent.hypervisors.unicorn import control, overlay
+from compute.agent.hypervisors.unicorn import control
 from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
 from compute.agent.hypervisors.unicorn.program import Program
 from compute.agent.spawn import spawn
@@ -74,21 +76,18 @@ class Unicorn:
             raise Refused(f"the embedded emulator runs {ARCHITECTURE} only, not {spec['architecture']}")
         return "tcg"
 
-    def prepare(self, boot: Boot) -> None:
-        _refuse_what_is_too_much(boot)
-        overlay.create(boot)
+    def check(self, spec: dict[str, Any], files: Mapping[str, Path]) -> None:
+        self.accelerator(spec)
+        if int(spec["vcpus"]) != 1:
+            raise Refused(f"the embedded emulator has one vCPU, not {spec['vcpus']}")
+        if int(spec["memory_mib"]) not in MEMORY_MIB:
+            room = f"{MEMORY_MIB.start} to {MEMORY_MIB.stop - 1} MiB"
+            raise Refused(f"the embedded emulator has {room} of memory, not {spec['memory_mib']}")
+        if "kernel" not in files:
+            raise Refused("the embedded emulator has no firmware: the image needs a kernel file")
 
     def start(self, boot: Boot) -> Process:
-        _refuse_what_is_too_much(boot)
-        document = describe(
-            boot.spec,
-            boot.home,
-            boot.files,
-            nics=boot.nics,
-            saved=boot.saved,
-            is_clone=boot.is_clone,
-            exact_stops=self._program.exact_stops,
-        )
+        document = describe(boot, exact_stops=self._program.exact_stops)
         argv = [sys.executable, "-I", os.fspath(self._program.install()), json.dumps(document)]
         return spawn(argv, boot.home, boot.confinement, boot.descriptors)
 
@@ -120,16 +119,3 @@ class Unicorn:
 
 def _is_wanted() -> bool:
     return "1" in (os.environ.get("PILEUS_EMBEDDED"), os.environ.get("PILEUS_UNICORN"))
-
-
-def _refuse_what_is_too_much(boot: Boot) -> None:
-    spec = boot.spec
-    if spec["architecture"] != ARCHITECTURE:
-        raise Refused(f"the embedded emulator runs {ARCHITECTURE} only, not {spec['architecture']}")
-    if int(spec["vcpus"]) != 1:
-        raise Refused(f"the embedded emulator has one vCPU, not {spec['vcpus']}")
-    if int(spec["memory_mib"]) not in MEMORY_MIB:
-        room = f"{MEMORY_MIB.start} to {MEMORY_MIB.stop - 1} MiB"
-        raise Refused(f"the embedded emulator has {room} of memory, not {spec['memory_mib']}")
-    if "kernel" not in boot.files:
-        raise Refused("the embedded emulator has no firmware: the image needs a kernel file")

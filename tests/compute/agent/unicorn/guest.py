@@ -14,8 +14,8 @@ from typing import Any
 
 from compute.agent import host_keys, nocloud
 from compute.agent.host_keys import HostKey
-from compute.agent.hypervisors.unicorn import overlay
 from compute.agent.nics import OWN_NETWORK_ADDRESS, Nic
+from storage.agent import qcow2
 
 BOARD = Path(__file__).parents[4] / "compute/agent/hypervisors/unicorn/board"
 BOOT_SECONDS = 120  # generous: the machine that tests run on is shared
@@ -60,7 +60,7 @@ class Guest:
         disk = next(file for file in described["files"] if file["role"] == "disk")
         base = {"path": str(files["disk"]), "format": disk["format"]}
         if not (home / "disk.qcow2").exists():
-            overlay.write(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
+            qcow2.write(home / "disk.qcow2", 1 << 30, files["disk"], disk["format"])
         host_key = cls.write_seed(home, hostname, user_data, nics)
         description: dict[str, Any] = {
             "memory_mib": 128,

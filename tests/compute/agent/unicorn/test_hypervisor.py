@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import pytest
 from agent.errors import NoAnswer
 from agent.jail import Jail
 from agent.paths import Paths
-from compute.agent import nics
+from compute.agent import disks, nics
 from compute.agent.homes import Home
-from compute.agent.hypervisors.unicorn import Unicorn, control, overlay
+from compute.agent.hypervisors.base import Boot
+from compute.agent.hypervisors.unicorn import Unicorn, control
 from compute.agent.hypervisors.unicorn.description import describe
 from tests.agent.stand_in import ControlPlaneStandIn
 from tests.compute.agent.unicorn import payload
@@ -171,16 +173,20 @@ def test_the_description_is_what_it_was(spec):
     spec["image"]["files"] = [{"role": "disk", "format": "qcow2"}]
     spec["image"]["kernel_command_line"] = "console=ttyS0 root=/dev/vda"
     files = {"kernel": Path("/i/k"), "initrd": Path("/i/r"), "disk": Path("/i/d")}
-    assert describe(spec, Home(Path("/m/1"), Path("/r/1")), files, nics=nics.of(spec), exact_stops=True) == {
+    home = Home(Path("/m/1"), Path("/r/1"))
+    base, active = disks.of(spec, home, files)[0].layers
+    root = disks.Disk(0, spec["id"][:20], (replace(base, descriptor=8), replace(active, descriptor=9)))
+    assert describe(Boot(spec, home, files, disks=(root,), nics=nics.of(spec)), exact_stops=True) == {
         "memory_mib": 128,
         "kernel": "/i/k",
         "initrds": ["/i/r"],
         "command_line": "console=ttyS0 root=/dev/vda",
         "disks": [
             {
-                "path": "/m/1/disk.qcow2",
+                "descriptor": 9,
                 "format": "qcow2",
-                "base": {"path": "/i/d", "format": "qcow2"},
+                "base": {"descriptor": 8, "format": "qcow2", "base": None},
+                "read_only": False,
                 "serial": "00000000-0000-4000-8",
             },
             {"path": "/m/1/seed.iso", "format": "raw", "read_only": True, "serial": "cidata"},
@@ -197,29 +203,14 @@ def test_nics_with_ports_are_descriptors(spec):
     files = {"kernel": Path("/i/k"), "disk": Path("/i/d")}
     spec["image"]["files"] = [{"role": "disk", "format": "qcow2"}]
     plugged = (
-        nics.Nic("52:54:00:00:00:01", port="p", descriptor=7),
-        nics.Nic("52:54:00:00:00:02", port="q", descriptor=8),
+        nics.Nic("52:54:00:00:00:01", slot=0, port="p", descriptor=7),
+        nics.Nic("52:54:00:00:00:02", slot=1, port="q", descriptor=8),
     )
-    described = describe(spec, Home(Path("/m/1"), Path("/r/1")), files, nics=plugged)
+    described = describe(Boot(spec, Home(Path("/m/1"), Path("/r/1")), files, nics=plugged))
     assert described["nics"] == [
         {"mac": "52:54:00:00:00:01", "network": "descriptor", "descriptor": 7},
         {"mac": "52:54:00:00:00:02", "network": "descriptor", "descriptor": 8},
     ]
-
-
-def test_an_overlay_is_what_qemu_would_make(tmp_path):
-    base = tmp_path / "base.raw"
-    base.write_bytes(bytes(1 << 20))
-    overlay.write(tmp_path / "ours", 3 << 30, base, "raw")
-    command = ["qemu-img", "info", "--output=json", str(tmp_path / "ours")]
-    said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    assert (said["virtual-size"], said["backing-filename"], said["backing-filename-format"]) == (
-        3 << 30,
-        str(base),
-        "raw",
-    )
-    assert subprocess.run(["qemu-img", "check", "-q", str(tmp_path / "ours")], check=False).returncode == 0
-    assert overlay.virtual_size(tmp_path / "ours", "qcow2") == 3 << 30
 
 
 def test_the_program_imports_nothing_else_of_the_project():

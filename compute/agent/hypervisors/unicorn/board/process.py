@@ -2,7 +2,7 @@
 """The process: one machine, described by one JSON document as its only argument.
 
     {"memory_mib": 256, "kernel": PATH, "initrds": [PATH…], "command_line": "…",
-     "disks": [{"path", "format": "raw"|"qcow2", "read_only": false, "base": {"path", "format"} | null, "serial"}…],
+     "disks": [{"descriptor"|"path", "format": "raw"|"qcow2", "read_only": false, "base": another | null, "serial"}…],
      "nics": [{"mac": "52:54:…", "network": "isolated", "hostname"} | {"mac", "network": "descriptor", "descriptor"}…],
      "control": PATH, "serial": PATH, "console_log": PATH,
      "restore": DIRECTORY | null, "generation": "new"|"same", "paused": false,

@@ -12,7 +12,6 @@ import os
 import struct
 import sys
 import zlib
-from pathlib import Path
 
 from .block import Disk
 from .files import read_all, write_all
@@ -38,12 +37,12 @@ class Unsupported(ValueError):
 
 
 class Qcow2:
-    """An open disk. Raises OSError, or Unsupported for what Pileus does not make."""
+    """A disk in an open file. Raises OSError, or Unsupported for what Pileus does not make; the file is closed then."""
 
-    def __init__(self, path: Path, *, read_only: bool, base: Disk | None = None) -> None:
+    def __init__(self, file: int, *, read_only: bool, base: Disk | None = None) -> None:
         self.read_only = read_only
         self._base = base
-        self._file = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        self._file = file
         self._tables: dict[int, array.array[int]] = {}  # level 2, by index in level 1
         self._changed: set[int] = set()  # of those, what is not in the file yet
         self._level_1_changed = False

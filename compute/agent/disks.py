@@ -1,0 +1,114 @@
+"""A machine's disks, as ready parts: files that are there and open. A hypervisor plugs them in; it makes none.
+
+The disk in slot 0 is the one that the guest boots from. A disk is a chain of layers: only the last one is written to.
+Emulators get layers as open descriptors and are told each one's format, so nothing that stands in a file decides which
+other file is opened.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+from agent import faults, folders
+from agent.durability import sync_directory
+from agent.errors import Refused
+from agent.system import MIN_FREE_BYTES
+from compute.agent.homes import Home
+from storage.agent import qcow2
+
+GIB = 1 << 30
+
+faults.declare("disk.before_create", "disk.before_rename")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """`name`: unique among a machine's layers, at most 26 characters; `format`: raw or qcow2; `descriptor`: of the open
+    file, while a machine is started."""
+
+    name: str
+    path: Path
+    format: str
+    descriptor: int | None = None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """`layers`: the base first, the active one last. `serial`: at most 20 characters, which the guest sees."""
+
+    slot: int
+    serial: str
+    layers: tuple[Layer, ...]
+    read_only: bool = False
+
+    @property
+    def name(self) -> str:
+        """What guests with virtio call it, as long as no slot before it is empty."""
+        return f"vd{ascii_lowercase[self.slot]}"
+
+    def writes(self, layer: Layer) -> bool:
+        """Whether this layer is written to."""
+        return layer is self.layers[-1] and not self.read_only
+
+
+def of(spec: dict[str, Any], home: Home, files: Mapping[str, Path]) -> tuple[Disk, ...]:
+    """Those of the spec, with its image's files by role."""
+    return (_root(spec, home, files),)
+
+
+def _root(spec: dict[str, Any], home: Home, files: Mapping[str, Path]) -> Disk:
+    """An overlay over the image's own disk where it has one."""
+    base = (Layer("base", files["disk"], _image_format(spec)),) if "disk" in files else ()
+    return Disk(slot=0, serial=spec["id"][:20], layers=(*base, Layer("vda", home.disk, "qcow2")))
+
+
+def _image_format(spec: dict[str, Any]) -> str:
+    return str(next(file["format"] for file in spec["image"]["files"] if file["role"] == "disk"))
+
+
+def make_root(spec: dict[str, Any], home: Home, files: Mapping[str, Path]) -> None:
+    """Make the root disk unless there is one: a machine's disk is never made twice. Raises Refused or OSError."""
+    if folders.status(home.disk):
+        return
+    require_room(home)
+    faults.reach("disk.before_create")
+    new = home.disk.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    size = int(spec["disk_gib"]) * GIB
+    base = files.get("disk")
+    if base:
+        base_format = _image_format(spec)
+        qcow2.create(new, max(size, qcow2.virtual_size(base, base_format)), base, base_format)
+    else:
+        qcow2.create(new, size)
+    faults.reach("disk.before_rename")
+    new.rename(home.disk)
+    sync_directory(home.directory)
+
+
+def require_room(home: Home) -> None:
+    """Raises Refused when the host's disk is so full that running guests will need what is left."""
+    free = shutil.disk_usage(home.directory).free
+    if free < MIN_FREE_BYTES:
+        words = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
+        raise Refused(f"the host's disk is full: {words}")
+
+
+@contextmanager
+def opened(disks: tuple[Disk, ...]) -> Iterator[tuple[Disk, ...]]:
+    """The same disks with all of their layers open, for an emulator to inherit. Raises OSError."""
+    with ExitStack() as stack:
+        ready = []
+        for disk in disks:
+            layers = []
+            for layer in disk.layers:
+                descriptor = folders.open_file(layer.path, os.O_RDWR if disk.writes(layer) else os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                layers.append(replace(layer, descriptor=descriptor))
+            ready.append(replace(disk, layers=tuple(layers)))
+        yield tuple(ready)

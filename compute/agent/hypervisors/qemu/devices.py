@@ -1,0 +1,82 @@
+"""Disks and NICs as QEMU's devices: pure functions, for the command line and for what is plugged in later.
+
+Each sits behind a PCI Express root port of its own, by its slot, so that it can be exchanged while the machine runs,
+and is found in the same place when a suspended machine goes on.
+Source: QEMU QMP Reference Manual, BlockdevOptions and Netdev; qemu(1).
+"""
+
+from string import ascii_lowercase
+from typing import Any
+
+from agent.errors import Refused
+from compute.agent.disks import Disk, Layer
+from compute.agent.nics import Nic
+
+# The first disk, then the NICs, then the other disks. Every eight more make a guest's boot some 5 % longer.
+MAX_NICS = 8
+MAX_DISKS = 8
+PORTS = MAX_NICS + MAX_DISKS
+
+
+def port_of_disk(slot: int) -> str:
+    """Raises Refused when there are not so many."""
+    if slot >= MAX_DISKS:
+        raise Refused(f"a machine has at most {MAX_DISKS} disks, and none in slot {slot}")
+    return f"port{MAX_NICS + slot if slot else 0}"
+
+
+def port_of_nic(slot: int) -> str:
+    """Raises Refused when there are not so many."""
+    if slot >= MAX_NICS:
+        raise Refused(f"a machine has at most {MAX_NICS} NICs, and none in slot {slot}")
+    return f"port{1 + slot}"
+
+
+def layer(layer: Layer, number_of_set: int, *, below: Layer | None, read_only: bool) -> list[dict[str, Any]]:
+    """The nodes of a layer whose open file is in a set of file descriptors: the file, and what is in it."""
+    access = {"read-only": True, "auto-read-only": False} if read_only else {"discard": "unmap"}
+    file = {"driver": "file", "filename": f"/dev/fdset/{number_of_set}", "node-name": f"{layer.name}-file"}
+    content: dict[str, Any] = {"driver": layer.format, "node-name": layer.name, "file": f"{layer.name}-file"}
+    if below:
+        content["backing"] = below.name
+    elif layer.format == "qcow2":
+        content["backing"] = None  # whatever its header says
+    return [file | access, content | access]
+
+
+def disk(disk: Disk) -> dict[str, Any]:
+    # A full disk of the host pauses the guest, where any other fault is the guest's to handle.
+    boots = {"bootindex": 1} if disk.slot == 0 else {}
+    return {
+        "driver": "virtio-blk-pci",
+        "id": device_of_disk(disk.slot),
+        "drive": disk.layers[-1].name,
+        "bus": port_of_disk(disk.slot),
+        "serial": disk.serial,
+        "werror": "enospc",
+        "rerror": "report",
+    } | boots
+
+
+def device_of_disk(slot: int) -> str:
+    return f"vd{ascii_lowercase[slot]}-device"
+
+
+def netdev(nic: Nic, hostname: str) -> dict[str, Any]:
+    """A port's tap; without one, user-mode networking that answers DHCP and reaches nothing, not even the host."""
+    if nic.descriptor is None:
+        return {"type": "user", "id": f"nic{nic.slot}", "restrict": True, "hostname": hostname}
+    return {"type": "tap", "id": f"nic{nic.slot}", "fd": str(nic.descriptor), "vhost": False}
+
+
+def nic(nic: Nic) -> dict[str, Any]:
+    mtu = {} if nic.descriptor is None else {"host_mtu": nic.mtu}
+    return {
+        "driver": "virtio-net-pci",
+        "id": f"nic{nic.slot}-device",
+        "netdev": f"nic{nic.slot}",
+        "mac": nic.mac,
+        "bus": port_of_nic(nic.slot),
+        **mtu,
+        "romfile": "",
+    }
