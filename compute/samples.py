@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -188,8 +189,8 @@ def _rows(model: Any, instance_id: UUID, since: float) -> Iterator[tuple[float, 
         yield at.timestamp(), columns
 
 
-def _unpacked(at: float, columns: list[list[float | None]], step: int) -> Iterator[Point]:
-    for number, values in enumerate(zip(*columns, strict=True)):
+def _unpacked(at: float, columns: list[list[float | None] | None], step: int) -> Iterator[Point]:
+    for number, values in enumerate(zip_longest(*(column or () for column in columns))):
         yield at + number * step, values
 
 

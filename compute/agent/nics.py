@@ -26,6 +26,9 @@ class Plugs(Protocol):
     def unplug(self, port: str) -> None:
         """Remove a port's tap and its guest's metadata. Raises Refused, NoAnswer."""
 
+    def counters(self) -> dict[str, Any]:
+        """{"ports": {port id: counts}} of all that are plugged. Raises Refused, NoAnswer."""
+
 
 @dataclass(frozen=True)
 class Nic:

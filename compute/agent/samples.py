@@ -1,12 +1,13 @@
 """What the machines of this host use: looked at every ten seconds, told in one message.
 
-Processor and memory are read from /proc, disks are asked of the emulator: one short question each. A rate needs two
-looks at the same process, and what could not be seen is left out: a gap is true, a zero would not be.
+Processor and memory are read from /proc, disks are asked of the emulator, one short question each, and traffic of the
+host's network process, one question for all. A rate needs two looks at the same process, and what could not be seen is
+left out: a gap is true, a zero would not be.
 """
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agent import processes
@@ -29,6 +30,9 @@ RATES = {
     "disk_writes": "disk_writes_per_second",
     "network_received_bytes": "network_received_bytes_per_second",
     "network_sent_bytes": "network_sent_bytes_per_second",
+    "network_received_packets": "network_received_packets_per_second",
+    "network_sent_packets": "network_sent_packets_per_second",
+    "network_dropped_packets": "network_dropped_packets_per_second",
 }
 
 
@@ -55,8 +59,9 @@ class Samples:
     def take(self) -> list[dict[str, Any]]:
         """Look at every machine that is alive; what it used since the last look."""
         looks, samples = {}, []
+        ports = self._ports()
         for entry in self._ledger.entries(TYPE):
-            look = self._look(entry)
+            look = self._look(entry, ports)
             if look is None:
                 continue
             looks[entry.id] = look
@@ -74,14 +79,22 @@ class Samples:
             self._control_plane.tell("POST", "/agent/v1/samples", json={"samples": told}, ignored=(400, 404))
             self._untold.clear()
 
-    def _look(self, entry: Entry) -> Look | None:
+    def _ports(self) -> dict[str, dict[str, Any]]:
+        """What all ports of this host have counted."""
+        try:
+            return dict(self._machines.tools.plugs.counters()["ports"])
+        except (NoAnswer, Refused):
+            return {}
+
+    def _look(self, entry: Entry, ports: dict[str, dict[str, Any]]) -> Look | None:
         process = self._machines.tools.records.get(entry.id).process
         if process is None or entry.quarantined or entry.order is not None:
             return None
         usage = processes.usage(process)
         if usage is None:
             return None
-        return Look(process, time.monotonic(), usage, self._counters(entry))
+        counters = replace(self._counters(entry), **_traffic(entry.spec.get("nics", []), ports))
+        return Look(process, time.monotonic(), usage, counters)
 
     def _counters(self, entry: Entry) -> Counters:
         machine = self._machines.machine(entry.id)
@@ -89,6 +102,16 @@ class Samples:
             return machine.hypervisor(entry).counters(machine.home)
         except (NoAnswer, Refused):
             return Counters()
+
+
+def _traffic(nics: list[dict[str, Any]], ports: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Of all NICs of a machine; nothing when one of them is not counted, or there is none in a network of the host."""
+    counted = [ports[nic["port"]] for nic in nics if nic["port"] in ports]
+    if not nics or len(counted) < len(nics):
+        return {}
+    kinds = ("received_bytes", "sent_bytes", "received_packets", "sent_packets")
+    summed = {f"network_{kind}": sum(port[kind] for port in counted) for kind in kinds}
+    return summed | {"network_dropped_packets": sum(sum(port["dropped"].values()) for port in counted)}
 
 
 def _sample(before: Look | None, now: Look, vcpus: int) -> dict[str, float]:

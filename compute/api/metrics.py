@@ -17,7 +17,8 @@ UNITS = {"cpu_percent": "percent of its vCPUs", "memory_mib": "MiB"}
 
 
 def unit(name: str) -> str:
-    return UNITS.get(name) or ("bytes/s" if "bytes" in name else "operations/s")
+    kinds = {"bytes": "bytes/s", "packets": "packets/s"}
+    return UNITS.get(name) or next((unit for kind, unit in kinds.items() if kind in name), "operations/s")
 
 
 class MetricSerializer(serializers.Serializer):

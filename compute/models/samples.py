@@ -14,6 +14,9 @@ METRICS = (
     "disk_writes_per_second",
     "network_received_bytes_per_second",
     "network_sent_bytes_per_second",
+    "network_received_packets_per_second",
+    "network_sent_packets_per_second",
+    "network_dropped_packets_per_second",
 )
 
 
@@ -38,10 +41,13 @@ class Sample(models.Model):
     disk_writes_per_second = Real(null=True)
     network_received_bytes_per_second = Real(null=True)
     network_sent_bytes_per_second = Real(null=True)
+    network_received_packets_per_second = Real(null=True)
+    network_sent_packets_per_second = Real(null=True)
+    network_dropped_packets_per_second = Real(null=True)
 
 
-def _packed() -> ArrayField:
-    return ArrayField(Real(null=True))
+def _packed(null: bool = False) -> ArrayField:
+    return ArrayField(Real(null=True), null=null)
 
 
 class PackedSamples(models.Model):
@@ -58,6 +64,10 @@ class PackedSamples(models.Model):
     disk_writes_per_second = _packed()
     network_received_bytes_per_second = _packed()
     network_sent_bytes_per_second = _packed()
+    # Null: packed by a version that did not measure it.
+    network_received_packets_per_second = _packed(null=True)
+    network_sent_packets_per_second = _packed(null=True)
+    network_dropped_packets_per_second = _packed(null=True)
 
     class Meta:
         abstract = True

@@ -1,4 +1,4 @@
-"""The metrics of an instance for people: four plots, and the same in a table."""
+"""The metrics of an instance for people: plots, and the same in a table."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,8 +29,13 @@ PLOTS = (
         "Network",
         "bytes/s",
         {"network_received_bytes_per_second": "received", "network_sent_bytes_per_second": "sent"},
-        "Not measured yet.",
     ),
+    Plot(
+        "Packets",
+        "packets/s",
+        {"network_received_packets_per_second": "received", "network_sent_packets_per_second": "sent"},
+    ),
+    Plot("Refused packets", "packets/s", {"network_dropped_packets_per_second": "refused"}),
 )
 
 

@@ -61,7 +61,8 @@ class NetworkProcess:
         return self._ask({"do": "inventory"})
 
     def counters(self) -> dict[str, Any]:
-        """{"ports": {port id: counts}, "drops": {id: {reason: packets}}}; counts: packets and bytes, both ways."""
+        """{"ports": {port id: counts}}: {received,sent}_{packets,bytes} as the guest sees them, and packets "dropped"
+        by reason."""
         return self._ask({"do": "counters"})
 
     def capabilities(self) -> dict[str, Any]:

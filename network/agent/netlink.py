@@ -104,8 +104,8 @@ class Netlink:
         found = set()
         for body in self.dump(GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
             _, prefix, _, _, owner = struct.unpack_from("=BBBBi", body)
-            attributes = parse(body[8:])
-            value = ipaddress.ip_address(attributes.get(2) or attributes[1])
+            values = parse(body[8:])
+            value = ipaddress.ip_address(values.get(2) or values[1])
             if owner == index and not (value.version == 6 and prefix == 64 and value.is_link_local):
                 found.add(ipaddress.ip_interface((value, prefix)))
         return found
@@ -190,16 +190,20 @@ def attribute(kind: int, value: bytes | int | str) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def parse(data: bytes) -> dict[int, bytes]:
-    """Attributes by kind, without the marks for nesting and byte order."""
-    found, at = {}, 0
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of each attribute, without the marks for nesting and byte order."""
+    at = 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
         if length < 4:
             break
-        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        yield kind & 0x3FFF, data[at + 4 : at + length]
         at += length + 3 & ~3
-    return found
+
+
+def parse(data: bytes) -> dict[int, bytes]:
+    """Attributes by kind."""
+    return dict(attributes(data))
 
 
 def mac_bytes(mac: str) -> bytes:

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from network.agent import flows, messages, netlink, nft, rules
+from network.agent import flows, messages, netlink, rules
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Message, Netlink
 from network.agent.nft import Rulesets
@@ -187,24 +187,3 @@ def unplug(namespaces: Namespaces, spec: NetworkSpec, device: str) -> None:
     with namespaces.within(namespace(spec)), Netlink() as kernel:
         if link := kernel.links().get(device):
             kernel.send(messages.remove_link(link.index))
-
-
-def counters(namespaces: Namespaces, spec: NetworkSpec) -> dict[str, dict[str, int]]:
-    """Per plugged port, as its guest sees it: packets and bytes received and sent."""
-    with namespaces.within(namespace(spec)), Netlink() as kernel:
-        links = kernel.links()
-    found = {}
-    for port in spec.local:
-        if link := links.get(port.device):
-            (sent, sent_bytes), (received, received_bytes) = link.received, link.sent
-            found[port.id] = {
-                "received_packets": received, "received_bytes": received_bytes,
-                "sent_packets": sent, "sent_bytes": sent_bytes,
-            }  # fmt: skip
-    return found
-
-
-def drops(namespaces: Namespaces, spec: NetworkSpec) -> dict[str, int]:
-    """Packets that the network's rules dropped, by reason."""
-    with namespaces.within(namespace(spec)):
-        return {reason: packets for reason, (packets, _) in nft.counters("bridge pileus").items() if packets}

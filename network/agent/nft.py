@@ -24,11 +24,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Set:
-    """`type` is the definition in nft's words. Of a map, the last part of each element is its value."""
+    """`type` is the definition in nft's words. Of a map, the last part of each element is its value. `is_kernels`: what
+    is in it is the kernel's affair, by rules."""
 
     type: str
     elements: Elements = frozenset()
     is_map: bool = False
+    is_kernels: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,6 @@ class Table:
     name: str
     sets: dict[str, Set] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
-    counters: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -59,7 +60,6 @@ class Known:
     """What the kernel has of a table: elements of sets and digests of chains."""
 
     there: bool = False
-    counters: set[str] = field(default_factory=set)
     sets: dict[str, Elements] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -79,7 +79,6 @@ def difference(known: Known, wanted: Table) -> Difference:
     for name in wanted.sets.keys() - known.sets.keys():
         kind = "map" if wanted.sets[name].is_map else "set"
         lines.append(f"add {kind} {table} {name} {{ {wanted.sets[name].type} ; }}")
-    lines += [f"add counter {table} {name}" for name in sorted(wanted.counters - known.counters)]
     new = [name for name in wanted.chains if name not in known.digests]
     for name in new:
         hook = wanted.chains[name].hook
@@ -92,6 +91,8 @@ def difference(known: Known, wanted: Table) -> Difference:
         lines += [f"add rule {table} {name} {rule}" for rule in chain.rules]
     revokes = any(name in known.digests for name in changed)
     for name, wanted_set in wanted.sets.items():
+        if wanted_set.is_kernels:
+            continue
         present = known.sets.get(name, frozenset())
         gone, added = present - wanted_set.elements, wanted_set.elements - present
         revokes = revokes or bool(gone)
@@ -156,8 +157,6 @@ def read(table: Table) -> Known:
         for kind, value in item.items():
             if kind in ("set", "map"):
                 known.sets[value["name"]] = frozenset(_element(each) for each in value.get("elem", ()))
-            elif kind == "counter":
-                known.counters.add(value["name"])
             elif kind == "chain":
                 known.digests.setdefault(value["name"], "")
             elif kind == "rule" and str(value.get("comment", "")).startswith(DIGEST):
@@ -179,21 +178,12 @@ class Rulesets:
         apply(change)
         sets = {name: each.elements for name, each in table.sets.items()}
         digests = {name: chain.digest for name, chain in table.chains.items()}
-        tables[table.family, table.name] = Known(True, set(table.counters), sets, digests)
+        tables[table.family, table.name] = Known(True, sets, digests)
         return change.revokes
 
     def forget(self, namespace: str) -> None:
         """The namespace is gone."""
         self._known.pop(namespace, None)
-
-
-def counters(table: str) -> dict[str, tuple[int, int]]:
-    """Packets and bytes of a table's named counters (`table`: "bridge pileus")."""
-    found = {}
-    for item in json.loads(run(f"list counters table {table}"))["nftables"]:
-        if counter := item.get("counter"):
-            found[counter["name"]] = (counter["packets"], counter["bytes"])
-    return found
 
 
 def available() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from network.agent import edge, messages, networks, nft, pools, routers
+from network.agent import counting, edge, messages, networks, nft, pools, routers
 from network.agent.metadata import Guest
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
@@ -178,17 +178,17 @@ class Plane:
                 {"type": each.type, "id": each.id, "generation": each.generation, "hash": each.hash}
                 for each in self._applied.values()
             ],
-            "plugged": sorted(port for spec in self._networks() for port in networks.counters(self._namespaces, spec)),
+            "plugged": sorted(self.counters()["ports"]),
             "strangers": [name for name in self._namespaces.names() if name not in known],
         }
 
     def counters(self) -> dict[str, Any]:
-        """Packets and bytes of every plugged port, and drops of every network by reason."""
-        specs = list(self._networks())
-        return {
-            "ports": {p: c for spec in specs for p, c in networks.counters(self._namespaces, spec).items()},
-            "drops": {spec.id: networks.drops(self._namespaces, spec) for spec in specs},
-        }
+        """Packets and bytes of every plugged port, and what was dropped of its, by reason."""
+        found: dict[str, Any] = {}
+        for spec in self._networks():
+            with self._namespaces.within(networks.namespace(spec)):
+                found |= counting.of_ports(spec)
+        return {"ports": found}
 
     def _make(self, new: Applied, before: Applied | None = None) -> dict[str, str]:
         if isinstance(new.spec, NetworkSpec):

@@ -10,24 +10,13 @@ import ipaddress
 from collections.abc import Callable
 
 from network.agent import groups
+from network.agent.counting import DROPPED, drop
 from network.agent.nft import Chain, Elements, Set, Table
 from network.agent.specs import NetworkSpec, Port
 
 SERVICE_MAC = "02:00:00:fe:fe:02"  # of the bridge, on every host: DHCP, DNS and metadata answer from it
 SERVICE_ADDRESS = "169.254.169.254"
 OVERLAY = "vx0"
-DROPS = {
-    "spoofed_mac": "from a MAC that is not the port's",
-    "spoofed_arp": "ARP that claims another's address",
-    "spoofed_address": "from an IP address that is not the port's",
-    "spoofed_neighbour": "a neighbour advertisement of another's address",
-    "rogue_dhcp": "answers of a DHCP server that is not the network's",
-    "rogue_router": "router advertisements and redirects of a port",
-    "not_ip": "neither IP nor ARP",
-    "egress_refused": "no security group lets it out",
-    "ingress_refused": "no security group lets it in",
-    "not_tracked": "of a TCP connection that is not open, or was cut",
-}
 ESTABLISHED = "meta mark & 0x1 == 0x1"
 ROUTER_KINDS = "nd-router-solicit, nd-router-advert, nd-redirect"
 NEIGHBOUR_KINDS = "nd-neighbor-solicit, nd-neighbor-advert"
@@ -48,19 +37,16 @@ def _hook(name: str, priority: int, policy: str = "accept") -> str:
     return f"type filter hook {name} priority {priority} ; policy {policy}"
 
 
-def _drop(reason: str) -> str:
-    return f"counter name {reason} drop"
-
-
 def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> Table:
     sets = _sets(spec, legs)
     group_sets, chains = groups.compiled(spec.groups.values())
     for port in spec.local:
         for direction in ("ingress", "egress"):
             jumps = tuple(f"jump {groups.chain_name(group, direction)}" for group in port.groups)
-            chains[profile(port, direction)] = Chain((*jumps, _drop(f"{direction}_refused")))
+            refused = drop(f"{direction}_refused", "iifname" if direction == "egress" else "oifname")
+            chains[profile(port, direction)] = Chain((*jumps, refused))
     chains |= _chains(tracking)
-    return Table("bridge", "pileus", sets | group_sets, chains, frozenset(DROPS))
+    return Table("bridge", "pileus", sets | group_sets | {"dropped": DROPPED}, chains)
 
 
 def profile(port: Port, direction: str) -> str:
@@ -160,26 +146,26 @@ def _chains(tracking: str) -> dict[str, Chain]:
 def _spoofing() -> tuple[str, ...]:
     """Of a port: what is not surely its own ends here."""
     return (
-        f"iifname . ether saddr != @macs {_drop('spoofed_mac')}",
+        f"iifname . ether saddr != @macs {drop('spoofed_mac')}",
         "ether type arp iifname . arp saddr ether . arp saddr ip @senders4 accept",
         "ether type arp iifname . arp saddr ether . arp saddr ip @wide_senders4 accept",
         "ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether @macs accept",
-        f"ether type arp {_drop('spoofed_arp')}",
+        f"ether type arp {drop('spoofed_arp')}",
         "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
-        f"ether type ip udp sport 67 {_drop('rogue_dhcp')}",
+        f"ether type ip udp sport 67 {drop('rogue_dhcp')}",
         f"ip daddr {SERVICE_ADDRESS} meta l4proto tcp iifname . ether saddr . ip saddr != @own4"
-        f" {_drop('spoofed_address')}",
+        f" {drop('spoofed_address')}",
         "ether type ip iifname . ether saddr . ip saddr @senders4 accept",
         "ether type ip iifname . ether saddr . ip saddr @wide_senders4 accept",
-        f"ether type ip {_drop('spoofed_address')}",
-        f"ether type != ip6 {_drop('not_ip')}",
-        f"icmpv6 type {{ nd-router-advert, nd-redirect }} {_drop('rogue_router')}",
-        f"udp sport 547 {_drop('rogue_dhcp')}",
+        f"ether type ip {drop('spoofed_address')}",
+        f"ether type != ip6 {drop('not_ip')}",
+        f"icmpv6 type {{ nd-router-advert, nd-redirect }} {drop('rogue_router')}",
+        f"udp sport 547 {drop('rogue_dhcp')}",
         "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
-        f"icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets {_drop('spoofed_neighbour')}",
+        f"icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets {drop('spoofed_neighbour')}",
         "iifname . ether saddr . ip6 saddr @senders6 accept",
         "iifname . ether saddr . ip6 saddr @wide_senders6 accept",
-        _drop("spoofed_address"),
+        drop("spoofed_address"),
     )
 
 
@@ -188,7 +174,7 @@ def _sending() -> tuple[str, ...]:
     return (
         "iifname @trusted accept",
         f"{ESTABLISHED} accept",
-        f"tcp flags & (fin | syn | rst | ack) != syn {_drop('not_tracked')}",
+        f"tcp flags & (fin | syn | rst | ack) != syn {drop('not_tracked')}",
         "ether type arp accept",
         "udp sport 68 udp dport 67 accept",
         "udp sport 546 udp dport 547 accept",
@@ -209,7 +195,7 @@ def _receiving() -> tuple[str, ...]:
         f"ether saddr {SERVICE_MAC} udp sport 547 udp dport 546 accept",
         f"icmpv6 type {{ {NEIGHBOUR_KINDS} }} accept",
         "ether saddr @gateways icmpv6 type nd-router-advert accept",
-        f"tcp flags & (fin | syn | rst | ack) != syn {_drop('not_tracked')}",
+        f"tcp flags & (fin | syn | rst | ack) != syn {drop('not_tracked', 'oifname')}",
         "oifname vmap @ingress",
         "drop",
     )

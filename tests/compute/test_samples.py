@@ -107,6 +107,12 @@ def test_what_is_over_is_packed_once_and_what_is_old_is_forgotten(instance, monk
     assert by_month.start + timedelta(days=30) == midnight + timedelta(days=1, minutes=30)
     assert by_month.values["cpu_percent"][-98:] == [20] * 96 + [None, None]
 
+    # What another version packed lacks metrics of this one.
+    SampleDay.objects.update(network_sent_packets_per_second=None)
+    by_month = samples.series(instance, samples.SPANS["30d"]).values
+    assert by_month["cpu_percent"][-98:-2] == [20] * 96
+    assert set(by_month["network_sent_packets_per_second"]) == {None}
+
     samples.pack(now + timedelta(days=2))
     assert (SampleHour.objects.count(), SampleDay.objects.count()) == (0, 1)
     samples.pack(now + timedelta(days=32))

@@ -37,7 +37,10 @@ class FakeNetworks(Kind):
 
 
 class FakePlugs:
-    """The network process as machines see it: a descriptor of nothing for each port."""
+    """The network process as machines see it: a descriptor of nothing for each port. `ports`: what they counted."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, dict[str, Any]] = {}
 
     def plug(self, port: str, headers: bool) -> int:
         return os.open(os.devnull, os.O_RDWR)
@@ -45,6 +48,9 @@ class FakePlugs:
     def introduce(self, port: str, pages: dict[str, str]) -> None: ...
 
     def unplug(self, port: str) -> None: ...
+
+    def counters(self) -> dict[str, Any]:
+        return {"ports": self.ports}
 
 
 def give_networks(node: FakeNode) -> tuple[FakeNetworks, FakeNetworks]:

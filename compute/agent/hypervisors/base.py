@@ -39,7 +39,8 @@ class Status:
 
 @dataclass(frozen=True)
 class Counters:
-    """What a machine's devices have done since its emulator started. None: it is not counted."""
+    """What a machine's devices have done since its emulator started; NICs, since they were plugged. None: it is not
+    counted. Emulators tell of disks, the host's network process of NICs."""
 
     disk_read_bytes: int | None = None
     disk_write_bytes: int | None = None
@@ -47,6 +48,9 @@ class Counters:
     disk_writes: int | None = None
     network_received_bytes: int | None = None
     network_sent_bytes: int | None = None
+    network_received_packets: int | None = None
+    network_sent_packets: int | None = None
+    network_dropped_packets: int | None = None
 
 
 @dataclass(frozen=True)

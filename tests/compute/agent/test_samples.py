@@ -11,6 +11,7 @@ from agent.processes import Process, Usage, start_time
 from compute.agent import samples
 from compute.agent.hypervisors.base import Counters
 from compute.agent.samples import Samples
+from tests.network.fakes import FakePlugs
 
 
 @pytest.fixture
@@ -32,6 +33,12 @@ def used(monkeypatch):
 def measured(node, control_plane, obey, spec):
     obey("ensure_running", {**spec, "vcpus": 2})
     return Samples(node.machines, node.ledger, node.control_plane)
+
+
+def give_networks(node) -> FakePlugs:
+    plugs = FakePlugs()
+    node.machines.tools = replace(node.machines.tools, plugs=plugs)
+    return plugs
 
 
 def count(node, monkeypatch, **counted):
@@ -79,6 +86,32 @@ def test_an_emulator_that_does_not_answer_is_measured_without_its_disks(node, me
     measured.take()
     clock[0] += 10
     assert set(measured.take()[0]) == {"id", "memory_mib", "cpu_percent"}
+
+
+def counted(received, sent, **dropped):
+    packets = {"received_packets": received // 100, "sent_packets": sent // 100}
+    return {"received_bytes": received, "sent_bytes": sent, **packets, "dropped": dropped}
+
+
+def test_traffic_is_that_of_all_nics_as_the_network_process_counts_it(node, control_plane, clock, used, obey, spec):
+    plugs = give_networks(node)
+    rest = {"network": "n", "mtu": 1450, "addresses": [], "gateway": None, "dns": []}
+    nics = [{"port": port, "mac": f"52:54:00:00:00:0{port}", **rest} for port in "12"]
+    obey("ensure_running", {**spec, "nics": nics})
+    measured = Samples(node.machines, node.ledger, node.control_plane)
+    plugs.ports = {"1": counted(1000, 2000, spoofed_mac=1), "2": counted(0, 0)}
+    measured.take()
+    clock[0] += 10
+    plugs.ports = {"1": counted(3000, 2000, spoofed_mac=1, not_ip=4), "2": counted(6000, 1000, ingress_refused=5)}
+    [sample] = measured.take()
+    assert {name: value for name, value in sample.items() if name.startswith("network")} == {
+        "network_received_bytes_per_second": 800, "network_sent_bytes_per_second": 100,
+        "network_received_packets_per_second": 8, "network_sent_packets_per_second": 1,
+        "network_dropped_packets_per_second": 0.9,
+    }  # fmt: skip
+    clock[0] += 10
+    del plugs.ports["2"]  # unplugged from below: half of the traffic would be a lie
+    assert not any(name.startswith("network") for name in measured.take()[0])
 
 
 def test_what_has_ended_is_not_measured(measured, used):

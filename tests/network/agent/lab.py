@@ -145,6 +145,7 @@ class Guest:
 
     def __init__(self, tap: int, port: dict[str, Any]) -> None:
         self.tap = tap
+        self.id = port["id"]
         self.mac = port["mac"]
         self.ips = [each["address"] for each in port["addresses"]]
         self.ip = self.ips[0]

@@ -65,10 +65,12 @@ def test_no_lie_arrives(guests):
 def test_what_is_dropped_is_counted_by_reason(host, guests):
     a, b = guests["a"], guests["b"]
     assert not b.hears(a, frames.udp(ROGUE, b.mac, a.ip, b.ip, (1, 2)))
-    assert not b.hears(a, frames.router_advertisement(a.mac, a.ips[1]))
-    counted = next(iter(host.client.counters()["drops"].values()))
-    assert counted["spoofed_mac"] == 1
-    assert counted["rogue_router"] == 1
+    for _ in range(2):
+        assert not b.hears(a, frames.router_advertisement(a.mac, a.ips[1]))
+    assert not b.hears(a, frames.tcp(a.mac, b.mac, a.ip, b.ip, (1, 22), frames.ACK))
+    ports = host.client.counters()["ports"]
+    assert ports[a.id]["dropped"] == {"spoofed_mac": 1, "rogue_router": 2, "not_tracked": 1}
+    assert ports[b.id]["dropped"] == {}
 
 
 def test_frames_for_one_are_not_seen_by_another(guests):
