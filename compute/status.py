@@ -11,19 +11,18 @@ from django.db.models import (
     Exists,
     ExpressionWrapper,
     F,
-    JSONField,
     OuterRef,
     Q,
     QuerySet,
     Subquery,
-    TextField,
     Value,
     When,
 )
-from django.db.models.functions import Cast, Coalesce, JSONObject
+from django.db.models.functions import Coalesce
 
 from cloud.hosts.models import HostPulse
 from cloud.hosts.silence import reachable_since
+from cloud.operations.live import live_kind, live_operation
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
 from compute.verbs import VERBS, WORK
@@ -56,8 +55,8 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
     # One look at the live operation for all of these words.
     on_its_way = Case(*(When(kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()), default=None)
     return instances.annotate(
-        live_operation=Subquery(live.values(json=operation_json())[:1], output_field=JSONField()),
-        live_kind=Subquery(live.values("kind")[:1], output_field=CharField()),
+        live_operation=live_operation("instance"),
+        live_kind=live_kind("instance"),
         host_is_unreachable=_host_is_unreachable(),
     ).annotate(
         status=Case(
@@ -103,31 +102,6 @@ def _standing() -> Case:
         When(machine__seen__in=STEADY, then=F("machine__seen")),
         default=Value("error"),
         output_field=CharField(),
-    )
-
-
-def operation_json() -> JSONObject:
-    """An operation as the API shows it, made by PostgreSQL."""
-    return JSONObject(
-        id="id",
-        kind="kind",
-        subject=JSONObject(type="subject_type", id="subject_id", name="subject_name"),
-        step="step",
-        progress=Case(
-            When(progress_of=None, then=Value(None, JSONField())),
-            default=JSONObject(done="progress_done", of="progress_of", unit="progress_unit"),
-            output_field=JSONField(),
-        ),
-        reason="reason",
-        outcome=Case(
-            When(outcome="", then=Value(None, TextField())),
-            default=Cast("outcome", TextField()),
-            output_field=TextField(),
-        ),
-        cancel_requested_at="cancel_requested_at",
-        started_at="started_at",
-        finished_at="finished_at",
-        requested_by="requested_by",
     )
 
 

@@ -1,7 +1,19 @@
-"""What counts in a project's quota; the cloud's own images are nobody's."""
+"""What counts in a project's quota; the cloud's own images are nobody's, and failed volumes hold nothing."""
+
+from uuid import UUID
+
+from django.db.models import QuerySet
 
 from cloud.tenancy import quota
-from storage.models import Image
+from storage.models import Image, Snapshot, Volume
+
+
+def _there(project_id: UUID) -> "QuerySet[Volume]":
+    return Volume.objects.filter(project_id=project_id, failed_reason="")
+
 
 quota.register("images", lambda project_id: Image.objects.filter(project_id=project_id))
 quota.register("image_gib", lambda project_id: Image.objects.filter(project_id=project_id), sum_of="size_gib")
+quota.register("volumes", _there)
+quota.register("volume_gib", _there, sum_of="size_gib")
+quota.register("snapshots", lambda project_id: Snapshot.objects.filter(project_id=project_id))

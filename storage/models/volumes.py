@@ -23,7 +23,7 @@ class Layer(models.Model):
     """A file of a host's `volumes` folder, named by this id: what was written since its parent was left alone.
 
     `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
-    `sealed_at` is when it was known that nobody writes it any more.
+    `made`: its host has said that it is there, so it is never made anew. `sealed_at` is since when nobody writes it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -32,6 +32,7 @@ class Layer(models.Model):
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
     size_gib = models.PositiveIntegerField()
     base = models.JSONField(null=True)
+    made = models.BooleanField(default=False)
     sealed_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())
 
@@ -46,7 +47,7 @@ class Layer(models.Model):
 
 
 class Volume(models.Model):
-    """A disk of a project. `active` is the layer that is written."""
+    """A disk of a project. `active` is the layer that is written, `next` the one that is about to take over."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="volumes")
@@ -54,6 +55,7 @@ class Volume(models.Model):
     labels = models.JSONField(default=dict, blank=True)
     size_gib = models.PositiveIntegerField()
     active = models.OneToOneField(Layer, on_delete=models.PROTECT, related_name="volume")
+    next = models.OneToOneField(Layer, null=True, on_delete=models.PROTECT, related_name="+")
     bootable = models.BooleanField(default=False)
     image = models.ForeignKey(Image, null=True, on_delete=models.PROTECT, related_name="volumes")  # at its bottom
     boot_files = models.JSONField(default=list)  # the image's, as they were: a disk goes with its kernel

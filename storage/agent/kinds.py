@@ -1,0 +1,8 @@
+"""The kinds of storage on a host."""
+
+from agent.kinds import Kind, Tools
+from storage.agent.volumes import Volumes
+
+
+def kinds(tools: Tools) -> list[Kind]:
+    return [Volumes(tools)]

@@ -1,0 +1,118 @@
+"""The files of volumes on this host: one for each layer, named by its id. Only the control plane makes ids."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent import faults
+from agent.durability import sync_directory, sync_file
+from agent.errors import Refused
+from agent.paths import Paths, make_passable
+from storage.agent import qemu_img
+from storage.agent.qemu_img import QCOW2, RAW
+
+MIN_FREE_BYTES = 64 << 20  # of the disk, for what running guests still write
+
+faults.declare("layers.before_create", "layers.before_rename", "layers.before_unlink")
+
+
+class Layers:
+    """The folder `volumes` of the agent's home."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.directory = paths.home / "volumes"
+        make_passable(self.directory)
+
+    def path(self, layer_id: str) -> Path:
+        """Where a layer is, or would be made. Raises ValueError for what is no id."""
+        name = str(uuid.UUID(layer_id))
+        raw = self.directory / f"{name}.{RAW}"
+        return raw if raw.exists() else self.directory / f"{name}.{QCOW2}"
+
+    def format_of(self, layer_id: str) -> str:
+        """QCOW2 or RAW."""
+        return self.path(layer_id).suffix[1:]
+
+    def exists(self, layer_id: str) -> bool:
+        return self.path(layer_id).exists()
+
+    def size(self, layer_id: str) -> int:
+        """The bytes that a guest sees. Raises Refused."""
+        path = self.path(layer_id)
+        return path.stat().st_size if path.suffix == f".{RAW}" else qemu_img.virtual_size(path)
+
+    def create(
+        self, layer_id: str, size: int, *, parent: str | None = None, base: tuple[Path, str] | None = None
+    ) -> None:
+        """Make an empty layer, whole or not at all: over another layer, over the file of an image, or over nothing.
+
+        It is never smaller than its parent. Raises Refused.
+        """
+        self._require_room()
+        faults.reach("layers.before_create")
+        if parent is not None:
+            size = max(size, self.size(parent))
+        if not qemu_img.is_there():
+            if parent or base:
+                raise Refused("this host has no qemu-img: a volume on it can only begin empty, and has no snapshots")
+            self._create_raw(layer_id, size)
+            return
+        path = self.path(layer_id)
+        new = path.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        below, below_format = base or (None, QCOW2)
+        if parent is not None:
+            below, below_format = Path(self.path(parent).name), self.format_of(parent)  # beside it
+        qemu_img.run(qemu_img.create(new, size, below=below, below_format=below_format))
+        self._put(new, path)
+
+    def _create_raw(self, layer_id: str, size: int) -> None:
+        path = self.directory / f"{uuid.UUID(layer_id)}.{RAW}"
+        new = path.with_suffix(".new")
+        with new.open("wb") as file:
+            os.truncate(file.fileno(), size)
+        self._put(new, path)
+
+    def _put(self, new: Path, path: Path) -> None:
+        new.chmod(0o600)
+        sync_file(new)
+        faults.reach("layers.before_rename")
+        new.rename(path)
+        sync_directory(self.directory)
+
+    def grow(self, layer_id: str, size: int) -> None:
+        """Make a layer that no emulator has open at least this large. Raises Refused."""
+        if self.size(layer_id) >= size:
+            return
+        path = self.path(layer_id)
+        if path.suffix == f".{RAW}":
+            os.truncate(path, size)
+        else:
+            qemu_img.run(qemu_img.resize(path, size))
+        sync_file(path)
+
+    def remove(self, layer_id: str) -> None:
+        """Unlink a layer, and what is left of making it."""
+        path = self.path(layer_id)
+        faults.reach("layers.before_unlink")
+        path.with_suffix(".new").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        sync_directory(self.directory)
+
+    def there(self) -> Iterator[str]:
+        """The ids of all layers that have a file."""
+        for path in self.directory.iterdir():
+            if path.suffix in (f".{QCOW2}", f".{RAW}"):
+                yield path.stem
+
+    def used_bytes(self) -> int:
+        """What they take of the disk."""
+        return sum(path.stat().st_blocks * 512 for path in self.directory.iterdir())
+
+    def _require_room(self) -> None:
+        free = shutil.disk_usage(self.directory).free
+        if free < MIN_FREE_BYTES:
+            words = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
+            raise Refused(f"the host's disk is full: {words}")

@@ -1,0 +1,70 @@
+"""Command lines of qemu-img for layers, as pure functions, and running one.
+
+Formats are always named, and nothing that a file's header says is followed: a machine's emulator can write the header
+of its active layer, and may have been taken over by its guest.
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+from agent.errors import Refused
+
+SECONDS = 60
+MAGIC = b"QFI\xfb"
+HEADER = struct.Struct(">4sIQIIQI")  # magic, version, backing file's offset and size, cluster bits, size, encryption
+FEATURES = struct.Struct(">Q")  # incompatible ones, of version 3: at byte 72
+DIRTY = 1
+QCOW2, RAW = "qcow2", "raw"
+
+
+def is_there() -> bool:
+    return shutil.which("qemu-img") is not None
+
+
+def create(path: Path, size: int, *, below: Path | None = None, below_format: str = QCOW2) -> list[str]:
+    """Make an empty qcow2 of this many bytes, over another file or nothing. What is below is not opened (-u)."""
+    command = ["qemu-img", "create", "-q", "-f", QCOW2]
+    if below is not None:
+        command += ["-u", "-b", os.fspath(below), "-F", below_format]
+    return [*command, os.fspath(path), str(size)]
+
+
+def resize(path: Path, size: int) -> list[str]:
+    """Grow a qcow2 to this many bytes, whatever it says that it lies on."""
+    node = {"driver": QCOW2, "file": {"driver": "file", "filename": os.fspath(path)}, "backing": None}
+    return ["qemu-img", "resize", "-q", "json:" + json.dumps(node), str(size)]
+
+
+def run(command: list[str]) -> None:
+    """Raises Refused with the words of qemu-img."""
+    # The child dies with the worker: an abandoned attempt must not write on under the next one.
+    wrapped = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    try:
+        done = subprocess.run(  # noqa: S603
+            wrapped, check=False, capture_output=True, text=True, timeout=SECONDS, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Refused(f"qemu-img: {error}") from error
+    if done.returncode != 0:
+        words = done.stderr.strip()[-500:]
+        if "No space left on device" in words:
+            words = "the host's disk is full"
+        raise Refused(f"qemu-img: {words}")
+
+
+def virtual_size(path: Path) -> int:
+    """The bytes that a guest sees of one of our qcow2 files, by its header. Raises Refused for one that is not ours."""
+    with path.open("rb") as file:
+        head = file.read(80)
+    if len(head) < 80 or head[:4] != MAGIC:
+        raise Refused(f"the layer {path.stem} is damaged: it is no qcow2")
+    _, version, _, _, _, size, encryption = HEADER.unpack_from(head)
+    (features,) = FEATURES.unpack_from(head, 72) if version == 3 else (0,)
+    if version not in (2, 3) or encryption or features & ~DIRTY:
+        raise Refused(f"the layer {path.stem} has been tampered with: its header asks for what we never use")
+    return int(size)

@@ -1,0 +1,168 @@
+"""The kind `volume`: what the host does with the files of volumes that no emulator has open.
+
+A layer is removed once an order of a volume that knew it does not need it any more, and says that nobody else does.
+What was needed by nobody once is needed by nobody later, so an order that comes late removes nothing that is in use.
+"""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import structlog
+
+from agent import faults
+from agent.errors import Refused
+from agent.kinds import Kind, Sight, Tools
+from agent.ledger import Entry
+from agent.work import Work
+from storage.agent import qemu_img
+from storage.agent.image_cache import ImageCache
+from storage.agent.layers import Layers
+
+log = structlog.get_logger()
+
+TYPE = "volume"
+SCHEMA = (
+    """
+CREATE TABLE layer (
+    volume TEXT NOT NULL,
+    id TEXT NOT NULL,
+    tree TEXT NOT NULL,
+    PRIMARY KEY (volume, id)
+) STRICT
+""",
+    "CREATE INDEX layer_by_tree ON layer (tree, id)",
+    "CREATE TABLE going (volume TEXT PRIMARY KEY) STRICT",  # what it does not share is all that `layer` still has
+)
+
+faults.declare("volume.after_make", "volume.before_forget")
+
+
+class Volumes(Kind):
+    """Volumes on this host. One in quarantine stays as it is: nothing on its own does anything with it."""
+
+    type: ClassVar[str] = TYPE
+    verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
+
+    def __init__(self, tools: Tools) -> None:
+        self._ledger = tools.ledger
+        self._ledger.migrate("storage", SCHEMA)
+        self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
+        self.layers = Layers(tools.paths)
+
+    def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
+        if verb == "ensure_gone":
+            return self._remove(entry, work.order.get("spec"))
+        spec = entry.spec
+        wanted = [layer["id"] for layer in spec["layers"]]
+        self._note(entry.id, spec["tree"], [*wanted, *spec["keep"]])
+        for layer in spec["layers"]:
+            self._make(layer, work)
+        faults.reach("volume.after_make")
+        if not spec["held"]:
+            self.layers.grow(spec["active"], spec["size_gib"] << 30)
+        self._clear_away(entry.id, {*wanted, *spec["keep"]})
+        return "present", self._facts(spec["tree"], spec["active"])
+
+    def _make(self, layer: dict[str, Any], work: Work) -> None:
+        """Make a layer that is not there. One that has been there once is lost, and an empty one would hide that."""
+        if self.layers.exists(layer["id"]):
+            return
+        if layer["made"]:
+            raise Refused(f"a file of this volume is missing on its host (layer {layer['id']}): it is not made anew")
+        base: tuple[Path, str] | None = None
+        if image := layer["image"]:
+            if image["format"] not in (qemu_img.QCOW2, qemu_img.RAW):
+                raise Refused(f"a volume cannot begin with an image of the format {image['format']}")
+            base = self._images.fetch(image, work), image["format"]
+        self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base)
+
+    def _remove(self, entry: Entry, spec: dict[str, Any] | None) -> Sight:
+        """Remove what only this volume stands on. The ledger keeps no spec of an order like this, so what others need
+        is struck out there first."""
+        tree = self._tree_of(entry.id)
+        if spec is not None:
+            self._give_up(entry.id, spec["keep"] if "keep" in spec else self._needed_by_others(entry))
+        elif not self._is_going(entry.id):
+            raise Refused("what other volumes need was not said: the order has to come again")
+        self._clear_away(entry.id, keep=())
+        faults.reach("volume.before_forget")
+        with self._ledger.write() as connection:
+            connection.execute("DELETE FROM going WHERE volume = ?", (entry.id,))
+        return "gone", {"layers": self._there(tree)}
+
+    def _needed_by_others(self, entry: Entry) -> Iterable[str]:
+        """Of one that the control plane does not know: all that others know of."""
+        for other in self._ledger.entries(TYPE):
+            if other.id != entry.id and other.seen != "gone":
+                yield from (layer["id"] for layer in other.spec.get("layers", ()))
+                yield from other.spec.get("keep", ())
+
+    def _clear_away(self, volume_id: str, keep: Collection[str]) -> None:
+        for layer_id in self._noted(volume_id):
+            if layer_id not in keep:
+                self.layers.remove(layer_id)
+                with self._ledger.write() as connection:
+                    connection.execute("DELETE FROM layer WHERE id = ?", (layer_id,))
+                log.info("removed a layer", volume=volume_id, layer=layer_id)
+
+    def look(self, entry: Entry, ended: str) -> Sight | None:
+        """Whether its files are there still."""
+        if entry.seen != "present":
+            return None
+        lost = [layer["id"] for layer in entry.spec["layers"] if not self.layers.exists(layer["id"])]
+        if lost:
+            return "broken", {"problem": f"files of this volume are missing on its host (layers {', '.join(lost)})"}
+        return None
+
+    def capabilities(self) -> dict[str, Any]:
+        return {"volumes": {"layers": qemu_img.is_there()}}
+
+    def disk_bytes(self) -> int:
+        return self.layers.used_bytes()
+
+    def uses_file(self, entry: Entry, sha256: str) -> bool:
+        layers = entry.spec.get("layers", ()) if entry.seen != "gone" else ()
+        return any(layer["image"] and layer["image"]["sha256"] == sha256 for layer in layers)
+
+    def describe(self, entry: Entry) -> str:
+        return str(entry.spec.get("volume", {}).get("name", ""))
+
+    def strays(self) -> list[str]:
+        """Layers with a file that no volume of the ledger knows: the ledger was lost. They are kept."""
+        known = {row["id"] for row in self._ledger.rows("SELECT DISTINCT id FROM layer")}
+        return sorted(set(self.layers.there()) - known)
+
+    # What the ledger knows of layers
+
+    def _note(self, volume_id: str, tree: str, layers: Iterable[str]) -> None:
+        """Before a file is made: so that it is found again, whatever happens."""
+        known = set(self._noted(volume_id))
+        new = [(volume_id, layer_id, tree) for layer_id in dict.fromkeys(layers) if layer_id not in known]
+        if new:
+            with self._ledger.write() as connection:
+                connection.executemany("INSERT INTO layer (volume, id, tree) VALUES (?, ?, ?)", new)
+
+    def _give_up(self, volume_id: str, shared: Iterable[str]) -> None:
+        with self._ledger.write() as connection:
+            rows = [(volume_id, layer_id) for layer_id in shared]
+            connection.executemany("DELETE FROM layer WHERE volume = ? AND id = ?", rows)
+            connection.execute("INSERT OR IGNORE INTO going VALUES (?)", (volume_id,))
+
+    def _is_going(self, volume_id: str) -> bool:
+        return bool(self._ledger.rows("SELECT 1 FROM going WHERE volume = ?", (volume_id,)))
+
+    def _noted(self, volume_id: str) -> list[str]:
+        return [row["id"] for row in self._ledger.rows("SELECT id FROM layer WHERE volume = ?", (volume_id,))]
+
+    def _tree_of(self, volume_id: str) -> str:
+        rows = self._ledger.rows("SELECT tree FROM layer WHERE volume = ? LIMIT 1", (volume_id,))
+        return str(rows[0]["tree"]) if rows else ""
+
+    def _there(self, tree: str) -> list[str]:
+        rows = self._ledger.rows("SELECT DISTINCT id FROM layer WHERE tree = ? ORDER BY id", (tree,))
+        return [row["id"] for row in rows if self.layers.exists(row["id"])]
+
+    def _facts(self, tree: str, active: str) -> dict[str, Any]:
+        size = self.layers.size(active)
+        return {"layers": self._there(tree), "size_gib": size >> 30, "format": self.layers.format_of(active)}

@@ -1,0 +1,214 @@
+"""/api/v1/projects/{project}/volumes"""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import path
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceField
+from cloud.api.pagination import Filter
+from cloud.api.scope import Scope
+from cloud.api.serializers import Body, ReferenceSerializer
+from cloud.api.views import Collection, InProject, Item, Verb
+from cloud.operations.api import OperationSerializer
+from storage.api.images import visible
+from storage.models import Attachment, Snapshot, Volume
+from storage.models.volumes import MAX_SIZE_GIB
+from storage.services import volumes
+from storage.status import STATUSES, reason, with_status
+
+CASCADE = serializers.BooleanField(help_text="Also delete its snapshots. A dry run shows which these are.")
+
+
+def volumes_of(scope: Scope) -> QuerySet[Volume]:
+    return Volume.objects.filter(project_id=scope.project_id).select_related("active__host", "project")
+
+
+def snapshots_of(scope: Scope) -> QuerySet[Snapshot]:
+    return Snapshot.objects.filter(project_id=scope.project_id).select_related("layer__host", "volume__active__host")
+
+
+class SourceSerializer(serializers.Serializer):
+    """What it was made from, as it was called then."""
+
+    type = serializers.ChoiceField(("image", "snapshot", "volume"))
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+
+
+class AttachmentSerializer(serializers.Serializer):
+    """What it is attached to, and as which of its disks."""
+
+    type = serializers.CharField(source="holder_type")
+    id = serializers.UUIDField(source="holder_id")
+    name = serializers.CharField(source="holder_name")
+    slot = serializers.IntegerField(help_text="1: /dev/vdb, 2: /dev/vdc …; 0: it boots from this one.")
+    read_only = serializers.BooleanField()  # type: ignore[assignment]
+    delete_with_holder = serializers.BooleanField(help_text="Whether the volume is deleted with it.")
+
+
+class VolumeSerializer(serializers.Serializer):
+    """A disk that outlives the instances that it is attached to."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    labels = LabelsField()
+    status = serializers.ChoiceField(STATUSES)
+    status_reason = serializers.SerializerMethodField()
+    size_gib = serializers.IntegerField()
+    bootable = serializers.BooleanField()
+    serial = serializers.CharField(help_text="In the guest it is /dev/disk/by-id/virtio-<serial>.")
+    made_from = SourceSerializer(
+        source="source", allow_null=True, help_text="What it was made from; null: it began empty."
+    )
+    attached_to = serializers.SerializerMethodField(help_text="Null: to nothing.")
+    protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
+    operation = OperationSerializer(source="live_operation", allow_null=True, help_text="What is under way.")
+    host = serializers.SerializerMethodField(help_text="Where it is; for admins of the cloud, otherwise null.")
+    created_at = serializers.DateTimeField()
+    created_by = serializers.CharField()
+
+    def get_status_reason(self, volume: Volume) -> str:
+        return reason(volume)
+
+    @extend_schema_field(AttachmentSerializer(allow_null=True))
+    def get_attached_to(self, volume: Volume) -> Any:
+        held: Attachment | None = next(iter(volume.attachments.all()), None)
+        return AttachmentSerializer(held).data if held else None
+
+    @extend_schema_field(ReferenceSerializer(allow_null=True))
+    def get_host(self, volume: Volume) -> dict[str, str] | None:
+        host = volume.active.host
+        shows = host is not None and self.context["scope"].is_cloud_admin
+        return {"id": str(host.pk), "name": host.name} if shows and host else None
+
+
+class VolumeChanges(Body):
+    name = NameField(required=False)
+    labels = LabelsField(required=False)
+    protected = Flag(required=False)
+
+
+class SizeField(Integer):
+    """Of a volume, in GiB."""
+
+    def __init__(self, **options: Any):
+        super().__init__(min_value=1, max_value=MAX_SIZE_GIB, **options)
+
+
+class VolumeForm(Body):
+    """Empty, or made from one thing. Without a size it is as large as that."""
+
+    name = NameField()
+    size_gib = SizeField(required=False)
+    image = ReferenceField(visible, required=False)
+    snapshot = ReferenceField(snapshots_of, required=False)
+    volume = ReferenceField(volumes_of, required=False)
+    labels = LabelsField(required=False)
+    protected = Flag(required=False)
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        if len(body.keys() & {"image", "snapshot", "volume"}) > 1:
+            raise serializers.ValidationError("Give an image, a snapshot or a volume, or none of them.")
+        return body
+
+
+class ResizeForm(Body):
+    size_gib = SizeField()
+
+
+class SnapshotForm(Body):
+    name = NameField()
+    labels = LabelsField(required=False)
+    protected = Flag(required=False)
+
+
+class CloneForm(SnapshotForm):
+    size_gib = SizeField(required=False)
+
+
+class RevertForm(Body):
+    snapshot = ReferenceField(snapshots_of)
+
+
+class VolumeView(InProject):
+    serializer = VolumeSerializer
+
+    def rows(self) -> QuerySet[Volume]:
+        return with_status(volumes_of(self.scope)).prefetch_related("attachments")
+
+
+class Volumes(VolumeView, Collection):
+    forms = {"POST": VolumeForm}
+    filters = {
+        "name": Filter(serializers.CharField()),
+        "status": Filter(serializers.ChoiceField(STATUSES)),
+        "attached_to": Filter(
+            serializers.UUIDField(help_text="The id of what it is attached to."), "attachments__holder_id"
+        ),
+    }
+
+    def create(self, body: dict[str, Any]) -> Volume:
+        """It is written nowhere before it is first attached, unless it is made from a volume or a snapshot."""
+        return volumes.create(project=self.project, actor=self.actor, **body)
+
+
+class OneVolume(VolumeView, Item):
+    forms = {"PATCH": VolumeChanges}
+    parameters = {"DELETE": {"cascade": CASCADE}}
+
+    def change(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """A name, labels, and whether it is protected from being deleted."""
+        return volumes.update(volume=volume, actor=self.actor, changes=body)
+
+    def remove(self, volume: Volume) -> Volume:
+        """Refused while it is attached, or has snapshots; `cascade` deletes those, too."""
+        volumes.delete(volume=volume, actor=self.actor, cascade=bool(self.query().get("cascade")))
+        return volume
+
+
+class Resize(VolumeView, Verb):
+    forms = {"POST": ResizeForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Grow it, also while a guest uses it. The guest grows its filesystem itself."""
+        volumes.resize(volume=volume, actor=self.actor, **body)
+        return volume
+
+
+class TakeSnapshot(VolumeView, Verb):
+    forms = {"POST": SnapshotForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Keep what is on it now, also while a guest uses it. It takes as long whatever the size."""
+        volumes.snapshot(volume=volume, actor=self.actor, **body)
+        return volume
+
+
+class Clone(VolumeView, Verb):
+    forms = {"POST": CloneForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Another volume with what is on this one now. Both share that until one of them writes. Answers with it."""
+        return volumes.clone(volume=volume, actor=self.actor, **body)
+
+
+class Revert(VolumeView, Verb):
+    forms = {"POST": RevertForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Back to a snapshot of it. What was written since is lost."""
+        volumes.revert(volume=volume, actor=self.actor, **body)
+        return volume
+
+
+urlpatterns = [
+    path("projects/<str:project>/volumes", Volumes.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>", OneVolume.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/resize", Resize.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/snapshot", TakeSnapshot.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/clone", Clone.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/revert", Revert.as_view()),
+]

@@ -1,0 +1,35 @@
+"""What volumes are attached to. Storage knows no machines: the app that has some registers them (decision 14)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from cloud.operations.workflow import Topic
+from storage.models import Snapshot
+
+
+@dataclass(frozen=True)
+class HolderKind:
+    """One type of holder, by its id.
+
+    `tell(id)`: its volumes have changed; its host is ordered to see to that, if it is on one. `pending(id)`: what to
+    wait for until that has happened; None when there is nothing to wait for; raises Refused when it will not happen.
+    `consistency(id, volume_id)`: what a snapshot is worth that was taken under it.
+    """
+
+    type: str
+    tell: Callable[[UUID], None]
+    pending: Callable[[UUID], Topic | None]
+    consistency: Callable[[UUID, UUID], str] = lambda holder_id, volume_id: Snapshot.Consistency.CRASH
+
+
+_kinds: dict[str, HolderKind] = {}
+
+
+def register(kind: HolderKind) -> None:
+    _kinds[kind.type] = kind
+
+
+def kind_of(holder_type: str) -> HolderKind:
+    """Raises KeyError for a type that nobody has registered."""
+    return _kinds[holder_type]

@@ -1,0 +1,28 @@
+"""Volumes as a kind of resources on hosts."""
+
+from cloud.hosts.models import Host
+from cloud.hosts.resources import HostedResource, register
+from storage import files, hosting, reconcile, specs
+from storage.models import Layer, VolumeOnHost
+from storage.models.hosted import PRESENT
+
+
+def lies_on(host: Host, sha256: str) -> bool:
+    """Whether a volume that is on the host lies on this file of an image."""
+    return Layer.objects.filter(host=host, base__sha256=sha256).exists()
+
+
+files.register(lies_on)
+register(
+    HostedResource(
+        type=hosting.VOLUME,
+        model=VolumeOnHost,
+        within="volume",
+        states=frozenset({PRESENT}),
+        spec=specs.volume,
+        noticed=hosting.noticed,
+        reconcile=reconcile.volumes,
+        related=("volume__active", "volume__project"),
+        project="volume__project_id",
+    )
+)

@@ -1,0 +1,138 @@
+"""Which volumes are on which hosts, and telling those hosts when something about them has changed.
+
+A volume is on the host where its layers are. It gets one when it is first attached, or from what it is made of.
+"""
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from cloud.hosts import orders
+from cloud.hosts.hosted import BROKEN, raise_generation
+from cloud.hosts.models import Allocation, Host
+from cloud.hosts.room import offer_room
+from cloud.operations.workflow import Refused, Wait
+from cloud.problems import Problem, explain_constraint
+from storage import trees
+from storage.models import Layer, Volume, VolumeOnHost
+from storage.models.hosted import PRESENT
+
+VOLUME = "volume"  # as hosts call it
+LOOK_AGAIN_SECONDS = 20  # in case a wake-up is lost
+MAKING = "waiting for the host to make its files"
+
+
+class NoRoom(Problem):
+    """The host where a volume is has no room for what is asked."""
+
+    status: ClassVar[int] = 409
+    code: ClassVar[str] = "no_capacity"
+    title: ClassVar[str] = "The host of this volume has no room left"
+    fix_by: ClassVar[Any] = "operator"
+
+
+explain_constraint(
+    "host_has_room",
+    "The disk of its host has no room left for this. Delete what is no longer needed, or ask an admin of the cloud.",
+    problem=NoRoom,
+)
+
+
+def carries(host: Host | None) -> bool:
+    """Whether a host can have volumes, as it says itself."""
+    return bool(host and host.capabilities.get("volumes"))
+
+
+def keeps_layers(host: Host) -> bool:
+    """Whether a host can put layers over each other: without that there are no snapshots and no clones."""
+    return bool(host.capabilities.get("volumes", {}).get("layers"))
+
+
+def fault_there(volume: Volume, host: Host) -> str:
+    """Why a volume cannot be used on a host, in words; "" when it can."""
+    where = volume.active.host
+    if where is not None and where.pk != host.pk:
+        return f"{volume} is on another host than the instance. Launch one with it, or attach it to one that is there."
+    if not carries(host):
+        return "The host of the instance cannot have volumes."
+    if where is None and volume.active.base and not keeps_layers(host):
+        return "The host of the instance has no qemu-img, so it can only have volumes that begin empty."
+    return ""
+
+
+def place(volume: Volume, host: Host) -> VolumeOnHost:
+    """Put a volume on a host, with room for all of it. The volume is locked."""
+    Layer.objects.filter(tree=volume.active.tree, host=None).update(host=host)
+    Allocation.objects.create(resource_type=VOLUME, resource_id=volume.pk, host=host, disk_gib=volume.size_gib)
+    generation = orders.first_generation(host.pk, VOLUME, volume.pk)
+    return VolumeOnHost.objects.create(volume=volume, host=host, generation=generation)
+
+
+def row_of(volume: Volume) -> VolumeOnHost | None:
+    """Where a volume is, locked; None while it is nowhere."""
+    rows = VolumeOnHost.objects.select_for_update(of=("self",)).select_related("host")
+    return rows.filter(volume=volume).first()
+
+
+def order(row: VolumeOnHost, verb: str = "ensure_present") -> None:
+    assert row.host is not None
+    orders.post(row.host, VOLUME, row.volume_id, verb, row.generation)
+
+
+def changed(volume: Volume) -> None:
+    """What its host should make true of a volume has changed: order it, if it is on one. The volume is locked."""
+    row = row_of(volume)
+    if row is None:
+        trees.tree_of(volume).sweep()
+    else:
+        raise_generation(row)
+        order(row)
+
+
+def until_true(volume: Volume) -> Wait | None:
+    """What to wait for until its host has made true what is wanted of a volume; None when it has, or none has it.
+
+    Raises Refused when the host says that it cannot.
+    """
+    row = row_of(volume)
+    if row is None or row.is_true:
+        return None
+    if row.has_been_seen(BROKEN):
+        raise Refused(row.seen_problem or "the host could not do it")
+    order(row)
+    return Wait(LOOK_AGAIN_SECONDS, because=MAKING)
+
+
+def give_back(volume_id: UUID, *hosts: Host) -> None:
+    """It is gone from these hosts: what it occupied there is free."""
+    Allocation.of(VOLUME, volume_id).filter(host__in=hosts).delete()
+    offer_room()
+
+
+def connect(volume: Volume, host: Host) -> Wait | None:
+    """Have a volume on the host of what it is attached to. What to wait for until it is there; None when it is.
+
+    Raises Refused when it is on another host, when this one has no room for it, or cannot make it.
+    """
+    volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
+    if fault := fault_there(volume, host):
+        raise Refused(fault)
+    if row_of(volume) is None:
+        try:
+            with transaction.atomic():
+                place(volume, host)
+        except IntegrityError as full:
+            raise Refused(f"The disk of its host has no room for {volume} ({volume.size_gib} GiB).") from full
+    return until_true(volume)
+
+
+def host_of(volume: Volume) -> Host | None:
+    """Where its layers are; None while they are nowhere."""
+    return volume.active.host
+
+
+def noticed(row: VolumeOnHost, before: str) -> None:
+    """A report has been written: what is there, and which layers have been removed."""
+    if row.has_been_seen(PRESENT):
+        trees.noted(row.volume.active.tree, row.seen_facts.get("layers", ()))

@@ -1,0 +1,94 @@
+"""What must always hold of volumes: each has its room and its layers, and no layer is kept for nobody."""
+
+from collections.abc import Iterator
+from functools import partial
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef
+
+from cloud.events.services import SYSTEM, record
+from cloud.hosts.invariants import rows
+from cloud.hosts.models import Allocation
+from cloud.operations.invariants import Breach, invariant
+from cloud.operations.models import Operation
+from storage import hosting
+from storage.models import Volume, VolumeOnHost
+from storage.trees import Tree
+
+
+@invariant("I6", "every volume that is on a host has its room there")
+def volumes_have_room() -> Iterator[Breach]:
+    room = Allocation.objects.filter(
+        resource_type=hosting.VOLUME, resource_id=OuterRef("volume_id"), host=OuterRef("host"),
+        disk_gib=OuterRef("volume__size_gib"),
+    )  # fmt: skip
+    for row in VolumeOnHost.objects.filter(~Exists(room)).select_related("volume", "host").order_by("pk"):
+        words = f"{row.volume} is on {row.host} without room for its {row.volume.size_gib} GiB"
+        yield Breach(words, str(row.volume_id), repair=partial(_allocate, row.volume_id))
+
+
+@transaction.atomic
+def _allocate(volume_id: UUID) -> None:
+    """Book its room again. The triggers refuse when there is none any more."""
+    volume = Volume.objects.select_for_update().get(pk=volume_id)
+    Allocation.of(hosting.VOLUME, volume_id).delete()
+    for row in volume.on_hosts.select_related("host"):
+        assert row.host is not None
+        size = {"disk_gib": volume.size_gib}
+        Allocation.objects.create(resource_type=hosting.VOLUME, resource_id=volume_id, host=row.host, **size)
+        record("storage.volume.allocate", volume, actor=SYSTEM, after={"host": str(row.host), **size})
+
+
+@invariant("I14", "a volume is where its layers are, and no layer waits to take over when nothing is under way")
+def volumes_stand_on_their_layers() -> Iterator[Breach]:
+    elsewhere = VolumeOnHost.objects.exclude(volume__active__host=F("host")).select_related("volume").order_by("pk")
+    for row in elsewhere:
+        advice = "Rows were changed past the cloud: its files are where its host says that they are."
+        yield Breach(f"{row.volume} is on another host than its layers", str(row.volume_id), advice=advice)
+    at_work = Operation.objects.filter(subject_type="volume", subject_id=OuterRef("pk"), finished_at=None)
+    for volume in Volume.objects.filter(~Exists(at_work), next__isnull=False).order_by("pk"):
+        words = f"{volume} has a layer that was to take over, and nothing is under way"
+        yield Breach(words, str(volume.pk), repair=partial(_drop_next, volume.pk))
+
+
+@transaction.atomic
+def _drop_next(volume_id: UUID) -> None:
+    volume = Volume.objects.select_for_update(of=("self",)).select_related("active").get(pk=volume_id)
+    volume.next = None
+    volume.save(update_fields=["next"])
+    hosting.changed(volume)
+
+
+@invariant("I14", "every layer is needed by a volume or a snapshot, or is being removed")
+def layers_are_needed() -> Iterator[Breach]:
+    for tree, layers in rows(
+        """
+        WITH RECURSIVE needed (id) AS (
+            (SELECT active_id FROM storage_volume
+                UNION SELECT next_id FROM storage_volume WHERE next_id IS NOT NULL
+                UNION SELECT layer_id FROM storage_snapshot)
+            UNION SELECT l.parent_id FROM storage_layer l JOIN needed n ON n.id = l.id WHERE l.parent_id IS NOT NULL
+        )
+        SELECT l.tree, count(*) FROM storage_layer l
+        WHERE l.id NOT IN (SELECT id FROM needed) AND NOT EXISTS (
+            SELECT 1 FROM storage_volume v JOIN storage_layer a ON a.id = v.active_id
+                LEFT JOIN storage_volumeonhost h ON h.volume_id = v.id
+                LEFT JOIN operations_operation o
+                    ON o.subject_type = 'volume' AND o.subject_id = v.id AND o.finished_at IS NULL
+            WHERE a.tree = l.tree AND (o.id IS NOT NULL OR h.seen_generation <> h.generation))
+        GROUP BY l.tree ORDER BY l.tree
+        """
+    ):
+        words = f"{layers} layers of the tree {tree} are kept for nobody"
+        yield Breach(words, str(tree), repair=partial(_clear_away, tree))
+
+
+@transaction.atomic
+def _clear_away(tree_id: UUID) -> None:
+    """Order the volumes of the tree again: with the answer the layers are forgotten that their host has removed."""
+    volumes = Volume.objects.select_for_update(of=("self",)).select_related("active").filter(active__tree=tree_id)
+    for volume in volumes.order_by("pk"):
+        hosting.changed(volume)
+    if not VolumeOnHost.objects.filter(volume__active__tree=tree_id).exists():
+        Tree(tree_id).sweep()

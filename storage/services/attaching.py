@@ -1,0 +1,99 @@
+"""Attachments: which volumes are disks of what. Called by the app of the holder, in its own transactions."""
+
+import contextlib
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from cloud.events.services import Actor, record
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.problems import Conflict, explain_constraint
+from cloud.uses import refuse_if_used
+from storage.models import Attachment, Volume
+from storage.models.volumes import MAX_SLOT
+from storage.services.volumes import WrongState, delete, holders_of
+
+explain_constraint("volume_is_attached_once", "The volume is attached already. Detach it there first.")
+explain_constraint("holder_has_one_volume_a_slot", "Another volume is attached there.")
+
+
+class NoSlot(Conflict):
+    """The holder has as many volumes as it can have."""
+
+    title: ClassVar[str] = "No further volume can be attached"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a volume is attached to. `slot` None: the first one that is free, from 1 on; 0 is what it boots from."""
+
+    type: str
+    id: UUID
+    name: str
+    slot: int | None = None
+
+
+def attach(
+    *, volume: Volume, holder: Holder, actor: Actor, read_only: bool = False, delete_with_holder: bool = False
+) -> Attachment:
+    """Make a volume a disk of something. Raises InUse when it is one already, NoSlot, WrongState, Busy."""
+    volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
+    refuse_if_used(volume, holders_of(volume), hint="Detach it there first.")
+    if volume.failed_reason:
+        raise WrongState(f"{volume} could not be made: {volume.failed_reason} Delete it.")
+    live = Operation.objects.filter(subject_type="volume", subject_id=volume.pk, finished_at=None).first()
+    if live is not None:
+        raise engine.Busy.with_operation(live, str(volume))
+    slot = _free_slot(holder) if holder.slot is None else holder.slot
+    attachment = Attachment.objects.create(
+        volume=volume, holder_type=holder.type, holder_id=holder.id, holder_name=holder.name, slot=slot,
+        read_only=read_only, delete_with_holder=delete_with_holder,
+    )  # fmt: skip
+    after = {"holder": f"{holder.type} {holder.name}", "slot": slot, "read_only": read_only}
+    record("storage.volume.attach", volume, actor=actor, after=after)
+    return attachment
+
+
+def _free_slot(holder: Holder) -> int:
+    """The holder is locked by its app."""
+    taken = set(held_by(holder.type, holder.id).values_list("slot", flat=True))
+    free = next((slot for slot in range(1, MAX_SLOT + 1) if slot not in taken), None)
+    if free is None:
+        raise NoSlot(f"{holder.name} has {MAX_SLOT} volumes, and can have no more.")
+    return free
+
+
+def held_by(holder_type: str, holder_id: UUID) -> "QuerySet[Attachment]":
+    """The attachments of a holder, by their slots."""
+    held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id)
+    return held.select_related("volume__active__host").order_by("slot")
+
+
+def leave(attachment: Attachment) -> None:
+    """The holder is to let go of it: its machine's spec does not name it any more."""
+    Attachment.objects.filter(pk=attachment.pk).update(wanted=False)
+
+
+def release(attachment: Attachment, *, actor: Actor) -> None:
+    """The holder has let go of it."""
+    before = {"holder": f"{attachment.holder_type} {attachment.holder_name}", "slot": attachment.slot}
+    record("storage.volume.detach", attachment.volume, actor=actor, before=before)
+    attachment.delete()
+
+
+def release_all(*, holder_type: str, holder_id: UUID, actor: Actor) -> None:
+    """The holder is gone: what was made for it goes with it, the others are free again."""
+    for attachment in held_by(holder_type, holder_id).select_for_update(of=("self",)):
+        release(attachment, actor=actor)
+        if attachment.delete_with_holder:
+            with contextlib.suppress(Conflict), transaction.atomic():  # what is protected stays
+                delete(volume=attachment.volume, actor=actor, cascade=True)
+
+
+def rename_holder(*, holder_type: str, holder_id: UUID, name: str) -> None:
+    """What it is attached to has another name now."""
+    Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id).update(holder_name=name)

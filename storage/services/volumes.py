@@ -1,0 +1,302 @@
+"""Volumes: made, changed, grown, snapshotted, cloned, reverted, deleted."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from cloud.changes import change
+from cloud.events.services import Actor, record
+from cloud.hosts.hosted import raise_generation
+from cloud.hosts.models import Allocation
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.problems import Conflict, Fault, Problem
+from cloud.tenancy import quota
+from cloud.tenancy.models import Project
+from cloud.uses import Use, refuse_if_used, use
+from storage import hosting, trees
+from storage.models import Image, Layer, Snapshot, Volume
+from storage.models.volumes import MAX_SIZE_GIB
+from storage.workflows import (
+    CloneVolume,
+    CreateVolume,
+    DeleteVolume,
+    ResizeVolume,
+    RevertVolume,
+    SnapshotVolume,
+)
+
+COPIED = ("bootable", "image", "boot_files", "kernel_command_line")
+
+
+class UnfitVolume(Problem):
+    """A volume cannot be like this; `errors` names every fault."""
+
+    title: ClassVar[str] = "The volume cannot be like this"
+
+
+class WrongState(Conflict):
+    """It makes no sense as the volume is now."""
+
+    title: ClassVar[str] = "Not possible in this state"
+
+
+class Protected(Conflict):
+    """Somebody has switched on its protection from being deleted."""
+
+    title: ClassVar[str] = "This is protected from being deleted"
+
+
+def create(
+    *,
+    project: Project,
+    actor: Actor,
+    name: str,
+    size_gib: int | None = None,
+    labels: dict[str, str] | None = None,
+    image: Image | None = None,
+    snapshot: Snapshot | None = None,
+    volume: Volume | None = None,
+    protected: bool = False,
+) -> Volume:
+    """A volume that is empty, or has what an image, a snapshot or another volume has now.
+
+    Without a size it is as large as what it is made from. Raises UnfitVolume, OverQuota, NoRoom, WrongState, Busy.
+    """
+    if volume is not None:
+        return clone(volume=volume, actor=actor, name=name, size_gib=size_gib, labels=labels, protected=protected)
+    size = _fit(size_gib, image=image, snapshot=snapshot)
+    quota.require(project, volumes=1, volume_gib=size)
+    facts: dict[str, Any] = {"labels": labels or {}, "protected": protected, "created_by": actor.name}
+    if snapshot is not None:
+        return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
+    if image is not None:
+        layer = trees.first(size_gib=size, base=_disk_of(image))
+        facts |= {"bootable": True, "image": image, "boot_files": image.files, "source": _source(use("image", image)),
+                  "kernel_command_line": image.kernel_command_line}  # fmt: skip
+    else:
+        layer = trees.first(size_gib=size)
+    made = Volume.objects.create(project=project, name=name, size_gib=size, active=layer, **facts)
+    _record_create(made, actor)
+    return made
+
+
+def _fit(size_gib: int | None, *, image: Image | None = None, snapshot: Snapshot | None = None) -> int:
+    """How large it is to be. Raises UnfitVolume."""
+    least = 0
+    of: Image | Snapshot | None = image or snapshot
+    if image is not None:
+        if not image.is_ready:
+            raise _unfit("/image", f"{image} is not ready: it is {image.status}.")
+        if _disk_of(image) is None:
+            raise _unfit("/image", f"{image} has no disk that a volume could begin with.")
+        least = image.min_disk_gib
+    if snapshot is not None:
+        if not snapshot.consistency:
+            raise WrongState(f"{snapshot} is not taken yet. Wait for it.")
+        least = snapshot.size_gib
+    size = size_gib or least
+    if not size:
+        raise _unfit("/size_gib", "Say how large it is to be.")
+    if size < least:
+        raise _unfit("/size_gib", f"{of} needs {least} GiB; {size} are less.")
+    if size > MAX_SIZE_GIB:
+        raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
+    return size
+
+
+def _disk_of(image: Image) -> dict[str, Any] | None:
+    """The file that volumes made from an image begin with."""
+    disk = next((file for file in image.files if file["role"] == "disk"), None)
+    return disk and {key: disk[key] for key in ("sha256", "size", "format")}
+
+
+def _unfit(pointer: str, words: str) -> UnfitVolume:
+    return UnfitVolume(words, errors=[Fault(pointer, words)])
+
+
+def _source(made_from: Use) -> dict[str, str]:
+    return {"type": made_from.type, "id": made_from.id, "name": made_from.name}
+
+
+def _make_over(
+    below: Layer, origin: Volume, made_from: Snapshot | Volume, *, name: str, size_gib: int, actor: Actor, **facts: Any
+) -> Volume:
+    """A new volume over a layer of another one, on the host where that is."""
+    _require_depth(below)
+    source = _source(use("snapshot" if isinstance(made_from, Snapshot) else "volume", made_from))
+    copied = {field: getattr(origin, field) for field in COPIED}
+    made = Volume.objects.create(
+        project=origin.project, name=name, size_gib=size_gib, active=trees.over(below, size_gib=size_gib),
+        source=source, **copied, **facts,
+    )  # fmt: skip
+    if below.host is not None:
+        hosting.place(made, below.host)
+    engine.start(CreateVolume, made, actor=actor)
+    _record_create(made, actor)
+    return made
+
+
+def _record_create(made: Volume, actor: Actor) -> None:
+    made_from = made.source and f"{made.source['type']} {made.source['name']}"
+    after = {"name": made.name, "size_gib": made.size_gib, "made_from": made_from}
+    record("storage.volume.create", made, actor=actor, after=after)
+
+
+def _require_depth(below: Layer) -> None:
+    if trees.depth(below) >= trees.MAX_DEPTH:
+        words = f"It stands on {trees.MAX_DEPTH} layers, one for each snapshot and clone before it, and takes no more."
+        raise WrongState(f"{words} Copy what is on it to a new volume.")
+
+
+def update(*, volume: Volume, actor: Actor, changes: Mapping[str, Any]) -> Volume:
+    """Change what no host needs to hear of: name, labels, protection."""
+    volume, before = change(volume, changes)
+    record("storage.volume.update", volume, actor=actor, before=before, after=changes)
+    return volume
+
+
+def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
+    """Grow it, also while a guest uses it. Raises UnfitVolume for what is no growth, OverQuota, NoRoom, Busy."""
+    if size_gib <= volume.size_gib:
+        raise _unfit("/size_gib", f"{volume} has {volume.size_gib} GiB and can only grow.")
+    if size_gib > MAX_SIZE_GIB:
+        raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
+    quota.require(volume.project_id, volume_gib=size_gib - volume.size_gib)
+    operation = engine.start(ResizeVolume, volume, actor=actor)
+    volume = _locked(volume)
+    operation.before = {"size_gib": volume.size_gib}
+    operation.save(update_fields=["before"])
+    volume.size_gib = volume.active.size_gib = size_gib
+    volume.save(update_fields=["size_gib"])
+    volume.active.save(update_fields=["size_gib"])
+    Allocation.of(hosting.VOLUME, volume.pk).update(disk_gib=size_gib)
+    _raise(volume)
+    record("storage.volume.resize", volume, actor=actor, before=operation.before, after={"size_gib": size_gib})
+    return operation
+
+
+def snapshot(
+    *, volume: Volume, actor: Actor, name: str, labels: dict[str, str] | None = None, protected: bool = False
+) -> Snapshot:
+    """Keep what is on it now, also while a guest uses it. Raises OverQuota, WrongState, Busy."""
+    quota.require(volume.project_id, snapshots=1)
+    operation = engine.start(SnapshotVolume, volume, actor=actor)
+    volume = _locked(volume)
+    made = Snapshot.objects.create(
+        project_id=volume.project_id, volume=volume, name=name, layer=volume.active, size_gib=volume.size_gib,
+        labels=labels or {}, protected=protected, created_by=actor.name,
+    )  # fmt: skip
+    operation.parameters = {"snapshot": str(made.pk)}
+    operation.save(update_fields=["parameters"])
+    _begin_layer(volume, over=volume.active)
+    record("storage.snapshot.create", made, actor=actor, after={"name": name, "volume": volume.name})
+    record("storage.volume.snapshot", volume, actor=actor, after={"snapshot": name})
+    return made
+
+
+def clone(
+    *,
+    volume: Volume,
+    actor: Actor,
+    name: str,
+    size_gib: int | None = None,
+    labels: dict[str, str] | None = None,
+    protected: bool = False,
+) -> Volume:
+    """Another volume that begins with what is on this one now; both share that, so it takes no time and no room.
+
+    Raises UnfitVolume, OverQuota, NoRoom, WrongState, Busy.
+    """
+    size = size_gib or volume.size_gib
+    if size < volume.size_gib:
+        raise _unfit("/size_gib", f"{volume} has {volume.size_gib} GiB; a clone has at least as many.")
+    if size > MAX_SIZE_GIB:
+        raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
+    quota.require(volume.project_id, volumes=1, volume_gib=size)
+    engine.start(CloneVolume, volume, actor=actor)
+    volume = _locked(volume)
+    below = volume.active
+    _begin_layer(volume, over=below)
+    record("storage.volume.clone", volume, actor=actor, after={"name": name})
+    return _make_over(
+        below, volume, volume, name=name, size_gib=size, actor=actor, labels=labels or {}, protected=protected,
+        created_by=actor.name,
+    )  # fmt: skip
+
+
+def revert(*, volume: Volume, actor: Actor, snapshot: Snapshot) -> Operation:
+    """Back to what was on it when the snapshot was taken; what was written since is lost.
+
+    Raises InUse while it is attached, WrongState, Busy, and UnfitVolume for a snapshot of another volume.
+    """
+    if snapshot.volume_id != volume.pk:
+        raise _unfit("/snapshot", f"{snapshot} is a snapshot of another volume. Make a new volume from it.")
+    operation = engine.start(RevertVolume, volume, actor=actor)
+    volume = _locked(volume)
+    if not snapshot.consistency:
+        raise WrongState(f"{snapshot} is not taken yet. Wait for it.")
+    refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
+    _begin_layer(volume, over=snapshot.layer)
+    record("storage.volume.revert", volume, actor=actor, after={"snapshot": snapshot.name})
+    return operation
+
+
+def delete(*, volume: Volume, actor: Actor, cascade: bool = False) -> Operation:
+    """Remove it, whatever is under way; with `cascade` its snapshots, too. Deleting twice is no error.
+
+    Raises InUse while it is attached or, without `cascade`, has snapshots; Protected.
+    """
+    live = engine.lock("volume", volume.pk)
+    if live and live.kind == DeleteVolume.kind:
+        return live
+    operation = engine.start(DeleteVolume, volume, actor=actor)
+    volume = _locked(volume, failed=True)
+    require_unprotected(volume)
+    refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
+    snapshots = list(volume.snapshots.order_by("name"))
+    if cascade:
+        for one in snapshots:
+            require_unprotected(one)
+            record("storage.snapshot.delete", one, actor=actor, before={"name": one.name, "volume": volume.name})
+    else:
+        hint = "Delete these first, or use cascade."
+        refuse_if_used(volume, [use("snapshot", one) for one in snapshots], hint=hint)
+    _raise(volume)
+    record("storage.volume.delete", volume, actor=actor, before={"name": volume.name, "size_gib": volume.size_gib})
+    return operation
+
+
+def require_unprotected(row: Volume | Snapshot) -> None:
+    if row.protected:
+        raise Protected(f"{row} is protected from being deleted. Switch its protection off first.")
+
+
+def holders_of(volume: Volume) -> list[Use]:
+    """What it is attached to."""
+    held = volume.attachments.order_by("created_at")
+    return [Use(one.holder_type, str(one.holder_id), one.holder_name) for one in held]
+
+
+def _locked(volume: Volume, *, failed: bool = False) -> Volume:
+    """The volume as it is now, under its lock. Raises WrongState for one that could not be made, unless `failed`."""
+    volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "project")
+    volume = volumes.get(pk=volume.pk)
+    if volume.failed_reason and not failed:
+        raise WrongState(f"{volume} could not be made: {volume.failed_reason} Delete it.")
+    return volume
+
+
+def _begin_layer(volume: Volume, *, over: Layer) -> None:
+    """Wish a new layer that is to take over. Its host makes the file; the operation goes on from there."""
+    _require_depth(over)
+    if over.host is not None and not hosting.keeps_layers(over.host):
+        raise WrongState(f"The host of {volume} has no qemu-img: there it can have no snapshots and no clones.")
+    volume.next = trees.over(over, size_gib=volume.size_gib)
+    volume.save(update_fields=["next"])
+    _raise(volume)
+
+
+def _raise(volume: Volume) -> None:
+    """What its host should make true has changed; the operation orders it."""
+    if row := hosting.row_of(volume):
+        raise_generation(row)

@@ -1,0 +1,69 @@
+"""What hosts are told of volumes, rendered when an order is claimed."""
+
+from typing import Any
+from uuid import UUID
+
+from storage.models import Attachment, Layer, Volume, VolumeOnHost
+from storage.trees import Tree, tree_of
+
+
+def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
+    """All of a volume: the layers that it stands on, and those of the same tree that others need, too."""
+    what = row.volume
+    tree = tree_of(what)
+    kept = tree.kept_for_others(what, its_snapshots=verb != "ensure_gone")
+    return {
+        "id": str(what.pk),
+        "volume": {
+            "id": str(what.pk),
+            "name": what.name,
+            "project": {"id": str(what.project_id), "name": what.project.name},
+        },
+        "size_gib": what.size_gib,
+        "tree": str(tree.id),
+        "layers": [_layer(layer) for layer in _own(what, tree)],
+        "active": str(what.active_id),
+        "keep": sorted(str(pk) for pk in kept),
+        "held": what.attachments.exists(),
+    }
+
+
+def _own(what: Volume, tree: Tree) -> list[Layer]:
+    """Its chain, and the layer that is to take over: one more on top, or on another branch after a revert."""
+    chain = tree.chain(what.active_id)
+    if what.next_id:
+        known = {layer.pk for layer in chain}
+        chain += [layer for layer in tree.chain(what.next_id) if layer.pk not in known]
+    return chain
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "id": str(layer.pk),
+        "parent": str(layer.parent_id) if layer.parent_id else None,
+        "image": layer.base,
+        "size_bytes": layer.size_gib << 30,
+        "made": layer.made,
+    }
+
+
+def disks(holder_type: str, holder_id: UUID) -> list[dict[str, Any]]:
+    """The volumes in the spec of the machine that holds them, by their slots."""
+    held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id, wanted=True)
+    return [_disk(one) for one in held.select_related("volume__active").order_by("slot")]
+
+
+def _disk(one: Attachment) -> dict[str, Any]:
+    what = one.volume
+    chain = tree_of(what).chain(what.active_id)
+    return {
+        "id": str(what.pk),
+        "slot": one.slot,
+        "serial": what.serial,
+        "read_only": one.read_only,
+        "boot": one.slot == 0,
+        "size_bytes": what.size_gib << 30,
+        "chain": [str(layer.pk) for layer in chain],
+        "base_image": chain[0].base,
+        "limits": None,
+    }

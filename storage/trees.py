@@ -1,0 +1,79 @@
+"""Trees of layers: what a volume stands on, and what nobody needs any more."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db.models import QuerySet
+
+from storage.models import Layer, Snapshot, Volume
+
+MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
+
+
+def first(*, size_gib: int, base: dict[str, Any] | None = None) -> Layer:
+    """The first layer of a new tree: empty, or over the file of an image."""
+    ident = uuid4()
+    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base)
+
+
+def over(parent: Layer, *, size_gib: int) -> Layer:
+    """A new, empty layer over another one, on the same host."""
+    return Layer.objects.create(tree=parent.tree, parent=parent, host=parent.host, size_gib=size_gib)
+
+
+class Tree:
+    """The layers of one tree, read once."""
+
+    def __init__(self, tree: UUID) -> None:
+        self.id = tree
+        self.layers = {layer.pk: layer for layer in Layer.objects.filter(tree=tree)}
+
+    def chain(self, top: UUID) -> list[Layer]:
+        """A layer and all that it stands on, the first one first."""
+        found, at = [], self.layers.get(top)
+        while at is not None:
+            found.append(at)
+            at = self.layers[at.parent_id] if at.parent_id else None
+        return found[::-1]
+
+    @cached_property
+    def needed(self) -> set[UUID]:
+        """The ids of all that volumes and snapshots stand on."""
+        return self._below(Volume.objects.all(), Snapshot.objects.all())
+
+    def kept_for_others(self, volume: Volume, *, its_snapshots: bool) -> set[UUID]:
+        """What other volumes and snapshots stand on; with `its_snapshots` also those of this one."""
+        snapshots = Snapshot.objects.all() if its_snapshots else Snapshot.objects.exclude(volume=volume)
+        return self._below(Volume.objects.exclude(pk=volume.pk), snapshots)
+
+    def _below(self, volumes: "QuerySet[Volume]", snapshots: "QuerySet[Snapshot]") -> set[UUID]:
+        pairs = volumes.filter(active__tree=self.id).values_list("active", "next")
+        tops = {top for pair in pairs for top in pair if top}
+        tops |= set(snapshots.filter(layer__tree=self.id).values_list("layer", flat=True))
+        return {layer.pk for top in tops for layer in self.chain(top)}
+
+    def sweep(self, there: Iterable[str] = ()) -> None:
+        """Forget the layers that nothing needs, except for those that are `there` on their host still."""
+        left = {pk: layer for pk, layer in self.layers.items() if pk not in self.needed}
+        kept = set(there)
+        while leaves := {pk for pk in set(left) - {layer.parent_id for layer in left.values()} if str(pk) not in kept}:
+            Layer.objects.filter(pk__in=leaves).delete()
+            left = {pk: layer for pk, layer in left.items() if pk not in leaves}
+
+
+def tree_of(volume: Volume) -> Tree:
+    return Tree(volume.active.tree)
+
+
+def depth(layer: Layer) -> int:
+    """How many layers one stands on, itself counted."""
+    return len(Tree(layer.tree).chain(layer.pk))
+
+
+def noted(tree: UUID, there: Iterable[str]) -> None:
+    """A host has said which layers of a tree it has: the others that nothing needs have been removed."""
+    kept = set(there)
+    Layer.objects.filter(tree=tree, pk__in=kept, made=False).update(made=True)
+    Tree(tree).sweep(kept)

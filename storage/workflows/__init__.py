@@ -1,0 +1,8 @@
+"""What the cloud does with a volume: one class a verb, one method a step."""
+
+from storage.workflows.create import CreateVolume
+from storage.workflows.delete import DeleteVolume
+from storage.workflows.layering import CloneVolume, RevertVolume, SnapshotVolume
+from storage.workflows.resize import ResizeVolume
+
+__all__ = ["CloneVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RevertVolume", "SnapshotVolume"]

@@ -1,0 +1,73 @@
+"""What the workflows of volumes share.
+
+Files are made by the host where the volume is. What a machine has open, only its emulator changes: then its holder is
+told, and waited for.
+"""
+
+from datetime import timedelta
+from functools import cached_property
+
+from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
+from storage import holders, hosting
+from storage.models import Attachment, Volume
+
+
+class VolumeWorkflow(Workflow):
+    """Steps that several verbs share. The volume is locked for the whole step, except where its holder is."""
+
+    subject_type = "volume"
+    patience = timedelta(minutes=10)
+
+    @cached_property
+    def volume(self) -> Volume:
+        volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "active__parent")
+        return volumes.get(pk=self.operation.subject_id)
+
+    def until_true(self) -> Wait | None:
+        """What to wait for until its host has made true what is wanted. Raises Refused when it cannot."""
+        return hosting.until_true(self.volume)
+
+
+class Undone(VolumeWorkflow):
+    """One that goes back to what was, when it fails or is cancelled."""
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+    def take_back(self) -> Verdict:
+        """Wish again for what was there before, as far as nobody may have begun to use what was to come."""
+        raise NotImplementedError
+
+    def restore(self) -> Verdict:
+        """Wait until what was taken back is true again, or is known to be broken."""
+        try:
+            return self.until_true() or DONE
+        except Refused:
+            return DONE
+
+
+class WithHolder(Undone):
+    """One in which an emulator has a part, if one has the volume open."""
+
+    def tell_holder(self) -> Verdict:
+        """Have its emulator see to what has changed."""
+        if held := self.attachment:
+            holders.kind_of(held.holder_type).tell(held.holder_id)
+        return self.wait_for_holder
+
+    def wait_for_holder(self) -> Verdict:
+        held = self.attachment
+        topic = holders.kind_of(held.holder_type).pending(held.holder_id) if held else None
+        if held is None or topic is None:
+            return self.finish
+        because = f"waiting for {held.holder_type} {held.holder_name} to take it in"
+        return Wait(hosting.LOOK_AGAIN_SECONDS, because=because, on=(topic,))
+
+    def finish(self) -> Verdict:
+        """Hosts have done their part."""
+        return DONE
+
+    @cached_property
+    def attachment(self) -> Attachment | None:
+        """As what it is attached. The volume is not locked by steps about its holder, which is locked before it."""
+        return Attachment.objects.filter(volume=self.operation.subject_id).first()

@@ -1,0 +1,57 @@
+"""From anything to nothing."""
+
+from datetime import timedelta
+
+from django.db.models.functions import Now
+
+from cloud.hosts.hosted import GONE
+from cloud.hosts.models import HostPulse
+from cloud.hosts.silence import reachable_since
+from cloud.operations.workflow import DONE, EVERYTHING, Verdict, Wait
+from storage import hosting
+from storage.models import Layer, Snapshot
+from storage.trees import Tree
+from storage.workflows.base import VolumeWorkflow
+
+
+class DeleteVolume(VolumeWorkflow):
+    """Its host unlinks the files before the row goes. Layers that others stand on stay.
+
+    Unlike a delete of an instance it waits for a host that is away: an order without its row could not say which layers
+    others need.
+    """
+
+    kind = "storage.delete_volume"
+    first = "remove_files"
+    patience = timedelta(days=3650)
+    persists = True
+    supersedes = EVERYTHING
+
+    def remove_files(self) -> Verdict:
+        # Nothing is attached to it, so nobody writes it: what waits for that may go on.
+        Layer.objects.filter(pk=self.volume.active_id, sealed_at=None).update(sealed_at=Now())
+        row = hosting.row_of(self.volume)
+        if row is None or row.has_been_seen(GONE):
+            return self.forget
+        assert row.host is not None
+        self.progress(0, 1, "host")
+        hosting.order(row, "ensure_gone")
+        is_heard = HostPulse.objects.filter(host=row.host, seen_at__gt=reachable_since()).exists()
+        away = "" if is_heard else ", which has not been heard from"
+        return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for the host{away} to remove its files")
+
+    def forget(self) -> Verdict:
+        volume, there = self.volume, []
+        if row := hosting.row_of(volume):
+            assert row.host is not None
+            hosting.give_back(volume.pk, row.host)
+            there = row.seen_facts.get("layers", [])
+            row.delete()
+        tree = volume.active.tree
+        Snapshot.objects.filter(volume=volume).delete()
+        volume.delete()
+        Tree(tree).sweep(there)
+        return DONE
+
+    def may_cancel(self) -> bool:
+        return self.operation.progress_of is None  # set with the first order

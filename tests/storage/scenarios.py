@@ -1,0 +1,77 @@
+"""How every kind of operation on a volume comes about."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from cloud.hosts.models import Allocation
+from storage.models import Snapshot, Volume, VolumeOnHost
+from storage.services import volumes
+from tests import factories
+from tests.clouds import SmallCloud
+from tests.scenarios import Scenario, after
+from tests.storage.clouds import do, files, placed, settle
+
+
+class Volumes:
+    """Volumes as subjects: what is there has its files and its room."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        if not Volume.objects.filter(pk=subject_id).exists():
+            return None
+        row = VolumeOnHost.objects.filter(volume=subject_id).first()
+        return row.seen if row else "nowhere"
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        do(volumes.delete, volume=Volume.objects.get(pk=subject_id), cascade=True)
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        is_there = self.seen(subject_id) == "present"
+        assert Allocation.of("volume", subject_id).exists() == is_there
+        volume = Volume.objects.filter(pk=subject_id).first()
+        assert volume is None or volume.next_id is None
+        assert volume is None or (str(volume.active_id) in files(cloud)) == is_there
+
+
+def with_snapshot(cloud: SmallCloud) -> Volume:
+    volume = placed(cloud)
+    do(volumes.snapshot, volume=volume, name=factories.name("snap"))
+    settle(cloud)
+    return Volume.objects.get(pk=volume.pk)
+
+
+def snapshot_of(volume: Volume) -> Snapshot:
+    return Snapshot.objects.get(volume=volume)
+
+
+def scenario(
+    kind: str, prepare: Callable[[SmallCloud], Any], begin: Callable[[SmallCloud, Any], object], **facts: Any
+) -> Scenario:
+    facts.setdefault("after", after("present", otherwise="present"))
+    return Scenario(f"storage.{kind}", Volumes(), prepare, begin, **facts)
+
+
+SCENARIOS = [
+    scenario(
+        "create_volume", with_snapshot,
+        lambda cloud, there: do(
+            volumes.create, project=cloud.project, name=factories.name("copy"), snapshot=snapshot_of(there)
+        ),
+        after=after("present", otherwise="nowhere"),
+    ),
+    scenario("resize_volume", placed, lambda cloud, there: do(volumes.resize, volume=there, size_gib=2)),
+    scenario(
+        "snapshot_volume", placed, lambda cloud, there: do(volumes.snapshot, volume=there, name=factories.name("snap"))
+    ),
+    scenario(
+        "clone_volume", placed, lambda cloud, there: do(volumes.clone, volume=there, name=factories.name("copy"))
+    ),
+    scenario(
+        "revert_volume", with_snapshot,
+        lambda cloud, there: do(volumes.revert, volume=there, snapshot=snapshot_of(there)),
+    ),
+    scenario(
+        "delete_volume", placed, lambda cloud, there: do(volumes.delete, volume=there),
+        after=after(None, otherwise="present"), deleted="done",
+    ),
+]  # fmt: skip
