@@ -55,6 +55,7 @@ TOOLS = (
     _tool("dhclient", "isc-dhcp-client", "tests of DHCP", "test"),
     _tool("dhcpcd", "dhcpcd-base", "tests of DHCP", "test"),
     _tool("udhcpc", "udhcpc", "tests of DHCP", "test"),
+    _tool("rdisc6", "ndisc6", "tests of IPv6", "test"),
 )
 
 

@@ -11,8 +11,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from network.agent.networks import BRIDGE
-from network.agent.rules import SERVICE_ADDRESS
 from network.agent.specs import Address, NetworkSpec
 
 PORT = 53
@@ -27,15 +25,6 @@ IS_ANSWER, IS_AUTHORITATIVE, RECURSION_DESIRED, RECURSION_AVAILABLE = 0x8000, 0x
 REVERSE = {4: "in-addr.arpa", 6: "ip6.arpa"}
 
 Source = tuple[str, int]
-
-
-def listen() -> socket.socket:
-    """In the present network namespace, on its bridge."""
-    heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    heard.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    heard.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, BRIDGE.encode())
-    heard.bind((SERVICE_ADDRESS, PORT))
-    return heard
 
 
 def answer(message: bytes, spec: NetworkSpec) -> bytes | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from network.agent import groups
 from network.agent.netlink import NESTED, NETFILTER, Message, Netlink, attribute, parse
 from network.agent.pools import WaysIn
-from network.agent.rules import SERVICE_ADDRESS
+from network.agent.rules import SERVICE_ADDRESS, SERVICE_ADDRESS6
 from network.agent.specs import PROTOCOLS, Address, NetworkSpec, Port
 
 NFNL_CONNTRACK, CT_GET, CT_DELETE = 1 << 8, 1, 2
@@ -98,7 +98,7 @@ def cut(spec: NetworkSpec) -> int:
         return owners.get(address) or next((port for network, port in wide if address in network), None)
 
     def may_be(flow: Flow) -> bool:
-        if str(flow.destination) == SERVICE_ADDRESS or str(flow.source) == SERVICE_ADDRESS:
+        if {str(flow.destination), str(flow.source)} & {SERVICE_ADDRESS, SERVICE_ADDRESS6}:
             return True
         source, destination = owner(flow.source), owner(flow.destination)
         ends = [(source, "egress", flow.destination), (destination, "ingress", flow.source)]

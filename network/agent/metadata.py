@@ -1,4 +1,4 @@
-"""Metadata at 169.254.169.254: what a guest may know of itself, read over HTTP from inside of its network.
+"""Metadata at 169.254.169.254 and fd00:ec2::254: what a guest may know of itself, over HTTP in its own network.
 
 Who asks is known by the port that the packet came from: rules let each port speak to this address only from the
 addresses that are its own, and nothing that a request says can change it. What is answered are pages that the host
@@ -27,8 +27,8 @@ from typing import Any
 
 import h11
 
-from network.agent.networks import BRIDGE, Problem
-from network.agent.rules import SERVICE_ADDRESS
+from network.agent.networks import Problem, service_socket
+from network.agent.rules import SERVICE_ADDRESS, SERVICE_ADDRESS6
 
 PORT = 80
 HOP_LIMIT = 1
@@ -129,7 +129,7 @@ def _is_asked_by_address(host: str | None, http_version: bytes) -> bool:
     """A web page whose own name was made to lead here (DNS rebinding) is told by that name."""
     if host is None:
         return http_version == b"1.0"
-    return host.removesuffix(f":{PORT}") == SERVICE_ADDRESS
+    return host.removesuffix(f":{PORT}") in (SERVICE_ADDRESS, f"[{SERVICE_ADDRESS6}]")
 
 
 def _token(method: bytes, ttl: str, guest: Guest) -> Reply:
@@ -158,13 +158,13 @@ def _page(path: str, guest: Guest) -> Reply:
     return Reply(200, "\n".join(sorted(names))) if names else Reply(404, "there is no such page\n")
 
 
-def listen() -> socket.socket:
+def listen(address: str) -> socket.socket:
     """In the present network namespace, on its bridge."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, BRIDGE.encode())
-    made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, HOP_LIMIT)
-    made.bind((SERVICE_ADDRESS, PORT))
+    made = service_socket(address, PORT, socket.SOCK_STREAM)
+    if ":" in address:
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, HOP_LIMIT)
+    else:
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, HOP_LIMIT)
     made.listen(128)
     return made
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import ipaddress
 import os
+import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,17 @@ from network.agent import flows, messages, netlink, rules
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Message, Netlink
 from network.agent.nft import Rulesets
-from network.agent.rules import OVERLAY, SERVICE_ADDRESS, SERVICE_MAC
+from network.agent.rules import OVERLAY, SERVICE_ADDRESS, SERVICE_ADDRESS6, SERVICE_MAC
 from network.agent.specs import Address, Interface, NetworkSpec, Port
 
 BRIDGE = "br0"
 OVERLAY_PORT = 4789
 TUN = "/dev/net/tun"
 TUNSETIFF, TUNSETPERSIST = 0x400454CA, 0x400454CB
+IP_FREEBIND = 15
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 SERVICE: Interface = ipaddress.ip_interface(f"{SERVICE_ADDRESS}/32")
+SERVICE6: Interface = ipaddress.ip_interface(f"{SERVICE_ADDRESS6}/128")
 
 
 class Problem(Exception):
@@ -59,6 +62,8 @@ def apply(
             kernel.send(messages.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), messages.change_link(1, up=True))
             links = kernel.links()
         bridge = links[BRIDGE]
+        for name, value in (("disable_ipv6", 0), ("accept_dad", 0), ("accept_ra", 0)):
+            sysctl(f"ipv6/conf/{BRIDGE}/{name}", value)  # the same addresses are on every host, on purpose
         kernel.send(messages.change_link(bridge.index, up=True, mtu=spec.mtu))
         _apply_overlay(namespaces, spec, around.vtep, kernel)
         links = kernel.links()
@@ -86,13 +91,25 @@ def sysctl(name: str, value: int) -> None:
         Path("/proc/sys/net", name).write_text(str(value))
 
 
+def service_socket(address: str, port: int, kind: int) -> socket.socket:
+    """A socket of the network's own service, in the present network namespace, on its bridge."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, BRIDGE.encode())
+    made.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)  # the network may get its first IPv6 subnet later
+    made.bind((address, port))
+    return made
+
+
 def _services(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]:
-    """The bridge's own address, and the way back from it to the guests."""
-    changes = [] if SERVICE in kernel.addresses(bridge.index) else [messages.address(bridge.index, SERVICE)]
+    """The bridge's own addresses, and the way back from it to the guests."""
+    own = {SERVICE} | ({SERVICE6} if any(subnet.network.version == 6 for subnet in spec.subnets.values()) else set())
+    changes = [messages.address(bridge.index, each) for each in own - kernel.addresses(bridge.index)]
     present = {network for network, (device, _) in kernel.routes().items() if device == bridge.index}
     wanted = {subnet.network for subnet in spec.subnets.values()}
     for network in wanted - present:
-        source = SERVICE.ip if network.version == 4 else None
+        source = SERVICE.ip if network.version == 4 else SERVICE6.ip
         changes.append(messages.route(network, bridge.index, source=source))
     gone = {network for network in present - wanted if not network.is_link_local and not network.is_multicast}
     return [*changes, *(messages.route(network, bridge.index, add=False) for network in gone)]

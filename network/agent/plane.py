@@ -24,7 +24,7 @@ from network.agent.networks import Problem
 from network.agent.outside import WAY_OUT_DEVICE, Outside
 from network.agent.probe import Abilities
 from network.agent.services import Services
-from network.agent.specs import NetworkSpec, Port, RouterSpec
+from network.agent.specs import Address, NetworkSpec, Port, RouterSpec
 
 log = structlog.get_logger()
 READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {
@@ -220,13 +220,24 @@ class Plane:
         self.keep_edge()  # before the overlay is there
         networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
         self._keep_guests(spec)
-        self._services.answer(spec, networks.namespace(spec))
+        self._services.answer(spec, networks.namespace(spec), self._gateways(spec.network))
 
     def _refresh_legs(self, touched: set[str]) -> None:
         """Networks learn of routers' devices before these come up."""
         for spec in self._networks():
             if spec.network in touched:
                 networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
+                self._services.answer(spec, networks.namespace(spec), self._gateways(spec.network))
+
+    def _gateways(self, network: str) -> dict[Address, str]:
+        """The addresses of routers in a network, and their MACs there."""
+        return {
+            address.ip: routers.leg_mac(router.router, network)
+            for router in self._routers()
+            for leg in router.legs
+            if leg.network == network
+            for address in leg.addresses
+        }
 
     def _legs(self, network: str) -> dict[str, str]:
         return {

@@ -16,6 +16,7 @@ from network.agent.specs import NetworkSpec, Port
 
 SERVICE_MAC = "02:00:00:fe:fe:02"  # of the bridge, on every host: DHCP, DNS and metadata answer from it
 SERVICE_ADDRESS = "169.254.169.254"
+SERVICE_ADDRESS6 = "fd00:ec2::254"
 OVERLAY = "vx0"
 ESTABLISHED = "meta mark & 0x1 == 0x1"
 ROUTER_KINDS = "nd-router-solicit, nd-router-advert, nd-redirect"
@@ -82,6 +83,10 @@ def _sets(spec: NetworkSpec, legs: dict[str, str]) -> dict[str, Set]:
             "type ifname . ether_addr . ipv4_addr",
             of_ports(lambda p: [(p.mac, str(a)) for a in p.addresses if a.version == 4]),
         ),
+        "own6": Set(
+            "type ifname . ether_addr . ipv6_addr",
+            of_ports(lambda p: [(p.mac, str(a)) for a in p.addresses if a.version == 6]),
+        ),
         "wide_senders4": Set("type ifname . ether_addr . ipv4_addr ; flags interval", of_ports(lambda p: wide(p, 4))),
         "wide_senders6": Set("type ifname . ether_addr . ipv6_addr ; flags interval", of_ports(lambda p: wide(p, 6))),
         # nftables before 1.0.9 has no word for the target of a neighbour advertisement: 128 bits after 64.
@@ -110,6 +115,7 @@ def _chains(tracking: str) -> dict[str, Chain]:
             (
                 f'iifname "{OVERLAY}" ether saddr @gateways {GROUP_ADDRESS} drop',  # gateways are on every host
                 f"iifname @trusted ip daddr {SERVICE_ADDRESS} drop",  # it is on each guest's own host
+                f"iifname @trusted ip6 daddr {SERVICE_ADDRESS6} drop",
                 "iifname @trusted accept",
                 "jump spoofing",
             ),
@@ -118,7 +124,10 @@ def _chains(tracking: str) -> dict[str, Chain]:
         # The metadata address, by whatever next hop, is the bridge's. For frames to it the kernel's own mark of "for
         # another host" has to be taken back.
         "services": Chain(
-            (f"iifname != @trusted ip daddr {SERVICE_ADDRESS} ether daddr set {SERVICE_MAC} meta pkttype set host",),
+            tuple(
+                f"iifname != @trusted {service} ether daddr set {SERVICE_MAC} meta pkttype set host"
+                for service in (f"ip daddr {SERVICE_ADDRESS}", f"ip6 daddr {SERVICE_ADDRESS6}")
+            ),
             _hook("prerouting", -240),
         ),
         "sending": Chain(_sending(), _hook("prerouting", 100)),
@@ -163,6 +172,8 @@ def _spoofing() -> tuple[str, ...]:
         f"udp sport 547 {drop('rogue_dhcp')}",
         "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
         f"icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets {drop('spoofed_neighbour')}",
+        f"ip6 daddr {SERVICE_ADDRESS6} meta l4proto tcp iifname . ether saddr . ip6 saddr != @own6"
+        f" {drop('spoofed_address')}",
         "iifname . ether saddr . ip6 saddr @senders6 accept",
         "iifname . ether saddr . ip6 saddr @wide_senders6 accept",
         drop("spoofed_address"),
@@ -180,6 +191,7 @@ def _sending() -> tuple[str, ...]:
         "udp sport 546 udp dport 547 accept",
         f"icmpv6 type {{ {NEIGHBOUR_KINDS}, nd-router-solicit, mld2-listener-report }} accept",
         f"ip daddr {SERVICE_ADDRESS} accept",
+        f"ip6 daddr {SERVICE_ADDRESS6} accept",
         "iifname vmap @egress",
         "drop",
     )

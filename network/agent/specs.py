@@ -67,9 +67,7 @@ class Port:
     @property
     def link_local(self) -> Address:
         """The address that a guest makes of its MAC (EUI-64)."""
-        octets = bytearray(bytes.fromhex(self.mac.replace(":", "")))
-        octets[0] ^= 2
-        return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])
+        return link_local(self.mac)
 
 
 @dataclass(frozen=True)
@@ -187,6 +185,13 @@ class RouterSpec:
             raise ValueError(f"the spec lacks {error}") from error
         except (TypeError, AttributeError) as error:
             raise ValueError(f"the spec is malformed: {error}") from error
+
+
+def link_local(mac: str) -> ipaddress.IPv6Address:
+    """The link-local address that is made of a MAC (EUI-64)."""
+    octets = bytearray(bytes.fromhex(mac.replace(":", "")))
+    octets[0] ^= 2
+    return ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + octets[:3] + b"\xff\xfe" + octets[3:])
 
 
 def device_name(prefix: str, *parts: str) -> str:

@@ -76,6 +76,13 @@ def ping(source: str, target: str, sender: str, receiver: str, number: int = 1, 
     return ipv4(source, target, sender, receiver, 1, body[:2] + struct.pack("!H", checksum(body)) + body[4:])
 
 
+def hidden(frame: bytes, header: int = 60) -> bytes:
+    """The same IPv6 packet behind an extension header (60: destination options, 0: hop by hop), which says nothing."""
+    length, following = struct.unpack_from("!HB", frame, 18)
+    options = bytes([following, 0, 1, 4, 0, 0, 0, 0])
+    return frame[:18] + struct.pack("!HB", length + 8, header) + frame[21:54] + options + frame[54:]
+
+
 def icmpv6(source: str, target: str, sender: str, receiver: str, kind: int, body: bytes) -> bytes:
     message = _summed(sender, receiver, 58, struct.pack("!BBH", kind, 0, 0) + body, 2)
     return ipv6(source, target, sender, receiver, 58, message)

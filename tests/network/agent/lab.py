@@ -256,7 +256,12 @@ def wire(one: Space, name: str, other: Space, other_name: str) -> None:
 
 
 def network(
-    host: Host | None = None, *, cidr: str = "10.0.0.0/24", rules: list[dict[str, Any]] | None = None, **ports: str
+    host: Host | None = None,
+    *,
+    cidr: str = "10.0.0.0/24",
+    cidr6: str = "",
+    rules: list[dict[str, Any]] | None = None,
+    **ports: str,
 ) -> dict[str, Any]:
     """The spec of a network with ports by name, in one group: everything may go out, and in what the rules say."""
     group, subnet = new_id(), new_id()
@@ -276,6 +281,10 @@ def network(
         "peers": [],
         "host": host.id if host else "here",
     }  # fmt: skip
+    if cidr6:
+        gateway6 = f"{cidr6.partition('/')[0]}1"
+        subnet6 = {"id": new_id(), "cidr": cidr6, "gateway": gateway6, "dns": [], "routes": [], "dhcp": True}
+        spec["subnets"].append(subnet6)
     for name, addresses in ports.items():
         add_port(spec, name, addresses, groups=[group])
     return spec
@@ -286,7 +295,9 @@ def add_port(spec: dict[str, Any], name: str, addresses: str, groups: list[str],
     port = {
         "id": new_id(),
         "mac": f"52:54:00:00:{number >> 8 & 255:02x}:{number & 255:02x}",
-        "addresses": [{"address": each, "subnet": spec["subnets"][0]["id"]} for each in addresses.split()],
+        "addresses": [
+            {"address": each, "subnet": spec["subnets"][-1 if ":" in each else 0]["id"]} for each in addresses.split()
+        ],
         "security_groups": groups,
         "allowed_pairs": [],
         "host": host or spec["host"],

@@ -28,7 +28,7 @@ def echo(server: socket.socket) -> None:
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
-                client, (address, _) = server.accept()
+                client, (address, *_) = server.accept()
                 threading.Thread(target=talk, args=(client, address), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()

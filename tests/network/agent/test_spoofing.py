@@ -54,6 +54,23 @@ def test_no_lie_arrives(guests):
         "redirect": frames.icmpv6(a.mac, b.mac, a.ips[1], b.ips[1], 137, bytes(36)),
         "DHCP server": frames.dhcp(a.mac, 2, client=a.ip, from_server=True),
         "DHCPv6 server": frames.udp(a.mac, b.mac, a.ips[1], b.ips[1], (547, 546)),
+        "DHCPv6 server behind an extension header": frames.hidden(
+            frames.udp(a.mac, b.mac, a.ips[1], b.ips[1], (547, 546))
+        ),
+        "router advertisement behind an extension header": frames.hidden(frames.router_advertisement(a.mac, a.ips[1])),
+        "router advertisement behind a hop-by-hop header": frames.hidden(
+            frames.router_advertisement(a.mac, a.ips[1]), 0
+        ),
+        "neighbour advertisement for another, hidden": frames.hidden(
+            frames.neighbour_advertisement(a.mac, all_nodes, a.ips[1], "ff02::1", c.ips[1])
+        ),
+        "router advertisement from the bridge's MAC": frames.router_advertisement(
+            "02:00:00:fe:fe:02", "fe80::ff:fefe:fe02"
+        ),
+        "the IPv6 metadata address": frames.udp(a.mac, b.mac, "fd00:ec2::254", b.ips[1], (1, 2)),
+        "neighbour advertisement of the metadata address": frames.neighbour_advertisement(
+            a.mac, all_nodes, a.ips[1], "ff02::1", "fd00:ec2::254"
+        ),
         "VLAN": frames.ethernet(a.mac, b.mac, 0x8100, struct.pack("!HH", 5, 0x0800) + bytes(46)),
         "another protocol than IP": frames.ethernet(a.mac, b.mac, 0x88CC, bytes(46)),
         "spanning tree": frames.ethernet(a.mac, "01:80:c2:00:00:00", 0x0027, b"\x42\x42\x03" + bytes(36)),
