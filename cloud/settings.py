@@ -277,6 +277,8 @@ SPECTACULAR_SETTINGS = {
         "ImageFileRoleEnum": ["kernel", "initrd", "disk"],
         "SeenPowerEnum": "compute.models.Power",
         "WantedPowerEnum": ["running", "stopped"],
+        "InstanceWantedPowerEnum": "compute.models.WISHES",
+        "InstanceStatusEnum": "compute.status.STATUSES",
         "NetworkStatusEnum": "network.status.STATUSES",
     },
 }

@@ -52,6 +52,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "hostname": instance.name,
             "ssh_authorized_keys": [key["public_key"] for key in instance.keypairs],
             "user_data": instance.user_data,
+            "password_hash": instance.password_hash,
         },
         "nics": networking.nics(instance, machine.host),
     }

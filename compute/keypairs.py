@@ -92,8 +92,9 @@ def create(
     public_key = normalize(public_key)
     quota.require(project, keypairs=1)
     keypair = KeyPair.objects.create(
-        project=project, name=name, labels=labels or {}, public_key=public_key, fingerprint=fingerprint(public_key)
-    )
+        project=project, name=name, labels=labels or {}, public_key=public_key, fingerprint=fingerprint(public_key),
+        created_by=actor.name,
+    )  # fmt: skip
     after = {"name": name, "fingerprint": keypair.fingerprint}
     record("compute.keypair.create", keypair, actor=actor, after=after)
     return keypair, private_key

@@ -1,11 +1,11 @@
 """One key, one result: the answer to a mutation is remembered under its Idempotency-Key, in the same transaction."""
 
-import hashlib
 import json
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
+from django.utils.crypto import salted_hmac
 
 from cloud.api.models import IdempotencyKey
 from cloud.problems import Fault, IdempotencyMismatch, Invalid
@@ -24,9 +24,12 @@ def read_key(header: str | None) -> str | None:
 
 
 def fingerprint(method: str, path: str, query: str, body: Any) -> str:
-    """What makes a request the same one: method, path, query, and the body whatever the order of its members."""
+    """What makes a request the same one: method, path, query, and the body whatever the order of its members.
+
+    Keyed: a body may hold a password, which nobody should be able to guess from what is kept.
+    """
     canonical = json.dumps([method, path, query, body], sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return salted_hmac("idempotency", canonical, algorithm="sha256").hexdigest()
 
 
 def reserve_key(caller: str, key: str, request: str) -> IdempotencyKey | None:

@@ -20,8 +20,15 @@ from cloud.tenancy.models import Project
 class Once:
     """A new object, as a row or a ready body, together with its secret, which this answer shows and nothing keeps."""
 
-    def __init__(self, row: Model | dict[str, Any], secret: str | None, *, shown_as: str = "secret"):
+    def __init__(self, row: "Model | Several | dict[str, Any]", secret: str | None, *, shown_as: str = "secret"):
         self.row, self.secret, self.shown_as = row, secret, shown_as
+
+
+def telling(body: dict[str, Any], member: str, secret: str | None) -> dict[str, Any]:
+    """The body with a secret; of a list each of its items with the same one."""
+    if "items" in body:
+        return {**body, "items": [{**item, member: secret} for item in body["items"]]}
+    return {**body, member: secret}
 
 
 class Answer(Response):
@@ -30,7 +37,7 @@ class Answer(Response):
     secret_member = ""
 
     def without_secret(self) -> Any:
-        return {**self.data, self.secret_member: None} if self.secret_member else self.data
+        return telling(self.data, self.secret_member, None) if self.secret_member else self.data
 
 
 class Several:
@@ -77,7 +84,8 @@ class View(BaseView):
 
         def work() -> Response:
             if key is not None and (kept := idempotency.reserve_key(self.scope.caller, key, mark)):
-                return Response(kept.body, kept.status, headers={**kept.headers, "Idempotent-Replay": "true"})
+                body = self.replayed(kept.body, key)
+                return Response(body, kept.status, headers={**kept.headers, "Idempotent-Replay": "true"})
             if target is not None:
                 self._require_match(target)
             before = self._before() if dry else {}
@@ -92,6 +100,10 @@ class View(BaseView):
             return answer
 
         return transactions.run(work, dry=dry)
+
+    def replayed(self, body: Any, key: str) -> Any:
+        """The answer to a repeated request, whose secrets are null. A subclass may know how to tell them again."""
+        return body
 
     def path_of(self, row: Any) -> str:
         """Where a new object of this collection can be found."""
@@ -115,15 +127,15 @@ class View(BaseView):
         if result is None:
             return Answer(status=204)
         status = self.successes.get(self.request.method or "", 200)
-        if isinstance(result, Several):
-            result = self._list(result)
         row = result.row if isinstance(result, Once) else result
+        if isinstance(row, Several):
+            row = self._list(row)
         body = row if isinstance(row, dict) else self.show(self.rows().get(pk=row.pk))
         headers = {"ETag": etag(body)}
         if status == 201 and not isinstance(row, dict):
             headers["Location"] = self.path_of(row)
         if isinstance(result, Once):
-            body = {**body, result.shown_as: result.secret}
+            body = telling(body, result.shown_as, result.secret)
         answer = Answer(body, 202 if has_begun(self.request.method or "", body) else status, headers=headers)
         answer.secret_member = result.shown_as if isinstance(result, Once) else ""
         return answer

@@ -193,11 +193,13 @@ class Page(View):
         done: str | Callable[[Any], str] = "",
         secret: Callable[[Any], HttpResponse] | None = None,
         undo: Undo | Callable[[], Undo | None] | None = None,
+        again: Callable[[], HttpResponse | None] | None = None,
     ) -> HttpResponse:
         """Run one service in one transaction, once per form that was filled in; then go to where the result is.
 
         A form sent twice does its work once: the hidden key and the body are the idempotency key. `secret` answers with
-        a page that shows what is shown once only. `undo` is the form that takes it back.
+        a page that shows what is shown once only; `again` with what of it can be told when the form is sent twice.
+        `undo` is the form that takes it back.
         """
         scope, request = self.scope, self.request
         given = request.POST.get("form_key", "")
@@ -214,6 +216,8 @@ class Page(View):
             return location, result, False
 
         location, result, replayed = transactions.run(work)
+        if replayed and again is not None and (told := again()):
+            return told
         if replayed:
             messages.info(request, "This was sent before, and was done then. It has not been done twice.")
         elif secret is not None:

@@ -38,11 +38,17 @@ def user_data(seed: dict[str, Any]) -> str:
     return text or "#cloud-config\n{}\n"
 
 
-def vendor_data(host_key: HostKey) -> str:
-    """What the cloud says; the tenant's user-data may say otherwise. The public key's comment is its fingerprint."""
+def vendor_data(host_key: HostKey, password_hash: str = "") -> str:
+    """What the cloud says; the tenant's user-data may say otherwise. The public key's comment is its fingerprint.
+
+    The password is the default user's, and opens SSH as well as the console.
+    """
     public = f"{host_key.public} {fingerprint(host_key.public)}"
     keys = {"ed25519_private": host_key.private, "ed25519_public": public}
-    return f"#cloud-config\n{as_yaml({'ssh_keys': keys})}\n"
+    content: dict[str, Any] = {"ssh_keys": keys}
+    if password_hash:
+        content |= {"password": password_hash, "chpasswd": {"expire": False}, "ssh_pwauth": True}
+    return f"#cloud-config\n{as_yaml(content)}\n"
 
 
 def network_config(nics: Sequence[Nic]) -> str:
@@ -66,7 +72,7 @@ def files(seed: dict[str, Any], nics: Sequence[Nic], host_key: HostKey | None) -
         "network-config": network_config(nics).encode(),
     }
     if host_key:
-        contents["vendor-data"] = vendor_data(host_key).encode()
+        contents["vendor-data"] = vendor_data(host_key, seed.get("password_hash") or "").encode()
     return contents
 
 

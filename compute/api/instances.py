@@ -8,28 +8,21 @@ from django.urls import path
 from rest_framework import serializers
 
 from cloud.api import views
-from cloud.api.fields import Flag, LabelsField, NameField, ReferenceField, ReferencesField, Text
+from cloud.api.fields import LabelsField, NameField
+from cloud.api.mutations import telling
 from cloud.api.pagination import Filter
 from cloud.api.scope import RANK
 from cloud.api.serializers import Body, ReferenceSerializer
-from cloud.api.views import DRY_RUN, Collection, InProject, Item, Several
-from cloud.hosts.models import Host
+from cloud.api.views import DRY_RUN, Collection, InProject, Item, Once, Several
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
-from compute import services, user_data
-from compute.api.bodies import NumberedForm
-from compute.hypervisors import KINDS
-from compute.models import WISHES, Flavor, Instance, KeyPair, Power, RestartPolicy
-from compute.networking import MAX_NICS, Nic, with_addresses
+from compute import logins, services
+from compute.api.launching import LaunchForm
+from compute.models import WISHES, Instance, Power, RestartPolicy
+from compute.networking import with_addresses
 from compute.status import STATUSES, as_listed, reason, with_status
 from compute.verbs import VERBS, Verb
-from network.api.fields import AddressText, list_of
-from network.api.ports import groups_of, ports_of
-from network.api.subnets import networks_of
-from network.services.ports import MAX_GROUPS
-from storage.services import images_of
 
-MAX_USER_DATA_BYTES = 64 * 1024
 NOT_CARRIED = "Its host carries no networks."
 
 
@@ -112,58 +105,10 @@ class InstanceSerializer(serializers.Serializer):
         }
 
 
-class NicForm(Body):
-    """A NIC: on a network, at an address of it if that matters; or at a port that there is."""
+class LaunchedInstanceSerializer(InstanceSerializer):
+    """With the password that was generated for it, and is kept nowhere."""
 
-    network = ReferenceField(networks_of, required=False)
-    address = AddressText(required=False)
-    port = ReferenceField(ports_of, required=False)
-
-    def validate(self, body: dict[str, Any]) -> Nic:
-        if ("network" in body) == ("port" in body):
-            raise serializers.ValidationError("Give a network or a port.")
-        if "port" in body and "address" in body:
-            raise serializers.ValidationError({"address": "A port has its addresses already."})
-        return Nic(**body)
-
-
-class LaunchForm(NumberedForm):
-    """Everything but name, flavor and image may be left out."""
-
-    flavor = ReferenceField(lambda scope: Flavor.objects.all())
-    image = ReferenceField(lambda scope: images_of(scope.project))
-    keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
-    user_data = Text(required=False, allow_blank=True, max_length=MAX_USER_DATA_BYTES)
-    labels = LabelsField(required=False)
-    wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)
-    restart_policy = serializers.ChoiceField(RestartPolicy.values, required=False)
-    hypervisor = serializers.ChoiceField(tuple(KINDS), required=False)
-    networks = list_of(NicForm, MAX_NICS)
-    security_groups = ReferencesField(
-        groups_of, required=False, most=MAX_GROUPS, help_text="Of ports that are made. Left out: `default`."
-    )
-    open_ssh = Flag(
-        required=False,
-        help_text="Also in a group that lets SSH (TCP port 22) in from anywhere. It is made where there is none.",
-    )
-    host = ReferenceField(
-        lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),
-        required=False,
-        help_text="For admins of the cloud.",
-    )
-
-    def validate_networks(self, nics: list[Nic]) -> list[Nic]:
-        twice = [index for index, nic in enumerate(nics) if nic.port and nic.port in [one.port for one in nics[:index]]]
-        if twice:
-            raise serializers.ValidationError({str(index): ["This port is in the list before it."] for index in twice})
-        return nics
-
-    def validate_user_data(self, text: str) -> str:
-        if len(text.encode()) > MAX_USER_DATA_BYTES:
-            raise serializers.ValidationError(f"At most {MAX_USER_DATA_BYTES // 1024} KiB.")
-        if fault := user_data.fault(text):
-            raise serializers.ValidationError(fault)
-        return text
+    generated_password = serializers.CharField(allow_null=True)
 
 
 class InstanceChanges(Body):
@@ -184,6 +129,7 @@ class Instances(InstanceView, Collection):
     may_create_several = True
     summaries = {"POST": "Launch an instance"}
     forms = {"POST": LaunchForm}
+    created = LaunchedInstanceSerializer
     parameters = {
         "POST": {"fail_fast": serializers.BooleanField(help_text="Refuse at once when nothing has room now.")}
     }
@@ -198,19 +144,49 @@ class Instances(InstanceView, Collection):
     def rows(self) -> QuerySet[Instance]:
         return with_addresses(as_listed(Instance.objects.filter(project=self.project)))
 
-    def create(self, body: dict[str, Any]) -> Instance | Several:
-        """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`."""
+    def create(self, body: dict[str, Any]) -> Once:
+        """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`.
+
+        A password that is generated is in this answer, and in those to the same request with the same idempotency key.
+        """
         fail_fast = bool(self.query({"dry_run": DRY_RUN}).get("fail_fast"))
+        generated = self.generated_password() if body.pop("generate_password", False) else None
+        body |= {"password": generated} if generated else {}
         launched = services.launch_many(
             project=self.project, actor=self.actor, fail_fast=fail_fast, dry_run=self.is_dry, **body
         )
-        return _one_or_several(launched)
+        return Once(_one_or_several(launched), generated, shown_as="generated_password")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The body, which has been found right."""
+        assert isinstance(self.request.data, dict)
+        return self.request.data
+
+    def generated_password(self) -> str:
+        key = self.request.headers.get("Idempotency-Key")
+        return logins.generated(self.scope.caller, key, self.asked["name"]) if key else logins.generated()
+
+    def replayed(self, body: dict[str, Any], key: str) -> dict[str, Any]:
+        """With the password that was generated, as long as the instance has it."""
+        if not self.asked.get("generate_password"):
+            return body
+        first = body.get("items", [body])[0]
+        kept = Instance.objects.filter(pk=first["id"]).values_list("password_hash", flat=True).first()
+        generated = self.generated_password()
+        return telling(body, "generated_password", generated if logins.matches(generated, kept or "") else None)
 
     def plan(self, body: dict[str, Any]) -> dict[str, Any]:
         ids = [one["id"] for one in body.get("items", [body])]
         kept = Instance.objects.only("placement").in_bulk([UUID(ident) for ident in ids])
         decisions = [shown_decision(kept[UUID(ident)].placement, self.scope.is_cloud_admin) for ident in ids]
-        return {"placements": decisions} if "items" in body else {"placement": decisions[0]}
+        warnings = logins.warnings(
+            keypairs=self.asked.get("keypairs"),
+            password=self.asked.get("password") or self.asked.get("generate_password"),
+            user_data=self.asked.get("user_data", ""),
+        )
+        placing = {"placements": decisions} if "items" in body else {"placement": decisions[0]}
+        return {**placing, "warnings": warnings}
 
 
 class OneInstance(InstanceView, Item):

@@ -43,6 +43,7 @@ class Instance(models.Model):
     machine = models.OneToOneField("Machine", null=True, on_delete=models.SET_NULL, related_name="+")  # that counts
     keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
     user_data = models.TextField(blank=True)
+    password_hash = models.CharField(max_length=200, blank=True, db_default="")  # of its default user
     network_wish = models.JSONField(null=True)  # what was asked for at launch, as compute.networking.kept describes it
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
 

@@ -18,6 +18,7 @@ class KeyPair(models.Model):
     labels = models.JSONField(default=dict, blank=True)
     public_key = models.TextField()
     fingerprint = models.CharField(max_length=100)
+    created_by = models.CharField(max_length=80, blank=True, db_default="")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

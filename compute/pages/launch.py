@@ -12,16 +12,18 @@ from cloud.api.translate import problem_of
 from cloud.hosts.models import Host
 from cloud.pages import forms, words
 from cloud.pages.base import FormPage
-from cloud.problems import Invalid, Problem
+from cloud.problems import Fault, Invalid, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Role
 from compute import keypairs, services
+from compute import logins as ways_in
 from compute.api.bodies import MAX_AT_ONCE
-from compute.api.instances import LaunchForm
 from compute.api.keypairs import KeyPairForm
+from compute.api.launching import LaunchForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
 from compute.networking import MAX_NICS
-from compute.pages import nics
+from compute.pages import logins, nics
+from compute.pages.logins import Launched
 from compute.pages.rows import RESTART_POLICIES
 from storage.models import Image
 from storage.services import images_of
@@ -36,7 +38,8 @@ SECOND_WORDS = (
 
 # Those beside which faults are told while one fills the form in.
 LIVE_FIELDS = (
-    "name", "count", "image", "flavor", "keypairs", "new_key_name", "networks", "security_groups", "user_data",
+    "name", "count", "image", "flavor", "keypairs", "new_key_name", "new_key_public_key", "password",
+    "login", "networks", "security_groups", "user_data",
     "labels", "restart_policy", "hypervisor",
 )  # fmt: skip
 
@@ -92,6 +95,7 @@ class Launch(FormPage):
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         filled = self.fill()
+        login = logins.initial(filled["keypairs"], self.scope.user.username)
         values: dict[str, Any] = {
             "name": suggest_name(),
             "count": 1,
@@ -101,19 +105,19 @@ class Launch(FormPage):
             "restart_policy": RestartPolicy.ON_CRASH,
             "security_groups": ["default"],
             "open_ssh": "on" if filled["network_choices"] else "",
+            **login,
             **request.GET.dict(),
         }
         body = {name: values[name] for name in ("name", "image", "flavor") if values[name]}
+        ready = self.may(Role.MEMBER) and len(body) == 3
+        body |= {"keypairs": login["keypairs"]} if login["keypairs"] else {"generate_password": True}
         body |= {"open_ssh": True} if values["open_ssh"] else {}
-        ready = self.may(Role.MEMBER) and all(values[name] for name in ("name", "image", "flavor"))
         preview = self.preview(body) if ready else {}
         return self.show({**filled, "values": values, **preview, **self.calls(body)})
 
     def read(self) -> dict[str, Any]:
         post = self.request.POST
-        body: dict[str, Any] = forms.required(post, "name", "image", "flavor")
-        if chosen := post.getlist("keypairs"):
-            body["keypairs"] = chosen
+        body: dict[str, Any] = forms.required(post, "name", "image", "flavor") | logins.read(post)
         if post.get("user_data", "").strip():
             body["user_data"] = post["user_data"].replace("\r\n", "\n")
         body |= nics.read(post)
@@ -128,19 +132,34 @@ class Launch(FormPage):
         return {**body, **forms.texts(post, "hypervisor", "host")}
 
     def new_key(self) -> dict[str, Any] | None:
-        """The body of the key pair that is to be made along with the instance, if any."""
-        post = self.request.POST
-        return forms.required(post, "new_key_name") if "new_key" in post else None
+        return logins.new_key(self.request.POST)
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
-        new_key = self.new_key()
+        key = self.new_key()
+        if "without_login" not in self.request.POST and (words := logins.warnings(body, key)):
+            raise Invalid(errors=[Fault("/login", *words)])
+        makes_secret = "generate_password" in body or (key is not None and "public_key" not in key)
         return self.mutate(
-            lambda: self.launch(body, new_key),
-            body={**body, **(new_key or {})},
-            to=lambda made: self.where(made[0]),
-            done=lambda made: f"{spoken([instance.name for instance in made[0]])} being launched.",
-            secret=self.show_secret if new_key is not None else None,
+            lambda: self.launch(body, key),
+            body={**body, "new_key": key},
+            to=lambda made: self.where(made.instances),
+            done=lambda made: f"{spoken([instance.name for instance in made.instances])} being launched.",
+            secret=self.show_secret if makes_secret else None,
+            again=(lambda: self.show_again(body)) if "generate_password" in body else None,
         )
+
+    def generated_password(self, body: dict[str, Any]) -> str:
+        """The same one for the same form, so that sending it twice does not lose it."""
+        return ways_in.generated(self.scope.caller, self.request.POST.get("form_key", ""), body["name"])
+
+    def show_again(self, body: dict[str, Any]) -> HttpResponse | None:
+        """The password that was generated for this form, as long as the instance has it."""
+        names = services.numbered(body["name"], body.get("count", 1))
+        launched = list(Instance.objects.filter(project=self.project, name__in=names).order_by("created_at", "pk"))
+        password = self.generated_password(body)
+        if not launched or not ways_in.matches(password, launched[0].password_hash):
+            return None
+        return self.show_secret(Launched(launched, password=password))
 
     def where(self, launched: list[Instance]) -> str:
         """The page of what was launched: the instance's, or the list with just these."""
@@ -149,20 +168,18 @@ class Launch(FormPage):
         stem = launched[0].name.removesuffix("1")
         return f"{reverse('instances', args=[self.project.name])}?q={stem}"
 
-    def launch(
-        self, body: dict[str, Any], new_key: dict[str, Any] | None, *, dry: bool = False
-    ) -> tuple[list[Instance], KeyPair | None, str | None]:
+    def launch(self, body: dict[str, Any], key: dict[str, Any] | None, *, dry: bool = False) -> Launched:
         """Check everything before anything is done, so that all faults are named together."""
         faults, wish, key_wish = [], {}, {}
         try:
             wish = self.validate(LaunchForm, body)
         except Exception as error:
             faults += problem_of(error).errors
-        if new_key is not None:
+        if key is not None:
             try:
-                key_wish = self.validate(KeyPairForm, {"name": new_key["new_key_name"]})
+                key_wish = self.validate(KeyPairForm, key)
             except Exception as error:
-                faults += [_of_key(fault) for fault in problem_of(error).errors]
+                faults += [logins.of_key(fault) for fault in problem_of(error).errors]
         if faults:
             raise Invalid(errors=faults)
         actor, made, secret = self.scope.actor, None, None
@@ -171,16 +188,17 @@ class Launch(FormPage):
                 made, secret = keypairs.create(project=self.project, actor=actor, **key_wish)
             except Exception as error:
                 problem = problem_of(error)
-                problem.errors = [_of_key(fault) for fault in problem.errors]
+                problem.errors = [logins.of_key(fault) for fault in problem.errors]
                 raise problem from error
             wish["keypairs"] = [*wish.get("keypairs", []), made]
+        generated = self.generated_password(body) if wish.pop("generate_password", False) else None
+        wish |= {"password": generated} if generated else {}
         launched = services.launch_many(project=self.project, actor=actor, dry_run=dry, **wish)
-        return launched, made, secret
+        return Launched(launched, made, secret, generated)
 
-    def show_secret(self, made: tuple[list[Instance], KeyPair, str]) -> HttpResponse:
-        launched, keypair, secret = made
-        context = {"launched": launched, "there": self.where(launched), "keypair": keypair, "secret": secret}
-        return self.show(context, template="compute/keypairs/secret.html")
+    def show_secret(self, made: Launched) -> HttpResponse:
+        context = {"made": made, "there": self.where(made.instances)}
+        return self.show(context, template="compute/instances/secrets.html")
 
     # The preview
 
@@ -189,11 +207,12 @@ class Launch(FormPage):
 
         def attempt() -> dict[str, Any]:
             before = quota.usage(self.project)
-            launched, _, _ = self.launch(body, self.new_key(), dry=True)
+            launched = self.launch(body, self.new_key(), dry=True).instances
             placed = [instance for instance in launched if instance.host_id is not None]
             first, price = (placed or launched)[0], launched[0].flavor.price_per_hour
             return {
                 "preview": {
+                    "warnings": logins.warnings(body, self.new_key()),
                     "names": [instance.name for instance in launched],
                     "placed": len(placed),
                     "waiting": len(launched) - len(placed),
@@ -223,7 +242,7 @@ class Launch(FormPage):
         return [(host.name, counts[str(host.pk)]) for host in Host.objects.filter(pk__in=list(counts)).order_by("name")]
 
     def calls(self, body: dict[str, Any]) -> dict[str, str]:
-        path = f"projects/{self.project.name}/instances"
+        path, body = f"projects/{self.project.name}/instances", logins.without_password(body)
         return {"curl": forms.as_curl("POST", path, body), "python": forms.as_python("POST", path, body)}
 
     def show_fault(self, problem: Problem) -> HttpResponse:
@@ -263,7 +282,3 @@ def lacking(flavor: Flavor, usage: dict[str, Any]) -> str:
         if kind in usage and usage[kind]["left"] is not None and usage[kind]["left"] < more
     ]
     return "; ".join(short)
-
-
-def _of_key(fault: Any) -> Any:
-    return type(fault)("/new_key_name", fault.message, fault.code)

@@ -9,7 +9,7 @@ from cloud.operations import engine
 from cloud.problems import Fault
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import networking
+from compute import logins, networking
 from compute.hypervisors import KINDS
 from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.placement import choose
@@ -48,6 +48,7 @@ def launch_many(
     image: Image,
     keypairs: Sequence[KeyPair] = (),
     user_data: str = "",
+    password: str = "",
     labels: dict[str, str] | None = None,
     wanted_power: str = Power.RUNNING,
     restart_policy: str = RestartPolicy.ON_CRASH,
@@ -62,7 +63,7 @@ def launch_many(
     """Create instances that are alike, called as `numbered` says, and begin to launch them.
 
     Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity, and what plugging it in raises. What fits no empty host is
-    refused at once; what would fit one waits for room, unless `fail_fast`.
+    refused at once; what would fit one waits for room, unless `fail_fast`. Of the password only a hash is kept.
     """
     _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
     networking.require_alone(networks, count)
@@ -72,6 +73,7 @@ def launch_many(
         check_names(project, names)
     if open_ssh:
         security_groups = networking.with_ssh(project, actor, security_groups)
+    password_hash = logins.hashed(password) if password and not dry_run else ""
     launched = []
     for each in names:
         instance = Instance.objects.create(
@@ -91,6 +93,7 @@ def launch_many(
             host_wish=host,
             keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],
             user_data=user_data,
+            password_hash=password_hash,
             network_wish=networking.kept(networks, security_groups),
             restart_policy=restart_policy,
             wanted_power=wanted_power,

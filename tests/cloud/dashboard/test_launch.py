@@ -7,6 +7,7 @@ import pytest
 
 from cloud.events.models import Event
 from cloud.tenancy import new_projects
+from compute import keypairs, logins
 from compute.models import Instance, KeyPair
 from network import rules
 from network.services import networks, port_forwards, ports, security_groups, subnets
@@ -26,7 +27,8 @@ def mia(page_of, member):
 def filled(world, **changes):
     return {
         "name": "amber-heron", "image": world.image.name, "flavor": world.flavor.name, "wanted_power": "on",
-        "restart_policy": "on_crash", "form_key": "3e2c8c7e-9d4e-4bb4-9a55-0d3f3a3d5d0e", **changes,
+        "restart_policy": "on_crash", "form_key": "3e2c8c7e-9d4e-4bb4-9a55-0d3f3a3d5d0e", "without_login": "on",
+        **changes,
     }  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def test_the_call_to_copy_is_the_one_that_the_api_takes(mia, world, api, member)
 
 
 def test_a_new_key_pair_is_made_with_the_instance_and_shown_once(mia, world):
-    sent = filled(world, new_key="on", new_key_name="fresh")
+    sent = filled(world, new_key="make", new_key_name="fresh")
     answer = mia.post(HERE, sent)
     assert answer.status_code == 200
     assert b"BEGIN OPENSSH PRIVATE KEY" in answer.content
@@ -145,7 +147,7 @@ def test_a_new_key_pair_is_made_with_the_instance_and_shown_once(mia, world):
 
 
 def test_a_key_name_that_is_taken_is_a_fault_of_the_key(mia, world):
-    answer = mia.post(HERE, filled(world, new_key="on", new_key_name="laptop"))
+    answer = mia.post(HERE, filled(world, new_key="make", new_key_name="laptop"))
     assert answer.status_code == 409
     assert b'id="faults-new_key_name"' in answer.content
     assert not Instance.objects.filter(name="amber-heron").exists()
@@ -252,3 +254,66 @@ def test_the_instance_shows_its_nics_and_the_list_its_addresses(mia, networked):
     port.host = made.host
     port.save()
     assert address in mia.get("/projects/demo/instances").content.decode()
+
+
+def test_a_launch_that_nobody_could_log_in_to_asks_for_a_second_click(mia, world):
+    sent = filled(world)
+    del sent["without_login"]
+    assert "Nobody can log in" in mia.post(PREVIEW, sent, headers={"HX-Target": "preview"}).content.decode()
+    answer = mia.post(HERE, sent)
+    assert answer.status_code == 400
+    assert b'name="without_login"' in answer.content
+    assert not Instance.objects.filter(name="amber-heron").exists()
+    assert mia.post(HERE, sent | {"without_login": "on"}).status_code == 303
+
+
+def test_user_data_that_lets_somebody_in_needs_no_second_click(mia, world):
+    sent = filled(world, user_data="#cloud-config\nssh_authorized_keys: [ssh-ed25519 AAAA]\n")
+    del sent["without_login"]
+    assert mia.post(HERE, sent).status_code == 303
+
+
+def test_a_generated_password_is_shown_once_and_only_its_hash_is_kept(mia, world):
+    sent = filled(world, with_password="on")
+    answer = mia.post(HERE, sent)
+    assert answer["Cache-Control"] == "no-store"
+    password = re.search(r"[a-z2-7]{5}(-[a-z2-7]{5}){3}", answer.content.decode())[0]  # type: ignore[index]
+    made = Instance.objects.get(name="amber-heron")
+    assert made.password_hash.startswith("$6$")
+    assert logins.matches(password, made.password_hash)
+    assert password in mia.post(HERE, sent).content.decode()  # sent twice, it is not lost
+    assert Instance.objects.filter(name="amber-heron").count() == 1
+    assert password not in mia.get(f"/projects/demo/instances/{made.pk}").content.decode()
+    for event in Event.objects.all():
+        assert password not in json.dumps([event.before, event.after])
+        assert made.password_hash not in json.dumps([event.before, event.after])
+
+
+def test_ones_own_password_is_hashed_and_never_echoed(mia, world):
+    sent = filled(world, with_password="on", password="correct horse")
+    assert "correct horse" not in mia.post(PREVIEW, sent, headers={"HX-Target": "preview"}).content.decode()
+    assert "correct horse" not in mia.post(HERE, sent | {"name": "-"}).content.decode()
+    assert mia.post(HERE, sent).status_code == 303
+    assert logins.matches("correct horse", Instance.objects.get(name="amber-heron").password_hash)
+    answer = mia.post(HERE, sent | {"name": "brave-otter", "password": "short"})
+    assert b'id="faults-password"' in answer.content
+
+
+def test_a_key_can_be_pasted(mia, world):
+    key = keypairs.create(project=world.project, actor=ALICE, name="other")[0].public_key
+    sent = filled(world, new_key="paste", new_key_name="mine", new_key_public_key=key)
+    assert mia.post(HERE, sent).status_code == 303
+    assert [one["name"] for one in Instance.objects.get(name="amber-heron").keypairs] == ["mine"]
+    answer = mia.post(HERE, sent | {"name": "brave-otter", "new_key_name": "worse", "new_key_public_key": "ssh-rsa x"})
+    assert re.search(r'id="faults-new_key_public_key"[^>]*><span class="fault"', answer.content.decode())
+
+
+def test_all_of_ones_own_keys_are_ticked_and_without_any_a_password_is(mia, world):
+    keypairs.create(project=world.project, actor=ALICE, name="alices")
+    text = mia.get(HERE).content.decode()
+    assert re.search(r'value="laptop" checked', text)
+    assert not re.search(r'value="alices" checked', text)
+    assert not re.search(r'name="with_password" checked', text)
+    assert re.search(r'id="id-new_key_name"[^>]* value="laptop-2"', text)
+    KeyPair.objects.all().delete()
+    assert re.search(r'name="with_password" checked', mia.get(HERE).content.decode())

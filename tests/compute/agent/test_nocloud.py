@@ -5,7 +5,7 @@ import json
 
 import pycdlib
 
-from compute.agent import host_keys, nics, nocloud
+from compute.agent import host_keys, metadata, nics, nocloud
 from compute.agent.nics import Nic
 from compute.ssh import fingerprint
 from tests.hosts import make_spec
@@ -73,3 +73,14 @@ def test_the_iso_has_the_label_and_the_files():
             read = io.BytesIO()
             image.get_file_from_iso_fp(read, **path)
             assert read.getvalue() == content
+
+
+def test_a_password_is_told_as_its_hash_to_root_alone():
+    """In the vendor data of the seed's disk; not where every program of the guest reads, over the network."""
+    spec = seed(password_hash="$6$salt$hash")
+    document = json.loads(nocloud.vendor_data(host_keys.make(), "$6$salt$hash").partition("\n")[2])
+    assert (document["password"], document["ssh_pwauth"], document["chpasswd"]) == (
+        "$6$salt$hash", True, {"expire": False},
+    )  # fmt: skip
+    assert b"$6$salt$hash" in nocloud.files(spec["seed"], [], host_keys.make())["vendor-data"]
+    assert "$6$salt$hash" not in json.dumps(metadata.pages(spec))

@@ -1,10 +1,14 @@
 """Launching several at once, and user data, through the REST API."""
 
+import json
+
 import pytest
 
+from cloud.api.models import IdempotencyKey
 from cloud.events.models import Event
 from cloud.hosts.models import Allocation, Host
 from cloud.tenancy.models import Quota
+from compute import logins
 from compute.models import Instance
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,3 +99,59 @@ def test_a_cloud_config_that_no_guest_could_read_is_refused_by_line(cloud, mia, 
 @pytest.mark.parametrize("text", ["#!/bin/sh\nusers: [ada", "#cloud-config\n", "#cloud-config\nruncmd: [ls]\n", " \n"])
 def test_user_data_of_other_kinds_and_good_ones_are_taken(cloud, mia, path, body, text):
     assert mia.post(f"{path}?dry_run=true", {**body, "user_data": text}).status_code in (200, 202)
+
+
+def test_a_generated_password_is_told_again_for_the_same_key_and_kept_nowhere(mia, path, body):
+    sent = {**body, "generate_password": True}
+    first = mia.post(path, sent, HTTP_IDEMPOTENCY_KEY="once").json()
+    password = first["generated_password"]
+    assert logins.matches(password, Instance.objects.get(name="web").password_hash)
+    again = mia.post(path, sent, HTTP_IDEMPOTENCY_KEY="once")
+    assert (again.headers["Idempotent-Replay"], again.json()) == ("true", first)
+    assert password not in json.dumps(list(IdempotencyKey.objects.values("request", "headers", "body")), default=str)
+    assert "password" not in json.dumps(mia.get(f"{path}/web").json()).replace("generate_password", "")
+    Instance.objects.update(password_hash=logins.hashed("another one"))
+    assert mia.post(path, sent, HTTP_IDEMPOTENCY_KEY="once").json()["generated_password"] is None
+
+
+def test_several_have_one_password_and_other_calls_another(mia, path, body):
+    items = mia.post(path, {**body, "count": 2, "generate_password": True}).json()["items"]
+    assert len({one["generated_password"] for one in items}) == 1
+    other = mia.post(path, {**body, "name": "db", "generate_password": True}).json()
+    assert other["generated_password"] not in {None, items[0]["generated_password"]}
+    plain = mia.post(path, {**body, "name": "plain"}).json()
+    assert (plain["generated_password"], Instance.objects.get(name="plain").password_hash) == (None, "")
+
+
+def test_ones_own_password_reaches_the_guest_as_a_hash(cloud, mia, path, body):
+    mia.post(path, {**body, "password": "correct horse"})
+    cloud.settle()
+    instance = Instance.objects.get(name="web")
+    seed = cloud.nodes[0].hypervisor.spec(str(instance.pk))["seed"]
+    assert logins.matches("correct horse", seed["password_hash"])
+    assert "correct horse" not in json.dumps([[event.before, event.after] for event in Event.objects.all()])
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"password": "short"}, "/password"),
+        ({"password": "a\nb" * 9}, "/password"),
+        ({"password": "x" * 129}, "/password"),
+        ({"password": "correct horse", "generate_password": True}, "/generate_password"),
+    ],
+)
+def test_a_password_that_cannot_be_is_refused(mia, path, body, wish, field):
+    answer = mia.post(path, {**body, **wish})
+    assert (answer.status_code, [fault["pointer"] for fault in answer.json()["errors"]]) == (400, [field])
+
+
+def test_a_plan_warns_that_nobody_could_log_in(mia, path, body):
+    def warnings(**wish):
+        return mia.post(f"{path}?dry_run=true", {**body, **wish}).json()["plan"]["warnings"]
+
+    assert warnings() == [logins.NOBODY]
+    assert warnings(user_data="#cloud-config\nhostname: web\n") == [logins.NOBODY]
+    assert warnings(user_data="#!/bin/sh\n") == warnings(password="correct horse") == []
+    assert warnings(generate_password=True) == []
+    assert mia.post(path, body).status_code == 202

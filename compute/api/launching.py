@@ -1,0 +1,92 @@
+"""The body of a launch."""
+
+from typing import Any
+
+from django.core.validators import RegexValidator
+from rest_framework import serializers
+
+from cloud.api.fields import Flag, LabelsField, ReferenceField, ReferencesField, Text
+from cloud.api.serializers import Body
+from cloud.hosts.models import Host
+from compute import logins, user_data
+from compute.api.bodies import NumberedForm
+from compute.hypervisors import KINDS
+from compute.models import Flavor, KeyPair, RestartPolicy
+from compute.networking import MAX_NICS, Nic
+from network.api.fields import AddressText, list_of
+from network.api.ports import groups_of, ports_of
+from network.api.subnets import networks_of
+from network.services.ports import MAX_GROUPS
+from storage.services import images_of
+
+MAX_USER_DATA_BYTES = 64 * 1024
+PRINTABLE = RegexValidator(r"^[^\x00-\x1f\x7f]*\Z", "Use no control characters.")
+
+
+class NicForm(Body):
+    """A NIC: on a network, at an address of it if that matters; or at a port that there is."""
+
+    network = ReferenceField(networks_of, required=False)
+    address = AddressText(required=False)
+    port = ReferenceField(ports_of, required=False)
+
+    def validate(self, body: dict[str, Any]) -> Nic:
+        if ("network" in body) == ("port" in body):
+            raise serializers.ValidationError("Give a network or a port.")
+        if "port" in body and "address" in body:
+            raise serializers.ValidationError({"address": "A port has its addresses already."})
+        return Nic(**body)
+
+
+class LaunchForm(NumberedForm):
+    """Everything but name, flavor and image may be left out."""
+
+    flavor = ReferenceField(lambda scope: Flavor.objects.all())
+    image = ReferenceField(lambda scope: images_of(scope.project))
+    keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
+    user_data = Text(required=False, allow_blank=True, max_length=MAX_USER_DATA_BYTES)
+    password = Text(
+        required=False,
+        min_length=logins.MIN_PASSWORD,
+        max_length=logins.MAX_PASSWORD,
+        validators=[PRINTABLE],
+        help_text="Of the image's user, for its console and for SSH. Only a hash of it is kept.",
+    )
+    generate_password = Flag(required=False, help_text="Make one, and show it in this answer only.")
+    labels = LabelsField(required=False)
+    wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)
+    restart_policy = serializers.ChoiceField(RestartPolicy.values, required=False)
+    hypervisor = serializers.ChoiceField(tuple(KINDS), required=False)
+    networks = list_of(NicForm, MAX_NICS)
+    security_groups = ReferencesField(
+        groups_of, required=False, most=MAX_GROUPS, help_text="Of ports that are made. Left out: `default`."
+    )
+    open_ssh = Flag(
+        required=False,
+        help_text="Also in a group that lets SSH (TCP port 22) in from anywhere. It is made where there is none.",
+    )
+    host = ReferenceField(
+        lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),
+        required=False,
+        help_text="For admins of the cloud.",
+    )
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body.get("password") and body.get("generate_password"):
+            raise serializers.ValidationError(
+                {"generate_password": "Give a password, or have one generated, not both."}
+            )
+        return super().validate(body)
+
+    def validate_networks(self, nics: list[Nic]) -> list[Nic]:
+        twice = [index for index, nic in enumerate(nics) if nic.port and nic.port in [one.port for one in nics[:index]]]
+        if twice:
+            raise serializers.ValidationError({str(index): ["This port is in the list before it."] for index in twice})
+        return nics
+
+    def validate_user_data(self, text: str) -> str:
+        if len(text.encode()) > MAX_USER_DATA_BYTES:
+            raise serializers.ValidationError(f"At most {MAX_USER_DATA_BYTES // 1024} KiB.")
+        if fault := user_data.fault(text):
+            raise serializers.ValidationError(fault)
+        return text
