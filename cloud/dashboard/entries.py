@@ -13,7 +13,7 @@ navigation.register(Place("overview", "Overview", "overview", icon="home", key="
 def getting_started(scope: Scope) -> list[Item]:
     if scope.project is None:
         return []
-    return [Item("Getting started", "by the API", reverse("getting-started", args=[scope.project.name]), "arrow")]
+    return [Item("Getting started", "first steps", reverse("getting-started", args=[scope.project.name]), "arrow")]
 
 
 palette.register_places(getting_started, order=-10)

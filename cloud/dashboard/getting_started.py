@@ -1,4 +1,5 @@
-"""The first steps with the API, in this cloud's own words: texts that work as they are pasted."""
+"""The first steps with the API, in this cloud's own words: texts that work as they are pasted, also on a cloud that has
+machines already. They choose a name that is free, and delete nothing but what they have launched themselves."""
 
 from dataclasses import dataclass
 
@@ -39,21 +40,30 @@ def shell(facts: Facts) -> list[Step]:
         Step(
             "Try it out",
             "A dry run answers as the launch would, with a plan, and changes nothing.",
-            f"""export BODY='{{"name": "first", "flavor": "{facts.flavor}", "image": "{facts.image}"{keys}}}'
+            f"""export NAME=hello-$(od -An -N4 -tx1 /dev/urandom | tr -d ' ')
+export BODY='{{"name": "'$NAME'", "flavor": "{facts.flavor}", "image": "{facts.image}"{keys}}}'
 call "$API/instances?dry_run=true" -H "Content-Type: application/json" -d "$BODY\"""",
         ),
         Step(
             "Launch",
             "The answer has the operation that does the work. With a key of your own a retry never makes a second one.",
-            """call "$API/instances" -H "Content-Type: application/json" -H "Idempotency-Key: first-$$" \\
-  -d "$BODY" | tee launched.json
-OPERATION=$(python3 -c 'import json; print(json.load(open("launched.json"))["operation"]["id"])')""",
+            """LAUNCHED=$(call "$API/instances" -H "Content-Type: application/json" \\
+  -H "Idempotency-Key: $NAME" -d "$BODY"); echo "$LAUNCHED"
+read -r MACHINE OPERATION <<< "$(echo "$LAUNCHED" | python3 -c '
+import json, sys
+made = json.load(sys.stdin)
+print(made.get("id", ""), made.get("operation", {}).get("id", ""))')\"""",
         ),
         Step("Wait without polling", "Answers when the work has ended, at latest after a minute.",
-             'call "$API/operations/$OPERATION?wait=60"\ncall "$API/instances/first"'),
-        Step("Read its console", "What the machine has written on its serial port.",
-             'call "$API/instances/first/console-log?lines=20"'),
-        Step("Delete it", "With everything on its root disk.", 'call -X DELETE "$API/instances/first"'),
+             'call "$API/operations/${OPERATION:?nothing was launched}?wait=60"\n'
+             'call "$API/instances/${MACHINE:?nothing was launched}"'),
+        Step("Read its console", "What the machine writes on its serial port, as soon as it has written something.",
+             'for second in $(seq 60); do\n'
+             '  LOG=$(call "$API/instances/${MACHINE:?nothing was launched}/console-log?lines=20")\n'
+             """  case "$LOG" in *'"lines":[]'*) sleep 1 ;; *) break ;; esac\n"""
+             'done; echo "$LOG"'),
+        Step("Delete it", "With everything on its root disk. Other machines stay.",
+             'call -X DELETE "$API/instances/${MACHINE:?nothing was launched}"'),
     ]  # fmt: skip
 
 
@@ -61,6 +71,7 @@ def python(facts: Facts) -> str:
     """The same as one program, with httpx."""
     keys = f', "keypairs": ["{facts.keypair}"]' if facts.keypair else ""
     return f'''import os
+import time
 
 import httpx  # pip install httpx
 
@@ -81,12 +92,18 @@ def call(method, path, **how):
 machine = call(
     "POST",
     "/instances",
-    json={{"name": "second", "flavor": "{facts.flavor}", "image": "{facts.image}"{keys}}},
+    json={{"name": "hello-" + os.urandom(4).hex(), "flavor": "{facts.flavor}", "image": "{facts.image}"{keys}}},
     headers={{"Idempotency-Key": os.urandom(8).hex()}},
 )
 work = call("GET", f"/operations/{{machine['operation']['id']}}", params={{"wait": 60}})
 print(work["outcome"], work["reason"])
-print(call("GET", "/instances/second")["status"])
-print("\\n".join(call("GET", "/instances/second/console-log")["lines"]))
-call("DELETE", "/instances/second")
+path = "/instances/" + machine["id"]
+print(call("GET", path)["status"])
+for second in range(60):  # until it has written something
+    lines = call("GET", path + "/console-log")["lines"]
+    if lines:
+        break
+    time.sleep(1)
+print("\\n".join(lines))
+call("DELETE", path)
 '''
