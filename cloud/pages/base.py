@@ -75,8 +75,7 @@ class Page(View):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not isinstance(request.user, User):
             if self.part_wanted:
-                # A form that is being filled in stays; a page that only shows something leads to the sign-in.
-                return HttpResponse(status=401, headers=WHOLE_PAGE_AGAIN if request.method == "GET" else KEEP_THE_PART)
+                return HttpResponse(status=401, headers=KEEP_THE_PART)  # session.js offers to sign in
             return redirect_to_login(request.get_full_path(), resolve_url(settings.LOGIN_URL))
         self.scope = Scope(request.user, request_id=getattr(request, "request_id", ""))
         try:

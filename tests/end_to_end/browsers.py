@@ -70,11 +70,16 @@ class Visitor:
 
     def sign_in(self, username: str, password: str = "") -> Page:
         self.page.goto("/sign-in")
-        self.page.get_by_label("User name").fill(username)
-        self.page.get_by_label("Password").fill(password or username * 2)
-        self.page.get_by_role("button", name="Sign in", exact=True).click()
-        self.page.wait_for_url(lambda url: "/sign-in" not in url, timeout=6000)
-        return self.page
+        return self.fill_in(username, self.page, password)
+
+    @staticmethod
+    def fill_in(username: str, page: Page, password: str = "") -> Page:
+        """Sign in on a page that asks for it."""
+        page.get_by_label("User name").fill(username)
+        page.get_by_label("Password").fill(password or username * 2)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.wait_for_url(lambda url: "/sign-in" not in url, timeout=6000)
+        return page
 
     def serious_faults(self) -> list[str]:
         """What axe-core finds serious or critical on the page as it is."""

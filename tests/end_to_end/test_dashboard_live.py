@@ -159,7 +159,7 @@ def test_a_part_that_could_not_be_had_is_kept_and_looked_at_again(visit, cloud):
     expect(page.locator("tbody .pill")).to_have_text("stopping", timeout=10_000)
 
 
-def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, cloud):
+def test_a_page_whose_session_has_ended_offers_to_sign_in_and_goes_on(visit, cloud):
     instance = cloud.launch(name="web")
     cloud.settle()
     visitor = visit()
@@ -168,7 +168,19 @@ def test_a_page_whose_session_has_ended_leads_to_the_sign_in_and_back(visit, clo
     expect(page.locator("html")).to_have_attribute("data-stream", "on")
     page.context.clear_cookies()
     cloud.do(services.stop, instance)
-    expect(page).to_have_url(re.compile("/sign-in\\?next=/projects/demo/instances$"))
+    expect(page.get_by_role("alert")).to_contain_text("You are signed out.")
+    expect(page.get_by_text("Not live")).to_be_hidden()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Sign in").click()
+    there = opened.value
+    expect(there).to_have_url(re.compile("/sign-in\\?next=/projects/demo/instances$"))
+    expect(there.get_by_text("Sign in to continue where you were.")).to_be_visible()
+    visitor.fill_in("mia", there)
+    page.bring_to_front()
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.locator("html")).to_have_attribute("data-stream", "on")
+    expect(page.locator("tbody .pill")).to_have_text("stopping")
 
 
 def test_a_form_keeps_what_was_typed_when_its_session_has_ended(visit, cloud):

@@ -69,6 +69,7 @@ class SignIn(View):
             "problem": problem,
             "values": request.POST,
             "next": safe_next(request),
+            "is_turned_away": "next" in request.GET,
             "theme": theme_of(request),
             "single_sign_on": settings.SINGLE_SIGN_ON if single_sign_on.is_configured() else None,
         }

@@ -72,6 +72,7 @@
   let lastEvent = "";
   let silence;
   let heard;
+  let isSignedOut = false;
   function tell(isLive) {
     const words = document.getElementById("stale");
     document.documentElement.dataset.stream = isLive ? "on" : "off";
@@ -103,14 +104,28 @@
     });
     source.addEventListener("error", () => {
       tell(false);
-      /* The browser comes back by itself from a cut, but not from a refusal (streams being restarted). */
-      if (source.readyState === EventSource.CLOSED) {
-        clearTimeout(retry);
-        retry = setTimeout(listen, pause);
-        pause = Math.min(2 * pause, 15000);
-      }
+      /* The browser comes back by itself from a cut, but not from a refusal. */
+      if (source.readyState === EventSource.CLOSED) afterRefusal();
     });
   }
+
+  /* Streams are being restarted, or the session has ended: the stream itself does not say which. */
+  async function afterRefusal() {
+    clearTimeout(retry);
+    retry = setTimeout(listen, pause);
+    pause = Math.min(2 * pause, 15000);
+    const answer = await fetch("/api/v1/me").catch(() => null);
+    if (answer?.status !== 401) return;
+    leave();
+    document.getElementById("stale").hidden = true;
+    silence = clearTimeout(silence);
+    isSignedOut = true;
+    document.dispatchEvent(new CustomEvent("pileus:signed-out"));
+  }
+  document.addEventListener("pileus:signed-in", () => {
+    isSignedOut = false;
+    listen();
+  });
 
   /* A cut that nobody was told of, as after a night of the computer's. */
   setInterval(() => { if (source && Date.now() - heard > QUIET) listen(); }, 5000);
@@ -129,7 +144,7 @@
   function attend() {
     clearTimeout(leaving);
     if (document.hidden) leaving = setTimeout(leave, ASLEEP);
-    else if (!source) listen();
+    else if (!source && !isSignedOut) listen();
   }
   if (!document.hidden) listen();
   document.addEventListener("visibilitychange", attend);

@@ -80,12 +80,6 @@
     return true;
   }
 
-  let signedOutTold = false;
-  document.addEventListener("htmx:afterRequest", ({ detail: { xhr } }) => {
-    if (xhr.status !== 401 || signedOutTold) return;
-    signedOutTold = true;
-    toast("You are signed out. Sign in in another tab, then go on here.", "error", 60000);
-  });
   document.addEventListener("htmx:sendError", ({ detail }) => {
     if (detail.elt.dataset.live === undefined) toast("The cloud cannot be reached. Try again.", "error");
   });
