@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
+from cloud.pages.generic import ByName
 from compute.pages import bulk, capacity, consoles, flavors, instances, keypairs, launch, saved_views
 from compute.verbs import VERBS
 
@@ -26,6 +27,7 @@ urlpatterns = [
     path(f"{P}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
     path(f"{P}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
     path(I, instances.OneInstance.as_view(), name="instance"),
+    path(f"{P}/instances/<slug:name>", ByName.as_view(page=instances.OneInstance, route="instance")),
     path(f"{I}/console", consoles.Console.as_view(), name="console"),
     path(f"{I}/log", consoles.ConsoleLog.as_view(), name="console-log"),
     path(f"{I}/placement", instances.Placement.as_view(), name="placement"),

@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from cloud.pages.generic import ByName
 from network.pages import (
     address_pools,
     floating_ips,
@@ -26,6 +27,7 @@ POOL = "cloud/address-pools/<uuid:pool>"
 urlpatterns = [
     path(f"{P}/networks", networks.Networks.as_view(), name="networks"),
     path(N, networks.OneNetwork.as_view(), name="network"),
+    path(f"{P}/networks/<slug:name>", ByName.as_view(page=networks.OneNetwork, route="network")),
     path(f"{N}/change", networks.ChangeNetwork.as_view(), name="change-network"),
     path(f"{N}/delete", networks.DeleteNetwork.as_view(), name="delete-network"),
     path(f"{P}/subnets", subnets.Subnets.as_view(), name="subnets"),
