@@ -3,7 +3,7 @@
 palette.register(Finder("Hosts", find_hosts, order=40))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cloud.api.scope import Scope
@@ -20,6 +20,8 @@ class Item:
     note: str  # where it is, or what it is
     url: str
     icon: str
+    asks: bool = False  # whether it opens in a dialog, which does something when it is confirmed
+    fields: Mapping[str, str] | None = None  # sent to `url` by POST as soon as it is chosen
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Finder:
     find: Callable[[Scope, str, int], list[Item]]
     order: int
     word: str = ""  # "console web": a text that begins with it is meant for this finder alone
-    limit: int = MAX_FOUND  # when others are asked too
+    limit: int = MAX_FOUND  # when others are asked too; 0: it is asked by its word only
 
 
 _finders: list[Finder] = []
@@ -54,7 +56,8 @@ def find(scope: Scope, text: str) -> list[tuple[str, list[Item]]]:
         groups = [(finder.title, finder.find(scope, rest.strip(), MAX_FOUND)) for finder in chosen]
     else:
         groups = [("Go to", _matching_places(scope, text))]
-        for finder in sorted(_finders, key=lambda finder: finder.order) if text else []:
+        asked = [finder for finder in _finders if text and finder.limit]
+        for finder in sorted(asked, key=lambda finder: finder.order):
             groups.append((finder.title, finder.find(scope, text, finder.limit)))
     return [(title, items) for title, items in groups if items]
 

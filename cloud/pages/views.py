@@ -1,5 +1,7 @@
 """The pages that belong to the frame itself."""
 
+from urllib.parse import urlsplit
+
 from django.http import HttpRequest, HttpResponse
 
 from cloud.pages import palette
@@ -18,4 +20,6 @@ class Palette(Page):
         current = request.GET.get("project", "")
         if current and (found := self.scope.projects().filter(name=current[:63]).first()):
             self.scope.project = found
-        return self.show({"q": text, "groups": palette.find(self.scope, text)})
+        came_from = urlsplit(request.headers.get("HX-Current-URL", ""))
+        path = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
+        return self.show({"q": text, "from": path, "groups": palette.find(self.scope, text)})

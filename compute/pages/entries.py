@@ -1,8 +1,10 @@
 """What compute adds to the frame of the pages."""
 
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.urls import reverse
 
 from cloud.api.scope import Scope
@@ -13,7 +15,8 @@ from cloud.pages.rows import search
 from cloud.tenancy.models import Role
 from compute.models import Instance
 from compute.pages.sections import of_image, on_host
-from compute.verbs import WORK
+from compute.status import as_listed
+from compute.verbs import VERBS, WORK, Verb
 
 navigation.register(
     Place("instances", "Instances", "instances", icon="server", key="i", order=20),
@@ -56,6 +59,31 @@ def find_consoles(scope: Scope, text: str, limit: int) -> list[Item]:
     ][:limit]
 
 
+def finder_of(verb: Verb) -> Callable[[Scope, str, int], list[Item]]:
+    """Instances that the verb can be done with now, by those who may: "stop web"."""
+
+    def find(scope: Scope, text: str, limit: int) -> list[Item]:
+        may = scope.projects().exclude(role=Role.VIEWER).values("pk")  # type: ignore[misc]  # annotated
+        instances = search(_listed(Instance.objects.filter(project__in=may)), text)
+        return [
+            Item(
+                f"{verb.label} {instance.name}",
+                instance.project.name,
+                reverse("instance-verb", args=[instance.project.name, instance.pk, verb.name]),
+                verb.icon,
+                asks=True,
+            )
+            for instance in instances.order_by("name")[: 4 * limit]
+            if not (verb.why_not(instance) or verb.already(instance))
+        ][:limit]
+
+    return find
+
+
+def _listed(instances: "QuerySet[Instance]") -> "QuerySet[Any]":
+    return as_listed(instances.select_related("project"), "machine__host__capabilities", "project__name")
+
+
 def _instances(scope: Scope, text: str, limit: int) -> list[tuple[UUID, str, str, str]]:
     """Instances that the viewer may see: id, name, project, and the viewer's role there."""
     visible = scope.projects()
@@ -66,4 +94,6 @@ def _instances(scope: Scope, text: str, limit: int) -> list[tuple[UUID, str, str
 
 palette.register_places(launching, order=-20)
 palette.register(Finder("Instances", find_instances, order=10))
+for verb in VERBS.values():
+    palette.register(Finder(f"{verb.label} an instance", finder_of(verb), order=15, word=verb.name, limit=0))
 palette.register(Finder("Consoles", find_consoles, order=20, word="console", limit=3))

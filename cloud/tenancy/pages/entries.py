@@ -35,5 +35,14 @@ def of_the_account(scope: Scope) -> list[Item]:
     ]
 
 
+def of_the_session(scope: Scope) -> list[Item]:
+    themes = {"dark": ("Dark theme", "moon"), "light": ("Light theme", "sun"), "system": ("System theme", "half")}
+    return [
+        *(Item(title, "", reverse("theme"), icon, fields={"theme": theme}) for theme, (title, icon) in themes.items()),
+        Item("Sign out", "", reverse("sign-out"), "arrow", fields={}),
+    ]
+
+
 palette.register(Finder("Projects", find_projects, order=30))
 palette.register_places(of_the_account, order=10)
+palette.register_places(of_the_session, order=90)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cloud.tenancy.models import Membership, Token
+from cloud.tenancy.models import Membership, Role, Token
 from compute.models import KeyPair, Machine
 from tests import factories
 
@@ -172,3 +172,24 @@ def test_the_palette_finds_only_what_one_may_see(mia, page_of, world, other_tena
     assert b">web<" in mia.get("/palette?q=web").content
     assert b">web<" not in page_of(other_tenant).get("/palette?q=web").content
     assert b"node1" not in mia.get("/palette?q=node").content
+
+
+def test_the_palette_does_what_is_possible_now(mia, page_of, world, other_tenant):
+    offered = mia.get("/palette?q=stop we").content.decode()
+    assert "Stop web" in offered
+    assert f"/projects/demo/instances/{world.instance.pk}/stop" in offered
+    assert "Nothing is called" in mia.get("/palette?q=start we").content.decode()  # it runs
+    assert "Stop web" not in page_of(other_tenant).get("/palette?q=stop we").content.decode()
+    viewer = factories.member(world.project, Role.VIEWER, "vic")
+    assert "Stop web" not in page_of(viewer).get("/palette?q=stop we").content.decode()
+    signing_out = mia.get("/palette?q=sign out").content.decode()
+    assert 'action="/sign-out"' in signing_out
+    dark = mia.get("/palette?q=dark", headers={"HX-Current-URL": "http://testserver/projects/demo/quota?x=1"})
+    assert 'name="next" value="/projects/demo/quota?x=1"' in dark.content.decode()
+
+
+def test_a_name_in_an_address_leads_to_its_page(mia, page_of, world, other_tenant):
+    there = f"/projects/demo/instances/{world.instance.pk}"
+    assert mia.get("/projects/demo/instances/web").headers["Location"] == there
+    assert mia.get("/projects/demo/instances/nothing").status_code == 404
+    assert page_of(other_tenant).get("/projects/demo/instances/web").status_code == 404

@@ -1,10 +1,13 @@
-/* The keyboard: `/` filters, `?` shows the keys, ⌘K searches, `g` and a letter goes, j and k move in a list. */
+/* The keyboard: `/` filters, `?` shows the keys, Ctrl-K (⌘K on a Mac) searches, `g` and a letter goes, j and k move in a list. */
 "use strict";
 
 (() => {
   const palette = document.getElementById("palette");
   const shortcuts = document.getElementById("shortcuts");
   let waitingForPlace = 0;
+  if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+    for (const key of document.querySelectorAll("[data-command-key]")) key.textContent = "⌘";
+  }
 
   function isWriting(element) {
     return element.isContentEditable || element.matches("input:not([type=checkbox], [type=radio]), textarea, select");
@@ -52,6 +55,9 @@
     if (event.key === "ArrowDown") { choose((chosen() + 1) % count); event.preventDefault(); }
     if (event.key === "ArrowUp") { choose((chosen() + count - 1) % count); event.preventDefault(); }
     if (event.key === "Enter") { event.preventDefault(); results()[chosen()]?.click(); }
+  });
+  palette.addEventListener("click", (event) => {
+    if (event.target.closest("[data-dialog]")) palette.close(); // what asks first opens in a dialog of its own
   });
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-opens-palette]") && openPalette()) {
