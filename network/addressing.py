@@ -14,6 +14,7 @@ from cloud.problems import Fault
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 PREFIXES = {4: range(8, 31), 6: range(32, 127)}  # what a subnet may have
+METADATA = ip_address("fd00:ec2::254")
 MAX_RANGES, MAX_DNS, MAX_ROUTES = 20, 5, 20
 CIDR_FORM = re.compile(r"[0-9a-fA-F.:]{2,43}/[0-9]{1,3}")
 ADDRESS_FORM = re.compile(r"[0-9a-fA-F.:]{2,43}")
@@ -67,6 +68,7 @@ def fault_of_subnet(network: Network) -> str:
         (network.is_link_local, "is link-local"),
         (network.is_unspecified or int(network.network_address) == 0, "means no address"),
         (isinstance(network, IPv4Network) and network.is_reserved, "is reserved"),
+        (METADATA in network, f"holds {METADATA}, where machines read their metadata"),
     ):
         if wrong:
             return f"{network} {words}. Take a private range, like 10.0.0.0/24 or fd00:1::/64."
@@ -175,6 +177,13 @@ def faults_of_route(route: Route, cidrs: Sequence[str]) -> Iterator[Fault]:
 def overlaps(cidr: str, other: str) -> bool:
     one, two = ip_network(cidr), ip_network(other)
     return one.version == two.version and one.overlaps(two)  # type: ignore[arg-type]
+
+
+def made_of_mac(cidr: str, mac: str) -> str:
+    """The address that a machine makes of its MAC on an IPv6 subnet of 64 bits (SLAAC with EUI-64)."""
+    octets = bytearray(bytes.fromhex(mac.replace(":", "")))
+    octets[0] ^= 2
+    return str(ip_network(cidr)[int.from_bytes(octets[:3] + b"\xff\xfe" + octets[3:])])
 
 
 def nth_subnet(pool: str, prefix: int, number: int) -> str:

@@ -169,4 +169,5 @@ def nic(port: Port) -> dict[str, Any]:
         "addresses": [f"{one.address}/{one.subnet.prefix_length}" for one in addresses],
         "gateway": next((subnet.gateway for subnet in subnets if subnet.gateway), None),
         "dns": [server for subnet in subnets for server in subnet.dns],
+        "dhcp6": any(subnet.family == 6 and subnet.dhcp for subnet in subnets),
     }

@@ -13,6 +13,7 @@ from typing import Any
 from compute.agent import nics, nocloud
 
 EC2_ARCHITECTURES = {"aarch64": "arm64"}
+IPV6_TYPES = {True: "ipv6_dhcpv6-stateful", False: "ipv6_slaac"}
 Pages = dict[str, str]
 
 
@@ -72,7 +73,7 @@ def network_data(nics: list[dict[str, Any]]) -> dict[str, Any]:
                     "id": f"network{len(networks)}",
                     "link": link,
                     "network_id": nic["network"],
-                    "type": "ipv4_dhcp" if version == 4 else "ipv6_dhcpv6-stateful",
+                    "type": "ipv4_dhcp" if version == 4 else IPV6_TYPES[nic.get("dhcp6", True)],
                 }
             )
     return {"links": links, "networks": networks, "services": []}

@@ -41,7 +41,7 @@ class Nic:
     slot: int = 0
     port: str | None = None
     mtu: int = 1500
-    has_ipv6: bool = True
+    asks_by_dhcp6: bool = True
     descriptor: int | None = None
 
 
@@ -55,7 +55,7 @@ def of(spec: dict[str, Any]) -> tuple[Nic, ...]:
             slot=int(nic.get("slot", index)),  # older control planes number them in their order
             port=nic["port"],
             mtu=int(nic["mtu"]),
-            has_ipv6=any(":" in address for address in nic["addresses"]),
+            asks_by_dhcp6=nic.get("dhcp6", any(":" in address for address in nic["addresses"])),
         )
         for index, nic in enumerate(spec["nics"])
     )

@@ -61,7 +61,7 @@ def network_config(nics: Sequence[Nic]) -> str:
 
 
 def _asking(nic: Nic) -> dict[str, Any]:
-    return {"dhcp4": True, "dhcp6": nic.has_ipv6}
+    return {"dhcp4": True, "dhcp6": nic.asks_by_dhcp6}
 
 
 def files(seed: dict[str, Any], nics: Sequence[Nic], host_key: HostKey | None) -> dict[str, bytes]:

@@ -43,7 +43,7 @@ class PortAddressSerializer(serializers.Serializer):
 
 class PairSerializer(serializers.Serializer):
     address = serializers.CharField()
-    mac = serializers.CharField()
+    mac = serializers.CharField(allow_null=True, default=None, help_text="Null: the port's own.")
 
 
 class PortSerializer(WithStatus):

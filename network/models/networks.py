@@ -94,5 +94,10 @@ class Subnet(models.Model):
         return 6 if ":" in self.cidr else 4
 
     @property
+    def is_autonomous(self) -> bool:
+        """Whether machines make their addresses of their MACs, as router advertisements tell them to (SLAAC)."""
+        return self.family == 6 and not self.dhcp and self.prefix_length == 64
+
+    @property
     def prefix_length(self) -> int:
         return int(self.cidr.partition("/")[2])

@@ -88,6 +88,8 @@ def create(
         goes_with_holder=holder is not None, **_held(holder),
     )  # fmt: skip
     for index, (subnet, address) in enumerate(wanted):
+        if address is None and subnet.is_autonomous:
+            address = addressing.made_of_mac(subnet.cidr, port.mac)  # noqa: PLW2901
         if address is None:
             allocation.allocate(port, subnet, pointer=f"{pointer}/{index}")
         else:

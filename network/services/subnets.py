@@ -63,11 +63,20 @@ def update(*, subnet: Subnet, actor: Actor, changes: Mapping[str, Any]) -> Subne
     """Change all but range, gateway and network. Addresses that are given out stay. Raises UnfitSubnet."""
     quota.lock(subnet.project_id)
     _require_fit({"cidr": subnet.cidr, "gateway": subnet.gateway, **changes})
+    if subnet.family == 6 and changes.get("dhcp", subnet.dhcp) != subnet.dhcp:
+        _require_no_machines(subnet)
     subnet, before = change(subnet, changes)
     record("network.subnet.update", subnet, actor=actor, before=before, after=changes)
     if changes.keys() & {"dns", "routes", "dhcp"}:
         hosting.changed(subnet.project_id, networks=[subnet.network_id])
     return subnet
+
+
+def _require_no_machines(subnet: Subnet) -> None:
+    """Machines on it would look for other addresses than their ports have."""
+    if subnet.addresses.exclude(port__holder_type=ports.ROUTER).exists():
+        words = "Addresses of this subnet are in use, and machines get them in this way. Make another subnet."
+        raise UnfitSubnet(words, errors=[Fault("/dhcp", words)])
 
 
 def _require_fit(plan: Mapping[str, Any]) -> None:

@@ -36,6 +36,8 @@ def test_every_tree_has_what_its_readers_need():
     network = json.loads(pages["openstack/latest/network_data.json"])
     assert [link["ethernet_mac_address"] for link in network["links"]] == [NIC["mac"]]
     assert [each["type"] for each in network["networks"]] == ["ipv4_dhcp", "ipv6_dhcpv6-stateful"]
+    alone = metadata.network_data([NIC | {"dhcp6": False}])
+    assert [each["type"] for each in alone["networks"]] == ["ipv4_dhcp", "ipv6_slaac"]
     assert pages["openstack/latest/user_data"] == pages["latest/user-data"] == "#!/bin/sh\n"
     assert pages["latest/meta-data/instance-id"] == spec["id"]
     assert pages["latest/meta-data/local-ipv4"] == "10.0.0.5"

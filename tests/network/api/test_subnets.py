@@ -1,5 +1,7 @@
 """Networks and subnets over the API."""
 
+import ipaddress
+
 import pytest
 
 from cloud.events.models import Event
@@ -144,3 +146,25 @@ def test_quota_etag_and_events_are_as_everywhere(mia, project):
 @pytest.mark.parametrize("mtu", [1279, 65001, "1450", None, 1450.5])
 def test_impossible_mtus_are_refused(mia, mtu):
     assert pointers(mia.post(NETS, {"name": "odd", "mtu": mtu})) == ["/mtu"]
+
+
+def test_ports_of_an_ipv6_subnet_without_dhcp_have_the_address_that_their_mac_makes(mia):
+    body = {"name": "six", "network": "default", "cidr": "fd00:1::/64", "dhcp": False}
+    assert mia.post(SUBNETS, body).status_code == 201
+    made = mia.post("projects/demo/ports", {"name": "p", "network": "default", "addresses": [{"subnet": "six"}]}).json()
+    octets = bytes.fromhex(made["mac"].replace(":", ""))
+    host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    expected = str(ipaddress.IPv6Address(bytes.fromhex("fd00000100000000") + host))
+    assert [one["address"] for one in made["addresses"]] == [expected]
+    refused = mia.patch(f"{SUBNETS}/six", {"dhcp": True})
+    assert (refused.status_code, pointers(refused)) == (400, ["/dhcp"])
+    assert mia.delete("projects/demo/ports/p").status_code == 204
+    assert mia.patch(f"{SUBNETS}/six", {"dhcp": True}).json()["dhcp"]
+    given = mia.post("projects/demo/ports", {"name": "q", "network": "default", "addresses": [{"subnet": "six"}]})
+    assert given.json()["addresses"][0]["address"] == "fd00:1::2"
+
+
+def test_the_address_of_the_metadata_is_in_no_subnet(mia):
+    refused = mia.post(SUBNETS, {"name": "six", "network": "default", "cidr": "fd00:ec2::/64"})
+    assert (refused.status_code, pointers(refused)) == (400, ["/cidr"])
+    assert "read their metadata" in str(refused.json())
