@@ -15,6 +15,7 @@ from agent.errors import Refused, Unreachable
 from agent.membership import Membership
 
 TIME_OUT = httpx.Timeout(15.0, connect=5.0)
+TIME_OUT_OF_UPLOADS = httpx.Timeout(60.0, connect=5.0, read=300.0)  # at the end the whole file is made durable
 TAKEN = "taken"
 OUTDATED = "outdated"
 
@@ -98,6 +99,14 @@ class ControlPlane:
                 yield answer.iter_bytes(1 << 20)
         except httpx.HTTPError as error:
             raise Unreachable(_reason(error)) from error
+
+    def upload(self, path: str, pieces: Iterator[bytes], size: int, sha256: str) -> None:
+        """Send a file. Raises Refused, with the control plane's words, when it does not take it."""
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream", "X-Content-SHA256": sha256}
+        answer = self._send("PUT", path, content=pieces, headers=headers, timeout=TIME_OUT_OF_UPLOADS)
+        if answer.status_code in (400, 404, 409, 410, 413, 422):
+            raise Refused(_words(answer))
+        _expect_success(answer)
 
     def _ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._send(method, path, json=body)

@@ -1,5 +1,6 @@
 """A control plane for tests of the worker: an HTTP server that says what it is told to and remembers what it hears."""
 
+import hashlib
 import json
 import threading
 import uuid
@@ -22,6 +23,9 @@ class ControlPlaneStandIn:
         self.beats: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
         self.logs: dict[str, tuple[int, bytes]] = {}
+        self.imported: dict[tuple[str, int], bytes] = {}  # results of imports, by row and number
+        self.progress: list[dict[str, Any]] = []  # of imports
+        self.refused_results = ""  # why it takes no result of an import
         self.unowned: list[dict[str, str]] = []
         self.generations: dict[str, int] = {}
         self.down = False
@@ -90,6 +94,19 @@ class ControlPlaneStandIn:
                 return 200, {}
         return 404, {"title": "Not Found"}
 
+    def take_import(self, path: str, sha256: str | None, body: bytes) -> tuple[int, Any]:
+        if self.down:
+            return 503, {"title": "down"}
+        match path.strip("/").split("/")[2:]:
+            case ["imports", _, "progress"]:
+                self.progress.append(json.loads(body))
+            case ["imports", row, "files", number]:
+                if self.refused_results:
+                    return 422, {"title": "Refused", "detail": self.refused_results}
+                assert hashlib.sha256(body).hexdigest() == sha256
+                self.imported[row, int(number)] = body
+        return 200, {}
+
     def _take_report(self, report: dict[str, Any]) -> tuple[int, Any]:
         self.reports.append(report)
         if self.unreadable:
@@ -119,6 +136,9 @@ class ControlPlaneStandIn:
                 self._say(*stand_in.answer("POST", self.path, json.loads(self._body())))
 
             def do_PUT(self) -> None:  # noqa: N802
+                if "/imports/" in self.path:
+                    self._say(*stand_in.take_import(self.path, self.headers["X-Content-SHA256"], self._body()))
+                    return
                 self._say(*stand_in.answer("PUT", self.path, (int(self.headers["X-Log-Offset"]), self._body())))
 
             def do_GET(self) -> None:  # noqa: N802

@@ -10,6 +10,10 @@ MIB = 1 << 20
 GIB = 1 << 30
 SECTOR = 512
 MAX_FILE_BYTES = 1 << 62
+FORMATS = ("qcow2", "raw", "vdi", "vmdk", "vhd", "vhdx", "iso", "ova")
+TITLES = {"qcow2": "qcow2", "raw": "raw", "iso": "ISO", "ova": "OVA"} | {
+    name: name.upper() for name in ("vdi", "vmdk", "vhd", "vhdx")
+}
 
 
 class Unfit(Exception):

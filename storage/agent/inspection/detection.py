@@ -9,13 +9,9 @@ import io
 from oslo_utils.imageutils import format_inspector
 
 from storage.agent.inspection import vhd, vmdk
-from storage.agent.inspection.common import MIB, SECTOR, Unfit, Window
+from storage.agent.inspection.common import MIB, SECTOR, TITLES, Unfit, Window
 
 HEAD_BYTES = 4 * MIB  # where every format says what it is
-FORMATS = ("qcow2", "raw", "vdi", "vmdk", "vhd", "vhdx", "iso", "ova")
-TITLES = {"qcow2": "qcow2", "raw": "raw", "iso": "ISO", "ova": "OVA"} | {
-    name: name.upper() for name in ("vdi", "vmdk", "vhd", "vhdx")
-}
 EXPORT_INSTEAD = "Export the machine as an OVA, or its disk as qcow2, raw, VDI, VMDK, VHD or VHDX."
 
 # Formats and archives that are not taken: where, what is there, what it is, what to do.
@@ -45,7 +41,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def detect(file: Window) -> str:
-    """The format of a file, one of FORMATS. Raises Unfit when it is none of them, or could be two."""
+    """The format of a file, one of `common.FORMATS`. Raises Unfit when it is none of them, or could be two."""
     if not file.size:
         raise Unfit("The file is empty.")
     head = file.head(HEAD_BYTES)

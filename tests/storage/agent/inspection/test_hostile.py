@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.agent.inspection import Limits, Machine, Unfit, Window, inspect
+from storage.agent.inspection.common import Limits, Machine, Unfit, Window
+from storage.agent.inspection.inspector import inspect
 from tests.storage.agent.inspection import hostile
 
 LIMITS = Limits(virtual_bytes=1 << 40)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.agent.inspection import Limits, Unfit, Window, inspect, ovf
+from storage.agent.inspection import ovf
+from storage.agent.inspection.common import Limits, Unfit, Window
+from storage.agent.inspection.inspector import inspect
 from tests.storage.agent.inspection import hostile
 
 TREE = Path(__file__).resolve().parents[4]

@@ -1,0 +1,115 @@
+"""Disks turned from one format into another by qemu-img, confined; before and after, what is in them is inspected."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import folders
+from agent.errors import Refused
+from agent.system import MIN_FREE_BYTES
+from agent.work import Work
+from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, View, own_python, python
+from storage.agent.inspection.common import MIB, Disk, Found, Machine, Unfit, size_words
+
+DRIVERS = {"qcow2": "qcow2", "raw": "raw", "iso": "raw", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
+OPTIONS = {"vmdk": "subformat=streamOptimized", "qcow2": "compat=1.1"}
+MAX_RATIO = 100  # of what a disk holds to the file that it came in
+SPARE_BYTES = 64 * MIB  # for tables, and for small files that unpack well
+SECONDS_TO_INSPECT = 900.0  # a manifest's sums are of all that is in an archive
+MIN_BYTES_PER_SECOND = 8 * MIB
+
+_PERCENT = re.compile(r"\((\d+\.\d+)/100%\)")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The confined programs of one import: `uid` is theirs, `folder` where they may write."""
+
+    helpers: Helpers
+    uid: int | None
+    folder: Path
+    work: Work
+
+    def inspect(self, source: Path, declared: str | None, virtual_bytes: int) -> Found:
+        """What is in a file. Raises Unfit, Refused or Abandoned."""
+        line = python("storage.agent.inspection", os.fspath(source), declared or "-", str(virtual_bytes))
+        program = Program(line, Bounds(SECONDS_TO_INSPECT), View(readable=(*own_python(), source)))
+        try:
+            said = json.loads(self.helpers.run(program, self.uid, self.work))
+        except TooLong as problem:
+            raise Unfit(
+                "It takes too long to look through it. Make it smaller, or export it without a manifest."
+            ) from problem
+        except (Failed, ValueError) as problem:
+            raise Refused(f"the inspection of the file failed: {problem}") from problem
+        if "unfit" in said:
+            raise Unfit(said["unfit"])
+        return found(said)
+
+    def convert(self, source: Path, disk: Disk, format_: str, target: Path, hear: Callable[[float], None]) -> None:
+        """Write a disk into a new file of a format; `hear` gets the percentage. Raises Unfit, Refused or Abandoned."""
+        most = min(disk.virtual_bytes, disk.size * MAX_RATIO) + disk.virtual_bytes // 1000 + SPARE_BYTES
+        limit = disk.virtual_bytes + SPARE_BYTES if format_ == "raw" else most
+        bounds = Bounds(600 + disk.virtual_bytes / MIN_BYTES_PER_SECOND, file_bytes=limit)
+        check_room(self.folder)
+
+        def listen(line: str) -> None:
+            check_room(self.folder)
+            if match := _PERCENT.search(line):
+                hear(float(match[1]))
+
+        view = View(readable=(source,), writable=(self.folder,))
+        program = Program(argv(source, disk, format_, target), bounds, view)
+        try:
+            self.helpers.run(program, self.uid, self.work, listen)
+        except TooLong as problem:
+            raise Unfit(
+                "It takes too long to convert it. Make the disk smaller, or convert it to qcow2 first."
+            ) from problem
+        except Failed as problem:
+            written = folders.status(target)
+            if written and written.st_size >= limit - MIB:
+                raise Unfit(
+                    f"It unpacks to more than {MAX_RATIO} times its size ({size_words(disk.size)}). "
+                    "Upload it less compressed, as qcow2 or raw."
+                ) from problem
+            raise Unfit(
+                f"It cannot be read to its end: it is damaged. Export it again. ({words_of(problem)})"
+            ) from problem
+
+
+def argv(source: Path, disk: Disk, format_: str, target: Path) -> list[str]:
+    """The command line of a conversion. Both formats are said, and nothing in a header names a file."""
+    file: dict[str, Any] = {"driver": "file", "filename": os.fspath(source)}
+    if disk.offset or disk.name:
+        file = {"driver": "raw", "offset": disk.offset, "size": disk.size, "file": file}
+    node: dict[str, Any] = {"driver": DRIVERS[disk.format], "file": file}
+    if disk.format == "qcow2":
+        node["backing"] = None
+    options = ["-o", OPTIONS[format_]] if format_ in OPTIONS else []
+    source_words = "json:" + json.dumps(node, sort_keys=True)
+    return ["qemu-img", "convert", "-p", "-O", DRIVERS[format_], *options, source_words, os.fspath(target)]
+
+
+def found(said: dict[str, Any]) -> Found:
+    """What an inspection printed."""
+    machine = Machine(**said["machine"]) if said["machine"] else None
+    return Found(said["format"], tuple(Disk(**disk) for disk in said["disks"]), tuple(said["notes"]), machine)
+
+
+def check_room(folder: Path, size: int = 0) -> None:
+    """Raises Refused when the host's disk would be too full with `size` bytes more."""
+    free = shutil.disk_usage(folder).free
+    if free - size < MIN_FREE_BYTES:
+        raise Refused(f"the host's disk has no room for this image: {free >> 20} MiB are free")
+
+
+def words_of(problem: Exception) -> str:
+    """What qemu-img said, without the paths of this host."""
+    last = str(problem).strip().splitlines()[-1] if str(problem).strip() else "no words"
+    return re.sub(r"(json:\{.*\}|/[\w./{}-]+)", "the file", last)[:200]

@@ -1,0 +1,79 @@
+"""The kind `image`: an import, by which a tenant's file becomes an image in the control plane's store."""
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from agent import faults, folders
+from agent.errors import Refused
+from agent.kinds import Kind, Sight, Tools
+from agent.ledger import Entry
+from agent.paths import make_passable
+from agent.work import Work
+from storage.agent.confined import Helpers
+from storage.agent.imports import Import
+from storage.agent.inspection.common import FORMATS, Unfit
+
+log = structlog.get_logger()
+
+TYPE = "image"
+
+faults.declare("import.before_remove")
+
+
+class Images(Kind):
+    """All imports of a host."""
+
+    type = TYPE
+    verbs = {"ensure_present": "present", "ensure_gone": "gone"}
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self.directory = tools.paths.home / "imports"
+        make_passable(self.directory)
+        self.helpers = Helpers(tools.paths, tools.jail)
+
+    def folder(self, import_id: str) -> Path:
+        return self.directory / str(uuid.UUID(import_id))
+
+    def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
+        folder = self.folder(entry.id)
+        if verb == "ensure_gone":
+            faults.reach("import.before_remove")
+            folders.remove(folder)
+            return "gone", {}
+        if problem := self.problem():
+            raise Refused(problem)
+        one = Import(entry.spec, folder, self.helpers, self._tools.control_plane, work)
+        try:
+            return "present", one.run()
+        except Unfit as problem:
+            folders.remove(folder)
+            return "broken", {"problem": str(problem), "final": True}
+        except (Refused, OSError) as problem:
+            folders.remove(folder)
+            log.warning("an import failed", id=entry.id, problem=str(problem))
+            return "broken", {"problem": str(problem), "final": False}
+
+    def strangers(self) -> Iterator[str]:
+        for name in folders.names(self.directory):
+            with contextlib.suppress(ValueError):
+                yield str(uuid.UUID(name))
+
+    def problem(self) -> str:
+        return "" if shutil.which("qemu-img") else "images cannot be imported on this host: qemu-img is not installed"
+
+    def capabilities(self) -> dict[str, Any]:
+        if self.problem():
+            return {}
+        return {"images": {"import": list(FORMATS), "confined": self.helpers.describe()}}
+
+    def disk_bytes(self) -> int:
+        folders_of = (self.folder(name) for name in self.strangers())
+        files = [where / name for one in folders_of for where in (one, one / "out") for name in folders.names(where)]
+        return sum(found.st_blocks * 512 for file in files if (found := folders.status(file)))
