@@ -32,8 +32,7 @@ SECONDS_BEFORE_SLOW = 60.0
 PIECE = 1 << 20
 PORTS = (80, 443)  # and all from 1024 on: below are the services of machines
 
-IPv4, IPv6 = ipaddress.IPv4Address, ipaddress.IPv6Address
-Address = IPv4 | IPv6
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an address of IPv4 behind a translator
 LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")  # RFC 8215
 PRIVATE = tuple(
@@ -88,15 +87,15 @@ class Rules:
 def inner_addresses(address: Address) -> Iterator[Address]:
     """An address, and those of IPv4 to which it leads in the end."""
     yield address
-    if isinstance(address, IPv6):
+    if isinstance(address, ipaddress.IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if address in NAT64:
-            inner.append(IPv4(address.packed[-4:]))
+            inner.append(ipaddress.IPv4Address(address.packed[-4:]))
         yield from (one for one in inner if one is not None)
 
 
 def is_public(address: Address) -> bool:
-    if isinstance(address, IPv6):
+    if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped or address.sixtofour or address.teredo or address in NAT64:
             return True  # the addresses inside are judged
         if address.is_site_local or address.scope_id or address in LOCAL_NAT64:
