@@ -81,7 +81,7 @@ def _join(paths: Paths, options: argparse.Namespace) -> int:
         raise Refused("machines could not be confined here (--unconfined joins all the same): " + "; ".join(missing))
     for line in missing:
         print(f"warning: machines are less confined here: {line}", file=sys.stderr)
-    problems = [kind.problem() for kind in host.kinds.values()]
+    problems = [kind.problem() for kind in host.kinds.values() if kind.suffices]
     if all(problems):
         raise Refused("; ".join(dict.fromkeys(problems)))
     member = host.control_plane.join(

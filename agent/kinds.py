@@ -33,6 +33,7 @@ class Kind:
     """
 
     type: ClassVar[str]
+    suffices: ClassVar[bool] = True  # a host on which only this kind can be is of use
     verbs: ClassVar[Mapping[str, str]]  # each verb of an order, and what it makes true: {"ensure_gone": "gone", …}
 
     # Orders

@@ -30,6 +30,7 @@ class Images(Kind):
     """All imports of a host."""
 
     type = TYPE
+    suffices = False
     verbs = {"ensure_present": "present", "ensure_gone": "gone"}
 
     def __init__(self, tools: Tools) -> None:

@@ -42,6 +42,7 @@ class Volumes(Kind):
     """Volumes on this host. One in quarantine stays as it is: nothing on its own does anything with it."""
 
     type: ClassVar[str] = TYPE
+    suffices: ClassVar[bool] = False
     verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
 
     def __init__(self, tools: Tools) -> None:
