@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from network.agent import counting, edge, messages, networks, nft, pools, routers
+from network.agent import counting, edge, messages, networks, nft, pools, routers, way_out6
 from network.agent.metadata import Guest
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
@@ -265,6 +265,8 @@ class Plane:
             if external and WAY_OUT_DEVICE not in links:  # does nothing in the host's own network
                 self._no_way_out = self._outside.lead_out(self._namespaces.anchor)
             edge.apply(self._side, needs, kernel)
+        led = [spec for spec in self._routers() if routers.way_out_device(spec) in external]
+        way_out6.apply(self._namespaces, self._rulesets, self._side.table, led)
         return self._pools.devices - links.keys()
 
     def way_out(self) -> str:
@@ -273,6 +275,11 @@ class Plane:
             if edge.uplink(kernel):
                 return ""
             return self._no_way_out or "guests have no way out: this host has no default route"
+
+    def way_out6(self) -> str:
+        """The same for IPv6."""
+        with self._namespaces.within(None), Netlink() as kernel:
+            return "" if way_out6.has_one(kernel) else "guests have no way out by IPv6: this host has no route for it"
 
     def vtep(self) -> str:
         """Where tunnels to this host end: $PILEUS_VTEP, or the uplink's address. "": it can have none."""

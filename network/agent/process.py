@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 import structlog
 
 from agent.paths import Paths
-from network.agent import edge, namespaces, nft, probe
+from network.agent import edge, namespaces, nft, probe, way_out6
 from network.agent.client import socket_path
 from network.agent.networks import Problem
 from network.agent.outside import Outside, close_way_out
@@ -91,6 +91,7 @@ def remove_all(paths: Paths) -> None:
     namespaces.end_anchor(anchor_record(paths))
     if os.geteuid() == 0 and not nft.available():
         edge.remove(host_table(paths))
+        way_out6.remove(host_table(paths))
 
 
 def host_table(paths: Paths) -> str:
@@ -243,7 +244,8 @@ class _Process:
     def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "capabilities":
             usable = self._abilities.usable
-            told = {"way_out": self._plane.way_out(), "vtep": self._plane.vtep()} if usable else {}
+            ways = {"way_out": self._plane.way_out, "way_out6": self._plane.way_out6, "vtep": self._plane.vtep}
+            told = {name: tell() for name, tell in ways.items()} if usable else {}
             return self._abilities.describe() | self._pools.describe() | told
         return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()
 

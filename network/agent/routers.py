@@ -116,11 +116,13 @@ def _apply_way_out(namespaces: Namespaces, spec: RouterSpec, kernel: Netlink) ->
             kernel.send(messages.add_veth(WAY_OUT, "", WAY_OUT_MTU, peer=way_out_device(spec), peer_namespace=outside))
         finally:
             os.close(outside)
+        sysctl(f"ipv6/conf/{WAY_OUT}/disable_ipv6", 1)  # until there is a way out by IPv6
+        with namespaces.within(None):
+            sysctl(f"ipv6/conf/{way_out_device(spec)}/disable_ipv6", 1)
     index = kernel.links()[WAY_OUT].index
     own: Interface | None = next((each for each in kernel.addresses(index) if each.version == 4), None)
     with namespaces.within(None), Netlink() as host:
         end = host.links()[way_out_device(spec)].index
-        sysctl(f"ipv6/conf/{way_out_device(spec)}/disable_ipv6", 1)
         sysctl(f"ipv4/conf/{way_out_device(spec)}/forwarding", 1)
         routes = host.routes()
         own = own or _free_address(spec, routes)
@@ -129,7 +131,6 @@ def _apply_way_out(namespaces: Namespaces, spec: RouterSpec, kernel: Netlink) ->
             messages.address(end, ipaddress.ip_interface((HOST_END, 32))),
             messages.route(own.network, end),
         )
-    sysctl(f"ipv6/conf/{WAY_OUT}/disable_ipv6", 1)
     kernel.send(
         messages.change_link(index, up=True),
         messages.address(index, own),
@@ -158,7 +159,7 @@ def _free_address(spec: RouterSpec, taken: Container[Network]) -> Interface:
 
 def _apply_routes(spec: RouterSpec, kernel: Netlink) -> None:
     wanted = dict(spec.routes)
-    present = {to: via for to, (_, via) in kernel.routes().items() if via and to != EVERYWHERE}
+    present = {to: via for to, (_, via) in kernel.routes().items() if via and to.prefixlen}
     kernel.send(*(messages.route(to, gateway=via, add=False) for to, via in present.items() if wanted.get(to) != via))
     kernel.send(*(messages.route(to, gateway=via) for to, via in wanted.items() if present.get(to) != via))
 

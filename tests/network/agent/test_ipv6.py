@@ -1,5 +1,6 @@
 """IPv6 in networks: what routers advertise, addresses by DHCPv6 and without it, names, metadata, other networks."""
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +19,7 @@ from network.agent.specs import NetworkSpec, link_local
 from tests.network.agent import frames, lab
 from tests.network.agent.test_dns import answers, question
 from tests.network.agent.test_metadata import ask, pages
-from tests.network.agent.test_routers import closing, echo, first_line  # noqa: F401
+from tests.network.agent.test_routers import closing, echo, first_line, world  # noqa: F401
 
 SERVICE = "fd00:ec2::254"
 PREFIX = "fd00:1::/64"
@@ -265,3 +267,94 @@ def test_what_is_not_for_this_server_is_not_answered(asked):
 def test_rubbish_inside_of_a_request_does_no_harm():
     for value in (b"", b"\0" * 11, b"\0" * 13, struct.pack("!III", 1, 0, 0) + b"\0\x05\0\x02xx"):
         assert answered(message(SOLICIT, CLIENT, (3, value)))[0] == ADVERTISE
+
+
+# The way out.
+
+WORLD = "2001:db8:99::1"
+
+
+def give_ipv6(host, outside) -> None:
+    """The host is told of the world by IPv6, too."""
+    for space, device, address in ((host, "uplink", "2001:db8:1::2/64"), (outside, "up", "2001:db8:1::1/64")):
+        space.run("ip", "-6", "addr", "add", address, "dev", device, "nodad")
+    host.run("ip", "-6", "route", "add", "default", "via", "2001:db8:1::1")
+    outside.run("ip", "-6", "addr", "add", f"{WORLD}/128", "dev", "lo", "nodad")
+
+
+def leading_out(host, closing):  # noqa: F811
+    spec = dual(host, rules=[lab.ingress(family=6)])
+    host.apply(spec)
+    route = lab.router((spec, "10.0.0.1/24"), (spec, "fd00:1::1/64"), external=True)
+    host.apply(route, "router")
+    a = closing(lab.Machine(host.guest(spec, "a")))
+    a.run("ip", "-6", "addr", "add", "fd00:1::10/64", "dev", "eth0", "nodad")
+    lab.wait_for(lambda: "default via fe80" in a.run("ip", "-6", "route"))
+    return a, route
+
+
+def forwards(host) -> str:
+    with host.within():
+        return Path("/proc/sys/net/ipv6/conf/all/forwarding").read_text().strip()
+
+
+def test_as_root_a_guest_reaches_the_world_by_ipv6_and_nobody_reaches_it(make_host, closing):  # noqa: F811
+    host = make_host(0)
+    outside = world(host, closing)
+    a, route = leading_out(host, closing)
+    assert "no route" in host.client.capabilities()["way_out6"]
+    with outside.within():
+        echo(closing(socket.create_server(("::", 80), family=socket.AF_INET6)))
+    with pytest.raises(OSError):
+        a.connect(WORLD, 80, seconds=0.3)
+    assert forwards(host) == "0"
+    give_ipv6(host, outside)
+    host.apply(route, "router")  # or it is seen a few seconds later
+    assert host.client.capabilities()["way_out6"] == ""
+    connection = a.connect(WORLD, 80)
+    connection.settimeout(lab.SECONDS)
+    assert connection.recv(100) == b"2001:db8:1::2\n"
+    host.stop()
+    connection.sendall(b"with nobody there")
+    assert connection.recv(100) == b"with nobody there"
+    host.start()
+    host.apply(route, "router")
+    connection.sendall(b"still here")
+    assert connection.recv(100) == b"still here"
+    # Nothing comes in, and the host forwards for nobody else.
+    with host.within():
+        echo(closing(socket.create_server(("2001:db8:1::2", 8080), family=socket.AF_INET6)))
+    outside.run("ip", "-6", "route", "add", "fd00::/8", "via", "2001:db8:1::2")
+    with outside.within(), pytest.raises(OSError):
+        socket.create_connection(("fd00:1::10", 22), timeout=0.3)
+    with pytest.raises(OSError):
+        a.connect("2001:db8:1::2", 8080, seconds=0.3)
+    other = closing(lab.Space())
+    lab.wire(host, "inside", other, "in")
+    host.run("ip", "-6", "addr", "add", "fd77::1/64", "dev", "inside", "nodad")
+    other.run("ip", "-6", "addr", "add", "fd77::2/64", "dev", "in", "nodad")
+    other.run("ip", "-6", "route", "add", "default", "via", "fd77::1")
+    outside.run("ip", "-6", "route", "add", "fd77::/64", "via", "2001:db8:1::2")
+    with other.within(), pytest.raises(OSError):
+        socket.create_connection((WORLD, 80), timeout=0.3)
+    host.client.remove("router", route["id"])
+    with pytest.raises(OSError):
+        a.connect(WORLD, 80, seconds=0.3)
+    assert forwards(host) == "0"
+
+
+@pytest.mark.skipif(not shutil.which("pasta"), reason="pasta is not installed (Debian: passt)")
+def test_as_an_ordinary_user_a_guest_reaches_the_world_by_ipv6(make_host, closing):  # noqa: F811
+    host = make_host(lab.NOBODY)
+    outside = world(host, closing)
+    give_ipv6(host, outside)
+    with outside.within():
+        echo(closing(socket.create_server(("::", 80), family=socket.AF_INET6)))
+    a, _ = leading_out(host, closing)
+
+    def reached() -> bytes:
+        with contextlib.suppress(OSError), a.connect(WORLD, 80, seconds=1) as connection:
+            return connection.recv(100)
+        return b""
+
+    assert lab.wait_for(reached, 15) == b"2001:db8:1::2\n"
