@@ -25,8 +25,9 @@ from cloud.tenancy.models import BrowserSession, Token, User
 from compute import services
 from compute.models import Instance
 from tests import factories
-from tests.clouds import SmallCloud
+from tests.clouds import ROUNDS, SmallCloud
 from tests.network import good_requests as network
+from tests.storage import good_requests as storage
 
 API = "/api/v1/"
 CHANGES = ("post", "patch", "delete")
@@ -144,6 +145,15 @@ def advance_at_once(operation_id: UUID) -> None:
     engine.advance(operation_id)
 
 
+def finish(subject_type: str) -> None:
+    """Such a test's way to the end of all that is under way with these resources, and waits for no host."""
+    live = Operation.objects.filter(subject_type=subject_type, finished_at=None)
+    for _ in range(ROUNDS):
+        for operation_id in live.values_list("pk", flat=True):
+            advance_at_once(operation_id)
+    assert not live.exists()
+
+
 def _launch(world: World) -> dict[str, Any]:
     return {"name": factories.name("web"), "flavor": world.cloud.flavor.name, "image": world.cloud.image.name}
 
@@ -165,6 +175,7 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
     "tokens": World.token,
     "users": lambda world: factories.user().username,
     **network.REFERENCES,
+    **storage.REFERENCES,
 }
 # Where a verb needs another state than that
 VERBS_NEED: Mapping[str, Callable[[World], object]] = {
@@ -199,4 +210,5 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST users": lambda world: {"username": factories.name("user")},
     "PATCH users": lambda world: {"full_name": "Ursula"},
     **network.BODIES,
+    **storage.BODIES,
 }

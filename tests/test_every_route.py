@@ -20,7 +20,9 @@ from compute.models import Instance
 from compute.verbs import VERBS
 from compute.workflows import LaunchInstance
 from network.services import address_pools, floating_ips, port_forwards, ports
+from storage.services import volumes
 from tests import factories
+from tests.good_requests import finish
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +104,11 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/consoles/<str:ticket>": {"GET": (SIGNED_IN, 400)},
     f"{P}/images": {"GET": (VIEWER, 200)},
     f"{P}/images/<str:ref>": {"GET": (VIEWER, 200)},
+    f"{P}/volumes": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/volumes/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
+    **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)} for verb in ("resize", "snapshot", "clone", "revert")},
+    f"{P}/snapshots": {"GET": (VIEWER, 200)},
+    f"{P}/snapshots/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 204)},
     f"{P}/networks": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/networks/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
     f"{P}/subnets": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
@@ -172,7 +179,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
         "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing", "sessions": "nothing",
-        "checks": str(check.pk), **networks_of(project),
+        "checks": str(check.pk), **networks_of(project), **volumes_of(project),
     }  # fmt: skip
     clients = {
         "anonymous": api.as_(None),
@@ -201,6 +208,16 @@ def networks_of(project: Project) -> dict[str, str]:
     leg = project.ports.get(holder_type="router")
     others = {"ports": leg.name, "address-pools": "outside", "floating-ips": "door", "port-forwards": "ssh"}
     return {**named, **others, "rules": str(rule.pk)}
+
+
+def volumes_of(project: Project) -> dict[str, str]:
+    """A volume with a snapshot, which is nowhere yet."""
+    mia = Actor("mia")
+    with transaction.atomic():
+        volume = volumes.create(project=project, actor=mia, name="data", size_gib=1)
+        volumes.snapshot(volume=volume, actor=mia, name="before")
+    finish("volume")
+    return {"volumes": "data", "snapshots": "before"}
 
 
 @contextmanager

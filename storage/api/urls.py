@@ -1,3 +1,7 @@
-from storage.api import images
+from storage.api import images, snapshots, volumes
 
-urlpatterns = images.urlpatterns
+urlpatterns = [
+    *images.urlpatterns,
+    *volumes.urlpatterns,
+    *snapshots.urlpatterns,
+]

@@ -125,7 +125,7 @@ class SnapshotForm(Body):
     protected = Flag(required=False)
 
 
-class CloneForm(SnapshotForm):
+class CloneVolumeForm(SnapshotForm):
     size_gib = SizeField(required=False)
 
 
@@ -188,7 +188,7 @@ class TakeSnapshot(VolumeView, Verb):
 
 
 class Clone(VolumeView, Verb):
-    forms = {"POST": CloneForm}
+    forms = {"POST": CloneVolumeForm}
 
     def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
         """Another volume with what is on this one now. Both share that until one of them writes. Answers with it."""

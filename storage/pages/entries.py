@@ -1,9 +1,20 @@
 """What storage adds to the frame of the pages."""
 
-from cloud.pages import navigation, words
-from cloud.pages.navigation import Place
+from django.urls import reverse
 
-navigation.register(Place("images", "Images", "images", icon="cube", key="d", order=30))
+from cloud.api.scope import Scope
+from cloud.pages import links, navigation, palette, words
+from cloud.pages.navigation import Place
+from cloud.pages.palette import Finder, Item
+from cloud.pages.rows import search
+from storage.models import Snapshot, Volume
+
+navigation.register(
+    Place("images", "Images", "images", icon="cube", key="d", order=30),
+    Place("volumes", "Volumes", "volumes", icon="disk", key="v", order=31),
+)
+links.register("volume", "volume", in_project=True)
+links.register("snapshot", "change-snapshot", in_project=True)
 words.OPERATIONS |= {
     "storage.create_volume": "Making",
     "storage.resize_volume": "Growing",
@@ -29,3 +40,23 @@ words.VERBS |= {
     "snapshot": "took a snapshot of",
     "revert": "reverted",
 }
+
+
+def find_volumes(scope: Scope, text: str, limit: int) -> list[Item]:
+    found = search(Volume.objects.filter(project__in=scope.projects().values("pk")), text).order_by("name")
+    rows = found.values_list("pk", "name", "project__name")[:limit]
+    return [Item(name, project, reverse("volume", args=[project, pk]), "disk") for pk, name, project in rows]
+
+
+def find_snapshots(scope: Scope, text: str, limit: int) -> list[Item]:
+    """They are shown on the pages of their volumes."""
+    found = search(Snapshot.objects.filter(project__in=scope.projects().values("pk")), text).order_by("name")
+    rows = found.values_list("volume_id", "name", "volume__name", "project__name")[:limit]
+    return [
+        Item(name, f"of {volume} in {project}", reverse("volume", args=[project, pk]), "camera")
+        for pk, name, volume, project in rows
+    ]
+
+
+palette.register(Finder("Volumes", find_volumes, order=25))
+palette.register(Finder("Snapshots", find_snapshots, order=26))

@@ -2,11 +2,24 @@
 
 from django.urls import path
 
-from storage.pages import images
+from storage.pages import images, snapshots, volumes
 
 P = "projects/<str:project>"
+V = f"{P}/volumes/<uuid:volume>"
+S = f"{P}/snapshots/<uuid:snapshot>"
 
 urlpatterns = [
     path(f"{P}/images", images.Images.as_view(), name="images"),
     path(f"{P}/images/<uuid:image>", images.OneImage.as_view(), name="image"),
+    path(f"{P}/volumes", volumes.Volumes.as_view(), name="volumes"),
+    path(V, volumes.OneVolume.as_view(), name="volume"),
+    path(f"{V}/change", volumes.ChangeVolume.as_view(), name="change-volume"),
+    path(f"{V}/resize", volumes.ResizeVolume.as_view(), name="resize-volume"),
+    path(f"{V}/snapshot", volumes.SnapshotVolume.as_view(), name="snapshot-volume"),
+    path(f"{V}/clone", volumes.CloneVolume.as_view(), name="clone-volume"),
+    path(f"{V}/revert", volumes.RevertVolume.as_view(), name="revert-volume"),
+    path(f"{V}/delete", volumes.DeleteVolume.as_view(), name="delete-volume"),
+    path(f"{P}/snapshots", snapshots.Snapshots.as_view(), name="snapshots"),
+    path(f"{S}/change", snapshots.ChangeSnapshot.as_view(), name="change-snapshot"),
+    path(f"{S}/delete", snapshots.DeleteSnapshot.as_view(), name="delete-snapshot"),
 ]

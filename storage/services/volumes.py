@@ -70,7 +70,7 @@ def create(
     if snapshot is not None:
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
-        layer = trees.first(size_gib=size, base=_disk_of(image))
+        layer = trees.first(size_gib=size, base=disk_of(image))
         facts |= {"bootable": True, "image": image, "boot_files": image.files, "source": _source(use("image", image)),
                   "kernel_command_line": image.kernel_command_line}  # fmt: skip
     else:
@@ -87,7 +87,7 @@ def _fit(size_gib: int | None, *, image: Image | None = None, snapshot: Snapshot
     if image is not None:
         if not image.is_ready:
             raise _unfit("/image", f"{image} is not ready: it is {image.status}.")
-        if _disk_of(image) is None:
+        if disk_of(image) is None:
             raise _unfit("/image", f"{image} has no disk that a volume could begin with.")
         least = image.min_disk_gib
     if snapshot is not None:
@@ -104,7 +104,7 @@ def _fit(size_gib: int | None, *, image: Image | None = None, snapshot: Snapshot
     return size
 
 
-def _disk_of(image: Image) -> dict[str, Any] | None:
+def disk_of(image: Image) -> dict[str, Any] | None:
     """The file that volumes made from an image begin with."""
     disk = next((file for file in image.files if file["role"] == "disk"), None)
     return disk and {key: disk[key] for key in ("sha256", "size", "format")}

@@ -14,7 +14,7 @@ from cloud.operations.models import Operation
 from cloud.tenancy.models import QuotaRequest
 from cloud.urls import pages
 from tests import factories
-from tests.cloud.dashboard import networking
+from tests.cloud.dashboard import networking, storing
 
 pytestmark = pytest.mark.django_db
 
@@ -23,6 +23,7 @@ PUBLIC, SIGNED_IN, VIEWER, MEMBER = IDENTITIES[:4]
 PROJECT_ADMIN, CLOUD_ADMIN = IDENTITIES[4:]
 P = "projects/<str:project>"
 I = f"{P}/instances/<uuid:instance>"  # noqa: E741
+V = f"{P}/volumes/<uuid:volume>"
 N, R = f"{P}/networks/<uuid:network>", f"{P}/routers/<uuid:router>"
 G, F = f"{P}/security-groups/<uuid:group>", f"{P}/floating-ips/<uuid:floating>"
 # What is shown by GET, and who may see it. A page that is missing fails.
@@ -56,6 +57,13 @@ SHOWN: dict[str, str] = {
     f"{I}/log": VIEWER,
     f"{I}/placement": VIEWER,
     f"{I}/change": VIEWER,
+    f"{P}/volumes": VIEWER,
+    V: VIEWER,
+    **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "snapshot", "clone", "revert")},
+    f"{V}/delete": MEMBER,
+    f"{P}/snapshots": VIEWER,
+    f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,
+    f"{P}/snapshots/<uuid:snapshot>/delete": MEMBER,
     f"{P}/networks": VIEWER,
     N: VIEWER,
     f"{N}/change": VIEWER,
@@ -119,6 +127,7 @@ NETWORKING = tuple(
     f"{P}/{kind}"
     for kind in ("networks", "subnets", "ports", "routers", "security-groups", "floating-ips", "port-forwards")
 )
+STORING = (f"{P}/volumes", f"{P}/snapshots")
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
 REFUSED_TO_CHANGE = {
     f"{P}/members": "member",
@@ -141,6 +150,7 @@ REFUSED_TO_CHANGE = {
     f"{P}/members/<uuid:user>": "member",
     f"{P}/keypairs/<uuid:keypair>/delete": "viewer",
     **{route: "viewer" for route in SHOWN if route.startswith(NETWORKING)},
+    **{route: "viewer" for route in SHOWN if route.startswith(STORING) and route not in (V, f"{P}/snapshots")},
     f"{R}/subnets/<uuid:subnet>/detach": "viewer",
     f"{G}/rules/<uuid:rule>/remove": "viewer",
     f"{F}/disassociate": "viewer",
@@ -149,13 +159,14 @@ REFUSED_TO_CHANGE = {
     "cloud/flavors/<uuid:flavor>/delete": "project admin",
 }
 MANY = 12
-GROWING = {f"{R}/delete"}  # tried out, it lets go of each floating IP and each port forward that leads in by it
+# Tried out, they let go of each floating IP and each port forward that leads in, or delete each snapshot.
+GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MOST_QUERIES = {
     f"{P}/launch": 44,  # with its ports and security groups
     "cloud/health": 24,
     **dict.fromkeys((I, N, f"{P}/networks"), 20),
-    **{route: 150 for route in SHOWN if route.startswith(NETWORKING) and route.endswith("/delete")},
+    **{route: 150 for route in SHOWN if route.startswith((*NETWORKING, *STORING)) and route.endswith("/delete")},
 }
 
 
@@ -185,6 +196,8 @@ def path_to(world, member):
     def path(route: str) -> str:
         if is_of_networks(route) and "network" not in known:
             known.update(networking.one_of_each(world.project))
+        if route.startswith(STORING) and "volume" not in known:
+            known.update(storing.one_of_each(world.project))
         return fill_in(route, known)
 
     return path
@@ -269,6 +282,8 @@ def test_a_page_costs_as_many_queries_with_one_row_as_with_many(route, people, p
             world.project.keypairs.create(name=f"key{number}", public_key="ssh-ed25519 A", fingerprint="x")
         if is_of_networks(route):
             networking.more(world.project, number)
+        if route.startswith(STORING):
+            storing.more(world.project, number)
         world.host.labels = {}
         factories.host()
         factories.flavor()

@@ -1,0 +1,224 @@
+"""Volumes: all of a project, and one with its snapshots and what can be done with it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from django.db.models import Count, QuerySet
+from django.http import HttpResponse
+
+from cloud.operations.models import Operation
+from cloud.pages import forms
+from cloud.pages.deleting import DeletePage
+from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
+from cloud.uses import Use
+from storage.api.volumes import CloneVolumeForm, ResizeForm, RevertForm, SnapshotForm, VolumeChanges, VolumeForm
+from storage.models import Snapshot, Volume
+from storage.pages.history import history_of
+from storage.services import images_of, volumes
+from storage.status import reason, with_status
+
+MAX_CHOICES = 500  # of a select
+MAX_PAST = 5  # operations that have ended
+SIZE = forms.Field(forms.whole)  # that may be left out
+
+
+def choices(rows: Iterable[Any], words: Callable[[Any], str] = str) -> list[tuple[str, str]]:
+    """Of a select: ids and words."""
+    return [(str(row.pk), words(row)) for row in rows]
+
+
+class VolumePage(ResourcePage):
+    model, key, title = Volume, "volume", "Volumes"
+    listed_at = section = "volumes"
+
+    def rows(self) -> "QuerySet[Volume]":
+        own = Volume.objects.filter(project=self.project).select_related("project", "active__host")
+        return with_status(own).prefetch_related("attachments")
+
+
+class Volumes(VolumePage, ListPage):
+    template = "storage/volumes/list.html"
+    partials = {"volumes": "storage/volumes/_volumes.html"}
+    form = VolumeForm
+    fields = {
+        "name": forms.REQUIRED,
+        "size_gib": SIZE,
+        **dict.fromkeys(("image", "snapshot", "volume"), forms.TEXT),
+        "labels": forms.LABELS,
+        "protected": forms.FLAG,
+    }
+
+    def initial(self) -> dict[str, Any]:
+        return {"from": self.request.GET.get("from", "")}
+
+    def fill(self) -> dict[str, Any]:
+        filled = super().fill()
+        return {**filled, "rows": [(row, reason(row)) for row in filled["rows"]], "sources": self._sources()}
+
+    def rows(self) -> "QuerySet[Volume]":
+        return super().rows().annotate(snapshot_count=Count("snapshots"))
+
+    def _sources(self) -> list[tuple[str, str]]:
+        """What a volume may begin with, as values of one select."""
+        images = [one for one in images_of(self.project)[:MAX_CHOICES] if volumes.disk_of(one)]
+        snapshots = Snapshot.objects.filter(project=self.project).exclude(consistency="")
+        others = Volume.objects.filter(project=self.project, failed_reason="")
+        return [
+            ("", "nothing: it is empty"),
+            *((f"image:{one.pk}", f"image {one.name}, at least {one.min_disk_gib} GiB") for one in images),
+            *((f"snapshot:{one.pk}", f"snapshot {one.name}, at least {one.size_gib} GiB")
+              for one in snapshots.order_by("name")[:MAX_CHOICES]),
+            *((f"volume:{one.pk}", f"volume {one.name}, at least {one.size_gib} GiB")
+              for one in others.order_by("name")[:MAX_CHOICES]),
+        ]  # fmt: skip
+
+    def read(self) -> dict[str, Any]:
+        kind, _, ident = self.request.POST.get("from", "").partition(":")
+        chosen = {kind: ident} if kind in ("image", "snapshot", "volume") else {}
+        return {**super().read(), **chosen}
+
+    def create(self, body: dict[str, Any]) -> Volume:
+        return volumes.create(project=self.project, actor=self.scope.actor, **body)
+
+    def created(self, made: Volume) -> str:
+        return f"The volume {made.name} is here. Attach it to an instance to use it."
+
+    def after_creating(self, made: Volume) -> str:
+        return self.route("volume", made.pk)
+
+
+class OneVolume(VolumePage, ItemPage):
+    """Its state, its snapshots, and what other apps do with it."""
+
+    template = "storage/volumes/volume.html"
+    partials = {
+        "volume-state": "storage/volumes/_state.html",
+        "volume-work": "storage/volumes/_work.html",
+        "volume-snapshots": "storage/volumes/_snapshots.html",
+    }
+
+    def fill(self) -> dict[str, Any]:
+        found = Operation.objects.filter(subject_type="volume", subject_id=self.item.pk).order_by("-started_at")
+        latest = list(found[: MAX_PAST + 1])
+        return {
+            **super().fill(),
+            "reason": reason(self.item),
+            "attachment": next(iter(self.item.attachments.all()), None),
+            "history": history_of(self.item),
+            "live": next((one for one in latest if one.finished_at is None), None),
+            "past": [one for one in latest if one.finished_at],
+        }
+
+
+class ChangeVolume(VolumePage, ChangePage):
+    template, form = "storage/volumes/change.html", VolumeChanges
+    fields = {"name": forms.REQUIRED, "labels": forms.LABELS, "protected": forms.FLAG}
+
+    def change(self, changes: dict[str, Any]) -> Volume:
+        return volumes.update(volume=self.item, actor=self.scope.actor, changes=changes)
+
+    def after(self) -> str:
+        return self.route("volume", self.item.pk)
+
+
+class VolumeVerbPage(VolumePage, ItemFormPage):
+    """A form for one verb: `act` calls the service."""
+
+    fields: ClassVar[dict[str, forms.Field]]
+
+    def fill(self) -> dict[str, Any]:
+        leave = self.route("volume", self.item.pk)
+        return {**super().fill(), "title": self.title, "the_list": self.the_list, "leave": leave}
+
+    def read(self) -> dict[str, Any]:
+        return forms.read(self.request.POST, self.fields)
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        assert self.form is not None
+        form = self.form
+        return self.mutate(
+            lambda: self.act(self.validate(form, body)),
+            body=body,
+            to=self.after_act,
+            done=lambda result: self.done(),
+        )
+
+    def act(self, body: dict[str, Any]) -> Any:
+        """Call the service."""
+        raise NotImplementedError
+
+    def done(self) -> str:
+        """The words about it."""
+        raise NotImplementedError
+
+    def after_act(self, result: Any) -> str:
+        return self.route("volume", self.item.pk)
+
+
+class ResizeVolume(VolumeVerbPage):
+    template, form = "storage/volumes/resize.html", ResizeForm
+    fields = {"size_gib": forms.WHOLE}
+
+    def initial(self) -> dict[str, Any]:
+        return {"size_gib": self.item.size_gib + 1}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return volumes.resize(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} grows. Its guest then has to grow the filesystem on it."
+
+
+class SnapshotVolume(VolumeVerbPage):
+    template, form = "storage/volumes/snapshot.html", SnapshotForm
+    fields = {"name": forms.REQUIRED, "labels": forms.LABELS, "protected": forms.FLAG}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return volumes.snapshot(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"A snapshot of {self.item.name} is being taken."
+
+
+class CloneVolume(VolumeVerbPage):
+    template, form = "storage/volumes/clone.html", CloneVolumeForm
+    fields = {"name": forms.REQUIRED, "size_gib": SIZE, "labels": forms.LABELS}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return volumes.clone(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} is being cloned."
+
+    def after_act(self, result: Any) -> str:
+        return self.route("volume", result.pk)
+
+
+class RevertVolume(VolumeVerbPage):
+    template, form = "storage/volumes/revert.html", RevertForm
+    fields = {"snapshot": forms.REQUIRED}
+
+    def initial(self) -> dict[str, Any]:
+        return {"snapshot": self.request.GET.get("snapshot", "")}
+
+    def fill(self) -> dict[str, Any]:
+        taken = self.item.snapshots.exclude(consistency="").order_by("-created_at")[:MAX_CHOICES]
+        held = self.item.attachments.first()
+        holder = Use(held.holder_type, str(held.holder_id), held.holder_name) if held else None
+        return {**super().fill(), "snapshots": choices(taken), "holder": holder}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return volumes.revert(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} goes back to the snapshot."
+
+
+class DeleteVolume(VolumePage, DeletePage):
+    kind = "volume"
+
+    def delete(self) -> None:
+        volumes.delete(volume=self.item, actor=self.scope.actor, cascade=True)
+
+    def leave(self) -> str:
+        return self.route("volume", self.item.pk)

@@ -1,0 +1,38 @@
+"""What pages about volumes show: one of everything, and more of it."""
+
+from typing import Any
+from uuid import uuid4
+
+from cloud.events.services import Actor
+from cloud.tenancy.models import Project, Quota
+from storage.models import Snapshot, Volume
+from storage.services import attaching, volumes
+from storage.services.attaching import Holder
+from tests import factories
+from tests.good_requests import finish
+
+ALICE = Actor("alice")
+
+
+def with_snapshot(project: Project, **facts: Any) -> tuple[Volume, Snapshot]:
+    volume = volumes.create(project=project, actor=ALICE, name=factories.name("data"), size_gib=1, **facts)
+    snapshot = volumes.snapshot(volume=volume, actor=ALICE, name=factories.name("snap"))
+    finish("volume")
+    return Volume.objects.get(pk=volume.pk), Snapshot.objects.get(pk=snapshot.pk)
+
+
+def one_of_each(project: Project) -> dict[str, Any]:
+    """Ids by their names in routes."""
+    Quota.objects.filter(project=project).update(limits={})
+    volume, snapshot = with_snapshot(project)
+    return {"volume": volume.pk, "snapshot": snapshot.pk}
+
+
+def more(project: Project, number: int) -> None:
+    """One more of each; one more snapshot of the first volume; some are attached."""
+    first = Volume.objects.filter(project=project, attachments=None).order_by("pk").first()
+    volume, _ = with_snapshot(project, labels={"n": str(number)})
+    if number % 2:
+        attaching.attach(volume=volume, holder=Holder("instance", uuid4(), f"vm{number}"), actor=ALICE)
+    volumes.snapshot(volume=first, actor=ALICE, name=factories.name("snap"))
+    finish("volume")

@@ -1,0 +1,39 @@
+"""For every operation of the API about volumes a request that succeeds: a part of tests/good_requests.py."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from storage.models import Snapshot, Volume
+from storage.services import volumes
+from tests import factories
+
+
+def volume(world: Any) -> Volume:
+    return volumes.create(project=world.project, actor=world.actor, name=factories.name("data"), size_gib=1)
+
+
+def snapshot(world: Any, of: Volume | None = None) -> Snapshot:
+    """One that has been taken."""
+    from tests.good_requests import finish
+
+    taken = volumes.snapshot(volume=of or volume(world), actor=world.actor, name=factories.name("snap"))
+    finish("volume")
+    return Snapshot.objects.get(pk=taken.pk)
+
+
+def _revert(world: Any) -> dict[str, Any]:
+    """`{ref}` was made just before."""
+    [made] = [name for route, name in world.made.items() if route.endswith("/revert")]
+    return {"snapshot": snapshot(world, Volume.objects.get(project=world.project, name=made)).name}
+
+
+REFERENCES: Mapping[str, Callable[[Any], object]] = {"snapshots": snapshot, "volumes": volume}
+BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    "POST volumes": lambda world: {"name": "data", "size_gib": 2},
+    "PATCH volumes": lambda world: {"labels": {"for": "web"}},
+    "POST volumes/resize": lambda world: {"size_gib": 2},
+    "POST volumes/snapshot": lambda world: {"name": "before-upgrade"},
+    "POST volumes/clone": lambda world: {"name": factories.name("copy")},
+    "POST volumes/revert": _revert,
+    "PATCH snapshots": lambda world: {"protected": True},
+}
