@@ -6,13 +6,14 @@ import struct
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from network.agent import groups
+from network.agent import groups, nft, reflexive
 from network.agent.netlink import NESTED, NETFILTER, Message, Netlink, attribute, parse
 from network.agent.pools import WaysIn
-from network.agent.rules import SERVICE_ADDRESS, SERVICE_ADDRESS6
+from network.agent.rules import REFLEXIVE, SERVICE_ADDRESS, SERVICE_ADDRESS6
 from network.agent.specs import PROTOCOLS, Address, NetworkSpec, Port
 
 NFNL_CONNTRACK, CT_GET, CT_DELETE = 1 << 8, 1, 2
+NO_ANSWER = (ipaddress.IPv4Address(0), ipaddress.IPv4Address(0), 0)  # where addresses are not translated
 NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
@@ -89,8 +90,19 @@ def cut_translated(ways: WaysIn, others: Collection[Address]) -> int:
     return _cut(may_be)
 
 
-def cut(spec: NetworkSpec) -> int:
-    """Forget the tracked flows that today's rules would not let begin. To be called inside the network's namespace."""
+def cut(spec: NetworkSpec, tracking: str) -> None:
+    """Forget the flows that today's rules would not let begin. To be called inside the network's namespace."""
+    judge = _judge(spec)
+    if tracking != REFLEXIVE:
+        _cut(judge)
+        return
+    remembered = nft.read(nft.Table("bridge", "pileus")).sets
+    for command in reflexive.ending(remembered, lambda opened: judge(Flow(*opened, key=b"", answer=NO_ANSWER))):
+        nft.run(command)
+
+
+def _judge(spec: NetworkSpec) -> Callable[[Flow], bool]:
+    """Tells whether today's rules would let a flow begin."""
     owners = {address: port for port in spec.local for address in (*port.addresses, port.link_local)}
     wide = [(network, port) for port in spec.local for network, _ in port.pairs]
 
@@ -114,7 +126,7 @@ def cut(spec: NetworkSpec) -> int:
         ]
         return bool(judged) and all(judged)
 
-    return _cut(may_be)
+    return may_be
 
 
 def _cut(may_be: Callable[[Flow], bool]) -> int:

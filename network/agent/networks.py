@@ -16,7 +16,7 @@ from network.agent import flows, messages, netlink, rules
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Message, Netlink
 from network.agent.nft import Rulesets
-from network.agent.rules import OVERLAY, SERVICE_ADDRESS, SERVICE_ADDRESS6, SERVICE_MAC
+from network.agent.rules import BR_NETFILTER, OVERLAY, SERVICE_ADDRESS, SERVICE_ADDRESS6, SERVICE_MAC
 from network.agent.specs import Address, Interface, NetworkSpec, Port
 
 BRIDGE = "br0"
@@ -76,12 +76,12 @@ def apply(
                     kernel.send(messages.change_link(link.index, mtu=spec.mtu))
         kernel.send(*_services(spec, kernel, bridge), *_neighbours(spec, kernel, bridge))
         if revoked:
-            flows.cut(spec)
+            flows.cut(spec, around.tracking)
 
 
 def _set_up(tracking: str) -> None:
     for family in ("iptables", "ip6tables", "arptables"):
-        wanted = tracking == "br_netfilter" and family != "arptables"
+        wanted = tracking == BR_NETFILTER and family != "arptables"
         sysctl(f"bridge/bridge-nf-call-{family}", int(wanted))
 
 

@@ -10,17 +10,24 @@ from typing import Any
 from network.agent import messages, networks, nft
 from network.agent.namespaces import throwaway
 from network.agent.netlink import Netlink
+from network.agent.rules import BR_NETFILTER, BRIDGE_TRACKING, REFLEXIVE
 
-TRACKED_BRIDGE = """
-add table bridge probe
-add chain bridge probe arriving {{ type filter hook prerouting priority 0 ; }}
-add rule bridge probe arriving {}
+TABLE = """
+add table {family} probe
+add chain {family} probe arriving {{ type filter hook prerouting priority 0 ; }}
+add rule {family} probe arriving {rule}
+"""
+TRACKED = "ct state established accept"
+REMEMBERED = """
+add set bridge probe flows { typeof ip saddr . meta l4proto ; flags dynamic,timeout ; timeout 1m ; }
+add rule bridge probe arriving update @flows { ip daddr . meta l4proto }
 """
 
 
 @dataclass(frozen=True)
 class Abilities:
-    """`tracking`: who tracks the flows of bridges: "bridge" (its own conntrack) or "br_netfilter"; "": nobody."""
+    """`tracking`: how answers are known in bridges: by "bridge" (its own conntrack), "br_netfilter", or "reflexive"
+    rules, which remember what was sent; "": not at all."""
 
     tracking: str = ""
     overlay: bool = False
@@ -61,16 +68,25 @@ def probe(is_in_hosts_network: bool) -> Abilities:
 
 def _tracking(missing: dict[str, str]) -> str:
     try:
-        nft.run(TRACKED_BRIDGE.format("meta pkttype host drop"))
+        nft.run(TABLE.format(family="bridge", rule="meta pkttype host drop"))
     except nft.Refused as refusal:
         missing["rules"] = f"the kernel has no nftables for bridges (module nf_tables): {refusal}"
         return ""
     with contextlib.suppress(nft.Refused):
-        nft.run("add rule bridge probe arriving ct state established accept")
-        return "bridge"
-    if Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
-        return "br_netfilter"
-    missing["tracking"] = "the kernel tracks no flows of bridges: load the module nf_conntrack_bridge or br_netfilter"
+        nft.run(f"add rule bridge probe arriving {TRACKED}")
+        return BRIDGE_TRACKING
+    with contextlib.suppress(nft.Refused):
+        if Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
+            nft.run(TABLE.format(family="inet", rule=TRACKED))
+            return BR_NETFILTER
+    what_to_do = "load the module nf_conntrack_bridge or br_netfilter"
+    with contextlib.suppress(nft.Refused):
+        nft.run(REMEMBERED)
+        missing["tracking"] = (
+            f"answers are known by what was sent, not by connections, as the kernel tracks none: {what_to_do}"
+        )
+        return REFLEXIVE
+    missing["tracking"] = f"the kernel tracks no flows of bridges: {what_to_do}"
     return ""
 
 

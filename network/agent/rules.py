@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable
 
-from network.agent import groups
+from network.agent import groups, reflexive
 from network.agent.counting import DROPPED, drop
 from network.agent.nft import Chain, Elements, Set, Table
 from network.agent.specs import NetworkSpec, Port
@@ -18,6 +18,7 @@ SERVICE_MAC = "02:00:00:fe:fe:02"  # of the bridge, on every host: DHCP, DNS and
 SERVICE_ADDRESS = "169.254.169.254"
 SERVICE_ADDRESS6 = "fd00:ec2::254"
 OVERLAY = "vx0"
+BRIDGE_TRACKING, BR_NETFILTER, REFLEXIVE = "bridge", "br_netfilter", "reflexive"  # how a kernel tells what is an answer
 ESTABLISHED = "meta mark & 0x1 == 0x1"
 ROUTER_KINDS = "nd-router-solicit, nd-router-advert, nd-redirect"
 NEIGHBOUR_KINDS = "nd-neighbor-solicit, nd-neighbor-advert"
@@ -27,7 +28,7 @@ GROUP_ADDRESS = "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"
 def tables(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> list[Table]:
     """The tables of a network. `tracking`: how the kernel tracks flows; `legs`: routers' devices and MACs."""
     found = [_bridge(spec, tracking, legs)]
-    if tracking == "br_netfilter":
+    if tracking == BR_NETFILTER:
         mark = ("ct state established,related meta mark set meta mark | 0x1",)
         hooks = {hook: Chain(mark, _hook(hook, -150)) for hook in ("prerouting", "output")}
         found.insert(0, Table("inet", "pileus_tracking", chains=hooks))
@@ -47,7 +48,8 @@ def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> Table:
             refused = drop(f"{direction}_refused", "iifname" if direction == "egress" else "oifname")
             chains[profile(port, direction)] = Chain((*jumps, refused))
     chains |= _chains(tracking)
-    return Table("bridge", "pileus", sets | group_sets | {"dropped": DROPPED}, chains)
+    remembered = reflexive.sets() if tracking == REFLEXIVE else {}
+    return Table("bridge", "pileus", sets | group_sets | {"dropped": DROPPED} | remembered, chains)
 
 
 def profile(port: Port, direction: str) -> str:
@@ -143,7 +145,9 @@ def _chains(tracking: str) -> dict[str, Chain]:
             )
         ),
     }
-    if tracking == "bridge":
+    if tracking == REFLEXIVE:
+        chains |= reflexive.chains(_hook)
+    elif tracking == BRIDGE_TRACKING:
         mark = ("ct state established,related meta mark set meta mark | 0x1",)
         chains |= {
             "tracked_arriving": Chain(mark, _hook("prerouting", -150)),
