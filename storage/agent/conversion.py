@@ -17,7 +17,12 @@ from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, Vi
 from storage.agent.inspection.common import MIB, Disk, Found, Machine, Unfit, size_words
 
 DRIVERS = {"qcow2": "qcow2", "raw": "raw", "iso": "raw", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
-OPTIONS = {"vmdk": "subformat=streamOptimized", "qcow2": "compat=1.1"}
+# What VMware and VirtualBox import: one compressed stream, for a controller that both have.
+OPTIONS = {
+    "vmdk": "subformat=streamOptimized,adapter_type=lsilogic",
+    "qcow2": "compat=1.1",
+    "vhdx": "subformat=dynamic",
+}
 MAX_RATIO = 100  # of what a disk holds to the file that it came in
 SPARE_BYTES = 64 * MIB  # for tables, and for small files that unpack well
 SECONDS_TO_INSPECT = 900.0  # a manifest's sums are of all that is in an archive

@@ -1,4 +1,4 @@
-"""The kind `image`: an import, by which a tenant's file becomes an image in the control plane's store."""
+"""The kind `image`: an import, by which a tenant's file becomes an image in the store, or the export of an image."""
 
 import contextlib
 import shutil
@@ -15,7 +15,11 @@ from agent.kinds import Kind, Sight, Tools
 from agent.ledger import Entry
 from agent.paths import make_passable
 from agent.work import Work
+from storage.agent import exports
 from storage.agent.confined import Helpers
+from storage.agent.exports import Export
+from storage.agent.image_cache import ImageCache
+from storage.agent.image_work import ImageWork
 from storage.agent.imports import Import
 from storage.agent.inspection.common import FORMATS, Unfit
 
@@ -23,11 +27,11 @@ log = structlog.get_logger()
 
 TYPE = "image"
 
-faults.declare("import.before_remove")
+faults.declare("image.before_remove")
 
 
 class Images(Kind):
-    """All imports of a host."""
+    """All imports and exports of a host."""
 
     type = TYPE
     suffices = False
@@ -38,6 +42,7 @@ class Images(Kind):
         self.directory = tools.paths.home / "imports"
         make_passable(self.directory)
         self.helpers = Helpers(tools.paths, tools.jail)
+        self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
 
     def folder(self, import_id: str) -> Path:
         return self.directory / str(uuid.UUID(import_id))
@@ -45,21 +50,28 @@ class Images(Kind):
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
         folder = self.folder(entry.id)
         if verb == "ensure_gone":
-            faults.reach("import.before_remove")
+            faults.reach("image.before_remove")
             folders.remove(folder)
             return "gone", {}
         if problem := self.problem():
             raise Refused(problem)
-        one = Import(entry.spec, folder, self.helpers, self._tools.control_plane, work)
         try:
-            return "present", one.run()
+            return "present", self._work(entry.spec, folder, work).run()
         except Unfit as problem:
             folders.remove(folder)
             return "broken", {"problem": str(problem), "final": True}
         except (Refused, OSError) as problem:
             folders.remove(folder)
-            log.warning("an import failed", id=entry.id, problem=str(problem))
+            log.warning("the work on an image failed", id=entry.id, problem=str(problem))
             return "broken", {"problem": str(problem), "final": False}
+
+    def _work(self, spec: dict[str, Any], folder: Path, work: Work) -> ImageWork:
+        if spec["source"]["kind"] == "files":
+            return Export(spec, folder, self.helpers, self._tools.control_plane, work, self.cache)
+        return Import(spec, folder, self.helpers, self._tools.control_plane, work)
+
+    def uses_file(self, entry: Entry, sha256: str) -> bool:
+        return any(file["sha256"] == sha256 for file in entry.spec.get("source", {}).get("files") or [])
 
     def strangers(self) -> Iterator[str]:
         for name in folders.names(self.directory):
@@ -67,12 +79,17 @@ class Images(Kind):
                 yield str(uuid.UUID(name))
 
     def problem(self) -> str:
-        return "" if shutil.which("qemu-img") else "images cannot be imported on this host: qemu-img is not installed"
+        return (
+            ""
+            if shutil.which("qemu-img")
+            else "images can be neither imported nor exported on this host: qemu-img is not installed"
+        )
 
     def capabilities(self) -> dict[str, Any]:
         if self.problem():
             return {}
-        return {"images": {"import": list(FORMATS), "confined": self.helpers.describe()}}
+        formats = {"import": list(FORMATS), "export": list(exports.FORMATS)}
+        return {"images": {**formats, "confined": self.helpers.describe()}}
 
     def disk_bytes(self) -> int:
         folders_of = (self.folder(name) for name in self.strangers())

@@ -28,7 +28,7 @@ from storage.agent.inspection.common import Disk, Unfit
 from tests.agent.looker import Looker
 from tests.storage.agent.inspection import hostile
 
-POINTS = sorted(point for point in faults.POINTS if point.startswith("import."))
+POINTS = sorted(point for point in faults.POINTS if point.startswith(("import.", "image.")))
 MANY = 1 << 40
 
 

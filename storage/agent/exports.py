@@ -1,0 +1,61 @@
+"""One export of an image on this host: its disks in another format, or all of it as an OVA, back into the store."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.errors import Refused
+from storage.agent import appliance
+from storage.agent.conversion import Tool, check_room
+from storage.agent.image_cache import ImageCache
+from storage.agent.image_work import Facts, ImageWork, Progress
+from storage.agent.inspection.common import Disk
+
+FORMATS = ("qcow2", "raw", "vdi", "vmdk", "vhdx", "ova")
+
+
+@dataclass(frozen=True)
+class Export(ImageWork):
+    """The image's files come from the host's cache, where nobody writes to them."""
+
+    images: ImageCache
+
+    def make(self, tool: Tool, progress: Progress) -> Facts:
+        format_ = str(self.spec["result"]["format"])
+        if format_ not in FORMATS:
+            raise Refused(f"images are not exported as {format_}: formats are {', '.join(FORMATS)}")
+        progress.tell("fetching", 0, None, "bytes")
+        sources = [(self._fetch(file), file) for file in self.spec["source"]["files"] if file["role"] == "disk"]
+        if not sources:
+            raise Refused("this image has no disk that could be exported")
+        inside = "vmdk" if format_ == "ova" else format_
+        made: list[tuple[Path, Disk]] = []
+        for number, (source, file) in enumerate(sources):
+            (disk,) = tool.inspect(source, file["format"], self.virtual_bytes).disks
+
+            def hear(percent: float, before: float = 100 * number / len(sources)) -> None:
+                progress.tell("converting", round(before + percent / len(sources), 1), 100, "percent")
+
+            target = self.folder / f"disk-{number}"
+            self.convert(tool, source, disk, target, format_=inside, hear=hear)
+            made.append((target, disk))
+        if format_ == "ova":
+            made = [(self._pack(made), made[0][1])]
+        files = []
+        for number, (path, disk) in enumerate(made):
+            facts = {"role": "export", "format": format_, "virtual_bytes": disk.virtual_bytes}
+            files.append({**facts, **self.store(number, path, progress)})
+        return {"files": files}
+
+    def _fetch(self, file: dict[str, Any]) -> Path:
+        return self.images.fetch(file, self.work)
+
+    def _pack(self, disks: list[tuple[Path, Disk]]) -> Path:
+        target = self.folder / "appliance"
+        target.unlink(missing_ok=True)
+        check_room(self.folder, sum(path.stat().st_size for path, _ in disks))
+        files = [appliance.DiskFile(path, disk.virtual_bytes) for path, disk in disks]
+        appliance.write(target, self.spec["machine"], files, self.work.check)
+        for path, _ in disks:
+            path.unlink()
+        return target
