@@ -8,7 +8,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 
-from network.agent.specs import Forward
+from network.agent.router_specs import Forward
 
 CHUNK = 1 << 18
 SECONDS_TO_CONNECT = 10.0

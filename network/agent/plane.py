@@ -23,8 +23,9 @@ from network.agent.netlink import Netlink
 from network.agent.networks import Problem
 from network.agent.outside import WAY_OUT_DEVICE, Outside
 from network.agent.probe import Abilities
+from network.agent.router_specs import RouterSpec
 from network.agent.services import Services
-from network.agent.specs import Address, NetworkSpec, Port, RouterSpec
+from network.agent.specs import Address, NetworkSpec, Port
 
 log = structlog.get_logger()
 READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {

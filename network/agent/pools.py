@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from network.agent.specs import Address, Forward, RouterSpec
+from network.agent.router_specs import Forward, RouterSpec
+from network.agent.specs import Address
 
 ROUTED = "routed"
 Network = ipaddress.IPv4Network

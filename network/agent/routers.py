@@ -14,7 +14,8 @@ from network.agent.netlink import Netlink
 from network.agent.networks import BRIDGE, namespace, sysctl
 from network.agent.nft import Chain, Rulesets, Set, Table
 from network.agent.pools import WaysIn
-from network.agent.specs import Address, Interface, Leg, Network, NetworkSpec, RouterSpec, device_name
+from network.agent.router_specs import Leg, RouterSpec
+from network.agent.specs import Address, Interface, Network, NetworkSpec, device_name
 
 WAY_OUT = "out"
 WAY_OUT_MTU = 65520  # as pasta has it; the host tells of smaller ones beyond

@@ -14,7 +14,8 @@ from network.agent.answering import Answering
 from network.agent.forwards import Forwarder
 from network.agent.namespaces import Namespaces
 from network.agent.outside import Outside
-from network.agent.specs import Forward, NetworkSpec, RouterSpec
+from network.agent.router_specs import Forward, RouterSpec
+from network.agent.specs import NetworkSpec
 
 
 def _hear(beyond: dns.Forwarder) -> None:

@@ -1,4 +1,4 @@
-"""What a host is told of networks and routers, read and checked: all errors are ValueErrors, in words."""
+"""What a host is told of networks, read and checked: all errors are ValueErrors, in words."""
 
 import hashlib
 import ipaddress
@@ -95,14 +95,14 @@ class NetworkSpec:
         """Raises ValueError, in words, for a spec that means nothing."""
         try:
             return cls(
-                id=_id(spec["id"]),
-                network=_id(spec["network"]["id"]),
-                vni=_within(spec["network"]["vni"], 1, 2**24 - 1, "VNI"),
-                mtu=_within(spec["network"]["mtu"], 68, 65535, "MTU"),
+                id=as_id(spec["id"]),
+                network=as_id(spec["network"]["id"]),
+                vni=as_within(spec["network"]["vni"], 1, 2**24 - 1, "VNI"),
+                mtu=as_within(spec["network"]["mtu"], 68, 65535, "MTU"),
                 domain=_domain(spec["network"].get("domain") or "internal"),
                 subnets={subnet["id"]: _subnet(subnet) for subnet in spec["subnets"]},
                 ports=tuple(_port(port) for port in spec["ports"]),
-                groups={_id(id): _group(id, group) for id, group in spec["groups"].items()},
+                groups={as_id(id): _group(id, group) for id, group in spec["groups"].items()},
                 peers={
                     peer["host"]: ipaddress.ip_address(peer["vtep"])
                     for peer in spec.get("peers", ())
@@ -125,68 +125,6 @@ class NetworkSpec:
         return self
 
 
-@dataclass(frozen=True)
-class Leg:
-    """Where a router touches a network. `addresses` carry the length of their subnet."""
-
-    network: str
-    addresses: tuple[Interface, ...]
-
-
-@dataclass(frozen=True)
-class Forward:
-    """What arrives at `listen` on this host goes to `to`, a guest's address in `network`."""
-
-    id: str
-    protocol: str
-    listen: tuple[Address, int]
-    to: tuple[Address, int]
-    network: str
-
-
-@dataclass(frozen=True)
-class FloatingIP:
-    """What arrives for `address`, outside, goes to a guest's address, and what that sends leaves as `address`."""
-
-    id: str
-    address: Address
-    to: Address
-
-
-@dataclass(frozen=True)
-class RouterSpec:
-    id: str
-    router: str
-    snat: bool
-    external: bool
-    legs: tuple[Leg, ...]
-    routes: tuple[tuple[Network, Address], ...]
-    forwards: tuple[Forward, ...]
-    floating_ips: tuple[FloatingIP, ...] = ()
-
-    @classmethod
-    def read(cls, spec: dict[str, Any]) -> "RouterSpec":
-        """Raises ValueError, in words, for a spec that means nothing."""
-        try:
-            legs: dict[str, list[Interface]] = {}
-            for leg in spec["legs"]:
-                legs.setdefault(_id(leg["network"]), []).append(ipaddress.ip_interface(leg["address"]))
-            return cls(
-                id=_id(spec["id"]),
-                router=_id(spec["router"]["id"]),
-                snat=bool(spec["router"].get("snat", True)),
-                external=bool(spec.get("external")),
-                legs=tuple(Leg(network, tuple(addresses)) for network, addresses in legs.items()),
-                routes=_routes(spec.get("routes", ())),
-                forwards=tuple(_forward(forward) for forward in spec.get("forwards", ())),
-                floating_ips=tuple(_floating_ip(each) for each in spec.get("floating_ips", ())),
-            )
-        except KeyError as error:
-            raise ValueError(f"the spec lacks {error}") from error
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"the spec is malformed: {error}") from error
-
-
 def link_local(mac: str) -> ipaddress.IPv6Address:
     """The link-local address that is made of a MAC (EUI-64)."""
     octets = bytearray(bytes.fromhex(mac.replace(":", "")))
@@ -199,11 +137,11 @@ def device_name(prefix: str, *parts: str) -> str:
     return prefix + hashlib.sha256("/".join(parts).encode()).hexdigest()[:13]
 
 
-def _id(value: str) -> str:
+def as_id(value: str) -> str:
     return str(uuid.UUID(value))
 
 
-def _within(value: Any, low: int, high: int, what: str) -> int:
+def as_within(value: Any, low: int, high: int, what: str) -> int:
     if not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{what} {value!r} is not a number between {low} and {high}")
     return value
@@ -221,7 +159,7 @@ def _domain(value: str) -> str:
     return value.lower()
 
 
-def _routes(values: Any) -> tuple[tuple[Network, Address], ...]:
+def as_routes(values: Any) -> tuple[tuple[Network, Address], ...]:
     return tuple((ipaddress.ip_network(v["destination"]), ipaddress.ip_address(v["next_hop"])) for v in values)
 
 
@@ -232,7 +170,7 @@ def _subnet(value: dict[str, Any]) -> Subnet:
         network=ipaddress.ip_network(value["cidr"]),
         gateway=ipaddress.ip_address(gateway) if gateway else None,
         dns=tuple(ipaddress.ip_address(server) for server in value.get("dns", ())),
-        routes=_routes(value.get("routes", ())),
+        routes=as_routes(value.get("routes", ())),
         dhcp=bool(value.get("dhcp", True)),
     )
 
@@ -242,11 +180,11 @@ def _port(value: dict[str, Any]) -> Port:
     name = (value.get("name") or "").lower()
     pairs = value.get("allowed_pairs", ())
     return Port(
-        id=_id(value["id"]),
+        id=as_id(value["id"]),
         mac=mac,
         addresses=tuple(ipaddress.ip_address(each["address"]) for each in value["addresses"]),
         subnets=tuple(each["subnet"] for each in value["addresses"]),
-        groups=tuple(sorted({_id(id) for id in value.get("security_groups", ())})),
+        groups=tuple(sorted({as_id(id) for id in value.get("security_groups", ())})),
         pairs=tuple((ipaddress.ip_network(pair["address"]), _mac(pair.get("mac") or mac)) for pair in pairs),
         host=value.get("host") or "",
         name=name if LABEL.fullmatch(name) else "",  # what is no host name has none
@@ -255,7 +193,7 @@ def _port(value: dict[str, Any]) -> Port:
 
 def _group(id: str, value: dict[str, Any]) -> Group:
     members = frozenset(ipaddress.ip_address(member) for member in value.get("members", ()))
-    return Group(_id(id), tuple(_rule(rule) for rule in value["rules"]), members)
+    return Group(as_id(id), tuple(_rule(rule) for rule in value["rules"]), members)
 
 
 def _rule(value: dict[str, Any]) -> Rule:
@@ -265,9 +203,9 @@ def _rule(value: dict[str, Any]) -> Rule:
     if family not in (4, 6):
         raise ValueError(f"{family!r} is not an address family: 4 or 6")
     named = value.get("protocol")
-    protocol = None if named is None else _within(PROTOCOLS.get(named, named), 0, 255, "protocol")
+    protocol = None if named is None else as_within(PROTOCOLS.get(named, named), 0, 255, "protocol")
     remote = value.get("remote") or {"cidr": "0.0.0.0/0" if family == 4 else "::/0"}
-    where: Network | str = _id(remote["group"]) if "group" in remote else ipaddress.ip_network(remote["cidr"])
+    where: Network | str = as_id(remote["group"]) if "group" in remote else ipaddress.ip_network(remote["cidr"])
     if not isinstance(where, str) and where.version != family:
         raise ValueError(f"{where} is not of IPv{family}")
     return Rule(value["direction"], family, protocol, _range(protocol, value), where)
@@ -276,28 +214,11 @@ def _rule(value: dict[str, Any]) -> Rule:
 def _range(protocol: int | None, value: dict[str, Any]) -> tuple[int, int]:
     low, high = value.get("port_min"), value.get("port_max")
     if protocol in ICMP and value.get("icmp_type") is not None:
-        kind = _within(value["icmp_type"], 0, 255, "ICMP type")
+        kind = as_within(value["icmp_type"], 0, 255, "ICMP type")
         code = value.get("icmp_code")
-        first, last = (0, 255) if code is None else (_within(code, 0, 255, "ICMP code"),) * 2
+        first, last = (0, 255) if code is None else (as_within(code, 0, 255, "ICMP code"),) * 2
         return kind << 8 | first, kind << 8 | last
     if protocol not in WITH_PORTS or low is None and high is None:
         return ALL
-    low = _within(high if low is None else low, 0, 0xFFFF, "port")
-    return low, _within(low if high is None else high, low, 0xFFFF, "last port")
-
-
-def _forward(value: dict[str, Any]) -> Forward:
-    if value["protocol"] not in ("tcp", "udp"):
-        raise ValueError(f"{value['protocol']!r} cannot be forwarded: tcp or udp")
-    listen, to = value["listen"], value["to"]
-    return Forward(
-        id=_id(value["id"]),
-        protocol=value["protocol"],
-        listen=(ipaddress.ip_address(listen["address"]), _within(listen["port"], 1, 0xFFFF, "port")),
-        to=(ipaddress.ip_address(to["address"]), _within(to["port"], 1, 0xFFFF, "port")),
-        network=_id(to["network"]),
-    )
-
-
-def _floating_ip(value: dict[str, Any]) -> FloatingIP:
-    return FloatingIP(_id(value["id"]), ipaddress.ip_address(value["address"]), ipaddress.ip_address(value["to"]))
+    low = as_within(high if low is None else low, 0, 0xFFFF, "port")
+    return low, as_within(low if high is None else high, low, 0xFFFF, "last port")

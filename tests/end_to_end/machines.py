@@ -17,6 +17,8 @@ from cloud.embedded.ports import next_free
 from cloud.embedded.publish import publish
 from cloud.embedded.supervisor import start_time
 
+POOL = "10.213.7.0/28"  # addresses that lead to machines from this one alone
+
 
 class OneMachine:
     """A copy of the tree, its state folder, and what the outside sees of it."""
@@ -29,6 +31,8 @@ class OneMachine:
         not_ours = ("PILEUS_", "DATABASE_URL", "REDIS_URL", "DJANGO_")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
         self.env |= {"PILEUS_HOME": str(self.root), "PILEUS_PORT": str(self.port)}
+        if os.geteuid() == 0:
+            self.env["PILEUS_POOLS"] = f"{POOL}=routed"
         self.first_up: subprocess.CompletedProcess[str] | None = None
         self.first_boots: list[str] = []
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.clouds import wait_until
 from tests.end_to_end.faults import story
-from tests.end_to_end.machines import offer_riscv
+from tests.end_to_end.machines import POOL, offer_riscv
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -42,11 +42,42 @@ def test_the_ssh_command_that_up_prints_works(machine):
     if line.startswith("no SSH"):
         assert "networks" in line
         return
-    options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null".split()
-    done = subprocess.run(
-        [*line.split(), *options, "hostname"], check=False, capture_output=True, text=True, timeout=60
-    )
+    done = ssh(line.split())
     assert (done.returncode, done.stdout.strip()) == (0, "first"), done.stderr
+
+
+def ssh(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """What the guest calls itself."""
+    options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=2".split()
+    return subprocess.run([*command, *options, "hostname"], check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's host leads in single ports only")
+def test_the_first_vm_is_reached_by_a_floating_ip_and_its_traffic_is_measured(machine):
+    """Its addresses are those that the machine itself leads in, as it was told when it was first up."""
+    line = re.search(r"ssh -i (\S+) .+?(\w+)@", machine.first_up.stdout)
+    if line is None:
+        return  # no networks here, and `up` has said so
+    with machine.api("admin") as api:
+        made = api.post("/address-pools", json={"name": "outside", "cidr": POOL})
+        assert made.status_code == 201, made.text
+    with machine.api() as api:
+        floating = api.post("/projects/demo/floating-ips", json={"name": "door", "instance": "first"}).json()
+
+        def status() -> dict:
+            return api.get("/projects/demo/floating-ips/door").json()
+
+        wait_until(lambda: status()["status"] == "ready", what=f"a way in: {status()}")
+        done = ssh(["ssh", "-i", line[1], f"{line[2]}@{floating['address']}"])
+        assert (done.returncode, done.stdout.strip()) == (0, "first"), done.stderr
+
+        def measured() -> bool:
+            metrics = api.get("/projects/demo/instances/first/metrics").json()["metrics"]
+            return any(metrics["network_received_bytes_per_second"]["values"][-9:])
+
+        wait_until(measured, 40, what="traffic in the metrics")
+        assert api.post("/projects/demo/floating-ips/door/disassociate").status_code == 200
+        wait_until(lambda: ssh(["ssh", "-i", line[1], f"{line[2]}@{floating['address']}"]).returncode == 255)
 
 
 def test_credentials_are_private_and_of_the_promised_shape(machine):
