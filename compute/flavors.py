@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 from cloud.events.services import Actor, record
 from cloud.problems import explain_constraint
+from compute import networking
 from compute.models import Flavor
 
 explain_constraint("flavor_has_64_mib", "A flavor has at least 64 MiB of memory.", pointer="/memory_mib")
@@ -16,6 +17,7 @@ class Size(TypedDict, total=False):
     vcpus: int
     memory_mib: int
     disk_gib: int
+    network_mbps: int | None
     price_per_hour: Decimal
     enabled: bool
 
@@ -28,12 +30,15 @@ def create(*, actor: Actor, size: Size) -> Flavor:
 
 
 def update(*, flavor: Flavor, actor: Actor, changes: Size) -> Flavor:
-    """Change what is offered from now on; instances keep the size that they were launched with."""
+    """Change what is offered from now on. Instances keep the size that they were launched with, but not the limit of
+    their NICs."""
     flavor = Flavor.objects.select_for_update().get(pk=flavor.pk)
     before: dict[str, Any] = {field: getattr(flavor, field) for field in changes}
     for field, value in changes.items():
         setattr(flavor, field, value)
     flavor.save(update_fields=list(changes) or None)
+    if changes.get("network_mbps", flavor.network_mbps) != before.get("network_mbps", flavor.network_mbps):
+        networking.limit(flavor)
     record("compute.flavor.update", flavor, actor=actor, before=before, after=changes)
     return flavor
 

@@ -20,7 +20,7 @@ from cloud.operations.workflow import Refused, Topic, Wait
 from cloud.problems import Fault, Problem
 from cloud.tenancy.models import Project
 from cloud.tenancy.quota import OverQuota
-from compute.models import Instance, Power
+from compute.models import Flavor, Instance, Power
 from network import hosting, specs
 from network.models import Address, Network, NetworkOnHost, Port, PortSecurityGroup, SecurityGroup
 from network.services import ports, security_groups
@@ -77,7 +77,7 @@ def plug(
     if nics is None:
         nics = [Nic(network) for network in Network.objects.filter(project=instance.project_id, name=DEFAULT)]
     for slot, nic in enumerate(nics):
-        holder = Holder(HOLDER, instance.pk, slot, instance.name)
+        holder = Holder(HOLDER, instance.pk, slot, instance.name, instance.flavor.network_mbps)
         if nic.port is not None:
             ports.hold(port=nic.port, holder=holder)
             continue
@@ -87,6 +87,13 @@ def plug(
             network=nic.network, actor=actor, addresses=wanted, security_groups=groups, holder=holder,
             pointer=f"/networks/{slot}",
         )  # fmt: skip
+
+
+def limit(flavor: Flavor) -> None:
+    """The NICs of all instances of a flavor pass as much as it says from now on."""
+    ports.limit(
+        holder_type=HOLDER, holders=list(flavor.instances.values_list("pk", flat=True)), mbps=flavor.network_mbps
+    )
 
 
 def alike(instance: Instance) -> tuple[list[Nic], list[SecurityGroup]]:

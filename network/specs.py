@@ -71,6 +71,7 @@ def _port(port: Port) -> dict[str, Any]:
         ],
         "host": str(port.host_id),
         "name": port.holder_name,
+        "mbps": port.mbps,
     }
 
 

@@ -96,6 +96,9 @@ class Field:
 TEXT = Field(texts)
 REQUIRED = Field(required)
 WHOLE = Field(lambda post, name: {**required(post, name), **whole(post, name)})
+OPTIONAL_WHOLE = Field(
+    lambda post, name: {name: None, **whole(post, name)}, lambda value: "" if value is None else value
+)
 NUMBER = Field(lambda post, name: {**required(post, name), **number(post, name)}, "{:g}".format)
 FLAG = Field(flags, lambda value: "on" if value else "")
 LABELS = Field(lambda post, name: {name: labels(post, name)}, labels_as_text)

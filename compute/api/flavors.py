@@ -29,6 +29,10 @@ class FlavorSerializer(Body):
     vcpus = Integer(min_value=1, max_value=1024)
     memory_mib = Integer(min_value=64, max_value=64 * 1024 * 1024)
     disk_gib = Integer(min_value=1, max_value=1024 * 1024)
+    network_mbps = Integer(
+        min_value=1, max_value=1_000_000, allow_null=True, required=False,
+        help_text="Mbit/s of each NIC, each way; null: no limit. A change holds for its instances at once.",
+    )  # fmt: skip
     price_per_hour = PriceField(max_digits=10, decimal_places=4, min_value=0, required=False)
     enabled = Flag(required=False)
     created_at = serializers.DateTimeField(read_only=True)
@@ -53,7 +57,7 @@ class Flavors(FlavorView, Collection):
 
 class OneFlavor(FlavorView, Item):
     def change(self, flavor: Flavor, body: dict[str, Any]) -> Flavor:
-        """For instances to come: those that there are keep their size and price."""
+        """For instances to come: those that there are keep their size and price. `network_mbps` changes for all."""
         return flavors.update(flavor=flavor, actor=self.actor, changes=body)  # type: ignore[arg-type]
 
     def remove(self, flavor: Flavor) -> None:

@@ -19,6 +19,7 @@ class FlavorPage(ResourcePage):
     fields = {
         "name": forms.REQUIRED,
         **dict.fromkeys(("vcpus", "memory_mib", "disk_gib"), forms.WHOLE),
+        "network_mbps": forms.OPTIONAL_WHOLE,
         "price_per_hour": forms.TEXT,
         "enabled": forms.FLAG,
     }

@@ -47,21 +47,23 @@ class Chain:
 
 @dataclass(frozen=True)
 class Table:
-    """A wanted table. `family` and `name` as in `table bridge pileus`."""
+    """A wanted table. `family` and `name` as in `table bridge pileus`; `limits` by name, in nft's words."""
 
     family: str
     name: str
     sets: dict[str, Set] = field(default_factory=dict)
     chains: dict[str, Chain] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Known:
-    """What the kernel has of a table: elements of sets and digests of chains."""
+    """What the kernel has of a table: elements of sets, digests of chains, names of limits."""
 
     there: bool = False
     sets: dict[str, Elements] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    limits: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,10 @@ def difference(known: Known, wanted: Table) -> Difference:
     for name in wanted.sets.keys() - known.sets.keys():
         kind = "map" if wanted.sets[name].is_map else "set"
         lines.append(f"add {kind} {table} {name} {{ {wanted.sets[name].type} ; }}")
+    lines += [
+        f"add limit {table} {name} {{ {wanted.limits[name]} ; }}"
+        for name in sorted(wanted.limits.keys() - known.limits)
+    ]
     new = [name for name in wanted.chains if name not in known.digests]
     for name in new:
         hook = wanted.chains[name].hook
@@ -102,6 +108,7 @@ def difference(known: Known, wanted: Table) -> Difference:
         lines.append(f"flush chain {table} {name}")
         late.append(f"delete chain {table} {name}")
     late += [f"delete set {table} {name}" for name in known.sets.keys() - wanted.sets.keys()]
+    late += [f"delete limit {table} {name}" for name in sorted(known.limits - wanted.limits.keys())]
     return Difference((*lines, *late), revokes)
 
 
@@ -157,6 +164,8 @@ def read(table: Table) -> Known:
         for kind, value in item.items():
             if kind in ("set", "map"):
                 known.sets[value["name"]] = frozenset(_element(each) for each in value.get("elem", ()))
+            elif kind == "limit":
+                known.limits.add(value["name"])
             elif kind == "chain":
                 known.digests.setdefault(value["name"], "")
             elif kind == "rule" and str(value.get("comment", "")).startswith(DIGEST):
@@ -178,7 +187,7 @@ class Rulesets:
         apply(change)
         sets = {name: each.elements for name, each in table.sets.items()}
         digests = {name: chain.digest for name, chain in table.chains.items()}
-        tables[table.family, table.name] = Known(True, sets, digests)
+        tables[table.family, table.name] = Known(True, sets, digests, set(table.limits))
         return change.revokes
 
     def forget(self, namespace: str) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable
 
-from network.agent import groups, reflexive
+from network.agent import bandwidth, groups, reflexive
 from network.agent.counting import DROPPED, drop
 from network.agent.nft import Chain, Elements, Set, Table
 from network.agent.specs import NetworkSpec, Port
@@ -48,8 +48,10 @@ def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> Table:
             refused = drop(f"{direction}_refused", "iifname" if direction == "egress" else "oifname")
             chains[profile(port, direction)] = Chain((*jumps, refused))
     chains |= _chains(tracking)
+    limits, limited = bandwidth.limits(spec.local)
     remembered = reflexive.sets() if tracking == REFLEXIVE else {}
-    return Table("bridge", "pileus", sets | group_sets | {"dropped": DROPPED} | remembered, chains)
+    sets |= group_sets | limited | remembered | {"dropped": DROPPED}
+    return Table("bridge", "pileus", sets, chains, limits)
 
 
 def profile(port: Port, direction: str) -> str:
@@ -188,6 +190,7 @@ def _sending() -> tuple[str, ...]:
     """After tracking: what every guest may say (ARP, DHCP, neighbours, to the network's services), then its groups."""
     return (
         "iifname @trusted accept",
+        bandwidth.rule("sent"),
         f"{ESTABLISHED} accept",
         f"tcp flags & (fin | syn | rst | ack) != syn {drop('not_tracked')}",
         "ether type arp accept",
@@ -205,6 +208,7 @@ def _receiving() -> tuple[str, ...]:
     return (
         f'oifname "{OVERLAY}" jump to_overlay',
         "oifname @trusted accept",
+        bandwidth.rule("received"),
         f"{ESTABLISHED} accept",
         "ether type arp accept",
         f"ether saddr {SERVICE_MAC} udp sport 67 udp dport 68 accept",

@@ -15,6 +15,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
 ICMP = (1, 58)
 WITH_PORTS = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 ALL = (0, 0xFFFF)
+MAX_MBPS = 1_000_000
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -49,7 +50,8 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Port:
-    """`device`: the name of its tap. `pairs`: further addresses that its guest may use, each with the MAC."""
+    """`device`: the name of its tap. `pairs`: further addresses that its guest may use, each with the MAC. `mbps`: how
+    many Mbit/s pass it each way, None: as many as do."""
 
     id: str
     mac: str
@@ -59,6 +61,7 @@ class Port:
     pairs: tuple[tuple[Network, str], ...]
     host: str
     name: str
+    mbps: int | None = None
 
     @property
     def device(self) -> str:
@@ -188,6 +191,7 @@ def _port(value: dict[str, Any]) -> Port:
         pairs=tuple((ipaddress.ip_network(pair["address"]), _mac(pair.get("mac") or mac)) for pair in pairs),
         host=value.get("host") or "",
         name=name if LABEL.fullmatch(name) else "",  # what is no host name has none
+        mbps=None if value.get("mbps") is None else as_within(value["mbps"], 1, MAX_MBPS, "Mbit/s"),
     )
 
 

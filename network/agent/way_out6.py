@@ -15,8 +15,9 @@ from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Netlink
 from network.agent.networks import sysctl
 from network.agent.nft import Chain, Rulesets, Set, Table
+from network.agent.router_specs import RouterSpec
 from network.agent.routers import WAY_OUT, router_namespace, way_out_device
-from network.agent.specs import Address, Interface, Network, RouterSpec
+from network.agent.specs import Address, Interface, Network
 
 EVERYWHERE: Network = ipaddress.ip_network("::/0")
 TRANSIT = ipaddress.IPv6Address("fd00:ec2:0:1::")  # /64, of which each router has an address on its wire

@@ -33,6 +33,7 @@ class Port(models.Model):
     holder_id = models.UUIDField(null=True)
     holder_slot = models.PositiveSmallIntegerField(null=True)  # which of its holder's NICs or legs
     holder_name = models.CharField(max_length=63, blank=True)  # a copy: for people, and for DNS
+    mbps = models.PositiveIntegerField(null=True)  # Mbit/s each way, as its holder has it; null: no limit
     goes_with_holder = models.BooleanField(default=False)  # it was made for its holder, and is deleted with it
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # where its holder is
     created_at = models.DateTimeField(db_default=Now())

@@ -1,6 +1,7 @@
 """Ports: made, held by what is plugged in, bound to the host where that is, deleted."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -45,12 +46,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Holder:
-    """What is plugged into a port, and where in it."""
+    """What is plugged into a port, and where in it. `mbps`: how many Mbit/s may pass each way; None: no limit."""
 
     type: str
     id: UUID
     slot: int
     name: str
+    mbps: int | None = None
 
 
 def create(
@@ -242,6 +244,17 @@ def rename_holder(*, holder_type: str, holder_id: UUID, name: str) -> None:
         hosting.changed(project_id, networks=[network_id])
 
 
+def limit(*, holder_type: str, holders: Collection[UUID], mbps: int | None) -> None:
+    """So much may pass each port of these holders from now on, each way; None: as much as does."""
+    held = Port.objects.filter(holder_type=holder_type, holder_id__in=holders)
+    places: dict[UUID, set[UUID]] = defaultdict(set)
+    for project_id, network_id in held.filter(host__isnull=False).values_list("project_id", "network_id"):
+        places[project_id].add(network_id)
+    held.update(mbps=mbps)
+    for project_id, networks in sorted(places.items()):
+        hosting.changed(project_id, networks=networks)
+
+
 def bind(*, holder_type: str, holder_id: UUID, host: Host | None) -> None:
     """Say on which host the holder of some ports is; None: on none any more. Binding again changes nothing."""
     ports = Port.objects.filter(holder_type=holder_type, holder_id=holder_id)
@@ -266,9 +279,10 @@ def release(*, holder_type: str, holder_id: UUID, actor: Actor) -> None:
 
 def _held(holder: Holder | None) -> dict[str, Any]:
     if holder is None:
-        return {"holder_type": "", "holder_id": None, "holder_slot": None, "holder_name": ""}
+        return {"holder_type": "", "holder_id": None, "holder_slot": None, "holder_name": "", "mbps": None}
     return {
         "holder_type": holder.type, "holder_id": holder.id, "holder_slot": holder.slot, "holder_name": holder.name,
+        "mbps": holder.mbps,
     }  # fmt: skip
 
 

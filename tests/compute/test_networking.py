@@ -95,6 +95,28 @@ def test_a_wait_for_a_network_ends_with_its_report(wired):
     assert operation.waits_for == [f"network:{NetworkOnHost.objects.get().pk}"]
 
 
+def test_a_flavor_says_how_much_passes_its_nics_also_those_of_running_machines(wired, admin):
+    def told() -> list[int | None]:
+        specs = [spec for at in range(2) for spec in wired.told(at)[0].values()]
+        return [port["mbps"] for spec in specs for port in spec["ports"] if port["name"]]
+
+    flavor = f"flavors/{wired.flavor.pk}"
+    assert admin.patch(flavor, {"network_mbps": 100}).json()["network_mbps"] == 100
+    wired.flavor.refresh_from_db()
+    wired.launch(name="web")
+    wired.settle()
+    assert told() == [100]
+    assert admin.patch(flavor, {"network_mbps": 20}).status_code == 200
+    assert told() == [20]
+    assert admin.patch(flavor, {"network_mbps": None}).status_code == 200
+    assert told() == [None]
+    for wrong in (0, -1, "fast", 2_000_000, 1.5, True):
+        assert admin.patch(flavor, {"network_mbps": wrong}).status_code == 400
+    before = NetworkOnHost.objects.get().generation
+    assert admin.patch(flavor, {"network_mbps": None, "labels": {"a": "b"}}).status_code == 200
+    assert NetworkOnHost.objects.get().generation == before
+
+
 def test_deleting_it_frees_its_address_at_once(wired):
     instance = wired.launch()
     wired.settle()

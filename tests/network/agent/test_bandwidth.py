@@ -1,0 +1,63 @@
+"""How much passes a port is limited, each way, and changed while it is used: by what arrives of a flood."""
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from tests.network.agent import lab
+from tests.network.agent.test_routers import closing  # noqa: F401
+
+SLOW, QUICK = 5, 20  # Mbit/s
+MARGIN = 1.2  # of measuring
+ENOUGH = 1 << 18  # bytes
+
+
+@pytest.fixture
+def arriving(host, closing):  # noqa: F811
+    """A network of two guests, `a` of which floods `b`; measures what arrives, in Mbit/s, under limits of ports."""
+    spec = lab.network(host, rules=[lab.ingress("udp", 80, 80)], a="10.0.0.10", b="10.0.0.11")
+    host.apply(spec)
+    a, b = (closing(lab.Machine(host.guest(spec, name))) for name in "ab")
+    with a.within():
+        sender = closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    with b.within():
+        taker = closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        taker.bind(("", 80))
+    stopped = threading.Event()
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            while not stopped.is_set():
+                sender.sendto(bytes(1400), ("10.0.0.11", 80))
+
+    def received() -> int:
+        return host.client.counters()["ports"][b.guest.id]["received_bytes"]
+
+    def measure(**limits: int) -> float:
+        for port in spec["ports"]:
+            port["mbps"] = limits.get(port["name"])
+        host.apply(spec)
+        start, at_once = received(), max(limits.values(), default=0) * 150_000  # the first second's worth
+        lab.wait_for(lambda: received() > start + at_once)
+        before, began = received(), time.monotonic()
+        lab.wait_for(lambda: received() > before + ENOUGH)
+        return (received() - before) * 8 / 1e6 / (time.monotonic() - began)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    yield measure
+    stopped.set()
+    thread.join()
+
+
+def test_what_a_guest_sends_and_what_it_receives_is_limited_and_changed_live(arriving):
+    """A machine under load may send less than it may; never more."""
+    for name in "ab":
+        slow, quick = arriving(**{name: SLOW}), arriving(**{name: QUICK})
+        assert slow < SLOW * MARGIN < quick < QUICK * MARGIN
+        assert 2 < quick / slow < 7
+    assert arriving(a=SLOW, b=QUICK) < SLOW * MARGIN  # the smaller one holds
+    assert arriving() > QUICK * MARGIN
