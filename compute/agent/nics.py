@@ -77,7 +77,7 @@ def plugged(nics: tuple[Nic, ...], plugs: Plugs, *, headers: bool) -> Iterator[t
 
 def unplug(spec: dict[str, Any], plugs: Plugs) -> None:
     """Let the ports of a machine that is gone go; what does not work now is done when its network is applied."""
-    for nic in spec["nics"]:
+    for nic in spec.get("nics", ()):  # an order to remove may carry no spec
         with suppress(Refused, NoAnswer):
             plugs.unplug(nic["port"])
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from compute.agent import host_keys, metadata
+from agent.errors import NoAnswer
+from compute.agent import host_keys, metadata, nics
 from tests.compute.agent.test_qemu import (  # noqa: F401
     boot,
     console,
@@ -80,3 +81,30 @@ def test_a_real_guest_reads_its_own(host, obey_really, linux_spec, make_host):  
     said = console(host, spec)
     assert f'"uuid": "{spec["id"]}"'.encode() in said
     assert b"TOKENS ONLY" in said
+
+
+class Plugs:
+    """Notes what it is told, or does not answer."""
+
+    def __init__(self, answers: bool = True) -> None:
+        self.answers = answers
+        self.told: list[tuple[str, str]] = []
+
+    def plug(self, port: str, headers: bool) -> int:
+        raise NotImplementedError
+
+    def introduce(self, port: str, pages: dict[str, str]) -> None:
+        self.told.append(("introduce", port))
+
+    def unplug(self, port: str) -> None:
+        if not self.answers:
+            raise NoAnswer("the network process has ended")
+        self.told.append(("unplug", port))
+
+
+def test_a_machine_that_goes_leaves_nothing_to_read_and_goes_whatever_else_does_not_work():
+    plugs = Plugs()
+    nics.unplug(make_spec("web", nics=[NIC]), plugs)
+    assert plugs.told == [("unplug", NIC["port"])]
+    nics.unplug({}, plugs)  # as an order says it that carries no spec
+    nics.unplug(make_spec("web", nics=[NIC]), Plugs(answers=False))
