@@ -19,6 +19,7 @@ import contextlib
 import hashlib
 import json
 import os
+import resource
 import signal
 import socket
 import struct
@@ -54,6 +55,8 @@ def run(paths: Paths) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     is_root = os.geteuid() == 0
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each network has some sockets, each of its guests too
     outside = Outside(_way_out(paths))
     if not namespaces.is_anchored(anchor_record(paths)):
         close_way_out(_way_out(paths))
