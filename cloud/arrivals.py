@@ -16,6 +16,7 @@ BODY_SECONDS = 30.0
 
 _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n)", re.IGNORECASE)
+_STREAMED = re.compile(rb"(?:PUT|PATCH) [^ ?]*/(?:file|files/[0-9]+)(?:\?[^ ]*)? HTTP/")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 
@@ -37,6 +38,7 @@ class Arrival:
     began: float = field(default_factory=time.monotonic)
     complete: bool = False
     is_cut: bool = False  # its body is refused by its head, or by its beginning: the rest is never read
+    is_streamed: bool = False  # its body is for a file: nothing of it is waited for
     wants_continue: bool = False  # the client waits for "100 Continue" before it sends the body
     _head: int | None = None  # where the body begins
     _wanted: int | None = None  # how long all of it is; None: chunked
@@ -65,6 +67,11 @@ class Arrival:
         self._head = self._at = end + len(_END)
         head = bytes(self.data[: self._head])
         lengths = _LENGTH.findall(head)
+        has_body = bool(lengths or _CHUNKED.search(head))
+        if has_body and _STREAMED.match(head):
+            self._wanted = self._head
+            self.is_streamed = True
+            return
         if _CHUNKED.search(head):
             self._wanted = None
         elif len(lengths) == 1 and lengths[0].isdigit() and len(lengths[0]) < 16 and int(lengths[0]) <= self.max_body:

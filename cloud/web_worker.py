@@ -23,6 +23,7 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from cloud.arrivals import Arrival, Refused
+from cloud.web_bodies import Bodies, Body
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ARRIVING = 500  # connections with an unfinished request
@@ -59,6 +60,8 @@ class Connection(TConn):  # type: ignore[misc]
         self.worker = worker
         self.arrival: Arrival | None = None
         self.is_cut = False  # the rest of its request will not be read
+        self.is_streamed = False  # its request has a body for a file
+        self.expects_continue = False  # its client waits before it sends that
 
     def close(self, graceful: bool = False) -> None:
         if graceful:
@@ -72,8 +75,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*arguments, **named)
         self.arriving: dict[Connection, None] = {}  # in the order of their beginning
         self.leaving: dict[socket.socket, Farewell] = {}
+        self.bodies = Bodies(self)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        self.wsgi: Any = self.bodies.wrap(self.wsgi)
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -95,7 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         if self.keepalived_conns:
             idle = self.keepalived_conns.popleft()
-            self._unregister(idle.sock)
+            self.unregister(idle.sock)
             self.nr_conns -= 1
             idle.close()
         elif self.arriving:
@@ -148,23 +156,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         arrival = self._forget(conn)
         conn.init()
         conn.parser.unreader.unread(bytes(arrival.data))
-        conn.data_ready, conn.is_cut = True, arrival.is_cut
+        conn.data_ready, conn.is_cut, conn.is_streamed = True, arrival.is_cut, arrival.is_streamed
         super().enqueue_req(conn)
 
     def _forget(self, conn: Connection) -> Arrival:
         arrival, conn.arrival = conn.arrival, None
         assert arrival is not None
         self.arriving.pop(conn)
-        self._unregister(conn.sock)
+        self.unregister(conn.sock)
         return arrival
 
-    def _unregister(self, client: socket.socket) -> None:
+    def unregister(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError, KeyError, ValueError):
             self.poller.unregister(client)
 
     def drop(self, conn: Connection, refused: Refused | None = None) -> None:
         """Give up a request that has not arrived, with an answer if something is to be said."""
         self._forget(conn)
+        self.part_from(conn, refused)
+
+    def part_from(self, conn: Connection, refused: Refused | None = None) -> None:
+        """End a connection whose request gets no thread (any more)."""
         self.nr_conns -= 1
         if refused:
             say(conn.sock, refused.status, refused.reason)
@@ -179,6 +191,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if not self.alive:
             for conn in [conn for conn in self.arriving if conn.arrival and not conn.arrival.data]:
                 self.drop(conn)
+        self.bodies.end_idle()
         for client in [client for client, farewell in self.leaving.items() if farewell.until <= now]:
             self._leave(client)
 
@@ -207,7 +220,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _leave(self, client: socket.socket) -> None:
         self.leaving.pop(client, None)
-        self._unregister(client)
+        self.unregister(client)
         util.close(client)
 
     def handle(self, conn: Connection) -> Any:
@@ -216,10 +229,38 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except BlockingIOError:  # the client did not take its answer in time
             return False
 
+    def resume(self, conn: Connection, req: Any) -> None:
+        """All of a request's body is in its file: a thread may give the answer."""
+        served = self.tpool.submit(self._handle_again, conn, req)
+        served.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def _handle_again(self, conn: Connection, req: Any) -> Any:
+        conn.sock.setblocking(True)
+        try:
+            return self.handle_request(req, conn)
+        except (StopIteration, OSError):
+            return False
+        except Exception as error:
+            self.handle_error(req, conn.sock, conn.client, error)
+            return False
+
+    def _keepalive_after(self, conn: Connection, keepalive: Any) -> Any:
+        return keepalive if isinstance(keepalive, Body) else super()._keepalive_after(conn, keepalive)
+
+    def finish_request(self, conn: Connection, fs: Any) -> None:
+        result = None if fs.cancelled() or fs.exception() else fs.result()
+        if isinstance(result, Body):
+            self.bodies.begin(conn, result)
+            return
+        self.bodies.forget(conn)
+        super().finish_request(conn, fs)
+
     def handle_request(self, req: Any, conn: Connection) -> Any:
         if conn.is_cut:
             req.force_close()
         try:
+            if conn.is_streamed:
+                return self.bodies.serve(req, conn, lambda: ThreadWorker.handle_request(self, req, conn))
             return super().handle_request(req, conn)
         except BlockingIOError:
             self.log.debug("a client did not take its answer")
@@ -243,11 +284,12 @@ def held(conn: Connection) -> int:
 def say(client: socket.socket, status: int, reason: str) -> None:
     """An answer of our own, as far as the client takes it at once."""
     code = "too_large" if status in (413, 414, 431) else "unavailable" if status >= 500 else "invalid"
-    problem = {"type": f"urn:pileus:problem:{code}", "title": reason, "status": status, "code": code, "detail": reason}
+    title = HTTPStatus(status).phrase
+    problem = {"type": f"urn:pileus:problem:{code}", "title": title, "status": status, "code": code, "detail": reason}
     rest = {"errors": [], "retryable": status in (408, 503), "fix_by": "you", "request_id": ""}
     body = json.dumps(problem | rest).encode()
     head = (
-        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
+        f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse, HttpResponseServerError
 
-from cloud import problems
+from cloud import intake, problems
 from cloud.api import metrics
 from cloud.api.parsers import too_large
 from cloud.api.translate import PROBLEM_JSON, plain_response, problem_of
@@ -66,7 +66,7 @@ class HeadCheck:
     def check(self, request: HttpRequest) -> None:
         """Raises Problem, DisallowedHost."""
         length = request.META.get("CONTENT_LENGTH") or "0"
-        if length.isdigit() and int(length) > settings.API_MAX_BODY_BYTES:
+        if not intake.is_streamed(request.META) and length.isdigit() and int(length) > settings.API_MAX_BODY_BYTES:
             raise too_large()
         packed = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
         if packed != "identity":

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from gunicorn.http.errors import ParseException
 from rest_framework.parsers import BaseParser
 
+from cloud import intake
 from cloud.problems import Fault, Invalid, TooLarge, UnsupportedMediaType
 
 # Possessive, and content with a string that does not end: so it never looks at a byte twice.
@@ -61,6 +62,8 @@ def too_large() -> TooLarge:
 def accept_chunks(request: HttpRequest) -> None:
     """Let Django see a body that came without its length (chunked): it would take it for an empty one."""
     environ = request.META
+    if intake.is_streamed(environ):
+        return
     if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower() and environ.get("wsgi.input_terminated"):
         try:
             body = environ["wsgi.input"].read(settings.API_MAX_BODY_BYTES + 1)
