@@ -22,6 +22,7 @@ CATALOGUE: dict[str, frozenset[int]] = {
     "method_not_allowed": frozenset({405}),
     "busy": frozenset({409}),
     "conflict": frozenset({409}),
+    "checksum_mismatch": frozenset({460}),
     "idempotency_mismatch": frozenset({409}),
     "no_capacity": frozenset({409}),
     "not_cancelable": frozenset({409}),

@@ -169,6 +169,15 @@ WHITENOISE_MAX_AGE = DAY  # a changed file has another URL (`{% asset %}`)
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # every body is limited before that: `HeadCheck`, and web's worker
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # nothing goes to the disk
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+IMAGE_UPLOADS = os.environ.get("PILEUS_IMAGE_UPLOADS", "")  # a folder; where it is not said, one in the store
+IMAGE_MAX_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_GIB", "100"))  # that one may be sent, or fetched
+IMAGE_MAX_DISK_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_DISK_GIB", "2048"))  # as large as a guest may see its disk
+IMAGE_FETCH_SECONDS = int(os.environ.get("PILEUS_IMAGE_FETCH_SECONDS", "7200"))  # for one from a URL
+IMAGE_URLS = {  # which addresses may be fetched from, beside those of the internet
+    "allow_private": os.environ.get("PILEUS_IMAGE_URLS_PRIVATE") == "1",
+    "allow": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_ALLOW", "").split(","))),
+    "deny": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_DENY", "").split(","))),
+}
 IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
 
 REDIS_URL = server_addresses.redis(
@@ -207,6 +216,7 @@ CELERY_BEAT_SCHEDULE = {
     "look": {"task": "operations.look", "schedule": 60.0},
     "tidy": {"task": "api.tidy", "schedule": 3600.0},
     "warn-of-budgets": {"task": "costs.warn", "schedule": 900.0},
+    "tidy-images": {"task": "storage.tidy", "schedule": 600.0},
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }
 
@@ -274,7 +284,9 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
         "RoleEnum": "cloud.tenancy.models.Role",
-        "ImageFileRoleEnum": ["kernel", "initrd", "disk"],
+        "KindEnum": "compute.consoles.KINDS",
+        "ImageSourceKindEnum": "storage.api.image_fields.SOURCES",
+        "ImageFileRoleEnum": ["kernel", "initrd", "disk", "cdrom"],
         "SeenPowerEnum": "compute.models.Power",
         "WantedPowerEnum": ["running", "stopped"],
         "InstanceWantedPowerEnum": "compute.models.WISHES",

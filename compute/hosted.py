@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
+from cloud.uses import Use, use
 from compute import networking, reconcile, restarts
-from compute.models import Machine, Power
+from compute.models import Instance, Machine, Power
 from compute.workflows import RebootInstance
-from storage import files
+from storage import files, uses
+from storage.models import Image
 
 GRACE_SECONDS = 30  # that a guest has to switch itself off, when nobody said otherwise
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
@@ -85,7 +88,14 @@ def boots_from(host: Host, sha256: str) -> bool:
     return Machine.objects.filter(host=host, instance__boot_files__contains=[{"sha256": sha256}]).exists()
 
 
+def made_from(image: Image) -> list[Use]:
+    made = Instance.objects.filter(image=image).order_by("name")[: uses.MAX_ASKED]
+    return [use("instance", instance) for instance in made]
+
+
+uses.register_user(made_from)
 files.register(boots_from)
+files.register_owner(partial(files.in_rows, Instance.objects.all(), "boot_files"))
 register(
     HostedResource(
         type="instance",

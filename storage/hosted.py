@@ -1,9 +1,9 @@
-"""Volumes as a kind of resources on hosts."""
+"""Volumes, and images in the making, as kinds of resources on hosts."""
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
-from storage import files, hosting, reconcile, specs
-from storage.models import Layer, VolumeOnHost
+from storage import files, hosting, importing, reconcile, specs
+from storage.models import ImageImport, Layer, VolumeOnHost
 from storage.models.hosted import PRESENT
 
 
@@ -24,5 +24,19 @@ register(
         reconcile=reconcile.volumes,
         related=("volume__active", "volume__project"),
         project="volume__project_id",
+    )
+)
+register(
+    HostedResource(
+        type=importing.IMAGE,
+        model=ImageImport,
+        states=frozenset({PRESENT}),
+        spec=importing.spec,
+        noticed=importing.noticed,
+        reconcile=importing.reconcile,
+        offers=importing.offers,
+        related=("image__project", "image__upload"),
+        project="image__project_id",
+        unit="import",
     )
 )

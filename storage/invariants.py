@@ -1,4 +1,4 @@
-"""What must always hold of volumes: each has its room and its layers, and no layer is kept for nobody."""
+"""What must always hold of volumes and images: each has its room and its files, and nothing is kept for nobody."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -10,11 +10,13 @@ from django.db.models import Exists, F, OuterRef
 from cloud.events.services import SYSTEM, record
 from cloud.hosts.invariants import rows
 from cloud.hosts.models import Allocation
+from cloud.operations import engine
 from cloud.operations.invariants import Breach, invariant
 from cloud.operations.models import Operation
-from storage import hosting
-from storage.models import Volume, VolumeOnHost
+from storage import files, hosting, uploads
+from storage.models import Image, Volume, VolumeOnHost
 from storage.trees import Tree
+from storage.workflows.images import DeleteImage, ImportImage
 
 
 @invariant("I6", "every volume that is on a host has its room there")
@@ -92,3 +94,32 @@ def _clear_away(tree_id: UUID) -> None:
         hosting.changed(volume)
     if not VolumeOnHost.objects.filter(volume__active__tree=tree_id).exists():
         Tree(tree_id).sweep()
+
+
+@invariant("I15", "an image that is being made has its work, and one that waits has a place for its content")
+def images_get_on() -> Iterator[Breach]:
+    live = Operation.objects.filter(subject_type="image", subject_id=OuterRef("pk"), finished_at=None)
+    at_work = Image.objects.filter(status__in=(Image.Status.IMPORTING, Image.Status.DELETING))
+    for image in at_work.exclude(Exists(live)):
+        yield Breach(
+            f"{image} is {image.status} and nothing is under way", str(image.pk), repair=partial(_retry, image)
+        )
+    for image in Image.objects.filter(status=Image.Status.WAITING, upload=None):
+        yield Breach(f"{image} waits for content that has no place", str(image.pk), advice="Delete it.")
+
+
+@transaction.atomic
+def _retry(image: Image) -> None:
+    work = DeleteImage if image.status == Image.Status.DELETING else ImportImage
+    engine.start(work, image, actor=SYSTEM)
+    record("storage.image.retry", image, actor=SYSTEM, after={"kind": work.kind})
+
+
+@invariant("I15", "every file of the image store, and every file on its way in, belongs to a row")
+def stored_files_are_owned() -> Iterator[Breach]:
+    if stored := files.unneeded():
+        words = f"{len(stored)} files of the image store belong to nothing, e.g. {stored[0]}"
+        yield Breach(words, "image-store", repair=files.sweep)
+    if sent := uploads.unowned():
+        words = f"{len(sent)} files that somebody began to send belong to nothing, e.g. {sent[0].name}"
+        yield Breach(words, "image-uploads", repair=uploads.sweep)

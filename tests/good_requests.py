@@ -28,6 +28,7 @@ from tests import factories
 from tests.clouds import ROUNDS, SmallCloud
 from tests.network import good_requests as network
 from tests.storage import good_requests as storage
+from tests.storage import image_requests as images
 
 API = "/api/v1/"
 CHANGES = ("post", "patch", "delete")
@@ -164,7 +165,6 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
     "flavors": lambda world: factories.flavor().name,
     "hosts": lambda world: factories.host().name,
     "hosts/join-tokens": World.join_token,
-    "images": lambda world: world.cloud.image.name,
     "instances": lambda world: world.instance().name,
     "keypairs": World.keypair,
     "members": lambda world: factories.member(world.project).username,
@@ -176,6 +176,7 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
     "users": lambda world: factories.user().username,
     **network.REFERENCES,
     **storage.REFERENCES,
+    **images.REFERENCES,
 }
 # Where a verb needs another state than that
 VERBS_NEED: Mapping[str, Callable[[World], object]] = {
@@ -183,6 +184,7 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/resume": lambda world: world.instance(services.pause).name,
     "users/second-factor": World.user_with_device,
     **network.VERBS_NEED,
+    **images.VERBS_NEED,
 }
 BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST flavors": lambda world: {"name": "large", "vcpus": 4, "memory_mib": 4096, "disk_gib": 20},
@@ -211,4 +213,5 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "PATCH users": lambda world: {"full_name": "Ursula"},
     **network.BODIES,
     **storage.BODIES,
+    **images.BODIES,
 }

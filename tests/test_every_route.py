@@ -102,8 +102,14 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instance-actions": {"POST": (MEMBER, 400)},
     f"{P}/instances/<str:ref>/console": {"POST": (MEMBER, 400)},
     "api/v1/consoles/<str:ticket>": {"GET": (SIGNED_IN, 400)},
-    f"{P}/images": {"GET": (VIEWER, 200)},
-    f"{P}/images/<str:ref>": {"GET": (VIEWER, 200)},
+    f"{P}/images": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
+    f"{P}/images/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
+    f"{P}/images/<str:ref>/share": {"POST": (MEMBER, 400)},
+    f"{P}/images/<str:ref>/unshare": {"POST": (MEMBER, 400)},
+    f"{P}/images/<str:ref>/publish": {"POST": (CLOUD_ADMIN, 400)},
+    f"{P}/images/<str:ref>/file": {"PUT": (MEMBER, 409)},
+    f"{P}/images/<str:ref>/upload/file": {"PATCH": (MEMBER, 415), "DELETE": (MEMBER, 409)},
+    f"{P}/uploads": {"POST": (MEMBER, 409)},
     f"{P}/volumes": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/volumes/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
     **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)} for verb in ("resize", "snapshot", "clone", "revert")},
@@ -140,6 +146,9 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/report": {"POST": (HOST, 400)},
     "agent/v1/stream": {"GET": (HOST, 400)},
     "agent/v1/files/<str:sha256>": {"GET": (HOST, 404)},
+    "agent/v1/uploads/<uuid:row_id>": {"GET": (HOST, 404)},
+    "agent/v1/imports/<uuid:row_id>/progress": {"PUT": (HOST, 404)},
+    "agent/v1/imports/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},
     "agent/v1/samples": {"POST": (HOST, 400)},
     "agent/v1/console-logs/<uuid:instance_id>": {"PUT": (HOST, 404)},
 }  # fmt: skip
@@ -166,6 +175,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     """One of everything, and a client for every identity."""
     host = factories.host("node")
     flavor, image = factories.flavor("small"), factories.image("tiny")
+    factories.image("mine", project=project)
     instance = Instance.objects.create(
         project=project, name="web", flavor=flavor, vcpus=1, memory_mib=256, disk_gib=1, image=image, created_by="mia"
     )
@@ -176,7 +186,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
     with transaction.atomic():
         asked = quota_requests.ask(project=project, actor=Actor("mia"), limits={"vcpus": 80})
     references = {
-        "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "tiny",
+        "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "mine",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
         "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing", "sessions": "nothing",
         "checks": str(check.pk), **networks_of(project), **volumes_of(project),
@@ -235,6 +245,7 @@ def address(route: str, references: dict[str, str]) -> str:
     if "<str:ref>" in path:
         kind = path.split("/<str:ref>")[0].rsplit("/", 1)[1]
         path = path.replace("<str:ref>", references[kind])
+    path = path.replace("<int:index>", "0")
     path = re.sub(r"<uuid:\w+>", "6f7b0b0e-0000-4000-8000-000000000000", path)
     return "/" + re.sub(r"<str:\w+>", "0" * 64, path)
 

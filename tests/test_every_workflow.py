@@ -19,11 +19,12 @@ from cloud.operations.workflow import Refused, Verdict, Workflow
 from tests.clouds import ALICE, SmallCloud
 from tests.compute.scenarios import SCENARIOS as COMPUTE
 from tests.scenarios import Scenario
+from tests.storage.image_scenarios import SCENARIOS as IMAGES
 from tests.storage.scenarios import SCENARIOS as STORAGE
 from tests.things.scenarios import SCENARIOS as THINGS
 
 pytestmark = pytest.mark.django_db(transaction=True)
-SCENARIOS = [*COMPUTE, *STORAGE, *THINGS]
+SCENARIOS = [*COMPUTE, *IMAGES, *STORAGE, *THINGS]
 every_kind = pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 
 

@@ -24,6 +24,7 @@ MAX_NAME = 63  # characters
 NOT_READY: dict[str, str] = {
     Image.Status.WAITING: "{} waits for its content: upload it first.",
     Image.Status.IMPORTING: "{} is still being imported.",
+    Image.Status.DELETING: "{} is being deleted.",
     Image.Status.FAILED: "{} could not be imported: import it anew, or take another one.",
 }
 

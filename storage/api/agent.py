@@ -1,26 +1,123 @@
-"""The part of the agent API that is about storage: the files that images are made of."""
+"""The part of the agent API that is about storage: files of images, for and from the hosts that need or make them."""
 
-import re
+from uuid import UUID
 
-from django.conf import settings
+from django.db import transaction
 from django.http import FileResponse, Http404
 from django.urls import path
+from rest_framework import serializers
 from rest_framework.request import Request
+from rest_framework.response import Response
 
+from cloud import intake
 from cloud.hosts.agent_api.views import AgentView
-from storage import files
+from cloud.problems import Invalid, Unavailable
+from storage import files, importing
+from storage.models import ImageImport
+from storage.models.images import GIB
+from storage.services import images
+from storage.store import SHA256, incoming, store
+
+OCTETS = "application/octet-stream"
+MAX_FILES = 32  # of one image
+MAX_COUNT = 2**62
+LATER = 202  # of a body that has yet to come; nobody hears it
 
 
 class FileView(AgentView):
     """A file that an image is made of, by its SHA-256. 404 for one that nothing on the asking host needs."""
 
     def get(self, request: Request, sha256: str) -> FileResponse:
-        store = settings.IMAGE_STORE / sha256
-        if not re.fullmatch(r"[0-9a-f]{64}", sha256) or not files.may_fetch(self.host, sha256) or not store.is_file():
+        if not SHA256.fullmatch(sha256) or not files.may_fetch(self.host, sha256):
             raise Http404
-        return FileResponse(store.open("rb"), content_type="application/octet-stream")
+        try:
+            return FileResponse(store().open(sha256), content_type=OCTETS)
+        except FileNotFoundError:
+            raise Http404 from None
+
+
+class OfImport(AgentView):
+    """What a host does for an image that it has been ordered to make; 404 once that is not wanted any more."""
+
+    def row(self, row_id: UUID) -> ImageImport:
+        rows = ImageImport.objects.select_related("image__upload").filter(pk=row_id, host=self.host, wanted=True)
+        found = rows.first()
+        if found is None:
+            raise Http404
+        return found
+
+
+class UploadView(OfImport):
+    """What the image's owner has sent."""
+
+    def get(self, request: Request, row_id: UUID) -> FileResponse:
+        image = self.row(row_id).image
+        upload = getattr(image, "upload", None)
+        if upload is None or upload.completed_at is None:
+            raise Http404
+        try:
+            return FileResponse(upload.path.open("rb"), content_type=OCTETS)
+        except FileNotFoundError:
+            raise Http404 from None
+
+
+class Progress(serializers.Serializer):
+    phase = serializers.CharField(max_length=40)
+    done = serializers.IntegerField(min_value=0, max_value=MAX_COUNT)
+    of = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, allow_null=True, default=None)
+    unit = serializers.CharField(max_length=16)
+
+
+class ProgressView(OfImport):
+    def put(self, request: Request, row_id: UUID) -> Response:
+        importing.note_progress(self.row(row_id), **self.form(Progress))
+        return Response(status=204)
+
+
+class ResultView(OfImport):
+    """A file that an image is to be made of. It is counted and hashed here, and is in the store before the answer."""
+
+    def put(self, request: Request, row_id: UUID, index: int) -> Response:
+        row = self.row(row_id)
+        told = request.headers.get("X-Content-SHA256", "")
+        if not SHA256.fullmatch(told) or index >= MAX_FILES:
+            raise Invalid("X-Content-SHA256 has 64 lower-case hexadecimal digits.")
+
+        def place() -> intake.Intake:
+            assert row.image is not None
+            left = images.quota_left(row.image)
+            limit = intake.NO_LIMIT if left is None else left * GIB - sum(file["size"] for file in row.files)
+            path = incoming() / f"{row.pk}.{index}"
+            return intake.Intake(path, limit=max(0, limit), owner=f"host:{self.host.pk}", hashes=("sha256",))
+
+        received = intake.take(request._request.META, place)
+        if received is None:
+            return Response(status=LATER)
+        if received.digests["sha256"] != told:
+            received.path.unlink(missing_ok=True)
+            raise Unavailable("What came is not what was sent. Send it again.")
+        store().keep(received.path, told)
+        self._write(row_id, index, told, received.size)
+        return Response({"sha256": told, "size": received.size}, status=201)
+
+    @transaction.atomic
+    def _write(self, row_id: UUID, index: int, sha256: str, size: int) -> None:
+        files.lock(sha256)
+        rows = ImageImport.objects.select_for_update().filter(pk=row_id, host=self.host, wanted=True)
+        row = rows.first()
+        if row is None:
+            files.let_go(sha256)
+            return
+        if not store().has(sha256):
+            raise Unavailable("It has left the store again. Send it again.")
+        others = [file for file in row.files if file["index"] != index]
+        row.files = [*others, {"index": index, "sha256": sha256, "size": size}]
+        row.save(update_fields=["files"])
 
 
 urlpatterns = [
     path("files/<str:sha256>", FileView.as_view()),
+    path("uploads/<uuid:row_id>", UploadView.as_view()),
+    path("imports/<uuid:row_id>/progress", ProgressView.as_view()),
+    path("imports/<uuid:row_id>/files/<int:index>", ResultView.as_view()),
 ]

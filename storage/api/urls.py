@@ -1,7 +1,8 @@
-from storage.api import images, snapshots, volumes
+from storage.api import images, snapshots, uploads, volumes
 
 urlpatterns = [
     *images.urlpatterns,
+    *uploads.urlpatterns,
     *volumes.urlpatterns,
     *snapshots.urlpatterns,
 ]

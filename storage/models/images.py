@@ -57,6 +57,7 @@ class Image(models.Model):
         IMPORTING = "importing"
         READY = "ready"
         FAILED = "failed"
+        DELETING = "deleting"
 
     class Visibility(models.TextChoices):
         PRIVATE = "private"
@@ -127,7 +128,8 @@ class Image(models.Model):
                 condition=Q(project__isnull=False) | Q(visibility="public"), name="image_of_cloud_is_public"
             ),
             models.CheckConstraint(
-                condition=Q(status__in=["waiting", "importing", "ready", "failed"]), name="image_status_is_known"
+                condition=Q(status__in=["waiting", "importing", "ready", "failed", "deleting"]),
+                name="image_status_is_known",
             ),
         ]
         indexes = [GinIndex(fields=["labels"], name="image_labels", opclasses=["jsonb_path_ops"])]

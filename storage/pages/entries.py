@@ -60,3 +60,22 @@ def find_snapshots(scope: Scope, text: str, limit: int) -> list[Item]:
 
 palette.register(Finder("Volumes", find_volumes, order=25))
 palette.register(Finder("Snapshots", find_snapshots, order=26))
+
+# Of images
+links.register("image", "image", in_project=True)
+words.OPERATIONS |= {"storage.import": "Importing", "storage.delete_image": "Deleting"}
+words.STEPS |= {
+    "convert": "Look at it and convert it",
+    "try_elsewhere": "Let another host try",
+    "clear": "Clear up",
+    "forget": "Forget it",
+    "keep": "Keep it",
+}
+words.VERBS |= {
+    "import": "sent the content of",
+    "expire": "gave up",
+    "share": "shared",
+    "unshare": "stopped sharing",
+    "publish": "changed who sees",
+    "retry": "went on with",
+}

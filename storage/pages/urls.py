@@ -10,7 +10,14 @@ S = f"{P}/snapshots/<uuid:snapshot>"
 
 urlpatterns = [
     path(f"{P}/images", images.Images.as_view(), name="images"),
+    path(f"{P}/images/import", images.ImportImage.as_view(), name="import-image"),
     path(f"{P}/images/<uuid:image>", images.OneImage.as_view(), name="image"),
+    path(f"{P}/images/<uuid:image>/change", images.ChangeImage.as_view(), name="change-image"),
+    path(f"{P}/images/<uuid:image>/deprecate", images.DeprecateImage.as_view(), name="deprecate-image"),
+    path(f"{P}/images/<uuid:image>/delete", images.DeleteImage.as_view(), name="delete-image"),
+    path(f"{P}/images/<uuid:image>/share", images.ShareImage.as_view(), name="share-image"),
+    path(f"{P}/images/<uuid:image>/unshare", images.UnshareImage.as_view(), name="unshare-image"),
+    path(f"{P}/images/<uuid:image>/publish", images.PublishImage.as_view(), name="publish-image"),
     path(f"{P}/volumes", volumes.Volumes.as_view(), name="volumes"),
     path(V, volumes.OneVolume.as_view(), name="volume"),
     path(f"{V}/change", volumes.ChangeVolume.as_view(), name="change-volume"),

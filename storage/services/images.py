@@ -1,71 +1,195 @@
-"""Images: taken in by their declared hash, shown to those who may launch from them."""
+"""Images from anywhere: begun, sent, changed, shared, deleted."""
 
-import hashlib
-import os
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from datetime import datetime
+from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
 
+from cloud.changes import change
 from cloud.events.services import Actor, record
+from cloud.operations import engine
+from cloud.problems import Conflict, Fault, Invalid, TooLarge
+from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from storage.models import Image
+from storage import uploads, uses
+from storage.models import Image, ImageShare, Upload
+from storage.models.images import GIB
+from storage.workflows.images import DeleteImage, ImportImage
 
-BUILT = {"kind": "built"}  # by the operator, out of packages
-
-
-def images_of(project: Project) -> "QuerySet[Image]":
-    """What the project may launch from: its own images, public ones, and those shared with it; the best first."""
-    return Image.objects.of(project).by_preference(project)
-
-
-def keep_file(source: Path, sha256: str) -> None:
-    """Copy a file into the image store under its hash, whole or not at all. Raises ValueError for other content."""
-    settings.IMAGE_STORE.mkdir(parents=True, exist_ok=True)
-    target = settings.IMAGE_STORE / sha256
-    if target.exists():
-        return
-    with source.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        raise ValueError(f"{source.name} has the SHA-256 {found}, not the declared {sha256}")
-    partial = target.with_suffix(f".{os.getpid()}")
-    shutil.copyfile(source, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.rename(target)
+HYPERVISORS = ["qemu"]  # what runs a disk that brings its own boot loader
+MAX_SHARES = 100
 
 
-@transaction.atomic
-def publish_image(description: Mapping[str, Any], *, actor: Actor) -> Image:
-    """Make or update an image of the cloud from its description (image.json). Instances keep the files they have."""
-    files = [{key: file.get(key) for key in ("role", "sha256", "size", "format")} for file in description["files"]]
-    facts = {
-        "description": description.get("description", ""),
-        "os": description.get("os", "linux"),
-        "version": description.get("version", ""),
-        "architecture": description["architecture"],
-        "hypervisors": description["hypervisors"],
-        "min_disk_gib": description.get("min_disk_gib", 1),
-        "min_memory_mib": description.get("min_memory_mib", 64),
-        "default_user": description.get("default_user", "root"),
-        "kernel_command_line": description.get("kernel_command_line", ""),
-        "source": BUILT,
-        "visibility": Image.Visibility.PUBLIC,
-        "files": files,
-    }
-    known = Image.objects.filter(project=None, name=description["name"], source__in=[{}, BUILT])
-    image = known.order_by("-created_at").first()
-    created = image is None
-    image = image or Image.objects.create(name=description["name"], **facts)
-    before = {name: getattr(image, name) for name in facts}
-    if created or before != facts:
-        Image.objects.filter(pk=image.pk).update(**facts)
-        image.refresh_from_db()
-        verb = "create" if created else "update"
-        record(f"storage.image.{verb}", image, actor=actor, before=None if created else before, after=facts)
+class WrongState(Conflict):
+    """It makes no sense as the image is now."""
+
+    title: ClassVar[str] = "Not possible in this state"
+
+
+class Protected(Conflict):
+    """Somebody has switched on its protection from being deleted."""
+
+    title: ClassVar[str] = "This is protected from being deleted"
+
+
+def begin(
+    *, project: Project | None, actor: Actor, name: str, source: Mapping[str, Any], version: str = "", **properties: Any
+) -> Image:
+    """An image that is to come from a source: {"kind": "upload", "size", "sha256", "format"} waits for its content,
+    {"kind": "url", "url", "sha256", "format"} is fetched by a host. Raises OverQuota, TooLarge.
+    """
+    size = source.get("size")
+    if size is not None and size > settings.IMAGE_MAX_GIB * GIB:
+        raise TooLarge(f"An image may have {settings.IMAGE_MAX_GIB} GiB at most.")
+    gib = 1 if size is None else max(1, -(-size // GIB))
+    if project is not None:
+        quota.require(project, images=1, image_gib=gib)
+    is_upload = source["kind"] == "upload"
+    image = Image.objects.create(
+        project=project,
+        name=name,
+        version=version,
+        visibility=Image.Visibility.PRIVATE if project else Image.Visibility.PUBLIC,
+        status=Image.Status.WAITING if is_upload else Image.Status.IMPORTING,
+        source={key: value for key, value in source.items() if key not in ("size", "project")},
+        size_gib=gib,
+        **{"hypervisors": HYPERVISORS, "architecture": Image.Architecture.X86_64, **properties},
+    )
+    record("storage.image.create", image, actor=actor, after={"name": name, "version": version, "source": image.source})
+    if is_upload:
+        uploads.begin(image, size=size, sha256=source.get("sha256") or "")
+    else:
+        engine.start(ImportImage, image, actor=actor)
     return image
+
+
+def complete(*, image: Image, actor: Actor, received: int) -> Image:
+    """All of its content is here, so many bytes: have a host make the image. Raises WrongState, Invalid, OverQuota."""
+    upload = lock_upload(image)
+    if upload.size is not None and received != upload.size:
+        raise Invalid(f"{received} bytes came, and {upload.size} were announced.")
+    if not received:
+        raise Invalid("The file is empty.")
+    gib = -(-received // GIB)
+    if image.project_id is not None:
+        quota.require(image.project_id, image_gib=gib - image.size_gib)
+    image = Image.objects.select_for_update().get(pk=image.pk)
+    Upload.objects.filter(pk=upload.pk).update(size=received, completed_at=Now())
+    image.status, image.size_gib = Image.Status.IMPORTING, gib
+    image.save(update_fields=["status", "size_gib"])
+    record("storage.image.import", image, actor=actor, after={"bytes": received})
+    engine.start(ImportImage, image, actor=actor)
+    return image
+
+
+def expire(*, image: Image, actor: Actor) -> None:
+    """Nobody has sent its content in time: give it up."""
+    image = Image.objects.select_for_update().get(pk=image.pk)
+    if image.status != Image.Status.WAITING:
+        return
+    image.status, image.size_gib = Image.Status.FAILED, 0
+    image.reason = f"Its content was not sent within {uploads.DAYS_UNFINISHED} days."
+    image.save(update_fields=["status", "size_gib", "reason"])
+    uploads.drop(Upload.objects.filter(image=image))
+    record("storage.image.expire", image, actor=actor, after={"reason": image.reason})
+
+
+def lock_upload(image: Image) -> Upload:
+    """What is being sent for an image. Raises WrongState when it waits for nothing."""
+    upload = Upload.objects.select_for_update(of=("self",)).filter(image=image, completed_at=None).first()
+    if upload is None:
+        raise not_waiting(image)
+    return upload
+
+
+def not_waiting(image: Image) -> WrongState:
+    return WrongState(f"{image} does not wait for content. Make another image to send another file.")
+
+
+def quota_left(image: Image) -> int | None:
+    """GiB that an image may have in its project's quota; None: there is no limit."""
+    if image.project_id is None:
+        return None
+    use = quota.usage(image.project_id).get("image_gib")
+    return None if use is None or use["left"] is None else use["left"] + image.size_gib
+
+
+def update(*, image: Image, actor: Actor, changes: Mapping[str, Any]) -> Image:
+    """Change what is said of an image. Instances keep what they began with."""
+    image, before = change(image, changes)
+    record("storage.image.update", image, actor=actor, before=_plain(before), after=_plain(changes))
+    return image
+
+
+def share(*, image: Image, actor: Actor, project: Project) -> Image:
+    """Let another project launch from it. Twice is no error. Raises WrongState."""
+    image = Image.objects.select_for_update(no_key=True).get(pk=image.pk)
+    if image.visibility == Image.Visibility.PUBLIC:
+        raise WrongState(f"{image} is public: every project has it.")
+    if project.pk == image.project_id:
+        raise Invalid("It is this project's own.", errors=[Fault("/project", "It is this project's own.")])
+    if image.shares.count() >= MAX_SHARES:
+        raise WrongState(f"{image} is shared with {MAX_SHARES} projects already.")
+    _, is_new = ImageShare.objects.get_or_create(image=image, project=project)
+    if is_new:
+        _set_visibility(image)
+        record("storage.image.share", image, actor=actor, after={"project": str(project.pk)})
+    return image
+
+
+def unshare(*, image: Image, actor: Actor, project: Project) -> Image:
+    """Take it back. Instances that were launched from it stay."""
+    image = Image.objects.select_for_update(no_key=True).get(pk=image.pk)
+    removed, _ = ImageShare.objects.filter(image=image, project=project).delete()
+    if removed:
+        _set_visibility(image)
+        record("storage.image.unshare", image, actor=actor, before={"project": str(project.pk)})
+    return image
+
+
+def _set_visibility(image: Image) -> None:
+    shared = image.shares.exists()
+    image.visibility = Image.Visibility.SHARED if shared else Image.Visibility.PRIVATE
+    image.save(update_fields=["visibility"])
+
+
+def publish(*, image: Image, actor: Actor, public: bool) -> Image:
+    """Show it in every project, or take that back. For admins of the cloud. Raises WrongState."""
+    image = Image.objects.select_for_update(no_key=True).get(pk=image.pk)
+    if image.project_id is None and not public:
+        raise WrongState(f"{image} is the cloud's own, and public. Deprecate it, or delete it.")
+    before = image.visibility
+    if public:
+        image.visibility = Image.Visibility.PUBLIC
+        image.save(update_fields=["visibility"])
+    else:
+        _set_visibility(image)
+    if image.visibility != before:
+        after = {"visibility": image.visibility}
+        record("storage.image.publish", image, actor=actor, before={"visibility": before}, after=after)
+    return image
+
+
+def delete(*, image: Image, actor: Actor) -> Image:
+    """End its import, if that is under way, and remove it. Raises Protected, InUse."""
+    engine.lock("image", image.pk)
+    image = Image.objects.select_for_update().get(pk=image.pk)
+    if image.protected:
+        raise Protected(f"{image} is protected. Switch that off first.")
+    uses.refuse_deletion(image)
+    engine.start(DeleteImage, image, actor=actor)
+    image.status = Image.Status.DELETING
+    image.save(update_fields=["status"])
+    record("storage.image.delete", image, actor=actor, before={"name": image.name, "version": image.version})
+    return image
+
+
+def now() -> datetime:
+    return timezone.now()
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if hasattr(value, "isoformat") else value for key, value in values.items()}

@@ -46,7 +46,11 @@ SHOWN: dict[str, str] = {
     f"{P}/members": VIEWER,
     f"{P}/settings": PROJECT_ADMIN,
     f"{P}/images": VIEWER,
+    f"{P}/images/import": VIEWER,
     f"{P}/images/<uuid:image>": VIEWER,
+    f"{P}/images/<uuid:image>/change": VIEWER,
+    f"{P}/images/<uuid:image>/share": VIEWER,
+    f"{P}/images/<uuid:image>/delete": MEMBER,
     f"{P}/keypairs": VIEWER,
     f"{P}/keypairs/<uuid:keypair>/change": VIEWER,
     f"{P}/launch": VIEWER,
@@ -122,6 +126,7 @@ NOT_SHOWN = {
     f"{I}/<verb:verb>", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
     f"{P}/instances/<slug:name>", f"{P}/networks/<slug:name>",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
+    *(f"{P}/images/<uuid:image>/{verb}" for verb in ("deprecate", "unshare", "publish")),
 }  # fmt: skip
 NETWORKING = tuple(
     f"{P}/{kind}"
@@ -154,6 +159,11 @@ REFUSED_TO_CHANGE = {
     f"{R}/subnets/<uuid:subnet>/detach": "viewer",
     f"{G}/rules/<uuid:rule>/remove": "viewer",
     f"{F}/disassociate": "viewer",
+    f"{P}/images/import": "viewer",
+    **{
+        f"{P}/images/<uuid:image>/{verb}": "viewer"
+        for verb in ("change", "share", "delete", "deprecate", "unshare", "publish")
+    },
     **{route: "project admin" for route, least in SHOWN.items() if least == CLOUD_ADMIN},
     "cloud/hosts/<uuid:host>/change": "project admin",
     "cloud/flavors/<uuid:flavor>/delete": "project admin",
@@ -165,6 +175,7 @@ GROWING = {f"{R}/delete", f"{V}/delete"}
 MOST_QUERIES = {
     f"{P}/launch": 44,  # with its ports and security groups
     "cloud/health": 24,
+    f"{P}/images/<uuid:image>/delete": 30,
     **dict.fromkeys((I, N, f"{P}/networks"), 20),
     **{route: 150 for route in SHOWN if route.startswith((*NETWORKING, *STORING)) and route.endswith("/delete")},
 }
@@ -190,7 +201,7 @@ def path_to(world, member):
     known: dict[str, Any] = {
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
-        "verb": "stop", "token": world.keypair.pk, "image": world.image.pk,
+        "verb": "stop", "token": world.keypair.pk, "image": factories.image(project=world.project).pk,
     }  # fmt: skip
 
     def path(route: str) -> str:

@@ -38,6 +38,13 @@ WHERE = {
     f"POST {I}/console": "console",
     f"POST {P}/instance-actions": "selected-instances",
     f"POST {P}/operations/{{ref}}/cancel": "cancel",
+    f"POST {P}/images": "import-image",
+    f"PATCH {P}/images/{{ref}}": "change-image",
+    f"DELETE {P}/images/{{ref}}": "delete-image",
+    f"POST {P}/images/{{ref}}/share": "share-image",
+    f"POST {P}/images/{{ref}}/unshare": "unshare-image",
+    f"POST {P}/images/{{ref}}/publish": "publish-image",
+    f"PUT {P}/images/{{ref}}/file": "image",  # by its script
     f"POST {P}/keypairs": "keypairs",
     f"PATCH {P}/keypairs/{{ref}}": "change-keypair",
     f"DELETE {P}/keypairs/{{ref}}": "delete-keypair",
@@ -118,7 +125,7 @@ WHERE = {
 
 
 BODIES: dict[str, dict[str, Any]] = {"clone": {"name": "copy"}}
-BY_LOOKING = {"console", "notifications"}  # a console is opened, what is new has been seen
+BY_LOOKING = {"console", "notifications", "image"}  # a console is opened, what is new has been seen, a file is sent
 STATES = ("running", "stopped", "suspended", "paused", "gone")  # the last is on no host
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 

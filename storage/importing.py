@@ -1,0 +1,144 @@
+"""Which host makes which image: chosen, ordered, listened to, and had cleared up again."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Exists, OuterRef, Q
+
+from cloud.hosts import orders
+from cloud.hosts.hosted import GONE, raise_generation
+from cloud.hosts.models import Allocation, Host, Order
+from cloud.hosts.resources import Offers
+from cloud.hosts.room import offer_room
+from cloud.hosts.silence import reachable_since
+from cloud.operations import progress
+from storage.models import Image, ImageImport
+from storage.models.images import GIB
+
+IMAGE = "image"  # as hosts call it
+OFFER = "images"  # what a host says that it can, so that it is given any
+WORDS = {
+    "fetching": "a host fetches it",
+    "inspecting": "a host looks at what is in it",
+    "converting": "a host converts it",
+    "storing": "a host brings it into the store",
+}
+GIB_OF_UNKNOWN = 10  # that a host should have for one whose size nobody knows yet
+
+
+def offers(capabilities: Mapping[str, Any]) -> Offers:
+    able = bool(capabilities.get("images", {}).get("import"))
+    return Offers(frozenset({OFFER} if able else ()))
+
+
+def choose(image: Image, *, without: Collection[UUID] = ()) -> ImageImport | None:
+    """Give an image to the host that makes the fewest, among those with room for it. None: there is none."""
+    gib = room(image)
+    able = Host.objects.filter(
+        enabled=True, quarantined="", offers__contains=[OFFER], free_disk_gib__gte=gib,
+        pulse__seen_at__gte=reachable_since(),
+    )  # fmt: skip
+    busy = Count("imageimports", filter=Q(imageimports__wanted=True))
+    for host in able.exclude(pk__in=without).annotate(busy=busy).order_by("busy", "-free_disk_gib", "pk")[:5]:
+        try:
+            with transaction.atomic():
+                row = ImageImport.objects.create(image=image, host=host)
+                Allocation.objects.create(resource_type=IMAGE, resource_id=row.pk, host=host, disk_gib=gib)
+                return row
+        except IntegrityError:  # somebody else took the room
+            continue
+    return None
+
+
+def room(image: Image) -> int:
+    """GiB that a host needs for a while: what comes, and what becomes of it."""
+    upload = getattr(image, "upload", None)
+    if upload is None or not upload.received:
+        return GIB_OF_UNKNOWN
+    return int(2 * -(-upload.received // GIB) + 1)
+
+
+def row_of(image: Image) -> ImageImport | None:
+    """The work on it that counts, locked; None while no host has it."""
+    rows = ImageImport.objects.select_for_update(of=("self",)).select_related("host")
+    return rows.filter(image=image, wanted=True).first()
+
+
+def order(row: ImageImport) -> None:
+    assert row.host is not None
+    verb = "ensure_present" if row.wanted else "ensure_gone"
+    orders.post(row.host, IMAGE, row.pk, verb, row.generation)
+
+
+def end(row: ImageImport) -> None:
+    """Its host is to clear up. The row, which is locked, goes when it has."""
+    row.wanted = False
+    row.save(update_fields=["wanted"])
+    raise_generation(row)
+    order(row)
+
+
+def spec(row: ImageImport, verb: str) -> dict[str, Any]:
+    """All that a host has to know to make an image."""
+    image = row.image
+    if image is None or verb == "ensure_gone":
+        return {"id": str(row.pk)}
+    return {
+        "id": str(row.pk),
+        "image": {
+            "id": str(image.pk),
+            "name": image.name,
+            "project": {"id": str(image.project_id), "name": image.project.name} if image.project else None,
+        },
+        "source": _source(image),
+        "declared_format": image.source.get("format"),
+        "limits": {"virtual_bytes": settings.IMAGE_MAX_DISK_GIB * GIB},
+        "result": {"format": "qcow2"},
+    }
+
+
+def _source(image: Image) -> dict[str, Any]:
+    if image.source["kind"] == "url":
+        limits = {"max_bytes": settings.IMAGE_MAX_GIB * GIB, "max_seconds": settings.IMAGE_FETCH_SECONDS}
+        wish = {"kind": "url", "url": image.source["url"], "sha256": image.source.get("sha256")}
+        return {**wish, **settings.IMAGE_URLS, **limits}
+    upload = image.upload
+    return {"kind": "upload", "sha256": upload.sha256 or None, "size": upload.size}
+
+
+def noticed(row: ImageImport, before: str) -> None:
+    """A report has been written: one that nobody wants any more goes when its host has cleared up."""
+    if not row.wanted and row.has_been_seen(GONE):
+        forget(row)
+
+
+def forget(row: ImageImport) -> None:
+    Allocation.of(IMAGE, row.pk).delete()
+    offer_room()
+    row.delete()
+
+
+def note_progress(row: ImageImport, *, phase: str, done: int, of: int | None, unit: str) -> None:
+    """Its host has got on: tell those who look at the image's operation."""
+    if row.image_id is not None:
+        progress.note(IMAGE, row.image_id, reason=WORDS.get(phase, phase), done=done, of=of, unit=unit)
+
+
+def reconcile() -> None:
+    """What hosts should have cleared up, and have no order for, is ordered again."""
+    ordered = Order.objects.filter(resource_id=OuterRef("pk"), host=OuterRef("host"), answered_at=None)
+    from_hosts = Host.objects.filter(pulse__seen_at__gte=reachable_since())
+    stale = ImageImport.objects.filter(wanted=False, host__in=from_hosts).exclude(Exists(ordered))
+    for key in stale.values_list("pk", flat=True)[:100]:
+        with transaction.atomic():
+            row = ImageImport.objects.select_for_update(of=("self",)).select_related("host").filter(pk=key).first()
+            if row is None:
+                continue
+            if row.has_been_seen(GONE):
+                forget(row)
+            else:
+                raise_generation(row)
+                order(row)

@@ -1,0 +1,71 @@
+"""Images: taken in by their declared hash, shown to those who may launch from them."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+
+from cloud.events.services import Actor, record
+from cloud.tenancy.models import Project
+from storage.models import Image
+
+BUILT = {"kind": "built"}  # by the operator, out of packages
+
+
+def images_of(project: Project) -> "QuerySet[Image]":
+    """What the project may launch from: its own images, public ones, and those shared with it; the best first."""
+    return Image.objects.of(project).by_preference(project)
+
+
+def keep_file(source: Path, sha256: str) -> None:
+    """Copy a file into the image store under its hash, whole or not at all. Raises ValueError for other content."""
+    settings.IMAGE_STORE.mkdir(parents=True, exist_ok=True)
+    target = settings.IMAGE_STORE / sha256
+    if target.exists():
+        return
+    with source.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise ValueError(f"{source.name} has the SHA-256 {found}, not the declared {sha256}")
+    partial = target.with_suffix(f".{os.getpid()}")
+    shutil.copyfile(source, partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.rename(target)
+
+
+@transaction.atomic
+def publish_image(description: Mapping[str, Any], *, actor: Actor) -> Image:
+    """Make or update an image of the cloud from its description (image.json). Instances keep the files they have."""
+    files = [{key: file.get(key) for key in ("role", "sha256", "size", "format")} for file in description["files"]]
+    facts = {
+        "description": description.get("description", ""),
+        "os": description.get("os", "linux"),
+        "version": description.get("version", ""),
+        "architecture": description["architecture"],
+        "hypervisors": description["hypervisors"],
+        "min_disk_gib": description.get("min_disk_gib", 1),
+        "min_memory_mib": description.get("min_memory_mib", 64),
+        "default_user": description.get("default_user", "root"),
+        "kernel_command_line": description.get("kernel_command_line", ""),
+        "source": BUILT,
+        "visibility": Image.Visibility.PUBLIC,
+        "files": files,
+    }
+    known = Image.objects.filter(project=None, name=description["name"], source__in=[{}, BUILT])
+    image = known.order_by("-created_at").first()
+    created = image is None
+    image = image or Image.objects.create(name=description["name"], **facts)
+    before = {name: getattr(image, name) for name in facts}
+    if created or before != facts:
+        Image.objects.filter(pk=image.pk).update(**facts)
+        image.refresh_from_db()
+        verb = "create" if created else "update"
+        record(f"storage.image.{verb}", image, actor=actor, before=None if created else before, after=facts)
+    return image

@@ -1,0 +1,64 @@
+"""How every kind of operation on an image comes about."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from storage.models import Image, ImageImport
+from storage.services import images
+from tests import factories
+from tests.clouds import ALICE, SmallCloud
+from tests.scenarios import Scenario, after
+from tests.storage.node import ImageNode
+
+
+class Images:
+    """Images as subjects: no host works on one that is at rest."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        return Image.objects.filter(pk=subject_id).values_list("status", flat=True).first()
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        remove(cloud, Image.objects.get(pk=subject_id))
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        assert not ImageImport.objects.filter(image=subject_id, wanted=True).exists()
+
+
+def fetch(cloud: SmallCloud, _: Any = None) -> Image:
+    source = {"kind": "url", "url": "https://example.org/guest.qcow2"}
+    with transaction.atomic():
+        return images.begin(project=cloud.project, actor=ALICE, name=factories.name("image"), source=source)
+
+
+def remove(cloud: SmallCloud, image: Image) -> None:
+    with transaction.atomic():
+        images.delete(image=image, actor=ALICE)
+
+
+def some_host(cloud: SmallCloud) -> ImageNode:
+    """The host that makes images, as one of the cloud's nodes; it joins when it is first asked for."""
+    if not isinstance(cloud.nodes[-1], ImageNode):
+        cloud.nodes.append(ImageNode())
+    return cloud.nodes[-1]
+
+
+def failing_first(cloud: SmallCloud) -> None:
+    """The first host to be asked fails, so that another one has to try."""
+    if not isinstance(some_host(cloud), ImageNode) or not isinstance(cloud.nodes[-2], ImageNode):
+        cloud.nodes.append(ImageNode("another"))
+    ImageNode.failures[:] = ["its disk is full"]
+
+
+def ready(cloud: SmallCloud) -> Image:
+    some_host(cloud).failures.clear()
+    image = fetch(cloud)
+    cloud.settle()
+    return image
+
+
+SCENARIOS = [
+    Scenario("storage.import", Images(), failing_first, fetch, after=after("ready", otherwise="failed")),
+    Scenario("storage.delete_image", Images(), ready, remove, after=after(None, otherwise="ready")),
+]

@@ -1,0 +1,91 @@
+"""A host that makes images: it obeys at once, speaks the real agent API, and converts by copying."""
+
+import hashlib
+import json
+from typing import Any, ClassVar
+
+from django.db import transaction
+from django.test import Client
+
+from cloud.events.services import SYSTEM
+from cloud.hosts import services as hosts
+from cloud.hosts.models import Host
+
+CAPACITY = {"vcpus": 1, "memory_mib": 1024, "disk_gib": 100}
+CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2"]}}
+
+
+class ImageNode:
+    """`broken`: why nothing can be made, for good if `final`; `found`: what it says was inside.
+
+    `failures`: why whichever of them is asked next cannot make something, once each.
+    """
+
+    failures: ClassVar[list[str]] = []
+
+    def __init__(self, name: str = "converter") -> None:
+        self.online, self.broken, self.final = True, "", False
+        self.found: dict[str, Any] = {"format": "raw", "virtual_bytes": 3 << 30, "machine": None}
+        self.ledger: dict[str, dict[str, Any]] = {}
+        self.specs: dict[str, dict[str, Any]] = {}
+        self.client, self.token = Client(), ""
+        with transaction.atomic():
+            _, secret = hosts.make_join_token(actor=SYSTEM)
+        joined = self.post("join", token=secret, name=name, capacity=CAPACITY, capabilities=CAPABILITIES)
+        self.token = joined["token"]
+        self.host = Host.objects.get(pk=joined["host"]["id"])
+        self.heartbeat()
+
+    def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
+        told = {"HTTP_AUTHORIZATION": f"Bearer {self.token}"} if self.token else {}
+        kind = headers.pop("content_type", "application/octet-stream")
+        return self.client.generic(method, f"/agent/v1/{path}", body, content_type=kind, **told, headers=headers)
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        answer = self.call("POST", path, json.dumps(body).encode(), content_type="application/json")
+        return {"status": answer.status_code, **json.loads(answer.content or b"{}")}
+
+    def heartbeat(self) -> dict[str, Any]:
+        keys = ("generation", "sequence", "seen")
+        inventory = [
+            {"type": "image", "id": ident, **{key: entry[key] for key in keys}} for ident, entry in self.ledger.items()
+        ]
+        return self.post(
+            "heartbeat", boot_id="b", agent_version="1", capacity=CAPACITY, capabilities=CAPABILITIES,
+            inventory=inventory,
+        )  # fmt: skip
+
+    def look(self) -> None:
+        for order in self.post("claim", limit=64)["orders"]:
+            ident = order["resource"]["id"]
+            if order["verb"] == "ensure_gone":
+                self.see(ident, order["generation"], "gone")
+                self.ledger.pop(ident)
+                continue
+            self.specs[ident] = order["spec"]
+            if ImageNode.failures:
+                self.see(ident, order["generation"], "broken", problem=ImageNode.failures.pop(), final=False)
+            elif self.broken:
+                self.see(ident, order["generation"], "broken", problem=self.broken, final=self.final)
+            else:
+                self.make(ident, order["generation"])
+
+    def make(self, ident: str, generation: int) -> None:
+        source = self.specs[ident]["source"]
+        content = b"from the internet"
+        if source["kind"] == "upload":
+            content = b"".join(self.call("GET", f"uploads/{ident}").streaming_content)
+        content = b"qcow2 of " + content
+        sha256 = hashlib.sha256(content).hexdigest()
+        stored = self.call("PUT", f"imports/{ident}/files/0", content, **{"X-Content-SHA256": sha256})
+        if stored.status_code != 201:
+            self.see(ident, generation, "broken", problem=stored.json()["detail"], final=True)
+            return
+        file = {"role": "disk", "index": 0, "sha256": sha256, "size": len(content), "format": "qcow2"}
+        self.see(ident, generation, "present", files=[{**file, "virtual_bytes": 3 << 30}], found=self.found)
+
+    def see(self, ident: str, generation: int, seen: str, **facts: Any) -> None:
+        sequence = self.ledger.get(ident, {"sequence": 0})["sequence"] + 1
+        self.ledger[ident] = {"generation": generation, "sequence": sequence, "seen": seen}
+        told = {"generation": generation, "sequence": sequence, "seen": seen, "facts": facts}
+        self.post("report", resource={"type": "image", "id": ident}, **told)
