@@ -1,7 +1,7 @@
 """Volumes: disks that outlive the machines that they are attached to. Each is a chain of layers.
 
 Only the last layer of a chain is ever written. So a snapshot is a layer that is not written any more, and a clone is a
-new layer over it; layers form trees (docs/decisions/0018).
+new layer over it; layers form trees (docs/decisions/0023).
 """
 
 import uuid

@@ -1,0 +1,204 @@
+"""Volumes against a model: whatever is done with them, and wherever the host's worker dies, each has its own bytes.
+
+`PILEUS_STEPS=1000 ./pileus test tests/storage/test_model.py` tries longer.
+"""
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from agent import faults
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from storage.models import Layer, Snapshot, Volume
+from storage.services import snapshots, volumes
+from tests import factories
+from tests.clouds import ALICE, SmallCloud
+from tests.storage.clouds import do, files, give_volumes, path, placed, qemu_io, settle
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STEPS = int(os.environ.get("PILEUS_STEPS", "40"))
+BLOCK = 1 << 20
+MAX_VOLUMES = 6
+blocks = st.integers(0, 7)
+bytes_ = st.integers(1, 250)
+
+
+class Killed(BaseException):
+    """The worker of the host died here."""
+
+
+class VolumesAgainstModel(RuleBasedStateMachine):
+    """`contents` and `taken`: what volumes and snapshots have to hold, by name: block → byte; others are zero."""
+
+    cloud: SmallCloud
+    deaths: list[int]  # how many fault points are passed before the worker dies
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.contents: dict[str, dict[int, int]] = {}
+        self.taken: dict[str, tuple[str, dict[int, int]]] = {}  # name → its volume, what it holds
+
+    def volume(self, name: str) -> Volume:
+        return Volume.objects.select_related("project").get(project=self.cloud.project, name=name)
+
+    def snapshot(self, name: str) -> Snapshot:
+        return Snapshot.objects.select_related("layer__host", "volume").get(project=self.cloud.project, name=name)
+
+    def any_volume(self, data: Any) -> str:
+        return str(data.draw(st.sampled_from(sorted(self.contents))))
+
+    def any_snapshot(self, data: Any) -> str:
+        return str(data.draw(st.sampled_from(sorted(self.taken))))
+
+    def rest(self, data: Any) -> None:
+        """Everything comes to its end, and perhaps the worker dies on the way there."""
+        if data.draw(st.booleans()):
+            self.deaths.append(data.draw(st.integers(0, 6)))
+        for _ in range(10):
+            try:
+                settle(self.cloud)
+                return
+            except Killed:
+                self.cloud.nodes[0] = self.cloud.node.restart()
+                give_volumes(self.cloud.node)
+        raise AssertionError("it never came to its end")
+
+    @rule(data=st.data())
+    @precondition(lambda self: len(self.contents) < MAX_VOLUMES)
+    def create(self, data):
+        name = placed(self.cloud).name
+        self.contents[name] = {}
+
+    @rule(data=st.data(), block=blocks, byte=bytes_)
+    @precondition(lambda self: self.contents)
+    def write(self, data, block, byte):
+        name = self.any_volume(data)
+        qemu_io(path(self.cloud, self.volume(name)), f"write -P {byte} {block * BLOCK} {BLOCK}")
+        self.contents[name][block] = byte
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.contents)
+    def snap(self, data):
+        name, made = self.any_volume(data), factories.name("snap")
+        do(volumes.snapshot, volume=self.volume(name), name=made)
+        self.rest(data)
+        self.taken[made] = (name, dict(self.contents[name]))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.contents and len(self.contents) < MAX_VOLUMES)
+    def clone(self, data):
+        name, made = self.any_volume(data), factories.name("copy")
+        do(volumes.clone, volume=self.volume(name), name=made)
+        self.rest(data)
+        self.contents[made] = dict(self.contents[name])
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.taken and len(self.contents) < MAX_VOLUMES)
+    def create_from_snapshot(self, data):
+        name, made = self.any_snapshot(data), factories.name("copy")
+        do(volumes.create, project=self.cloud.project, name=made, snapshot=self.snapshot(name))
+        self.rest(data)
+        self.contents[made] = dict(self.taken[name][1])
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.taken)
+    def revert(self, data):
+        name = self.any_snapshot(data)
+        of, held = self.taken[name]
+        do(volumes.revert, volume=self.volume(of), snapshot=self.snapshot(name))
+        self.rest(data)
+        self.contents[of] = dict(held)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.contents)
+    def grow(self, data):
+        volume = self.volume(self.any_volume(data))
+        do(volumes.resize, volume=volume, size_gib=volume.size_gib + 1)
+        self.rest(data)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.contents)
+    def cancel(self, data):
+        """Begun, and given up at once."""
+        do(volumes.snapshot, volume=self.volume(self.any_volume(data)), name=factories.name("snap"))
+        engine.cancel(Operation.objects.get(finished_at=None).pk, actor=ALICE)
+        self.rest(data)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.taken)
+    def delete_snapshot(self, data):
+        name = self.any_snapshot(data)
+        do(snapshots.delete, snapshot=self.snapshot(name))
+        self.rest(data)
+        del self.taken[name]
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.contents)
+    def delete(self, data):
+        name = self.any_volume(data)
+        do(volumes.delete, volume=self.volume(name), cascade=True)
+        self.rest(data)
+        del self.contents[name]
+        self.taken = {one: held for one, held in self.taken.items() if held[0] != name}
+
+    def teardown(self):
+        """Each volume and each snapshot has what it must, and the host has nothing else."""
+        self.deaths.clear()
+        settle(self.cloud)
+        for name, held in self.contents.items():
+            self.require(path(self.cloud, self.volume(name)), held)
+        for name, (_, held) in self.taken.items():
+            self.require(self.layer_path(name), held)
+        assert files(self.cloud) == {str(pk) for pk in Layer.objects.exclude(host=None).values_list("pk", flat=True)}
+        assert self.cloud.breaches() == []
+
+    def layer_path(self, snapshot: str) -> Any:
+        kind: Any = self.cloud.node.kinds["volume"]
+        return kind.layers.path(str(self.snapshot(snapshot).layer_id))
+
+    def require(self, file: Any, held: dict[int, int]) -> None:
+        commands = [f"read -P {held.get(block, 0)} {block * BLOCK} {BLOCK}" for block in range(8)]
+        for command in commands:
+            assert "verification failed" not in qemu_io(file, command), (command, held)
+
+
+def test_volumes_keep_what_was_written_to_them(cloud, monkeypatch):
+    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+    ordinary, deaths = faults.reach, []
+
+    def reach(point: str) -> None:
+        ordinary(point)
+        if deaths:
+            deaths[0] -= 1
+            if deaths[0] < 0:
+                deaths.clear()
+                raise Killed(point)
+
+    monkeypatch.setattr(faults, "reach", reach)
+    cloud.project.quota.limits = {}
+    cloud.project.quota.save()
+    VolumesAgainstModel.cloud, VolumesAgainstModel.deaths = cloud, deaths
+
+    class OneRun(VolumesAgainstModel):
+        """Every run begins with nothing."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            for volume in Volume.objects.all():
+                do(volumes.delete, volume=volume, cascade=True)
+            settle(cloud)
+            assert files(cloud) == set()
+
+    run_state_machine_as_test(
+        OneRun,
+        settings=settings(
+            max_examples=max(1, STEPS // 20), stateful_step_count=20, deadline=None, database=None, derandomize=True,
+            suppress_health_check=list(HealthCheck), print_blob=False,
+        ),
+    )  # fmt: skip
