@@ -8,14 +8,18 @@ import os
 import socket
 import struct
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from network.agent.specs import Address, NetworkSpec
 
 PORT = 53
 MAX_MESSAGE = 4096
 MAX_WAITING = 10_000  # questions at the host's resolvers
+MAX_WAITING_OF_GUEST = 100
 MAX_RESOLVERS = 2
 SECONDS_TO_WAIT = 10.0
 TTL = 30
@@ -24,7 +28,8 @@ NO_ERROR, SERVER_FAILED, NO_SUCH_NAME = 0, 2, 3
 IS_ANSWER, IS_AUTHORITATIVE, RECURSION_DESIRED, RECURSION_AVAILABLE = 0x8000, 0x0400, 0x0100, 0x0080
 REVERSE = {4: "in-addr.arpa", 6: "ip6.arpa"}
 
-Source = tuple[str, int]
+Source = tuple[Any, ...]  # as sockets tell it, of either version of IP
+Guest = tuple[int, str]
 
 
 def answer(message: bytes, spec: NetworkSpec) -> bytes | None:
@@ -60,40 +65,52 @@ class _Waiting:
 
 @dataclass
 class Forwarder:
-    """Passes questions on to the host's resolvers, and their answers back. `out` is in the host's own network."""
+    """Passes questions on to the host's resolvers, and their answers back. `outs`: sockets in the host's own network,
+    by version of IP. No guest can have so many questions open that none is left for others."""
 
-    out: socket.socket
+    outs: Mapping[int, socket.socket]
     resolvers: Path = Path("/etc/resolv.conf")
-    _waiting: dict[int, _Waiting] = field(default_factory=dict)
+    _waiting: dict[int, _Waiting] = field(default_factory=dict)  # in the order of their ends
+    _asking: Counter[Guest] = field(default_factory=Counter)
 
     def ask(self, message: bytes, heard: socket.socket, source: Source) -> None:
         """Ask for a guest. Where nobody can be asked it hears so at once."""
         now = time.monotonic()
-        for number in [number for number, each in self._waiting.items() if each.until < now]:
-            del self._waiting[number]
-        number = int.from_bytes(os.urandom(2), "big")
-        if number not in self._waiting and len(self._waiting) < MAX_WAITING:
+        while self._waiting and (number := next(iter(self._waiting))) and self._waiting[number].until < now:
+            self._end(number)
+        number = int.from_bytes(os.urandom(2), "big") or 1
+        is_free = number not in self._waiting and len(self._waiting) < MAX_WAITING
+        if is_free and self._asking[_guest(heard, source)] < MAX_WAITING_OF_GUEST:
             passed = number.to_bytes(2, "big") + message[2:]
             if any([self._send(passed, server) for server in self._servers()[:MAX_RESOLVERS]]):
                 self._waiting[number] = _Waiting(message[:2], heard, source, now + SECONDS_TO_WAIT)
+                self._asking[_guest(heard, source)] += 1
                 return
         if reply := failure(message):
             heard.sendto(reply, source)
 
     def _send(self, message: bytes, server: str) -> bool:
         try:
-            self.out.sendto(message, (server, PORT))
-        except OSError:
+            self.outs[6 if ":" in server else 4].sendto(message, (server, PORT))
+        except (OSError, KeyError):
             return False
         return True
 
-    def hear(self) -> None:
+    def hear(self, out: socket.socket) -> None:
         """Pass back what a resolver has answered; the first answer is taken, from a resolver that was asked."""
-        message, (server, port, *_) = self.out.recvfrom(MAX_MESSAGE)
-        waiting = self._waiting.get(int.from_bytes(message[:2], "big"))
-        if waiting and port == PORT and server in self._servers():
-            del self._waiting[int.from_bytes(message[:2], "big")]
+        message, (server, port, *_) = out.recvfrom(MAX_MESSAGE)
+        number = int.from_bytes(message[:2], "big")
+        if number in self._waiting and port == PORT and server in self._servers():
+            waiting = self._end(number)
             waiting.heard.sendto(waiting.number + message[2:], waiting.source)
+
+    def _end(self, number: int) -> _Waiting:
+        waiting = self._waiting.pop(number)
+        guest = _guest(waiting.heard, waiting.source)
+        self._asking[guest] -= 1
+        if not self._asking[guest]:
+            del self._asking[guest]
+        return waiting
 
     def _servers(self) -> list[str]:
         """Read each time: a laptop changes its resolvers with the place."""
@@ -101,8 +118,12 @@ class Forwarder:
             lines = self.resolvers.read_text().splitlines()
         except OSError:
             return []
-        named = [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
-        return [server for server in named if ":" not in server]
+        return [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+
+
+def _guest(heard: socket.socket, source: Source) -> Guest:
+    """Whose question it is: by its network's socket and its address there."""
+    return id(heard), source[0]
 
 
 def _question(message: bytes) -> tuple[str, int, int] | None:

@@ -18,9 +18,9 @@ from network.agent.router_specs import Forward, RouterSpec
 from network.agent.specs import NetworkSpec
 
 
-def _hear(beyond: dns.Forwarder) -> None:
+def _hear(beyond: dns.Forwarder, out: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        beyond.hear()
+        beyond.hear(out)
 
 
 class Services:
@@ -48,8 +48,14 @@ class Services:
     def _forwarder(self) -> dns.Forwarder:
         """The one that asks the host's resolvers, in the host's own network."""
         if self._beyond is None:
-            self._beyond = dns.Forwarder(self._outside.listen("udp", "0.0.0.0", 0))  # noqa: S104 - asks, is not asked
-            self._in_loop(partial(self._loop.add_reader, self._beyond.out, partial(_hear, self._beyond)))
+            outs = {}
+            for version, address in ((4, "0.0.0.0"), (6, "::")):  # noqa: S104 - asks, is not asked
+                with contextlib.suppress(OSError):  # a host without IPv6
+                    outs[version] = self._outside.listen("udp", address, 0)
+            self._beyond = dns.Forwarder(outs)
+            self._in_loop(
+                *(partial(self._loop.add_reader, out, partial(_hear, self._beyond, out)) for out in outs.values())
+            )
         return self._beyond
 
     def _advertise(self) -> None:

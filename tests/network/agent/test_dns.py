@@ -82,15 +82,15 @@ def test_what_is_beyond_is_asked_of_the_hosts_resolvers(tmp_path, monkeypatch):
         out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         out.bind(("127.0.0.1", 0))
         out.settimeout(lab.SECONDS)
-        forwarder = dns.Forwarder(out, configuration)
+        forwarder = dns.Forwarder({4: out}, configuration)
         asked = question("debian.org", number=99)
         forwarder.ask(asked, heard, guest.getsockname())
         passed, source = resolver.recvfrom(1000)
         assert passed[2:] == asked[2:]
         stranger.sendto(passed[:2] + b"a lie", out.getsockname())
-        forwarder.hear()
+        forwarder.hear(out)
         resolver.sendto(passed[:2] + b"the truth", source)
-        forwarder.hear()
+        forwarder.hear(out)
         assert guest.recv(1000) == asked[:2] + b"the truth"
         configuration.write_text("")
         forwarder.ask(asked, heard, guest.getsockname())
@@ -98,3 +98,40 @@ def test_what_is_beyond_is_asked_of_the_hosts_resolvers(tmp_path, monkeypatch):
         for end in (*ends, out):
             end.close()
     assert threading.active_count() >= 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_guest_with_many_open_questions_leaves_some_for_others(tmp_path, monkeypatch, address):
+    """By resolvers of either version of IP."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    def made() -> socket.socket:
+        end = socket.socket(family, socket.SOCK_DGRAM)
+        end.bind((address, 0))
+        end.settimeout(lab.SECONDS)
+        return end
+
+    resolver, heard, greedy, modest, out = (made() for _ in range(5))
+    monkeypatch.setattr(dns, "PORT", resolver.getsockname()[1])
+    monkeypatch.setattr(dns, "_guest", lambda heard, source: (0, str(source[1])))  # both have the test's own address
+    configuration = tmp_path / "resolv.conf"
+    configuration.write_text(f"nameserver {address}\n")
+    forwarder = dns.Forwarder({6 if ":" in address else 4: out}, configuration)
+    asked = question("debian.org", number=99)
+    for _ in range(dns.MAX_WAITING_OF_GUEST + 1):
+        forwarder.ask(asked, heard, greedy.getsockname())
+    assert answers(greedy.recv(1000), asked) == (2, [])
+    for _ in range(dns.MAX_WAITING_OF_GUEST):
+        resolver.recvfrom(1000)
+    forwarder.ask(asked, heard, modest.getsockname())
+    passed, source = resolver.recvfrom(1000)
+    resolver.sendto(passed[:2] + b"the truth", source)
+    forwarder.hear(out)
+    assert modest.recv(1000) == asked[:2] + b"the truth"
+    # What nobody has answered is given up after a while.
+    later = dns.time.monotonic() + dns.SECONDS_TO_WAIT + 1
+    monkeypatch.setattr(dns.time, "monotonic", lambda: later)
+    forwarder.ask(asked, heard, greedy.getsockname())
+    assert resolver.recv(1000)[2:] == asked[2:]
+    for end in (resolver, heard, greedy, modest, out):
+        end.close()
