@@ -5,8 +5,9 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from cloud.operations.models import Operation
 from storage.models import Layer, Snapshot, Volume
 
 MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
@@ -44,9 +45,13 @@ class Tree:
         return self._below(Volume.objects.all(), Snapshot.objects.all())
 
     def kept_for_others(self, volume: Volume, *, its_snapshots: bool) -> set[UUID]:
-        """What other volumes and snapshots stand on; with `its_snapshots` also those of this one."""
-        snapshots = Snapshot.objects.all() if its_snapshots else Snapshot.objects.exclude(volume=volume)
-        return self._below(Volume.objects.exclude(pk=volume.pk), snapshots)
+        """What other volumes and snapshots stand on; with `its_snapshots` also those of this one.
+
+        Those that are being deleted count no more: of two that go together one removes what only they share.
+        """
+        others = Volume.objects.exclude(pk=volume.pk).exclude(Exists(_going(OuterRef("pk"))))
+        staying = Q(volume__in=others) | (Q(volume=volume) if its_snapshots else Q(pk=None))
+        return self._below(others, Snapshot.objects.filter(staying))
 
     def _below(self, volumes: "QuerySet[Volume]", snapshots: "QuerySet[Snapshot]") -> set[UUID]:
         pairs = volumes.filter(active__tree=self.id).values_list("active", "next")
@@ -61,6 +66,12 @@ class Tree:
         while leaves := {pk for pk in set(left) - {layer.parent_id for layer in left.values()} if str(pk) not in kept}:
             Layer.objects.filter(pk__in=leaves).delete()
             left = {pk: layer for pk, layer in left.items() if pk not in leaves}
+
+
+def _going(volume: OuterRef) -> "QuerySet[Operation]":
+    """The delete of a volume, from its first order on: then it cannot be cancelled any more."""
+    live = Operation.objects.filter(subject_type="volume", subject_id=volume, finished_at=None)
+    return live.filter(kind="storage.delete_volume", progress_of__isnull=False)
 
 
 def tree_of(volume: Volume) -> Tree:

@@ -310,7 +310,7 @@ class FakeNode(ComputeHost):
         content = request.read()
         is_json = request.headers.get("content-type") == "application/json"
         offset = request.headers.get("x-log-offset")
-        body = json.loads(content) if is_json else (int(offset), content) if offset else content
+        body = json.loads(content) if is_json else (int(offset), content) if offset else content or None
         status, answer = self._request(request.method, path, body, self.token)
         if isinstance(answer, bytes):
             return httpx.Response(status, content=answer)

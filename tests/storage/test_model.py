@@ -157,6 +157,11 @@ class VolumesAgainstModel(RuleBasedStateMachine):
             self.require(self.layer_path(name), held)
         assert files(self.cloud) == {str(pk) for pk in Layer.objects.exclude(host=None).values_list("pk", flat=True)}
         assert self.cloud.breaches() == []
+        for name in self.contents:
+            do(volumes.delete, volume=self.volume(name), cascade=True)
+        settle(self.cloud)
+        assert files(self.cloud) == set()
+        assert not Layer.objects.exists()
 
     def layer_path(self, snapshot: str) -> Any:
         kind: Any = self.cloud.node.kinds["volume"]
@@ -185,18 +190,8 @@ def test_volumes_keep_what_was_written_to_them(cloud, monkeypatch):
     cloud.project.quota.save()
     VolumesAgainstModel.cloud, VolumesAgainstModel.deaths = cloud, deaths
 
-    class OneRun(VolumesAgainstModel):
-        """Every run begins with nothing."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            for volume in Volume.objects.all():
-                do(volumes.delete, volume=volume, cascade=True)
-            settle(cloud)
-            assert files(cloud) == set()
-
     run_state_machine_as_test(
-        OneRun,
+        VolumesAgainstModel,
         settings=settings(
             max_examples=max(1, STEPS // 20), stateful_step_count=20, deadline=None, database=None, derandomize=True,
             suppress_health_check=list(HealthCheck), print_blob=False,

@@ -1,5 +1,6 @@
 """Volumes from the side of the control plane: made, attached once, grown, snapshotted, cloned, reverted, deleted."""
 
+import hashlib
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +24,7 @@ from storage.services.attaching import Holder
 from storage.services.volumes import Protected, UnfitVolume, WrongState
 from tests import factories
 from tests.clouds import ALICE
-from tests.storage.clouds import do, files, kind_of, make, path, placed, reads, settle, write
+from tests.storage.clouds import do, files, kind_of, make, path, placed, qemu_io, reads, settle, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOLDER = "machine"
@@ -156,6 +157,17 @@ def test_a_clone_outlives_what_it_was_made_from(cloud):
     assert files(cloud) == set()
     assert not Layer.objects.exists()
     assert cloud.breaches() == []
+
+
+def test_two_that_share_layers_may_go_at_once(cloud):
+    volume = placed(cloud)
+    clone = do(volumes.clone, volume=volume, name="copy")
+    settle(cloud)
+    do(volumes.delete, volume=volume)
+    do(volumes.delete, volume=clone)
+    settle(cloud)
+    assert files(cloud) == set()
+    assert not Layer.objects.exists()
 
 
 def test_a_volume_from_a_snapshot_has_what_was_there_then(cloud):
@@ -342,3 +354,38 @@ def test_without_qemu_img_a_volume_is_raw_and_has_no_snapshots(cloud, monkeypatc
     do(volumes.resize, volume=volume, size_gib=2)
     settle(cloud)
     assert path(cloud, volume).stat().st_size == 2 << 30
+
+
+def test_a_volume_from_an_image_begins_with_what_is_on_its_disk(cloud, settings, tmp_path):
+    settings.IMAGE_STORE = tmp_path
+    image = an_image(tmp_path)
+    volume = make(cloud, size_gib=None, image=image)
+    assert (volume.size_gib, volume.bootable, volume.boot_files) == (1, True, image.files)
+    with transaction.atomic():
+        hosting.connect(volume, Host.objects.get())
+    settle(cloud)
+    assert reads(cloud, volume, 9)
+    write(cloud, volume, 1)
+    assert reads(cloud, placed(cloud, image=image), 9)
+    [file] = cloud.node.paths.home.joinpath("images").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o444
+    assert cloud.breaches() == []
+
+
+def an_image(store):
+    """One whose disk has one pattern."""
+    made = store / "disk"
+    qemu_img.run(qemu_img.create(made, 64 << 20))
+    qemu_io(made, "write -P 9 0 64k")
+    content = made.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    made.rename(store / sha256)
+    disk = {"role": "disk", "sha256": sha256, "size": len(content), "format": "qcow2"}
+    return factories.image(files=[disk])
+
+
+def test_an_image_that_has_no_disk_or_is_not_ready_is_refused(cloud):
+    with pytest.raises(UnfitVolume, match="no disk"):
+        make(cloud, image=factories.image(files=[]))
+    with pytest.raises(UnfitVolume, match="not ready"):
+        make(cloud, image=factories.image(files=[], status="importing"))
