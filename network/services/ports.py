@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
+from django.db.models import QuerySet
+
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.problems import Conflict, Fault, Problem, explain_constraint
@@ -90,17 +92,28 @@ def create(
         goes_with_holder=holder is not None, **_held(holder),
     )  # fmt: skip
     for index, (subnet, address) in enumerate(wanted):
-        if address is None and subnet.is_autonomous:
-            address = addressing.made_of_mac(subnet.cidr, port.mac)  # noqa: PLW2901
-        if address is None:
-            allocation.allocate(port, subnet, pointer=f"{pointer}/{index}")
-        else:
+        if address is not None:
             Address.objects.create(port=port, subnet=subnet, address=address)
+        elif is_leg or not subnet.is_autonomous:
+            allocation.allocate(port, subnet, pointer=f"{pointer}/{index}")
+    if not is_leg:
+        for subnet in network.subnets.all():
+            give_autonomous(subnet, Port.objects.filter(pk=port.pk))
     if security_groups is None:
         security_groups = [] if is_leg else default_groups(network.project_id)
     port.security_groups.set(security_groups)
     record("network.port.create", port, actor=actor, after=_shown(port, network))
     return port
+
+
+def give_autonomous(subnet: Subnet, among: "QuerySet[Port]") -> list[Port]:
+    """Give ports the addresses that their machines make of their MACs on a subnet. Returns those that got one."""
+    if not subnet.is_autonomous:
+        return []
+    ports = list(among.exclude(holder_type=ROUTER).exclude(addresses__subnet=subnet))
+    made = [Address(port=port, subnet=subnet, address=addressing.made_of_mac(subnet.cidr, port.mac)) for port in ports]
+    Address.objects.bulk_create(made)
+    return ports
 
 
 def fit(network: Network, wanted: Sequence[Wanted], *, pointer: str = "/addresses") -> list[tuple[Subnet, str | None]]:

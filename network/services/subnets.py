@@ -8,8 +8,8 @@ from cloud.problems import Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from network import addressing, hosting
 from network.addressing import Range, Route
-from network.models import Network, Port, Subnet
-from network.services import ports
+from network.models import Network, Port, PortSecurityGroup, Subnet
+from network.services import outside, ports
 from network.services.changes import change
 from network.services.uses import refuse_if_used, user_of
 
@@ -55,8 +55,15 @@ def create(
     )  # fmt: skip
     after = {"name": name, "network": network.name, "cidr": cidr, "gateway": gateway}
     record("network.subnet.create", subnet, actor=actor, after=after)
-    hosting.changed(subnet.project_id, networks=[network.pk])
+    _tell(subnet)
     return subnet
+
+
+def _tell(subnet: Subnet) -> None:
+    """Hosts hear of the subnet, and of the addresses that machines on its network make there."""
+    given = ports.give_autonomous(subnet, subnet.network.ports.all())
+    groups = PortSecurityGroup.objects.filter(port__in=given).values_list("group_id", flat=True)
+    hosting.changed(subnet.project_id, networks=[subnet.network_id], members_of=set(groups))
 
 
 def update(*, subnet: Subnet, actor: Actor, changes: Mapping[str, Any]) -> Subnet:
@@ -68,7 +75,7 @@ def update(*, subnet: Subnet, actor: Actor, changes: Mapping[str, Any]) -> Subne
     subnet, before = change(subnet, changes)
     record("network.subnet.update", subnet, actor=actor, before=before, after=changes)
     if changes.keys() & {"dns", "routes", "dhcp"}:
-        hosting.changed(subnet.project_id, networks=[subnet.network_id])
+        _tell(subnet)
     return subnet
 
 
@@ -90,6 +97,8 @@ def delete(*, subnet: Subnet, actor: Actor, cascade: bool = False) -> None:
     Raises InUse.
     """
     quota.lock(subnet.project_id)
+    if subnet.is_autonomous:
+        _take_autonomous(subnet)
     plugged = list(Port.objects.filter(addresses__subnet=subnet).distinct().order_by("name"))
     if cascade:
         machines = [user_of(port) for port in plugged if ports.is_held_from_above(port)]
@@ -99,6 +108,13 @@ def delete(*, subnet: Subnet, actor: Actor, cascade: bool = False) -> None:
     else:
         refuse_if_used(subnet, map(user_of, plugged), hint="Delete or detach these first, or use cascade.")
     remove(subnet, actor)
+
+
+def _take_autonomous(subnet: Subnet) -> None:
+    """Addresses that machines made themselves do not keep a subnet, unless something leads to them."""
+    made = subnet.addresses.exclude(port__holder_type=ports.ROUTER)
+    refuse_if_used(subnet, outside.uses_of_addresses(made), hint="Disassociate or delete these first.")
+    made.delete()
 
 
 def remove(subnet: Subnet, actor: Actor) -> None:

@@ -156,6 +156,12 @@ def test_ports_of_an_ipv6_subnet_without_dhcp_have_the_address_that_their_mac_ma
     host = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
     expected = str(ipaddress.IPv6Address(bytes.fromhex("fd00000100000000") + host))
     assert [one["address"] for one in made["addresses"]] == [expected]
+    # So does every other machine of the network, when it was there before the subnet.
+    assert mia.post(SUBNETS, {**body, "name": "more", "cidr": "fd00:2::/64"}).status_code == 201
+    shown = mia.get("projects/demo/ports/p").json()["addresses"]
+    assert [one["address"] for one in shown] == [expected, expected.replace("fd00:1:", "fd00:2:")]
+    assert mia.delete(f"{SUBNETS}/more").status_code == 204
+    assert [one["address"] for one in mia.get("projects/demo/ports/p").json()["addresses"]] == [expected]
     refused = mia.patch(f"{SUBNETS}/six", {"dhcp": True})
     assert (refused.status_code, pointers(refused)) == (400, ["/dhcp"])
     assert mia.delete("projects/demo/ports/p").status_code == 204
