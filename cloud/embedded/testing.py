@@ -120,7 +120,9 @@ def _everything(env: dict[str, str]) -> int:
 
 
 def bench(home: Home, arguments: list[str]) -> int:
-    """The benchmarks, one at a time, with what they print."""
+    """The benchmarks, one at a time, with what they print. `storage` is short for tests/benchmarks/test_storage.py."""
+    short = {path.stem.removeprefix("test_"): str(path) for path in Path("tests/benchmarks").glob("test_*.py")}
+    arguments = [short.get(argument, argument) for argument in arguments]
     with own_servers() as servers:
         env = environment_of_tests() | servers
         return _pytest(["-m", "benchmark", "-s", "--timeout", "1800", *(arguments or ["tests/benchmarks"])], env)

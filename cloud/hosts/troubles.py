@@ -32,7 +32,7 @@ def quarantined_hosts() -> Looked:
     return len(found), found[:MOST_SHOWN]
 
 
-def _told_of(what: str) -> Looked:
+def told_of(what: str) -> Looked:
     """The hosts that are heard from and tell of such problems, each with the first of its own."""
     telling = HostPulse.objects.filter(problems__contains=[{"what": what}], seen_at__gte=reachable_since())
     found = []
@@ -49,7 +49,7 @@ def _told_of(what: str) -> Looked:
     "its address is PILEUS_HOST_REDIS_URL, and each heartbeat tells it to them.",
 )
 def deaf_hosts() -> Looked:
-    return _told_of("bells")
+    return told_of("bells")
 
 
 @trouble(
@@ -58,7 +58,7 @@ def deaf_hosts() -> Looked:
     "on; the host goes on by itself. Drain it until then, so that nothing new is placed there.",
 )
 def full_hosts() -> Looked:
-    return _told_of("disk")
+    return told_of("disk")
 
 
 @trouble(
@@ -67,7 +67,7 @@ def full_hosts() -> Looked:
     "version; the host reports again by itself.",
 )
 def refused_reports() -> Looked:
-    return _told_of("report")
+    return told_of("report")
 
 
 @trouble("Overcommitted hosts", "They have shrunk below what is placed on them. Give them more, or delete some of it.")

@@ -14,7 +14,8 @@ from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
 from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, View, own_python, python
-from storage.agent.inspection.common import MIB, Disk, Found, Machine, Unfit, size_words
+from storage.agent.inspection.common import MIB, Disk, Examined, Found, Limits, Machine, Unfit, Window, size_words
+from storage.agent.inspection.readers import READERS
 
 DRIVERS = {"qcow2": "qcow2", "raw": "raw", "iso": "raw", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc", "vhdx": "vhdx"}
 # What VMware and VirtualBox import: one compressed stream, for a controller that both have.
@@ -86,6 +87,15 @@ class Tool:
             raise Unfit(
                 f"It cannot be read to its end: it is damaged. Export it again. ({words_of(problem)})"
             ) from problem
+
+
+def examine_result(path: Path, format_: str, limit: int) -> Examined:
+    """Look at what a conversion wrote, which may have been taken over by what it read. Raises Unfit or OSError."""
+    handle = folders.open_file(path)
+    try:
+        return READERS[format_](Window.of(handle), Limits(limit))
+    finally:
+        os.close(handle)
 
 
 def argv(source: Path, disk: Disk, format_: str, target: Path) -> list[str]:

@@ -29,13 +29,12 @@ class Export(ImageWork):
         if not sources:
             raise Refused("this image has no disk that could be exported")
         inside = "vmdk" if format_ == "ova" else format_
+        disks = [tool.inspect(source, file["format"], self.virtual_bytes).disks[0] for source, file in sources]
+        total, before = sum(disk.virtual_bytes for disk in disks), 0
         made: list[tuple[Path, Disk]] = []
-        for number, (source, file) in enumerate(sources):
-            (disk,) = tool.inspect(source, file["format"], self.virtual_bytes).disks
-
-            def hear(percent: float, before: float = 100 * number / len(sources)) -> None:
-                progress.tell("converting", round(before + percent / len(sources), 1), 100, "percent")
-
+        for number, (disk, (source, _)) in enumerate(zip(disks, sources, strict=True)):
+            hear = progress.of_conversion(before, disk.virtual_bytes, total)
+            before += disk.virtual_bytes
             target = self.folder / f"disk-{number}"
             self.convert(tool, source, disk, target, format_=inside, hear=hear)
             made.append((target, disk))

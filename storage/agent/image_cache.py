@@ -28,6 +28,8 @@ log = structlog.get_logger()
 
 MAX_PAUSE = 15.0
 SECONDS_KEPT_UNUSED = 7 * 24 * 3600
+SECONDS_VERIFIED = 24 * 3600.0
+SECONDS_TO_VERIFY = 30.0  # at a time
 
 faults.declare("cache.before_rename")
 
@@ -41,6 +43,8 @@ class ImageCache:
         self._locks = paths.locks
         self._control_plane = control_plane
         self._is_used = is_used
+        self._verified: dict[str, float] = {}  # when each file was read last and was right, by the monotonic clock
+        self._damaged: list[str] = []
 
     def fetch(self, file: dict[str, Any], work: Work) -> Path:
         """The file's path, after a download if it must be. Raises Refused or Abandoned."""
@@ -52,6 +56,8 @@ class ImageCache:
         while True:
             with self._turn(sha256, work):
                 try:
+                    if path.exists() and path.stat().st_size != int(file["size"]):
+                        self._throw_away(path)
                     if not path.exists():
                         self._download(file, path, work)
                     os.utime(path)
@@ -67,6 +73,46 @@ class ImageCache:
                 if path.stat().st_mtime <= time.time() - unused_seconds and not self._is_used(path.stem):
                     path.unlink()
                     log.info("let go of an image file", sha256=path.stem)
+
+    def usage(self) -> dict[str, int]:
+        """{"files", "bytes"}: how much of the host's disk it takes."""
+        found = [path.stat() for path in self.directory.iterdir()]
+        return {"files": len(found), "bytes": sum(one.st_blocks * 512 for one in found)}
+
+    def verify(self, seconds: float = SECONDS_TO_VERIFY) -> None:
+        """Read files that were not read for a day, those first that were not for longest, until the time is up.
+
+        One that is not what its name says is thrown away: it is downloaded again when it is wanted.
+        """
+        deadline = time.monotonic() + seconds
+        names = [path.name for path in self.directory.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)]
+        self._verified = {name: when for name, when in self._verified.items() if name in names}
+        for name in sorted(names, key=lambda name: self._verified.get(name, 0.0)):
+            now = time.monotonic()
+            if now > deadline or now - self._verified.get(name, -SECONDS_VERIFIED) < SECONDS_VERIFIED:
+                break
+            with contextlib.suppress(BlockingIOError, FileNotFoundError), self._lock(name):
+                with (self.directory / name).open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                self._verified[name] = now
+                if found != name:
+                    self._throw_away(self.directory / name)
+
+    def problems(self) -> list[dict[str, str]]:
+        """What was found to be damaged since this worker began, for the health page."""
+        return [
+            {
+                "what": "image cache",
+                "problem": f"the image file {name[:12]}… was damaged and is fetched again when it is needed. "
+                "Machines that were started from it before may have read wrong data: check the host's disk",
+            }
+            for name in self._damaged
+        ]
+
+    def _throw_away(self, path: Path) -> None:
+        log.error("an image file was damaged", sha256=path.name)
+        self._damaged.append(path.name)
+        path.unlink()
 
     @contextlib.contextmanager
     def _turn(self, sha256: str, work: Work) -> Iterator[None]:

@@ -16,10 +16,10 @@ from typing import Any
 
 from agent import faults, folders
 from agent.control_plane import ControlPlane
-from agent.errors import Unreachable
+from agent.errors import Refused, Unreachable
 from agent.work import Work
 from storage.agent.confined import Helpers
-from storage.agent.conversion import Tool
+from storage.agent.conversion import Tool, examine_result
 from storage.agent.inspection.common import Disk, Unfit
 
 PIECE = 1 << 20
@@ -117,12 +117,8 @@ class ImageWork:
         made.unlink(missing_ok=True)
         tool.convert(source, disk, format_, self.out / made.name, hear)
         self.take(self.out / made.name, made)
-        again = tool.inspect(made, format_, self.virtual_bytes + ROUNDED_UP)
-        if (
-            len(again.disks) != 1
-            or not 0 <= again.disks[0].virtual_bytes - disk.virtual_bytes <= ROUNDED_UP
-            or again.notes
-        ):
+        again = examine_result(made, format_, self.virtual_bytes + ROUNDED_UP)
+        if not 0 <= again.virtual_bytes - disk.virtual_bytes <= ROUNDED_UP or again.notes:
             raise Unfit("What came out of the conversion is not what went in: the file is damaged. Export it again.")
         faults.reach("image.after_convert")
 
@@ -140,7 +136,10 @@ class ImageWork:
                 progress.tell("storing", done, size, "bytes")
                 yield piece
 
-        self.patiently(lambda: self.control_plane.upload(path, pieces(), size, sha256))
+        try:
+            self.patiently(lambda: self.control_plane.upload(path, pieces(), size, sha256))
+        except Refused as problem:  # by the control plane: another host would have no better luck
+            raise Unfit(str(problem)) from problem
         file.unlink()
         return {"index": number, "sha256": sha256, "size": size}
 
@@ -163,7 +162,7 @@ class Progress:
         self._told_at = 0.0
         self._phase = ""
 
-    def tell(self, phase: str, done: float, of: int | None, unit: str) -> None:
+    def tell(self, phase: str, done: int, of: int | None, unit: str) -> None:
         now = time.monotonic()
         if phase == self._phase and now - self._told_at < SECONDS_BETWEEN_PROGRESS:
             return
@@ -172,6 +171,10 @@ class Progress:
         path = f"/agent/v1/imports/{self._work.spec['id']}/progress"
         with contextlib.suppress(Unreachable):
             self._work.control_plane.tell("PUT", path, json=body, ignored=(404, 405, 409, 410))
+
+    def of_conversion(self, before: int, size: int, total: int) -> Callable[[float], None]:
+        """What hears the percentage of one disk of `size` bytes, of `total`, when `before` bytes are done already."""
+        return lambda percent: self.tell("converting", before + int(size * percent / 100), total, "bytes")
 
 
 def read_pieces(path: Path, work: Work) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ import structlog
 
 from agent import faults, folders
 from agent.errors import Refused
+from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.ledger import Entry
 from agent.paths import make_passable
@@ -85,11 +86,18 @@ class Images(Kind):
             else "images can be neither imported nor exported on this host: qemu-img is not installed"
         )
 
+    def start(self, host: Host) -> None:
+        host.problems_of.append(self.cache.problems)
+
+    def tidy(self) -> None:
+        self.cache.verify()
+
     def capabilities(self) -> dict[str, Any]:
+        cache = {"image_cache": self.cache.usage()}
         if self.problem():
-            return {}
+            return cache
         formats = {"import": list(FORMATS), "export": list(exports.FORMATS)}
-        return {"images": {**formats, "confined": self.helpers.describe()}}
+        return {**cache, "images": {**formats, "confined": self.helpers.describe()}}
 
     def disk_bytes(self) -> int:
         folders_of = (self.folder(name) for name in self.strangers())

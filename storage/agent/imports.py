@@ -32,12 +32,11 @@ class Import(ImageWork):
             self._fetch(tool, progress)
         progress.tell("inspecting", 0, None, "bytes")
         found = tool.inspect(self.source, self.spec.get("declared_format"), self.virtual_bytes)
-        format_, share, files = str(self.spec["result"]["format"]), 100 / len(found.disks), []
+        format_, files = str(self.spec["result"]["format"]), []
+        total, before = sum(disk.virtual_bytes for disk in found.disks), 0
         for number, disk in enumerate(found.disks):
-
-            def hear(percent: float, before: float = share * number) -> None:
-                progress.tell("converting", round(before + share * percent / 100, 1), 100, "percent")
-
+            hear = progress.of_conversion(before, disk.virtual_bytes, total)
+            before += disk.virtual_bytes
             made = self.folder / f"disk-{number}"
             self.convert(tool, self.source, disk, made, format_=format_, hear=hear)
             stored = self.store(number, made, progress)

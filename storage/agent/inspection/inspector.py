@@ -1,19 +1,8 @@
 """The judge: what is in a file, by the readers of all formats."""
 
-from collections.abc import Callable
-
-from storage.agent.inspection import detection, iso, ova, qcow2, raw, vdi, vhd, vhdx, vmdk
-from storage.agent.inspection.common import FORMATS, Disk, Examined, Found, Limits, Unfit, Window
-
-_READERS: dict[str, Callable[[Window, Limits], Examined]] = {
-    "qcow2": qcow2.examine,
-    "raw": raw.examine,
-    "vdi": vdi.examine,
-    "vmdk": vmdk.examine,
-    "vhd": vhd.examine,
-    "vhdx": vhdx.examine,
-    "iso": iso.examine,
-}
+from storage.agent.inspection import detection, ova
+from storage.agent.inspection.common import FORMATS, Disk, Found, Limits, Unfit, Window
+from storage.agent.inspection.readers import READERS
 
 
 def inspect(file: Window, declared: str | None, limits: Limits) -> Found:
@@ -32,6 +21,6 @@ def inspect(file: Window, declared: str | None, limits: Limits) -> Found:
 
 def examine_disk(file: Window, found: str, limits: Limits, name: str = "") -> tuple[Disk, tuple[str, ...]]:
     """Read one disk of a known format. Raises Unfit."""
-    examined = _READERS[found](file, limits)
+    examined = READERS[found](file, limits)
     detection.second_opinion(file, found)
     return Disk(found, examined.virtual_bytes, file.start, file.size, name), examined.notes

@@ -31,10 +31,12 @@ _ENCRYPTED = "It is encrypted. Decrypt it first: a guest could not read its own 
 
 
 def examine(file: Window, limits: Limits) -> Examined:
-    (_, version, backing_offset, backing_size, cluster_bits, size, encryption, l1_size, l1_offset) = file.fields(
+    (magic, version, backing_offset, backing_size, cluster_bits, size, encryption, l1_size, l1_offset) = file.fields(
         ">4sIQIIQIIQ", 0, "header"
     )
     refcount_offset, refcount_clusters, snapshots, snapshots_offset = file.fields(">QIIQ", 48, "header")
+    if magic != MAGIC:
+        raise Unfit("It is no qcow2. Export it again.")
     if version not in (2, 3):
         raise Unfit(f"It is of version {version} of qcow2, and versions 2 and 3 are taken. Convert it with qemu-img.")
     if backing_offset or backing_size:

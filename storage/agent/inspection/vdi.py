@@ -14,7 +14,9 @@ _PIECE = MIB
 
 
 def examine(file: Window, limits: Limits) -> Examined:
-    version, _, kind = file.fields("<III", 68, "header")
+    signature, version, _, kind = file.fields("<4sIII", SIGNATURE_OFFSET, "header")
+    if signature != SIGNATURE:
+        raise Unfit("It is no VDI. Export it again.")
     if version != 0x00010001:
         raise Unfit(f"It is of version {version >> 16}.{version & 0xFFFF} of VDI, and 1.1 is taken.")
     if kind not in (DYNAMIC, FIXED):

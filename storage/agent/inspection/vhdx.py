@@ -24,6 +24,8 @@ _HAS_PARENT = "It is the difference to another disk, its parent. Merge both in H
 
 
 def examine(file: Window, limits: Limits) -> Examined:
+    if file.head(8) != SIGNATURE:
+        raise Unfit("It is no VHDX. Export it again.")
     _check_log(file)
     regions = _regions(file)
     if BAT not in regions or METADATA not in regions:

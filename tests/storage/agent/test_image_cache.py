@@ -132,3 +132,34 @@ def test_a_download_without_room_takes_that_of_unused_files(cache, control_plane
     monkeypatch.setattr(cache, "_free", lambda: room - sum(p.stat().st_size for p in cache.directory.iterdir()))
     cache.fetch(new, Work())
     assert [path.name for path in cache.directory.iterdir()] == [new["sha256"]]
+
+
+def test_a_file_that_was_damaged_is_found_said_and_fetched_again(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    good = put_image_file(control_plane, tmp_path, "good", CONTENT[1:])
+    path = cache.fetch(file, Work())
+    cache.fetch(good, Work())
+    assert cache.usage()["files"] == 2
+    path.chmod(0o644)
+    with path.open("r+b") as damaged:
+        damaged.seek(1000)
+        damaged.write(b"!")
+    cache.verify()
+    assert [one.name for one in cache.directory.iterdir()] == [good["sha256"]]
+    (problem,) = cache.problems()
+    assert file["sha256"][:12] in problem["problem"]
+    assert cache.fetch(file, Work()).read_bytes() == CONTENT
+
+
+def test_a_file_that_was_read_today_is_not_read_again(cache, control_plane, tmp_path, monkeypatch):
+    cache.fetch(put_image_file(control_plane, tmp_path, "disk", CONTENT), Work())
+    cache.verify()
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("read again"))
+    cache.verify()
+
+
+def test_a_file_that_was_cut_off_is_not_used(cache, control_plane, tmp_path):
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    path = cache.fetch(file, Work())
+    os.truncate(path, 10)
+    assert cache.fetch(file, Work()).read_bytes() == CONTENT
