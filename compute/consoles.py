@@ -1,6 +1,7 @@
 """Consoles: a URL that one caller may open once, and soon, and what a host is asked for behind it."""
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from compute.why_not import hypervisor_facts
 
 KINDS = ("serial", "vnc")
 TICKET_LIFE = timedelta(seconds=60)
+SERIAL = re.compile(r"console=(ttyS|ttyAMA|hvc|sbi)")  # what a kernel that is booted directly is told to speak on
 RUNS = (Power.RUNNING, Power.PAUSED)
 
 
@@ -37,9 +39,14 @@ class Ticket:
     expires_at: datetime
 
 
-def has_screen(instance: Instance) -> bool:
-    """Whether the hypervisor that runs it gives machines a screen, by what its host says."""
-    return bool(hypervisor_facts(instance).get("graphics", True))
+def why_no_screen(instance: Instance) -> str:
+    """Why looking at its screen makes no sense, in words; "" where its guest draws there."""
+    if not hypervisor_facts(instance).get("graphics", True):
+        return f"{instance.hypervisor} gives its machines no screen."
+    spoken = [word for word in instance.kernel_command_line.split() if word.startswith("console=")]
+    if spoken and all(SERIAL.match(word) for word in spoken):
+        return f"{instance.image.name} draws nothing: its console is the serial port."
+    return ""
 
 
 def require_answer(instance: Instance, kind: str) -> None:

@@ -21,22 +21,25 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 
 from cloud.hosts.models import HostPulse
+from cloud.hosts.room import ROOM
 from cloud.hosts.silence import reachable_since
 from cloud.operations.live import live_kind, live_operation
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
-from compute.verbs import VERBS, WORK
+from compute.verbs import LAUNCH, VERBS, WORK
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
 
 STEADY = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED)
 TRANSITIONAL = {work.workflow.kind: work.status for work in WORK if work.status}  # kind of operation → status
-STATUSES = tuple(dict.fromkeys((*TRANSITIONAL.values(), *STEADY, "error", "unreachable")))
+QUEUED = "queued"  # a launch that waits for room
+STATUSES = tuple(dict.fromkeys((QUEUED, *TRANSITIONAL.values(), *STEADY, "error", "unreachable")))
 LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
-    "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key", "restart_policy",
-    "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason", "created_by", "created_at",
+    "image__default_user", "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key",
+    "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
+    "created_by", "created_at",
 )  # fmt: skip
 
 
@@ -53,7 +56,11 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
     """Annotate `status`, `live_operation` (its JSON, or null) and `host_is_unreachable`: no further query a row."""
     live = Operation.objects.filter(subject_type="instance", subject_id=OuterRef("pk"), finished_at=None)
     # One look at the live operation for all of these words.
-    on_its_way = Case(*(When(kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()), default=None)
+    on_its_way = Case(
+        When(kind=LAUNCH.workflow.kind, waits_for__contains=[str(ROOM)], then=Value(QUEUED)),
+        *(When(kind=kind, then=Value(word)) for kind, word in TRANSITIONAL.items()),
+        default=None,
+    )
     return instances.annotate(
         live_operation=live_operation("instance"),
         live_kind=live_kind("instance"),

@@ -34,6 +34,18 @@ def opens_ssh_only(group: SecurityGroup) -> bool:
     return is_only_ssh and any(rule.family == Family.V4 for rule in coming)
 
 
+def lets_in(group: SecurityGroup, protocol: int, port: int) -> bool:
+    """Whether a group lets a port be reached by IPv4 from addresses: members of a group do not count."""
+    return any(
+        rule.direction == Direction.INGRESS
+        and rule.family == Family.V4
+        and rule.protocol in (None, protocol)
+        and (rule.port_min is None or rule.port_min <= port <= (rule.port_max or rule.port_min))
+        and rule.remote_group_id is None
+        for rule in group.rules.all()
+    )
+
+
 def completed(rule: Mapping[str, Any]) -> dict[str, Any]:
     """The rule with all of its fields: the family follows from the rest, one port is a range of one."""
     whole = {field: rule.get(field) for field in FIELDS}

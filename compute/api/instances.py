@@ -59,6 +59,7 @@ class InstanceSerializer(serializers.Serializer):
     addresses = InstanceAddressSerializer(many=True)
     address_reason = serializers.CharField(help_text="Why an instance that is placed has no address.")
     volumes = serializers.ListField(child=serializers.DictField())
+    login_user = serializers.CharField(help_text="Who logs in to its image.")
     keypairs = serializers.ListField(child=serializers.CharField())
     security_groups = serializers.ListField(child=serializers.CharField())
     ssh_host_key = serializers.CharField(
@@ -92,6 +93,7 @@ class InstanceSerializer(serializers.Serializer):
             "addresses": instance.addresses,
             "address_reason": NOT_CARRIED if instance.host and instance.is_unplugged else "",
             "volumes": [],
+            "login_user": instance.image.default_user,
             "keypairs": [key["name"] for key in instance.keypairs],
             "security_groups": instance.group_names,
             "ssh_host_key": instance.ssh_host_key or None,

@@ -1,5 +1,6 @@
 """The buttons of an instance: each verb with what it will do, or with why it is not possible now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cloud.tenancy.models import Role
@@ -7,6 +8,7 @@ from compute.models import Instance
 from compute.verbs import VERBS, Verb
 
 DELETE = VERBS["delete"]
+MAIN = ("resume", "start", "stop")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,13 @@ def actions_for(instance: Instance, *, role: str) -> dict[str, Action]:
         words = "As a viewer you may look only; an admin of the project can change that."
         return {name: Action(verb, words) for name, verb in VERBS.items()}
     return {name: Action(verb, _why_not(verb, instance)) for name, verb in VERBS.items()}
+
+
+def main_of(actions: Iterable[Action]) -> Action:
+    """The one beside *Console*: what goes on with an instance that stands still, or ends one that runs."""
+    by_name = {action.verb.name: action for action in actions}
+    possible = (by_name[name] for name in MAIN if not by_name[name].why_not)
+    return next(possible, by_name["stop"])
 
 
 def _why_not(verb: Verb, instance: Instance) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from cloud.tenancy.models import Role
-from compute import console_logs, consoles
+from compute import console_logs, consoles, reaching
 from compute.pages.instances import InstanceItemPage, console_log
 
 LINES_KEPT = 5000
@@ -15,6 +15,7 @@ class Console(InstanceItemPage):
     """A terminal at the serial port, or the screen. The page asks the API for a URL, and connects by itself."""
 
     template = "compute/instances/console.html"
+    partials = {"instance-head": "compute/instances/_head.html"}
 
     def fill(self) -> dict[str, Any]:
         kind = self.request.GET.get("kind", "")
@@ -23,7 +24,8 @@ class Console(InstanceItemPage):
             "actions": self.actions().values(),
             "kind": kind if kind in consoles.KINDS else consoles.KINDS[0],
             "may_type": self.may(Role.MEMBER),
-            "has_screen": consoles.has_screen(self.item),
+            "way": reaching.ssh_way(self.item, reaching.plugged(self.item)),
+            "why_no_screen": consoles.why_no_screen(self.item),
         }
 
 
@@ -31,7 +33,7 @@ class ConsoleLog(InstanceItemPage):
     """The end of the log as a page, or all of it that is still kept, as a file."""
 
     template = "compute/instances/log.html"
-    partials = {"console-log": "compute/instances/_log.html"}
+    partials = {"instance-head": "compute/instances/_head.html", "console-log": "compute/instances/_log.html"}
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return self.download() if "download" in request.GET else super().get(request, *args, **kwargs)
@@ -48,6 +50,6 @@ class ConsoleLog(InstanceItemPage):
             **super().fill(),
             "actions": self.actions().values(),
             "kind": "log",
-            "has_screen": consoles.has_screen(self.item),
+            "why_no_screen": consoles.why_no_screen(self.item),
             **console_log(self.item, LINES_KEPT),
         }

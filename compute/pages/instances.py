@@ -9,9 +9,9 @@ from cloud.costs import sums
 from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.pages import forms
-from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
+from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.tenancy.models import Role, SavedView
-from compute import boots, console_logs, services
+from compute import boots, console_logs, reaching, services
 from compute.api.instances import InstanceChanges
 from compute.models import Instance
 from compute.pages import metrics, nics, rows
@@ -90,6 +90,7 @@ class OneInstance(InstanceItemPage):
         "instance-head": "compute/instances/_head.html",
         "instance-work": "compute/instances/_work.html",
         "instance-facts": "compute/instances/_facts.html",
+        "instance-login": "compute/instances/_log_in.html",
         "instance-nics": "compute/instances/_nics.html",
         "instance-events": "compute/instances/_events.html",
         "console-log": "compute/instances/_log.html",
@@ -107,8 +108,9 @@ class OneInstance(InstanceItemPage):
         if part in ("", "instance-events"):
             found = reading.log(subject=("instance", self.item.pk)).order_by("-transaction", "-id")
             context["events"] = list(found[:20])
-        if part in ("", "instance-nics"):
-            context["nics"] = nics.of_instance(self.item)
+        if part in ("", "instance-nics", "instance-login"):
+            plugged = reaching.plugged(self.item)
+            context |= {"nics": nics.told(plugged), "way": reaching.ssh_way(self.item, plugged)}
         if part in ("", "instance-facts"):
             context["cost"] = sums.of(self.project, resource=str(self.item.pk))
         if part in ("", "instance-boot"):
@@ -129,6 +131,20 @@ class OneInstance(InstanceItemPage):
 def console_log(instance: Instance, lines: int) -> dict[str, Any]:
     found, truncated = console_logs.end(instance, lines=lines)
     return {"log_lines": found, "log_truncated": truncated}
+
+
+class OpenSsh(InstanceItemPage, VerbPage):
+    """Makes what is missing for its SSH to be reached."""
+
+    def act(self) -> None:
+        reaching.open_ssh(instance=self.item, actor=self.scope.actor)
+
+    def done(self, result: None) -> str:
+        return f"{self.item.name} can be reached by SSH now."
+
+    def after(self) -> str:
+        to = self.request.POST.get("to", "")
+        return to if to.startswith("/projects/") else super().after()
 
 
 class Placement(InstanceItemPage):
@@ -162,6 +178,7 @@ class DoVerb(InstanceItemPage, ItemFormPage):
             "action": self.actions()[self.verb.name],
             "dialog": dialog_of(self.verb.name),
             "says": self.verb.says,
+            "suggested_name": f"{self.item.name}-copy",
             "curl": forms.as_curl(self.verb.method, call, None if self.verb.method == "DELETE" else body),
         }
 

@@ -22,7 +22,7 @@ class Plot:
 
 PLOTS = (
     Plot("CPU", "percent", {"cpu_percent": "CPU"}),
-    Plot("Memory", "MiB", {"memory_mib": "Memory"}),
+    Plot("Memory on its host", "MiB", {"memory_mib": "Memory on its host"}),
     Plot("Disk", "bytes/s", {"disk_read_bytes_per_second": "read", "disk_write_bytes_per_second": "written"}),
     Plot("Disk operations", "operations/s", {"disk_reads_per_second": "reads", "disk_writes_per_second": "writes"}),
     Plot(

@@ -1,5 +1,6 @@
 """NICs on pages: the rows of the Launch form, and what an instance has of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from django.http import QueryDict
 from cloud.tenancy.models import Project
 from compute.models import Instance
 from compute.networking import DEFAULT, HOLDER
-from network.models import FloatingIP, Network, Port, PortForward, SecurityGroup, SecurityGroupRule
+from network.models import Network, Port, SecurityGroup, SecurityGroupRule
 from network.models.security import Direction
 from network.pages import rules
 from network.pages.base import MAX_CHOICES, port_words
@@ -89,14 +90,8 @@ def _address(row: Row) -> dict[str, str]:
     return {"address": row.address.strip()} if row.address.strip() else {}
 
 
-def of_instance(instance: Instance) -> list[dict[str, Any]]:
-    """Its NICs in their order: port, groups, and what leads to it from outside."""
-    floating = Prefetch("addresses__floating_ips", FloatingIP.objects.order_by("name"))
-    forwards = PortForward.objects.select_related("floating_ip").order_by("listen_port")
-    own = Port.objects.filter(holder_type=HOLDER, holder_id=instance.pk).select_related("network")
-    fetched = own.prefetch_related(
-        "security_groups", "addresses", floating, Prefetch("addresses__port_forwards", forwards)
-    )
+def told(ports: Iterable[Port]) -> list[dict[str, Any]]:
+    """NICs by their ports, as `reaching.plugged` gives them: groups, and what leads in from outside."""
     return [
         {
             "port": port,
@@ -109,7 +104,7 @@ def of_instance(instance: Instance) -> list[dict[str, Any]]:
                 for one in address.port_forwards.all()
             ],
         }
-        for port in fetched.order_by("holder_slot")
+        for port in ports
     ]
 
 

@@ -32,6 +32,7 @@ urlpatterns = [
     path(f"{I}/log", consoles.ConsoleLog.as_view(), name="console-log"),
     path(f"{I}/placement", instances.Placement.as_view(), name="placement"),
     path(f"{I}/change", instances.Change.as_view(), name="change-instance"),
+    path(f"{I}/open-ssh", instances.OpenSsh.as_view(), name="open-ssh"),
     path(f"{I}/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),
     path(f"{P}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),
     path(f"{K}/change", keypairs.ChangeKeyPair.as_view(), name="change-keypair"),

@@ -9,13 +9,15 @@ from django.utils.safestring import SafeString
 from cloud.pages.templatetags.pages import icon
 from compute import ssh
 from compute.models import Instance
-from compute.pages.actions import Action, actions_for
+from compute.pages.actions import Action, actions_for, main_of
 from compute.status import reason
 
 register = template.Library()
 
 register.filter("fingerprint", ssh.fingerprint)
 register.filter("reason", reason)
+
+register.filter("main_action", main_of)
 
 BOOT = {
     "asked": "Asked for",

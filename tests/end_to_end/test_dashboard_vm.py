@@ -33,6 +33,7 @@ def test_a_tenant_launches_watches_stops_and_deletes_a_real_machine(machine: One
         expect(pill).to_have_text("stopped", timeout=PATIENCE)
         page.get_by_role("button", name="Start").click()
         expect(pill).to_have_text("running", timeout=PATIENCE)
+        page.locator("#instance-head summary").click()
         page.get_by_role("link", name="Delete").click()
         page.get_by_role("dialog").get_by_role("button", name="Delete").click()
         expect(page.get_by_role("link", name="browsed", exact=True)).to_have_count(0, timeout=PATIENCE)

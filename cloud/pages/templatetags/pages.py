@@ -143,7 +143,8 @@ TONES = {
     "running": "good", "stopped": "idle", "suspended": "idle", "paused": "warn", "rescue": "warn", "error": "bad",
     "unreachable": "bad", "open": "warn", "approved": "good", "declined": "bad", "withdrawn": "idle",
     "available": "good", "in_use": "good",
-    "ready": "good", "waiting": "idle", "done": "good", "failed": "bad", "cancelled": "idle", "superseded": "idle",
+    "ready": "good", "waiting": "idle", "queued": "idle", "done": "good", "failed": "bad", "cancelled": "idle",
+    "superseded": "idle",
 }  # fmt: skip
 
 

@@ -73,12 +73,12 @@
   /* The serial port */
 
   function serial() {
-    const COLUMNS = 80, LEAST_ROWS = 24, MOST_ROWS = 60, SMALLEST = 9, LARGEST = 16; // what programs expect; px
+    const COLUMNS = 80, ROWS = 24, SMALLEST = 9, LARGEST = 15; // the least, which programs expect; px
     const style = getComputedStyle(screen);
     const encoder = new TextEncoder();
     const pencil = document.createElement("canvas").getContext("2d");
     const terminal = new window.Terminal({
-      cols: COLUMNS, rows: LEAST_ROWS, fontFamily: style.fontFamily, scrollback: 5000, screenReaderMode: true,
+      cols: COLUMNS, rows: ROWS, fontFamily: style.fontFamily, scrollback: 5000, screenReaderMode: true,
       theme: { background: style.backgroundColor, foreground: style.color },
       linkHandler: { activate() {} }, // where a guest's links lead is the guest's word
     });
@@ -90,11 +90,15 @@
     function fit() {
       pencil.font = `100px ${style.fontFamily}`;
       const perPixel = pencil.measureText("W").width / 100;
-      const size = Math.floor((screen.clientWidth - 24) / (COLUMNS * perPixel));
-      terminal.options.fontSize = Math.min(LARGEST, Math.max(SMALLEST, size));
-      const height = document.fullscreenElement ? innerHeight - 60 : innerHeight * 0.62;
-      const rows = Math.floor(height / (terminal.options.fontSize * 1.2));
-      terminal.resize(COLUMNS, Math.min(MOST_ROWS, Math.max(LEAST_ROWS, rows)));
+      const width = screen.clientWidth - 40; // its padding, and the scroll bar
+      const size = Math.min(LARGEST, Math.max(SMALLEST, Math.floor(width / (COLUMNS * perPixel))));
+      terminal.options.fontSize = size;
+      const height = document.fullscreenElement ? innerHeight - 80 : innerHeight * 0.62;
+      const drawn = screen.querySelector(".xterm-screen").offsetWidth / terminal.cols; // cells have whole pixels
+      const columns = Math.max(COLUMNS, Math.floor(width / Math.max(drawn, size * perPixel)));
+      terminal.resize(columns, Math.max(ROWS, Math.floor(height / (size * 1.2))));
+      const words = document.querySelector("[data-size]");
+      if (words) words.textContent = `Set ${columns} × ${terminal.rows}`;
     }
     new ResizeObserver(fit).observe(box);
     fit();
@@ -122,7 +126,9 @@
       line.addEventListener("message", ({ data }) => {
         if (typeof data === "string") {
           unanswered = JSON.parse(data).before;
-          isOpen({ send: (text) => terminal.paste(text), picture });
+          /* A serial line does not tell its guest how large the terminal is. */
+          const size = () => send(encoder.encode(`stty rows ${terminal.rows} cols ${terminal.cols}\r`));
+          isOpen({ send: (text) => terminal.paste(text), picture, size });
           terminal.focus();
         } else {
           terminal.write(new Uint8Array(data), () => { unanswered -= data.byteLength; });
@@ -192,7 +198,8 @@
   const actions = {
     again: () => connect(),
     secure: () => open?.secure(),
-    full: () => box.requestFullscreen(),
+    size: () => { open?.size(); side.focus(); },
+    full: () => box.requestFullscreen().then(() => side.focus()),
     paste: () => { if (open) paste.showModal(); },
     picture: () => open?.picture().toBlob((blob) => {
       const link = document.createElement("a");

@@ -2,13 +2,18 @@
 
 import html
 import re
+from uuid import uuid4
 
 import pytest
 
 from cloud.hosts.models import Host
 from cloud.operations.models import Operation
+from cloud.tenancy import new_projects
 from compute.models import Instance, Machine
 from compute.verbs import VERBS
+from network.models import FloatingIP, PortForward
+from network.services import address_pools, ports
+from tests.cloud.dashboard.conftest import ALICE
 
 pytestmark = pytest.mark.django_db
 
@@ -188,6 +193,13 @@ def test_a_screen_is_not_offered_where_the_hypervisor_gives_none(mia, world):
         assert offered in shown
 
 
+def test_a_screen_is_not_offered_where_the_guest_draws_nothing(mia, world):
+    here = f"/projects/demo/instances/{world.instance.pk}/console"
+    for words, offered in (("console=ttyS0 quiet", False), ("console=ttyS0 console=tty0", True), ("", True)):
+        Instance.objects.filter(pk=world.instance.pk).update(kernel_command_line=words)
+        assert ("draws nothing: its console is the serial port" in mia.get(here).text) != offered
+
+
 def test_the_console_log_can_be_downloaded(mia, world):
     answer = mia.get(f"{LIST}/{world.instance.pk}/log?download")
     assert answer["Content-Disposition"] == 'attachment; filename="web-console.log"'
@@ -330,3 +342,59 @@ def test_a_stop_can_be_undone(mia, world):
     world.instance.refresh_from_db()
     assert world.instance.wanted_power == "running"
     assert ">Undo<" not in mia.get(f"{LIST}/{world.instance.pk}").content.decode()
+
+
+@pytest.fixture
+def plugged(world, settings):
+    """An instance that runs on a network of the project, with a key pair."""
+    settings.PUBLISH_ON_LOOPBACK = True
+    new_projects.furnish(world.project, ALICE)
+    instance = world.settle(world.launch("shell", keypairs=[world.keypair]))
+    [port] = ports.held_by("instance", instance.pk)
+    port.host = instance.host
+    port.save()
+    return instance
+
+
+def test_the_page_says_how_to_log_in_and_makes_what_is_missing(mia, world, plugged):
+    page = f"/projects/demo/instances/{plugged.pk}"
+    text = mia.get(page).content.decode()
+    assert "No port outside leads to it yet." in text
+    assert "do not let SSH (TCP port 22) in" in text
+    assert mia.post(f"{page}/open-ssh", {"form_key": str(uuid4())})["Location"] == page
+    forward = PortForward.objects.get(project=world.project)
+    command = f"ssh -p {forward.listen_port} root@127.0.0.1"
+    for path in (page, f"{page}/console"):
+        text = mia.get(path).content.decode()
+        assert command in text
+        assert "do not let SSH" not in text
+    [port] = ports.held_by("instance", plugged.pk)
+    assert sorted(group.name for group in port.security_groups.all()) == ["default", "ssh"]
+    mia.post(f"{page}/open-ssh", {"form_key": str(uuid4())})
+    assert PortForward.objects.count() == 1
+
+
+def test_elsewhere_a_floating_ip_leads_in(mia, world, plugged, settings):
+    settings.PUBLISH_ON_LOOPBACK = False
+    page = f"/projects/demo/instances/{plugged.pk}"
+    answer = mia.post(f"{page}/open-ssh", {"form_key": str(uuid4())})
+    assert b"This cloud has no address pool." in answer.content
+    address_pools.create(actor=ALICE, name="outside", cidr="203.0.113.0/24")
+    mia.post(f"{page}/open-ssh", {"form_key": str(uuid4())})
+    assert f"ssh root@{FloatingIP.objects.get().address}" in mia.get(page).content.decode()
+
+
+def test_without_a_network_the_console_is_the_way(mia, world):
+    text = mia.get(f"/projects/demo/instances/{world.instance.pk}").content.decode()
+    assert "It is on no network: use the console." in text
+    assert "Make it reachable" not in text
+
+
+@pytest.mark.parametrize(
+    ("power", "verb"), [("running", "Stop"), ("stopped", "Start"), ("paused", "Resume"), ("suspended", "Resume")]
+)
+def test_console_comes_first_then_what_fits_the_state(mia, world, power, verb):
+    instance = world.settle(world.launch(), power)
+    text = mia.get(f"/projects/demo/instances/{instance.pk}").content.decode()
+    head = text.split('id="instance-head"')[1].split("<summary")[0]
+    assert re.findall(r"</svg> ?([A-Z][a-z]+)", head) == ["Console", verb]

@@ -255,6 +255,7 @@ def test_what_waits_for_room_is_told_when_there_is_some(cloud, mia, path, body, 
     assert mia.post(path, {**body, "name": "second", "flavor": half.name}).status_code == 202
     engine.sweep()
     assert mia.get(f"{path}/second").json()["status_reason"].startswith("waiting for room")
+    assert [one["name"] for one in mia.get(f"{path}?status=queued").json()["items"]] == ["second"]
     make_room(cloud, mia, path)
     for _ in range(10):  # no clock: only what is due by itself, or was told
         engine.sweep()

@@ -33,7 +33,7 @@
     if (!part) return;
     /* Nothing is taken from under somebody's hands. */
     const typing = part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select");
-    if (typing || part.querySelector(":popover-open")) {
+    if (typing || part.querySelector(":popover-open, details.menu[open]")) {
       schedule(part, 2000);
       return;
     }
