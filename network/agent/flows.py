@@ -34,14 +34,13 @@ class Flow:
 def tracked(kernel: Netlink) -> list[Flow]:
     """Every flow that this namespace tracks; `kernel` was made for NETFILTER."""
     found = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for body in kernel.dump(NFNL_CONNTRACK | CT_GET, struct.pack("=BBH", family, 0, 0)):
-            attributes = parse(body[4:])
-            key = attributes[1]
-            source, destination, protocol, ports = _tuple(key)
-            answerer, answered, _, (answer_port, _) = _tuple(attributes[2])
-            answer = (answerer, answered, answer_port)
-            found.append(Flow(source, destination, protocol, *ports, key=bytes([family]) + key, answer=answer))
+    for body in kernel.dump(NFNL_CONNTRACK | CT_GET, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)):
+        attributes = parse(body[4:])
+        key = attributes[1]
+        source, destination, protocol, ports = _tuple(key)
+        answerer, answered, _, (answer_port, _) = _tuple(attributes[2])
+        answer = (answerer, answered, answer_port)
+        found.append(Flow(source, destination, protocol, *ports, key=body[:1] + key, answer=answer))
     return found
 
 

@@ -7,7 +7,7 @@ and a chain of what its members may do. `permits` is the same decision in Python
 from collections import defaultdict
 from collections.abc import Iterable
 
-from network.agent.nft import Chain, Elements, Set
+from network.agent.nft import Chain, Set
 from network.agent.specs import ALL, ICMP, Address, Group, Network, Rule
 
 Range = tuple[int, int]
@@ -29,8 +29,7 @@ def compiled(groups: Iterable[Group]) -> tuple[dict[str, Set], dict[str, Chain]]
     chains: dict[str, Chain] = {}
     for group in groups:
         for family, kind in ((4, "ipv4_addr"), (6, "ipv6_addr")):
-            members: Elements = frozenset((str(each),) for each in group.members if each.version == family)
-            sets[members_name(group.id, family)] = Set(f"type {kind}", members)
+            sets[members_name(group.id, family)] = Set(f"type {kind}", group.written[family])
         for direction in ("ingress", "egress"):
             rules = [rule for rule in group.rules if rule.direction == direction]
             name = chain_name(group.id, direction)

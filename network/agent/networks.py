@@ -39,44 +39,75 @@ def namespace(spec: NetworkSpec) -> str:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a network finds on its host. `vtep`: where this host's tunnels end, if it can have any."""
+    """What a network finds on its host. `legs`: the routers' devices in it and their MACs; `vtep`: where this host's
+    tunnels end, if it can have any."""
 
     tracking: str
+    legs: dict[str, str]
     vtep: Address | None = None
 
 
+@dataclass(frozen=True)
+class Made:
+    """A network as this process has made it: where nothing has changed since, nothing needs to be looked at."""
+
+    spec: NetworkSpec
+    around: Surroundings
+    of_ports: rules.OfPorts
+
+    def has_wires_of(self, spec: NetworkSpec, around: Surroundings) -> bool:
+        """Whether devices, neighbours and tunnels are the same for another spec."""
+        mine = self.spec
+        same = (mine.mtu, mine.vni, mine.subnets, mine.peers, mine.host) == (
+            spec.mtu, spec.vni, spec.subnets, spec.peers, spec.host,
+        )  # fmt: skip
+        return mine.ports is spec.ports and same and self.around == around
+
+
 def apply(
-    namespaces: Namespaces, rulesets: Rulesets, spec: NetworkSpec, around: Surroundings, legs: dict[str, str]
-) -> None:
-    """Make this host's part of a network as the spec says. `legs`: the routers' devices here and their MACs.
+    namespaces: Namespaces,
+    rulesets: Rulesets,
+    spec: NetworkSpec,
+    around: Surroundings,
+    made: Made | None = None,
+) -> Made:
+    """Make this host's part of a network as the spec says, which is `made` so far.
 
     Rules come first: what is opened later is never open without them.
     """
+    same_ports = made is not None and made.spec.ports is spec.ports and made.spec.host == spec.host
+    of_ports = made.of_ports if made and same_ports else rules.of_ports(spec)
     namespaces.make(namespace(spec))
     with namespaces.within(namespace(spec)), Netlink() as kernel:
         _set_up(around.tracking)
-        tables = rules.tables(spec, around.tracking, legs)
+        tables = rules.tables(spec, around.tracking, around.legs, of_ports)
         revoked = any([rulesets.apply(namespace(spec), table) for table in tables])
-        links = kernel.links()
-        if BRIDGE not in links:
-            kernel.send(messages.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), messages.change_link(1, up=True))
-            links = kernel.links()
-        bridge = links[BRIDGE]
-        for name, value in (("disable_ipv6", 0), ("accept_dad", 0), ("accept_ra", 0)):
-            sysctl(f"ipv6/conf/{BRIDGE}/{name}", value)  # the same addresses are on every host, on purpose
-        kernel.send(messages.change_link(bridge.index, up=True, mtu=spec.mtu))
-        _apply_overlay(namespaces, spec, around.vtep, kernel)
-        links = kernel.links()
-        wanted = {port.device for port in spec.local}
-        for name, link in links.items():
-            if name.startswith("p") and link.kind == "tun":
-                if name not in wanted:
-                    kernel.send(messages.remove_link(link.index))
-                elif link.mtu != spec.mtu:
-                    kernel.send(messages.change_link(link.index, mtu=spec.mtu))
-        kernel.send(*_services(spec, kernel, bridge), *_neighbours(spec, kernel, bridge))
-        if revoked:
+        if made is None or not made.has_wires_of(spec, around):
+            _apply_wires(namespaces, spec, around, kernel)
+        if revoked and (made is None or spec.takes_from(made.spec)):
             flows.cut(spec, around.tracking)
+    return Made(spec, around, of_ports)
+
+
+def _apply_wires(namespaces: Namespaces, spec: NetworkSpec, around: Surroundings, kernel: Netlink) -> None:
+    links = kernel.links()
+    if BRIDGE not in links:
+        kernel.send(messages.add_bridge(BRIDGE, SERVICE_MAC, spec.mtu), messages.change_link(1, up=True))
+        links = kernel.links()
+    bridge = links[BRIDGE]
+    for name, value in (("disable_ipv6", 0), ("accept_dad", 0), ("accept_ra", 0)):
+        sysctl(f"ipv6/conf/{BRIDGE}/{name}", value)  # the same addresses are on every host, on purpose
+    kernel.send(messages.change_link(bridge.index, up=True, mtu=spec.mtu))
+    _apply_overlay(namespaces, spec, around.vtep, kernel)
+    links = kernel.links()
+    wanted = {port.device for port in spec.local}
+    for name, link in links.items():
+        if name.startswith("p") and link.kind == "tun":
+            if name not in wanted:
+                kernel.send(messages.remove_link(link.index))
+            elif link.mtu != spec.mtu:
+                kernel.send(messages.change_link(link.index, mtu=spec.mtu))
+    kernel.send(*_services(spec, kernel, bridge), *_neighbours(spec, kernel, bridge))
 
 
 def _set_up(tracking: str) -> None:

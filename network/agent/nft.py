@@ -97,9 +97,9 @@ def difference(known: Known, wanted: Table) -> Difference:
         lines += [f"add rule {table} {name} {rule}" for rule in chain.rules]
     revokes = any(name in known.digests for name in changed)
     for name, wanted_set in wanted.sets.items():
-        if wanted_set.is_kernels:
-            continue
         present = known.sets.get(name, frozenset())
+        if wanted_set.is_kernels or present == wanted_set.elements:
+            continue
         gone, added = present - wanted_set.elements, wanted_set.elements - present
         revokes = revokes or bool(gone)
         lines += _elements("delete", table, name, gone, wanted_set.is_map)

@@ -5,33 +5,31 @@ and a process that starts anew goes on from it. Methods enter namespaces with th
 """
 
 import contextlib
-import hashlib
 import ipaddress
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from network.agent import counting, edge, messages, networks, nft, pools, routers, way_out6
+from network.agent import counting, edge, messages, networks, nft, pools, routers
 from network.agent.metadata import Guest
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import Problem
-from network.agent.outside import WAY_OUT_DEVICE, Outside
+from network.agent.outside import Outside
 from network.agent.probe import Abilities
 from network.agent.router_specs import RouterSpec
 from network.agent.services import Services
-from network.agent.specs import Address, NetworkSpec, Port
+from network.agent.specs import Address, NetworkSpec, Port, digest
+from network.agent.world import World
 
 log = structlog.get_logger()
-READERS: dict[str, Callable[[dict[str, Any]], NetworkSpec | RouterSpec]] = {
-    "network": NetworkSpec.read,
-    "router": RouterSpec.read,
-}
+TYPES = ("network", "router")
 KEPT = "applied.json"
 GUEST = "guest-"  # files of what guests may read, by port
 
@@ -46,9 +44,17 @@ class Applied:
     raw: dict[str, Any]
     spec: NetworkSpec | RouterSpec
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        return hashlib.sha256(json.dumps(self.raw, sort_keys=True).encode()).hexdigest()[:16]
+        return digest(self.raw)
+
+
+def _read(type: str, spec: dict[str, Any], before: Applied | None) -> NetworkSpec | RouterSpec:
+    """Raises ValueError."""
+    if type == "router":
+        return RouterSpec.read(spec)
+    known = (before.raw, before.spec) if before and isinstance(before.spec, NetworkSpec) else None
+    return NetworkSpec.read(spec, known)
 
 
 class Plane:
@@ -57,13 +63,13 @@ class Plane:
     ) -> None:
         self._namespaces = namespaces
         self._abilities = abilities
-        self._side = side
         self._pools = side.pools
-        self._outside = outside
         self._services = services
-        self._no_way_out = ""
         self._rulesets = nft.Rulesets()
+        self.world = World(namespaces, abilities, side, outside, self._rulesets)
+        self._made: dict[str, networks.Made] = {}  # by id
         self._applied: dict[tuple[str, str], Applied] = {}
+        self._looked_at = ("", "")
         self.quarantined: set[str] = set()
 
     def restore(self) -> None:
@@ -71,7 +77,7 @@ class Plane:
         for name in self._namespaces.names():
             with contextlib.suppress(OSError, ValueError, KeyError):
                 kept = json.loads((self._namespaces.directory / name / KEPT).read_text())
-                spec = READERS[kept["type"]](kept["spec"])
+                spec = _read(kept["type"], kept["spec"], None)
                 applied = Applied(kept["type"], kept["id"], kept["generation"], kept["spec"], spec)
                 self._applied[applied.type, applied.id] = applied
         for each in sorted(self._applied.values(), key=lambda each: each.type):  # networks before routers
@@ -85,21 +91,24 @@ class Plane:
 
         Raises Problem, ValueError, OSError, nft.Refused.
         """
-        if type not in READERS:
+        if type not in TYPES:
             raise Problem(f"this host knows no {type}, only networks and routers")
         if not self._abilities.usable:
             raise Problem("this host can have no networks: " + "; ".join(self._abilities.missing.values()))
-        read = READERS[type](spec)
+        before = self._applied.get((type, id))
+        read = _read(type, spec, before)
         if read.id != id:
             raise ValueError(f"the spec is of {read.id}, not of {id}")
-        before = self._applied.get((type, id))
         if before and before.generation > generation:
             raise Problem(f"generation {before.generation} is here already")
+        if before and before.raw == spec:  # nothing has changed, so somebody doubts that it is true
+            self._forget(f"{type}-{id}", id)
         new = Applied(type, id, generation, spec, read)
         self._applied[type, id] = new
         try:
             problems = self._make(new, before)
         except BaseException:
+            self._forget(f"{type}-{id}", id)
             if before:
                 self._applied[type, id] = before
             else:
@@ -112,7 +121,7 @@ class Plane:
         """Remove a resource with everything that belongs to it; nothing happens when it is not here."""
         applied = self._applied.pop((type, id), None)
         name = f"{type}-{id}"
-        self._rulesets.forget(name)
+        self._forget(name, id)
         if applied is None:
             if name in self._namespaces.names():
                 self._namespaces.remove(name)
@@ -122,7 +131,10 @@ class Plane:
         if isinstance(applied.spec, RouterSpec):
             routers.remove(self._namespaces, applied.spec)
             self.keep_edge()
-            self._refresh_legs({leg.network for leg in applied.spec.legs})
+            touched = {leg.network for leg in applied.spec.legs}
+            for spec in self._networks():
+                if spec.network in touched:
+                    self._make_network(spec)
         else:
             with self._namespaces.within(name), Netlink() as kernel:
                 for link in kernel.links().values():
@@ -191,17 +203,36 @@ class Plane:
                 found |= counting.of_ports(spec)
         return {"ports": found}
 
+    def look_at_next(self) -> None:
+        """Compare the next resource with what the kernel has, all of it, and mend what others have changed."""
+        if self._applied:
+            keys = sorted(self._applied)
+            self._looked_at = next((key for key in keys if key > self._looked_at), keys[0])
+            self._forget("-".join(self._looked_at), self._looked_at[1])
+            self._make(self._applied[self._looked_at])
+
+    def _forget(self, namespace: str, id: str) -> None:
+        """What was made is looked up in the kernel next time."""
+        self._rulesets.forget(namespace)
+        self._made.pop(id, None)
+
     def _make(self, new: Applied, before: Applied | None = None) -> dict[str, str]:
         if isinstance(new.spec, NetworkSpec):
+            made = self._made.get(new.spec.id)
+            if made is None or made.spec.peers != new.spec.peers:
+                self.keep_edge()  # before the overlay is there
             self._make_network(new.spec)
-            for router in self._routers():
-                if any(leg.network == new.spec.network for leg in router.legs):
-                    self._make_router(router)
+            if made is None or made.spec.mtu != new.spec.mtu:
+                for router in self._routers():
+                    if any(leg.network == new.spec.network for leg in router.legs):
+                        self._make_router(router)
             return {}
         touched = {leg.network for leg in new.spec.legs}
         if before and isinstance(before.spec, RouterSpec):
             touched |= {leg.network for leg in before.spec.legs}
-        self._refresh_legs(touched)
+        for spec in self._networks():
+            if spec.network in touched:
+                self._make_network(spec)  # it learns of routers' devices before these come up
         problems = self._make_router(new.spec)
         absent = self.keep_edge()
         problems |= {
@@ -218,17 +249,15 @@ class Plane:
         return problems
 
     def _make_network(self, spec: NetworkSpec) -> None:
-        self.keep_edge()  # before the overlay is there
-        networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
-        self._keep_guests(spec)
+        vtep = self.world.vtep() if spec.peers else ""
+        around = networks.Surroundings(
+            self._abilities.tracking, self._legs(spec.network), ipaddress.ip_address(vtep) if vtep else None
+        )
+        made = self._made.pop(spec.id, None)
+        self._made[spec.id] = networks.apply(self._namespaces, self._rulesets, spec, around, made)
+        if made is None or made.spec.ports is not spec.ports:
+            self._keep_guests(spec)
         self._services.answer(spec, networks.namespace(spec), self._gateways(spec.network))
-
-    def _refresh_legs(self, touched: set[str]) -> None:
-        """Networks learn of routers' devices before these come up."""
-        for spec in self._networks():
-            if spec.network in touched:
-                networks.apply(self._namespaces, self._rulesets, spec, self._around(), self._legs(spec.network))
-                self._services.answer(spec, networks.namespace(spec), self._gateways(spec.network))
 
     def _gateways(self, network: str) -> dict[Address, str]:
         """The addresses of routers in a network, and their MACs there."""
@@ -248,54 +277,8 @@ class Plane:
         }
 
     def keep_edge(self) -> set[str]:
-        """Let routers' packets leave by the host's own network, and only peers' and what leads in come in; mends what
-        has gone since. Returns the devices of pools that this host does not have."""
-        external, floating, answered = {}, set(), set()
-        for spec in self._routers():
-            if spec.external and (address := routers.own_address(self._namespaces, spec)):
-                device = routers.way_out_device(spec)
-                external[device] = str(address)
-                for outside in pools.ways_in(spec, self._pools)[0].outside:
-                    floating.add((device, str(outside)))
-                    if (segment := self._pools.device(outside)) and segment != pools.ROUTED:
-                        answered.add((segment, str(outside)))
-        overlay = {(str(vtep), str(spec.vni)) for spec in self._networks() for vtep in spec.peers.values()}
-        needs = edge.Needs(external, frozenset(overlay), frozenset(floating), frozenset(answered))
-        with self._namespaces.within(None), Netlink() as kernel:
-            links = kernel.links()
-            if external and WAY_OUT_DEVICE not in links:  # does nothing in the host's own network
-                self._no_way_out = self._outside.lead_out(self._namespaces.anchor)
-            edge.apply(self._side, needs, kernel)
-        led = [spec for spec in self._routers() if routers.way_out_device(spec) in external]
-        way_out6.apply(self._namespaces, self._rulesets, self._side.table, led)
-        return self._pools.devices - links.keys()
-
-    def way_out(self) -> str:
-        """ "" when guests can reach the world through this host, otherwise why not, in words."""
-        with self._namespaces.within(None), Netlink() as kernel:
-            if edge.uplink(kernel):
-                return ""
-            return self._no_way_out or "guests have no way out: this host has no default route"
-
-    def way_out6(self) -> str:
-        """The same for IPv6."""
-        with self._namespaces.within(None), Netlink() as kernel:
-            return "" if way_out6.has_one(kernel) else "guests have no way out by IPv6: this host has no route for it"
-
-    def vtep(self) -> str:
-        """Where tunnels to this host end: $PILEUS_VTEP, or the uplink's address. "": it can have none."""
-        if not self._abilities.overlay or not self._abilities.is_in_hosts_network:
-            return ""
-        if chosen := os.environ.get("PILEUS_VTEP"):
-            return chosen
-        with self._namespaces.within(None), Netlink() as kernel:
-            if link := kernel.links().get(edge.uplink(kernel)):
-                return str(min((each.ip for each in kernel.addresses(link.index) if each.version == 4), default=""))
-        return ""
-
-    def _around(self) -> networks.Surroundings:
-        vtep = self.vtep()
-        return networks.Surroundings(self._abilities.tracking, ipaddress.ip_address(vtep) if vtep else None)
+        """Keep the host's own network as everything here needs it; the devices of pools that the host does not have."""
+        return self.world.keep(list(self._routers()), list(self._networks()))
 
     def _port(self, id: str) -> tuple[NetworkSpec, Port]:
         for spec in self._networks():

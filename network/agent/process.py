@@ -17,6 +17,7 @@ Whatever cannot be done is answered by {"problem": words}.
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import resource
@@ -42,6 +43,7 @@ from network.agent.services import Services
 log = structlog.get_logger()
 MAX_LINE = 64 << 20  # a network of 100 000 ports
 SECONDS_BETWEEN_LOOKS = 5.0
+LOOKS_PER_RESOURCE = 4
 
 
 def anchor_record(paths: Paths) -> Path:
@@ -164,11 +166,14 @@ class _Process:
         task.add_done_callback(self._tasks.discard)
 
     async def _watch(self) -> None:
-        """The way out can go at any time: another uplink, a program that ended."""
-        while True:
+        """The way out can go at any time: another uplink, a program that ended. The rest should not change, but others
+        may change it: one resource after the other is compared with the kernel, and mended."""
+        for number in itertools.count(1):
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
             with contextlib.suppress(OSError, nft.Refused):
                 await self._loop.run_in_executor(self._kernel, self._plane.keep_edge)
+                if number % LOOKS_PER_RESOURCE == 0:
+                    await self._loop.run_in_executor(self._kernel, self._plane.look_at_next)
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -247,7 +252,8 @@ class _Process:
     def _tell(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["do"] == "capabilities":
             usable = self._abilities.usable
-            ways = {"way_out": self._plane.way_out, "way_out6": self._plane.way_out6, "vtep": self._plane.vtep}
+            world = self._plane.world
+            ways = {"way_out": world.way_out, "way_out6": world.way_out6, "vtep": world.vtep}
             told = {name: tell() for name, tell in ways.items()} if usable else {}
             return self._abilities.describe() | self._pools.describe() | told
         return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()

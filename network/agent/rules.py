@@ -8,6 +8,7 @@ path of a packet does not grow with their number. A device that is in no set pas
 import hashlib
 import ipaddress
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from network.agent import bandwidth, groups, reflexive
 from network.agent.counting import DROPPED, drop
@@ -25,9 +26,18 @@ NEIGHBOUR_KINDS = "nd-neighbor-solicit, nd-neighbor-advert"
 GROUP_ADDRESS = "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"
 
 
-def tables(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> list[Table]:
+@dataclass(frozen=True)
+class OfPorts:
+    """What of the table is made of this host's ports alone: the larger part of it by far."""
+
+    sets: dict[str, Set]
+    chains: dict[str, Chain]
+    limits: dict[str, str]
+
+
+def tables(spec: NetworkSpec, tracking: str, legs: dict[str, str], ports: OfPorts) -> list[Table]:
     """The tables of a network. `tracking`: how the kernel tracks flows; `legs`: routers' devices and MACs."""
-    found = [_bridge(spec, tracking, legs)]
+    found = [_bridge(spec, tracking, legs, ports)]
     if tracking == BR_NETFILTER:
         mark = ("ct state established,related meta mark set meta mark | 0x1",)
         hooks = {hook: Chain(mark, _hook(hook, -150)) for hook in ("prerouting", "output")}
@@ -39,19 +49,28 @@ def _hook(name: str, priority: int, policy: str = "accept") -> str:
     return f"type filter hook {name} priority {priority} ; policy {policy}"
 
 
-def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str]) -> Table:
-    sets = _sets(spec, legs)
-    group_sets, chains = groups.compiled(spec.groups.values())
-    for port in spec.local:
+def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str], ports: OfPorts) -> Table:
+    sets, chains = groups.compiled(spec.groups.values())
+    trusted = frozenset((device,) for device in (OVERLAY, *legs))
+    sets |= ports.sets | {
+        "trusted": Set("type ifname", trusted),
+        "gateways": Set("type ether_addr", frozenset((mac,) for mac in (SERVICE_MAC, *legs.values()))),
+        "dropped": DROPPED,
+    }
+    sets |= reflexive.sets() if tracking == REFLEXIVE else {}
+    return Table("bridge", "pileus", sets, chains | ports.chains | _chains(tracking), ports.limits)
+
+
+def of_ports(spec: NetworkSpec) -> OfPorts:
+    """Pure, like everything here; for many ports it takes a while."""
+    chains = {}
+    for port in {port.groups: port for port in spec.local}.values():  # ports of the same groups share chains
         for direction in ("ingress", "egress"):
             jumps = tuple(f"jump {groups.chain_name(group, direction)}" for group in port.groups)
             refused = drop(f"{direction}_refused", "iifname" if direction == "egress" else "oifname")
             chains[profile(port, direction)] = Chain((*jumps, refused))
-    chains |= _chains(tracking)
     limits, limited = bandwidth.limits(spec.local)
-    remembered = reflexive.sets() if tracking == REFLEXIVE else {}
-    sets |= group_sets | limited | remembered | {"dropped": DROPPED}
-    return Table("bridge", "pileus", sets, chains, limits)
+    return OfPorts(_sets(spec) | limited, chains, limits)
 
 
 def profile(port: Port, direction: str) -> str:
@@ -59,7 +78,7 @@ def profile(port: Port, direction: str) -> str:
     return f"ports_{direction}_{hashlib.sha256('/'.join(port.groups).encode()).hexdigest()[:16]}"
 
 
-def _sets(spec: NetworkSpec, legs: dict[str, str]) -> dict[str, Set]:
+def _sets(spec: NetworkSpec) -> dict[str, Set]:
     ports = spec.local
 
     def of_ports(values: Callable[[Port], list[tuple[str, ...]]]) -> Elements:
@@ -73,10 +92,7 @@ def _sets(spec: NetworkSpec, legs: dict[str, str]) -> dict[str, Set]:
     def wide(port: Port, version: int) -> list[tuple[str, ...]]:
         return [(mac, str(n)) for n, mac in port.pairs if n.num_addresses > 1 and n.version == version]
 
-    trusted = frozenset((device,) for device in (OVERLAY, *legs))
     return {
-        "trusted": Set("type ifname", trusted),
-        "gateways": Set("type ether_addr", frozenset((mac,) for mac in (SERVICE_MAC, *legs.values()))),
         "macs": Set(
             "type ifname . ether_addr", of_ports(lambda p: [(m,) for m in {p.mac, *(mac for _, mac in p.pairs)}])
         ),

@@ -2,9 +2,11 @@
 
 import hashlib
 import ipaddress
+import json
 import re
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -37,6 +39,19 @@ class Group:
     rules: tuple[Rule, ...]
     members: frozenset[Address]
 
+    def with_rules(self, rules: tuple[Rule, ...]) -> "Group":
+        """The same members under other rules."""
+        changed = Group(self.id, rules, self.members)
+        changed.__dict__["written"] = self.written
+        return changed
+
+    @cached_property
+    def written(self) -> dict[int, frozenset[tuple[str, ...]]]:
+        """The members' addresses by family, as elements of a set."""
+        return {
+            version: frozenset((str(each),) for each in self.members if each.version == version) for version in (4, 6)
+        }
+
 
 @dataclass(frozen=True)
 class Subnet:
@@ -63,11 +78,18 @@ class Port:
     name: str
     mbps: int | None = None
 
-    @property
+    def has_all_of(self, before: "Port") -> bool:
+        """Whether its guest has at least the addresses and the groups that it had."""
+        mine = (self.addresses, self.pairs, self.groups)
+        return self.mac == before.mac and all(
+            set(had) <= set(has) for had, has in zip((before.addresses, before.pairs, before.groups), mine, strict=True)
+        )
+
+    @cached_property
     def device(self) -> str:
         return device_name("p", self.id)
 
-    @property
+    @cached_property
     def link_local(self) -> Address:
         """The address that a guest makes of its MAC (EUI-64)."""
         return link_local(self.mac)
@@ -89,13 +111,17 @@ class NetworkSpec:
     peers: dict[str, Address]
     host: str
 
-    @property
+    @cached_property
     def local(self) -> tuple[Port, ...]:
         return tuple(port for port in self.ports if port.host == self.host)
 
     @classmethod
-    def read(cls, spec: dict[str, Any]) -> "NetworkSpec":
-        """Raises ValueError, in words, for a spec that means nothing."""
+    def read(cls, spec: dict[str, Any], before: tuple[dict[str, Any], "NetworkSpec"] | None = None) -> "NetworkSpec":
+        """Raises ValueError, in words, for a spec that means nothing.
+
+        `before`: an earlier spec and what was read of it; parts that are as they were come from there. When no port
+        has changed, `ports` is the very same tuple.
+        """
         try:
             return cls(
                 id=as_id(spec["id"]),
@@ -104,8 +130,8 @@ class NetworkSpec:
                 mtu=as_within(spec["network"]["mtu"], 68, 65535, "MTU"),
                 domain=_domain(spec["network"].get("domain") or "internal"),
                 subnets={subnet["id"]: _subnet(subnet) for subnet in spec["subnets"]},
-                ports=tuple(_port(port) for port in spec["ports"]),
-                groups={as_id(id): _group(id, group) for id, group in spec["groups"].items()},
+                ports=_ports(spec["ports"], before),
+                groups=_groups(spec["groups"], before),
                 peers={
                     peer["host"]: ipaddress.ip_address(peer["vtep"])
                     for peer in spec.get("peers", ())
@@ -117,6 +143,17 @@ class NetworkSpec:
             raise ValueError(f"the spec lacks {error}") from error
         except (TypeError, AttributeError) as error:
             raise ValueError(f"the spec is malformed: {error}") from error
+
+    def takes_from(self, before: "NetworkSpec") -> bool:
+        """Whether something that might pass before may not any more, so that what is established has to be judged."""
+        for id, group in before.groups.items():
+            mine = self.groups.get(id)
+            if mine is None or set(group.rules) - set(mine.rules) or group.members - mine.members:
+                return True
+        if self.ports is before.ports:
+            return False
+        mine_by_id = {port.id: port for port in self.local}
+        return not all(port.id in mine_by_id and mine_by_id[port.id].has_all_of(port) for port in before.local)
 
     def _checked(self) -> "NetworkSpec":
         wanted = {id for port in self.ports for id in port.groups}
@@ -178,6 +215,31 @@ def _subnet(value: dict[str, Any]) -> Subnet:
     )
 
 
+def _ports(raw: list[dict[str, Any]], before: tuple[dict[str, Any], NetworkSpec] | None) -> tuple[Port, ...]:
+    if before is None:
+        return tuple(_port(port) for port in raw)
+    old, read = before
+    if raw == old["ports"]:
+        return read.ports
+    known = {port["id"]: (port, is_read) for port, is_read in zip(old["ports"], read.ports, strict=True)}
+    found = ((port, known.get(port["id"])) for port in raw)
+    return tuple(same[1] if same and same[0] == port else _port(port) for port, same in found)
+
+
+def _groups(raw: dict[str, Any], before: tuple[dict[str, Any], NetworkSpec] | None) -> dict[str, Group]:
+    old, read = (before[0]["groups"], before[1].groups) if before else ({}, {})
+    groups = {}
+    for id, group in raw.items():
+        known = read.get(as_id(id)) if id in old else None
+        if known and old[id] == group:
+            groups[known.id] = known
+        elif known and old[id].get("members") == group.get("members"):  # of these there may be thousands
+            groups[known.id] = known.with_rules(tuple(_rule(rule) for rule in group["rules"]))
+        else:
+            groups[as_id(id)] = _group(id, group)
+    return groups
+
+
 def _port(value: dict[str, Any]) -> Port:
     mac = _mac(value["mac"])
     name = (value.get("name") or "").lower()
@@ -226,3 +288,8 @@ def _range(protocol: int | None, value: dict[str, Any]) -> tuple[int, int]:
         return ALL
     low = as_within(high if low is None else low, 0, 0xFFFF, "port")
     return low, as_within(low if high is None else high, low, 0xFFFF, "last port")
+
+
+def digest(spec: dict[str, Any]) -> str:
+    """Of a spec as it was told: what a host has applied is the same when this is."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import os
 import select
@@ -191,16 +192,20 @@ class Guest:
         os.close(self.tap)
 
 
+def open_tap(name: str) -> int:
+    """A tap in the present network namespace, as a program that is a guest has it."""
+    descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.ioctl(descriptor, 0x400454CA, struct.pack("16sH22x", name.encode(), 0x0002 | 0x1000))
+    return descriptor
+
+
 class Machine(Space):
     """A guest with the kernel's own network stack: its device is wired to a tap, frame by frame."""
 
     def __init__(self, guest: Guest, prefix: int = 24, gateway: str = "", mtu: int = 1500) -> None:
         super().__init__()
         with self.within():
-            self._device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-            import fcntl
-
-            fcntl.ioctl(self._device, 0x400454CA, struct.pack("16sH22x", b"eth0", 0x0002 | 0x1000))
+            self._device = open_tap("eth0")
         self.run("ip", "link", "set", "eth0", "address", guest.mac, "mtu", str(mtu), "up")
         self.run("ip", "addr", "add", f"{guest.ip}/{prefix}", "dev", "eth0")
         if gateway:

@@ -165,7 +165,13 @@ def test_flows_survive_a_restart_of_the_process(host, number):
     assert not b.hears(a, data)
 
 
-def test_a_process_that_starts_undoes_what_others_did_to_the_rules(make_host):
+def restart(host, spec) -> None:
+    host.stop()
+    host.start()
+
+
+@pytest.mark.parametrize("mend", [restart, lambda host, spec: host.apply(spec)], ids=["started", "told again"])
+def test_what_others_did_to_the_rules_is_undone(make_host, mend):
     host = make_host(0)
     spec = lab.network(host, rules=[lab.ingress()], a="10.0.0.10", b="10.0.0.11")
     host.apply(spec)
@@ -183,8 +189,7 @@ def test_a_process_that_starts_undoes_what_others_did_to_the_rules(make_host):
     nft(f"add element bridge pileus senders4 {{ {device} . {a.mac} . 10.0.0.99 }}")
     nft(f"delete element bridge pileus ingress {{ {device} }}")
     assert b.hears(a, stolen)
-    host.stop()
-    host.start()
+    mend(host, spec)
     assert not b.hears(a, stolen)
     assert a.hears(b, frames.udp(b.mac, a.mac, b.ip, a.ip, (1, 2)))
     assert "10.0.0.99" not in nft("list table bridge pileus")
