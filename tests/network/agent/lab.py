@@ -45,6 +45,20 @@ def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
     return found
 
 
+@contextlib.contextmanager
+def inside(path: str) -> Iterator[None]:
+    """Be in the network namespace of this file with this thread."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    assert _libc.setns(there, 0) == 0
+    os.close(there)
+    try:
+        yield
+    finally:
+        assert _libc.setns(before, 0) == 0
+        os.close(before)
+
+
 class Space:
     """A network namespace with a mount namespace of its own, held by a process that sleeps."""
 
@@ -59,13 +73,8 @@ class Space:
     @contextlib.contextmanager
     def within(self) -> Iterator[None]:
         """Be there with this thread."""
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        assert _libc.setns(self.file, 0) == 0
-        try:
+        with inside(f"/proc/self/fd/{self.file}"):
             yield
-        finally:
-            assert _libc.setns(before, 0) == 0
-            os.close(before)
 
     def run(self, *command: str) -> str:
         return subprocess.run([*self.enter, *command], check=True, capture_output=True, text=True).stdout
