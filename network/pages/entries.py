@@ -6,11 +6,12 @@ from django.db.models import Model
 from django.urls import reverse
 
 from cloud.api.scope import Scope
-from cloud.pages import links, navigation, palette, words
+from cloud.pages import links, navigation, palette, sections, words
 from cloud.pages.navigation import Place
 from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
 from network.models import FloatingIP, Network, Router, SecurityGroup
+from network.pages.sections import on_host
 
 navigation.register(
     Place("networks", "Networks", "networks", icon="network", key="n", order=32),
@@ -18,6 +19,7 @@ navigation.register(
     Place("floating-ips", "Floating IPs", "floating-ips", icon="globe", key="x", order=36),
     Place("address-pools", "Address pools", "address-pools", icon="globe", key="b", order=45, for_cloud_admins=True),
 )
+sections.register("host", "network/sections/host.html", on_host)
 for subject_type, route in {
     "network": "network",
     "subnet": "change-subnet",

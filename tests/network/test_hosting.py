@@ -69,9 +69,10 @@ def test_the_spec_of_a_network_is_the_contracts(wired):
     addresses = [[{"address": one.addresses.get().address, "subnet": str(subnet.pk)}] for one in (port, other)]
     assert spec["ports"] == [
         {"id": str(port.pk), "mac": port.mac, "addresses": addresses[0], "security_groups": [group],
-         "allowed_pairs": [], "host": str(wired.hosts[0].pk), "name": "web"},
+         "allowed_pairs": [], "host": str(wired.hosts[0].pk), "name": "web", "mbps": None},
         {"id": str(other.pk), "mac": other.mac, "addresses": addresses[1], "security_groups": [group],
-         "allowed_pairs": [{"address": "10.0.0.9", "mac": other.mac}], "host": str(wired.hosts[1].pk), "name": "db"},
+         "allowed_pairs": [{"address": "10.0.0.9", "mac": other.mac}], "host": str(wired.hosts[1].pk), "name": "db",
+         "mbps": None},
     ]  # fmt: skip
     assert spec["groups"][group]["members"] == [one[0]["address"] for one in addresses]
     assert {(rule["direction"], rule["family"], str(rule["remote"])) for rule in spec["groups"][group]["rules"]} == {

@@ -205,3 +205,24 @@ def test_activity_tells_of_networks_in_words(mia, project, ids):
     assert "associated the floating IP" in page
     assert "made the rule" in page
     assert "floating_ip" not in page
+
+
+def test_the_page_of_a_host_says_what_its_networks_lack(page_of, cloud_admin, world):
+    here, root = f"/cloud/hosts/{world.host.pk}", page_of(cloud_admin)
+    assert "It carries no networks." in root.get(here).content.decode()
+    said = {
+        "networks": True,
+        "missing": {"tracking": "answers are known by what was sent before"},
+        "way_out": "",
+        "way_out6": "guests have no way out by IPv6: this host has no route for it",
+    }
+    world.host.capabilities = {**world.host.capabilities, "network": said}
+    world.host.save(update_fields=["capabilities"])
+    shown = root.get(here).content.decode()
+    assert "Answers are known by what was sent before." in shown
+    assert "Guests have no way out by IPv6: this host has no route for it." in shown
+    said.update(missing={}, way_out6="")
+    world.host.save(update_fields=["capabilities"])
+    shown = root.get(here).content.decode()
+    assert "It carries networks." in shown
+    assert "way out" not in shown
