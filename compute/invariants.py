@@ -70,6 +70,7 @@ def nothing_is_stuck() -> Iterator[Breach]:
         SELECT i.id, i.name, coalesce(m.seen, 'unknown')
         FROM compute_instance i LEFT JOIN compute_machine m ON m.id = i.machine_id
         WHERE i.failed_at IS NULL AND coalesce(m.seen, 'unknown') IN ('unknown', 'gone') AND {SETTLED}
+            AND NOT (m.id IS NULL AND i.wanted_power = 'stopped')
         """
     ):
         yield Breach(f"{name} is seen {seen} and nothing is under way", str(instance_id), repair=reconcile)

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 
 from cloud.events.services import GUEST, SYSTEM, Actor, record
 from cloud.hosts.hosted import raise_generation
-from compute import services
+from compute import giving_up, services
 from compute.models import Instance, Machine, Power, RestartPolicy
 
 MAX_RESTARTS_PER_HOUR = 5
@@ -25,14 +25,11 @@ def ended_by_itself(machine: Machine) -> None:
             _stay_stopped(machine, SYSTEM)
             return
         if not _may_restart(instance):
-            machine.seen = Power.BROKEN
-            machine.seen_problem = (
-                f"It ended {MAX_RESTARTS_PER_HOUR} times within an hour and is not started again by itself: "
-                f"{machine.seen_problem or 'no reason is known'}"
+            _stay_stopped(machine, SYSTEM)
+            often = f"It ended {MAX_RESTARTS_PER_HOUR} times within an hour and is not started again by itself"
+            giving_up.note(
+                instance, f"{often}: {machine.seen_problem or 'no reason is known'}. To try again, start it."
             )
-            machine.save(update_fields=["seen", "seen_problem"])
-            instance.wanted_power = Power.STOPPED
-            instance.save(update_fields=["wanted_power"])
             return
     services.start(instance=instance, actor=SYSTEM)
 

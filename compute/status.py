@@ -39,7 +39,7 @@ LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
     "image__default_user", "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key",
     "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
-    "created_by", "created_at",
+    "gave_up", "created_by", "created_at",
 )  # fmt: skip
 
 
@@ -105,7 +105,8 @@ def _host_is_unreachable() -> ExpressionWrapper:
 def _standing() -> Case:
     """The status of what nothing is done with."""
     return Case(
-        When(Q(failed_at__isnull=False) | Q(machine__seen=Power.BROKEN), then=Value("error")),
+        When(Q(failed_at__isnull=False) | ~Q(gave_up="") | Q(machine__seen=Power.BROKEN), then=Value("error")),
+        When(machine=None, wanted_power=Power.STOPPED, then=Value("stopped")),  # and has no place yet
         When(machine__seen__in=STEADY, then=F("machine__seen")),
         default=Value("error"),
         output_field=CharField(),
@@ -122,6 +123,8 @@ def reason(instance: Instance) -> str:
         return str(live["reason"] or "")
     if instance.failed_at:
         return instance.failed_reason
+    if instance.gave_up:
+        return instance.gave_up
     if status == "error":
         return instance.seen_problem or "What its host sees is not what is wanted; it is being repaired."
     return instance.seen_problem

@@ -18,6 +18,8 @@ def nothing(instance: Instance) -> str:
 
 
 def reboot(instance: Instance) -> str:
+    if instance.host_id is not None and instance.wanted_power in STILL:
+        return f"It is {instance.wanted_power}. Resume it instead."
     if instance.host_id is None or instance.wanted_power != Power.RUNNING:
         return "It is not running. Start it instead."
     return ""

@@ -8,7 +8,9 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         from cloud.celery import app
+        from cloud.operations import clock
         from cloud.operations.tasks import BrokerlessSweep
 
         autodiscover_modules("workflows")
+        clock.connect()
         app.steps["worker"].add(BrokerlessSweep)

@@ -128,3 +128,15 @@ class Check(models.Model):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.promise}"[:255]
+
+
+class FailingTask(models.Model):
+    """Work by the clock whose latest run failed."""
+
+    name = models.CharField(max_length=80, primary_key=True)
+    problem = models.CharField(max_length=500)
+    since = models.DateTimeField(db_default=Now())
+    at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.name

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
 from cloud.operations import checks
-from cloud.operations.models import Check, Operation, Outcome
+from cloud.operations.models import Check, FailingTask, Operation, Outcome
 
 MOST_SHOWN = 20
 STUMBLES = 5  # attempts at a step before somebody should look
@@ -111,3 +111,12 @@ def unchecked() -> Looked:
     if oldest is None or oldest.checked_at > timezone.now() - 3 * checks.PERIOD:
         return 0, []
     return 1, [Case("check", str(oldest.pk), oldest.code, oldest.promise, oldest.checked_at)]
+
+
+@trouble(
+    "Work by the clock that fails",
+    "It is tried again whenever it is due. The words are its last ones; the log of the control worker has the rest.",
+)
+def failing_tasks() -> Looked:
+    failing = list(FailingTask.objects.order_by("since"))
+    return len(failing), [Case("task", row.name, row.name, row.problem, row.since) for row in failing[:MOST_SHOWN]]

@@ -45,6 +45,7 @@ VERBS = {
     "update": "changed",
     "cancel": "asked to cancel",
     "power_off": "powered off",
+    "give_up": "gave up on",
     "console": "opened a console of",
     "join": "joined as",
     "approve": "approved",

@@ -55,6 +55,9 @@ class Instance(models.Model):
 
     failed_at = models.DateTimeField(null=True)
     failed_reason = models.TextField(blank=True)
+    gave_up = models.TextField(
+        blank=True, db_default=""
+    )  # what the cloud tried by itself in vain: compute/giving_up.py
     restarted_at = models.JSONField(default=list)  # when policy started it again: RFC 3339, the last hour's
     created_by = models.CharField(max_length=80)
     created_at = models.DateTimeField(db_default=Now())

@@ -17,7 +17,7 @@ def wish(
     locked = Instance.objects.select_for_update(of=("self",)).select_related("machine__host").get(pk=instance.pk)
     operation.before = {"wanted_power": before or locked.wanted_power}
     operation.save(update_fields=["before"])
-    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, **changes)
+    Instance.objects.filter(pk=instance.pk).update(wanted_power=power, gave_up="", **changes)
     locked.raise_generation()
     instance.machine, instance.wanted_power = locked.machine, power
 

@@ -9,9 +9,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import ClassVar
 
+from cloud.events.services import SYSTEM
 from cloud.hosts import orders
+from cloud.operations.models import Outcome
 from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
-from compute import networking
+from compute import giving_up, networking
 from compute.models import Instance, Machine, Power
 
 LOOK_AGAIN_SECONDS = 20
@@ -82,13 +84,28 @@ class PowerChange(InstanceWorkflow):
     def take_back(self) -> Verdict:
         """Wish again for the power that was there before; what was under way for the other wish dies."""
         instance = self.instance
-        instance.wanted_power = self.operation.before["wanted_power"]
+        instance.wanted_power = self.operation.before["wanted_power"] if instance.host else Power.STOPPED
         instance.save(update_fields=["wanted_power"])
         instance.raise_generation()
         return self.restore
 
     def restore(self) -> Verdict:
         """Wait until what was taken back is true again, or is known to be broken."""
-        if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
-            return DONE
-        return self.until_seen(Power(self.instance.wanted_power))
+        instance: Instance = self.instance
+        verdict: Verdict = DONE
+        if instance.host is not None and not instance.has_been_seen(Power.BROKEN):
+            verdict = self.until_seen(Power(instance.wanted_power))
+        if verdict is DONE and not self._was_asked_for():
+            self._say_so()
+        return verdict
+
+    def _was_asked_for(self) -> bool:
+        """Whether somebody reads how the operation ends; of a failure of the cloud's own nobody would hear."""
+        by_itself = self.operation.requested_by_id is None and self.operation.requested_by == SYSTEM.name
+        return not by_itself or self.operation.outcome != Outcome.FAILED
+
+    def _say_so(self) -> None:
+        """Say on the instance that what the cloud tried by itself failed."""
+        reason, verb = self.operation.reason.rstrip(" .:") or "no reason is known", self.kind.rpartition(".")[2]
+        words = f"It should be {self.reaches}, and the cloud could not make it so by itself: {reason}."
+        giving_up.note(self.instance, f"{words} To try again, {verb} it.")

@@ -1,0 +1,9 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [("compute", "0018_logins")]
+
+    operations = [
+        migrations.AddField("instance", "gave_up", models.TextField(blank=True, db_default="")),
+    ]
