@@ -101,6 +101,7 @@ def celery_app(membership: Membership, bells: Bells, *, ring: Callable[[], None]
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=2,
+        broker_transport="agent.listening:Transport",
         broker_transport_options={
             "global_keyprefix": membership.key_prefix,
             "socket_timeout": 10,

@@ -16,7 +16,7 @@ from cloud.embedded.files import make_folder, write_file
 from cloud.server_addresses import without_credentials
 
 CONTROL = "control"
-# Older ones have known holes in Lua, which hosts may use.
+# Older ones have known holes that a login with few rights is enough for.
 OLDEST_FOR_HOSTS = {"valkey": (8, 1, 4), "redis": (7, 2, 11)}
 
 
@@ -57,6 +57,8 @@ def configuration(*, folder: Path, port: int, password: str) -> str:
             "maxmemory 128mb",
             "maxmemory-policy noeviction",
             "maxclients 1000",
+            "maxmemory-clients 32mb",  # who sends or is sent more than is read is hung up on
+            "client-query-buffer-limit 1mb",
             "databases 16",
             "tcp-keepalive 60",
             "enable-debug-command no",

@@ -9,13 +9,10 @@ from cloud.hosts.orders import key_prefix
 
 log = structlog.get_logger(__name__)
 
-# What a Celery consumer needs with remote control, mingle, gossip and events off. No command here reads or writes
-# outside the host's own keys, lists keys, or touches other clients.
+# What a Celery consumer needs that only listens (agent/listening.py). No command here writes anything, runs a script,
+# reads outside the host's own keys, lists keys, or touches other clients.
 COMMANDS = (
-    "-@all +brpop +lpush +rpush +llen +zadd +zrem +zrange +zrevrangebyscore +hset +hget +hdel +hlen +sadd +srem"
-    " +smembers +multi +exec +watch +unwatch +discard +ping +publish +subscribe +psubscribe +unsubscribe +punsubscribe"
-    " +set +setnx +get +del +exists +expire +pexpire +eval +evalsha +script|load +client|setname +client|setinfo"
-    " +client|id +auth +hello +info"
+    "-@all +brpop +llen +multi +exec +discard +ping +client|setname +client|setinfo +client|id +auth +hello +info"
 ).split()
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import threading
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
 import redis
-from celery import Celery
 from django.conf import settings
 
+from agent.bells import celery_app
 from cloud.hosts import orders, redis_acl
 from cloud.operations import bells
 from tests import factories
@@ -46,7 +47,8 @@ def login(url):
         ("CLIENT", "KILL", "ID", "1"),
         ("ACL", "LIST"), ("SHUTDOWN",), ("MONITOR",), ("MODULE", "LIST"), ("FUNCTION", "LIST"),
         ("GET", "h:another:x"), ("LPUSH", "control", "x"), ("PUBLISH", "h:another:x", "x"),
-        ("EVAL", "return redis.call('GET', 'h:another:x')", "0"),
+        ("EVAL", "return redis.call('GET', 'h:another:x')", "0"), ("EVALSHA", "0" * 40, "0"), ("SCRIPT", "LOAD", "x"),
+        ("FCALL", "f", "0"), ("FUNCTION", "LOAD", "x"), ("SUBSCRIBE", "h:another:x"),
     ],
 )  # fmt: skip
 def test_a_host_cannot_reach_beyond_its_own_keys(login, command):
@@ -54,23 +56,37 @@ def test_a_host_cannot_reach_beyond_its_own_keys(login, command):
         login.execute_command(*command)
 
 
-def test_a_host_may_use_its_own_keys(login, host):
-    key = f"{orders.key_prefix(host)}test"
-    assert login.set(key, "1", ex=5)
-    assert login.get(key) == b"1"
-    assert login.delete(key) == 1
+@pytest.mark.parametrize(
+    "command", ["SET {} x", "LPUSH {} x", "SADD {} x", "HSET {} a b", "ZADD {} 1 a", "APPEND {} x"]
+)
+def test_a_host_fills_no_memory_with_keys_of_its_own(login, host, command):
+    with pytest.raises(redis.ResponseError, match=r"(?i)no permission"):
+        login.execute_command(*command.format(f"{orders.key_prefix(host)}test").split())
+
+
+def test_a_host_learns_whether_a_bell_waits_for_it(login, host):
+    assert login.llen(f"{orders.key_prefix(host)}{orders.queue(host)}") == 0
+
+
+def test_who_does_not_read_what_it_asked_for_is_hung_up_on(login):
+    """The server's own limit: no login can fill it with answers that wait."""
+    with redis.Redis.from_url(settings.REDIS_URL) as control:
+        assert int(control.config_get("maxmemory-clients")["maxmemory-clients"]) > 0
+    connection = login.connection_pool.get_connection()
+    connection.connect()
+    one = connection.pack_command("PING", b"x" * 500_000)
+    with pytest.raises((redis.ConnectionError, OSError)):  # noqa: PT012 - where it breaks differs
+        connection._sock.settimeout(5)
+        for _ in range(400):
+            for chunk in one:
+                connection._sock.sendall(chunk)
+        connection._sock.setblocking(True)
 
 
 def test_the_bell_reaches_a_celery_worker_that_has_only_this_login(host, url):
     heard = threading.Event()
-    app = Celery("test-host", broker=url, set_as_current=False)
-    app.conf.update(
-        task_ignore_result=True,
-        worker_enable_remote_control=False,
-        broker_transport_options={"global_keyprefix": orders.key_prefix(host)},
-        task_default_queue=orders.queue(host),
-    )
-    app.task(name="host.look")(heard.set)
+    membership = SimpleNamespace(redis_url=url, key_prefix=orders.key_prefix(host), queue=orders.queue(host))
+    app = celery_app(membership, SimpleNamespace(set_listening=bool), ring=heard.set, start=list)
     worker = app.Worker(
         pool="solo", queues=[orders.queue(host)], without_mingle=True, without_gossip=True, without_heartbeat=True,
         loglevel="ERROR",
