@@ -22,6 +22,8 @@ from agent.ledger_schema import SCHEMA
 
 TOMBSTONES_ARE_KEPT = "-30 days"
 GONE = "ensure_gone"  # the verb of every kind that ends a resource; its order may carry no spec
+# What its tenant had given it (user data) goes with the resource.
+EMPTY_TOMBSTONES = "UPDATE resource SET spec = '{}' WHERE seen = 'gone' AND wanted = 'gone' AND spec != '{}'"
 
 
 class Key(NamedTuple):
@@ -62,6 +64,7 @@ class Ledger:
         path.chmod(0o600)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA secure_delete = ON")  # what is dropped is not in the file any more
         self.problem = ""  # why the last write failed
         self._told: dict[Key, int] = {}  # the highest sequence of a report that is not in the file
         if self._version() < len(SCHEMA):  # a worker has to start on a full disk
@@ -240,6 +243,7 @@ class Ledger:
                 """,
                 (sequence, seen, json.dumps(facts), json.dumps(report), done, *key),
             )
+            connection.execute(f"{EMPTY_TOMBSTONES} AND (type, id) = (?, ?)", key)
         return report
 
     def acknowledged(self, key: Key, sequence: int) -> None:
@@ -271,8 +275,9 @@ class Ledger:
             connection.execute("UPDATE resource SET quarantined = ? WHERE (type, id) = (?, ?)", (quarantined, *key))
 
     def forget_tombstones(self) -> None:
-        """Drop the rows of resources that went long ago."""
+        """Drop the rows of resources that went long ago; of the others keep no more than the numbers."""
         with self.write() as connection:
+            connection.execute(EMPTY_TOMBSTONES)
             connection.execute(
                 """
                 DELETE FROM resource WHERE seen = 'gone' AND wanted = 'gone' AND report IS NULL

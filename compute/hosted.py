@@ -15,13 +15,16 @@ from compute.workflows import RebootInstance
 from storage import files, uses
 from storage.models import Image
 
+NEEDS_NO_SEED = {"ensure_stopped"}  # no guest reads it, and the next start brings it
 GRACE_SECONDS = 30  # that a guest has to switch itself off, when nobody said otherwise
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
 
 def spec(machine: Machine, verb: str) -> dict[str, Any]:
-    """All that is wanted of an instance, as the host of one of its machines gets it."""
+    """What is wanted of an instance, as the host of one of its machines gets it: no more than the verb needs."""
     instance = machine.instance
+    if verb == "ensure_gone":
+        return {"id": str(instance.pk), "hypervisor": machine.hypervisor}
     live = Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).first()
     asked = live.parameters if live and not live.outcome else {}
     is_reboot = live is not None and live.kind == RebootInstance.kind and bool(asked)
@@ -54,8 +57,8 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "instance_id": str(instance.pk),
             "hostname": instance.name,
             "ssh_authorized_keys": [key["public_key"] for key in instance.keypairs],
-            "user_data": instance.user_data,
-            "password_hash": instance.password_hash,
+            "user_data": "" if verb in NEEDS_NO_SEED else instance.user_data,
+            "password_hash": "" if verb in NEEDS_NO_SEED else instance.password_hash,
         },
         "nics": networking.nics(instance, machine.host),
     }

@@ -45,6 +45,27 @@ def test_the_spec_of_a_delete_does_not_erase_what_is_known(ledger, spec):
     assert ledger.get(key(spec["id"])).spec["hypervisor"] == "qemu"
 
 
+def test_what_a_tenant_gave_it_goes_with_the_resource(ledger, spec, tmp_path):
+    """Also out of the file, of which a backup may be kept."""
+    spec["seed"]["user_data"] = "a secret of this tenant"
+    ledger.accept(order(spec), "running")
+    ledger.accept(order({"id": spec["id"]}, 2, verb="ensure_gone"), "gone")
+    ledger.saw(key(spec["id"]), "gone", {})
+    assert ledger.get(key(spec["id"])).spec == {}
+    assert ledger.get(key(spec["id"])).generation == 2, "a late order is known to be old"
+    ledger.close()
+    for file in tmp_path.iterdir():
+        assert b"a secret of this tenant" not in file.read_bytes()
+
+
+def test_tombstones_of_older_versions_are_emptied_too(ledger, spec):
+    ledger.accept(order(spec), "gone")
+    with ledger.write() as connection:
+        connection.execute("UPDATE resource SET seen = 'gone'")
+    ledger.forget_tombstones()
+    assert ledger.get(key(spec["id"])).spec == {}
+
+
 def test_only_the_order_that_was_obeyed_is_answered(ledger, spec):
     ledger.accept(order(spec, 1, "1"), "running")
     ledger.accept(order(spec, 2, "2"), "running")
