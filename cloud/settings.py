@@ -220,6 +220,11 @@ CELERY_BEAT_SCHEDULE = {
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }
 
+# For how many days what grows by itself is kept (docs/operating.md, “What is kept how long”).
+KEEP_EVENTS_DAYS = max(30, int(os.environ.get("PILEUS_KEEP_EVENTS_DAYS", "400")))
+KEEP_OPERATIONS_DAYS = min(KEEP_EVENTS_DAYS, int(os.environ.get("PILEUS_KEEP_OPERATIONS_DAYS", "90")))
+KEEP_FAILED_LAUNCHES_DAYS = int(os.environ.get("PILEUS_KEEP_FAILED_LAUNCHES_DAYS", "30"))
+
 HEARTBEAT_SECONDS = 10
 UNREACHABLE_AFTER_SECONDS = 3 * HEARTBEAT_SECONDS + 5
 ORDER_LEASE_SECONDS = 60

@@ -18,9 +18,6 @@ PRESENT_PLACE = """
     SELECT system_identifier, timeline_id, 'events_event'::regclass::oid::bigint
     FROM pg_control_system(), pg_control_checkpoint()
 """
-NEWEST = """
-    SELECT greatest(last_value, (SELECT max("transaction") FROM events_event)) FROM events_number
-"""
 
 
 def note_place(**of_signal: Any) -> None:
@@ -37,7 +34,9 @@ def note_place(**of_signal: Any) -> None:
 def is_as_noted() -> bool:
     """Whether new events come behind all that anybody has seen."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT last_value >= ({NEWEST}) FROM events_number")
+        cursor.execute(
+            'SELECT last_value >= coalesce((SELECT max("transaction") FROM events_event), 0) FROM events_number'
+        )
         above = bool(cursor.fetchone()[0])
     return above and Place.objects.filter(**_present()).exists()
 
@@ -56,5 +55,5 @@ def _present() -> dict[str, int]:
 
 def _jump() -> None:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT setval('events_number', ({NEWEST}) + %s)", [JUMP])
+        cursor.execute("SELECT events_jump(%s)", [JUMP])
         log.warning("events.restored", numbers_go_on_at=cursor.fetchone()[0])

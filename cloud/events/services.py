@@ -1,5 +1,6 @@
 """Writing the event log. Call `record` inside the transaction of the change itself."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import JSONField, Model, Value
 
 from cloud.events.models import Event
+
+MAX_FACTS = 8 * 1024  # characters of JSON: of what was before, and of what is after
 
 
 @dataclass(frozen=True)
@@ -55,4 +58,15 @@ def record(
 def _json(facts: Mapping[str, Any] | None) -> Any:
     if facts is None:
         return None
-    return Value(dict(facts), JSONField(encoder=DjangoJSONEncoder))
+    return Value(_bounded(dict(facts)), JSONField(encoder=DjangoJSONEncoder))
+
+
+def _bounded(facts: dict[str, Any]) -> dict[str, Any]:
+    """The same, with its longest values left out until the rest fits: nobody fills the log with what he writes."""
+    sizes = {name: len(json.dumps(value, cls=DjangoJSONEncoder)) for name, value in facts.items()}
+    for name in sorted(sizes, key=lambda each: -sizes[each]):
+        if sum(sizes.values()) <= MAX_FACTS:
+            break
+        facts[name] = f"({sizes[name]} characters, too long for the log)"
+        sizes[name] = len(facts[name])
+    return facts

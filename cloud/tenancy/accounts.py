@@ -22,6 +22,7 @@ from cloud.tenancy.models import Membership, Project, Role, Token, User
 
 TOKEN_PREFIX = "pileus-"  # noqa: S105
 TOKEN_LIFE = timedelta(days=90)
+MAX_TOKENS = 200  # of one user
 LONGEST_TOKEN_LIFE = timedelta(days=3660)
 
 explain_constraint("tenancy_user_username_key", "This user name is taken. Choose another one.", pointer="/username")
@@ -211,6 +212,9 @@ def create_token(
         expires_at = expires_at or min(latest, timezone.now() + TOKEN_LIFE)
     if made_with is not None and made_with.project_id and (project is None or project.pk != made_with.project_id):
         raise Forbidden("Your token is for one project; it makes only tokens for the same project.")
+    User.objects.select_for_update().get(pk=user.pk)  # one at a time, so that nobody gets more
+    if Token.objects.filter(user=user).count() >= MAX_TOKENS:
+        raise Conflict(f"{user} has {MAX_TOKENS} tokens. Revoke those that are not used any more.")
     secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
     token = Token.objects.create(
         user=user,

@@ -6,7 +6,7 @@ from typing import Any
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.operations import engine
-from cloud.problems import Fault
+from cloud.problems import Conflict, Fault
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import logins, networking
@@ -21,6 +21,7 @@ from network.models import SecurityGroup
 from storage.models import Image
 
 MAX_NAME = 63  # characters
+MAX_FAILED = 100  # instances of a project whose launch failed
 NOT_READY: dict[str, str] = {
     Image.Status.WAITING: "{} waits for its content: upload it first.",
     Image.Status.IMPORTING: "{} is still being imported.",
@@ -70,6 +71,7 @@ def launch_many(
     networking.require_alone(networks, count)
     names = numbered(name, count)
     quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
+    _check_failed(project)
     if count > 1:
         check_names(project, names)
     if open_ssh:
@@ -112,6 +114,12 @@ def launch_many(
         )
         launched.append(instance)
     return launched
+
+
+def _check_failed(project: Project) -> None:
+    """Failed launches count nothing in the quota, and each keeps its row: so many, and not more."""
+    if Instance.objects.filter(project=project).exclude(failed_at=None).count() >= MAX_FAILED:
+        raise Conflict(f"{project} keeps {MAX_FAILED} instances whose launch failed. Delete some, or start them again.")
 
 
 def check_names(project: Project, names: Sequence[str]) -> None:
