@@ -16,7 +16,6 @@ from cloud.api import metrics
 from cloud.api.parsers import too_large
 from cloud.api.translate import PROBLEM_JSON, plain_response, problem_of
 
-MACHINE_PATHS = ("/api/", "/agent/")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 PROBLEM_BY_STATUS: dict[int, type[problems.Problem]] = {
     400: problems.Invalid,
@@ -29,6 +28,7 @@ PROBLEM_BY_STATUS: dict[int, type[problems.Problem]] = {
     503: problems.Unavailable,
 }
 PLAIN = {"Accept-Encoding": "identity"}
+MACHINE_PATHS = re.compile(r"/+(api|agent)/")  # also of an address that was put together with one slash too many
 Next = Callable[[HttpRequest], HttpResponse]
 
 
@@ -84,7 +84,7 @@ class Problems:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if response.status_code < 400 or not request.path.startswith(MACHINE_PATHS) or response.streaming:
+        if response.status_code < 400 or not MACHINE_PATHS.match(request.path) or response.streaming:
             return response
         if response.headers.get("Content-Type", "").startswith(("application/json", PROBLEM_JSON)):
             return response
@@ -96,7 +96,7 @@ class Problems:
         return replacement
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        if not request.path.startswith(MACHINE_PATHS):
+        if not MACHINE_PATHS.match(request.path):
             return None
         return plain_response(problem_of(exception), request)
 
@@ -104,7 +104,7 @@ class Problems:
 def server_error(request: HttpRequest) -> HttpResponse:
     """`handler500`: what goes wrong outside of the views, e.g. a session read while the database restarts."""
     problem = problem_of(sys.exc_info()[1] or problems.Internal())
-    if request.path.startswith(MACHINE_PATHS):
+    if MACHINE_PATHS.match(request.path):
         return plain_response(problem, request)
     page = HttpResponseServerError(
         f"<!doctype html><title>Pileus</title><h1>{problem.title}</h1><p>{problem.detail}</p>"

@@ -10,15 +10,13 @@ from cloud.api.middleware import MACHINE_PATHS
 from cloud.pages.refusals import refusal
 from cloud.tenancy.models import User
 
-LIMITED_ELSEWHERE = (*MACHINE_PATHS, "/healthz")
-
 
 class PageLimits:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]):
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path.startswith(LIMITED_ELSEWHERE):
+        if request.path == "/healthz" or MACHINE_PATHS.match(request.path):
             return self.get_response(request)
         known = isinstance(request.user, User)
         verdict = limits.take(f"user:{request.user.pk}" if known else f"address:{counted_as(address(request))}")

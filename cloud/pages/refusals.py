@@ -42,7 +42,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    if request.path.startswith(middleware.MACHINE_PATHS):
+    if middleware.MACHINE_PATHS.match(request.path):
         return middleware.server_error(request)
     return refusal(request, problem_of(sys.exc_info()[1] or problems.Internal()))
 

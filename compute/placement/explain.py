@@ -72,7 +72,9 @@ def _sums(wish: Wish) -> dict[str, Any]:
     columns = ["count(*) AS total", f"count(*) FILTER (WHERE {everything}) AS fitting"]
     columns += [f"count(*) FILTER (WHERE NOT {rule.condition}) AS lacking_{i}" for i, rule in enumerate(rules)]
     columns += [
-        f"coalesce(max(h.free_{rule.column}) FILTER (WHERE h.enabled), 0) AS largest_{rule.column}" for rule in CAPACITY
+        # A host that sells less than it did has less than nothing left.
+        f"greatest(max(h.free_{rule.column}) FILTER (WHERE h.enabled), 0) AS largest_{rule.column}"
+        for rule in CAPACITY
     ]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(columns)} FROM {HOSTS}", parameters(wish))
