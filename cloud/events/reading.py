@@ -19,6 +19,7 @@ from cloud.events.models import Event, Verb
 
 LONGEST_TRANSACTION = timedelta(hours=1)
 NEWEST = datetime(9000, 1, 1, tzinfo=UTC)  # nothing is later, and what is reckoned from it is still a date
+HOST = "host "  # as the names of hosts begin, where they are actors
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
@@ -78,6 +79,20 @@ def as_of(rows: QuerySet[Event], moment: datetime) -> QuerySet[Event]:
     bound = later.values_list("transaction", flat=True).first()
     found = rows.filter(at__lte=moment)
     return found if bound is None else found.filter(transaction__lt=bound)
+
+
+def told_to_tenants(actor: str) -> str:
+    """Who did something, as a project reads it: that a host did, not which one."""
+    return "host" if actor.startswith(HOST) else actor
+
+
+def by(rows: QuerySet[Event], actor: str, *, of_project: bool) -> QuerySet[Event]:
+    """Those of one actor, under the name that the reader knows."""
+    if not of_project:
+        return rows.filter(actor=actor)
+    if actor == "host":
+        return rows.filter(actor__startswith=HOST)
+    return rows.none() if actor.startswith(HOST) else rows.filter(actor=actor)
 
 
 def of_action(rows: QuerySet[Event], action: str) -> QuerySet[Event]:

@@ -47,7 +47,7 @@ def present_cursor() -> Cursor:
 def next_events(project: str | None, cursor: Cursor, limit: int) -> tuple[Sequence[tuple[Cursor, Any, str]], bool]:
     """Events behind the cursor, each with its body and action, and whether to look again soon."""
     events, more = reading.follow(UUID(project) if project else None, cursor, limit)
-    return [(Cursor.of(event), shown_event(event), event.action) for event in events], more
+    return [(Cursor.of(event), shown_event(event, of_project=bool(project)), event.action) for event in events], more
 
 
 @fresh

@@ -5,7 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from cloud.events.models import Event
-from cloud.events.reading import Cursor
+from cloud.events.reading import Cursor, told_to_tenants
 
 
 class EventSubjectSerializer(serializers.Serializer):
@@ -23,24 +23,26 @@ class EventSerializer(serializers.Serializer):
     at = serializers.DateTimeField()
     action = serializers.CharField(help_text="E.g. compute.instance.stop.")
     subject = EventSubjectSerializer()
-    actor = serializers.CharField(help_text="A user's name, `host <name>`, `guest` or `system`.")
+    actor = serializers.CharField(
+        help_text="A user's name, `host`, `guest` or `system`; in the log of the whole cloud `host <name>`."
+    )
     before = serializers.DictField(allow_null=True)
     after = serializers.DictField(allow_null=True)
     project_id = serializers.UUIDField(allow_null=True)
     request_id = serializers.CharField()
 
     def to_representation(self, instance: Event) -> dict[str, Any]:
-        return shown(instance)
+        return shown(instance, of_project=self.context["of_project"])
 
 
-def shown(event: Event) -> dict[str, Any]:
-    """An event as JSON."""
+def shown(event: Event, *, of_project: bool) -> dict[str, Any]:
+    """An event as JSON, in the log of its project or of the whole cloud."""
     return {
         "cursor": str(Cursor.of(event)),
         "at": event.at.isoformat().replace("+00:00", "Z"),
         "action": event.action,
         "subject": {"type": event.subject_type, "id": event.subject_id, "name": event.subject_name},
-        "actor": event.actor,
+        "actor": told_to_tenants(event.actor) if of_project else event.actor,
         "before": event.before,
         "after": event.after,
         "project_id": str(event.project_id) if event.project_id else None,

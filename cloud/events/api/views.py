@@ -45,7 +45,6 @@ class EventLog(Collection):
     filters = {
         "subject": Filter(serializers.CharField(max_length=64, help_text="The id of what was changed."), "subject_id"),
         "subject_type": Filter(serializers.CharField(max_length=40)),
-        "actor": Filter(serializers.CharField(max_length=80)),
     }
     streams = True
     paging = {
@@ -53,6 +52,7 @@ class EventLog(Collection):
         "before": CursorField(help_text="Only events ahead of this one."),
         "newest_first": serializers.BooleanField(),
         "action": serializers.CharField(max_length=80),
+        "actor": serializers.CharField(max_length=80),
         "limit": LIMIT,
     }
 
@@ -74,6 +74,9 @@ class EventLog(Collection):
     def page(self, request: Request, values: dict[str, Any]) -> Response:
         limit, down = values.get("limit", pagination.DEFAULT_LIMIT), values.get("newest_first", False)
         rows = pagination.narrow(reading.settled(self.rows()), self.filters, values)
+        of_project = self.of_project() is not None
+        if "actor" in values:
+            rows = reading.by(rows, values["actor"], of_project=of_project)
         if "action" in values:
             rows = reading.of_action(rows, values["action"])
         if "after" in values:
@@ -88,7 +91,8 @@ class EventLog(Collection):
             query = request.query_params.copy()
             query["before" if down else "after"] = str(Cursor.of(found[limit - 1]))
             following = absolute(f"{request.path}?{query.urlencode()}")
-        return Response({"items": EventSerializer(found[:limit], many=True).data, "next": following})
+        shown = EventSerializer(found[:limit], many=True, context={"of_project": of_project})
+        return Response({"items": shown.data, "next": following})
 
     def stream(self, request: Request, values: dict[str, Any]) -> HttpResponseBase:
         """Everything behind Last-Event-ID (or `after`), and from then on each event; without them, from now on."""

@@ -21,7 +21,7 @@ class Activity(Page):
     section = "activity"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
-        found = narrow(reading.log(project_id=self.project.pk), request)
+        found = narrow(reading.log(project_id=self.project.pk), request, of_project=True)
         return self.show({**self.slice(found, NEWEST_FIRST), "filters": request.GET})
 
 
@@ -34,15 +34,17 @@ class Audit(Page):
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        page = self.slice(narrow(reading.log(), request), NEWEST_FIRST)
+        page = self.slice(narrow(reading.log(), request, of_project=False), NEWEST_FIRST)
         names = Project.objects.filter(pk__in={row.project_id for row in page["rows"]}).values_list("pk", "name")
         return self.show({**page, "filters": request.GET, "whole_cloud": True, "project_names": dict(names)})
 
 
-def narrow(found: "QuerySet[Event]", request: HttpRequest) -> "QuerySet[Event]":
+def narrow(found: "QuerySet[Event]", request: HttpRequest, *, of_project: bool) -> "QuerySet[Event]":
     """The events that the query string asks for: by actor, action, subject and request, as of a moment."""
     asked = {name: request.GET.get(name, "").strip().replace("\x00", "")[:80] for name in request.GET}
-    for name, column in (("actor",) * 2, ("subject", "subject_name"), ("subject_id",) * 2, ("request_id",) * 2):
+    if asked.get("actor"):
+        found = reading.by(found, asked["actor"], of_project=of_project)
+    for name, column in (("subject", "subject_name"), ("subject_id",) * 2, ("request_id",) * 2):
         if text := asked.get(name):
             found = found.filter(**{column: text})
     if moment := moment_of(asked.get("as_of", "")):

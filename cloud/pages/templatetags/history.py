@@ -7,6 +7,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from cloud.events.reading import told_to_tenants
 from cloud.pages import links, words
 
 register = template.Library()
@@ -94,9 +95,10 @@ def sentence(event: Any, project: Any = None) -> SafeString:
     kind = words.subject(event.subject_type)
     verb = words.event(event.action)
     after = event.after or {}
+    actor = told_to_tenants(event.actor) if project else event.actor
     match event.action:
         case "compute.instance.seen":
-            return format_html("{} is {}, says {}", subject, after.get("power", "?"), event.actor)
+            return format_html("{} is {}, says {}", subject, after.get("power", "?"), "its host" if project else actor)
         case "operations.operation.finish":
             what = words.OPERATIONS.get(after.get("kind", ""), "Work on").lower()
             about = (after.get("subject") or {}).get("name", "")
@@ -107,7 +109,7 @@ def sentence(event: Any, project: Any = None) -> SafeString:
             return format_html("{} {}", subject, verb)
         case "tenancy.user.refuse_sign_in":
             return format_html('Somebody at <span class="mono">{}</span> {} {}', event.actor, verb, subject)
-    return format_html('<span class="strong">{}</span> {} the {} {}', event.actor, verb, kind, subject)
+    return format_html('<span class="strong">{}</span> {} the {} {}', actor, verb, kind, subject)
 
 
 @register.filter

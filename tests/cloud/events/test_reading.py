@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from cloud.events import reading
 from cloud.events.models import Event
 from cloud.events.reading import Cursor
-from cloud.events.services import SYSTEM, record
+from cloud.events.services import SYSTEM, Actor, record
 from tests import factories
 from tests.clouds import wait_until
 
@@ -155,3 +155,34 @@ def test_the_log_cannot_be_altered():
         Event.objects.filter(pk=event.pk).update(actor="somebody else")
     with pytest.raises(Exception, match="Cannot update or delete"):
         event.delete()
+
+
+HOST = Actor("host rack7-node3")
+
+
+@pytest.fixture
+def seen_by_a_host(project):
+    with transaction.atomic():
+        record("compute.instance.seen", project, actor=HOST, project_id=project.pk, after={"power": "running"})
+    wait_until(settled)
+
+
+@pytest.mark.parametrize("query", ["", "?actor=host", "?newest_first=true"])
+def test_tenants_do_not_learn_the_names_of_hosts(api, project_admin, seen_by_a_host, query):
+    answer = api.as_(project_admin).get(f"projects/demo/events{query}")
+    assert [event["actor"] for event in answer.json()["items"]] == ["host"]
+    assert b"rack7" not in answer.content
+
+
+def test_tenants_cannot_guess_the_names_of_hosts(api, project_admin, cloud_admin, seen_by_a_host):
+    path = "events?actor=host%20rack7-node3"
+    assert api.as_(project_admin).get(f"projects/demo/{path}").json()["items"] == []
+    assert [event["actor"] for event in api.as_(cloud_admin).get(path).json()["items"]] == ["host rack7-node3"]
+
+
+@pytest.mark.parametrize("page", ["activity", "activity?actor=host", ""])
+def test_pages_of_projects_do_not_name_hosts(client, viewer, seen_by_a_host, page):
+    client.force_login(viewer)
+    shown = client.get(f"/projects/demo/{page}".rstrip("/")).content.decode()
+    assert "rack7" not in shown
+    assert "says its host" in shown
