@@ -108,6 +108,9 @@ DATABASES = {
         },
     }
 }
+# For migrations, which run as the owner of all tables: the role that everything else runs as (cloud/events/role.py).
+DATABASE_ROLE = os.environ.get("PILEUS_DATABASE_ROLE", "")
+DATABASE_ROLE_PASSWORD = os.environ.get("PILEUS_DATABASE_ROLE_PASSWORD", "")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"

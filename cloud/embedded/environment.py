@@ -13,6 +13,8 @@ from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home
 from cloud.embedded.processes import PROCESSES, Process
 
+MANAGE = "manage"  # the process of manage.py: migrations, and what an operator does by hand
+
 # How the world outside is reached, and what tests set: these go through to every process as they are.
 PASSED_ON = re.compile(
     r"(https?|ftp|all|no)_proxy|npm_config_registry|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|TZ"
@@ -29,8 +31,8 @@ REMEMBERED = re.compile(
 OF_HOSTS = {"PILEUS_POOLS"}  # of these, what the host's processes are told
 
 
-def database_url(home: Home, memory: Memory) -> str:
-    return memory.database_url or postgres.database_url(home.postgres_sockets)
+def database_url(home: Home, memory: Memory, role: str = postgres.OWNER) -> str:
+    return memory.database_url or postgres.database_url(home.postgres_sockets, role)
 
 
 def redis_url(memory: Memory) -> str:
@@ -54,8 +56,9 @@ def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]
     """The environment of what holds the database: web, streams, control, beat, and manage.py."""
     address = f"[{memory.listen}]" if ":" in memory.listen else memory.listen
     names = {memory.settings.get("PILEUS_ALLOWED_HOSTS", ""), memory.listen, socket.gethostname()} - {""}
+    role = postgres.OWNER if process == MANAGE else postgres.APP
     variables = {
-        "DATABASE_URL": database_url(home, memory),
+        "DATABASE_URL": database_url(home, memory, role),
         "REDIS_URL": redis_url(memory),
         "PILEUS_ALLOWED_HOSTS": ",".join(sorted(names)),
         "PILEUS_BIND": f"{address}:{memory.port}",
@@ -66,6 +69,8 @@ def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]
         "PILEUS_STREAMS_SOCKET": str(home.streams_socket),
         "PILEUS_URL": memory.public_url,
     }
+    if process == MANAGE and not memory.database_url:
+        variables["PILEUS_DATABASE_ROLE"] = postgres.APP
     if memory.host_redis_url:
         variables["PILEUS_HOST_REDIS_URL"] = memory.host_redis_url
     return common(home) | memory.settings | variables
@@ -96,19 +101,23 @@ def server_specs(home: Home, memory: Memory, account: Account) -> list[dict[str,
     if not memory.database_url:
         argv = postgres.server_command(home.postgres / "18", home.postgres_sockets, home.servers)
         # SIGINT is PostgreSQL's fast shutdown: it breaks off connections, and ends cleanly.
-        more = {"stop_signal": "SIGINT", "stop_seconds": 60, "source": _digest(home.servers / "postgresql.conf")}
+        more = {
+            "stop_signal": "SIGINT",
+            "stop_seconds": 60,
+            "source": _digest(home.servers, "postgresql.conf", "pg_ident.conf"),
+        }
         specs.append(_spec("postgres", argv, env, account, "/", **more))
     if not memory.redis_url:
         argv = valkey.server_command(home.servers)
-        more = {"stop_signal": "SIGTERM", "stop_seconds": 15, "source": _digest(home.servers / "valkey.conf")}
+        more = {"stop_signal": "SIGTERM", "stop_seconds": 15, "source": _digest(home.servers, "valkey.conf")}
         specs.append(_spec("valkey", argv, env, account, "/", **more))
     return specs
 
 
-def _digest(configuration: Path) -> str:
+def _digest(folder: Path, *configuration: str) -> str:
     """Of a configuration: a server whose own has changed is started again."""
     try:
-        return hashlib.sha256(configuration.read_bytes()).hexdigest()
+        return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in configuration)).hexdigest()
     except FileNotFoundError:
         return ""
 

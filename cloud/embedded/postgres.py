@@ -14,7 +14,8 @@ from cloud.embedded.accounts import Account, myself
 from cloud.embedded.errors import Trouble
 from cloud.embedded.files import make_folder, write_file
 
-ROLE = "pileus"
+OWNER = "pileus"  # of everything: migrations and manage.py
+APP = "pileus_app"  # what the control plane runs as (cloud/events/role.py)
 DATABASE = "pileus"
 
 SETTINGS = {
@@ -64,8 +65,8 @@ def binaries() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def database_url(sockets: Path) -> str:
-    return f"postgresql://{ROLE}@/{DATABASE}?host={sockets}"
+def database_url(sockets: Path, role: str = OWNER) -> str:
+    return f"postgresql://{role}@/{DATABASE}?host={sockets}"
 
 
 def server_command(cluster: Path, sockets: Path, configuration: Path) -> list[str]:
@@ -88,7 +89,7 @@ def prepare(cluster: Path, sockets: Path, configuration: Path, account: Account,
     write_file(configuration / "postgresql.conf", "\n".join(lines) + "\n", group=account.gid)
     write_file(configuration / "pg_hba.conf", "local all all peer map=pileus\n", group=account.gid)
     mapped = sorted({account.name, myself().name})
-    ident = "".join(f"pileus {name} {ROLE}\n" for name in mapped)
+    ident = "".join(f"pileus {name} {role}\n" for name in mapped for role in (OWNER, APP))
     write_file(configuration / "pg_ident.conf", ident, group=account.gid)
     return new
 
@@ -103,7 +104,7 @@ def _initdb(cluster: Path, account: Account, *, throwaway: bool) -> None:
         "-D",
         str(unfinished),
         "-U",
-        ROLE,
+        OWNER,
         "--auth=peer",
         "--encoding=UTF8",
         "--locale=C",

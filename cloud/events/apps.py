@@ -8,4 +8,5 @@ class EventsConfig(AppConfig):
     label = "events"
 
     def ready(self) -> None:
-        post_migrate.connect(import_string("cloud.events.place.note_place"), sender=self)
+        for what in ("place.note_place", "role.grant"):
+            post_migrate.connect(import_string(f"cloud.events.{what}"), sender=self)

@@ -157,7 +157,7 @@ def test_the_wheels_valkey_starts_with_the_files_command_and_lets_control_in(pas
 def test_passwords_reach_the_settings_as_they_are():
     password = "".join(PASSWORDS)
     told = {
-        name: filled_in(value, POSTGRES_PASSWORD=password, REDIS_PASSWORD=password)
+        name: filled_in(value, POSTGRES_APP_PASSWORD=password, REDIS_PASSWORD=password)
         for name, value in control_environment().items()
     }
     show = (
