@@ -19,6 +19,7 @@ PATHS = re.compile(r".*/(?:file|files/[0-9]+)")  # what takes such a body is cal
 MAX_CHUNK_LINE = 8190
 MIN_FREE_BYTES = 1 << 30  # of the disk that files go to
 RECEIVER, RECEIVED = "pileus.receiver", "pileus.received"  # in a request's environ
+MAX_UNSYNCED = 64 << 20
 PIECE = 1 << 20
 NO_LIMIT = 1 << 62
 
@@ -34,7 +35,7 @@ class Intake:
     """Where a body goes: to the file's end, which must be at `offset`; None: in the place of what is there.
 
     `limit`: bytes that it may have at most. `keeps_part`: what came stays although the rest does not.
-    `owner`: whom it counts for among those that arrive at the same time.
+    `why`: where that limit comes from, as a sentence. `owner`: whose it is, as one has so many at a time.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Intake:
     offset: int | None = None
     keeps_part: bool = False
     hashes: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,10 @@ class Receiver:
 
     def __init__(self, intake: Intake, framing: Plain | Chunked) -> None:
         self.intake, self.framing, self.size = intake, framing, 0
+        self._unsynced = 0
         self._hashes = {name: hashlib.new(name) for name in intake.hashes}
         if isinstance(framing, Plain) and framing.left > intake.limit:
-            raise too_large(intake.limit)
+            raise too_large(intake)
         intake.path.parent.mkdir(parents=True, exist_ok=True)
         self._require_room(framing.left if isinstance(framing, Plain) else 0)
         self._file = os.open(intake.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -178,7 +181,7 @@ class Receiver:
 
     def _take(self, piece: bytes) -> None:
         if self.size + len(piece) > self.intake.limit:
-            raise too_large(self.intake.limit)
+            raise too_large(self.intake)
         self._require_room(len(piece))
         view = memoryview(piece)
         try:
@@ -187,6 +190,10 @@ class Receiver:
         except OSError as error:
             raise no_room() from error
         self.size += len(piece)
+        self._unsynced += len(piece)
+        if self._unsynced > MAX_UNSYNCED:  # so that little is left to be done when the last byte is there
+            os.fdatasync(self._file)
+            self._unsynced = 0
         for made in self._hashes.values():
             made.update(piece)
 
@@ -196,8 +203,8 @@ class Receiver:
             raise no_room()
 
 
-def too_large(limit: int) -> TooLarge:
-    return TooLarge(f"There may be {limit} bytes of it at most.")
+def too_large(intake: Intake) -> TooLarge:
+    return TooLarge(f"There may be {intake.limit} bytes of it at most. {intake.why}".strip())
 
 
 def no_room() -> Unavailable:

@@ -16,7 +16,7 @@ from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations import progress
 from storage.models import Image, ImageImport
-from storage.models.images import GIB
+from storage.models.images import GIB, MIB
 
 IMAGE = "image"  # as hosts call it
 OFFER = "images"  # what a host says that it can, so that it is given any
@@ -121,10 +121,15 @@ def forget(row: ImageImport) -> None:
     row.delete()
 
 
-def note_progress(row: ImageImport, *, phase: str, done: int, of: int | None, unit: str) -> None:
+def note_progress(row: ImageImport, *, phase: str, done: float, of: int | None, unit: str) -> None:
     """Its host has got on: tell those who look at the image's operation."""
+    if unit == "bytes":
+        done, of, unit = done / MIB, of and -(-of // MIB), "MiB"
+    elif unit == "percent":
+        of, unit = 100, "%"
     if row.image_id is not None:
-        progress.note(IMAGE, row.image_id, reason=WORDS.get(phase, phase), done=done, of=of, unit=unit)
+        reason = WORDS.get(phase, phase)
+        progress.note(IMAGE, row.image_id, reason=reason, done=int(done), of=of, unit=unit)
 
 
 def reconcile() -> None:

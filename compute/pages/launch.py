@@ -26,7 +26,7 @@ from compute.pages import logins, nics
 from compute.pages.logins import Launched
 from compute.pages.rows import RESTART_POLICIES
 from storage.models import Image
-from storage.services import images_of
+from storage.services import choices_of
 
 FIRST_WORDS = (
     "amber brave calm clear cosy eager early fair fresh gentle keen light lucky mellow quiet rapid sunny tidy".split()
@@ -56,7 +56,7 @@ class Launch(FormPage):
     role = Role.VIEWER
 
     def fill(self) -> dict[str, Any]:
-        images = list(images_of(self.project).filter(status=Image.Status.READY).order_by("name", "-created_at"))
+        images = choices_of(self.project)
         flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
         left = quota.usage(self.project)
         lacks = {flavor.pk: lacking(flavor, left) for flavor in flavors}
@@ -79,17 +79,13 @@ class Launch(FormPage):
     def choose(self, images: list[Any], flavors: list[Any], lacks: dict[Any, str]) -> dict[str, str]:
         """What is chosen: as asked, otherwise the lightest image and the smallest flavor that fits it and the quota."""
         given = self.request.POST or self.request.GET
-        image = next((one for one in images if one.name == given.get("image")), None)
+        image = next((one for one in images if given.get("image") in (one.reference, one.name, str(one.pk))), None)
         image = image or min(images, key=lambda one: (one.size == 0, one.size), default=None)
         if image is not None:
-            flavors = [
-                flavor
-                for flavor in flavors
-                if flavor.disk_gib >= image.min_disk_gib and flavor.memory_mib >= image.min_memory_mib
-            ] or flavors
+            flavors = [flavor for flavor in flavors if is_enough(flavor, image)] or flavors
         flavor = next((one for one in flavors if not lacks[one.pk]), flavors[0] if flavors else None)
         return {
-            "chosen_image": given.get("image") or (image.name if image else ""),
+            "chosen_image": image.reference if image else given.get("image", ""),
             "chosen_flavor": given.get("flavor") or (flavor.name if flavor else ""),
         }
 
@@ -271,6 +267,14 @@ class Preview(Launch):
 def spoken(names: list[str]) -> str:
     """ "web is", "web-1 to web-5 are" """
     return f"{names[0]} is" if len(names) == 1 else f"{names[0]} to {names[-1]} are"
+
+
+def is_enough(flavor: Flavor, image: Image) -> bool:
+    """Whether it is as large as the image needs, and as the appliance that it came from was."""
+    machine = image.found.get("machine") or {}
+    least_memory = max(image.min_memory_mib, machine.get("memory_mib") or 0)
+    is_large = flavor.disk_gib >= image.min_disk_gib and flavor.memory_mib >= least_memory
+    return is_large and flavor.vcpus >= (machine.get("cpus") or 0)
 
 
 def lacking(flavor: Flavor, usage: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def launch_many(
             disk_gib=flavor.disk_gib,
             price_per_hour=flavor.price_per_hour,
             image=image,
-            boot_files=image.files,
+            boot_files=image.boot_files,
             kernel_command_line=image.kernel_command_line,
             hardware=image.hardware,
             hypervisor_wish=hypervisor,

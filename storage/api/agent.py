@@ -63,7 +63,7 @@ class UploadView(OfImport):
 
 class Progress(serializers.Serializer):
     phase = serializers.CharField(max_length=40)
-    done = serializers.IntegerField(min_value=0, max_value=MAX_COUNT)
+    done = serializers.FloatField(min_value=0, max_value=MAX_COUNT)
     of = serializers.IntegerField(min_value=0, max_value=MAX_COUNT, allow_null=True, default=None)
     unit = serializers.CharField(max_length=16)
 
@@ -88,9 +88,13 @@ class ResultView(OfImport):
             left = images.quota_left(row.image)
             limit = intake.NO_LIMIT if left is None else left * GIB - sum(file["size"] for file in row.files)
             path = incoming() / f"{row.pk}.{index}"
-            return intake.Intake(path, limit=max(0, limit), owner=f"host:{self.host.pk}", hashes=("sha256",))
+            why = "That is what the project's quota of image_gib has left for the result."
+            return intake.Intake(path, limit=max(0, limit), owner=f"host:{self.host.pk}", hashes=("sha256",), why=why)
 
-        received = intake.take(request._request.META, place)
+        try:
+            received = intake.take(request._request.META, place)
+        except intake.Busy as busy:  # this host's own, whose line was cut: it will be noticed
+            raise Unavailable(busy.detail) from busy
         if received is None:
             return Response(status=LATER)
         if received.digests["sha256"] != told:

@@ -30,6 +30,7 @@ from storage.services import images
 
 TUS = "1.0.0"
 HASHES = ("sha1", "sha256")
+WHY = "That is what was announced, or what the project's quota of image_gib has left, or the cloud's own limit."
 LATER = 202  # what a view says of a body that has yet to come; nobody hears it
 
 
@@ -74,7 +75,7 @@ class ImageFile(Waiting):
 
         def place() -> intake.Intake:
             limit = uploads.limit(upload, images.quota_left(image))
-            return intake.Intake(upload.path, limit=limit, owner=f"project:{image.project_id}")
+            return intake.Intake(upload.path, limit=limit, owner=f"project:{image.project_id}", why=WHY)
 
         received = intake.take(self._environ(request), place)
         if received is None:
@@ -113,6 +114,7 @@ class Tus(Waiting):
                 owner=f"project:{image.project_id}",
                 keeps_part=checksum is None,  # a part cannot be checked
                 hashes=(checksum[0],) if checksum else (),
+                why=WHY,
             )
 
         received = intake.take(self._environ(request), place)

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from cloud.api.fields import by_reference
 from cloud.tenancy.models import NameField, Project
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 
 
 class ImageQuerySet(models.QuerySet["Image"]):
@@ -117,6 +117,7 @@ class Image(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     objects = ImageQuerySet.as_manager()
+    reference: str  # what `choices_of` says to call it by
 
     class Meta:
         constraints = [
@@ -138,6 +139,11 @@ class Image(models.Model):
         return self.name
 
     @property
+    def exactly(self) -> str:
+        """A reference that means this version, whatever others come."""
+        return str(self.pk) if self.version else self.name
+
+    @property
     def is_ready(self) -> bool:
         return self.status == Image.Status.READY
 
@@ -145,6 +151,12 @@ class Image(models.Model):
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file["size"] for file in self.files)
+
+    @property
+    def boot_files(self) -> list[dict[str, Any]]:
+        """What a machine boots from: everything but further disks."""
+        disks = [file for file in self.files if file["role"] == "disk"]
+        return [file for file in self.files if file not in disks[1:] or file is disks[0]]
 
     @property
     def hardware(self) -> dict[str, Any]:

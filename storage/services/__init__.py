@@ -1,5 +1,5 @@
 """What may be done with images, volumes and snapshots: one module for each kind of resource."""
 
-from storage.services.publishing import images_of, keep_file, publish_image
+from storage.services.publishing import choices_of, images_of, keep_file, publish_image
 
-__all__ = ["images_of", "keep_file", "publish_image"]
+__all__ = ["choices_of", "images_of", "keep_file", "publish_image"]

@@ -23,6 +23,16 @@ def images_of(project: Project) -> "QuerySet[Image]":
     return Image.objects.of(project).by_preference(project)
 
 
+def choices_of(project: Project) -> list[Image]:
+    """What the project can launch from now, by name. Each has its `reference`: its name, unless that means another."""
+    ready = list(images_of(project).filter(status=Image.Status.READY))
+    named: dict[str, Image] = {}
+    for image in ready:
+        meant = named.setdefault(image.name, image)
+        image.reference = image.name if meant is image else str(image.pk)
+    return sorted(ready, key=lambda image: image.name)
+
+
 def keep_file(source: Path, sha256: str) -> None:
     """Copy a file into the image store under its hash, whole or not at all. Raises ValueError for other content."""
     settings.IMAGE_STORE.mkdir(parents=True, exist_ok=True)

@@ -71,8 +71,8 @@ def create(
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
         layer = trees.first(size_gib=size, base=disk_of(image))
-        facts |= {"bootable": True, "image": image, "boot_files": image.files, "source": _source(use("image", image)),
-                  "kernel_command_line": image.kernel_command_line}  # fmt: skip
+        facts |= {"bootable": True, "image": image, "boot_files": image.boot_files,
+                  "source": _source(use("image", image)), "kernel_command_line": image.kernel_command_line}  # fmt: skip
     else:
         layer = trees.first(size_gib=size)
     made = Volume.objects.create(project=project, name=name, size_gib=size, active=layer, **facts)

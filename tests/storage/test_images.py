@@ -50,3 +50,11 @@ def test_only_a_ready_image_launches(status):
         services.launch(project=factories.project(), actor=SYSTEM, name="web", flavor=factories.flavor(), image=image)
     assert [fault.pointer for fault in refused.value.errors] == ["/image"]
     assert image.name in refused.value.detail
+
+
+def test_a_machine_boots_from_the_first_of_several_disks():
+    disk = {"role": "disk", "sha256": "a", "size": 1, "format": "qcow2"}
+    further = [{**disk, "index": number} for number in (1, 2)]
+    image = factories.image(files=[{**disk, "index": 0}, *further, {"role": "kernel", "sha256": "k"}])
+    assert [(file["role"], file.get("index")) for file in image.boot_files] == [("disk", 0), ("kernel", None)]
+    assert factories.image(files=[]).boot_files == []

@@ -98,6 +98,7 @@
     box.closest("[data-live]")?.removeAttribute("data-live");  // the page does not take the box away meanwhile
     try {
       await send(box, file);
+      sending = false;  // nothing is lost by leaving now
       location.reload();
     } catch (problem) {
       say(box, problem.message);

@@ -257,10 +257,11 @@ def test_a_host_gets_nothing_but_what_it_was_ordered_to_make(mia, node):
     assert stranger.call("PUT", f"imports/{row.pk}/files/0", b"x", **{"X-Content-SHA256": "0" * 64}).status_code == 404
     altered = node.call("PUT", f"imports/{row.pk}/files/0", b"x", **{"X-Content-SHA256": "0" * 64})
     assert altered.status_code == 503
-    told = b'{"phase": "converting", "done": 5, "of": 10, "unit": "percent"}'
+    told = b'{"phase": "converting", "done": 5.5, "of": null, "unit": "percent"}'
     assert node.call("PUT", f"imports/{row.pk}/progress", told, content_type="application/json").status_code == 204
     operation = mia.get(f"{P}/images/mine").data["operation"]
-    assert operation["progress"] == {"done": 5, "of": 10, "unit": "percent"}
+    assert operation["progress"] == {"done": 5, "of": 100, "unit": "%"}
+    assert operation["reason"] == "a host converts it"
 
 
 def test_dry_runs_keep_nothing(mia, node):
