@@ -116,6 +116,8 @@ def _traffic(nics: list[dict[str, Any]], ports: dict[str, dict[str, Any]]) -> di
 
 def _sample(before: Look | None, now: Look, vcpus: int) -> dict[str, float]:
     sample = {"memory_mib": now.usage.resident_mib}
+    if now.counters.guest_memory_mib is not None:
+        sample["guest_memory_mib"] = now.counters.guest_memory_mib
     if before is None or before.process != now.process or before.at == now.at:
         return sample
     seconds = now.at - before.at

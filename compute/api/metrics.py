@@ -13,7 +13,7 @@ from compute import samples
 from compute.api.instances import InstanceView
 from compute.models import METRICS
 
-UNITS = {"cpu_percent": "percent of its vCPUs", "memory_mib": "MiB"}
+UNITS = {"cpu_percent": "percent of its vCPUs", "memory_mib": "MiB", "guest_memory_mib": "MiB"}
 
 
 def unit(name: str) -> str:
@@ -29,7 +29,10 @@ class MetricSerializer(serializers.Serializer):
 
 
 class MetricsSerializer(serializers.Serializer):
-    """Even series of what an instance has used, as its host measured it. `memory_mib` is what its emulator holds."""
+    """Even series of what an instance has used, as its host measured it.
+
+    `memory_mib` is what its emulator holds, `guest_memory_mib` what its guest says that it uses, if it says so.
+    """
 
     span = serializers.ChoiceField(tuple(samples.SPANS))
     start = serializers.DateTimeField(help_text="When the first step begins.")

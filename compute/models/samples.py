@@ -8,6 +8,7 @@ from django.db import models
 METRICS = (
     "cpu_percent",
     "memory_mib",
+    "guest_memory_mib",
     "disk_read_bytes_per_second",
     "disk_write_bytes_per_second",
     "disk_reads_per_second",
@@ -35,6 +36,7 @@ class Sample(models.Model):
     at = models.DateTimeField(db_index=True)
     cpu_percent = Real(null=True)
     memory_mib = Real(null=True)
+    guest_memory_mib = Real(null=True)
     disk_read_bytes_per_second = Real(null=True)
     disk_write_bytes_per_second = Real(null=True)
     disk_reads_per_second = Real(null=True)
@@ -65,6 +67,7 @@ class PackedSamples(models.Model):
     network_received_bytes_per_second = _packed()
     network_sent_bytes_per_second = _packed()
     # Null: packed by a version that did not measure it.
+    guest_memory_mib = _packed(null=True)
     network_received_packets_per_second = _packed(null=True)
     network_sent_packets_per_second = _packed(null=True)
     network_dropped_packets_per_second = _packed(null=True)

@@ -1,6 +1,7 @@
 """The metrics of an instance for people: plots, and the same in a table."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cloud.pages import words
@@ -17,12 +18,18 @@ class Plot:
     title: str
     unit: str
     lines: dict[str, str]
+    unsaid: Mapping[str, str] = field(default_factory=dict)  # metric → words, where the others are known without it
     why: str = "Not measured yet: that takes two looks, ten seconds apart."  # said of a plot that is empty
 
 
 PLOTS = (
     Plot("CPU", "percent", {"cpu_percent": "CPU"}),
-    Plot("Memory on its host", "MiB", {"memory_mib": "Memory on its host"}),
+    Plot(
+        "Memory",
+        "MiB",
+        {"guest_memory_mib": "used by the guest", "memory_mib": "held on its host"},
+        unsaid={"guest_memory_mib": "The guest does not say what it uses: that takes QEMU and a balloon driver."},
+    ),
     Plot("Disk", "bytes/s", {"disk_read_bytes_per_second": "read", "disk_write_bytes_per_second": "written"}),
     Plot("Disk operations", "operations/s", {"disk_reads_per_second": "reads", "disk_writes_per_second": "writes"}),
     Plot(
@@ -46,10 +53,11 @@ def shown(instance: Instance, span: str) -> dict[str, Any]:
     series = samples.series(instance, samples.SPANS[span])
     lines, plots = [], []
     for plot in PLOTS:
-        latest = []
+        latest, unsaid = [], []
         for name, label in plot.lines.items():
             known = [value for value in series.values[name] if value is not None]
             if not known:
+                unsaid += [plot.unsaid[name]] if name in plot.unsaid else []
                 continue
             title = plot.title if len(plot.lines) == 1 else f"{plot.title}, {label}"
             latest.append(words.measure(known[-1], plot.unit) + (f" {label}" if len(plot.lines) > 1 else ""))
@@ -71,6 +79,7 @@ def shown(instance: Instance, span: str) -> dict[str, Any]:
                 "known": bool(latest),
                 "now": ", ".join(latest),
                 "why": plot.why,
+                "unsaid": unsaid if latest else [],
             }
         )
     return {"span": span, "span_words": SPAN_WORDS[span], "plots": plots, "lines": lines, "measured": bool(lines)}

@@ -42,6 +42,7 @@ class Counters:
     """What a machine's devices have done since its emulator started; NICs, since they were plugged. None: it is not
     counted. Emulators tell of disks, the host's network process of NICs."""
 
+    guest_memory_mib: float | None = None  # that the guest says it uses
     disk_read_bytes: int | None = None
     disk_write_bytes: int | None = None
     disk_reads: int | None = None

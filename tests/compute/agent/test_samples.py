@@ -1,6 +1,7 @@
 """What machines use, as it is measured: rates between two looks, gaps where there was none."""
 
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from agent.errors import NoAnswer, Unreachable
 from agent.processes import Process, Usage, start_time
 from compute.agent import samples
 from compute.agent.hypervisors.base import Counters
+from compute.agent.hypervisors.qemu import control
 from compute.agent.samples import Samples
 from tests.network.fakes import FakePlugs
 
@@ -142,3 +144,23 @@ def test_usage_is_of_this_very_process():
     assert 0 < found.cpu_seconds < 3600
     assert processes.usage(replace(mine, started=mine.started + 1)) is None
     assert processes.usage(Process(2**22 + 1, 1)) is None
+
+
+def test_what_a_guest_says_of_its_memory_is_told(node, measured, clock, used, monkeypatch):
+    count(node, monkeypatch, guest_memory_mib=28.5)
+    assert measured.take()[0]["guest_memory_mib"] == 28.5
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "total", "available", "used_mib"),
+    [(2, 256 * MIB, 200 * MIB, 56.0), (600, 256 * MIB, 200 * MIB, None), (2, 256 * MIB, 2**64 - 1, None),
+     (2, 2**64 - 1, 2**64 - 1, None), (2, 100, 200, None)],
+)  # fmt: skip
+def test_only_what_a_guest_said_lately_and_what_can_be_is_believed(seconds_ago, total, available, used_mib):
+    stats = {"stat-total-memory": total, "stat-available-memory": available}
+    told = {"last-update": int(time.time()) - seconds_ago, "stats": stats}
+    assert control.guest_memory_mib(told) == used_mib
+    assert control.guest_memory_mib({}) is None

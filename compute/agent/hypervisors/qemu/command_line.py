@@ -90,6 +90,7 @@ def arguments(boot: Boot, accelerator: Accelerator, *, ports: int = devices.PORT
         argv += ["-device", "virtio-keyboard-pci,id=keyboard,bus=pcie.0,addr=0x2"]
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
+    argv += ["-device", "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x7"]  # for what the guest says of its memory
     argv += [*_ports(ports), *_disks(boot.disks), *_seed(home), *_nics(spec, boot.nics)]
     argv += ["-incoming", "defer"] if boot.saved else []
     return argv

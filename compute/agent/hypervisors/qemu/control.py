@@ -185,25 +185,54 @@ def events(home: Home) -> socket.socket:
     return connection
 
 
+SECONDS_BETWEEN_WORDS = 5  # of a guest about its memory
+MIB = 1 << 20
+NOT_TOLD = 2**63  # and more: what QEMU says of what the guest has not said
+BALLOON = {"path": "/machine/peripheral/balloon"}
+# One after the other on one connection. To ask for the guest's words again changes nothing.
+QUESTIONS = b"".join(
+    json.dumps({"execute": name, "arguments": arguments}).encode()
+    for name, arguments in (
+        ("qmp_capabilities", {}),
+        ("query-blockstats", {}),
+        ("qom-set", {**BALLOON, "property": "guest-stats-polling-interval", "value": SECONDS_BETWEEN_WORDS}),
+        ("qom-get", {**BALLOON, "property": "guest-stats"}),
+    )
+)
+
+
 def counters(home: Home) -> Counters:
-    """What the disks have done: one plain question without a client's machinery, or NoAnswer soon.
+    """What the disks have done, and what the guest says of its memory: plain questions without a client's machinery, or
+    NoAnswer soon.
 
     QEMU does not count what goes through a network of its own making.
     """
     try:
         with sockets.connect(home, home.control_socket, SECONDS_TO_COUNT) as connection:
-            connection.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-blockstats"}')
+            connection.sendall(QUESTIONS)
             lines = sockets.Lines(connection, SECONDS_TO_COUNT)
-            _next_answer(lines)
-            stats = [device["stats"] for device in json.loads(_next_answer(lines)).get("return", [])]
+            _, disks, _, memory = (json.loads(_next_answer(lines)) for _ in range(4))
+            stats = [device["stats"] for device in disks.get("return", [])]
             return Counters(
                 disk_read_bytes=sum(int(one["rd_bytes"]) for one in stats),
                 disk_write_bytes=sum(int(one["wr_bytes"]) for one in stats),
                 disk_reads=sum(int(one["rd_operations"]) for one in stats),
                 disk_writes=sum(int(one["wr_operations"]) for one in stats),
+                guest_memory_mib=guest_memory_mib(memory.get("return", {})),
             )
     except (OSError, *sockets.NO_SENSE) as error:
         raise NoAnswer(f"QEMU, query-blockstats: {error or type(error).__name__}") from error
+
+
+def guest_memory_mib(told: dict[str, Any]) -> float | None:
+    """What the guest uses of its memory, as its balloon driver said lately; None: it has none, or is silent."""
+    at, total, available = (
+        int(told.get("last-update", 0)),
+        int(told.get("stats", {}).get("stat-total-memory", -1)),
+        int(told.get("stats", {}).get("stat-available-memory", -1)),
+    )
+    is_late = time.time() - at > 6 * SECONDS_BETWEEN_WORDS
+    return None if is_late or not 0 <= available <= total < NOT_TOLD else round((total - available) / MIB, 1)
 
 
 def _next_answer(lines: sockets.Lines) -> bytes:
