@@ -93,6 +93,9 @@ def _sets(spec: NetworkSpec) -> dict[str, Set]:
         return [(mac, str(n)) for n, mac in port.pairs if n.num_addresses > 1 and n.version == version]
 
     return {
+        "taken4": Set(
+            "type ipv4_addr", frozenset((str(a),) for port in spec.ports for a in port.addresses if a.version == 4)
+        ),
         "macs": Set(
             "type ifname . ether_addr", of_ports(lambda p: [(m,) for m in {p.mac, *(mac for _, mac in p.pairs)}])
         ),
@@ -130,6 +133,7 @@ def _number(address: str) -> str:
 def _chains(tracking: str) -> dict[str, Chain]:
     chains = {
         "spoofing": Chain(_spoofing()),
+        "probing": Chain(("arp operation request accept",)),
         # Before the kernel tracks anything (-200, or 0 by br_netfilter): what is spoofed makes no flow.
         "arriving": Chain(
             (
@@ -180,7 +184,11 @@ def _spoofing() -> tuple[str, ...]:
         f"iifname . ether saddr != @macs {drop('spoofed_mac')}",
         "ether type arp iifname . arp saddr ether . arp saddr ip @senders4 accept",
         "ether type arp iifname . arp saddr ether . arp saddr ip @wide_senders4 accept",
-        "ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether @macs accept",
+        # Who looks whether an address is free looks for its own, or for nobody's: asking for another's would keep its
+        # owner from taking it.
+        "ether type arp arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @senders4 jump probing",
+        f"ether type arp arp saddr ip 0.0.0.0 arp daddr ip @taken4 {drop('spoofed_arp')}",
+        "ether type arp arp saddr ip 0.0.0.0 iifname . arp saddr ether @macs jump probing",
         f"ether type arp {drop('spoofed_arp')}",
         "ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept",
         f"ether type ip udp sport 67 {drop('rogue_dhcp')}",
@@ -192,7 +200,9 @@ def _spoofing() -> tuple[str, ...]:
         f"ether type != ip6 {drop('not_ip')}",
         f"icmpv6 type {{ nd-router-advert, nd-redirect }} {drop('rogue_router')}",
         f"udp sport 547 {drop('rogue_dhcp')}",
-        "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
+        "ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets accept",
+        f"ip6 saddr :: icmpv6 type nd-neighbor-solicit {drop('spoofed_neighbour')}",
+        "ip6 saddr :: icmpv6 type mld2-listener-report accept",
         f"icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets {drop('spoofed_neighbour')}",
         f"ip6 daddr {SERVICE_ADDRESS6} meta l4proto tcp iifname . ether saddr . ip6 saddr != @own6"
         f" {drop('spoofed_address')}",

@@ -94,6 +94,12 @@ def neighbour_advertisement(source: str, target: str, sender: str, receiver: str
     )
 
 
+def duplicate_address_detection(source: str, address: str) -> bytes:
+    """The question of one that has no address yet, whether anybody has this one."""
+    body = bytes(4) + ip(address)
+    return icmpv6(source, f"33:33:ff:{ip(address)[-3:].hex(':')}", "::", "ff02::1:ff00:0", 135, body)
+
+
 def router_advertisement(source: str, sender: str) -> bytes:
     body = struct.pack("!BBHII", 64, 0, 1800, 0, 0) + b"\x01\x01" + mac(source)
     return icmpv6(source, "33:33:00:00:00:01", sender, "ff02::1", 134, body)

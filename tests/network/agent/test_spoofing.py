@@ -28,6 +28,9 @@ def test_what_is_its_own_arrives(guests):
     assert b.hears(a, frames.ping(a.mac, b.mac, a.ip, b.ip))
     assert b.hears(a, frames.arp(a.mac, a.ip, b.ip))
     assert b.hears(a, frames.neighbour_advertisement(a.mac, b.mac, a.ips[1], b.ips[1], a.ips[1]))
+    assert b.hears(a, frames.duplicate_address_detection(a.mac, a.ips[1]))
+    assert b.hears(a, frames.arp(a.mac, "0.0.0.0", a.ip))
+    assert b.hears(a, frames.arp(a.mac, "0.0.0.0", "10.0.0.200"))
 
 
 def test_no_lie_arrives(guests):
@@ -46,9 +49,14 @@ def test_no_lie_arrives(guests):
         "ARP for another's MAC": frames.arp(a.mac, a.ip, b.ip, sender_mac=c.mac),
         "ARP answer for the gateway": frames.arp(a.mac, "10.0.0.1", b.ip, to=b.mac, reply=True),
         "gratuitous ARP for another": frames.arp(a.mac, c.ip, c.ip, reply=True),
+        "ARP probe for another's address": frames.arp(a.mac, "0.0.0.0", c.ip),
         "ARP probe that answers": frames.arp(a.mac, "0.0.0.0", b.ip, reply=True),
         "neighbour advertisement for another": frames.neighbour_advertisement(
             a.mac, all_nodes, a.ips[1], "ff02::1", c.ips[1]
+        ),
+        "duplicate address detection of another's": frames.duplicate_address_detection(a.mac, c.ips[1]),
+        "duplicate address detection of another's, hidden": frames.hidden(
+            frames.duplicate_address_detection(a.mac, c.ips[1])
         ),
         "router advertisement": frames.router_advertisement(a.mac, a.ips[1]),
         "redirect": frames.icmpv6(a.mac, b.mac, a.ips[1], b.ips[1], 137, bytes(36)),
