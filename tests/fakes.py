@@ -28,10 +28,12 @@ from agent.kinds import Tools
 from agent.ledger import Entry, Ledger
 from agent.paths import Paths
 from agent.processes import Process
+from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.homes import Home
-from compute.agent.hypervisors.base import Boot, Counters, Power, Status
+from compute.agent.hypervisors.base import Boot, Counters, Plugged, PluggedDisk, Power, Status
 from compute.agent.kinds import Machines
 from compute.agent.machine import Machine
+from compute.agent.nics import Nic
 from compute.agent.records import Record, key
 
 Request = Callable[[str, str, Any, str], tuple[int, Any]]
@@ -69,11 +71,61 @@ class FakeProcess(Process):
         return not self.alive
 
 
+class FakeSlots:
+    """What is plugged into a fake machine: `disks` and `nics` in its file."""
+
+    def __init__(self, fake: "FakeHypervisor", file: Path) -> None:
+        self.fake, self.file = fake, file
+
+    def look(self) -> Plugged:
+        machine = _read(self.file)
+        disks = {int(slot): PluggedDisk(**disk, limits=Limits()) for slot, disk in machine["disks"].items()}
+        return Plugged(disks, {int(slot): mac for slot, mac in machine["nics"].items()})
+
+    def plug_disk(self, disk: Disk) -> None:
+        self._change("disks", {str(disk.slot): _plugged(disk)})
+
+    def unplug_disk(self, slot: int) -> None:
+        self._drop("disks", slot)
+
+    def put_layer_over(self, slot: int, layer: Layer) -> None:
+        disk = _read(self.file)["disks"][str(slot)]
+        self._change("disks", {str(slot): disk | {"active": layer.name}})
+
+    def grow_disk(self, slot: int, size_bytes: int) -> None:
+        disk = _read(self.file)["disks"][str(slot)]
+        self._change("disks", {str(slot): disk | {"size_bytes": size_bytes}})
+
+    def limit_disk(self, slot: int, limits: Limits) -> None: ...
+
+    def plug_nic(self, nic: Nic, hostname: str) -> None:
+        self._change("nics", {str(nic.slot): nic.mac})
+
+    def unplug_nic(self, slot: int) -> None:
+        self._drop("nics", slot)
+
+    def _change(self, kind: str, more: dict[str, Any]) -> None:
+        _write(self.file, **{kind: _read(self.file)[kind] | more})
+
+    def _drop(self, kind: str, slot: int) -> None:
+        if self.fake.clings:
+            raise Refused(self.fake.clings)
+        _write(self.file, **{kind: {key: value for key, value in _read(self.file)[kind].items() if key != str(slot)}})
+
+
+def _plugged(disk: Disk) -> dict[str, Any]:
+    return {"serial": disk.serial, "active": disk.layers[-1].name, "size_bytes": disk.size_bytes}
+
+
 class FakeControl:
     """The verbs of a fake machine."""
 
     def __init__(self, fake: "FakeHypervisor", file: Path) -> None:
         self.fake, self.file = fake, file
+
+    @property
+    def slots(self) -> FakeSlots | None:
+        return FakeSlots(self.fake, self.file) if "plug" in self.fake.verbs else None
 
     def status(self) -> Status:
         machine = _read(self.file)
@@ -115,7 +167,8 @@ class FakeHypervisor:
         self.broken = ""  # why the next starts fail
         self.slow = 0.0  # seconds that a start takes
         self.unsavable = ""  # why machines cannot be suspended
-        self.verbs = ["pause", "suspend", "clone"]
+        self.verbs = ["pause", "suspend", "clone", "plug"]
+        self.clings = ""  # why guests do not let go of what is to be unplugged
         self.deaf = False  # guests do not hear their power button
         self.mute = False  # emulators do not answer on their control socket
         self._state = state
@@ -158,6 +211,8 @@ class FakeHypervisor:
             "started_at": time.time(),
             "problem": "",
             "went_on": went_on,
+            "disks": {str(disk.slot): _plugged(disk) for disk in boot.disks},
+            "nics": {str(nic.slot): nic.mac for nic in boot.nics},
         }
         _write(file, pid=pid, power=power, starts=starts, **told)
         return FakeProcess.of(file, pid)
@@ -203,6 +258,15 @@ class FakeHypervisor:
     def spec(self, machine_id: str) -> dict[str, Any]:
         """What it was last started with."""
         return dict(_read(self._state / f"{machine_id}.json")["spec"])
+
+    def nics(self, machine_id: str) -> dict[int, str]:
+        """MAC addresses of what is plugged in, by slot."""
+        return {int(slot): mac for slot, mac in _read(self._state / f"{machine_id}.json")["nics"].items()}
+
+    def disks(self, machine_id: str) -> dict[int, str]:
+        """Serials of what is plugged in, by slot."""
+        disks = _read(self._state / f"{machine_id}.json")["disks"]
+        return {int(slot): disk["serial"] for slot, disk in disks.items()}
 
     def crash(self, machine_id: str) -> None:
         """The emulator dies."""

@@ -29,7 +29,7 @@ faults.declare("disk.before_create", "disk.before_rename")
 @dataclass(frozen=True)
 class Layer:
     """`name`: unique among a machine's layers, at most 26 characters; `format`: raw or qcow2; `descriptor`: of the open
-    file, while a machine is started."""
+    file, while it is plugged in."""
 
     name: str
     path: Path
@@ -38,13 +38,24 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a guest may do with a disk. None: as much as it can."""
+
+    iops: int | None = None
+    bytes_per_second: int | None = None
+
+
+@dataclass(frozen=True)
 class Disk:
-    """`layers`: the base first, the active one last. `serial`: at most 20 characters, which the guest sees."""
+    """`layers`: the base first, the active one last. `serial`: at most 20 characters, which the guest sees.
+    `size_bytes`: what it grows to when it is smaller; 0: as its layers say."""
 
     slot: int
     serial: str
     layers: tuple[Layer, ...]
     read_only: bool = False
+    size_bytes: int = 0
+    limits: Limits = Limits()
 
     @property
     def name(self) -> str:

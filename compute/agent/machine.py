@@ -19,7 +19,7 @@ from agent.kinds import Sight
 from agent.ledger import Entry
 from agent.processes import Process
 from agent.work import Work
-from compute.agent import disks, host_keys, metadata, nics, preparation, snapshots, suspension
+from compute.agent import disks, host_keys, metadata, nics, plugging, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
@@ -64,6 +64,7 @@ class Machine:
         self.home = tools.homes.of(machine_id)
         self.tools = tools
         self.records = tools.records
+        self.is_fresh = False  # started by this order, with all that its spec names
 
     @property
     def record(self) -> Record:
@@ -74,6 +75,8 @@ class Machine:
         if self.record.interrupted_at:
             self.records.interrupt(self.id, interrupted=False)
         seen, facts = self.run(verb, entry, work)
+        if seen in ("running", "paused"):
+            facts = facts | self._keep_plugged(entry)
         if seen in ("running", "paused", "suspended"):
             facts = facts | snapshots.keep_as_specified(self.home, entry, self.hypervisor(entry), self.record.uid)
         return seen, facts
@@ -81,6 +84,20 @@ class Machine:
     def run(self, verb: str, entry: Entry, work: Work) -> Sight:
         """One of VERBS."""
         return getattr(self, f"_{verb}")(entry, work)  # type: ignore[no-any-return]
+
+    def _keep_plugged(self, entry: Entry) -> dict[str, Any]:
+        """Let disks and NICs come and go as the spec says. Returns facts for the report."""
+        if self.is_fresh:
+            return {}
+        hypervisor = self.hypervisor(entry)
+        try:
+            with hypervisor.control(self.home) as control:
+                wanted = disks.of(entry.spec, self.home, {})
+                plugging.keep_as_specified(control, entry.spec, wanted, hypervisor=hypervisor, plugs=self.tools.plugs)
+        except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
+            log.warning("not plugged in", machine=self.id, problem=str(problem))
+            return {"devices_problem": str(problem)}
+        return {}
 
     # Verbs
 
@@ -209,6 +226,7 @@ class Machine:
                 words = processes.tail(self.home.emulator_log, 800) if not process.alive else str(error)
                 raise Refused(f"the emulator did not start: {words}") from error
             undo.pop_all()
+        self.is_fresh = True
         facts = {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
         return "running", facts | host_keys.fact(self.home.host_key)
 

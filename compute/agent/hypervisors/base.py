@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from agent.jail import Confinement
 from agent.processes import Process
-from compute.agent.disks import Disk
+from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.homes import Home
 from compute.agent.nics import Nic
 
@@ -80,8 +80,57 @@ class Boot:
         return tuple(descriptor for descriptor in (*files, *taps) if descriptor is not None)
 
 
+@dataclass(frozen=True)
+class PluggedDisk:
+    """A disk in a running machine. `active`: the name of the layer that is written to."""
+
+    serial: str
+    active: str
+    size_bytes: int
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Plugged:
+    """What is plugged into a running machine, by slot; NICs by their MAC address."""
+
+    disks: dict[int, PluggedDisk]
+    nics: dict[int, str]
+
+
+class Slots(Protocol):
+    """The slots of a running machine. Doing anything again that was begun and not finished is safe.
+
+    Each may raise NoAnswer, and Refused with the reason.
+    """
+
+    def look(self) -> Plugged: ...
+
+    def plug_disk(self, disk: Disk) -> None:
+        """Its layers are open, and stay open here."""
+
+    def unplug_disk(self, slot: int) -> None:
+        """Ends when the guest has let go of it, and nothing of it is open any more."""
+
+    def put_layer_over(self, slot: int, layer: Layer) -> None:
+        """From one moment to the next, what the guest writes goes into this empty layer, which is open."""
+
+    def grow_disk(self, slot: int, size_bytes: int) -> None: ...
+
+    def limit_disk(self, slot: int, limits: Limits) -> None: ...
+
+    def plug_nic(self, nic: Nic, hostname: str) -> None:
+        """Its tap is open."""
+
+    def unplug_nic(self, slot: int) -> None: ...
+
+
 class Control(Protocol):
     """The verbs of a running machine. Each may raise NoAnswer."""
+
+    @property
+    def slots(self) -> Slots | None:
+        """None: this hypervisor plugs nothing while a machine runs."""
 
     def status(self) -> Status: ...
 
@@ -112,7 +161,8 @@ class Hypervisor(Protocol):
     """Whether it wants frames of taps with virtio-net headers before them."""
 
     def probe(self) -> dict[str, Any] | None:
-        """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
+        """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …, "plug": disks and NICs come and go while it
+        runs]}; None when it does not
         work on this host."""
 
     def probe_accelerators(self) -> bool:

@@ -143,7 +143,7 @@ def _disks(disks: tuple[Disk, ...]) -> list[str]:
         below = None
         for layer in disk.layers:
             number_of_set += 1
-            argv += ["-add-fd", f"fd={layer.descriptor},set={number_of_set}"]
+            argv += ["-add-fd", f"fd={layer.descriptor},set={number_of_set},opaque={layer.name}"]
             for node in devices.layer(layer, number_of_set, below=below, read_only=not disk.writes(layer)):
                 argv += ["-blockdev", json.dumps(node)]
             below = layer

@@ -12,9 +12,10 @@ import socket
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
+from qemu.qmp.qmp_client import ExecuteError
 
 from agent import folders
 from agent.errors import NoAnswer
@@ -22,6 +23,7 @@ from compute.agent import sockets
 from compute.agent.emulators import read_pid
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
+from compute.agent.hypervisors.qemu.slots import QemuSlots
 
 T = TypeVar("T")
 
@@ -52,6 +54,20 @@ class QemuControl:
         """Run one QMP command and return its answer. Raises NoAnswer."""
         return within(self._loop, self._client.execute(command, arguments), command)
 
+    def attempt(self, command: str, arguments: Mapping[str, object] | None = None) -> bool:
+        """Run a command that may be impossible; whether it was done. Raises NoAnswer when there is no answer at all."""
+        try:
+            self.execute(command, arguments)
+        except NoAnswer as error:
+            if isinstance(error.__cause__, ExecuteError):
+                return False
+            raise
+        return True
+
+    @property
+    def slots(self) -> QemuSlots:
+        return QemuSlots(self)
+
     def status(self) -> Status:
         word = self.execute("query-status")["status"]
         if word in OFF:
@@ -81,29 +97,32 @@ class QemuControl:
             file.write(str(self.count_ports()).encode())
         with folders.create_file(directory / STATE) as file:
             self.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
-            self._hand_over(file)
+            self.hand_over(file.fileno(), STATE)
             self.execute("migrate", {"uri": f"fd:{STATE}"})
             self._await_migration()
 
     def load(self, directory: Path) -> None:
         """Take in what `save` wrote, in a QEMU that was started to wait for it; it stays paused."""
         with os.fdopen(folders.open_file(directory / STATE), "rb") as file:
-            self._hand_over(file)
+            self.hand_over(file.fileno(), STATE)
             self.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
             self._await_migration()
 
     def count_ports(self) -> int:
         """How many root ports the machine has: those of older releases have fewer."""
-        devices = self.execute("qom-list", {"path": "/machine/peripheral"})
-        return sum(device["type"] == "child<pcie-root-port>" for device in devices)
+        return sum(name.startswith("port") for name in self.slots.devices())
 
-    def _hand_over(self, file: IO[bytes]) -> None:
-        """Give QEMU an open file: it may open none by itself there."""
+    def hand_over(self, descriptor: int, name: str) -> None:
+        """Give QEMU an open file under a name: it may open none by itself there."""
+        self.send(descriptor)
+        self.execute("getfd", {"fdname": name})
+
+    def send(self, descriptor: int) -> None:
+        """Send an open file with the next command, which takes it."""
         try:
-            self._client.send_fd_scm(file.fileno())
+            self._client.send_fd_scm(descriptor)
         except (OSError, QMPError) as error:
             raise NoAnswer(f"QEMU does not take a file: {error}") from error
-        self.execute("getfd", {"fdname": STATE})
 
     def _await_migration(self) -> None:
         deadline = time.monotonic() + SECONDS_TO_MIGRATE

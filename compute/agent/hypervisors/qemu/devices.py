@@ -9,7 +9,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from agent.errors import Refused
-from compute.agent.disks import Disk, Layer
+from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.nics import Nic
 
 # The first disk, then the NICs, then the other disks. Every eight more make a guest's boot some 5 % longer.
@@ -62,19 +62,35 @@ def device_of_disk(slot: int) -> str:
     return f"vd{ascii_lowercase[slot]}-device"
 
 
-def netdev(nic: Nic, hostname: str) -> dict[str, Any]:
-    """A port's tap; without one, user-mode networking that answers DHCP and reaches nothing, not even the host."""
+def throttle(slot: int, limits: Limits) -> dict[str, Any]:
+    """The arguments of block_set_io_throttle, where 0 is no limit."""
+    detailed = {f"{unit}_{way}": 0 for unit in ("bps", "iops") for way in ("rd", "wr")}
+    total = {"bps": limits.bytes_per_second or 0, "iops": limits.iops or 0}
+    return {"id": f"/machine/peripheral/{device_of_disk(slot)}/virtio-backend", **total, **detailed}
+
+
+def netdev(nic: Nic, hostname: str, file: str | None = None) -> dict[str, Any]:
+    """A port's tap, or the `file` of that name that QEMU was given; without a port user-mode networking that answers
+    DHCP and reaches nothing, not even the host."""
     if nic.descriptor is None:
-        return {"type": "user", "id": f"nic{nic.slot}", "restrict": True, "hostname": hostname}
-    return {"type": "tap", "id": f"nic{nic.slot}", "fd": str(nic.descriptor), "vhost": False}
+        return {"type": "user", "id": netdev_of_nic(nic.slot), "restrict": True, "hostname": hostname}
+    return {"type": "tap", "id": netdev_of_nic(nic.slot), "fd": file or str(nic.descriptor), "vhost": False}
+
+
+def netdev_of_nic(slot: int) -> str:
+    return f"nic{slot}"
+
+
+def device_of_nic(slot: int) -> str:
+    return f"nic{slot}-device"
 
 
 def nic(nic: Nic) -> dict[str, Any]:
     mtu = {} if nic.descriptor is None else {"host_mtu": nic.mtu}
     return {
         "driver": "virtio-net-pci",
-        "id": f"nic{nic.slot}-device",
-        "netdev": f"nic{nic.slot}",
+        "id": device_of_nic(nic.slot),
+        "netdev": netdev_of_nic(nic.slot),
         "mac": nic.mac,
         "bus": port_of_nic(nic.slot),
         **mtu,

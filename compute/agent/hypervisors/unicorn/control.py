@@ -21,6 +21,8 @@ POWERS = {"running": Power.RUNNING, "paused": Power.PAUSED, "off": Power.OFF}
 class UnicornControl:
     """The verbs of `hypervisors.base.Control`."""
 
+    slots = None  # its devices are those that it was started with
+
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lines = sockets.Lines(connection, SECONDS_TO_ANSWER)

@@ -1,0 +1,165 @@
+"""What is plugged into a running QEMU, and changes of it.
+
+QEMU itself knows what is plugged in, so nothing has to be remembered: whatever a worker that was killed left half
+done is cleared away before it is done again. Everything that belongs to a disk has a name that begins with the disk's.
+Source: QEMU QMP Reference Manual, sections "Block devices", "QMP device_add and device_del", "Net devices".
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from string import ascii_lowercase
+from typing import Any, Protocol
+
+from agent.errors import NoAnswer, Refused
+from compute.agent.disks import Disk, Layer, Limits
+from compute.agent.hypervisors.base import Plugged, PluggedDisk
+from compute.agent.hypervisors.qemu import devices
+from compute.agent.nics import Nic
+
+SECONDS_TO_LET_GO = 15.0
+SECONDS_BETWEEN_REQUESTS = 3.0  # a guest that is still booting does not hear the first one
+PERIPHERAL = "/machine/peripheral"
+DISK, NIC = re.compile(r"vd([a-z])-device"), re.compile(r"nic(\d+)-device")
+
+
+class Monitor(Protocol):
+    """What `control.QemuControl` does for this."""
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any: ...
+
+    def attempt(self, command: str, arguments: Mapping[str, object] | None = None) -> bool: ...
+
+    def hand_over(self, descriptor: int, name: str) -> None: ...
+
+    def send(self, descriptor: int) -> None: ...
+
+
+class QemuSlots:
+    """`hypervisors.base.Slots` for QEMU."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def look(self) -> Plugged:
+        names = self.devices()
+        blocks = {block.get("qdev"): block for block in self._monitor.execute("query-block")}
+        disks = {}
+        for name in names:
+            if found := DISK.fullmatch(name):
+                block = blocks[f"{PERIPHERAL}/{name}/virtio-backend"]["inserted"]
+                disks[ascii_lowercase.index(found[1])] = PluggedDisk(
+                    serial=self._property(name, "serial"),
+                    active=block["node-name"],
+                    size_bytes=block["image"]["virtual-size"],
+                    limits=Limits(block["iops"] or None, block["bps"] or None),
+                )
+        nics = {int(found[1]): self._property(name, "mac") for name in names if (found := NIC.fullmatch(name))}
+        return Plugged(disks, nics)
+
+    def devices(self) -> list[str]:
+        """The names of all devices that were not there from the board on."""
+        return [one["name"] for one in self._monitor.execute("qom-list", {"path": PERIPHERAL})]
+
+    # Disks
+
+    def plug_disk(self, disk: Disk) -> None:
+        self._require_port(devices.port_of_disk(disk.slot))
+        self._drop(disk.name)
+        try:
+            below = None
+            for layer in disk.layers:
+                self._open(layer, below, read_only=not disk.writes(layer))
+                below = layer
+            self._monitor.execute("device_add", devices.disk(disk))
+        except NoAnswer:
+            self._drop(disk.name)
+            raise
+        self.limit_disk(disk.slot, disk.limits)
+
+    def unplug_disk(self, slot: int) -> None:
+        self._remove(devices.device_of_disk(slot))
+        self._drop(f"vd{ascii_lowercase[slot]}")
+
+    def put_layer_over(self, slot: int, layer: Layer) -> None:
+        active = self.look().disks[slot].active
+        self._drop(layer.name)
+        self._open(layer, None, read_only=False)
+        self._monitor.execute("blockdev-snapshot", {"node": active, "overlay": layer.name})
+
+    def grow_disk(self, slot: int, size_bytes: int) -> None:
+        active = self.look().disks[slot].active
+        self._monitor.execute("block_resize", {"node-name": active, "size": size_bytes})
+
+    def limit_disk(self, slot: int, limits: Limits) -> None:
+        if limits != self.look().disks[slot].limits:
+            self._monitor.execute("block_set_io_throttle", devices.throttle(slot, limits))
+
+    def _open(self, layer: Layer, below: Layer | None, *, read_only: bool) -> None:
+        assert layer.descriptor is not None
+        self._monitor.send(layer.descriptor)
+        taken = self._monitor.execute("add-fd", {"opaque": layer.name})
+        for node in devices.layer(layer, taken["fdset-id"], below=below, read_only=read_only):
+            self._monitor.execute("blockdev-add", node)
+
+    def _drop(self, prefix: str) -> None:
+        """Close all whose names begin like this, and that no device uses."""
+        nodes = self._monitor.execute("query-named-block-nodes", {"flat": True})
+        left = [name for node in nodes if _is_part(name := node["node-name"], prefix)]
+        while left:
+            closed = [name for name in left if self._monitor.attempt("blockdev-del", {"node-name": name})]
+            if not closed:
+                raise Refused(f"QEMU still uses {left[0]}")
+            left = [name for name in left if name not in closed]
+        for opened in self._monitor.execute("query-fdsets"):
+            if any(_is_part(file.get("opaque", ""), prefix) for file in opened["fds"]):
+                self._monitor.attempt("remove-fd", {"fdset-id": opened["fdset-id"]})
+
+    # NICs
+
+    def plug_nic(self, nic: Nic, hostname: str) -> None:
+        self._require_port(devices.port_of_nic(nic.slot))
+        self._drop_netdev(nic.slot)
+        name = devices.netdev_of_nic(nic.slot)
+        if nic.descriptor is not None:
+            self._monitor.hand_over(nic.descriptor, name)
+        try:
+            self._monitor.execute("netdev_add", devices.netdev(nic, hostname, file=name))
+            self._monitor.execute("device_add", devices.nic(nic))
+        except NoAnswer:
+            self._drop_netdev(nic.slot)
+            raise
+
+    def unplug_nic(self, slot: int) -> None:
+        self._remove(devices.device_of_nic(slot))
+        self._drop_netdev(slot)
+
+    def _drop_netdev(self, slot: int) -> None:
+        name = devices.netdev_of_nic(slot)
+        self._monitor.attempt("netdev_del", {"id": name})
+        self._monitor.attempt("closefd", {"fdname": name})
+
+    # Devices
+
+    def _require_port(self, port: str) -> None:
+        if port not in self.devices():
+            raise Refused("it was started by an older release, without this slot: stop it and start it again")
+
+    def _remove(self, device: str) -> None:
+        """Ask the guest to let go of a device, until it has."""
+        began = time.monotonic()
+        next_request = began
+        while device in self.devices():
+            if time.monotonic() >= next_request:
+                self._monitor.attempt("device_del", {"id": device})
+                next_request += SECONDS_BETWEEN_REQUESTS
+            if time.monotonic() > began + SECONDS_TO_LET_GO:
+                raise Refused("its guest does not let go of it: is it still starting, or is it in use there?")
+            time.sleep(0.02)
+
+    def _property(self, device: str, name: str) -> str:
+        return str(self._monitor.execute("qom-get", {"path": f"{PERIPHERAL}/{device}", "property": name}))
+
+
+def _is_part(name: str, whole: str) -> bool:
+    return name == whole or name.startswith(f"{whole}-")

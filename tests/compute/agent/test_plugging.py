@@ -1,0 +1,185 @@
+"""Disks and NICs that come and go while a real guest runs."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from agent.errors import Refused
+from compute.agent import disks
+from compute.agent.disks import Disk, Layer, Limits
+from compute.agent.hypervisors.qemu import control, slots
+from compute.agent.nics import Nic
+from storage.agent import qcow2
+from tests.compute.agent.virtual import QemuNode
+from tests.hosts import make_spec
+from tests.images.conftest import tiny_linux  # noqa: F401
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
+
+# Says what it has, as soon as that changes.
+LOOKING = """#!/bin/sh
+(
+while sleep 0.1; do
+    now="HAS $(cd /sys/block && for d in vd?; do echo "$d=$(cat $d/serial):$(cat $d/size):$(cat $d/ro)"; done | tr '\\n' ' ')"
+    now="$now $(cd /sys/class/net && cat */address | sort | tr '\\n' ' ')"
+    [ "$now" = "$before" ] || echo "$now" >/dev/console
+    before=$now
+done
+) &
+"""
+GIB = 1 << 30
+
+
+@pytest.fixture
+def node(control_plane, open_home):
+    node = QemuNode(control_plane.url, open_home)
+    yield node
+    for entry in node.ledger.entries():
+        control_plane.order("ensure_gone", {"id": entry.id}, entry.generation + 1)
+    node.look_once()
+    assert node.ledger.entries() == []
+
+
+class Running:
+    """A Linux that says which disks and NICs it has."""
+
+    def __init__(self, node, control_plane, image):
+        self.node, self.control_plane = node, control_plane
+        self.spec = make_spec("web", memory_mib=192, image=image)
+        self.spec["seed"]["user_data"] = LOOKING
+        self.home = node.machine(self.spec["id"]).home
+        self.generation = 0
+
+    def order(self, verb="ensure_running"):
+        self.generation += 1
+        self.control_plane.order(verb, self.spec, self.generation)
+        self.node.look_once()
+        return self.control_plane.last(self.spec["id"])
+
+    @contextmanager
+    def slots(self):
+        with control.connect(self.home) as connection:
+            yield connection.slots
+
+    def says(self, pattern, seconds=120):
+        """Wait until the last line of its kind is like this."""
+        kind = pattern.split()[0]
+        deadline = time.monotonic() + seconds
+        while True:
+            console = self.home.console_log.read_text(errors="replace")
+            lines = re.findall(rf"{kind} [^\r\n]*", console)
+            if lines and (found := re.search(pattern, lines[-1])):
+                return found
+            assert time.monotonic() < deadline, console
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def guest(node, control_plane, tiny_linux):  # noqa: F811
+    image = json.loads((tiny_linux / "image.json").read_text())
+    control_plane.files |= {file["sha256"]: tiny_linux / file["file"] for file in image["files"]}
+    guest = Running(node, control_plane, image)
+    assert guest.order()["seen"] == "running"
+    guest.says("HAS .*vda=")
+    return guest
+
+
+def empty(path, size=GIB, base=None):
+    qcow2.create(path, size, base, "qcow2")
+    return path
+
+
+def volume(slot, *layers, **more):
+    named = [Layer(f"vd{'abcdefgh'[slot]}-{path.stem}", path, "qcow2") for path in layers]
+    return Disk(slot, f"volume-{slot}", tuple(named), **more)
+
+
+def plug(guest, disk):
+    with disks.opened((disk,)) as (ready,), guest.slots() as machine:
+        machine.plug_disk(ready)
+
+
+def test_a_disk_comes_grows_is_snapshot_and_goes_while_the_guest_writes(guest, tmp_path):
+    first, second = empty(tmp_path / "one.qcow2"), tmp_path / "two.qcow2"
+    plug(guest, volume(1, first, limits=Limits(iops=500)))
+    guest.says(r"HAS .*vdb=volume-1:2097152:0 ")
+    with guest.slots() as machine:
+        found = machine.look().disks[1]
+        assert (found.serial, found.active, found.size_bytes) == ("volume-1", "vdb-one", GIB)
+        assert found.limits == Limits(iops=500)
+        machine.limit_disk(1, Limits(bytes_per_second=50_000_000))
+        assert machine.look().disks[1].limits == Limits(bytes_per_second=50_000_000)
+        machine.grow_disk(1, 2 * GIB)
+    guest.says(r"HAS .*vdb=volume-1:4194304:0 ")
+    empty(second, 2 * GIB, first)
+    with disks.opened((volume(1, first, second),)) as (ready,), guest.slots() as machine:
+        machine.put_layer_over(1, ready.layers[-1])
+        assert machine.look().disks[1].active == "vdb-two"
+        machine.grow_disk(1, 3 * GIB)
+    guest.says(r"HAS .*vdb=volume-1:6291456:0 ")
+    with guest.slots() as machine:
+        machine.unplug_disk(1)
+        assert set(machine.look().disks) == {0}
+        nodes = machine._monitor.execute("query-named-block-nodes", {"flat": True})
+        assert not [node for node in nodes if node["node-name"].startswith("vdb")]
+        assert not [one for one in machine._monitor.execute("query-fdsets") if one["fds"][0].get("opaque") == "vdb-two"]
+    guest.says(r"HAS (?!.*vdb)")
+    plug(guest, volume(2, first, read_only=True))
+    guest.says(r"HAS .*vd.=volume-2:\d+:1 ")
+    for path in (first, second):
+        subprocess.run(["qemu-img", "check", "-q", "-U", str(path)], check=True)
+
+
+def test_a_nic_comes_and_goes(guest):
+    nic = Nic("52:54:00:00:00:09", slot=3)
+    with guest.slots() as machine:
+        machine.plug_nic(nic, "web")
+        assert machine.look().nics[3] == nic.mac
+    guest.says(f"HAS .*{nic.mac}")
+    with guest.slots() as machine:
+        machine.unplug_nic(3)
+        assert set(machine.look().nics) == {0}
+        machine.plug_nic(replace(nic, mac="52:54:00:00:00:0a"), "web")
+    guest.says("HAS .*52:54:00:00:00:0a")
+
+
+def test_what_was_left_half_plugged_in_is_cleared_away(guest, tmp_path):
+    disk = volume(1, empty(tmp_path / "one.qcow2"))
+    with disks.opened((disk,)) as (ready,), guest.slots() as machine:
+        machine._open(ready.layers[0], None, read_only=False)
+        machine._monitor.execute("netdev_add", {"type": "user", "id": "nic1", "restrict": True})
+    plug(guest, disk)
+    with guest.slots() as machine:
+        machine.plug_nic(Nic("52:54:00:00:00:09", slot=1), "web")
+    guest.says("HAS .*vdb=volume-1.*52:54:00:00:00:09")
+
+
+def test_a_guest_that_does_not_let_go_is_a_reason(guest, tmp_path, monkeypatch):
+    monkeypatch.setattr(slots, "SECONDS_TO_LET_GO", 0.3)
+    plug(guest, volume(1, empty(tmp_path / "one.qcow2")))
+    guest.says("HAS .*vdb")
+    with control.connect(guest.home) as connection:
+        connection.pause()
+        with pytest.raises(Refused, match="does not let go"):
+            connection.slots.unplug_disk(1)
+        connection.resume()
+        connection.slots.unplug_disk(1)
+    guest.says("HAS (?!.*vdb)")
+
+
+def test_an_emulator_that_dies_with_a_disk_leaves_it_whole(guest, tmp_path):
+    path = empty(tmp_path / "one.qcow2")
+    plug(guest, volume(1, path))
+    guest.says("HAS .*vdb")
+    os.kill(guest.node.record(guest.spec["id"]).process.pid, signal.SIGKILL)
+    guest.node.record(guest.spec["id"]).process.wait(10)
+    subprocess.run(["qemu-img", "check", "-q", "-r", "leaks", str(path)], check=True)
+
+
