@@ -60,7 +60,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "user_data": "" if verb in NEEDS_NO_SEED else instance.user_data,
             "password_hash": "" if verb in NEEDS_NO_SEED else instance.password_hash,
         },
-        "nics": networking.nics(instance, machine.host),
+        "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),
     }
 
 

@@ -77,16 +77,58 @@ def plug(
     if nics is None:
         nics = [Nic(network) for network in Network.objects.filter(project=instance.project_id, name=DEFAULT)]
     for slot, nic in enumerate(nics):
-        holder = Holder(HOLDER, instance.pk, slot, instance.name, instance.flavor.network_mbps)
-        if nic.port is not None:
-            ports.hold(port=nic.port, holder=holder)
-            continue
-        assert nic.network is not None
-        wanted = [Wanted(address=nic.address)] if nic.address else []
-        ports.create(
-            network=nic.network, actor=actor, addresses=wanted, security_groups=groups, holder=holder,
-            pointer=f"/networks/{slot}",
-        )  # fmt: skip
+        _take(instance, actor, nic, groups, slot=slot, pointer=f"/networks/{slot}")
+
+
+def _take(
+    instance: Instance, actor: Actor, nic: Nic, groups: Sequence[SecurityGroup] | None, *, slot: int, pointer: str
+) -> Port:
+    holder = Holder(HOLDER, instance.pk, slot, instance.name, instance.flavor.network_mbps)
+    if nic.port is not None:
+        return ports.hold(port=nic.port, holder=holder)
+    assert nic.network is not None
+    wanted = [Wanted(address=nic.address)] if nic.address else []
+    return ports.create(
+        network=nic.network, actor=actor, addresses=wanted, security_groups=groups, holder=holder, pointer=pointer
+    )
+
+
+def attach(instance: Instance, actor: Actor, nic: Nic, groups: Sequence[SecurityGroup] | None) -> Port:
+    """Plug one more NIC into an instance, in its first slot that is free. The instance is locked.
+
+    Raises UnfitNetworks, and what `network.services.ports` raises.
+    """
+    if nic.port is None and nic.network is None:
+        raise UnfitNetworks("Give a network or a port.", errors=[Fault("/network", "Give a network or a port.")])
+    if nic.port is not None and nic.port.holder_id == instance.pk:
+        words = f"{nic.port} is plugged into {instance} already."
+        raise UnfitNetworks(words, errors=[Fault("/port", words)])
+    taken = set(_held(instance).values_list("holder_slot", flat=True))
+    free = next((slot for slot in range(MAX_NICS) if slot not in taken), None)
+    if free is None:
+        raise UnfitNetworks(f"{instance} has {MAX_NICS} NICs, and can have no more.")
+    return _take(instance, actor, nic, groups, slot=free, pointer="/address")
+
+
+def plugged(instance: Instance, network: Network | None, port: Port | None) -> Port:
+    """The port of one NIC of an instance: this one, or its only one on a network. Raises UnfitNetworks."""
+    held = list(_held(instance).filter(pk=port.pk) if port else _held(instance).filter(network=network))
+    if len(held) == 1:
+        return held[0]
+    if port:
+        pointer, words = "/port", f"{port} is not plugged into {instance}."
+    elif network is None:
+        pointer, words = "/port", "Give a port or a network."
+    else:
+        pointer, words = "/network", f"{instance} has {len(held) or 'no'} NICs on {network}."
+        words += " Say which by its port." if held else ""
+    raise UnfitNetworks(words, errors=[Fault(pointer, words)])
+
+
+def detach(port_id: UUID) -> None:
+    """A machine has let go of a NIC: so does its port, which goes if it was made for it."""
+    held = Port.objects.select_for_update().filter(pk=port_id, holder_type=HOLDER)
+    ports.let_go(list(held), SYSTEM)
 
 
 def limit(flavor: Flavor) -> None:
@@ -177,9 +219,11 @@ def connect(instance: Instance) -> Wait | None:
     return Wait(LOOK_AGAIN_SECONDS, because="waiting for the host to make its network", on=topics)
 
 
-def nics(instance: Instance, host: Host) -> list[dict[str, Any]]:
-    """For the spec of its machine on a host. Empty: it keeps the emulator's own user network."""
-    return [specs.nic(port) for port in ports.held_by(HOLDER, instance.pk) if port.host_id == host.pk]
+def nics(instance: Instance, host: Host, *, leaving: str | None = None) -> list[dict[str, Any]]:
+    """For the spec of its machine on a host, but for the port that is `leaving`. Empty: it keeps the emulator's own
+    user network."""
+    held = ports.held_by(HOLDER, instance.pk)
+    return [specs.nic(port) for port in held if port.host_id == host.pk and str(port.pk) != leaving]
 
 
 def release(instance: Instance) -> None:

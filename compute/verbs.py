@@ -50,7 +50,8 @@ class Verb(Work):
     why_not: Refusal = NEVER
     already: Refusal = NEVER
 
-    label: str
+    label: str  # of its dialog, before the name of the instance
+    button: str = ""  # of its button, where that is not the label
     icon: str
     doing: str  # "web is {doing}."
     says: str  # what it does, for the API's document and the dialog
@@ -215,6 +216,44 @@ VERBS = {
                 "tidy": "Drop the snapshot",
             },
             says="Instances that go on from where this one is, each as somebody else.",
+            asks=True,
+        ),
+        Verb(
+            name="attach-nic",
+            service=services.attach_nic,
+            body=bodies.AttachNicForm,
+            body_for_many=bodies.AttachManyForm,
+            workflow=workflows.AttachNic,
+            asks_quota=True,
+            why_not=why_not.attach_nic,
+            label="Attach a NIC to",
+            button="Attach a NIC",
+            icon="plus",
+            gerund="attaching a NIC",
+            doing="getting a NIC",
+            past="got a NIC",
+            steps={"connect": "Make the network", "plug": "Plug it in"},
+            says="One more NIC, at once while it runs, else at its next start. The guest asks for its address by DHCP.",
+            says_for_many="Each gets one more NIC, at once while it runs, else at its next start.",
+            asks=True,
+        ),
+        Verb(
+            name="detach-nic",
+            service=services.detach_nic,
+            body=bodies.DetachNicForm,
+            body_for_many=bodies.DetachManyForm,
+            workflow=workflows.DetachNic,
+            why_not=why_not.detach_nic,
+            label="Detach a NIC from",
+            button="Detach a NIC",
+            icon="cross",
+            gerund="detaching a NIC",
+            doing="losing a NIC",
+            past="lost a NIC",
+            steps={"unplug": "Take it out"},
+            says="The NIC is taken out, at once while it runs, else at its next start. "
+            "A port that was made for it is deleted.",
+            says_for_many="Each loses its NIC on this network, at once while it runs, else at its next start.",
             asks=True,
         ),
         Verb(

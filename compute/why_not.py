@@ -52,6 +52,30 @@ def clone(instance: Instance) -> str:
     return _not_offered(instance, "clone")
 
 
+def attach_nic(instance: Instance) -> str:
+    return _not_pluggable(instance)
+
+
+def detach_nic(instance: Instance) -> str:
+    if words := _not_pluggable(instance):
+        return words
+    if Power.PAUSED in (instance.wanted_power, instance.seen):
+        return "It is paused, and its guest has to let go of what is taken away. Resume it first."
+    return ""
+
+
+def _not_pluggable(instance: Instance) -> str:
+    """Of what changes the devices of an instance, at once while it runs, else at its next start."""
+    if instance.host_id is None:
+        return "It has no host. Start it instead."
+    if Power.SUSPENDED in (instance.wanted_power, instance.seen):
+        return "It is suspended, and goes on with the devices that it has. Resume or stop it first."
+    runs = instance.wanted_power in ALIVE or instance.seen in ALIVE
+    if runs and "plug" not in hypervisor_facts(instance).get("verbs", []):
+        return f"It runs, and {instance.hypervisor} on its host plugs nothing into a running machine. Stop it first."
+    return ""
+
+
 def _is_alive(instance: Instance) -> bool:
     """Whether it has something in its memory, and should have."""
     return instance.host_id is not None and instance.wanted_power in ALIVE and instance.seen in ALIVE

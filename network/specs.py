@@ -164,6 +164,7 @@ def nic(port: Port) -> dict[str, Any]:
     subnets = [one.subnet for one in addresses]
     return {
         "port": str(port.pk),
+        "slot": port.holder_slot,
         "network": str(port.network_id),
         "mac": port.mac,
         "mtu": port.network.mtu,

@@ -79,8 +79,8 @@ class FakeSlots:
 
     def look(self) -> Plugged:
         machine = _read(self.file)
-        disks = {int(slot): PluggedDisk(**disk, limits=Limits()) for slot, disk in machine["disks"].items()}
-        return Plugged(disks, {int(slot): mac for slot, mac in machine["nics"].items()})
+        disks = {int(slot): PluggedDisk(**disk, limits=Limits()) for slot, disk in machine.get("disks", {}).items()}
+        return Plugged(disks, {int(slot): mac for slot, mac in machine.get("nics", {}).items()})
 
     def plug_disk(self, disk: Disk) -> None:
         self._change("disks", {str(disk.slot): _plugged(disk)})

@@ -7,12 +7,13 @@ other file is opened.
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_lowercase
-from typing import Any
+from typing import Any, Protocol
 
 from agent import faults, folders
 from agent.durability import sync_directory
@@ -67,34 +68,81 @@ class Disk:
         return layer is self.layers[-1] and not self.read_only
 
 
-def of(spec: dict[str, Any], home: Home, files: Mapping[str, Path]) -> tuple[Disk, ...]:
-    """Those of the spec, with its image's files by role."""
-    return (_root(spec, home, files),)
+class Layers(Protocol):
+    """The files of volumes on this host."""
+
+    def path(self, layer_id: str) -> Path: ...
+
+    def format_of(self, layer_id: str) -> str: ...
 
 
-def _root(spec: dict[str, Any], home: Home, files: Mapping[str, Path]) -> Disk:
+Fetch = Callable[[dict[str, Any]], Path]
+"""Where a file of an image is on this host: {"sha256", "size", …}. Raises Refused."""
+
+
+def of(spec: dict[str, Any], home: Home, layers: Layers, fetch: Fetch) -> tuple[Disk, ...]:
+    """Those of the spec: the root disk, unless it boots from a volume, and the volumes. Raises Refused."""
+    volumes = tuple(_volume(volume, layers, fetch) for volume in spec.get("volumes") or ())
+    return volumes if boots_from_volume(spec) else (_root(spec, home, fetch), *volumes)
+
+
+def boots_from_volume(spec: dict[str, Any]) -> bool:
+    return any(volume["slot"] == 0 for volume in spec.get("volumes") or ())
+
+
+def _root(spec: dict[str, Any], home: Home, fetch: Fetch) -> Disk:
     """An overlay over the image's own disk where it has one."""
-    base = (Layer("base", files["disk"], _image_format(spec)),) if "disk" in files else ()
+    image = _disk_of_image(spec)
+    base = (Layer("base", fetch(image), image["format"]),) if image else ()
     return Disk(slot=0, serial=spec["id"][:20], layers=(*base, Layer("vda", home.disk, "qcow2")))
 
 
-def _image_format(spec: dict[str, Any]) -> str:
-    return str(next(file["format"] for file in spec["image"]["files"] if file["role"] == "disk"))
+def _disk_of_image(spec: dict[str, Any]) -> dict[str, Any] | None:
+    return next((file for file in spec["image"]["files"] if file["role"] == "disk"), None)
 
 
-def make_root(spec: dict[str, Any], home: Home, files: Mapping[str, Path]) -> None:
+def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
+    limits = volume.get("limits") or {}
+    disk = Disk(
+        slot=int(volume["slot"]),
+        serial=volume["serial"],
+        layers=(),
+        read_only=bool(volume["read_only"]),
+        size_bytes=int(volume["size_bytes"]),
+        limits=Limits(limits.get("iops"), limits.get("bytes_per_second")),
+    )
+    image = volume.get("base_image")
+    base = (Layer(f"{disk.name}-base", fetch(image), image["format"]),) if image else ()
+    chain = tuple(Layer(layer_name(disk, each), layers.path(each), layers.format_of(each)) for each in volume["chain"])
+    return replace(disk, layers=(*base, *chain))
+
+
+def layer_name(disk: Disk, layer_id: str) -> str:
+    """Two volumes of a machine may lie on the same layer."""
+    return f"{disk.name}-{uuid.UUID(layer_id).hex[:20]}"
+
+
+def facts(spec: dict[str, Any]) -> dict[str, Any]:
+    """What a report says of the volumes that are plugged in, by their ids."""
+    return {
+        volume["id"]: {"slot": volume["slot"], "active": volume["chain"][-1], "size_bytes": volume["size_bytes"]}
+        for volume in spec.get("volumes") or ()
+    }
+
+
+def make_root(spec: dict[str, Any], home: Home, fetch: Fetch) -> None:
     """Make the root disk unless there is one: a machine's disk is never made twice. Raises Refused or OSError."""
-    if folders.status(home.disk):
+    if boots_from_volume(spec) or folders.status(home.disk):
         return
     require_room(home)
     faults.reach("disk.before_create")
     new = home.disk.with_suffix(".new")
     new.unlink(missing_ok=True)
     size = int(spec["disk_gib"]) * GIB
-    base = files.get("disk")
-    if base:
-        base_format = _image_format(spec)
-        qcow2.create(new, max(size, qcow2.virtual_size(base, base_format)), base, base_format)
+    image = _disk_of_image(spec)
+    if image:
+        base = fetch(image)
+        qcow2.create(new, max(size, qcow2.virtual_size(base, image["format"])), base, image["format"])
     else:
         qcow2.create(new, size)
     faults.reach("disk.before_rename")

@@ -24,6 +24,10 @@ class Home:
     def disk(self) -> Path:
         return self.directory / "disk.qcow2"
 
+    def begun_with(self, *, from_volume: bool) -> Path:
+        """What is there once a machine has begun: its root disk, or, booting from a volume, its host key."""
+        return self.host_key if from_volume else self.disk
+
     @property
     def seed(self) -> Path:
         return self.directory / "seed.iso"

@@ -28,6 +28,7 @@ from compute.agent.samples import SECONDS_BETWEEN_SAMPLES, Samples
 from compute.agent.watch import Watch
 from network.agent.client import NetworkProcess
 from storage.agent.image_cache import ImageCache
+from storage.agent.layers import Layers
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class Machines(Kind):
             homes=self.homes,
             records=Records(tools.ledger),
             images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used),
+            layers=Layers(tools.paths),
             hypervisors=hypervisors,
             plugs=plugs or NetworkProcess(tools.paths),
             jail=tools.jail,
@@ -115,8 +117,8 @@ class Machines(Kind):
         return entry.wanted == "running" and self.tools.records.get(entry.id).interrupted_at != 0
 
     def needs_only_host(self, entry: Entry) -> bool:
-        """Whether all of its disks are on this host."""
-        return all(volume.get("local") for volume in entry.spec.get("volumes") or [])
+        """All of its disks are on this host."""
+        return True
 
     def revive(self, entry: Entry, work: Work) -> Sight:
         return self.machine(entry.id).run("ensure_running", entry, work)
@@ -141,7 +143,10 @@ class Machines(Kind):
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
         """By its spec, which is in the ledger before it asks for a file; a stranger without a spec may use any."""
-        return not entry.spec or any(file["sha256"] == sha256 for file in entry.spec["image"]["files"])
+        if not entry.spec:
+            return True
+        bases = [volume["base_image"] for volume in entry.spec.get("volumes") or () if volume["base_image"]]
+        return any(file["sha256"] == sha256 for file in (*entry.spec["image"]["files"], *bases))
 
     def describe(self, entry: Entry) -> str:
         process = self.tools.records.get(entry.id).process

@@ -33,6 +33,7 @@ VERBS = {
     "ensure_stopped": "stopped",
     "ensure_gone": "gone",
 }
+KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics")  # of a machine that runs on
 GRACE_SECONDS = 30.0
 # A guest that is still booting does not hear its power button: it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
@@ -76,7 +77,7 @@ class Machine:
             self.records.interrupt(self.id, interrupted=False)
         seen, facts = self.run(verb, entry, work)
         if seen in ("running", "paused"):
-            facts = facts | self._keep_plugged(entry)
+            facts = facts | self._keep_plugged(entry, work)
         if seen in ("running", "paused", "suspended"):
             facts = facts | snapshots.keep_as_specified(self.home, entry, self.hypervisor(entry), self.record.uid)
         return seen, facts
@@ -85,19 +86,29 @@ class Machine:
         """One of VERBS."""
         return getattr(self, f"_{verb}")(entry, work)  # type: ignore[no-any-return]
 
-    def _keep_plugged(self, entry: Entry) -> dict[str, Any]:
-        """Let disks and NICs come and go as the spec says. Returns facts for the report."""
+    def _keep_plugged(self, entry: Entry, work: Work) -> dict[str, Any]:
+        """Let disks and NICs come and go as the spec says. Returns facts for the report: what is plugged in."""
+        wanted = {"volumes": disks.facts(entry.spec), "nics": [nic["port"] for nic in entry.spec["nics"]]}
         if self.is_fresh:
-            return {}
+            return wanted
         hypervisor = self.hypervisor(entry)
+        there = {name: entry.facts.get(name, type(wanted[name])()) for name in wanted}
         try:
+            parts = disks.of(entry.spec, self.home, self.tools.layers, self._fetch(work))
             with hypervisor.control(self.home) as control:
-                wanted = disks.of(entry.spec, self.home, {})
-                plugging.keep_as_specified(control, entry.spec, wanted, hypervisor=hypervisor, plugs=self.tools.plugs)
+                if control.slots is not None:
+                    plugging.keep_as_specified(
+                        control.slots, entry.spec, parts, hypervisor=hypervisor, plugs=self.tools.plugs
+                    )
+                elif set(there["volumes"]) != set(wanted["volumes"]):
+                    raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs")
         except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
             log.warning("not plugged in", machine=self.id, problem=str(problem))
-            return {"devices_problem": str(problem)}
-        return {}
+            return {**there, "devices_problem": str(problem)}
+        return wanted
+
+    def _fetch(self, work: Work) -> disks.Fetch:
+        return lambda file: self.tools.images.fetch(file, work)
 
     # Verbs
 
@@ -197,12 +208,14 @@ class Machine:
 
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
-        if folders.status(self.home.disk) is None:
+        if folders.status(self.home.begun_with(from_volume=disks.boots_from_volume(spec))) is None:
             preparation.begin(entry, self.home, self.tools.homes)
-        files = {file["role"]: self.tools.images.fetch(file, work) for file in spec["image"]["files"]}
+        fetch = self._fetch(work)
+        for file in spec["image"]["files"]:
+            fetch(file)  # takes long the first time: not in a slot
         with self._boot_slot(work), ExitStack() as undo:
             boot = preparation.prepare(
-                entry, self.home, files=files, hypervisor=hypervisor, tools=self.tools, undo=undo
+                entry, self.home, fetch=fetch, hypervisor=hypervisor, tools=self.tools, undo=undo
             )
             saved = suspension.found(self.home)
             boot = replace(boot, saved=saved, is_clone=bool(saved and folders.status(saved / suspension.CLONE)))
@@ -221,6 +234,7 @@ class Machine:
             try:
                 with hypervisor.control(self.home) as control:
                     preparation.close_runtime(self.home, boot.confinement.uid)
+                    plugging.limit(control, boot.disks)
                     suspension.resume(self.home, control)
             except NoAnswer as error:
                 words = processes.tail(self.home.emulator_log, 800) if not process.alive else str(error)
@@ -289,7 +303,7 @@ class Machine:
     def facts(self, entry: Entry, process: Process) -> dict[str, Any]:
         """Facts about a running machine: those known of this process, or what can be found out."""
         if self.record.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
-            facts = {key: entry.facts[key] for key in ("accelerator", "started_at") if key in entry.facts}
+            facts = {key: entry.facts[key] for key in KEPT_FACTS if key in entry.facts}
         else:
             accelerator = self.hypervisor(entry).accelerator(entry.spec)
             facts = {"accelerator": accelerator, "started_at": _rfc3339(process.started_at)}

@@ -9,7 +9,7 @@ from typing import Any
 from agent import faults
 from agent.errors import Refused
 from compute.agent import disks, metadata, nics
-from compute.agent.disks import Disk
+from compute.agent.disks import Disk, Limits
 from compute.agent.hypervisors.base import Control, Hypervisor, Plugged, PluggedDisk, Slots
 from compute.agent.nics import Plugs
 
@@ -17,15 +17,12 @@ faults.declare("plugging.before_unplug", "plugging.before_plug", "plugging.after
 
 
 def keep_as_specified(
-    control: Control, spec: dict[str, Any], wanted: Sequence[Disk], *, hypervisor: Hypervisor, plugs: Plugs
+    slots: Slots, spec: dict[str, Any], wanted: Sequence[Disk], *, hypervisor: Hypervisor, plugs: Plugs
 ) -> None:
     """Unplug what the spec does not name, plug in what is missing, and let disks grow. `wanted`: its disks.
 
     Raises Refused, NoAnswer or OSError.
     """
-    slots = control.slots
-    if slots is None:
-        return
     there = slots.look()
     wanted_nics = nics.of(spec)
     if not _differs(there, wanted, wanted_nics):
@@ -78,3 +75,11 @@ def _change(slots: Slots, found: PluggedDisk, disk: Disk) -> None:
     if found.size_bytes < disk.size_bytes:
         slots.grow_disk(disk.slot, disk.size_bytes)
     slots.limit_disk(disk.slot, disk.limits)
+
+
+def limit(control: Control, wanted: Sequence[Disk]) -> None:
+    """Of a machine that has just been started. Raises Refused, NoAnswer."""
+    limited = [disk for disk in wanted if disk.limits != Limits()]
+    if limited and control.slots:
+        for disk in limited:
+            control.slots.limit_disk(disk.slot, disk.limits)

@@ -11,6 +11,7 @@ from agent.durability import write_secret
 from agent.jail import Jail
 from agent.ledger import Entry
 from compute.agent import disks, host_keys, nics, nocloud, snapshots
+from compute.agent.disks import Fetch, Layers
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.nics import Plugs
@@ -25,6 +26,7 @@ class MachineTools:
     homes: Homes
     records: Records
     images: ImageCache
+    layers: Layers
     hypervisors: dict[str, Hypervisor]
     plugs: Plugs
     jail: Jail = field(default_factory=Jail)
@@ -43,16 +45,20 @@ def begin(entry: Entry, home: Home, homes: Homes) -> None:
 
 
 def prepare(
-    entry: Entry, home: Home, *, files: dict[str, Path], hypervisor: Hypervisor, tools: MachineTools, undo: ExitStack
+    entry: Entry, home: Home, *, fetch: Fetch, hypervisor: Hypervisor, tools: MachineTools, undo: ExitStack
 ) -> Boot:
-    """Make what is missing. `undo` collects what to undo if the start fails. Raises Refused or OSError."""
+    """Make what is missing. `fetch`: where files of images are. `undo` collects what to undo if the start fails.
+
+    Raises Refused or OSError.
+    """
+    files = {file["role"]: fetch(file) for file in entry.spec["image"]["files"]}
     uid = tools.records.assign_uid(entry.id, jail.first_uid(), jail.UIDS) if tools.jail.uid else None
     folders.make_folder(home.directory, 0o710, gid=uid)
     folders.remove(home.runtime)
     folders.make_folder(home.runtime, 0o700, uid=uid, gid=uid)
     cgroups = _cgroups(entry, hypervisor, tools, undo)
     hypervisor.check(entry.spec, files)
-    disks.make_root(entry.spec, home, files)
+    disks.make_root(entry.spec, home, fetch)
     home.seed.unlink(missing_ok=True)
     seed = nocloud.files(entry.spec["seed"], nics.of(entry.spec), host_keys.read(home.host_key))
     with folders.create_file(home.seed) as file:
@@ -63,7 +69,7 @@ def prepare(
         if folders.status(path):
             folders.give_file(path, uid, mode)
     confinement = tools.jail.confine(uid, hypervisor.groups(), cgroups)
-    return Boot(entry.spec, home, files, confinement, disks.of(entry.spec, home, files))
+    return Boot(entry.spec, home, files, confinement, disks.of(entry.spec, home, tools.layers, fetch))
 
 
 def close_runtime(home: Home, uid: int | None) -> None:

@@ -5,9 +5,13 @@ from typing import Any
 from django.core.validators import RegexValidator
 from rest_framework import serializers
 
-from cloud.api.fields import Flag, Integer, NameField, Text
+from cloud.api.fields import Flag, Integer, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.serializers import Body
 from compute.services.launching import MAX_NAME, numbered
+from network.api.fields import AddressText
+from network.api.ports import groups_of, ports_of
+from network.api.subnets import networks_of
+from network.services.ports import MAX_GROUPS
 
 MAX_AT_ONCE = 20
 SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
@@ -39,6 +43,54 @@ class RebootForm(Body):
     """Hard is like the reset button."""
 
     hard = Flag(required=False)
+
+
+class NicBody(Body):
+    """A NIC: on a network, at an address of it if that matters; or at a port that there is."""
+
+    network = ReferenceField(networks_of, required=False)
+    address = AddressText(required=False)
+    port = ReferenceField(ports_of, required=False)
+
+    def validate(self, body: dict[str, Any]) -> Any:
+        if ("network" in body) == ("port" in body):
+            raise serializers.ValidationError("Give a network or a port.")
+        if "port" in body and "address" in body:
+            raise serializers.ValidationError({"address": "A port has its addresses already."})
+        return body
+
+
+class AttachNicForm(NicBody):
+    """The network or the port that it is plugged into."""
+
+    security_groups = ReferencesField(
+        groups_of, required=False, most=MAX_GROUPS, help_text="Of a port that is made. Left out: `default`."
+    )
+
+
+class AttachManyForm(Body):
+    """The network that they are plugged into, each at an address that is free."""
+
+    network = ReferenceField(networks_of, required=False)
+    security_groups = ReferencesField(groups_of, required=False, most=MAX_GROUPS)
+
+
+class DetachNicForm(Body):
+    """Which of its NICs: that of a port, or its only one on a network."""
+
+    port = ReferenceField(ports_of, required=False)
+    network = ReferenceField(networks_of, required=False)
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        if ("network" in body) == ("port" in body):
+            raise serializers.ValidationError("Give a network or a port.")
+        return body
+
+
+class DetachManyForm(Body):
+    """The network that they leave."""
+
+    network = ReferenceField(networks_of, required=False)
 
 
 class CloneForm(NumberedForm):

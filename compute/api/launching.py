@@ -6,16 +6,14 @@ from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from cloud.api.fields import Flag, LabelsField, ReferenceField, ReferencesField, Text
-from cloud.api.serializers import Body
 from cloud.hosts.models import Host
 from compute import logins, user_data
-from compute.api.bodies import NumberedForm
+from compute.api.bodies import NicBody, NumberedForm
 from compute.hypervisors import KINDS
 from compute.models import Flavor, KeyPair, RestartPolicy
 from compute.networking import MAX_NICS, Nic
-from network.api.fields import AddressText, list_of
-from network.api.ports import groups_of, ports_of
-from network.api.subnets import networks_of
+from network.api.fields import list_of
+from network.api.ports import groups_of
 from network.services.ports import MAX_GROUPS
 from storage.services import images_of
 
@@ -23,19 +21,9 @@ MAX_USER_DATA_BYTES = 64 * 1024
 PRINTABLE = RegexValidator(r"^[^\x00-\x1f\x7f]*\Z", "Use no control characters.")
 
 
-class NicForm(Body):
-    """A NIC: on a network, at an address of it if that matters; or at a port that there is."""
-
-    network = ReferenceField(networks_of, required=False)
-    address = AddressText(required=False)
-    port = ReferenceField(ports_of, required=False)
-
+class NicForm(NicBody):
     def validate(self, body: dict[str, Any]) -> Nic:
-        if ("network" in body) == ("port" in body):
-            raise serializers.ValidationError("Give a network or a port.")
-        if "port" in body and "address" in body:
-            raise serializers.ValidationError({"address": "A port has its addresses already."})
-        return Nic(**body)
+        return Nic(**super().validate(body))
 
 
 class LaunchForm(NumberedForm):

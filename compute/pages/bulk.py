@@ -11,7 +11,7 @@ from cloud.pages.base import FormPage
 from cloud.problems import Fault, Problem
 from compute import bulk
 from compute.api.bulk import MOST, ActionForm
-from compute.pages import rows
+from compute.pages import offers, rows
 from compute.pages.actions import actions_for, dialog_of
 from compute.verbs import VERBS
 
@@ -41,6 +41,7 @@ class Selected(FormPage):
             "verb": VERBS[verb],
             "dialog": dialog_of(f"{verb}_many"),
             "says": VERBS[verb].says_for_many,
+            **offers.of(verb, self.project),
             "instances": found,
             "picked": [(instance, actions_for(instance, role=self.scope.role)[verb]) for instance in found],
             "disk_gib": sum(instance.disk_gib for instance in found),

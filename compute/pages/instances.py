@@ -14,7 +14,7 @@ from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, reaching, services
 from compute.api.instances import InstanceChanges
 from compute.models import Instance
-from compute.pages import metrics, nics, rows
+from compute.pages import metrics, nics, offers, rows
 from compute.pages.actions import Action, actions_for, dialog_of
 from compute.pages.bulk import take_results
 from compute.pages.saved_views import query_of
@@ -179,11 +179,15 @@ class DoVerb(InstanceItemPage, ItemFormPage):
             "dialog": dialog_of(self.verb.name),
             "says": self.verb.says,
             "suggested_name": f"{self.item.name}-copy",
+            **offers.of(self.verb.name, self.project, self.item),
+            "chosen": self.request.GET.get("chosen", ""),
             "curl": forms.as_curl(self.verb.method, call, None if self.verb.method == "DELETE" else body),
         }
 
     def read(self) -> dict[str, Any]:
-        return forms.body(self.request.POST, self.verb.body)
+        said = forms.body(self.request.POST, self.verb.body)
+        optional = {name for name, field in self.verb.body().fields.items() if not field.required}
+        return {name: value for name, value in said.items() if value != "" or name not in optional}
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         verb, instance = self.verb, self.item

@@ -2,6 +2,7 @@
 
 from compute.services.changing import delete, is_busy, update
 from compute.services.cloning import clone
+from compute.services.devices import attach_nic, detach_nic
 from compute.services.launching import launch, launch_many, numbered
 from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
@@ -12,8 +13,10 @@ __all__ = [
     "NoCapacity",
     "UnfitLaunch",
     "WrongState",
+    "attach_nic",
     "clone",
     "delete",
+    "detach_nic",
     "is_busy",
     "launch",
     "launch_many",

@@ -2,6 +2,7 @@
 
 from compute.workflows.clone import CloneInstance, LaunchClone
 from compute.workflows.delete import DeleteInstance
+from compute.workflows.devices import AttachNic, DetachNic
 from compute.workflows.launch import LaunchInstance
 from compute.workflows.power import (
     PauseInstance,
@@ -13,8 +14,10 @@ from compute.workflows.power import (
 )
 
 __all__ = [
+    "AttachNic",
     "CloneInstance",
     "DeleteInstance",
+    "DetachNic",
     "LaunchClone",
     "LaunchInstance",
     "PauseInstance",

@@ -271,19 +271,31 @@ def limit(*, holder_type: str, holders: Collection[UUID], mbps: int | None) -> N
 def bind(*, holder_type: str, holder_id: UUID, host: Host | None) -> None:
     """Say on which host the holder of some ports is; None: on none any more. Binding again changes nothing."""
     ports = Port.objects.filter(holder_type=holder_type, holder_id=holder_id)
-    moved = [port for port in ports.select_for_update().order_by("pk") if port.host_id != (host.pk if host else None)]
+    _move(list(ports.select_for_update().order_by("pk")), host)
+
+
+def _move(ports: Sequence[Port], host: Host | None) -> None:
+    moved = [port for port in ports if port.host_id != (host.pk if host else None)]
     if not moved:
         return
     Port.objects.filter(pk__in=[port.pk for port in moved]).update(host=host)
     groups = PortSecurityGroup.objects.filter(port__in=moved).values_list("group_id", flat=True)
     networks, leading = {port.network_id for port in moved}, outside.routers_to(moved)
     hosting.changed(moved[0].project_id, networks=networks, routers=leading, members_of=set(groups), places=True)
+    for port in moved:
+        port.host = host
 
 
 def release(*, holder_type: str, holder_id: UUID, actor: Actor) -> None:
     """The holder is gone: ports that were made for it go with it, others are free again."""
-    bind(holder_type=holder_type, holder_id=holder_id, host=None)
-    for port in Port.objects.select_for_update().filter(holder_type=holder_type, holder_id=holder_id).order_by("pk"):
+    ports = Port.objects.select_for_update().filter(holder_type=holder_type, holder_id=holder_id)
+    let_go(list(ports.order_by("pk")), actor)
+
+
+def let_go(ports: Sequence[Port], actor: Actor) -> None:
+    """Their holder has let go of these ports. They are locked."""
+    _move(ports, None)
+    for port in ports:
         if port.goes_with_holder:
             remove(port, actor)
         else:

@@ -9,6 +9,8 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from compute import services
 from compute.models import Instance
+from network.models import Port
+from network.services import networks
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
@@ -69,6 +71,16 @@ def clone_anew(cloud: SmallCloud, source: Instance) -> None:
     cloud.do(services.start, cancelled)
 
 
+def attach_nic(*, instance: Instance, actor: Actor) -> object:
+    network = networks.create(project=instance.project, actor=actor, name=factories.name("net"))
+    return services.attach_nic(instance=instance, actor=actor, network=network)
+
+
+def detach_nic(*, instance: Instance, actor: Actor) -> object:
+    port = Port.objects.get(holder_id=instance.pk)
+    return services.detach_nic(instance=instance, actor=actor, port=port)
+
+
 def scenario(kind: str, prepare: Callable[[SmallCloud], Any], verb: Callable[..., object], **facts: Any) -> Scenario:
     return Scenario(f"compute.{kind}", Instances(), prepare, lambda cloud, there: cloud.do(verb, there), **facts)
 
@@ -83,5 +95,7 @@ SCENARIOS = [
     scenario("resume", having(services.suspend), services.resume, after=after("running", otherwise="suspended")),
     scenario("clone", launched, clone, after=after("running", otherwise="running")),
     Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
+    scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
+    scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("delete", launched, services.delete, after=after(None, otherwise="running"), deleted="done"),
 ]

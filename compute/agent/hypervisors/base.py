@@ -161,9 +161,8 @@ class Hypervisor(Protocol):
     """Whether it wants frames of taps with virtio-net headers before them."""
 
     def probe(self) -> dict[str, Any] | None:
-        """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …, "plug": disks and NICs come and go while it
-        runs]}; None when it does not
-        work on this host."""
+        """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
+        work on this host. The verb "plug": disks and NICs come and go while a machine runs."""
 
     def probe_accelerators(self) -> bool:
         """Look, once, for what makes machines faster, which may take seconds; whether `probe` says more than before."""

@@ -24,6 +24,9 @@ from compute.pages import rows
 from compute.pages.actions import actions_for
 from compute.status import STATUSES
 from compute.verbs import NEVER, VERBS, WORK, Verb
+from network.services import networks, ports
+from network.services.ports import Holder
+from tests.cloud.dashboard.conftest import ALICE
 from tests.test_every_workflow import steps_of
 
 DOCS = (Path(__file__).resolve().parents[3] / "docs/api.md").read_text()
@@ -124,7 +127,12 @@ WHERE = {
 }  # fmt: skip
 
 
-BODIES: dict[str, dict[str, Any]] = {"clone": {"name": "copy"}}
+BODIES: dict[str, dict[str, Any]] = {
+    "clone": {"name": "copy"},
+    "attach-nic": {"network": "more"},
+    "detach-nic": {"port": "nic"},
+}
+FOR_MANY = {"clone": {}, "attach-nic": {"network": "more"}, "detach-nic": {"network": "default"}}
 BY_LOOKING = {"console", "notifications", "image"}  # a console is opened, what is new has been seen, a file is sent
 STATES = ("running", "stopped", "suspended", "paused", "gone")  # the last is on no host
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
@@ -168,6 +176,19 @@ def bring(world, verb: Verb, *, possible: bool) -> str:
     raise AssertionError(f"{verb.name} is never {'possible' if possible else 'refused'}")
 
 
+@pytest.fixture(autouse=True)
+def nic(request):
+    """What the instance is plugged into, and another network."""
+    if "world" in request.fixturenames:
+        world = request.getfixturevalue("world")
+        for name in ("default", "more"):
+            if not world.project.networks.filter(name=name).exists():
+                networks.create(project=world.project, actor=ALICE, name=name)
+        holder = Holder("instance", world.instance.pk, 0, "web")
+        default = world.project.networks.get(name="default")
+        ports.create(network=default, actor=ALICE, name="nic", holder=holder, security_groups=[])
+
+
 def begun(verb: Verb, instance: Instance) -> bool:
     """Whether it is under way, told of by an event."""
     live = Operation.objects.filter(subject_id=instance.pk, finished_at=None, kind=verb.workflow.kind)
@@ -204,7 +225,9 @@ def test_it_is_done_for_many(verb, api, page_of, world, member):
     bring(world, verb, possible=True)
     asked = page_of(member).get(f"/projects/demo/instances/selected?verb={verb.name}&instance={world.instance.pk}")
     assert f"{verb.label} web?" in asked.content.decode()
-    answer = api.as_(member).post("projects/demo/instance-actions", {"verb": verb.name, "instances": ["web"]})
+    answer = api.as_(member).post(
+        "projects/demo/instance-actions", {"verb": verb.name, "instances": ["web"], **FOR_MANY.get(verb.name, {})}
+    )
     assert answer.json()["items"][0]["operation"]["kind"] == verb.workflow.kind
     assert begun(verb, world.instance)
 

@@ -34,7 +34,7 @@ def boot(spec, files=None, home=HOME, **more):
     """What a start is given, with files and taps that are open."""
     files = files or {}
     numbers = iter(range(10, 100))
-    ready = [opened(disk, numbers) for disk in more.pop("disks", disks.of(spec, home, files))]
+    ready = [opened(disk, numbers) for disk in more.pop("disks", disks.of(spec, home, None, lambda file: IMAGES / "d"))]
     return Boot(spec, home, files, **{"disks": tuple(ready), "nics": nics.of(spec), **more})
 
 
@@ -77,7 +77,7 @@ CASES = {
     "x86_64-tcg-2-nics-3-disks": (
         boot(
             make_spec(id=MACHINE),
-            disks=(*disks.of(make_spec(id=MACHINE), HOME, {}), *VOLUMES),
+            disks=(*disks.of(make_spec(id=MACHINE), HOME, None, None), *VOLUMES),
             nics=(tap(0), tap(2)),
         ),
         TCG,

@@ -16,10 +16,18 @@ from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
 
 OTHERS = ("layers.", "volume.", "import.", "network.")  # kinds that have loops of their own, if they are imported
-OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache.", *OTHERS))}
+OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
+OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
+
+VOLUME = {
+    "id": "1f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01", "slot": 1, "serial": "1f1c1d6e4c0e4b439d53", "read_only": False,
+    "boot": False, "size_bytes": 1 << 20, "chain": ["2f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"], "base_image": None,
+    "limits": None,
+}  # fmt: skip
 
 LIFE = (
     ("ensure_running", {}, "running"),
+    ("ensure_running", {"volumes": [VOLUME]}, "running"),
     ("ensure_running", {"reboot": {"nonce": "a", "hard": False}}, "running"),
     ("ensure_running", {"snapshot": "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"}, "running"),
     ("ensure_paused", {}, "paused"),
@@ -51,7 +59,7 @@ def reached(trace: Path) -> set[str]:
     return set(trace.read_text().split()) if trace.exists() else set()
 
 
-@pytest.mark.parametrize("point", sorted(faults.POINTS - OF_REAL_STARTS))
+@pytest.mark.parametrize("point", sorted(faults.POINTS - OF_REAL_STARTS - OF_OTHERS))
 @pytest.mark.parametrize("how", ["kill", "refuse"])
 def test_a_machine_survives_every_fault_point(how, point, looker: Looker, control_plane, tmp_path: Path):
     spec = make_spec()
@@ -59,6 +67,9 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
     struck = False
 
     hypervisor = FakeHypervisor(tmp_path / "fake")
+    layers = tmp_path / "agent" / "volumes"
+    layers.mkdir(parents=True)
+    (layers / f"{VOLUME['chain'][0]}.raw").write_bytes(bytes(1 << 20))
 
     def look(fault: str = "", verb: str = "look") -> int:
         return looker.look(control_plane.url, tmp_path, fault, trace, verb)
@@ -78,6 +89,8 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
             control_plane.order("ensure_running" if verb == "interrupt" else verb, wish, 10 * generation + 1)
             assert look() == 0
         assert control_plane.seen(spec["id"])[-1] == expected
+        if expected == "running" and how == "kill":
+            assert set(hypervisor.disks(spec["id"])) == ({0, 1} if "volumes" in changes else {0})
         assert hypervisor.running() == ({spec["id"]} if expected in ("running", "paused") else set())
         assert spec["id"] not in control_plane.orders
     if how == "kill":  # a refused start is undone, and counts again

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import uuid
 
 import pytest
 
@@ -328,3 +329,65 @@ def test_two_nodes_worth_of_threads_start_a_machine_once(node, spec, control_pla
 def test_ids_that_are_not_uuids_go_nowhere(node: FakeNode):
     with pytest.raises(ValueError):
         node.machine("../../etc")
+
+
+@pytest.fixture
+def volume(node):
+    """In a spec: a volume whose one layer is on the host."""
+    layer = str(uuid.uuid4())
+    node.machines.tools.layers.create(layer, 1 << 30)
+    return {
+        "id": str(uuid.uuid4()), "slot": 1, "serial": "0123456789abcdef0123", "read_only": False, "boot": False,
+        "size_bytes": 1 << 30, "chain": [layer], "base_image": None, "limits": None,
+    }  # fmt: skip
+
+
+def test_volumes_come_and_go_while_it_runs(obey, node, spec, volume):
+    obey("ensure_running", spec, 1)
+    report = obey("ensure_running", {**spec, "volumes": [volume]}, 2)
+    said = {"slot": 1, "active": volume["chain"][0], "size_bytes": 1 << 30}
+    assert (report["seen"], report["facts"]["volumes"]) == ("running", {volume["id"]: said})
+    assert node.hypervisor.disks(spec["id"]) == {0: spec["id"][:20], 1: volume["serial"]}
+    another = {**volume, "id": str(uuid.uuid4()), "serial": "another"}
+    assert obey("ensure_running", {**spec, "volumes": [another]}, 3)["seen"] == "running"
+    assert node.hypervisor.disks(spec["id"])[1] == "another"
+    assert obey("ensure_running", spec, 4)["facts"]["volumes"] == {}
+    assert set(node.hypervisor.disks(spec["id"])) == {0}
+    assert node.hypervisor.starts(spec["id"]) == 1
+
+
+def test_a_stopped_machine_takes_its_volumes_at_its_next_start(obey, node, spec, volume):
+    obey("ensure_running", spec, 1)
+    obey("ensure_stopped", spec, 2)
+    assert obey("ensure_stopped", {**spec, "volumes": [volume]}, 3)["seen"] == "stopped"
+    report = obey("ensure_running", {**spec, "volumes": [volume]}, 4)
+    assert set(report["facts"]["volumes"]) == {volume["id"]}
+    assert set(node.hypervisor.disks(spec["id"])) == {0, 1}
+
+
+def test_a_guest_that_does_not_let_go_of_a_disk_is_a_reason_and_no_harm(obey, node, spec, volume):
+    obey("ensure_running", {**spec, "volumes": [volume]}, 1)
+    node.hypervisor.clings = "its guest does not let go of it"
+    report = obey("ensure_running", spec, 2)
+    assert (report["seen"], report["facts"]["devices_problem"]) == ("running", "its guest does not let go of it")
+    assert set(node.hypervisor.disks(spec["id"])) == {0, 1}
+
+
+def test_a_machine_can_boot_from_a_volume(obey, node, spec, volume):
+    from_volume = {**spec, "volumes": [{**volume, "slot": 0, "boot": True}], "root": {"volume": volume["id"]}}
+    assert obey("ensure_running", from_volume, 1)["seen"] == "running"
+    home = node.home(spec["id"])
+    assert node.hypervisor.disks(spec["id"]) == {0: volume["serial"]}
+    assert not home.disk.exists()
+    key = home.host_key.read_bytes()
+    obey("ensure_stopped", from_volume, 2)
+    assert obey("ensure_running", from_volume, 3)["seen"] == "running"
+    assert home.host_key.read_bytes() == key
+
+
+def test_nothing_is_plugged_into_a_machine_of_a_hypervisor_that_cannot(obey, node, spec, volume):
+    node.hypervisor.verbs = ["pause"]
+    obey("ensure_running", spec, 1)
+    report = obey("ensure_running", {**spec, "volumes": [volume]}, 2)
+    assert (report["seen"], report["facts"]["volumes"]) == ("running", {})
+    assert report["facts"]["devices_problem"] == "qemu plugs nothing in or out while a machine runs"

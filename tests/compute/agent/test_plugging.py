@@ -27,8 +27,9 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
 LOOKING = """#!/bin/sh
 (
 while sleep 0.1; do
-    now="HAS $(cd /sys/block && for d in vd?; do echo "$d=$(cat $d/serial):$(cat $d/size):$(cat $d/ro)"; done | tr '\\n' ' ')"
-    now="$now $(cd /sys/class/net && cat */address | sort | tr '\\n' ' ')"
+    now="HAS"
+    for d in /sys/block/vd?; do now="$now ${d##*/}=$(cat $d/serial):$(cat $d/size):$(cat $d/ro)"; done
+    now="$now $(cat /sys/class/net/*/address | sort | tr '\\n' ' ')"
     [ "$now" = "$before" ] || echo "$now" >/dev/console
     before=$now
 done
@@ -181,5 +182,3 @@ def test_an_emulator_that_dies_with_a_disk_leaves_it_whole(guest, tmp_path):
     os.kill(guest.node.record(guest.spec["id"]).process.pid, signal.SIGKILL)
     guest.node.record(guest.spec["id"]).process.wait(10)
     subprocess.run(["qemu-img", "check", "-q", "-r", "leaks", str(path)], check=True)
-
-

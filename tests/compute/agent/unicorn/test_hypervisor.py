@@ -174,7 +174,7 @@ def test_the_description_is_what_it_was(spec):
     spec["image"]["kernel_command_line"] = "console=ttyS0 root=/dev/vda"
     files = {"kernel": Path("/i/k"), "initrd": Path("/i/r"), "disk": Path("/i/d")}
     home = Home(Path("/m/1"), Path("/r/1"))
-    base, active = disks.of(spec, home, files)[0].layers
+    base, active = disks.of(spec, home, None, lambda file: files["disk"])[0].layers
     root = disks.Disk(0, spec["id"][:20], (replace(base, descriptor=8), replace(active, descriptor=9)))
     assert describe(Boot(spec, home, files, disks=(root,), nics=nics.of(spec)), exact_stops=True) == {
         "memory_mib": 128,

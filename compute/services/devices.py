@@ -1,0 +1,52 @@
+"""What is plugged into an instance: NICs that come and go."""
+
+from collections.abc import Sequence
+
+from cloud.events.services import Actor
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from cloud.tenancy import quota
+from compute import networking, why_not
+from compute.models import Instance, Power
+from compute.networking import Nic
+from compute.services.problems import require
+from compute.services.wishes import record_verb, wish
+from compute.workflows import AttachNic, DetachNic
+from network.models import Network, Port, SecurityGroup
+
+
+def attach_nic(
+    *,
+    instance: Instance,
+    actor: Actor,
+    network: Network | None = None,
+    address: str | None = None,
+    port: Port | None = None,
+    security_groups: Sequence[SecurityGroup] | None = None,
+) -> Operation:
+    """Give it one more NIC: on a network, at this address or any that is free; or at a port that there is.
+
+    Raises WrongState, UnfitNetworks, OverQuota, and what the port's services raise.
+    """
+    quota.lock(instance.project_id)
+    operation = engine.start(AttachNic, instance, actor=actor)
+    require(instance, why_not.attach_nic(instance))
+    held = networking.attach(instance, actor, Nic(network, address, port), security_groups)
+    operation.parameters = {"port": str(held.pk)}
+    operation.save(update_fields=["parameters"])
+    record_verb("attach-nic", instance, actor, port=held.name, network=held.network.name)
+    return operation
+
+
+def detach_nic(
+    *, instance: Instance, actor: Actor, network: Network | None = None, port: Port | None = None
+) -> Operation:
+    """Take a NIC away: that of this port, or its only one on a network. Raises WrongState, UnfitNetworks."""
+    operation = engine.start(DetachNic, instance, actor=actor)
+    require(instance, why_not.detach_nic(instance))
+    held = networking.plugged(instance, network, port)
+    operation.parameters = {"detach_port": str(held.pk)}
+    operation.save(update_fields=["parameters"])
+    wish(operation, instance, Power(instance.wanted_power))
+    record_verb("detach-nic", instance, actor, port=held.name, network=held.network.name)
+    return operation

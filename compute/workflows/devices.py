@@ -1,0 +1,83 @@
+"""What is plugged into an instance, or out: done once its host has seen to it, or at its next start while it stands."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from cloud.operations.workflow import DONE, Refused, Verdict
+from compute import networking
+from compute.models import Power
+from compute.workflows.base import InstanceWorkflow
+from network import hosting
+
+
+class DeviceChange(InstanceWorkflow):
+    """A change at the power that the instance has. Giving up goes back to what was plugged in before."""
+
+    patience = timedelta(minutes=5)
+
+    def until_plugged(self, is_so: Callable[[dict[str, Any]], bool]) -> Verdict:
+        """Done once its host has plugged everything as it should be; refused with the host's reason.
+
+        `is_so`: whether the facts that a host told of a machine that is on say that this has been done.
+        """
+        power, facts = Power(self.instance.wanted_power), self.instance.seen_facts
+        if not self.instance.has_been_seen(Power.RUNNING, Power.PAUSED):
+            return self.until_seen(power)
+        if problem := facts.get("devices_problem"):
+            raise Refused(problem)
+        return self.until_seen(power, again=not is_so(facts))
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+    def take_back(self) -> Verdict:
+        self.undo()
+        self.instance.raise_generation()
+        return self.restore
+
+    def undo(self) -> None:
+        """Change the rows back."""
+
+    def restore(self) -> Verdict:
+        if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
+            return DONE
+        return self.until_seen(Power(self.instance.wanted_power))
+
+
+class AttachNic(DeviceChange):
+    """Plug in one more NIC, once its host has made the network. `parameters`: {"port": its id}."""
+
+    kind = "compute.attach-nic"
+    first = "connect"
+
+    def connect(self) -> Verdict:
+        if wait := networking.connect(self.instance):
+            return wait
+        self.instance.raise_generation()  # from now on its host is told of it
+        return self.plug
+
+    def plug(self) -> Verdict:
+        assert self.instance.host is not None
+        if not hosting.carries(self.instance.host):  # its address is kept, and nothing is plugged in
+            return DONE
+        port = self.operation.parameters["port"]
+        return self.until_plugged(lambda facts: port in facts.get("nics", ()))
+
+    def undo(self) -> None:
+        networking.detach(UUID(self.operation.parameters["port"]))
+
+
+class DetachNic(DeviceChange):
+    """Let go of a NIC. `parameters`: {"detach_port": its id}; without it in the spec of the machine meanwhile."""
+
+    kind = "compute.detach-nic"
+    first = "unplug"
+
+    def unplug(self) -> Verdict:
+        port = self.operation.parameters["detach_port"]
+        verdict = self.until_plugged(lambda facts: port not in facts.get("nics", ()))
+        if verdict is DONE:
+            networking.detach(UUID(port))
+        return verdict
