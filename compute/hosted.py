@@ -9,10 +9,10 @@ from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
 from cloud.uses import Use, use
-from compute import networking, reconcile, restarts
+from compute import networking, reconcile, restarts, volumes
 from compute.models import Instance, Machine, Power
 from compute.workflows import RebootInstance
-from storage import files, uses
+from storage import files, specs, uses
 from storage.models import Image
 
 NEEDS_NO_SEED = {"ensure_stopped"}  # no guest reads it, and the next start brings it
@@ -60,6 +60,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "user_data": "" if verb in NEEDS_NO_SEED else instance.user_data,
             "password_hash": "" if verb in NEEDS_NO_SEED else instance.password_hash,
         },
+        "volumes": specs.disks(volumes.HOLDER, instance.pk),
         "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),
     }
 

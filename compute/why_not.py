@@ -56,6 +56,14 @@ def attach_nic(instance: Instance) -> str:
     return _not_pluggable(instance)
 
 
+def attach_volume(instance: Instance) -> str:
+    return _not_pluggable(instance)
+
+
+def detach_volume(instance: Instance) -> str:
+    return detach_nic(instance)
+
+
 def detach_nic(instance: Instance) -> str:
     if words := _not_pluggable(instance):
         return words

@@ -24,13 +24,17 @@ from cloud.tenancy import quota_requests
 from cloud.tenancy.models import BrowserSession, Token, User
 from compute import services
 from compute.models import Instance
+from network.models import Port
+from storage.models import Volume
 from tests import factories
 from tests.clouds import ROUNDS, SmallCloud
 from tests.network import good_requests as network
 from tests.storage import good_requests as storage
 from tests.storage import image_requests as images
+from tests.storage.clouds import kind_of
 
 API = "/api/v1/"
+INSTANCE = f"/{API.strip('/')}/projects/{{project}}/instances/{{ref}}"
 CHANGES = ("post", "patch", "delete")
 
 
@@ -159,6 +163,41 @@ def _launch(world: World) -> dict[str, Any]:
     return {"name": factories.name("web"), "flavor": world.cloud.flavor.name, "image": world.cloud.image.name}
 
 
+def _with_nic(world: World) -> str:
+    """An instance with a NIC on a network of its own."""
+
+    def attach(*, instance: Instance, actor: Actor) -> object:
+        return services.attach_nic(instance=instance, actor=actor, network=network.network(world))
+
+    return str(world.instance(attach).name)
+
+
+def _its_nic(world: World) -> dict[str, Any]:
+    instance = Instance.objects.get(project=world.project, name=world.made[f"{INSTANCE}/detach-nic"])
+    return {"port": Port.objects.get(holder_id=instance.pk, network__name__startswith="net").name}
+
+
+def _beside_volumes(world: World) -> str:
+    """An instance on a host that has volumes."""
+    kind_of(world.cloud)
+    return str(world.instance().name)
+
+
+def _with_volume(world: World) -> str:
+    def attach(*, instance: Instance, actor: Actor) -> object:
+        return services.attach_volume(instance=instance, actor=actor, volume=storage.volume(world))
+
+    kind_of(world.cloud)
+    instance = world.instance(attach)
+    world.cloud.settle(advance_at_once)
+    return str(instance.name)
+
+
+def _its_volume(world: World) -> dict[str, Any]:
+    instance = Instance.objects.get(project=world.project, name=world.made[f"{INSTANCE}/detach-volume"])
+    return {"volume": Volume.objects.get(attachments__holder_id=instance.pk).name}
+
+
 # What {ref} means below a collection
 REFERENCES: Mapping[str, Callable[[World], object]] = {
     "checks": World.check,
@@ -182,6 +221,9 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
 VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/start": lambda world: world.instance(services.stop).name,
     "instances/resume": lambda world: world.instance(services.pause).name,
+    "instances/detach-nic": _with_nic,
+    "instances/attach-volume": _beside_volumes,
+    "instances/detach-volume": _with_volume,
     "users/second-factor": World.user_with_device,
     **network.VERBS_NEED,
     **images.VERBS_NEED,
@@ -193,6 +235,10 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST instance-actions": lambda world: {"verb": "stop", "instances": [world.instance().name]},
     "POST instances": _launch,
     "PATCH instances": lambda world: {"labels": {"tier": "web"}},
+    "POST instances/attach-nic": lambda world: {"network": network.network(world).name},
+    "POST instances/detach-nic": _its_nic,
+    "POST instances/attach-volume": lambda world: {"volume": storage.volume(world).name},
+    "POST instances/detach-volume": _its_volume,
     "POST instances/clone": lambda world: {"name": factories.name("copy")},
     "POST instances/console": lambda world: {"kind": "serial"},
     "POST keypairs": lambda world: {"name": "laptop"},

@@ -75,6 +75,8 @@ class Layers(Protocol):
 
     def format_of(self, layer_id: str) -> str: ...
 
+    def grow(self, layer_id: str, size: int) -> None: ...
+
 
 Fetch = Callable[[dict[str, Any]], Path]
 """Where a file of an image is on this host: {"sha256", "size", …}. Raises Refused."""
@@ -148,6 +150,13 @@ def make_root(spec: dict[str, Any], home: Home, fetch: Fetch) -> None:
     faults.reach("disk.before_rename")
     new.rename(home.disk)
     sync_directory(home.directory)
+
+
+def grow_volumes(spec: dict[str, Any], layers: Layers) -> None:
+    """Give volumes the size that they were grown to while no emulator had them open. Raises Refused or OSError."""
+    for volume in spec.get("volumes") or ():
+        if not volume["read_only"]:
+            layers.grow(volume["chain"][-1], int(volume["size_bytes"]))
 
 
 def require_room(home: Home) -> None:

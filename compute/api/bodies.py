@@ -12,6 +12,7 @@ from network.api.fields import AddressText
 from network.api.ports import groups_of, ports_of
 from network.api.subnets import networks_of
 from network.services.ports import MAX_GROUPS
+from storage.api.volumes import volumes_of
 
 MAX_AT_ONCE = 20
 SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
@@ -91,6 +92,20 @@ class DetachManyForm(Body):
     """The network that they leave."""
 
     network = ReferenceField(networks_of, required=False)
+
+
+class AttachVolumeForm(Body):
+    """The volume, which is on no other host than the instance, and attached to nothing."""
+
+    volume = ReferenceField(volumes_of, required=False)
+    read_only = Flag(required=False)  # type: ignore[assignment]
+    delete_with_instance = Flag(required=False, help_text="Whether it is deleted with the instance.")
+
+
+class DetachVolumeForm(Body):
+    """The volume."""
+
+    volume = ReferenceField(volumes_of, required=False)
 
 
 class CloneForm(NumberedForm):

@@ -22,6 +22,7 @@ from compute.models import WISHES, Instance, Power, RestartPolicy
 from compute.networking import with_addresses
 from compute.status import STATUSES, as_listed, reason, with_status
 from compute.verbs import VERBS, Verb
+from compute.volumes import with_volumes
 
 NOT_CARRIED = "Its host carries no networks."
 
@@ -44,6 +45,17 @@ class InstanceAddressSerializer(serializers.Serializer):
     floating_ip = serializers.CharField(allow_null=True, help_text="Where it is reached from outside.")
 
 
+class InstanceVolumeSerializer(serializers.Serializer):
+    """A volume that is one of its disks."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    size_gib = serializers.IntegerField()
+    slot = serializers.IntegerField(help_text="1: /dev/vdb, 2: /dev/vdc …; 0: it boots from this one.")
+    read_only = serializers.BooleanField()  # type: ignore[assignment]
+    delete_with_instance = serializers.BooleanField()
+
+
 class InstanceSerializer(serializers.Serializer):
     """A virtual machine."""
 
@@ -58,7 +70,7 @@ class InstanceSerializer(serializers.Serializer):
     hypervisor = serializers.CharField(allow_null=True)
     addresses = InstanceAddressSerializer(many=True)
     address_reason = serializers.CharField(help_text="Why an instance that is placed has no address.")
-    volumes = serializers.ListField(child=serializers.DictField())
+    volumes = InstanceVolumeSerializer(many=True)
     login_user = serializers.CharField(help_text="Who logs in to its image.")
     keypairs = serializers.ListField(child=serializers.CharField())
     security_groups = serializers.ListField(child=serializers.CharField())
@@ -92,7 +104,7 @@ class InstanceSerializer(serializers.Serializer):
             "hypervisor": instance.hypervisor or instance.hypervisor_wish or None,
             "addresses": instance.addresses,
             "address_reason": NOT_CARRIED if instance.host and instance.is_unplugged else "",
-            "volumes": [],
+            "volumes": instance.volumes,
             "login_user": instance.image.default_user,
             "keypairs": [key["name"] for key in instance.keypairs],
             "security_groups": instance.group_names,
@@ -124,7 +136,7 @@ class InstanceView(InProject):
 
     def rows(self) -> QuerySet[Instance]:
         own = Instance.objects.filter(project=self.project).defer("user_data", "machine__seen_facts", "placement")
-        return with_addresses(with_status(own.select_related("flavor", "image", "machine__host")))
+        return with_volumes(with_addresses(with_status(own.select_related("flavor", "image", "machine__host"))))
 
 
 class Instances(InstanceView, Collection):
@@ -144,7 +156,7 @@ class Instances(InstanceView, Collection):
     }
 
     def rows(self) -> QuerySet[Instance]:
-        return with_addresses(as_listed(Instance.objects.filter(project=self.project)))
+        return with_volumes(with_addresses(as_listed(Instance.objects.filter(project=self.project))))
 
     def create(self, body: dict[str, Any]) -> Once:
         """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`.

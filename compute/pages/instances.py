@@ -11,7 +11,7 @@ from cloud.operations.models import Operation
 from cloud.pages import forms
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.tenancy.models import Role, SavedView
-from compute import boots, console_logs, reaching, services
+from compute import boots, console_logs, reaching, services, volumes
 from compute.api.instances import InstanceChanges
 from compute.models import Instance
 from compute.pages import metrics, nics, offers, rows
@@ -92,6 +92,7 @@ class OneInstance(InstanceItemPage):
         "instance-facts": "compute/instances/_facts.html",
         "instance-login": "compute/instances/_log_in.html",
         "instance-nics": "compute/instances/_nics.html",
+        "instance-volumes": "compute/instances/_volumes.html",
         "instance-events": "compute/instances/_events.html",
         "console-log": "compute/instances/_log.html",
         "metrics": "compute/instances/_metrics.html",
@@ -111,6 +112,8 @@ class OneInstance(InstanceItemPage):
         if part in ("", "instance-nics", "instance-login"):
             plugged = reaching.plugged(self.item)
             context |= {"nics": nics.told(plugged), "way": reaching.ssh_way(self.item, plugged)}
+        if part in ("", "instance-volumes"):
+            context["attachments"] = list(volumes.held_by(self.item))
         if part in ("", "instance-facts"):
             context["cost"] = sums.of(self.project, resource=str(self.item.pk))
         if part in ("", "instance-boot"):

@@ -9,6 +9,7 @@ from compute.networking import DEFAULT, HOLDER
 from compute.pages.nics import network_words
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, port_words
+from storage.models import Volume
 
 Choices = list[tuple[str, str]]
 
@@ -37,6 +38,19 @@ def _nics(project: Project, instance: Instance | None) -> dict[str, Any]:
     return {"ports": _ports(held)}
 
 
+def _free_volumes(project: Project, instance: Instance | None) -> dict[str, Any]:
+    return {"volumes": _volumes(Volume.objects.filter(project=project, attachments=None, failed_reason=""))}
+
+
+def _held_volumes(project: Project, instance: Instance | None) -> dict[str, Any]:
+    held = Volume.objects.filter(project=project, attachments__holder_type=HOLDER, attachments__slot__gt=0)
+    return {"volumes": _volumes(held.filter(attachments__holder_id=instance.pk) if instance else held)}
+
+
+def _volumes(volumes: Any) -> Choices:
+    return [(one.name, f"{one.name} ({one.size_gib} GiB)") for one in volumes.order_by("name")[:MAX_CHOICES]]
+
+
 def _ports(ports: Any) -> Choices:
     found = ports.select_related("network").prefetch_related("addresses").order_by("name")[:MAX_CHOICES]
     return [(port.name, port_words(port)) for port in found]
@@ -45,4 +59,6 @@ def _ports(ports: Any) -> Choices:
 OFFERS: dict[str, Callable[[Project, Instance | None], dict[str, Any]]] = {
     "attach-nic": _new_nic,
     "detach-nic": _nics,
+    "attach-volume": _free_volumes,
+    "detach-volume": _held_volumes,
 }

@@ -2,7 +2,7 @@
 
 from compute.services.changing import delete, is_busy, update
 from compute.services.cloning import clone
-from compute.services.devices import attach_nic, detach_nic
+from compute.services.devices import attach_nic, attach_volume, detach_nic, detach_volume
 from compute.services.launching import launch, launch_many, numbered
 from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
@@ -14,9 +14,11 @@ __all__ = [
     "UnfitLaunch",
     "WrongState",
     "attach_nic",
+    "attach_volume",
     "clone",
     "delete",
     "detach_nic",
+    "detach_volume",
     "is_busy",
     "launch",
     "launch_many",

@@ -3,7 +3,7 @@
 from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from compute import networking
+from compute import networking, volumes
 from compute.models import Instance, Power
 from compute.services.wishes import record_verb, wish
 from compute.workflows import DeleteInstance
@@ -28,6 +28,7 @@ def update(
         instance.save(update_fields=list(after))
     if name is not None:
         networking.rename(instance)
+        volumes.rename(instance)
     record("compute.instance.update", instance, actor=actor, before=before, after=after)
     return instance
 

@@ -1,4 +1,4 @@
-"""What is plugged into an instance: NICs that come and go."""
+"""What is plugged into an instance: NICs and volumes that come and go."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,15 @@ from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
-from compute import networking, why_not
+from compute import networking, volumes, why_not
 from compute.models import Instance, Power
 from compute.networking import Nic
 from compute.services.problems import require
 from compute.services.wishes import record_verb, wish
-from compute.workflows import AttachNic, DetachNic
+from compute.workflows import AttachNic, AttachVolume, DetachNic, DetachVolume
 from network.models import Network, Port, SecurityGroup
+from storage.models import Attachment, Volume
+from storage.services import attaching
 
 
 def attach_nic(
@@ -50,3 +52,37 @@ def detach_nic(
     wish(operation, instance, Power(instance.wanted_power))
     record_verb("detach-nic", instance, actor, port=held.name, network=held.network.name)
     return operation
+
+
+def attach_volume(
+    *,
+    instance: Instance,
+    actor: Actor,
+    volume: Volume | None = None,
+    read_only: bool = False,
+    delete_with_instance: bool = False,
+) -> Operation:
+    """Make a volume one more disk of it. Raises WrongState, UnfitVolumes, NoSlot, InUse, Busy."""
+    operation = engine.start(AttachVolume, instance, actor=actor)
+    require(instance, why_not.attach_volume(instance))
+    held = volumes.attach(instance, actor, volume, read_only=read_only, goes_with=delete_with_instance)
+    _remember(operation, held)
+    record_verb("attach-volume", instance, actor, volume=held.volume.name, slot=held.slot, read_only=read_only)
+    return operation
+
+
+def detach_volume(*, instance: Instance, actor: Actor, volume: Volume | None = None) -> Operation:
+    """Take a volume away from it. Raises WrongState, UnfitVolumes."""
+    operation = engine.start(DetachVolume, instance, actor=actor)
+    require(instance, why_not.detach_volume(instance))
+    held = volumes.attached(instance, volume)
+    attaching.leave(held)
+    _remember(operation, held)
+    wish(operation, instance, Power(instance.wanted_power))
+    record_verb("detach-volume", instance, actor, volume=held.volume.name, slot=held.slot)
+    return operation
+
+
+def _remember(operation: Operation, held: Attachment) -> None:
+    operation.parameters = {"attachment": str(held.pk), "volume": str(held.volume_id)}
+    operation.save(update_fields=["parameters"])

@@ -2,7 +2,7 @@
 
 from compute.workflows.clone import CloneInstance, LaunchClone
 from compute.workflows.delete import DeleteInstance
-from compute.workflows.devices import AttachNic, DetachNic
+from compute.workflows.devices import AttachNic, AttachVolume, DetachNic, DetachVolume
 from compute.workflows.launch import LaunchInstance
 from compute.workflows.power import (
     PauseInstance,
@@ -15,9 +15,11 @@ from compute.workflows.power import (
 
 __all__ = [
     "AttachNic",
+    "AttachVolume",
     "CloneInstance",
     "DeleteInstance",
     "DetachNic",
+    "DetachVolume",
     "LaunchClone",
     "LaunchInstance",
     "PauseInstance",

@@ -10,7 +10,7 @@ from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
-from compute import networking
+from compute import networking, volumes
 from compute.models import Machine, Power
 from compute.workflows.base import InstanceWorkflow
 
@@ -48,6 +48,7 @@ class DeleteInstance(InstanceWorkflow):
         instance = self.instance
         kinds.end("instance", instance.pk, instance.project_id)
         networking.release(instance)
+        volumes.release(instance)
         gone = [machine.host for machine in self._machines() if machine.has_been_seen(Power.GONE)]
         if gone:
             Allocation.of("instance", instance.pk).filter(host__in=gone).delete()

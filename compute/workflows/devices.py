@@ -1,15 +1,21 @@
 """What is plugged into an instance, or out: done once its host has seen to it, or at its next start while it stands."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from cloud.operations.workflow import DONE, Refused, Verdict
+from cloud.events.services import SYSTEM
+from cloud.operations.workflow import DONE, Refused, Topic, Verdict
 from compute import networking
 from compute.models import Power
 from compute.workflows.base import InstanceWorkflow
 from network import hosting
+from storage import hosting as hosting_of_volumes
+from storage.models import Attachment
+from storage.services import attaching
 
 
 class DeviceChange(InstanceWorkflow):
@@ -81,3 +87,66 @@ class DetachNic(DeviceChange):
         if verdict is DONE:
             networking.detach(UUID(port))
         return verdict
+
+
+class AttachVolume(DeviceChange):
+    """Plug in a volume, once its files are on the host. `parameters`: {"attachment", "volume"}, their ids."""
+
+    kind = "compute.attach-volume"
+    first = "bring"
+
+    @cached_property
+    def attachment(self) -> Attachment | None:
+        return Attachment.objects.select_related("volume").filter(pk=self.operation.parameters["attachment"]).first()
+
+    def bring(self) -> Verdict:
+        if self.attachment is None or self.instance.host is None:
+            raise Refused("The volume is not attached any more.")
+        if wait := hosting_of_volumes.connect(self.attachment.volume, self.instance.host):
+            return replace(wait, on=(Topic(hosting_of_volumes.VOLUME, self.attachment.volume_id),))
+        self.instance.raise_generation()  # from now on its host is told of it
+        return self.plug
+
+    def plug(self) -> Verdict:
+        volume = self.operation.parameters["volume"]
+        return self.until_plugged(lambda facts: volume in facts.get("volumes", ()))
+
+    def undo(self) -> None:
+        if self.attachment:
+            attaching.leave(self.attachment)
+
+    def restore(self) -> Verdict:
+        """Let go of the volume once no emulator has it open; one that does not let go of it keeps it."""
+        held, instance = self.attachment, self.instance
+        if held is None:
+            return DONE
+        if instance.has_been_seen(Power.BROKEN):
+            return DONE  # still attached: detaching it is tried again by whoever wants that
+        is_on = instance.has_been_seen(Power.RUNNING, Power.PAUSED)
+        if is_on and str(held.volume_id) in instance.seen_facts.get("volumes", ()):
+            if not instance.seen_facts.get("devices_problem"):
+                return self.until_seen(Power(instance.wanted_power), again=True)
+            Attachment.objects.filter(pk=held.pk).update(wanted=True)
+            return DONE
+        verdict = self.until_seen(Power(instance.wanted_power))
+        if verdict is DONE:
+            attaching.release(held, actor=SYSTEM)
+        return verdict
+
+
+class DetachVolume(DeviceChange):
+    """Let go of a volume. `parameters`: {"attachment", "volume"}, their ids."""
+
+    kind = "compute.detach-volume"
+    first = "unplug"
+
+    def unplug(self) -> Verdict:
+        volume = self.operation.parameters["volume"]
+        verdict = self.until_plugged(lambda facts: volume not in facts.get("volumes", ()))
+        if verdict is DONE:
+            for held in Attachment.objects.filter(pk=self.operation.parameters["attachment"]):
+                attaching.release(held, actor=SYSTEM)
+        return verdict
+
+    def undo(self) -> None:
+        Attachment.objects.filter(pk=self.operation.parameters["attachment"]).update(wanted=True)

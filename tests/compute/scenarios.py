@@ -11,9 +11,11 @@ from compute import services
 from compute.models import Instance
 from network.models import Port
 from network.services import networks
+from storage.models import Volume
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
+from tests.storage.clouds import make
 
 
 class Instances:
@@ -81,6 +83,29 @@ def detach_nic(*, instance: Instance, actor: Actor) -> object:
     return services.detach_nic(instance=instance, actor=actor, port=port)
 
 
+def with_volume(cloud: SmallCloud) -> Instance:
+    """Launched, with a volume that is attached to nothing beside it."""
+    make(cloud, name=factories.name("free"))
+    return launched(cloud)
+
+
+def attach_volume(*, instance: Instance, actor: Actor) -> object:
+    free = Volume.objects.filter(project=instance.project, attachments=None).latest("created_at")
+    return services.attach_volume(instance=instance, actor=actor, volume=free)
+
+
+def detach_volume(*, instance: Instance, actor: Actor) -> object:
+    held = Volume.objects.get(attachments__holder_id=instance.pk)
+    return services.detach_volume(instance=instance, actor=actor, volume=held)
+
+
+def attached(cloud: SmallCloud) -> Instance:
+    instance = with_volume(cloud)
+    cloud.do(attach_volume, instance)
+    cloud.settle()
+    return instance
+
+
 def scenario(kind: str, prepare: Callable[[SmallCloud], Any], verb: Callable[..., object], **facts: Any) -> Scenario:
     return Scenario(f"compute.{kind}", Instances(), prepare, lambda cloud, there: cloud.do(verb, there), **facts)
 
@@ -97,5 +122,7 @@ SCENARIOS = [
     Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
+    scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),
+    scenario("detach-volume", attached, detach_volume, after=after("running", otherwise="running")),
     scenario("delete", launched, services.delete, after=after(None, otherwise="running"), deleted="done"),
 ]

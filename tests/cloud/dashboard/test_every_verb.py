@@ -13,6 +13,7 @@ from django.urls import URLPattern
 
 from cloud.api.documentation import document
 from cloud.events.models import Event
+from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from cloud.pages import words
 from cloud.pages.icons import PATHS
@@ -26,6 +27,7 @@ from compute.status import STATUSES
 from compute.verbs import NEVER, VERBS, WORK, Verb
 from network.services import networks, ports
 from network.services.ports import Holder
+from storage.services import attaching, volumes
 from tests.cloud.dashboard.conftest import ALICE
 from tests.test_every_workflow import steps_of
 
@@ -131,8 +133,11 @@ BODIES: dict[str, dict[str, Any]] = {
     "clone": {"name": "copy"},
     "attach-nic": {"network": "more"},
     "detach-nic": {"port": "nic"},
+    "attach-volume": {"volume": "free"},
+    "detach-volume": {"volume": "held"},
 }
-FOR_MANY = {"clone": {}, "attach-nic": {"network": "more"}, "detach-nic": {"network": "default"}}
+VOLUMES = {verb: BODIES[verb] for verb in ("attach-volume", "detach-volume")}
+FOR_MANY = {"clone": {}, "attach-nic": {"network": "more"}, "detach-nic": {"network": "default"}, **VOLUMES}
 BY_LOOKING = {"console", "notifications", "image"}  # a console is opened, what is new has been seen, a file is sent
 STATES = ("running", "stopped", "suspended", "paused", "gone")  # the last is on no host
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
@@ -177,8 +182,8 @@ def bring(world, verb: Verb, *, possible: bool) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nic(request):
-    """What the instance is plugged into, and another network."""
+def parts(request):
+    """A NIC and a volume of the instance, and another network and volume."""
     if "world" in request.fixturenames:
         world = request.getfixturevalue("world")
         for name in ("default", "more"):
@@ -187,6 +192,13 @@ def nic(request):
         holder = Holder("instance", world.instance.pk, 0, "web")
         default = world.project.networks.get(name="default")
         ports.create(network=default, actor=ALICE, name="nic", holder=holder, security_groups=[])
+        for host in Host.objects.all():
+            host.capabilities["volumes"] = {"layers": True}
+            host.save(update_fields=["capabilities"])
+        for name in ("free", "held"):
+            volumes.create(project=world.project, actor=ALICE, name=name, size_gib=1)
+        held = world.project.volumes.get(name="held")
+        attaching.attach(volume=held, holder=attaching.Holder("instance", world.instance.pk, "web"), actor=ALICE)
 
 
 def begun(verb: Verb, instance: Instance) -> bool:

@@ -365,6 +365,12 @@ def test_a_stopped_machine_takes_its_volumes_at_its_next_start(obey, node, spec,
     assert set(node.hypervisor.disks(spec["id"])) == {0, 1}
 
 
+def test_a_volume_that_was_grown_while_nothing_had_it_open_is_as_large_at_the_next_start(obey, node, spec, volume):
+    obey("ensure_stopped", spec, 1)
+    assert obey("ensure_running", {**spec, "volumes": [{**volume, "size_bytes": 3 << 30}]}, 2)["seen"] == "running"
+    assert node.machines.tools.layers.size(volume["chain"][0]) == 3 << 30
+
+
 def test_a_guest_that_does_not_let_go_of_a_disk_is_a_reason_and_no_harm(obey, node, spec, volume):
     obey("ensure_running", {**spec, "volumes": [volume]}, 1)
     node.hypervisor.clings = "its guest does not let go of it"

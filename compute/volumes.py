@@ -1,0 +1,119 @@
+"""Volumes of instances: attached and detached, and what storage asks of an instance that has one."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, QuerySet
+from django.db.models.functions import JSONObject
+
+from cloud.events.services import SYSTEM, Actor
+from cloud.hosts import orders
+from cloud.operations.workflow import Refused, Topic
+from cloud.problems import Fault, Problem
+from compute.models import Instance, Power
+from storage import holders, hosting
+from storage.holders import HolderKind
+from storage.models import Attachment, Volume
+from storage.services import attaching
+from storage.services.attaching import Holder, NoSlot
+
+HOLDER = "instance"  # how attachments call what they are of
+MAX_VOLUMES = 7  # beside the disk that it boots from: hypervisors have so many slots
+
+
+class UnfitVolumes(Problem):
+    """An instance cannot have the volumes that are asked for; `errors` names every fault."""
+
+    title = "The volume cannot be attached like this"
+
+
+def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only: bool, goes_with: bool) -> Attachment:
+    """Make a volume a disk of an instance, in its first slot that is free. The instance is locked.
+
+    Raises UnfitVolumes, and what `storage.services.attaching` raises.
+    """
+    assert instance.host is not None
+    if volume is None:
+        raise _unfit("Give a volume.")
+    if fault := hosting.fault_there(volume, instance.host):
+        raise _unfit(fault)
+    taken = set(held_by(instance).values_list("slot", flat=True))
+    free = next((slot for slot in range(1, MAX_VOLUMES + 1) if slot not in taken), None)
+    if free is None:
+        raise NoSlot(f"{instance} has {MAX_VOLUMES} volumes, and can have no more.")
+    holder = Holder(HOLDER, instance.pk, instance.name, free)
+    return attaching.attach(
+        volume=volume, holder=holder, actor=actor, read_only=read_only, delete_with_holder=goes_with
+    )
+
+
+def attached(instance: Instance, volume: Volume | None) -> Attachment:
+    """As what a volume is attached to an instance. Raises UnfitVolumes."""
+    if volume is None:
+        raise _unfit("Give a volume.")
+    held = held_by(instance).filter(volume=volume).first()
+    if held is None:
+        raise _unfit(f"{volume} is not attached to {instance}.")
+    if held.slot == 0:
+        raise _unfit(f"{instance} boots from {volume}.")
+    return held
+
+
+def _unfit(words: str) -> UnfitVolumes:
+    return UnfitVolumes(words, errors=[Fault("/volume", words)])
+
+
+def held_by(instance: Instance) -> "QuerySet[Attachment]":
+    return attaching.held_by(HOLDER, instance.pk)
+
+
+def with_volumes(instances: "QuerySet[Any]") -> "QuerySet[Any]":
+    """Annotate `volumes`, by their slots."""
+    own = Attachment.objects.filter(holder_type=HOLDER, holder_id=OuterRef("pk")).order_by("slot")
+    shown = JSONObject(
+        id="volume_id",
+        name="volume__name",
+        size_gib="volume__size_gib",
+        slot="slot",
+        read_only="read_only",
+        delete_with_instance="delete_with_holder",
+    )
+    annotated: QuerySet[Any] = instances.annotate(volumes=ArraySubquery(own.values(json=shown)))
+    return annotated
+
+
+def rename(instance: Instance) -> None:
+    attaching.rename_holder(holder_type=HOLDER, holder_id=instance.pk, name=instance.name)
+
+
+def release(instance: Instance) -> None:
+    """Its machine is gone: what was made for it goes with it."""
+    attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM)
+
+
+def tell(instance_id: UUID) -> None:
+    """Its volumes have changed: order its host to see to that, at the power that it has."""
+    instances = Instance.objects.select_for_update(of=("self",)).select_related("machine__host")
+    instance = instances.filter(pk=instance_id).first()
+    if instance and instance.machine and instance.host:
+        instance.raise_generation()
+        verb = f"ensure_{instance.wanted_power}"
+        orders.post(instance.host, "instance", instance.pk, verb, instance.machine.generation)
+
+
+def pending(instance_id: UUID) -> Topic | None:
+    """What to wait for until its host has seen to its volumes. Raises Refused when that will not happen."""
+    instance = Instance.objects.select_related("machine__host").filter(pk=instance_id).first()
+    if instance is None or instance.machine is None or instance.host is None:
+        return None
+    if not instance.machine.is_up_to_date():
+        return Topic("instance", instance_id)
+    if instance.seen == Power.BROKEN:
+        raise Refused(instance.seen_problem or "the host could not do it")
+    if problem := instance.seen_facts.get("devices_problem"):
+        raise Refused(problem)
+    return None
+
+
+holders.register(HolderKind(HOLDER, tell=tell, pending=pending))

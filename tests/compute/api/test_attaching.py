@@ -1,0 +1,157 @@
+"""Volumes as disks of instances: by the API, on machines that run and that stand."""
+
+import pytest
+
+from cloud.operations.models import Operation
+from storage.models import Attachment, Volume
+from storage.services import volumes
+from tests.clouds import SmallCloud
+from tests.storage.clouds import do, files, kind_of, make, settle
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def quiet_bells(monkeypatch):
+    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def cloud(short_path):
+    return SmallCloud(short_path)
+
+
+@pytest.fixture
+def data(cloud):
+    return make(cloud, name="data")
+
+
+@pytest.fixture
+def web(cloud):
+    kind_of(cloud)
+    instance = cloud.launch(name="web")
+    settle(cloud)
+    return instance
+
+
+@pytest.fixture
+def call(cloud, api, cloud_admin):
+    """Do a verb to an instance; its answer. Whatever follows has happened."""
+    client = api.as_(cloud_admin)
+
+    def act(verb, body, status=202, name="web"):
+        answer = client.post(f"projects/{cloud.project.name}/instances/{name}/{verb}", body)
+        assert answer.status_code == status, answer.content
+        settle(cloud)
+        return answer.json()
+
+    return act
+
+
+@pytest.fixture
+def shown(cloud, api, cloud_admin):
+    client = api.as_(cloud_admin)
+    return lambda: client.get(f"projects/{cloud.project.name}/instances/web").json()["volumes"]
+
+
+def disks(cloud, instance):
+    """By slot, the serials of what its emulator has beside its root disk."""
+    found = cloud.node.hypervisor.disks(str(instance.pk))
+    return {slot: serial for slot, serial in found.items() if slot}
+
+
+def latest(instance):
+    return Operation.objects.filter(subject_id=instance.pk).latest("started_at")
+
+
+def test_a_volume_comes_and_goes_while_it_runs(cloud, data, web, call, shown):
+    call("attach-volume", {"volume": "data"})
+    assert latest(web).outcome == "done"
+    assert disks(cloud, web) == {1: data.serial}
+    assert shown() == [
+        {"id": str(data.pk), "name": "data", "size_gib": 1, "slot": 1, "read_only": False,
+         "delete_with_instance": False}
+    ]  # fmt: skip
+    assert cloud.node.hypervisor.starts(str(web.pk)) == 1
+    call("detach-volume", {"volume": "data"})
+    assert (latest(web).outcome, disks(cloud, web), shown()) == ("done", {}, [])
+    assert not Attachment.objects.exists()
+    assert files(cloud)
+    assert cloud.breaches() == []
+
+
+def test_it_goes_from_one_instance_to_another_and_to_one_only(cloud, data, web, call):
+    cloud.launch(name="other")
+    settle(cloud)
+    call("attach-volume", {"volume": "data"})
+    refused = call("attach-volume", {"volume": "data"}, status=409, name="other")
+    assert "Detach it there first." in refused["detail"]
+    call("detach-volume", {"volume": "data"})
+    call("attach-volume", {"volume": "data", "read_only": True}, name="other")
+    assert Attachment.objects.get().holder_name == "other"
+    assert disks(cloud, web) == {}
+
+
+def test_what_stands_takes_it_at_its_next_start(cloud, data, web, call):
+    call("stop", {"force": True})
+    call("attach-volume", {"volume": "data"})
+    assert latest(web).outcome == "done"
+    call("start", {})
+    assert disks(cloud, web) == {1: data.serial}
+    call("stop", {"force": True})
+    call("detach-volume", {"volume": "data"})
+    call("start", {})
+    assert disks(cloud, web) == {}
+
+
+def test_a_guest_that_does_not_let_go_keeps_its_volume(cloud, data, web, call):
+    call("attach-volume", {"volume": "data"})
+    cloud.node.hypervisor.clings = "its guest does not let go of it"
+    call("detach-volume", {"volume": "data"})
+    assert (latest(web).outcome, latest(web).reason) == ("failed", "its guest does not let go of it")
+    assert disks(cloud, web) == {1: data.serial}
+    assert Attachment.objects.get().wanted
+    cloud.node.hypervisor.clings = ""
+    call("detach-volume", {"volume": "data"})
+    assert disks(cloud, web) == {}
+
+
+def test_growth_and_snapshots_reach_a_machine_that_runs(cloud, data, web, call):
+    call("attach-volume", {"volume": "data"})
+    do(volumes.resize, volume=data, size_gib=3)
+    settle(cloud)
+    do(volumes.snapshot, volume=data, name="before")
+    settle(cloud)
+    data.refresh_from_db()
+    told = cloud.node.entry(str(web.pk)).facts["volumes"][str(data.pk)]
+    assert told == {"slot": 1, "active": str(data.active_id), "size_bytes": 3 << 30}
+    assert cloud.node.hypervisor.starts(str(web.pk)) == 1
+
+
+def test_deleting_the_instance_leaves_the_volume_or_takes_it_along(cloud, data, web, call, api, cloud_admin):
+    call("attach-volume", {"volume": "data"})
+    make(cloud, name="scratch")
+    call("attach-volume", {"volume": "scratch", "delete_with_instance": True})
+    assert set(disks(cloud, web)) == {1, 2}
+    api.as_(cloud_admin).delete(f"projects/{cloud.project.name}/instances/web")
+    settle(cloud)
+    settle(cloud)
+    assert [volume.name for volume in Volume.objects.all()] == ["data"]
+    assert not Attachment.objects.exists()
+    assert cloud.breaches() == []
+
+
+def test_what_makes_no_sense_is_refused_in_words(cloud, data, web, call):
+    assert call("attach-volume", {}, status=400)["detail"] == "Give a volume."
+    words = call("detach-volume", {"volume": "data"}, status=400)["detail"]
+    assert words == "data is not attached to web."
+    call("suspend", {})
+    words = call("attach-volume", {"volume": "data"}, status=409)["detail"]
+    assert words == "web is suspended, and goes on with the devices that it has. Resume or stop it first."
+    call("resume", {})
+    call("attach-volume", {"volume": "data"})
+    words = call("clone", {"name": "copy"}, status=409)["detail"]
+    assert words == "web has volumes, which its clones cannot have as well. Detach them first."
+    call("suspend", {})
+    call("resume", {})
+    assert disks(cloud, web) == {1: data.serial}
