@@ -1,7 +1,19 @@
 """What can be wrong with storage."""
 
+import shutil
+from datetime import timedelta
+
+from django.db.models.functions import Now
+
 from cloud.hosts.troubles import told_of
-from cloud.operations.troubles import Looked, trouble
+from cloud.intake import MIN_FREE_BYTES
+from cloud.operations.models import Operation
+from cloud.operations.troubles import Case, Looked, of_operations, trouble
+from storage.models.images import GIB
+from storage.store import incoming
+from storage.workflows.images import ImportImage
+
+PATIENCE = timedelta(minutes=1)
 
 
 @trouble(
@@ -11,3 +23,29 @@ from cloud.operations.troubles import Looked, trouble
 )
 def damaged_files() -> Looked:
     return told_of("image cache")
+
+
+@trouble(
+    "Images that no host can make",
+    "An import needs a host that is in service, has qemu-img (its page says so) and room on its disk: join one, "
+    "install qemu-utils on one, or make room.",
+)
+def waiting_imports() -> Looked:
+    waiting = Operation.objects.filter(
+        kind=ImportImage.kind, step=ImportImage.place.__name__, finished_at=None, started_at__lt=Now() - PATIENCE
+    )
+    return of_operations(waiting, "started_at")
+
+
+@trouble(
+    "The image store is full",
+    "Uploads are refused until there is room: delete images that nobody needs, or give the store a larger disk.",
+)
+def full_store() -> Looked:
+    folder = incoming()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free >= 2 * MIN_FREE_BYTES:
+        return 0, []
+    return 1, [Case("image-store", str(folder), str(folder), f"{free / GIB:.1f} GiB are free", None)]
