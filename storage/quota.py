@@ -12,8 +12,13 @@ def _there(project_id: UUID) -> "QuerySet[Volume]":
     return Volume.objects.filter(project_id=project_id, failed_reason="")
 
 
+def _in_use(project_id: UUID) -> "QuerySet[Volume]":
+    """Not in the trash, which counts in space only."""
+    return _there(project_id).filter(trashed_at=None)
+
+
 quota.register("images", lambda project_id: Image.objects.filter(project_id=project_id))
 quota.register("image_gib", lambda project_id: Image.objects.filter(project_id=project_id), sum_of="size_gib")
-quota.register("volumes", _there)
+quota.register("volumes", _in_use)
 quota.register("volume_gib", _there, sum_of="size_gib")
-quota.register("snapshots", lambda project_id: Snapshot.objects.filter(project_id=project_id))
+quota.register("snapshots", lambda project_id: Snapshot.objects.filter(project_id=project_id, volume__trashed_at=None))

@@ -226,6 +226,7 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/detach-volume": _with_volume,
     "users/second-factor": World.user_with_device,
     **network.VERBS_NEED,
+    **storage.VERBS_NEED,
     **images.VERBS_NEED,
 }
 BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {

@@ -25,8 +25,8 @@ PASSED_ON = re.compile(
 
 # What the control plane was told once, it is told again until somebody says otherwise.
 REMEMBERED = re.compile(
-    r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS|TRUSTED_PROXIES"
-    r"|DEFAULT_NETWORKS|KEEP_\w+|NETWORK_MTU|POOLS)"
+    r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|CURRENCY|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS"
+    r"|TRUSTED_PROXIES|TRASH_HOURS|DEFAULT_NETWORKS|KEEP_\w+|NETWORK_MTU|POOLS)"
 )
 OF_HOSTS = {"PILEUS_POOLS"}  # of these, what the host's processes are told
 

@@ -8,6 +8,7 @@ from cloud import transactions
 from cloud.api import plans
 from cloud.api.translate import problem_of
 from cloud.pages import links
+from cloud.pages.base import Undo
 from cloud.pages.generic import ItemFormPage, ItemPage
 from cloud.problems import NotFound, Problem
 from cloud.tenancy.models import Role
@@ -23,6 +24,7 @@ class DeletePage(ItemFormPage):
     partials = {"dialog-body": "pages/_delete.html"}
     role = Role.MEMBER
     kind: ClassVar[str]  # the type of the item, as its events have it
+    comes_back: str = ""  # how it can be had back, if it can
 
     def enter(self, **kwargs: Any) -> None:
         if self.request.method == "POST":
@@ -32,7 +34,7 @@ class DeletePage(ItemFormPage):
 
     def fill(self) -> dict[str, Any]:
         frame = {"item": self.item, "kind": self.kind, "title": self.title, "the_list": self.the_list}
-        return {**super().fill(), **frame, "leave": self.leave(), **self.tried()}
+        return {**super().fill(), **frame, "leave": self.leave(), **self.tried(), "comes_back": self.comes_back}
 
     def tried(self) -> dict[str, Any]:
         """What would be deleted and changed along with it; or the problem, and who uses it."""
@@ -72,7 +74,12 @@ class DeletePage(ItemFormPage):
             self.delete()
             return name
 
-        return self.mutate(work, to=lambda name: self.after(), done=lambda name: f"{name} is deleted.")
+        done = f"is deleted. {self.comes_back}".strip()
+        return self.mutate(work, to=lambda name: self.after(), done=lambda name: f"{name} {done}", undo=self.undo)
+
+    def undo(self) -> Undo | None:
+        """The form that brings it back, if there is one."""
+        return None
 
     def show_fault(self, problem: Problem) -> HttpResponse:
         if isinstance(problem, NotFound):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -16,18 +16,24 @@ from cloud.operations.api import OperationSerializer
 from storage.api.images import visible
 from storage.models import Attachment, Snapshot, Volume
 from storage.models.volumes import MAX_SIZE_GIB
-from storage.services import volumes
+from storage.services import trash, volumes
 from storage.status import STATUSES, reason, with_status
 
 CASCADE = serializers.BooleanField(help_text="Also delete its snapshots. A dry run shows which these are.")
 
 
 def volumes_of(scope: Scope) -> QuerySet[Volume]:
+    """Those that are not in the trash."""
+    return every_volume_of(scope).filter(trashed_at=None)
+
+
+def every_volume_of(scope: Scope) -> QuerySet[Volume]:
     return Volume.objects.filter(project_id=scope.project_id).select_related("active__host", "project")
 
 
 def snapshots_of(scope: Scope) -> QuerySet[Snapshot]:
-    return Snapshot.objects.filter(project_id=scope.project_id).select_related("layer__host", "volume__active__host")
+    own = Snapshot.objects.filter(project_id=scope.project_id, volume__trashed_at=None)
+    return own.select_related("layer__host", "volume__active__host")
 
 
 class SourceSerializer(serializers.Serializer):
@@ -65,6 +71,7 @@ class VolumeSerializer(serializers.Serializer):
     )
     attached_to = serializers.SerializerMethodField(help_text="Null: to nothing.")
     protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
+    trashed_at = serializers.DateTimeField(allow_null=True, help_text="Since when it is in the trash.")
     operation = OperationSerializer(source="live_operation", allow_null=True, help_text="What is under way.")
     host = serializers.SerializerMethodField(help_text="Where it is; for admins of the cloud, otherwise null.")
     created_at = serializers.DateTimeField()
@@ -129,6 +136,10 @@ class CloneVolumeForm(SnapshotForm):
     size_gib = SizeField(required=False)
 
 
+class RestoreForm(Body):
+    name = NameField(required=False)
+
+
 class RevertForm(Body):
     snapshot = ReferenceField(snapshots_of)
 
@@ -137,7 +148,11 @@ class VolumeView(InProject):
     serializer = VolumeSerializer
 
     def rows(self) -> QuerySet[Volume]:
-        return with_status(volumes_of(self.scope)).prefetch_related("attachments")
+        return self.every().filter(trashed_at=None)
+
+    def every(self) -> QuerySet[Volume]:
+        """With those in the trash."""
+        return with_status(every_volume_of(self.scope)).prefetch_related("attachments")
 
 
 class Volumes(VolumeView, Collection):
@@ -145,10 +160,17 @@ class Volumes(VolumeView, Collection):
     filters = {
         "name": Filter(serializers.CharField()),
         "status": Filter(serializers.ChoiceField(STATUSES)),
+        "trashed": Filter(serializers.BooleanField(help_text="Those in the trash, or not."), "is_trashed"),
         "attached_to": Filter(
             serializers.UUIDField(help_text="The id of what it is attached to."), "attachments__holder_id"
         ),
     }
+
+    def rows(self) -> QuerySet[Volume]:
+        """Those in the trash when these are asked for, otherwise the others."""
+        if "trashed" not in self.request.query_params:
+            return super().rows()
+        return self.every().annotate(is_trashed=ExpressionWrapper(Q(trashed_at__isnull=False), BooleanField()))
 
     def create(self, body: dict[str, Any]) -> Volume:
         """It is written nowhere before it is first attached, unless it is made from a volume or a snapshot."""
@@ -163,9 +185,33 @@ class OneVolume(VolumeView, Item):
         """A name, labels, and whether it is protected from being deleted."""
         return volumes.update(volume=volume, actor=self.actor, changes=body)
 
-    def remove(self, volume: Volume) -> Volume:
-        """Refused while it is attached, or has snapshots; `cascade` deletes those, too."""
-        volumes.delete(volume=volume, actor=self.actor, cascade=bool(self.query().get("cascade")))
+    def remove(self, volume: Volume) -> dict[str, Any]:
+        """To the trash, from where it comes back for a day. Refused while it is attached, or has snapshots; `cascade`
+        takes those along.
+        """
+        trash.discard(volume=volume, actor=self.actor, cascade=bool(self.query().get("cascade")))
+        return self.show(self.every().get(pk=volume.pk))
+
+
+class OfTrash(VolumeView, Verb):
+    """Finds what is in the trash first: another one may have its name by now."""
+
+    def rows(self) -> QuerySet[Volume]:
+        return self.every().order_by(F("trashed_at").desc(nulls_last=True))
+
+
+class Restore(OfTrash):
+    forms = {"POST": RestoreForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Take it out of the trash, with its snapshots. Give a `name` where another one is called so by now."""
+        return trash.restore(volume=volume, actor=self.actor, **body)
+
+
+class Purge(OfTrash):
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Delete it for good, before its time in the trash is over."""
+        trash.purge(volume=volume, actor=self.actor)
         return volume
 
 
@@ -211,4 +257,6 @@ urlpatterns = [
     path("projects/<str:project>/volumes/<str:ref>/snapshot", TakeSnapshot.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/clone", Clone.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/revert", Revert.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/restore", Restore.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/purge", Purge.as_view()),
 ]

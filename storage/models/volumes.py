@@ -63,12 +63,15 @@ class Volume(models.Model):
     source = models.JSONField(null=True)  # what it was made from: {"type", "id", "name"}
     protected = models.BooleanField(default=False)  # refuses to be deleted
     failed_reason = models.TextField(blank=True)  # why it could not be made
+    trashed_at = models.DateTimeField(null=True)  # since when it waits in the trash to be deleted for good
     created_by = models.CharField(max_length=80)
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["project", "name"], name="volume_name_is_unique_in_project"),
+            models.UniqueConstraint(
+                fields=["project", "name"], condition=Q(trashed_at=None), name="volume_name_is_unique_in_project"
+            ),
             models.CheckConstraint(
                 condition=Q(size_gib__gte=1, size_gib__lte=MAX_SIZE_GIB), name="volume_size_is_possible"
             ),

@@ -39,18 +39,20 @@ words.VERBS |= {
     "resize": "resized",
     "snapshot": "took a snapshot of",
     "revert": "reverted",
+    "restore": "took out of the trash",
 }
 
 
 def find_volumes(scope: Scope, text: str, limit: int) -> list[Item]:
-    found = search(Volume.objects.filter(project__in=scope.projects().values("pk")), text).order_by("name")
-    rows = found.values_list("pk", "name", "project__name")[:limit]
+    visible = Volume.objects.filter(project__in=scope.projects().values("pk"), trashed_at=None)
+    rows = search(visible, text).order_by("name").values_list("pk", "name", "project__name")[:limit]
     return [Item(name, project, reverse("volume", args=[project, pk]), "disk") for pk, name, project in rows]
 
 
 def find_snapshots(scope: Scope, text: str, limit: int) -> list[Item]:
     """They are shown on the pages of their volumes."""
-    found = search(Snapshot.objects.filter(project__in=scope.projects().values("pk")), text).order_by("name")
+    visible = Snapshot.objects.filter(project__in=scope.projects().values("pk"), volume__trashed_at=None)
+    found = search(visible, text).order_by("name")
     rows = found.values_list("volume_id", "name", "volume__name", "project__name")[:limit]
     return [
         Item(name, f"of {volume} in {project}", reverse("volume", args=[project, pk]), "camera")

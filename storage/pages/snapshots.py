@@ -17,7 +17,7 @@ class SnapshotPage(ResourcePage):
     listed_at, section = "snapshots", "volumes"
 
     def rows(self) -> "QuerySet[Snapshot]":
-        own = Snapshot.objects.filter(project=self.project)
+        own = Snapshot.objects.filter(project=self.project, volume__trashed_at=None)
         return own.select_related("volume__active__host", "layer", "project")
 
 

@@ -3,21 +3,24 @@
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.db.models import Count, QuerySet
 from django.http import HttpResponse
 
 from cloud.operations.models import Operation
 from cloud.pages import forms
+from cloud.pages.base import Undo
 from cloud.pages.deleting import DeletePage
-from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
+from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.uses import Use
 from storage.api.volumes import CloneVolumeForm, ResizeForm, RevertForm, SnapshotForm, VolumeChanges, VolumeForm
 from storage.models import Snapshot, Volume
 from storage.pages.history import history_of
-from storage.services import images_of, volumes
+from storage.services import images_of, trash, volumes
 from storage.status import reason, with_status
 
 MAX_CHOICES = 500  # of a select
+MAX_TRASHED = 100
 MAX_PAST = 5  # operations that have ended
 SIZE = forms.Field(forms.whole)  # that may be left out
 
@@ -32,6 +35,10 @@ class VolumePage(ResourcePage):
     listed_at = section = "volumes"
 
     def rows(self) -> "QuerySet[Volume]":
+        return self.every().filter(trashed_at=None)
+
+    def every(self) -> "QuerySet[Volume]":
+        """With those in the trash."""
         own = Volume.objects.filter(project=self.project).select_related("project", "active__host")
         return with_status(own).prefetch_related("attachments")
 
@@ -53,7 +60,9 @@ class Volumes(VolumePage, ListPage):
 
     def fill(self) -> dict[str, Any]:
         filled = super().fill()
-        return {**filled, "rows": [(row, reason(row)) for row in filled["rows"]], "sources": self._sources()}
+        trashed = self.every().filter(trashed_at__isnull=False).order_by("-trashed_at")[:MAX_TRASHED]
+        shown = [(row, reason(row)) for row in filled["rows"]]
+        return {**filled, "rows": shown, "sources": self._sources(), "trashed": trashed, "hours": settings.TRASH_HOURS}
 
     def rows(self) -> "QuerySet[Volume]":
         return super().rows().annotate(snapshot_count=Count("snapshots"))
@@ -61,8 +70,8 @@ class Volumes(VolumePage, ListPage):
     def _sources(self) -> list[tuple[str, str]]:
         """What a volume may begin with, as values of one select."""
         images = [one for one in images_of(self.project)[:MAX_CHOICES] if volumes.disk_of(one)]
-        snapshots = Snapshot.objects.filter(project=self.project).exclude(consistency="")
-        others = Volume.objects.filter(project=self.project, failed_reason="")
+        snapshots = Snapshot.objects.filter(project=self.project, volume__trashed_at=None).exclude(consistency="")
+        others = Volume.objects.filter(project=self.project, failed_reason="", trashed_at=None)
         return [
             ("", "nothing: it is empty"),
             *((f"image:{one.pk}", f"image {one.name}, at least {one.min_disk_gib} GiB") for one in images),
@@ -217,8 +226,37 @@ class RevertVolume(VolumeVerbPage):
 class DeleteVolume(VolumePage, DeletePage):
     kind = "volume"
 
+    @property
+    def comes_back(self) -> str:  # type: ignore[override]
+        return f"For {settings.TRASH_HOURS:g} hours it can be had back from the trash." if settings.TRASH_HOURS else ""
+
     def delete(self) -> None:
-        volumes.delete(volume=self.item, actor=self.scope.actor, cascade=True)
+        trash.discard(volume=self.item, actor=self.scope.actor, cascade=True)
+
+    def undo(self) -> Undo | None:
+        return (self.route("restore-volume", self.kwargs["volume"]), {}) if settings.TRASH_HOURS else None
 
     def leave(self) -> str:
         return self.route("volume", self.item.pk)
+
+
+class RestoreVolume(VolumePage, VerbPage):
+    def rows(self) -> "QuerySet[Volume]":
+        return self.every()
+
+    def act(self) -> Volume:
+        return trash.restore(volume=self.item, actor=self.scope.actor)
+
+    def done(self, result: Volume) -> str:
+        return f"{result.name} is back."
+
+
+class PurgeVolume(VolumePage, VerbPage):
+    def rows(self) -> "QuerySet[Volume]":
+        return self.every()
+
+    def act(self) -> Any:
+        return trash.purge(volume=self.item, actor=self.scope.actor)
+
+    def done(self, result: Any) -> str:
+        return f"{self.item.name} is deleted for good."

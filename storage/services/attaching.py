@@ -43,6 +43,8 @@ def attach(
     """Make a volume a disk of something. Raises InUse when it is one already, NoSlot, WrongState, Busy."""
     volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
     refuse_if_used(volume, holders_of(volume), hint="Detach it there first.")
+    if volume.trashed_at:
+        raise WrongState(f"{volume} is in the trash. Restore it first.")
     if volume.failed_reason:
         raise WrongState(f"{volume} could not be made: {volume.failed_reason} Delete it.")
     live = Operation.objects.filter(subject_type="volume", subject_id=volume.pk, finished_at=None).first()

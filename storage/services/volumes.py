@@ -163,7 +163,7 @@ def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
         raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volume_gib=size_gib - volume.size_gib)
     operation = engine.start(ResizeVolume, volume, actor=actor)
-    volume = _locked(volume)
+    volume = locked(volume)
     operation.before = {"size_gib": volume.size_gib}
     operation.save(update_fields=["before"])
     volume.size_gib = volume.active.size_gib = size_gib
@@ -181,7 +181,7 @@ def snapshot(
     """Keep what is on it now, also while a guest uses it. Raises OverQuota, WrongState, Busy."""
     quota.require(volume.project_id, snapshots=1)
     operation = engine.start(SnapshotVolume, volume, actor=actor)
-    volume = _locked(volume)
+    volume = locked(volume)
     made = Snapshot.objects.create(
         project_id=volume.project_id, volume=volume, name=name, layer=volume.active, size_gib=volume.size_gib,
         labels=labels or {}, protected=protected, created_by=actor.name,
@@ -214,7 +214,7 @@ def clone(
         raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volumes=1, volume_gib=size)
     engine.start(CloneVolume, volume, actor=actor)
-    volume = _locked(volume)
+    volume = locked(volume)
     below = volume.active
     _begin_layer(volume, over=below)
     record("storage.volume.clone", volume, actor=actor, after={"name": name})
@@ -232,7 +232,7 @@ def revert(*, volume: Volume, actor: Actor, snapshot: Snapshot) -> Operation:
     if snapshot.volume_id != volume.pk:
         raise _unfit("/snapshot", f"{snapshot} is a snapshot of another volume. Make a new volume from it.")
     operation = engine.start(RevertVolume, volume, actor=actor)
-    volume = _locked(volume)
+    volume = locked(volume)
     if not snapshot.consistency:
         raise WrongState(f"{snapshot} is not taken yet. Wait for it.")
     refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
@@ -250,20 +250,24 @@ def delete(*, volume: Volume, actor: Actor, cascade: bool = False) -> Operation:
     if live and live.kind == DeleteVolume.kind:
         return live
     operation = engine.start(DeleteVolume, volume, actor=actor)
-    volume = _locked(volume, failed=True)
-    require_unprotected(volume)
-    refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
-    snapshots = list(volume.snapshots.order_by("name"))
-    if cascade:
-        for one in snapshots:
-            require_unprotected(one)
-            record("storage.snapshot.delete", one, actor=actor, before={"name": one.name, "volume": volume.name})
-    else:
-        hint = "Delete these first, or use cascade."
-        refuse_if_used(volume, [use("snapshot", one) for one in snapshots], hint=hint)
+    volume = locked(volume, failed=True)
+    require_deletable(volume, actor=actor, cascade=cascade)
     _raise(volume)
     record("storage.volume.delete", volume, actor=actor, before={"name": volume.name, "size_gib": volume.size_gib})
     return operation
+
+
+def require_deletable(volume: Volume, *, actor: Actor, cascade: bool) -> None:
+    """Raises InUse or Protected. Notes that its snapshots go with it."""
+    require_unprotected(volume)
+    refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
+    snapshots = list(volume.snapshots.order_by("name"))
+    if not cascade:
+        hint = "Delete these first, or use cascade."
+        refuse_if_used(volume, [use("snapshot", one) for one in snapshots], hint=hint)
+    for one in snapshots:
+        require_unprotected(one)
+        record("storage.snapshot.delete", one, actor=actor, before={"name": one.name, "volume": volume.name})
 
 
 def require_unprotected(row: Volume | Snapshot) -> None:
@@ -277,7 +281,7 @@ def holders_of(volume: Volume) -> list[Use]:
     return [Use(one.holder_type, str(one.holder_id), one.holder_name) for one in held]
 
 
-def _locked(volume: Volume, *, failed: bool = False) -> Volume:
+def locked(volume: Volume, *, failed: bool = False) -> Volume:
     """The volume as it is now, under its lock. Raises WrongState for one that could not be made, unless `failed`."""
     volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "project")
     volume = volumes.get(pk=volume.pk)

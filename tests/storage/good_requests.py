@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from storage.models import Snapshot, Volume
-from storage.services import volumes
+from storage.services import trash, volumes
 from tests import factories
 
 
@@ -27,6 +27,11 @@ def _revert(world: Any) -> dict[str, Any]:
     return {"snapshot": snapshot(world, Volume.objects.get(project=world.project, name=made)).name}
 
 
+def trashed(world: Any) -> Volume:
+    return trash.discard(volume=volume(world), actor=world.actor)
+
+
+VERBS_NEED: Mapping[str, Callable[[Any], object]] = {"volumes/restore": trashed, "volumes/purge": trashed}
 REFERENCES: Mapping[str, Callable[[Any], object]] = {"snapshots": snapshot, "volumes": volume}
 BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes": lambda world: {"name": "data", "size_gib": 2},

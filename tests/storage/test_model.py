@@ -20,10 +20,9 @@ from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.storage.clouds import do, files, give_volumes, path, placed, qemu_io, settle
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
 STEPS = int(os.environ.get("PILEUS_STEPS", "40"))
 BLOCK = 1 << 20
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180 + 5 * STEPS)]
 MAX_VOLUMES = 6
 blocks = st.integers(0, 7)
 bytes_ = st.integers(1, 250)

@@ -6,7 +6,7 @@ from uuid import uuid4
 from cloud.events.services import Actor
 from cloud.tenancy.models import Project, Quota
 from storage.models import Snapshot, Volume
-from storage.services import attaching, volumes
+from storage.services import attaching, trash, volumes
 from storage.services.attaching import Holder
 from tests import factories
 from tests.good_requests import finish
@@ -30,9 +30,11 @@ def one_of_each(project: Project) -> dict[str, Any]:
 
 def more(project: Project, number: int) -> None:
     """One more of each; one more snapshot of the first volume; some are attached."""
-    first = Volume.objects.filter(project=project, attachments=None).order_by("pk").first()
+    first = Volume.objects.filter(project=project, attachments=None, trashed_at=None).order_by("pk").first()
     volume, _ = with_snapshot(project, labels={"n": str(number)})
     if number % 2:
         attaching.attach(volume=volume, holder=Holder("instance", uuid4(), f"vm{number}"), actor=ALICE)
+    trashed, _ = with_snapshot(project)
+    trash.discard(volume=trashed, actor=ALICE, cascade=True)
     volumes.snapshot(volume=first, actor=ALICE, name=factories.name("snap"))
     finish("volume")

@@ -126,6 +126,7 @@ NOT_SHOWN = {
     f"{I}/<verb:verb>", f"{I}/open-ssh", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
     f"{P}/instances/<slug:name>", f"{P}/networks/<slug:name>",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
+    f"{V}/restore", f"{V}/purge",
     *(f"{P}/images/<uuid:image>/{verb}" for verb in ("deprecate", "unshare", "publish")),
 }  # fmt: skip
 NETWORKING = tuple(
@@ -157,6 +158,8 @@ REFUSED_TO_CHANGE = {
     f"{P}/keypairs/<uuid:keypair>/delete": "viewer",
     **{route: "viewer" for route in SHOWN if route.startswith(NETWORKING)},
     **{route: "viewer" for route in SHOWN if route.startswith(STORING) and route not in (V, f"{P}/snapshots")},
+    f"{V}/restore": "viewer",
+    f"{V}/purge": "viewer",
     f"{R}/subnets/<uuid:subnet>/detach": "viewer",
     f"{G}/rules/<uuid:rule>/remove": "viewer",
     f"{F}/disassociate": "viewer",

@@ -68,6 +68,8 @@ WHERE = {
     f"POST {P}/volumes/{{ref}}/snapshot": "snapshot-volume",
     f"POST {P}/volumes/{{ref}}/clone": "clone-volume",
     f"POST {P}/volumes/{{ref}}/revert": "revert-volume",
+    f"POST {P}/volumes/{{ref}}/restore": "restore-volume",
+    f"POST {P}/volumes/{{ref}}/purge": "purge-volume",
     f"PATCH {P}/snapshots/{{ref}}": "change-snapshot",
     f"DELETE {P}/snapshots/{{ref}}": "delete-snapshot",
     f"POST {P}/networks": "networks",
