@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.db.models import OuterRef, Subquery
+
 from network.models import (
     Address,
     FloatingIP,
@@ -139,15 +141,22 @@ def router(row: RouterOnHost, verb: str) -> dict[str, Any]:
             for floating in FloatingIP.objects.filter(target__in=led).select_related("target").order_by("pk")
         ],
         "forwards": [
-            _forward(forward)
+            _forward(forward, row)
             for forward in PortForward.objects.filter(target__in=led)
             .select_related("target__port", "floating_ip")
+            .annotate(leader=_leading_host())
             .order_by("pk")
         ],
     }
 
 
-def _forward(forward: PortForward) -> dict[str, Any]:
+def _leading_host() -> Subquery:
+    """The host that all ports of a forward's floating IP lead to: that of the oldest one whose machine is on a host."""
+    siblings = PortForward.objects.filter(floating_ip=OuterRef("floating_ip"), target__port__host__isnull=False)
+    return Subquery(siblings.order_by("created_at", "pk").values("target__port__host")[:1])
+
+
+def _forward(forward: Any, row: RouterOnHost) -> dict[str, Any]:
     listen = forward.floating_ip.address if forward.floating_ip else LOOPBACK
     network_id = str(forward.target.port.network_id)
     return {
@@ -155,6 +164,7 @@ def _forward(forward: PortForward) -> dict[str, Any]:
         "protocol": forward.protocol,
         "listen": {"address": listen, "port": forward.listen_port},
         "to": {"address": forward.target.address, "port": forward.target_port, "network": network_id},
+        **({"elsewhere": True} if forward.floating_ip and forward.leader != row.host_id else {}),
     }
 
 

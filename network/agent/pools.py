@@ -15,6 +15,7 @@ from network.agent.router_specs import Forward, RouterSpec
 from network.agent.specs import Address
 
 ROUTED = "routed"
+ELSEWHERE = "other ports of its floating IP lead to a machine on another host: all have to lead to one host"
 Network = ipaddress.IPv4Network
 
 
@@ -75,7 +76,7 @@ class WaysIn:
 
 
 def ways_in(spec: RouterSpec, pools: Pools) -> tuple[WaysIn, dict[str, str]]:
-    """What a router leads in on this host by addresses of its own, and which floating IPs it cannot, and why.
+    """What a router leads in on this host by addresses of its own; which floating IPs and forwards it cannot, and why.
 
     Forwards from other addresses are sockets of the network process: see `listened`.
     """
@@ -85,17 +86,18 @@ def ways_in(spec: RouterSpec, pools: Pools) -> tuple[WaysIn, dict[str, str]]:
             led[floating.address] = floating.to
         else:
             problems[floating.id] = _why_not(floating.address, pools)
+    problems |= {each.id: ELSEWHERE for each in spec.forwards if each.elsewhere}
     ports = {
         (each.listen[0], each.protocol, each.listen[1]): each.to
         for each in spec.forwards
-        if pools.device(each.listen[0])
+        if pools.device(each.listen[0]) and not each.elsewhere
     }
     return WaysIn(led, ports), problems
 
 
 def listened(spec: RouterSpec, pools: Pools) -> list[Forward]:
     """The forwards that are sockets on this host's own addresses."""
-    return [each for each in spec.forwards if not pools.device(each.listen[0])]
+    return [each for each in spec.forwards if not pools.device(each.listen[0]) and not each.elsewhere]
 
 
 def _why_not(address: Address, pools: Pools) -> str:

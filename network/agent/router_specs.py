@@ -17,13 +17,15 @@ class Leg:
 
 @dataclass(frozen=True)
 class Forward:
-    """What arrives at `listen` on this host goes to `to`, a guest's address in `network`."""
+    """What arrives at `listen` on this host goes to `to`, a guest's address in `network`. `elsewhere`: another host
+    leads the address in, so nothing arrives here."""
 
     id: str
     protocol: str
     listen: tuple[Address, int]
     to: tuple[Address, int]
     network: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def _forward(value: dict[str, Any]) -> Forward:
         listen=(ipaddress.ip_address(listen["address"]), as_within(listen["port"], 1, 0xFFFF, "port")),
         to=(ipaddress.ip_address(to["address"]), as_within(to["port"], 1, 0xFFFF, "port")),
         network=as_id(to["network"]),
+        elsewhere=bool(value.get("elsewhere")),
     )
 
 

@@ -46,9 +46,15 @@ def disassociate(floating_ips: Iterable[FloatingIP], actor: Actor) -> None:
 def remove_forward(forward: PortForward, actor: Actor) -> None:
     before = {"name": forward.name, "listen_port": forward.listen_port}
     record("network.port_forward.delete", forward, actor=actor, before=before)
-    target = forward.target
+    concerned = [forward.target, *(other.target for other in _siblings([forward.target.port_id]))]
     forward.delete()
-    leads_elsewhere(forward.project_id, [target])
+    leads_elsewhere(forward.project_id, concerned)
+
+
+def _siblings(ports: Collection[UUID]) -> "QuerySet[PortForward]":
+    """The port forwards of floating IPs of which a port leads to one of these: all must lead to one host."""
+    shared = PortForward.objects.filter(target__port__in=ports, floating_ip__isnull=False).values("floating_ip")
+    return PortForward.objects.filter(floating_ip__in=shared).select_related("target__port")
 
 
 def leads_elsewhere(project_id: UUID, targets: Iterable[Address]) -> None:
@@ -61,7 +67,8 @@ def routers_to(ports: Iterable[Port]) -> set[UUID]:
     """The routers by which something leads in to one of these ports."""
     own = Address.objects.filter(port__in=list(ports))
     led = own.filter(Q(floating_ips__isnull=False) | Q(port_forwards__isnull=False))
-    return _routers_at(list(led.values_list("port_id", flat=True)))
+    reached = set(led.values_list("port_id", flat=True))
+    return _routers_at(reached | {forward.target.port_id for forward in _siblings(reached)})
 
 
 def _routers_at(ports: Collection[UUID]) -> set[UUID]:

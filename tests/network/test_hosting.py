@@ -109,6 +109,24 @@ def test_the_spec_of_a_router_is_the_contracts(wired, settings):
     assert wired.told(0)[1]["default"]["forwards"] == []
 
 
+def test_all_ports_of_a_floating_ip_lead_to_one_host(wired):
+    """That of the oldest; when this goes, the next one leads, and its host hears of it."""
+    wired.change(address_pools.create, name="outside", cidr="203.0.113.0/24")
+    door = wired.change(floating_ips.create, project=wired.project)
+    here, there = wired.plug(0), wired.plug(1, name="db")
+    first, _ = (
+        wired.change(port_forwards.create, port=port, target_port=80, floating_ip=door, listen_port=number)
+        for number, port in enumerate((here, there), 80)
+    )
+
+    def elsewhere(at: int) -> list[bool]:
+        return ["elsewhere" in forward for forward in wired.told(at)[1]["default"]["forwards"]]
+
+    assert (elsewhere(0), elsewhere(1)) == ([False], [True])
+    wired.change(port_forwards.delete, forward=first)
+    assert (elsewhere(0), elsewhere(1)) == ([], [False])
+
+
 CHANGES = {
     "a name": lambda wired, port: wired.change(networks.update, network=wired.network, changes={"name": "front"}),
     "an MTU": lambda wired, port: wired.change(networks.update, network=wired.network, changes={"mtu": 9000}),

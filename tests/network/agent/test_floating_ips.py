@@ -179,6 +179,15 @@ def test_ports_of_a_floating_ip_lead_to_several_guests(host, outside, closing): 
     assert is_alive(second)
 
 
+def test_ports_that_another_host_leads_in_are_told_and_left_alone(host, outside):
+    spec = lab.network(host, a="10.0.0.10")
+    host.apply(spec)
+    forward = lab.forward(spec, 8001, "10.0.0.10", 80, at=DOOR) | {"elsewhere": True}
+    problems = host.apply(lab.router((spec, "10.0.0.1/24"), external=True, forwards=[forward]), "router")
+    assert "another host" in problems[forward["id"]]
+    assert DOOR not in host.run("ip", "neigh", "show", "proxy")
+
+
 def test_connections_by_a_floating_ip_survive_a_restart(host, outside, closing):  # noqa: F811
     spec = lab.network(host, rules=[lab.ingress("tcp", 80, 80)], a="10.0.0.10")
     host.apply(spec)
