@@ -9,10 +9,11 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from network.agent import flows, messages, netlink, rules
+from network.agent import flows, messages, netlink, rules, specs
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Link, Message, Netlink
 from network.agent.nft import Rulesets
@@ -56,12 +57,12 @@ class Made:
     of_ports: rules.OfPorts
 
     def has_wires_of(self, spec: NetworkSpec, around: Surroundings) -> bool:
-        """Whether devices, neighbours and tunnels are the same for another spec."""
+        """Whether devices, neighbours and tunnels are the same for another spec, but for those of its ports."""
         mine = self.spec
         same = (mine.mtu, mine.vni, mine.subnets, mine.peers, mine.host) == (
             spec.mtu, spec.vni, spec.subnets, spec.peers, spec.host,
         )  # fmt: skip
-        return mine.ports is spec.ports and same and self.around == around
+        return same and self.around == around
 
 
 def apply(
@@ -75,8 +76,10 @@ def apply(
 
     Rules come first: what is opened later is never open without them.
     """
-    same_ports = made is not None and made.spec.ports is spec.ports and made.spec.host == spec.host
-    of_ports = made.of_ports if made and same_ports else rules.of_ports(spec)
+    if made and made.spec.ports is spec.ports and made.spec.host == spec.host:
+        of_ports = made.of_ports
+    else:
+        of_ports = rules.of_ports(spec, (made.spec, made.of_ports) if made else None)
     namespaces.make(namespace(spec))
     with namespaces.within(namespace(spec)), Netlink() as kernel:
         _set_up(around.tracking)
@@ -84,6 +87,8 @@ def apply(
         revoked = any([rulesets.apply(namespace(spec), table) for table in tables])
         if made is None or not made.has_wires_of(spec, around):
             _apply_wires(namespaces, spec, around, kernel)
+        elif made.spec.ports is not spec.ports:
+            _change_ports(made.spec, spec, kernel)
         if revoked and (made is None or spec.takes_from(made.spec)):
             flows.cut(spec, around.tracking)
     return Made(spec, around, of_ports)
@@ -108,6 +113,40 @@ def _apply_wires(namespaces: Namespaces, spec: NetworkSpec, around: Surroundings
             elif link.mtu != spec.mtu:
                 kernel.send(messages.change_link(link.index, mtu=spec.mtu))
     kernel.send(*_services(spec, kernel, bridge), *_neighbours(spec, kernel, bridge))
+
+
+def _change_ports(before: NetworkSpec, spec: NetworkSpec, kernel: Netlink) -> None:
+    """What other ports mean for neighbours, tunnels and taps, while all the rest is as it was."""
+    links = kernel.links()
+    bridge, overlay = links[BRIDGE].index, links.get(OVERLAY)
+    gone, new = specs.changed(before.ports, spec.ports)
+    devices = {port.device for port in spec.local}
+    old_addresses, addresses = _addresses(gone), _addresses(new)
+    old_remotes, remotes = _remotes(gone, spec.peers), _remotes(new, spec.peers)
+    with contextlib.suppress(OSError):  # some of it may have gone already
+        kernel.send(
+            *(messages.neighbour(bridge, *each, add=False) for each in old_addresses - addresses),
+            *(messages.remove_link(links[p.device].index) for p in gone if p.device in links.keys() - devices),
+        )
+    kernel.send(*(messages.neighbour(bridge, *each) for each in addresses))
+    if overlay:
+        with contextlib.suppress(OSError):
+            kernel.send(
+                *(messages.overlay_entry(overlay.index, *each, add=False) for each in old_remotes - remotes),
+                *(messages.bridge_entry(overlay.index, mac, add=False) for mac, _ in old_remotes - remotes),
+            )
+        kernel.send(
+            *(messages.overlay_entry(overlay.index, *each) for each in remotes - old_remotes),
+            *(messages.bridge_entry(overlay.index, mac) for mac, _ in remotes - old_remotes),
+        )
+
+
+def _addresses(ports: Iterable[Port]) -> set[tuple[Address, str]]:
+    return {(address, port.mac) for port in ports for address in (*port.addresses, port.link_local)}
+
+
+def _remotes(ports: Iterable[Port], peers: dict[str, Address]) -> set[tuple[str, Address]]:
+    return {(port.mac, peers[port.host]) for port in ports if port.host in peers}
 
 
 def _set_up(tracking: str) -> None:
@@ -148,9 +187,7 @@ def _services(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]
 
 def _neighbours(spec: NetworkSpec, kernel: Netlink, bridge: Link) -> list[Message]:
     """Who has which address is known of all ports, so nothing here has to ask."""
-    wanted: dict[Address, str] = {}
-    for port in spec.ports:
-        wanted |= dict.fromkeys((*port.addresses, port.link_local), port.mac)
+    wanted = dict(_addresses(spec.ports))
     present = kernel.neighbours(bridge.index)
     gone = [messages.neighbour(bridge.index, a, mac, add=False) for a, mac in present.items() if a not in wanted]
     return gone + [messages.neighbour(bridge.index, a, mac) for a, mac in wanted.items() if present.get(a) != mac]
@@ -180,11 +217,9 @@ def _apply_overlay(namespaces: Namespaces, spec: NetworkSpec, own: Address | Non
         messages.change_link(index, up=True, master=links[BRIDGE].index, mtu=spec.mtu),
         messages.bridge_port(index, learning=False, unicast_flood=False, neigh_suppress=True),
     )
-    remote = [port for port in spec.ports if port.host in peers]
-    wanted_macs = {port.mac for port in remote}
-    wanted_peers = {(port.mac, peers[port.host]) for port in remote} | {
-        (netlink.NO_MAC, each) for each in peers.values()
-    }
+    remotes = _remotes(spec.ports, peers)
+    wanted_macs = {mac for mac, _ in remotes}
+    wanted_peers = remotes | {(netlink.NO_MAC, each) for each in peers.values()}
     macs, known = kernel.forwarding(index)
     kernel.send(
         *(messages.overlay_entry(index, mac, peer, add=False) for mac, peer in known - wanted_peers),

@@ -7,10 +7,10 @@ path of a packet does not grow with their number. A device that is in no set pas
 
 import hashlib
 import ipaddress
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
-from network.agent import bandwidth, groups, reflexive
+from network.agent import bandwidth, groups, reflexive, specs
 from network.agent.counting import DROPPED, drop
 from network.agent.nft import Chain, Elements, Set, Table
 from network.agent.specs import NetworkSpec, Port
@@ -28,7 +28,7 @@ GROUP_ADDRESS = "ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00"
 
 @dataclass(frozen=True)
 class OfPorts:
-    """What of the table is made of this host's ports alone: the larger part of it by far."""
+    """What of the table is made of ports alone: the larger part of it by far."""
 
     sets: dict[str, Set]
     chains: dict[str, Chain]
@@ -61,8 +61,9 @@ def _bridge(spec: NetworkSpec, tracking: str, legs: dict[str, str], ports: OfPor
     return Table("bridge", "pileus", sets, chains | ports.chains | _chains(tracking), ports.limits)
 
 
-def of_ports(spec: NetworkSpec) -> OfPorts:
-    """Pure, like everything here; for many ports it takes a while."""
+def of_ports(spec: NetworkSpec, before: tuple[NetworkSpec, OfPorts] | None = None) -> OfPorts:
+    """Pure, like everything here; for many ports it takes a while. `before`: what was made of an earlier spec, of which
+    ports that are the same objects need not be read again."""
     chains = {}
     for port in {port.groups: port for port in spec.local}.values():  # ports of the same groups share chains
         for direction in ("ingress", "egress"):
@@ -70,7 +71,21 @@ def of_ports(spec: NetworkSpec) -> OfPorts:
             refused = drop(f"{direction}_refused", "iifname" if direction == "egress" else "oifname")
             chains[profile(port, direction)] = Chain((*jumps, refused))
     limits, limited = bandwidth.limits(spec.local)
-    return OfPorts(_sets(spec) | limited, chains, limits)
+    if before and before[0].host == spec.host:
+        sets = _sets_after(before[1].sets, *specs.changed(before[0].local, spec.local))
+    else:
+        sets = _sets(spec.local)
+    taken = frozenset((str(a),) for port in spec.ports for a in port.addresses if a.version == 4)
+    return OfPorts(sets | limited | {"taken4": Set("type ipv4_addr", taken)}, chains, limits)
+
+
+def _sets_after(sets: dict[str, Set], gone: list[Port], new: list[Port]) -> dict[str, Set]:
+    """Each element names its port, so what goes with one port is never another's."""
+    less, more = _sets(gone), _sets(new)
+    return {
+        name: replace(sets[name], elements=sets[name].elements - less[name].elements | more[name].elements)
+        for name in less
+    }
 
 
 def profile(port: Port, direction: str) -> str:
@@ -78,9 +93,7 @@ def profile(port: Port, direction: str) -> str:
     return f"ports_{direction}_{hashlib.sha256('/'.join(port.groups).encode()).hexdigest()[:16]}"
 
 
-def _sets(spec: NetworkSpec) -> dict[str, Set]:
-    ports = spec.local
-
+def _sets(ports: Collection[Port]) -> dict[str, Set]:
     def of_ports(values: Callable[[Port], list[tuple[str, ...]]]) -> Elements:
         return frozenset((port.device, *value) for port in ports for value in values(port))
 
@@ -93,9 +106,6 @@ def _sets(spec: NetworkSpec) -> dict[str, Set]:
         return [(mac, str(n)) for n, mac in port.pairs if n.num_addresses > 1 and n.version == version]
 
     return {
-        "taken4": Set(
-            "type ipv4_addr", frozenset((str(a),) for port in spec.ports for a in port.addresses if a.version == 4)
-        ),
         "macs": Set(
             "type ifname . ether_addr", of_ports(lambda p: [(m,) for m in {p.mac, *(mac for _, mac in p.pairs)}])
         ),

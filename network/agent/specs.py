@@ -5,6 +5,7 @@ import ipaddress
 import json
 import re
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -163,6 +164,12 @@ class NetworkSpec:
         if lost := wanted - set(self.groups):
             raise ValueError(f"security group {min(lost)} is named and not described")
         return self
+
+
+def changed(before: Collection[Port], after: Collection[Port]) -> tuple[list[Port], list[Port]]:
+    """The ports that are gone and those that are new; one that has changed is both. Unchanged are the same objects."""
+    known, here = {id(port) for port in before}, {id(port) for port in after}
+    return [port for port in before if id(port) not in here], [port for port in after if id(port) not in known]
 
 
 def link_local(mac: str) -> ipaddress.IPv6Address:
