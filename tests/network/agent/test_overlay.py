@@ -6,6 +6,8 @@ import struct
 
 import pytest
 
+from network.agent.routers import leg_mac
+from network.agent.specs import link_local
 from tests.network.agent import frames, lab
 
 
@@ -31,7 +33,8 @@ def spread(hosts, **more):
     one = lab.network(hosts[0], **more)
     group = next(iter(one["groups"]))
     for number, host in enumerate(hosts[:2]):
-        lab.add_port(one, "ab"[number], f"10.0.0.{10 + number}", groups=[group], host=host.id)
+        addresses = f"10.0.0.{10 + number}" + (f" fd00:1::{10 + number}" if "cidr6" in more else "")
+        lab.add_port(one, "ab"[number], addresses, groups=[group], host=host.id)
     one["peers"] = [{"host": host.id, "vtep": f"192.0.2.{number}"} for number, host in enumerate(hosts[:2], 1)]
     return [one, one | {"id": lab.new_id(), "host": hosts[1].id}]
 
@@ -92,3 +95,32 @@ def test_only_peers_may_send_into_the_overlay(hosts):
     heard = b.receive(lambda frame: b"from host" in frame)
     assert heard
     assert b"from host 1" in heard
+
+
+def test_ipv6_crosses_and_every_guest_is_told_of_routers_by_its_own_host_alone(hosts):
+    specs = spread(hosts, cidr6="fd00:1::/64", rules=[lab.ingress("udp", 53, 53, family=6)])
+    route = lab.router((specs[0], "fd00:1::1/64"))
+    for host, spec in zip(hosts, specs, strict=False):
+        host.apply(spec)
+        host.apply(route | {"id": lab.new_id()}, "router")  # the same router, a part of it on each host
+    a, b = hosts[0].guest(specs[0], "a"), hosts[1].guest(specs[1], "b")
+    assert b.hears(a, frames.udp(a.mac, b.mac, a.ips[1], b.ips[1], (1000, 53)))
+    assert not b.hears(a, frames.udp(a.mac, b.mac, a.ips[1], b.ips[1], (1000, 54)))
+    assert a.hears(b, frames.udp(b.mac, a.mac, b.ips[1], a.ips[1], (53, 1000)))
+    # One answer comes to a question, though the router is on both hosts: the question does not cross.
+
+    def is_told(frame: bytes) -> bool:
+        return frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 134
+
+    told = []
+    for guest in (a, b):  # the host of `b` has answered `a`, if it does, before it answers `b`
+        own = str(link_local(guest.mac))
+        guest.send(frames.icmpv6(guest.mac, "33:33:00:00:00:02", own, "ff02::2", 133, bytes(4)))
+        told.append(guest.receive(is_told))
+    router_mac = frames.mac(leg_mac(route["router"]["id"], specs[0]["network"]["id"]))
+    assert [frame and frame[6:12] for frame in told] == [router_mac, router_mac]
+    last = frames.udp(b.mac, a.mac, b.ips[1], a.ips[1], (53, 1000), b"the last")
+    b.send(last)
+    heard = []
+    assert a.receive(lambda frame: heard.append(frame) or frame == last)
+    assert not any(is_told(frame) for frame in heard)
