@@ -36,7 +36,11 @@ class KeyPairForm(Body):
 
     name = NameField()
     labels = LabelsField(required=False)
-    public_key = Text(required=False, max_length=keypairs.LONGEST_KEY)
+    public_key = Text(
+        required=False,
+        max_length=keypairs.LONGEST_KEY,
+        error_messages={"blank": "Give the public key, such as the line in ~/.ssh/id_ed25519.pub."},
+    )
 
 
 class KeyPairChanges(Body):

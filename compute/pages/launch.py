@@ -38,9 +38,8 @@ SECOND_WORDS = (
 
 # Those beside which faults are told while one fills the form in.
 LIVE_FIELDS = (
-    "name", "count", "image", "flavor", "keypairs", "new_key_name", "new_key_public_key", "password",
-    "login", "networks", "security_groups", "user_data",
-    "labels", "restart_policy", "hypervisor",
+    "name", "count", "image", "flavor", "login", "keypairs", "new_key_name", "new_key_public_key", "password",
+    "networks", "security_groups", "user_data", "labels", "restart_policy", "hypervisor",
 )  # fmt: skip
 
 

@@ -306,6 +306,8 @@ def test_a_key_can_be_pasted(mia, world):
     assert [one["name"] for one in Instance.objects.get(name="amber-heron").keypairs] == ["mine"]
     answer = mia.post(HERE, sent | {"name": "brave-otter", "new_key_name": "worse", "new_key_public_key": "ssh-rsa x"})
     assert re.search(r'id="faults-new_key_public_key"[^>]*><span class="fault"', answer.content.decode())
+    answer = mia.post(HERE, sent | {"name": "clear-fox", "new_key_name": "none", "new_key_public_key": " "})
+    assert "Give the public key, such as" in answer.content.decode()
 
 
 def test_all_of_ones_own_keys_are_ticked_and_without_any_a_password_is(mia, world):
