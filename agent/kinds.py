@@ -34,6 +34,7 @@ class Kind:
 
     type: ClassVar[str]
     suffices: ClassVar[bool] = True  # a host on which only this kind can be is of use
+    is_slow: ClassVar[bool] = False  # its orders take minutes: others do not wait for them to be done
     verbs: ClassVar[Mapping[str, str]]  # each verb of an order, and what it makes true: {"ensure_gone": "gone", …}
 
     # Orders

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 MAX_CLAIMED_AT_ONCE = 4
 MAX_IN_HAND = 32
+MAX_SLOW_IN_HAND = 256  # most of them wait for their turn
 
 Spawn = Callable[[Callable[[], None]], None]
 
@@ -115,7 +116,7 @@ class Orders:
     def claim(self) -> int:
         """Claim orders and obey them; how many were claimed. Raises Unreachable."""
         claimed = 0
-        while room := min(MAX_CLAIMED_AT_ONCE, MAX_IN_HAND - len(self)):
+        while (room := min(MAX_CLAIMED_AT_ONCE, self._room())) > 0:
             orders = self._control_plane.claim(room, self._incarnation)
             faults.reach("orders.after_claim")
             for order in orders:
@@ -125,6 +126,12 @@ class Orders:
                 break
         self._resume_left_over()
         return claimed
+
+    def _room(self) -> int:
+        """How many more orders may be in hand. Those of slow kinds are counted by themselves."""
+        with self._lock:
+            slow = sum((kind := self._tools.kinds.get(key.type)) is not None and kind.is_slow for key in self._in_hand)
+            return min(MAX_IN_HAND - (len(self._in_hand) - slow), MAX_SLOW_IN_HAND - slow)
 
     def take(self, order: dict[str, Any]) -> None:
         """Begin to obey an order. A newer one takes over from the one in hand; the same one again changes nothing."""

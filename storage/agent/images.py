@@ -36,6 +36,7 @@ class Images(Kind):
 
     type = TYPE
     suffices = False
+    is_slow = True
     verbs = {"ensure_present": "present", "ensure_gone": "gone"}
 
     def __init__(self, tools: Tools) -> None:

@@ -104,6 +104,18 @@ def test_orders_for_two_types_with_one_id_are_two_pieces_of_work(host, control_p
     assert {(entry.type, entry.seen) for entry in host.ledger.entries()} == {("thing", "there"), ("volume", "broken")}
 
 
+@pytest.mark.parametrize(("slow", "obeyed"), [(True, 3), (False, 2)])
+def test_orders_that_take_long_do_not_hold_up_others(slow, obeyed, host, control_plane, spec, monkeypatch):
+    monkeypatch.setattr(orders, "MAX_IN_HAND", 2)
+    monkeypatch.setattr(type(host.things), "is_slow", slow)
+    taken = []
+    host._orders._spawn = taken.append  # nothing is ever done
+    for number in range(3):
+        control_plane.order("ensure_there", {**spec, "id": str(uuid.UUID(int=number + 1))}, 1, "thing")
+    host.look()
+    assert len(taken) == obeyed
+
+
 def test_what_changes_by_itself_is_seen_once(give, host, control_plane, spec):
     give("ensure_there", spec)
     host.things.file(spec["id"]).unlink()
