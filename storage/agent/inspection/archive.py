@@ -44,6 +44,9 @@ def read_members(file: Window) -> list[Member]:
             offset += BLOCK + _padded(size)
             continue
         name = (long_name or _name(header)).removeprefix("./")
+        if kind == b"5" and name in ("", "."):  # the folder itself
+            offset, long_name, long_size = offset + BLOCK, "", None
+            continue
         _check_member(name, kind, members)
         if offset + BLOCK + size > file.size:
             raise Unfit(f"The archive ends inside of {printable(name)}: it was cut off. Upload it again.")

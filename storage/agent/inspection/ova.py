@@ -8,6 +8,7 @@ from storage.agent.inspection import archive, detection, ovf
 from storage.agent.inspection.common import MIB, Disk, Found, Limits, Unfit, Window, check_size, printable, size_words
 
 MAX_MANIFEST = 64 << 10
+MACOS = "._"  # begins the names of what tar on macOS puts beside every file
 DISK_FORMATS = ("vmdk", "vdi", "vhd", "vhdx", "qcow2", "raw")
 _AGAIN = "Export the machine again as an OVA."
 _LINE = re.compile(r"(SHA1|SHA256|SHA512)\s*\((.+)\)\s*=\s*([0-9a-fA-F]+)\s*")
@@ -18,7 +19,8 @@ Examine = Callable[[Window, str, Limits, str], tuple[Disk, tuple[str, ...]]]
 
 def inspect(file: Window, limits: Limits, examine: Examine) -> Found:
     """What is in an OVA; `examine` reads one disk of a known format. Raises Unfit."""
-    members = {member.name: member.content for member in archive.read_members(file)}
+    found = archive.read_members(file)
+    members = {member.name: member.content for member in found if not member.name.startswith(MACOS)}
     descriptors = [name for name in members if name.lower().endswith(".ovf")]
     if len(descriptors) != 1:
         count = "no OVF descriptor" if not descriptors else f"{len(descriptors)} OVF descriptors"

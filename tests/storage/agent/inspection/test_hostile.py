@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import tarfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,6 +90,20 @@ def test_an_appliance_says_what_its_machine_needs(opened):
 def test_a_manifest_that_holds_is_no_hindrance(opened):
     result = inspect(opened(hostile.with_manifest("SHA256(disk1.vmdk)= {disk}")()), "ova", LIMITS)
     assert result.notes == ()
+
+
+def test_an_archive_may_be_packed_by_hand(opened):
+    """With the folder itself, names that begin with “./”, and what macOS adds."""
+    folder = tarfile.TarInfo()
+    folder.type = tarfile.DIRTYPE
+    members = (
+        ("./", folder),
+        ("./web.ovf", hostile.ovf()),
+        ("./._web.ovf", b"\0"),
+        ("./disk1.vmdk", hostile.sound("stream")),
+    )
+    for how in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        assert len(inspect(opened(hostile.tar(*members, how=how)), "ova", LIMITS).disks) == 1
 
 
 def test_the_footer_of_a_stream_counts(opened):
