@@ -432,7 +432,7 @@ KINDS: dict[str, Kind] = {
     "vhd-fixed-cut-off": (lambda: sound("fixed-vpc")[-512:], None, "outside of the file"),
     # vhdx
     "vhdx-log": (vhdx_headers(48, b"\x01" * 16), None, "not closed cleanly"),
-    "vhdx-headers-damaged": (vhdx_headers(8, b"\x07", sum_again=False), None, "neither of its headers"),
+    "vhdx-headers-damaged": (vhdx_headers(0, b"tail", sum_again=False), None, "neither of its headers"),
     "vhdx-version": (vhdx_headers(66, b"\x05\0"), None, "version 5"),
     "vhdx-regions-damaged": (
         vhdx_regions(lambda table: patched(table, (16, b"\xff")), sum_again=False),
