@@ -116,7 +116,7 @@ class NotFound(Problem):
 
     status: ClassVar[int] = 404
     code: ClassVar[str] = "not_found"
-    title: ClassVar[str] = "There is no such thing here"
+    title: ClassVar[str] = "Not found"
 
 
 class MethodNotAllowed(Problem):

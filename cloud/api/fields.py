@@ -15,7 +15,7 @@ UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 MOST_LABELS, LONGEST_KEY, LONGEST_VALUE = 50, 63, 255
 LARGEST = 2**31 - 1  # what an integer column of PostgreSQL holds
 
-NOT_FOUND = "There is no such thing here, or you may not see it."
+NOT_FOUND = "Not found, or you may not see it."
 
 
 def as_uuid(text: str) -> UUID | None:

@@ -58,7 +58,7 @@ def check_redis() -> str:
     )
     with client:
         client.ping()
-    return "answers"
+    return "healthy"
 
 
 def check_streams() -> str:
@@ -67,7 +67,7 @@ def check_streams() -> str:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.settimeout(TIMEOUT)
         line.connect(settings.STREAMS_SOCKET)
-    return "listens"
+    return "healthy"
 
 
 def check_workers() -> str:
@@ -83,7 +83,7 @@ def check_workers() -> str:
         connections = cursor.fetchone()[0]
     if not connections:
         raise Away(f"no control worker was heard in the last {WORKER_SILENCE_SECONDS} s")
-    return "at work"
+    return "healthy"
 
 
 # Without the database nothing can be answered. Without the others the API still accepts, and work waits or is slower.

@@ -33,15 +33,15 @@ SUBJECTS: dict[str, str] = {}  # types of subjects that are called otherwise: "f
 OPERATIONS: dict[str, str] = {}
 STEPS = {
     "settle": "Tidy up",
-    "abandon": "Take back the order",
+    "abandon": "Withdraw the order",
     "clear_up": "Clear up",
     "release": "Give back what it held",
-    "take_back": "Take it back",
+    "take_back": "Withdraw it",
     "restore": "Restore what was",
 }
 VERBS = {
     "delete": "deleted",
-    "create": "made",
+    "create": "created",
     "update": "changed",
     "cancel": "asked to cancel",
     "power_off": "powered off",
@@ -63,7 +63,7 @@ VERBS = {
     "decline": "declined",
     "sign_in": "signed in",
     "sign_out": "signed out",
-    "refuse_sign_in": "was not let in as",
+    "refuse_sign_in": "failed to sign in as",
     "withdraw": "took back",
     "attach": "attached",
     "detach": "detached",
@@ -72,7 +72,7 @@ FILTERED: list[str] = []  # verbs that the log of events can be filtered by: app
 FILTERS = {
     "sign_in": "signed in",
     "refuse_sign_in": "refused to sign in",
-    "create": "made",
+    "create": "created",
     "update": "changed",
     "seen": "seen by hosts",
     "finish": "finished",
@@ -86,8 +86,8 @@ UNSAID = {
     "wanted_power",
     "power",
 }  # what the sentence of an event says already
-FIXERS = {"you": "You can put this right.", "project_admin": "An admin of the project can put this right.",
-          "operator": "An admin of the cloud can put this right."}  # fmt: skip
+FIXERS = {"you": "", "project_admin": "An admin of the project can fix this.",
+          "operator": "An admin of the cloud can fix this."}  # fmt: skip
 
 
 def memory(mib: int) -> str:

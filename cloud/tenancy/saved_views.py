@@ -20,7 +20,7 @@ class TooManyViews(Conflict):
 def save(*, user: User, project: Project, actor: Actor, name: str, query: str) -> SavedView:
     """Keep a view. Raises TooManyViews."""
     if SavedView.objects.filter(user=user, project=project).count() >= MOST:
-        raise TooManyViews(f"You have {MOST} in this project. Forget one first.")
+        raise TooManyViews(f"You have {MOST} in this project. Delete one first.")
     view = SavedView.objects.create(user=user, project=project, name=name, query=query)
     record("tenancy.saved_view.create", view, actor=actor, after={"query": query})
     return view

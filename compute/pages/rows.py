@@ -11,9 +11,9 @@ from compute.status import as_listed
 
 TROUBLED = ("error", "unreachable")
 RESTART_POLICIES = [
-    (RestartPolicy.ON_CRASH, "Start it again after a crash"),
-    (RestartPolicy.NEVER, "Leave it"),
-    (RestartPolicy.ALWAYS, "Always start it again"),
+    (RestartPolicy.ON_CRASH, "On crash"),
+    (RestartPolicy.NEVER, "Never"),
+    (RestartPolicy.ALWAYS, "Always"),
 ]
 SORTS = {
     "newest": ("-created_at", "-id"),

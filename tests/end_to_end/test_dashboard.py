@@ -70,7 +70,7 @@ def test_the_preview_follows_what_is_chosen(visit, cloud):
     expect(page.locator("#preview")).to_contain_text("vcpus: 1000 more asked")
     page.get_by_label("Name", exact=True).fill("Not A Name")
     expect(page.locator("#preview")).to_contain_text("lower-case letters")
-    page.get_by_text("The same as a call").click()
+    page.get_by_text("API request").click()
     expect(page.locator("#preview pre").first).to_contain_text('"name": "Not A Name"')
 
 

@@ -35,7 +35,7 @@ class CloudProjects(TenantPage, ListPage):
         return services.create_project(actor=self.scope.actor, **body)
 
     def created(self, made: Project) -> str:
-        return f"{made.name} is made. This is its quota."
+        return f"{made.name} is created. This is its quota."
 
     def after_creating(self, made: Project) -> str:
         return self.route("cloud-project", made.pk)

@@ -97,7 +97,7 @@
     const no = document.createElement("button");
     no.className = "button";
     no.type = "button";
-    no.textContent = "Keep it as it is";
+    no.textContent = "Cancel";
     end.append(yes, no);
     const stack = document.createElement("div");
     stack.className = "stack";
