@@ -1,16 +1,18 @@
 """Which host makes which image: chosen, ordered, listened to, and had cleared up again."""
 
 from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models.functions import Now
 
 from cloud.hosts import orders
 from cloud.hosts.hosted import GONE, raise_generation
-from cloud.hosts.models import Allocation, Host, Order
+from cloud.hosts.models import Allocation, Host, HostPulse, Order
 from cloud.hosts.resources import Offers
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
@@ -26,6 +28,7 @@ WORDS = {
     "converting": "a host converts it",
     "storing": "a host brings it into the store",
 }
+LOST_AFTER = timedelta(minutes=5)
 GIB_OF_UNKNOWN = 10  # that a host should have for one whose size nobody knows yet
 
 
@@ -71,6 +74,11 @@ def order(row: ImageImport) -> None:
     assert row.host is not None
     verb = "ensure_present" if row.wanted else "ensure_gone"
     orders.post(row.host, IMAGE, row.pk, verb, row.generation)
+
+
+def is_lost(row: ImageImport) -> bool:
+    """Whether its host has not been heard from for long. Another one can do the same work without harm."""
+    return HostPulse.objects.filter(host=row.host, seen_at__lt=Now() - LOST_AFTER).exists()
 
 
 def end(row: ImageImport) -> None:

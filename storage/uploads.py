@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from storage.models import Image, Upload
 from storage.models.images import GIB
@@ -20,6 +21,12 @@ SECONDS_UNOWNED = 3600.0  # it may be about to be written into a row
 def begin(image: Image, *, size: int | None, sha256: str) -> Upload:
     expires = Now() + timedelta(days=DAYS_UNFINISHED)
     return Upload.objects.create(image=image, size=size, sha256=sha256, expires_at=expires)
+
+
+def prolong(upload: Upload) -> None:
+    """Something of it came: its owner has not given it up."""
+    upload.expires_at = timezone.now() + timedelta(days=DAYS_UNFINISHED)
+    upload.save(update_fields=["expires_at"])
 
 
 def drop(uploads: Iterable[Upload]) -> None:

@@ -123,6 +123,7 @@ class Tus(Waiting):
         if checksum and received.digests[checksum[0]] != checksum[1]:
             received.undo()
             raise ChecksumMismatch(f"Its {checksum[0]} is another one. Send this piece again.")
+        uploads.prolong(upload)
         if size is not None and upload.received == size:
             self.mutate(lambda: images.complete(image=image, actor=self.actor, received=size))
         return self._answer_tus(204, upload)

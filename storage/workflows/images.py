@@ -58,6 +58,8 @@ class ImportImage(ImageWorkflow):
             return self.finish
         if row.has_been_seen(BROKEN):
             return self.try_elsewhere if self._may_try_again(row) else self._refuse(row)
+        if importing.is_lost(row) and self._has_tries_left:
+            return self.try_elsewhere
         importing.order(row)
         said = self.operation.reason if self.operation.progress_done is not None else ""
         return Wait(LOOK_AGAIN_SECONDS, because=said or "a host has it", on=(Topic("image", row.pk),))
@@ -68,13 +70,17 @@ class ImportImage(ImageWorkflow):
         return [UUID(host) for host in self.operation.parameters.get("tried", [])]
 
     def _may_try_again(self, row: ImageImport) -> bool:
-        return not row.seen_facts.get("final", False) and len(self._tried) < MAX_TRIES - 1
+        return not row.seen_facts.get("final", False) and self._has_tries_left
+
+    @property
+    def _has_tries_left(self) -> bool:
+        return len(self._tried) < MAX_TRIES - 1
 
     def _refuse(self, row: ImageImport) -> Verdict:
         raise Refused(row.seen_problem or "the host could not make it")
 
     def try_elsewhere(self) -> Verdict:
-        """It is the host that failed: have another one try."""
+        """It is the host that failed, or fell silent: have another one try."""
         row = importing.row_of(self.image)
         if row is not None:
             self.operation.parameters["tried"] = [str(host) for host in (*self._tried, row.host_id)]

@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
+from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
 
-from cloud.hosts.models import Allocation
+from cloud.hosts.models import Allocation, HostPulse
 from cloud.operations import engine
 from cloud.operations.invariants import invariants
 from cloud.operations.models import Operation
@@ -119,6 +120,24 @@ def test_where_the_host_itself_fails_another_one_tries(mia, node):
     assert mia.get(f"{P}/images/mine").data["status"] == "ready"
 
 
+def test_another_host_takes_over_from_one_that_fell_silent(mia, node):
+    node.online = False
+    mia.post(f"{P}/images", UPLOAD)
+    put(mia, "mine", b"content")
+    settle(node)
+    another = ImageNode("another")
+    settle(another)
+    assert mia.get(f"{P}/images/mine").data["status"] == "importing"
+    HostPulse.objects.filter(host=node.host).update(seen_at=Now() - timedelta(minutes=6))
+    settle(another)
+    assert mia.get(f"{P}/images/mine").data["status"] == "ready"
+    assert ImageImport.objects.get().host == node.host  # it clears up when it is back
+    settle(None)
+    node.online = True
+    node.look()
+    assert not ImageImport.objects.exists()
+
+
 def test_an_import_can_be_cancelled(mia, node):
     node.online = False
     mia.post(f"{P}/images", UPLOAD)
@@ -171,8 +190,11 @@ def test_tus(mia, node):
     altered = mia.generic("PATCH", where, b"xxxxx", **patch, HTTP_UPLOAD_OFFSET="5", HTTP_UPLOAD_CHECKSUM="sha1 AAAA")
     assert (altered.status_code, altered.data["code"]) == (460, "checksum_mismatch")
     assert mia.head(where, **TUS).headers["Upload-Offset"] == "5"
+    Upload.objects.update(expires_at=Now())
     assert mia.generic("PATCH", where, b"567890", **patch, HTTP_UPLOAD_OFFSET="5").status_code == 413
-    assert mia.generic("PATCH", where, b"56789", **patch, HTTP_UPLOAD_OFFSET="5").status_code == 204
+    assert mia.generic("PATCH", where, b"567", **patch, HTTP_UPLOAD_OFFSET="5").status_code == 204
+    assert uploads.expired() == []  # it goes on
+    assert mia.generic("PATCH", where, b"89", **patch, HTTP_UPLOAD_OFFSET="8").status_code == 204
     settle(node)
     [file] = mia.get(f"{P}/images/mine").data["files"]
     assert store().open(file["sha256"]).read() == b"qcow2 of 0123456789"
