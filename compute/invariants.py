@@ -11,7 +11,7 @@ from cloud.hosts.invariants import INVENTORY, everything_is_owned, rows
 from cloud.hosts.models import Allocation
 from cloud.hosts.reconcile import reconcile
 from cloud.operations.invariants import Breach, invariant
-from compute import networking
+from compute import networking, volumes
 from compute.models import Instance
 from compute.verbs import WORK
 
@@ -135,3 +135,21 @@ def ports_have_their_instances() -> Iterator[Breach]:
     ):
         words = f"{name} holds {ports} ports, and is not there, or on another host"
         yield Breach(words, str(holder_id), repair=partial(networking.put_right, holder_id))
+
+
+@invariant("I14", "every volume that an instance holds belongs to one that is there, and is on its host or on none")
+def volumes_have_their_instances() -> Iterator[Breach]:
+    for holder_id, holder, volume, is_there in rows(
+        """
+        SELECT a.holder_id, a.holder_name, v.name, i.id IS NOT NULL FROM storage_attachment a
+        JOIN storage_volume v ON v.id = a.volume_id JOIN storage_layer l ON l.id = v.active_id
+        LEFT JOIN compute_instance i ON i.id = a.holder_id LEFT JOIN compute_machine m ON m.id = i.machine_id
+        WHERE a.holder_type = 'instance' AND (i.id IS NULL OR l.host_id <> m.host_id) ORDER BY v.name, a.id
+        """
+    ):
+        if is_there:
+            advice = "Rows were changed past the cloud: detach the volume, or delete the instance."
+            yield Breach(f"{volume} is attached to {holder}, which is on another host", str(holder_id), advice=advice)
+        else:
+            repair = partial(volumes.forget_holder, holder_id)
+            yield Breach(f"{volume} is attached to {holder}, which is not there", str(holder_id), repair=repair)

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 
@@ -90,6 +91,13 @@ def rename(instance: Instance) -> None:
 def release(instance: Instance) -> None:
     """Its machine is gone: what was made for it goes with it."""
     attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM)
+
+
+@transaction.atomic
+def forget_holder(instance_id: UUID) -> None:
+    """There is no such instance: its volumes are free."""
+    for held in attaching.held_by(HOLDER, instance_id):
+        attaching.release(held, actor=SYSTEM)
 
 
 def tell(instance_id: UUID) -> None:

@@ -155,3 +155,15 @@ def test_what_makes_no_sense_is_refused_in_words(cloud, data, web, call):
     call("suspend", {})
     call("resume", {})
     assert disks(cloud, web) == {1: data.serial}
+
+
+def test_a_volume_whose_instance_is_not_there_is_found_and_set_free(cloud, data, web, call):
+    call("attach-volume", {"volume": "data"})
+    call("detach-volume", {"volume": "data"})
+    data.refresh_from_db()
+    data.attachments.create(holder_type="instance", holder_id=data.pk, holder_name="lost", slot=1)
+    [breach] = [breach for breach in cloud.breaches() if "lost" in breach.words]
+    assert breach.words == "data is attached to lost, which is not there"
+    breach.repair()
+    assert not Attachment.objects.exists()
+    assert cloud.breaches() == []
