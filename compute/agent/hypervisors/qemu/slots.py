@@ -18,6 +18,7 @@ from compute.agent.hypervisors.qemu import devices
 from compute.agent.nics import Nic
 
 SECONDS_TO_LET_GO = 15.0
+SECONDS_TO_CLOSE = 10.0
 SECONDS_BETWEEN_REQUESTS = 3.0  # a guest that is still booting does not hear the first one
 PERIPHERAL = "/machine/peripheral"
 DISK, NIC = re.compile(r"vd([a-z])-device"), re.compile(r"nic(\d+)-device")
@@ -103,14 +104,17 @@ class QemuSlots:
             self._monitor.execute("blockdev-add", node)
 
     def _drop(self, prefix: str) -> None:
-        """Close all whose names begin like this, and that no device uses."""
+        """Close all whose names begin like this. A device that has just gone may use them for a moment."""
         nodes = self._monitor.execute("query-named-block-nodes", {"flat": True})
         left = [name for node in nodes if _is_part(name := node["node-name"], prefix)]
+        deadline = time.monotonic() + SECONDS_TO_CLOSE
         while left:
             closed = [name for name in left if self._monitor.attempt("blockdev-del", {"node-name": name})]
-            if not closed:
-                raise Refused(f"QEMU still uses {left[0]}")
             left = [name for name in left if name not in closed]
+            if not closed:
+                if time.monotonic() > deadline:
+                    raise Refused(f"QEMU still uses {left[0]}")
+                time.sleep(0.02)
         for opened in self._monitor.execute("query-fdsets"):
             if any(_is_part(file.get("opaque", ""), prefix) for file in opened["fds"]):
                 self._monitor.attempt("remove-fd", {"fdset-id": opened["fdset-id"]})
