@@ -20,6 +20,8 @@ from storage.agent import qcow2
 from tests.compute.agent.virtual import QemuNode
 from tests.hosts import make_spec
 from tests.images.conftest import tiny_linux  # noqa: F401
+from tests.network.agent import lab
+from tests.network.agent.conftest import make_host  # noqa: F401
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
 
@@ -182,3 +184,50 @@ def test_an_emulator_that_dies_with_a_disk_leaves_it_whole(guest, tmp_path):
     os.kill(guest.node.record(guest.spec["id"]).process.pid, signal.SIGKILL)
     guest.node.record(guest.spec["id"]).process.wait(10)
     subprocess.run(["qemu-img", "check", "-q", "-r", "leaks", str(path)], check=True)
+
+
+HEARING = """#!/bin/sh
+(
+while sleep 0.2; do
+    if [ -e /sys/class/net/eth1 ]; then
+        if [ ! -e /tmp/asked ]; then
+            touch /tmp/asked; ip link set eth1 up
+            udhcpc -i eth1 -q -n -t 20 -s /usr/share/udhcpc/script >/dev/null 2>&1
+        fi
+        echo "HAS $(cat /sys/class/net/eth1/address) $(ip -4 -o addr show eth1 | awk '{print $4}')" >/dev/console
+    else
+        rm -f /tmp/asked
+        echo "HAS none" >/dev/console
+    fi
+done
+) &
+"""
+
+
+def test_a_nic_that_comes_gets_its_address_and_goes(node, control_plane, tiny_linux, make_host):  # noqa: F811
+    networks = make_host(0)
+    network = lab.network(networks, first="10.0.0.10", second="10.0.0.11")
+    networks.apply(network)
+    node.machines.tools = replace(node.machines.tools, plugs=networks.client)
+    first, second = [
+        {
+            "port": port["id"], "slot": 2 * number, "network": network["network"]["id"], "mac": port["mac"],
+            "mtu": 1500, "addresses": [f"10.0.0.1{number}/24"], "gateway": None, "dns": [],
+        }
+        for number, port in enumerate(network["ports"])
+    ]  # fmt: skip
+    image = json.loads((tiny_linux / "image.json").read_text())
+    control_plane.files |= {file["sha256"]: tiny_linux / file["file"] for file in image["files"]}
+    guest = Running(node, control_plane, image)
+    guest.spec["seed"]["user_data"] = HEARING
+    guest.spec["nics"], guest.spec["image"] = [first], {"id": "1", **image}
+    assert guest.order()["seen"] == "running"
+    guest.says("HAS none")
+    for _ in range(2):
+        guest.spec["nics"] = [first, second]
+        report = guest.order()
+        assert report["facts"]["nics"] == [first["port"], second["port"]]
+        guest.says(f"HAS {second['mac']} 10.0.0.11/24")
+        guest.spec["nics"] = [first]
+        assert guest.order()["facts"]["nics"] == [first["port"]]
+        guest.says("HAS none")

@@ -1,0 +1,132 @@
+"""Volumes of real guests: what one wrote another one reads, whatever was killed in between."""
+
+import json
+import os
+import re
+import signal
+import time
+import uuid
+
+import pytest
+
+from agent import faults
+from agent.work import Work
+from tests.compute.agent.test_plugging import GIB, Running, node  # noqa: F401
+from tests.images.conftest import tiny_linux  # noqa: F401
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+# Says which volume it has, and what is on it; the first one writes, whenever its volume begins with zeros.
+WRITING = """#!/bin/sh
+(
+while sleep 0.2; do
+    [ -b /dev/vdb ] || { echo NONE here >/dev/console; continue; }
+    if [ -z "$(head -c 8 /dev/vdb | tr -d '\\0')" ]; then
+        dd if=/dev/urandom of=/dev/vdb bs=1M count=8 conv=fsync 2>/dev/null
+    fi
+    blockdev --flushbufs /dev/vdb 2>/dev/null
+    echo "SUM $(head -c 8388608 /dev/vdb | md5sum | cut -c 1-32)" >/dev/console
+done
+) &
+"""
+
+
+@pytest.fixture
+def volume(node):  # noqa: F811
+    layer = str(uuid.uuid4())
+    node.machines.tools.layers.create(layer, GIB)
+    return {
+        "id": str(uuid.uuid4()), "slot": 1, "serial": uuid.uuid4().hex[:20], "read_only": False, "boot": False,
+        "size_bytes": GIB, "chain": [layer], "base_image": None, "limits": None,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def start(node, control_plane, tiny_linux):  # noqa: F811
+    image = json.loads((tiny_linux / "image.json").read_text())
+    control_plane.files |= {file["sha256"]: tiny_linux / file["file"] for file in image["files"]}
+
+    def one(**spec):
+        guest = Running(node, control_plane, image)
+        guest.spec["seed"]["user_data"] = WRITING
+        guest.spec |= spec
+        report = guest.order()
+        assert (report["seen"], report["facts"].get("problem")) == ("running", None)
+        return guest
+
+    return one
+
+
+def sum_of(guest):
+    """The checksum that the guest says, twice the same after now."""
+    before = len(re.findall(r"SUM \w{32}", guest.home.console_log.read_text(errors="replace")))
+    deadline = time.monotonic() + 120
+    while True:
+        sums = re.findall(r"SUM (\w{32})", guest.home.console_log.read_text(errors="replace"))[before:]
+        if len(sums) >= 2 and sums[-1] == sums[-2]:
+            return sums[-1]
+        assert time.monotonic() < deadline, guest.home.console_log.read_text(errors="replace")
+        time.sleep(0.05)
+
+
+def give(guest, *volumes):
+    guest.spec["volumes"] = list(volumes)
+    report = guest.order()
+    assert (report["seen"], report["facts"].get("devices_problem")) == ("running", None)
+    assert set(report["facts"]["volumes"]) == {volume["id"] for volume in volumes}
+    return report
+
+
+def test_what_one_guest_wrote_another_one_reads(start, node, volume):  # noqa: F811
+    first = start()
+    first.says("NONE here")
+    give(first, volume)
+    written = sum_of(first)
+    second_layer = str(uuid.uuid4())
+    node.machines.tools.layers.create(second_layer, 2 * GIB, parent=volume["chain"][0])
+    give(first, {**volume, "chain": [*volume["chain"], second_layer], "size_bytes": 2 * GIB})
+    assert sum_of(first) == written
+    give(first)
+    first.says("NONE here")
+    snapshot = {**volume, "id": str(uuid.uuid4()), "serial": "snapshot", "read_only": True}
+    second = start(volumes=[snapshot])
+    assert sum_of(second) == written
+    os.kill(node.record(second.spec["id"]).process.pid, signal.SIGKILL)
+    node.record(second.spec["id"]).process.wait(10)
+    moved = {**volume, "chain": [*volume["chain"], second_layer], "size_bytes": 2 * GIB}
+    second.spec["volumes"] = []
+    assert second.order("ensure_stopped")["seen"] == "stopped"
+    third = start(volumes=[moved])
+    assert sum_of(third) == written
+
+
+@pytest.mark.parametrize("point", ["plugging.before_plug", "plugging.after_plug"])
+def test_a_worker_that_dies_while_it_plugs_leaves_it_to_the_next_one(start, node, volume, point, monkeypatch):  # noqa: F811
+    guest = start()
+    guest.says("NONE here")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            faults, "reach", lambda name: (_ for _ in ()).throw(KeyboardInterrupt) if name == point else None
+        )
+        guest.spec["volumes"] = [volume]
+        with pytest.raises(KeyboardInterrupt):
+            guest.order()
+    guest.control_plane.leased.clear()
+    guest.generation -= 1
+    give(guest, volume)
+    sum_of(guest)
+
+
+def test_a_guest_boots_from_a_volume_and_it_outlives_its_machine(start, node, volume, control_plane):  # noqa: F811
+    """Its kernel comes from the image, and all that it keeps is on the volume."""
+    guest = start(volumes=[])
+    image = next(file for file in guest.spec["image"]["files"] if file["role"] == "disk")
+    layer = str(uuid.uuid4())
+    base = node.machines.tools.images.fetch(image, Work())
+    node.machines.tools.layers.create(layer, GIB, base=(base, image["format"]))
+    boot = {**volume, "slot": 0, "boot": True, "chain": [layer], "base_image": image}
+    other = start(volumes=[boot], root={"volume": boot["id"]})
+    other.says("READY web")
+    assert not other.home.disk.exists()
+    with other.slots() as machine:
+        assert machine.look().disks[0].serial == boot["serial"]
