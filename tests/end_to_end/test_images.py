@@ -1,0 +1,61 @@
+"""Images from elsewhere, by the API alone: what was brought in starts, and what is hostile is refused in words."""
+
+import pytest
+
+from tests.clouds import wait_until
+from tests.storage import bootable
+from tests.storage.agent.inspection import hostile
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+IMAGES, INSTANCES = "/projects/demo/images", "/projects/demo/instances"
+
+
+@pytest.fixture
+def bring_in(machine):
+    """Upload some content as an image; the image, once its import has ended."""
+    with machine.api() as api:
+
+        def upload(name, content, **source):
+            body = {"name": name, "architecture": "x86_64", "source": {"kind": "upload", **source}}
+            answer = api.post(IMAGES, json=body)
+            assert answer.status_code == 201, answer.text
+            sent = api.put(
+                f"{IMAGES}/{name}/file", content=content, headers={"Content-Type": "application/octet-stream"}
+            )
+            assert sent.status_code == 202, sent.text
+
+            def ended():
+                image = api.get(f"{IMAGES}/{name}").json()
+                return image if image["status"] in ("ready", "failed") else None
+
+            return wait_until(ended, 120, 0.1, "the import ends")
+
+        upload.api = api
+        yield upload
+
+
+@pytest.mark.parametrize("format_", ["ova", "vdi", "vhdx", "raw"])
+def test_a_machine_from_elsewhere_starts(format_, bring_in, tmp_path):
+    words, name = f"HELLO FROM {format_.upper()}", f"from-{format_}"
+    if format_ == "ova":
+        stream = bootable.converted(words, "vmdk", tmp_path, "subformat=streamOptimized")
+        content = hostile.tar(("web.ovf", hostile.ovf()), ("disk1.vmdk", stream))
+    else:
+        content = bootable.converted(words, format_, tmp_path)
+    image = bring_in(name, content)
+    assert image["status"] == "ready", image["status_reason"]
+    assert image["found"]["format"] == format_
+    api = bring_in.api
+    assert api.post(INSTANCES, json={"name": name, "flavor": "tiny", "image": name}).status_code == 202
+    path = f"{INSTANCES}/{name}/console-log"
+    wait_until(lambda: words in api.get(path, params={"lines": 50}).json()["lines"], 120, 0.2, "the guest speaks")
+
+
+@pytest.mark.parametrize("kind", ["qcow2-backing-path", "vmdk-flat-passwd", "ovf-external-entity", "raw-is-qcow2"])
+def test_a_hostile_file_never_becomes_an_image(kind, bring_in):
+    make, declared, words = hostile.KINDS[kind]
+    image = bring_in(kind, make(), **({"format": declared} if declared else {}))
+    assert image["status"] == "failed"
+    assert words in image["status_reason"]
+    assert image["files"] == []
