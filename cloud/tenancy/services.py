@@ -5,7 +5,7 @@ from typing import Any
 
 from cloud.events.services import Actor, record
 from cloud.problems import Conflict, Fault, explain_constraint
-from cloud.tenancy import new_projects, quota
+from cloud.tenancy import guesses, new_projects, quota
 from cloud.tenancy.accounts import LastAdmin
 from cloud.tenancy.models import Membership, Project, Quota, Role, User, default_limits
 
@@ -33,7 +33,9 @@ def create_project(
 
 
 def update_project(*, project: Project, actor: Actor, changes: Mapping[str, Any]) -> Project:
-    """Change a project's name, description or labels."""
+    """Change a project's name, description or labels. Raises RateLimited for one name too many."""
+    if changes.get("name", project.name) != project.name:
+        guesses.take(actor)
     project = _locked(project)
     before = {field: getattr(project, field) for field in changes}
     for field, value in changes.items():

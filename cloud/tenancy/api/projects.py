@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -15,7 +15,7 @@ from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item, View, conditional
 from cloud.problems import NotFound
-from cloud.tenancy import quota, services
+from cloud.tenancy import guesses, quota, services
 from cloud.tenancy.models import Membership, Project, Quota, Role, User
 
 
@@ -95,8 +95,19 @@ class MemberSerializer(serializers.Serializer):
         return {"id": str(membership.user_id), "name": membership.user.username}
 
 
+class UserField(ReferenceField):
+    """A user by name or id. Who guesses is told so often that there is nobody of that name, and no oftener."""
+
+    def to_internal_value(self, data: Any) -> Model:
+        try:
+            return super().to_internal_value(data)
+        except serializers.ValidationError:
+            guesses.take(self.context["scope"].actor)
+            raise
+
+
 class MemberForm(Body):
-    user = ReferenceField(lambda scope: User.objects.filter(is_active=True), name="username")
+    user = UserField(lambda scope: User.objects.filter(is_active=True), name="username")
     role = serializers.ChoiceField(Role.choices)
 
 

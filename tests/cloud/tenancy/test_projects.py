@@ -157,3 +157,25 @@ def test_every_exceeded_kind_is_named(project):
         quota.require(project, instances=2, vcpus=3, memory_mib=64)
     assert [over["kind"] for over in refused.value.extra["quota"]] == ["instances", "vcpus"]
     assert len(refused.value.errors) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("patch", "projects/demo?dry_run=true", lambda number: {"name": f"guess-{number}"}),
+        ("post", "projects/demo/members?dry_run=true", lambda number: {"user": f"guess-{number}", "role": "viewer"}),
+    ],
+)
+def test_names_of_others_are_not_found_out_by_trying_them(api, project_admin, method, path, body):
+    ada = api.as_(project_admin)
+    answers = [getattr(ada, method)(path, body(number), format="json").status_code for number in range(30)]
+    assert 15 < answers.index(429) < 25
+    assert set(answers[answers.index(429) + 2 :]) <= {429, answers[0]}
+
+
+def test_adding_those_who_are_there_is_not_counted(api, project_admin):
+    ada = api.as_(project_admin)
+    for _ in range(30):
+        user = factories.user()
+        answer = ada.post("projects/demo/members", {"user": user.username, "role": "viewer"}, format="json")
+        assert answer.status_code == 201
