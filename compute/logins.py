@@ -1,7 +1,7 @@
 """How somebody gets in to a new instance: by keys, by a password, or by what its user data says.
 
 A password is never kept, only its hash, which the seed gives to the guest. One that is generated for a request with an
-idempotency key is derived from it, so that a repeated request gives it again (docs/decisions/0025).
+idempotency key is derived from it, so that a repeated request gives it again (docs/decisions/0026).
 """
 
 import hashlib

@@ -34,7 +34,7 @@ from network.models import (
 )
 from storage.models import Image
 from tests import factories
-from tests.cloud.dashboard import networking
+from tests.cloud.dashboard import networking, storing
 from tests.cloud.dashboard.test_every_page import SHOWN, fill_in
 from tests.end_to_end.browsers import DESK, PHONE, TABLET, Visitor
 
@@ -72,13 +72,13 @@ def known(cloud) -> dict[str, Any]:
     return {
         "project": "demo", "ident": cloud.project.pk, "instance": instance.pk, "host": instance.host_id,
         "flavor": cloud.flavor.pk, "image": cloud.image.pk, "keypair": keypair.pk, "user": member.pk,
-        **networks_of(cloud),
+        **networks_and_volumes_of(cloud),
     }  # fmt: skip
 
 
-def networks_of(cloud) -> dict[str, Any]:
+def networks_and_volumes_of(cloud) -> dict[str, Any]:
     with transaction.atomic():
-        return networking.one_of_each(cloud.project)
+        return networking.one_of_each(cloud.project) | storing.one_of_each(cloud.project)
 
 
 def paths(known: dict[str, Any]) -> list[str]:
