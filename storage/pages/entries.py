@@ -18,7 +18,7 @@ links.register("snapshot", "change-snapshot", in_project=True)
 words.OPERATIONS |= {
     "storage.create_volume": "Making",
     "storage.resize_volume": "Growing",
-    "storage.snapshot_volume": "Taking a snapshot of",
+    "storage.snapshot_volume": "Snapshotting",
     "storage.clone_volume": "Cloning",
     "storage.revert_volume": "Reverting",
     "storage.delete_volume": "Deleting",
