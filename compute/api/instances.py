@@ -247,6 +247,7 @@ urlpatterns = [
             InstanceVerb.as_view(
                 verb=verb,
                 forms={"POST": verb.body},
+                summaries={"POST": f"{verb.label} an instance"},
                 descriptions={"POST": verb.says},
                 may_create_several=verb.makes_instances,
             ),

@@ -52,7 +52,7 @@ def test_a_pair_is_generated_once_and_its_private_half_is_kept_nowhere(api, memb
 @pytest.mark.parametrize(
     ("key", "why"),
     [
-        ("", "blank"),
+        ("", "Give the public key"),
         ("ssh-ed25519", "one line"),
         ("ssh-ed25519 !!!", "base64"),
         ("ssh-ed25519 AAAA", "does not hold"),

@@ -231,7 +231,7 @@ def test_a_nic_is_described_for_its_machine(wired):
     assert specs.nic(Port.objects.get(pk=port.pk)) == {
         "port": str(port.pk), "network": str(wired.network.pk), "mac": port.mac, "mtu": 1450,
         "addresses": [f"{port.addresses.get().address}/{length}"], "gateway": subnet.gateway, "dns": [],
-        "dhcp6": False,
+        "dhcp6": False, "slot": 0,
     }  # fmt: skip
 
 

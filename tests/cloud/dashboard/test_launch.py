@@ -82,7 +82,7 @@ def test_more_than_the_quota_is_refused_with_who_can_fix_it(page_of, world):
     answer = page_of(factories.member(tight)).post("/projects/tight/launch", filled(world))
     assert answer.status_code == 403
     assert b"instances: 1 more asked, 0 of 0 used" in answer.content
-    assert b"An admin of the cloud can put this right" in answer.content
+    assert b"An admin of the cloud can fix this" in answer.content
 
 
 def test_the_image_of_another_project_is_not_found(mia, world):

@@ -203,7 +203,7 @@ def test_activity_tells_of_networks_in_words(mia, project, ids):
     page = mia.get(f"{P}/activity").content.decode()
     assert "attached a subnet to the router" in page
     assert "associated the floating IP" in page
-    assert "made the rule" in page
+    assert "created the rule" in page
     assert "floating_ip" not in page
 
 

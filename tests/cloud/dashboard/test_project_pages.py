@@ -31,7 +31,7 @@ def test_the_overview_says_what_runs_and_what_is_wrong(mia, world):
     Machine.objects.filter(instance__name="sick").update(seen_problem="No space left on device")
     text = mia.get("/projects/demo").content.decode()
     assert "No space left on device" in text
-    assert re.search(r"In trouble</span><span class=\"figure\">1<", text)
+    assert re.search(r"Needs attention</span><span class=\"figure\">1<", text)
     assert 'aria-valuetext="2 of 20"' in text
 
 

@@ -89,7 +89,7 @@ def test_what_is_not_there_has_a_page_of_its_own(page_of, member):
     for path in ("/nonsense", "/projects/nonsense", "/projects/demo/instances/00000000-0000-4000-8000-000000000000"):
         answer = page_of(member).get(path)
         assert answer.status_code == 404
-        assert b"There is no such thing here" in answer.content
+        assert b"Not found" in answer.content
 
 
 def lately(user):
@@ -103,7 +103,7 @@ def test_coming_in_being_refused_and_leaving_are_written_down(visitor, member):
     sign_in(visitor, "mia", "miamia")
     address = visitor.defaults["REMOTE_ADDR"]
     page = visitor.get("/account/security").content.decode()
-    assert f'Somebody at <span class="mono">{address}</span> was not let in as <span class="strong">mia</span>' in page
+    assert f'Somebody at <span class="mono">{address}</span> failed to sign in as <span class="strong">mia</span>' in page
     visitor.post("/sign-out")
     assert lately(member) == [
         ("refuse_sign_in", {"address": address, "gave": "a wrong password"}),

@@ -50,7 +50,7 @@ def kinds(plan: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("name", RARE)
 @pytest.mark.parametrize("scope", ["cloud", "project"])
 def test_a_rare_value_is_found_by_its_index(name, scope, long_log):
-    found = narrow(Event.objects.all(), RequestFactory().get("/", {name: RARE[name]}))
+    found = narrow(Event.objects.all(), RequestFactory().get("/", {name: RARE[name]}), of_project=scope == "project")
     if scope == "project":
         found = found.filter(project_id=PROJECT)
     page = found.order_by("-transaction", "-id")[:51]
