@@ -219,7 +219,7 @@ class Resize(VolumeView, Verb):
     forms = {"POST": ResizeForm}
 
     def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
-        """Grow it, also while a guest uses it. The guest grows its filesystem itself."""
+        """Grow it, also while a guest uses it. Growing the filesystem is the guest's part."""
         volumes.resize(volume=volume, actor=self.actor, **body)
         return volume
 
