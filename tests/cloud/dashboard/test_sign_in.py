@@ -103,7 +103,8 @@ def test_coming_in_being_refused_and_leaving_are_written_down(visitor, member):
     sign_in(visitor, "mia", "miamia")
     address = visitor.defaults["REMOTE_ADDR"]
     page = visitor.get("/account/security").content.decode()
-    assert f'Somebody at <span class="mono">{address}</span> failed to sign in as <span class="strong">mia</span>' in page
+    somebody = f'Somebody at <span class="mono">{address}</span>'
+    assert f'{somebody} failed to sign in as <span class="strong">mia</span>' in page
     visitor.post("/sign-out")
     assert lately(member) == [
         ("refuse_sign_in", {"address": address, "gave": "a wrong password"}),

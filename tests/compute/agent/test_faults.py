@@ -15,7 +15,8 @@ from tests.compute.agent.virtual import QemuNode
 from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
 
-OTHERS = ("layers.", "volume.", "import.", "image.", "network.")  # kinds that have loops of their own, if they are imported
+# Kinds that have loops of their own, if they are imported.
+OTHERS = ("layers.", "volume.", "import.", "image.", "network.")
 OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
 

@@ -168,7 +168,7 @@ def test_bells_are_heard_again_when_the_broker_has_moved(worker, valkey, control
     worker.join(valkey.url.replace("redis://", "redis://default:@"))
     worker.start()
     wait_for(lambda: _is_listening(valkey), 60)
-    assert control_plane.beats[-1]["problems"] == []
+    wait_for(lambda: control_plane.beats and control_plane.beats[-1]["problems"] == [], 60)
     valkey.kill()
     wait_for(lambda: [each["what"] for each in control_plane.beats[-1]["problems"]] == ["bells"], 60)
     valkey.move()
