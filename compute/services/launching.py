@@ -134,6 +134,8 @@ def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
     faults = []
     if not image.is_ready:
         faults.append(Fault("/image", NOT_READY[image.status].format(image)))
+    if image.is_cdrom:
+        faults.append(Fault("/image", f"{image} is an ISO, and no machine starts from one yet. Import a disk image."))
     if not flavor.enabled:
         faults.append(Fault("/flavor", f"{flavor.name} is not offered any more."))
     for unit, least, has in (

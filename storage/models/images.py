@@ -148,6 +148,16 @@ class Image(models.Model):
         return self.status == Image.Status.READY
 
     @property
+    def is_cdrom(self) -> bool:
+        """Whether it is an ISO alone, which no machine starts from yet."""
+        return {file["role"] for file in self.files} == {"cdrom"}
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether an instance can be launched from it."""
+        return self.is_ready and not self.is_cdrom
+
+    @property
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file["size"] for file in self.files)

@@ -25,12 +25,12 @@ def images_of(project: Project) -> "QuerySet[Image]":
 
 def choices_of(project: Project) -> list[Image]:
     """What the project can launch from now, by name. Each has its `reference`: its name, unless that means another."""
-    ready = list(images_of(project).filter(status=Image.Status.READY))
+    offered = [image for image in images_of(project) if image.is_offered]
     named: dict[str, Image] = {}
-    for image in ready:
+    for image in offered:
         meant = named.setdefault(image.name, image)
         image.reference = image.name if meant is image else str(image.pk)
-    return sorted(ready, key=lambda image: image.name)
+    return sorted(offered, key=lambda image: image.name)
 
 
 def keep_file(source: Path, sha256: str) -> None:

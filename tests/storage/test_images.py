@@ -52,6 +52,13 @@ def test_only_a_ready_image_launches(status):
     assert image.name in refused.value.detail
 
 
+def test_an_iso_is_kept_and_not_launched():
+    image = factories.image(files=[{"role": "cdrom", "sha256": "a", "size": 1, "format": "raw"}])
+    with pytest.raises(UnfitLaunch, match="is an ISO"):
+        services.launch(project=factories.project(), actor=SYSTEM, name="web", flavor=factories.flavor(), image=image)
+    assert (image.is_ready, image.is_offered) == (True, False)
+
+
 def test_a_machine_boots_from_the_first_of_several_disks():
     disk = {"role": "disk", "sha256": "a", "size": 1, "format": "qcow2"}
     further = [{**disk, "index": number} for number in (1, 2)]
