@@ -96,14 +96,17 @@ def late_operations() -> Looked:
     return of_operations(late, "deadline_at")
 
 
-@trouble("Work that failed in the last day", "Its reason is in the words. Starting the instance again tries it anew.")
+@trouble(
+    "Work that failed in the last day",
+    "The reason says why. Most work can be tried again on the page of what it was about.",
+)
 def failed_operations() -> Looked:
     failed = Operation.objects.filter(outcome=Outcome.FAILED, finished_at__gt=Now() - RECENT)
     return of_operations(failed, "-finished_at")
 
 
 @trouble(
-    "Nobody looks after the promises",
+    "Consistency checks do not run",
     "They are checked by the clock: look whether Celery's beat and a control worker run.",
 )
 def unchecked() -> Looked:
