@@ -28,6 +28,11 @@ def carries(host: Host | None) -> bool:
     return bool(host and host.capabilities.get("network", {}).get("networks"))
 
 
+def vtep(host: Host | None) -> str:
+    """Where tunnels to a host end, as it says itself; "" when it can have none, or does not say now."""
+    return str(host.capabilities.get("network", {}).get("vtep") or "") if host else ""
+
+
 def changed(
     project_id: UUID,
     *,
@@ -135,8 +140,11 @@ def _place(model: type[OnHost], what: str, rows: QuerySet[Any], wanted: Placed) 
             raise_generation(row)
             order(row)
             told.add(row.pk)
-    for subject, host in sorted(wanted - set(known)):
-        row = model._default_manager.create(**{f"{what}_id": subject}, host_id=host)
+    new = sorted(wanted - set(known))
+    hosts = Host.objects.in_bulk([host for _, host in new])
+    for subject, host in new:
+        facts = {"vtep": vtep(hosts[host])} if model is NetworkOnHost else {}
+        row = model._default_manager.create(**{f"{what}_id": subject}, host=hosts[host], **facts)
         order(row)
         told.add(row.pk)
     return told

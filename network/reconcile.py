@@ -5,6 +5,7 @@ from datetime import timedelta
 import structlog
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.fields.json import KeyTextTransform, KeyTransform
 from django.db.models.functions import Now
 
 from cloud.hosts.hosted import BROKEN, GONE, raise_generation
@@ -21,7 +22,22 @@ TRY_AGAIN_SECONDS = 60
 
 
 def networks() -> None:
+    _tell_of_tunnels()
     _order_again(NetworkOnHost)
+
+
+def _tell_of_tunnels() -> None:
+    """A host's tunnels end elsewhere now: it has another address, or its network process was late. The hosts that
+    share networks with it are told. One that does not say keeps the end that it had: it may just be starting."""
+    said = KeyTextTransform("vtep", KeyTransform("network", "host__capabilities"))
+    moved = NetworkOnHost.objects.filter(wanted=True).annotate(said=said)
+    moved = moved.filter(said__gt="").exclude(vtep=F("said"))
+    for project, network in set(moved.values_list("network__project", "network")[:AT_ONCE]):
+        with transaction.atomic():
+            hosting.changed(project, networks=[network])
+            for row in moved.filter(network=network):
+                NetworkOnHost.objects.filter(pk=row.pk).update(vtep=row.said)
+        log.info("reconcile.tunnels_moved", network=str(network))
 
 
 def routers() -> None:

@@ -108,12 +108,8 @@ def _rule(rule: SecurityGroupRule) -> dict[str, Any]:
 
 def _peers(row: NetworkOnHost) -> list[dict[str, str]]:
     """The hosts that have the network, this one among them, and where their ends of its tunnels are."""
-    rows = NetworkOnHost.objects.filter(network=row.network_id, wanted=True).order_by("host")
-    found = []
-    for host, capabilities in rows.values_list("host_id", "host__capabilities"):
-        if vtep := capabilities.get("network", {}).get("vtep"):
-            found.append({"host": str(host), "vtep": vtep})
-    return found
+    rows = NetworkOnHost.objects.filter(network=row.network_id, wanted=True).exclude(vtep="").order_by("host")
+    return [{"host": str(host), "vtep": vtep} for host, vtep in rows.values_list("host_id", "vtep")]
 
 
 def router(row: RouterOnHost, verb: str) -> dict[str, Any]:

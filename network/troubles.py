@@ -1,8 +1,27 @@
 """What can be wrong with networks."""
 
+from django.db.models import Exists, OuterRef
+
 from cloud.hosts.hosted import BROKEN
 from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
 from network.models import NetworkOnHost, RouterOnHost
+
+
+@trouble(
+    "Networks whose hosts do not reach each other",
+    "Their instances on one host do not reach those on the other. As root, give the host a default route, or say in "
+    "PILEUS_VTEP which of its addresses the other hosts reach.",
+)
+def lonely_networks() -> Looked:
+    others = NetworkOnHost.objects.filter(network=OuterRef("network"), wanted=True).exclude(host=OuterRef("host"))
+    lonely = NetworkOnHost.objects.filter(Exists(others), wanted=True, vtep="").select_related("network__project")
+    cases = []
+    for row in lonely.select_related("host").order_by("pk")[:MOST_SHOWN]:
+        assert row.host is not None
+        why = row.host.capabilities.get("network", {}).get("tunnels") or "it does not say where its tunnels end"
+        words = f"{row.host}: {why}"
+        cases.append(Case("network", str(row.network_id), row.network.name, words, None, row.network.project.name))
+    return lonely.count(), cases
 
 
 @trouble(

@@ -145,9 +145,7 @@ class Networks(_Kind):
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        said = self._said()
-        vtep = said.pop("vtep", "")
-        return {"network": said, **({"vtep": vtep} if vtep else {})}
+        return {"network": self._said()}
 
     def describe(self, entry: Entry) -> str:
         return str(entry.spec.get("network", {}).get("name", ""))

@@ -253,7 +253,9 @@ class _Process:
         if request["do"] == "capabilities":
             usable = self._abilities.usable
             world = self._plane.world
-            ways = {"way_out": world.way_out, "way_out6": world.way_out6, "vtep": world.vtep}
+            ways = {
+                "way_out": world.way_out, "way_out6": world.way_out6, "vtep": world.vtep, "tunnels": world.tunnels,
+            }  # fmt: skip
             told = {name: tell() for name, tell in ways.items()} if usable else {}
             return self._abilities.describe() | self._pools.describe() | told
         return self._plane.inventory() if request["do"] == "inventory" else self._plane.counters()

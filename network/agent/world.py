@@ -61,6 +61,14 @@ class World:
         with self._namespaces.within(None), Netlink() as kernel:
             return "" if way_out6.has_one(kernel) else "guests have no way out by IPv6: this host has no route for it"
 
+    def tunnels(self) -> str:
+        """ "" when this host's networks can span hosts, otherwise why they cannot, in words."""
+        if not self._abilities.is_in_hosts_network:
+            return "it is run by an ordinary user, so its networks end at it"
+        if not self._abilities.overlay:
+            return self._abilities.missing["overlay"]
+        return "" if self.vtep() else "it has no default route, and PILEUS_VTEP says no address"
+
     def vtep(self) -> str:
         """Where tunnels to this host end: $PILEUS_VTEP, or the uplink's address. "": it can have none."""
         if not self._abilities.overlay or not self._abilities.is_in_hosts_network:

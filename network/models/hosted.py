@@ -28,9 +28,13 @@ class OnHost(Hosted):
 
 
 class NetworkOnHost(OnHost):
-    """A network on a host where one of its ports is, or that a router there leads to."""
+    """A network on a host where one of its ports is, or that a router there leads to.
+
+    `vtep`: where tunnels to the host end, as the network's hosts are told; "" when it can have none.
+    """
 
     network = models.ForeignKey(Network, on_delete=models.PROTECT, related_name="on_hosts")
+    vtep = models.CharField(max_length=45, default="")
 
     class Meta:
         constraints = [

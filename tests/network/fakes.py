@@ -13,7 +13,7 @@ from tests.fakes import FakeNode
 
 class FakeNetworks(Kind):
     """`specs`: what was told last, by id; those that are gone are not there. `broken`: why nothing can be made;
-    `problems`: why parts cannot, by their ids."""
+    `problems`: why parts cannot, by their ids. `said`: what the host says of its networks."""
 
     verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
 
@@ -22,6 +22,7 @@ class FakeNetworks(Kind):
         self.specs: dict[str, dict[str, Any]] = {}
         self.broken = ""
         self.problems: dict[str, str] = {}
+        self.said: dict[str, Any] = {"networks": True, "vtep": "192.0.2.7"}
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
         if verb == "ensure_gone":
@@ -33,7 +34,7 @@ class FakeNetworks(Kind):
         return "present", {"problems": self.problems}
 
     def capabilities(self) -> dict[str, Any]:
-        return {"network": {"networks": True, "vtep": "192.0.2.7"}}
+        return {"network": self.said} if self.type == "network" else {}
 
 
 class FakePlugs:
