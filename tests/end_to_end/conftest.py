@@ -17,6 +17,7 @@ from tests.clouds import SmallCloud
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
 from tests.end_to_end.browsers import DESK, Visitor, chromium, lay_out_static
 from tests.end_to_end.machines import OneMachine
+from tests.images.conftest import tiny_linux  # noqa: F401
 from tests.servers import REAL_HASHERS, Servers, web_and_streams
 
 

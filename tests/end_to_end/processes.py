@@ -19,9 +19,10 @@ from cloud.embedded.files import make_folder
 from cloud.embedded.paths import TREE
 from cloud.embedded.processes import BEAT, CONTROL, WEB
 from cloud.embedded.testing import TEST_REDIS_PORTS
-from tests.servers import free_port
+from tests.servers import database_url, free_port
 
 SECONDS_BETWEEN_LOOKS = 0.1
+LOOPBACK = "127.0.0.1"
 
 
 class Processes:
@@ -72,35 +73,47 @@ class Processes:
 
 
 @contextlib.contextmanager
-def servers(processes: Processes) -> Iterator[dict[str, str]]:
-    """A PostgreSQL that keeps what it has committed when it is killed, and a Valkey; gives their URLs."""
+def servers(processes: Processes, address: str = LOOPBACK) -> Iterator[dict[str, str]]:
+    """A PostgreSQL that keeps what it has committed when it is killed, and a Valkey at an address; gives their URLs."""
     folder, account = processes.folder, processes.account
     sockets, cluster, configuration = folder / "s", folder / "postgres" / "18", make_folder(folder / "servers")
     postgres.prepare(cluster, sockets, configuration, account)
     port, password = ports.some_free(TEST_REDIS_PORTS), "of-this-test"
     valkey.prepare(folder / "valkey", configuration, account, port=port, password=password)
+    file = configuration / "valkey.conf"
+    file.write_text(file.read_text().replace(LOOPBACK, address))
     plain = {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
     processes.add("postgres", postgres.server_command(cluster, sockets, configuration), plain, account)
     processes.add("valkey", valkey.server_command(configuration), plain, account)
-    database_url, redis_url = postgres.database_url(sockets), valkey.redis_url(port, password)
+    database_url = postgres.database_url(sockets)
+    redis_url = valkey.redis_url(port, password).replace(LOOPBACK, address)
     postgres.wait_until_ready(database_url, create=True)
     valkey.wait_until_ready(redis_url)
     yield {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
 
 
-def control_plane(processes: Processes, urls: dict[str, str]) -> str:
+def control_plane(processes: Processes, urls: dict[str, str], address: str = LOOPBACK, **settings: str) -> str:
     """Web, control and beat as the product starts them; gives web's URL."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://{address}:{port}"
     env = {
-        **os.environ, **urls, "PILEUS_BIND": f"127.0.0.1:{port}", "PILEUS_URL": url, "PILEUS_WEB_WORKERS": "1",
+        **os.environ, **urls, "PILEUS_BIND": f"{address}:{port}", "PILEUS_URL": url, "PILEUS_WEB_WORKERS": "1",
         "PILEUS_WEB_THREADS": "8", "PILEUS_STREAMS_SOCKET": str(processes.folder / "streams.sock"),
         "PYTHONPATH": str(TREE), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PILEUS_API_RATE": "10000", "PILEUS_API_BURST": "10000",
+        "PILEUS_API_RATE": "10000", "PILEUS_API_BURST": "10000", **settings,
     }  # fmt: skip
     for process in (WEB, CONTROL, BEAT):
         processes.add(process.name, process.argv(env), {**env, "PILEUS_PROCESS": f"pileus-{process.name}"})
     return url
+
+
+def copy_schema(to: str) -> None:
+    """The schema of the test's database, which takes a second; migrations take twenty."""
+    tools = postgres.binaries()
+    dump = subprocess.run([tools / "pg_dump", database_url()], capture_output=True, check=True)
+    subprocess.run(
+        [tools / "psql", "-q", "-v", "ON_ERROR_STOP=1", to], input=dump.stdout, stdout=subprocess.DEVNULL, check=True
+    )
 
 
 def wait_for(condition: Any, seconds: float, what: Any) -> Any:

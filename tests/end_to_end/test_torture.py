@@ -6,7 +6,6 @@ else is real. PILEUS_TORTURE=1000 says how many operations; without it there are
 
 import os
 import random
-import subprocess
 import tempfile
 import threading
 import time
@@ -18,7 +17,6 @@ import httpx
 import pytest
 from django.db import connection, transaction
 
-from cloud.embedded import postgres
 from cloud.events import place
 from cloud.events.services import SYSTEM
 from cloud.hosts import services as hosts
@@ -27,9 +25,8 @@ from cloud.operations.models import Operation
 from compute.models import Instance
 from tests import factories
 from tests.cloud.events.test_restoring import connected_to
-from tests.end_to_end.processes import Processes, control_plane, servers, wait_for
+from tests.end_to_end.processes import Processes, control_plane, copy_schema, servers, wait_for
 from tests.fakes import FakeNode
-from tests.servers import database_url
 
 pytestmark = [pytest.mark.vm, pytest.mark.django_db(transaction=True), pytest.mark.timeout(3600)]
 
@@ -134,15 +131,6 @@ class Client(threading.Thread):
         if answer.status_code >= 500:
             self.faults.append(f"{method} {path}: {answer.status_code} {answer.text[:300]}")
         return answer
-
-
-def copy_schema(to: str) -> None:
-    """The schema of the test's database, which takes a second; migrations take twenty."""
-    tools = postgres.binaries()
-    dump = subprocess.run([tools / "pg_dump", database_url()], capture_output=True, check=True)
-    subprocess.run(
-        [tools / "psql", "-q", "-v", "ON_ERROR_STOP=1", to], input=dump.stdout, stdout=subprocess.DEVNULL, check=True
-    )
 
 
 def quiet() -> bool:
