@@ -30,6 +30,7 @@ CATALOGUE: dict[str, frozenset[int]] = {
     "stale": frozenset({412}),
     "too_large": frozenset({413}),
     "unsupported_media_type": frozenset({415}),
+    "no_such_range": frozenset({416}),
     "rate_limited": frozenset({429}),
     "internal": frozenset({500}),
     "unavailable": frozenset({503}),

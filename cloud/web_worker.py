@@ -23,7 +23,9 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from cloud.arrivals import Arrival, Refused
+from cloud.outgoing import Outgoing
 from cloud.web_bodies import Bodies, Body
+from cloud.web_files import Files
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_ARRIVING = 500  # connections with an unfinished request
@@ -76,12 +78,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.arriving: dict[Connection, None] = {}  # in the order of their beginning
         self.leaving: dict[socket.socket, Farewell] = {}
         self.bodies = Bodies(self)
+        self.files = Files(self)
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        self.wsgi: Any = self.bodies.wrap(self.wsgi)
+        self.wsgi: Any = self.files.wrap(self.bodies.wrap(self.wsgi))
 
     def accept(self, listener: socket.socket) -> None:
         try:
@@ -192,6 +195,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             for conn in [conn for conn in self.arriving if conn.arrival and not conn.arrival.data]:
                 self.drop(conn)
         self.bodies.end_idle()
+        self.files.end_idle()
         for client in [client for client, farewell in self.leaving.items() if farewell.until <= now]:
             self._leave(client)
 
@@ -245,12 +249,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return False
 
     def _keepalive_after(self, conn: Connection, keepalive: Any) -> Any:
-        return keepalive if isinstance(keepalive, Body) else super()._keepalive_after(conn, keepalive)
+        return keepalive if isinstance(keepalive, Body | Outgoing) else super()._keepalive_after(conn, keepalive)
 
     def finish_request(self, conn: Connection, fs: Any) -> None:
         result = None if fs.cancelled() or fs.exception() else fs.result()
         if isinstance(result, Body):
             self.bodies.begin(conn, result)
+            return
+        if isinstance(result, Outgoing):
+            self.files.begin(conn, result)
             return
         self.bodies.forget(conn)
         super().finish_request(conn, fs)
@@ -261,7 +268,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         try:
             if conn.is_streamed:
                 return self.bodies.serve(req, conn, lambda: ThreadWorker.handle_request(self, req, conn))
-            return super().handle_request(req, conn)
+            return self.files.serve(req, lambda: ThreadWorker.handle_request(self, req, conn))
         except BlockingIOError:
             self.log.debug("a client did not take its answer")
             raise StopIteration from None

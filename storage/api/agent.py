@@ -3,13 +3,14 @@
 from uuid import UUID
 
 from django.db import transaction
-from django.http import FileResponse, Http404
+from django.http import Http404
+from django.http.response import HttpResponseBase
 from django.urls import path
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud import intake
+from cloud import intake, outgoing
 from cloud.hosts.agent_api.views import AgentView
 from cloud.problems import Invalid, Unavailable
 from storage import files, importing
@@ -18,7 +19,6 @@ from storage.models.images import GIB
 from storage.services import images
 from storage.store import SHA256, incoming, store
 
-OCTETS = "application/octet-stream"
 MAX_FILES = 32  # of one image
 MAX_COUNT = 2**62
 LATER = 202  # of a body that has yet to come; nobody hears it
@@ -27,13 +27,14 @@ LATER = 202  # of a body that has yet to come; nobody hears it
 class FileView(AgentView):
     """A file that an image is made of, by its SHA-256. 404 for one that nothing on the asking host needs."""
 
-    def get(self, request: Request, sha256: str) -> FileResponse:
+    def get(self, request: Request, sha256: str) -> HttpResponseBase:
         if not SHA256.fullmatch(sha256) or not files.may_fetch(self.host, sha256):
             raise Http404
         try:
-            return FileResponse(store().open(sha256), content_type=OCTETS)
+            file = store().open(sha256)
         except FileNotFoundError:
             raise Http404 from None
+        return outgoing.answer(request._request.META, file, owner=f"host:{self.host.pk}")
 
 
 class OfImport(AgentView):
@@ -50,15 +51,16 @@ class OfImport(AgentView):
 class UploadView(OfImport):
     """What the image's owner has sent."""
 
-    def get(self, request: Request, row_id: UUID) -> FileResponse:
+    def get(self, request: Request, row_id: UUID) -> HttpResponseBase:
         image = self.row(row_id).image
         upload = getattr(image, "upload", None)
         if upload is None or upload.completed_at is None:
             raise Http404
         try:
-            return FileResponse(upload.path.open("rb"), content_type=OCTETS)
+            file = upload.path.open("rb")
         except FileNotFoundError:
             raise Http404 from None
+        return outgoing.answer(request._request.META, file, owner=f"host:{self.host.pk}")
 
 
 class Progress(serializers.Serializer):
