@@ -176,6 +176,7 @@ IMAGE_UPLOADS = os.environ.get("PILEUS_IMAGE_UPLOADS", "")  # a folder; where it
 IMAGE_MAX_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_GIB", "100"))  # that one may be sent, or fetched
 IMAGE_MAX_DISK_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_DISK_GIB", "2048"))  # as large as a guest may see its disk
 IMAGE_FETCH_SECONDS = int(os.environ.get("PILEUS_IMAGE_FETCH_SECONDS", "7200"))  # for one from a URL
+IMAGE_EXPORT_HOURS = int(os.environ.get("PILEUS_IMAGE_EXPORT_HOURS", "24"))  # that one can be downloaded
 IMAGE_URLS = {  # which addresses may be fetched from, beside those of the internet
     "allow_private": os.environ.get("PILEUS_IMAGE_URLS_PRIVATE") == "1",
     "allow": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_ALLOW", "").split(","))),

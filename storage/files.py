@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from cloud.hosts.models import Host
-from storage.models import Image, ImageImport, Layer, Volume
+from storage.models import Image, ImageExport, ImageImport, Layer, Volume
 from storage.store import store
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,14 @@ def in_rows(rows: QuerySet[Any], field: str, names: Collection[str]) -> set[str]
 
 def _of_storage(names: Collection[str]) -> set[str]:
     layers = Layer.objects.filter(base__sha256__in=list(names)).values_list("base__sha256", flat=True)
-    lists = ((Image.objects.all(), "files"), (ImageImport.objects.all(), "files"), (Volume.objects.all(), "boot_files"))
+    in_work = ImageExport.objects.filter(status=ImageExport.Status.MAKING)
+    lists = (
+        (Image.objects.all(), "files"),
+        (ImageImport.objects.all(), "files"),
+        (ImageExport.objects.all(), "files"),
+        (in_work, "sources"),
+        (Volume.objects.all(), "boot_files"),
+    )
     return set(layers).union(*(in_rows(rows, field, names) for rows, field in lists))
 
 

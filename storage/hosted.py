@@ -13,6 +13,7 @@ def lies_on(host: Host, sha256: str) -> bool:
 
 
 files.register(lies_on)
+files.register(importing.may_read)
 register(
     HostedResource(
         type=hosting.VOLUME,
@@ -35,7 +36,7 @@ register(
         noticed=importing.noticed,
         reconcile=importing.reconcile,
         offers=importing.offers,
-        related=("image__project", "image__upload"),
+        related=("image__project", "image__upload", "export__project"),
         project="image__project_id",
         unit="import",
     )

@@ -1,4 +1,4 @@
-"""Which host makes which image: chosen, ordered, listened to, and had cleared up again."""
+"""Which host makes which image, or export of one: chosen, ordered, listened to, and had cleared up again."""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from cloud.hosts import orders
@@ -17,10 +17,11 @@ from cloud.hosts.resources import Offers
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations import progress
-from storage.models import Image, ImageImport
+from storage.models import Image, ImageExport, ImageImport
 from storage.models.images import GIB, MIB
 
 IMAGE = "image"  # as hosts call it
+EXPORT = "image_export"  # as operations call it
 OFFER = "images"  # what a host says that it can, so that it is given any
 WORDS = {
     "fetching": "a host fetches it",
@@ -33,22 +34,33 @@ GIB_OF_UNKNOWN = 10  # that a host should have for one whose size nobody knows y
 
 
 def offers(capabilities: Mapping[str, Any]) -> Offers:
-    able = bool(capabilities.get("images", {}).get("import"))
-    return Offers(frozenset({OFFER} if able else ()))
+    images = capabilities.get("images", {})
+    exports = {export_offer(str(format_)) for format_ in images.get("export", ())}
+    return Offers(frozenset({OFFER, *exports} if images.get("import") else exports))
 
 
-def choose(image: Image, *, without: Collection[UUID] = ()) -> ImageImport | None:
-    """Give an image to the host that makes the fewest, among those with room for it. None: there is none."""
-    gib = room(image)
-    able = Host.objects.filter(
-        enabled=True, quarantined="", offers__contains=[OFFER], free_disk_gib__gte=gib,
-        pulse__seen_at__gte=reachable_since(),
-    )  # fmt: skip
+def export_offer(format_: str) -> str:
+    """What a host says that it can, so that it is given exports to this format."""
+    return f"export-{format_}"
+
+
+def able_hosts(made: Image | ImageExport) -> QuerySet[Host]:
+    """Those that could make it, whether they have room for it or not."""
+    offer = OFFER if isinstance(made, Image) else export_offer(made.format)
+    return Host.objects.filter(
+        enabled=True, quarantined="", offers__contains=[offer], pulse__seen_at__gte=reachable_since()
+    )
+
+
+def choose(made: Image | ImageExport, *, without: Collection[UUID] = ()) -> ImageImport | None:
+    """Give it to the host that makes the fewest, among those with room for it. None: there is none."""
+    gib = room(made)
+    able = able_hosts(made).filter(free_disk_gib__gte=gib)
     busy = Count("imageimports", filter=Q(imageimports__wanted=True))
     for host in able.exclude(pk__in=without).annotate(busy=busy).order_by("busy", "-free_disk_gib", "pk")[:5]:
         try:
             with transaction.atomic():
-                row = ImageImport.objects.create(image=image, host=host)
+                row = ImageImport.objects.create(host=host, **making(made))
                 Allocation.objects.create(resource_type=IMAGE, resource_id=row.pk, host=host, disk_gib=gib)
                 return row
         except IntegrityError:  # somebody else took the room
@@ -56,18 +68,25 @@ def choose(image: Image, *, without: Collection[UUID] = ()) -> ImageImport | Non
     return None
 
 
-def room(image: Image) -> int:
+def making(made: Image | ImageExport) -> dict[str, Any]:
+    """The column of ImageImport that says what one makes."""
+    return {"image": made} if isinstance(made, Image) else {"export": made}
+
+
+def room(made: Image | ImageExport) -> int:
     """GiB that a host needs for a while: what comes, and what becomes of it."""
-    upload = getattr(image, "upload", None)
+    if isinstance(made, ImageExport):
+        return int(-(-sum(file["size"] for file in made.sources) // GIB) + 2 * made.size_gib + 1)
+    upload = getattr(made, "upload", None)
     if upload is None or not upload.received:
         return GIB_OF_UNKNOWN
     return int(2 * -(-upload.received // GIB) + 1)
 
 
-def row_of(image: Image) -> ImageImport | None:
+def row_of(made: Image | ImageExport) -> ImageImport | None:
     """The work on it that counts, locked; None while no host has it."""
     rows = ImageImport.objects.select_for_update(of=("self",)).select_related("host")
-    return rows.filter(image=image, wanted=True).first()
+    return rows.filter(**making(made), wanted=True).first()
 
 
 def order(row: ImageImport) -> None:
@@ -89,23 +108,44 @@ def end(row: ImageImport) -> None:
     order(row)
 
 
+def end_all(made: Image | ImageExport) -> None:
+    """End whatever hosts do for it."""
+    rows = ImageImport.objects.select_for_update(of=("self",)).select_related("host")
+    for row in rows.filter(**making(made), wanted=True):
+        end(row)
+
+
 def spec(row: ImageImport, verb: str) -> dict[str, Any]:
-    """All that a host has to know to make an image."""
-    image = row.image
-    if image is None or verb == "ensure_gone":
+    """All that a host has to know to make an image, or an export of one."""
+    made = row.made
+    if made is None or verb == "ensure_gone":
         return {"id": str(row.pk)}
     return {
         "id": str(row.pk),
         "image": {
-            "id": str(image.pk),
-            "name": image.name,
-            "project": {"id": str(image.project_id), "name": image.project.name} if image.project else None,
+            "id": str(made.pk),
+            "name": made.name,
+            "project": {"id": str(made.project_id), "name": made.project.name} if made.project else None,
         },
-        "source": _source(image),
-        "declared_format": image.source.get("format"),
         "limits": {"virtual_bytes": settings.IMAGE_MAX_DISK_GIB * GIB},
-        "result": {"format": "qcow2"},
+        **(_of_import(made) if isinstance(made, Image) else _of_export(made)),
     }
+
+
+def _of_import(image: Image) -> dict[str, Any]:
+    declared = image.source.get("format")
+    return {"source": _source(image), "declared_format": declared, "result": {"format": "qcow2"}}
+
+
+def _of_export(export: ImageExport) -> dict[str, Any]:
+    source = {"kind": "files", "files": export.sources}
+    return {"source": source, "result": {"format": export.format}, "machine": export.machine}
+
+
+def may_read(host: Host, sha256: str) -> bool:
+    """Whether a host makes an export of an image that has this file."""
+    made = ImageExport.objects.filter(imports__host=host, imports__wanted=True)
+    return made.filter(sources__contains=[{"sha256": sha256}]).exists()
 
 
 def _source(image: Image) -> dict[str, Any]:
@@ -135,9 +175,9 @@ def note_progress(row: ImageImport, *, phase: str, done: float, of: int | None, 
         done, of, unit = done / MIB, of and -(-of // MIB), "MiB"
     elif unit == "percent":
         of, unit = 100, "%"
-    if row.image_id is not None:
-        reason = WORDS.get(phase, phase)
-        progress.note(IMAGE, row.image_id, reason=reason, done=int(done), of=of, unit=unit)
+    if row.made is not None:
+        subject = IMAGE if row.image_id else EXPORT
+        progress.note(subject, row.made.pk, reason=WORDS.get(phase, phase), done=int(done), of=of, unit=unit)
 
 
 def reconcile() -> None:

@@ -14,8 +14,10 @@ from cloud.operations import engine
 from cloud.operations.invariants import Breach, invariant
 from cloud.operations.models import Operation
 from storage import files, hosting, uploads
-from storage.models import Image, Volume, VolumeOnHost
+from storage.importing import EXPORT
+from storage.models import Image, ImageExport, Volume, VolumeOnHost
 from storage.trees import Tree
+from storage.workflows.exports import ExportImage
 from storage.workflows.images import DeleteImage, ImportImage
 
 
@@ -106,6 +108,20 @@ def images_get_on() -> Iterator[Breach]:
         )
     for image in Image.objects.filter(status=Image.Status.WAITING, upload=None):
         yield Breach(f"{image} waits for content that has no place", str(image.pk), advice="Delete it.")
+
+
+@invariant("I15", "an export that is being made has its work")
+def exports_get_on() -> Iterator[Breach]:
+    live = Operation.objects.filter(subject_type=EXPORT, subject_id=OuterRef("pk"), finished_at=None)
+    for export in ImageExport.objects.filter(status=ImageExport.Status.MAKING).exclude(Exists(live)):
+        words = f"{export} is being made and nothing is under way"
+        yield Breach(words, str(export.pk), repair=partial(_export_again, export))
+
+
+@transaction.atomic
+def _export_again(export: ImageExport) -> None:
+    engine.start(ExportImage, export, actor=SYSTEM)
+    record("storage.image_export.retry", export, actor=SYSTEM, after={"image": export.image["name"]})
 
 
 @transaction.atomic

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from cloud.tenancy import quota
-from storage.models import Image, Snapshot, Volume
+from storage.models import Image, ImageExport, Snapshot, Volume
 
 
 def _there(project_id: UUID) -> "QuerySet[Volume]":
@@ -18,7 +18,12 @@ def _in_use(project_id: UUID) -> "QuerySet[Volume]":
 
 
 quota.register("images", lambda project_id: Image.objects.filter(project_id=project_id))
-quota.register("image_gib", lambda project_id: Image.objects.filter(project_id=project_id), sum_of="size_gib")
+quota.register(
+    "image_gib",
+    lambda project_id: Image.objects.filter(project_id=project_id),
+    lambda project_id: ImageExport.objects.filter(project_id=project_id),
+    sum_of="size_gib",
+)
 quota.register("volumes", _in_use)
 quota.register("volume_gib", _there, sum_of="size_gib")
 quota.register("snapshots", lambda project_id: Snapshot.objects.filter(project_id=project_id, volume__trashed_at=None))

@@ -6,17 +6,19 @@ from django.db import transaction
 
 from cloud.events.services import SYSTEM
 from storage import files, uploads
-from storage.services import images, trash
+from storage.services import exports, images, trash
 
 log = structlog.get_logger(__name__)
 
 
 @shared_task(name="storage.tidy")
 def tidy() -> None:
-    """Give up images whose content nobody sends, remove files that no row owns, and empty the trash."""
+    """Give up images whose content nobody sends, end old exports, remove files that no row owns, and empty the trash."""
     for upload in uploads.expired():
         with transaction.atomic():
             images.expire(image=upload.image, actor=SYSTEM)
+    if ended := exports.expire():
+        log.info("storage.exports_ended", exports=ended)
     if purged := trash.empty():
         log.info("storage.purged", volumes=purged)
     removed = uploads.sweep() + files.sweep()

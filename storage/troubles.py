@@ -11,6 +11,7 @@ from cloud.operations.models import Operation
 from cloud.operations.troubles import Case, Looked, of_operations, trouble
 from storage.models.images import GIB
 from storage.store import incoming
+from storage.workflows.exports import ExportImage
 from storage.workflows.images import ImportImage
 
 PATIENCE = timedelta(minutes=1)
@@ -33,6 +34,18 @@ def damaged_files() -> Looked:
 def waiting_imports() -> Looked:
     waiting = Operation.objects.filter(
         kind=ImportImage.kind, step=ImportImage.place.__name__, finished_at=None, started_at__lt=Now() - PATIENCE
+    )
+    return of_operations(waiting, "started_at")
+
+
+@trouble(
+    "Exports that no host can make",
+    "An export needs a host that is in service, has qemu-img (its page says so) and room on its disk: join one, "
+    "install qemu-utils on one, or make room.",
+)
+def waiting_exports() -> Looked:
+    waiting = Operation.objects.filter(
+        kind=ExportImage.kind, step=ExportImage.place.__name__, finished_at=None, started_at__lt=Now() - PATIENCE
     )
     return of_operations(waiting, "started_at")
 

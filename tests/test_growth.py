@@ -41,6 +41,7 @@ BOUNDED = {
     "compute.Sample": "compute.pack_samples", "compute.SampleHour": "compute.pack_samples",
     "compute.SampleDay": "compute.pack_samples",
     "storage.Image": QUOTA, "storage.ImageShare": WITH_ANOTHER, "storage.Volume": QUOTA, "storage.Snapshot": QUOTA,
+    "storage.ImageExport": "its size counts in a quota; expires",
     "storage.Upload": "one of an image; expires",
     "storage.ImageImport": WITH_ANOTHER, "storage.VolumeOnHost": WITH_ANOTHER,
     "storage.Layer": WITH_ANOTHER, "storage.Attachment": WITH_ANOTHER,

@@ -7,7 +7,8 @@ The app that owns a kind registers the rows that count, in its module `quota`, w
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import Any, ClassVar, TypedDict
 from uuid import UUID
 
@@ -39,17 +40,17 @@ class OverQuota(Problem):
 
 
 @dataclass(frozen=True)
-class _Kind:
+class _Counted:
     rows: Rows
     sum_of: str | None
 
 
-_kinds: dict[str, _Kind] = {}
+_kinds: dict[str, tuple[_Counted, ...]] = {}
 
 
-def register(kind: str, rows: Rows, *, sum_of: str | None = None) -> None:
+def register(kind: str, *rows: Rows, sum_of: str | None = None) -> None:
     """Say which rows of a project count for a kind: one each, or the sum of a column of theirs."""
-    _kinds[kind] = _Kind(rows, sum_of)
+    _kinds[kind] = tuple(_Counted(some, sum_of) for some in rows)
     _statement.cache_clear()
 
 
@@ -97,17 +98,17 @@ def _read(project_id: UUID, kinds: tuple[str, ...]) -> Quota:
 @cache
 def _statement(kinds: tuple[str, ...]) -> str:
     """The one statement, written by the ORM once: doing that anew took longer than everything else about a quota."""
-    sums = {f"used_{kind}": Coalesce(_sum(_kinds[kind]), 0) for kind in kinds}
+    sums = {f"used_{kind}": reduce(add, map(_sum, _kinds[kind])) for kind in kinds}
     sql, params = Quota.objects.annotate(**sums).query.sql_with_params()
     with connection.cursor() as cursor:
         text: str = cursor.mogrify(sql, params)
     return f"{text.replace('%', '%%')} WHERE tenancy_quota.project_id = %s"
 
 
-def _sum(kind: _Kind) -> Subquery:
-    rows = kind.rows(OuterRef("pk")).order_by().annotate(all_rows=Value(1)).values("all_rows")
-    total: Any = Sum(F(kind.sum_of)) if kind.sum_of else Count("pk")
-    return Subquery(rows.annotate(total=total).values("total"), output_field=BigIntegerField())
+def _sum(counted: _Counted) -> Coalesce:
+    rows = counted.rows(OuterRef("pk")).order_by().annotate(all_rows=Value(1)).values("all_rows")
+    total: Any = Sum(F(counted.sum_of)) if counted.sum_of else Count("pk")
+    return Coalesce(Subquery(rows.annotate(total=total).values("total"), output_field=BigIntegerField()), 0)
 
 
 def _table(quota: Quota) -> dict[str, Use]:

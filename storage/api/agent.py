@@ -41,7 +41,7 @@ class OfImport(AgentView):
     """What a host does for an image that it has been ordered to make; 404 once that is not wanted any more."""
 
     def row(self, row_id: UUID) -> ImageImport:
-        rows = ImageImport.objects.select_related("image__upload").filter(pk=row_id, host=self.host, wanted=True)
+        rows = ImageImport.objects.select_related("image__upload", "export").filter(pk=row_id, host=self.host, wanted=True)
         found = rows.first()
         if found is None:
             raise Http404
@@ -86,8 +86,8 @@ class ResultView(OfImport):
             raise Invalid("X-Content-SHA256 has 64 lower-case hexadecimal digits.")
 
         def place() -> intake.Intake:
-            assert row.image is not None
-            left = images.quota_left(row.image)
+            assert row.made is not None
+            left = images.quota_left(row.made)
             limit = intake.NO_LIMIT if left is None else left * GIB - sum(file["size"] for file in row.files)
             path = incoming() / f"{row.pk}.{index}"
             why = "That is what the project's quota of image_gib has left for the result."

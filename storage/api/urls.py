@@ -1,7 +1,8 @@
-from storage.api import images, snapshots, uploads, volumes
+from storage.api import exports, images, snapshots, uploads, volumes
 
 urlpatterns = [
     *images.urlpatterns,
+    *exports.urlpatterns,
     *uploads.urlpatterns,
     *volumes.urlpatterns,
     *snapshots.urlpatterns,

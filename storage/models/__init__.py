@@ -2,9 +2,9 @@
 
 from storage.models.hosted import VolumeOnHost
 from storage.models.images import Image, ImageShare
-from storage.models.imports import ImageImport, Upload
+from storage.models.imports import ImageExport, ImageImport, Upload
 from storage.models.volumes import Attachment, Layer, Snapshot, Volume
 
 __all__ = [
-    "Attachment", "Image", "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume", "VolumeOnHost",
+    "Attachment", "Image", "ImageExport", "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume", "VolumeOnHost",
 ]  # fmt: skip

@@ -1,13 +1,15 @@
-"""How images come in: what their owners upload, and the work of a host that looks at it and converts it."""
+"""How images come in and go out: what owners upload, what they download, and the work of the hosts that convert it."""
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from cloud.hosts.hosted import Hosted
+from cloud.tenancy.models import Project
 from storage.models.hosted import PRESENT
 from storage.models.images import Image
 from storage.store import incoming
@@ -39,11 +41,70 @@ class Upload(models.Model):
             return 0
 
 
+class ImageExport(models.Model):
+    """An image as a file of another format, for a project to download. It outlives the image, and ends by itself.
+
+    `image`: {"id", "name", "version"} as it was called. `sources`: the image's disks, as they were.
+    """
+
+    class Format(models.TextChoices):
+        QCOW2 = "qcow2"
+        RAW = "raw"
+        VDI = "vdi"
+        VMDK = "vmdk"
+        VHDX = "vhdx"
+        OVA = "ova"
+
+    class Status(models.TextChoices):
+        MAKING = "making"
+        READY = "ready"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=160)  # of the file
+    format = models.CharField(max_length=5, choices=Format.choices)
+    image = models.JSONField()
+    sources = models.JSONField()  # [{"role", "sha256", "size", "format", "virtual_bytes"}]
+    machine = models.JSONField(null=True)  # what an OVA says of it
+    status = models.CharField(max_length=6, choices=Status.choices, default=Status.MAKING)
+    reason = models.TextField(blank=True)  # why it failed
+    files = models.JSONField(default=list)  # [{"sha256", "size"}]: the one that is there to be downloaded
+    size_gib = models.PositiveIntegerField()  # that it counts in its project's quota
+    expires_at = models.DateTimeField(null=True)  # when it ends; null: while it is made
+    created_by = models.CharField(max_length=80)
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="making") | Q(expires_at__isnull=False), name="image_export_ends_once_it_is_made"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["making", "ready", "failed"]), name="image_export_status_is_known"
+            ),
+        ]
+        indexes = [models.Index(fields=["project", "created_at"], name="image_export_by_project")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status == ImageExport.Status.READY
+
+    @property
+    def file(self) -> dict[str, Any] | None:
+        """{"sha256", "size"}; None until it is ready."""
+        return self.files[0] if self.is_ready else None
+
+
 class ImageImport(Hosted):
-    """An image in the making, on the host that inspects and converts it. It goes when its host has cleared up."""
+    """An image, or an export of one, in the making on a host. It goes when its host has cleared up."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     image = models.ForeignKey(Image, null=True, on_delete=models.SET_NULL, related_name="imports")
+    export = models.ForeignKey(ImageExport, null=True, on_delete=models.SET_NULL, related_name="imports")
     wanted = models.BooleanField(default=True)  # false: its host is to clear up, and then the row goes
     files = models.JSONField(default=list)  # [{"index", "sha256", "size"}]: what has come of its result
     created_at = models.DateTimeField(db_default=Now())
@@ -52,15 +113,25 @@ class ImageImport(Hosted):
         constraints = [
             models.UniqueConstraint(fields=["image", "host"], name="image_is_once_in_work_on_a_host"),
             models.CheckConstraint(condition=Q(host__isnull=False), name="image_import_has_a_host"),
-            models.CheckConstraint(condition=Q(wanted=False) | Q(image__isnull=False), name="wanted_import_has_image"),
+            models.UniqueConstraint(fields=["export", "host"], name="export_is_once_in_work_on_a_host"),
+            models.CheckConstraint(condition=Q(image=None) | Q(export=None), name="image_import_makes_one_thing"),
+            models.CheckConstraint(
+                condition=Q(wanted=False) | Q(image__isnull=False) | Q(export__isnull=False),
+                name="wanted_import_makes_something",
+            ),
         ]
 
     def __str__(self) -> str:
-        return str(self.image or "a deleted image")
+        return str(self.made or "a deleted image")
+
+    @property
+    def made(self) -> "Image | ImageExport | None":
+        """What it makes; None: that is not there any more."""
+        return self.image or self.export
 
     @property
     def project_id(self) -> uuid.UUID | None:
-        return self.image.project_id if self.image else None
+        return self.made.project_id if self.made else None
 
     @property
     def is_made(self) -> bool:

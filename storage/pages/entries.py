@@ -65,12 +65,19 @@ palette.register(Finder("Snapshots", find_snapshots, order=26))
 
 # Of images
 links.register("image", "image", in_project=True)
-words.OPERATIONS |= {"storage.import": "Importing", "storage.delete_image": "Deleting"}
+links.register("image_export", "exports", in_project=True, has_item=False)
+words.OPERATIONS |= {
+    "storage.import": "Importing",
+    "storage.delete_image": "Deleting",
+    "storage.export": "Exporting",
+    "storage.delete_export": "Deleting",
+}
 words.STEPS |= {
     "convert": "Look at it and convert it",
     "try_elsewhere": "Let another host try",
     "clear": "Clear up",
     "forget": "Forget it",
+    "forget_export": "Remove its file",
     "keep": "Keep it",
 }
 words.VERBS |= {

@@ -16,7 +16,7 @@ from cloud.tenancy.models import Project
 from storage.api.image_fields import FORMATS, ImageChanges, ImageForm
 from storage.api.images import PublishForm, ShareForm
 from storage.models import Image
-from storage.services import images, images_of
+from storage.services import exports, images, images_of
 
 PROPERTIES = {
     **dict.fromkeys(("os", "architecture", "default_user"), forms.REQUIRED),
@@ -114,6 +114,7 @@ class OneImage(ImagePage, ItemPage):
             "tus_url": f"{where}/upload/file",
             "file_url": absolute(f"{where}/file"),
             "is_own": is_own,
+            "may_export": not exports.why_not(self.item),
             "may_manage": is_own or self.scope.is_cloud_admin,
             "shares": self.item.shares.select_related("project") if is_own else [],
             "curl": forms.as_curl("POST", f"projects/{self.project.name}/instances", body),

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from storage.pages import images, snapshots, volumes
+from storage.pages import exports, images, snapshots, volumes
 
 P = "projects/<str:project>"
 V = f"{P}/volumes/<uuid:volume>"
@@ -18,6 +18,9 @@ urlpatterns = [
     path(f"{P}/images/<uuid:image>/share", images.ShareImage.as_view(), name="share-image"),
     path(f"{P}/images/<uuid:image>/unshare", images.UnshareImage.as_view(), name="unshare-image"),
     path(f"{P}/images/<uuid:image>/publish", images.PublishImage.as_view(), name="publish-image"),
+    path(f"{P}/images/<uuid:image>/export", exports.ExportImage.as_view(), name="export-image"),
+    path(f"{P}/exports", exports.Exports.as_view(), name="exports"),
+    path(f"{P}/exports/<uuid:export>/delete", exports.DeleteExport.as_view(), name="delete-export"),
     path(f"{P}/volumes", volumes.Volumes.as_view(), name="volumes"),
     path(V, volumes.OneVolume.as_view(), name="volume"),
     path(f"{V}/change", volumes.ChangeVolume.as_view(), name="change-volume"),

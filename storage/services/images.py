@@ -15,7 +15,7 @@ from cloud.problems import Conflict, Fault, Invalid, TooLarge
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from storage import uploads, uses
-from storage.models import Image, ImageShare, Upload
+from storage.models import Image, ImageExport, ImageShare, Upload
 from storage.models.images import GIB
 from storage.workflows.images import DeleteImage, ImportImage
 
@@ -109,12 +109,12 @@ def not_waiting(image: Image) -> WrongState:
     return WrongState(f"{image} does not wait for content. Make another image to send another file.")
 
 
-def quota_left(image: Image) -> int | None:
-    """GiB that an image may have in its project's quota; None: there is no limit."""
-    if image.project_id is None:
+def quota_left(made: Image | ImageExport) -> int | None:
+    """GiB that an image, or an export, may have in its project's quota; None: there is no limit."""
+    if made.project_id is None:
         return None
-    use = quota.usage(image.project_id).get("image_gib")
-    return None if use is None or use["left"] is None else use["left"] + image.size_gib
+    use = quota.usage(made.project_id).get("image_gib")
+    return None if use is None or use["left"] is None else use["left"] + made.size_gib
 
 
 def update(*, image: Image, actor: Actor, changes: Mapping[str, Any]) -> Image:

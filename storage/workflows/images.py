@@ -3,19 +3,14 @@
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
-from cloud.hosts.hosted import BROKEN
-from cloud.hosts.room import ROOM
 from cloud.operations.models import Outcome
-from cloud.operations.workflow import DONE, EVERYTHING, Refused, Topic, Verdict, Wait, Workflow
+from cloud.operations.workflow import DONE, EVERYTHING, Refused, Verdict, Workflow
 from cloud.uses import InUse
 from storage import files, importing, uploads, uses
-from storage.models import Image, ImageImport, Upload
+from storage.models import Image, Upload
 from storage.models.images import GIB
-
-LOOK_AGAIN_SECONDS = 20
-MAX_TRIES = 3  # on hosts, where it is the host that fails
+from storage.workflows.on_a_host import OnAHost, came
 
 
 class ImageWorkflow(Workflow):
@@ -30,62 +25,18 @@ class ImageWorkflow(Workflow):
 
     def end_work(self) -> None:
         """Have hosts clear up, and let go of what was sent."""
-        for row in self.image.imports.filter(wanted=True).select_for_update(of=("self",)).select_related("host"):
-            importing.end(row)
+        importing.end_all(self.image)
         uploads.drop(Upload.objects.filter(image=self.image))
 
 
-class ImportImage(ImageWorkflow):
+class ImportImage(ImageWorkflow, OnAHost):
     """Have a host look at what came and convert it; the result is in the store before it is ready."""
 
     kind = "storage.import"
-    first = "place"
-    patience = timedelta(hours=12)
-
-    def place(self) -> Verdict:
-        """Choose a host that can, and has room."""
-        if not importing.row_of(self.image) and importing.choose(self.image, without=self._tried) is None:
-            because = "waiting for a host that can convert images and has room on its disk"
-            return Wait(LOOK_AGAIN_SECONDS, because=because, on=(ROOM,))
-        return self.convert
-
-    def convert(self) -> Verdict:
-        """Wait until its result is in the store."""
-        row = importing.row_of(self.image)
-        if row is None:
-            return self.place
-        if row.is_made:
-            return self.finish
-        if row.has_been_seen(BROKEN):
-            return self.try_elsewhere if self._may_try_again(row) else self._refuse(row)
-        if importing.is_lost(row) and self._has_tries_left:
-            return self.try_elsewhere
-        importing.order(row)
-        said = self.operation.reason if self.operation.progress_done is not None else ""
-        return Wait(LOOK_AGAIN_SECONDS, because=said or "a host has it", on=(Topic("image", row.pk),))
 
     @property
-    def _tried(self) -> list[UUID]:
-        """Hosts that have failed."""
-        return [UUID(host) for host in self.operation.parameters.get("tried", [])]
-
-    def _may_try_again(self, row: ImageImport) -> bool:
-        return not row.seen_facts.get("final", False) and self._has_tries_left
-
-    @property
-    def _has_tries_left(self) -> bool:
-        return len(self._tried) < MAX_TRIES - 1
-
-    def _refuse(self, row: ImageImport) -> Verdict:
-        raise Refused(row.seen_problem or "the host could not make it")
-
-    def try_elsewhere(self) -> Verdict:
-        """It is the host that failed, or fell silent: have another one try."""
-        row = importing.row_of(self.image)
-        if row is not None:
-            self.operation.parameters["tried"] = [str(host) for host in (*self._tried, row.host_id)]
-            importing.end(row)
-        return self.place
+    def made(self) -> Image:
+        return self.image
 
     def finish(self) -> Verdict:
         """Take over what was found, and what came of it."""
@@ -121,21 +72,6 @@ class ImportImage(ImageWorkflow):
         files.let_go(*(file["sha256"] for row in image.imports.all() for file in row.files))
         self.end_work()
         return DONE
-
-
-def came(row: ImageImport) -> list[dict[str, Any]]:
-    """The files of the result as its host describes them, as far as the store has them. Raises Refused."""
-    sums = {file["index"]: (file["sha256"], file["size"]) for file in row.files}
-    made = []
-    for told in row.seen_facts.get("files", []):
-        index = told.get("index")
-        if sums.get(index) != (told.get("sha256"), told.get("size")):
-            raise Refused("The host says that it is ready, but not all of it is in the store.")
-        known = ("role", "index", "sha256", "size", "format", "virtual_bytes")
-        made.append({key: told[key] for key in known if key in told})
-    if not made:
-        raise Refused("There is no disk in it.")
-    return made
 
 
 def learnt(image: Image) -> dict[str, Any]:

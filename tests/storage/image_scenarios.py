@@ -5,8 +5,8 @@ from uuid import UUID
 
 from django.db import transaction
 
-from storage.models import Image, ImageImport
-from storage.services import images
+from storage.models import Image, ImageExport, ImageImport
+from storage.services import exports, images
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
@@ -58,7 +58,46 @@ def ready(cloud: SmallCloud) -> Image:
     return image
 
 
+class Exports:
+    """Exports as subjects."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        return ImageExport.objects.filter(pk=subject_id).values_list("status", flat=True).first()
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        drop(cloud, ImageExport.objects.get(pk=subject_id))
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        assert not ImageImport.objects.filter(export=subject_id, wanted=True).exists()
+
+
+def export(cloud: SmallCloud, image: Image) -> ImageExport:
+    with transaction.atomic():
+        return exports.begin(image=image, project=cloud.project, actor=ALICE, format="qcow2")
+
+
+def drop(cloud: SmallCloud, one: ImageExport) -> None:
+    with transaction.atomic():
+        exports.delete(export=one, actor=ALICE)
+
+
+def ready_for_a_failing_host(cloud: SmallCloud) -> Image:
+    image = ready(cloud)
+    failing_first(cloud)
+    return image
+
+
+def exported(cloud: SmallCloud) -> ImageExport:
+    one = export(cloud, ready(cloud))
+    cloud.settle()
+    return one
+
+
 SCENARIOS = [
     Scenario("storage.import", Images(), failing_first, fetch, after=after("ready", otherwise="failed")),
+    Scenario(
+        "storage.export", Exports(), ready_for_a_failing_host, export, after=after("ready", otherwise="failed")
+    ),
+    Scenario("storage.delete_export", Exports(), exported, drop, after=after(None, otherwise="ready")),
     Scenario("storage.delete_image", Images(), ready, remove, after=after(None, otherwise="ready")),
 ]

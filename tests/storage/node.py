@@ -12,7 +12,7 @@ from cloud.hosts import services as hosts
 from cloud.hosts.models import Host
 
 CAPACITY = {"vcpus": 1, "memory_mib": 1024, "disk_gib": 100}
-CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2"]}}
+CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"]}}
 
 
 class ImageNode:
@@ -75,13 +75,18 @@ class ImageNode:
         content = b"from the internet"
         if source["kind"] == "upload":
             content = b"".join(self.call("GET", f"uploads/{ident}").streaming_content)
-        content = b"qcow2 of " + content
+        if source["kind"] == "files":
+            [file] = source["files"]
+            content = b"".join(self.call("GET", f"files/{file['sha256']}").streaming_content)
+        wanted = self.specs[ident]["result"]["format"]
+        content = wanted.encode() + b" of " + content
         sha256 = hashlib.sha256(content).hexdigest()
         stored = self.call("PUT", f"imports/{ident}/files/0", content, **{"X-Content-SHA256": sha256})
         if stored.status_code != 201:
             self.see(ident, generation, "broken", problem=stored.json()["detail"], final=True)
             return
-        file = {"role": "disk", "index": 0, "sha256": sha256, "size": len(content), "format": "qcow2"}
+        role = "export" if source["kind"] == "files" else "disk"
+        file = {"role": role, "index": 0, "sha256": sha256, "size": len(content), "format": wanted}
         self.see(ident, generation, "present", files=[{**file, "virtual_bytes": 3 << 30}], found=self.found)
 
     def see(self, ident: str, generation: int, seen: str, **facts: Any) -> None:

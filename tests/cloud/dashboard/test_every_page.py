@@ -50,6 +50,9 @@ SHOWN: dict[str, str] = {
     f"{P}/images/<uuid:image>": VIEWER,
     f"{P}/images/<uuid:image>/change": VIEWER,
     f"{P}/images/<uuid:image>/share": VIEWER,
+    f"{P}/images/<uuid:image>/export": VIEWER,
+    f"{P}/exports": VIEWER,
+    f"{P}/exports/<uuid:export>/delete": MEMBER,
     f"{P}/images/<uuid:image>/delete": MEMBER,
     f"{P}/keypairs": VIEWER,
     f"{P}/keypairs/<uuid:keypair>/change": VIEWER,
@@ -133,7 +136,7 @@ NETWORKING = tuple(
     f"{P}/{kind}"
     for kind in ("networks", "subnets", "ports", "routers", "security-groups", "floating-ips", "port-forwards")
 )
-STORING = (f"{P}/volumes", f"{P}/snapshots")
+STORING = (f"{P}/volumes", f"{P}/snapshots", f"{P}/exports")
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
 REFUSED_TO_CHANGE = {
     f"{P}/members": "member",

@@ -46,6 +46,8 @@ WHERE = {
     f"POST {P}/images": "import-image",
     f"PATCH {P}/images/{{ref}}": "change-image",
     f"DELETE {P}/images/{{ref}}": "delete-image",
+    f"POST {P}/images/{{ref}}/export": "export-image",
+    f"DELETE {P}/exports/{{ref}}": "delete-export",
     f"POST {P}/images/{{ref}}/share": "share-image",
     f"POST {P}/images/{{ref}}/unshare": "unshare-image",
     f"POST {P}/images/{{ref}}/publish": "publish-image",
