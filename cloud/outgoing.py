@@ -41,7 +41,9 @@ class Outgoing:
         self.file.close()
 
 
-def answer(environ: dict[str, Any], file: BinaryIO, *, owner: str, name: str = "", sha256: str = "") -> HttpResponseBase:
+def answer(
+    environ: dict[str, Any], file: BinaryIO, *, owner: str, name: str = "", sha256: str = ""
+) -> HttpResponseBase:
     """The answer that brings a file, or the part of it that the request asks for. It closes the file.
 
     `name`: as what a browser keeps it. `sha256`: of all of it. Raises NoSuchRange, and what refuses a further download.

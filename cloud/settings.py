@@ -296,6 +296,8 @@ SPECTACULAR_SETTINGS = {
         "RoleEnum": "cloud.tenancy.models.Role",
         "KindEnum": "compute.consoles.KINDS",
         "ImageSourceKindEnum": "storage.api.image_fields.SOURCES",
+        "ImageFormatEnum": "storage.api.image_fields.FORMATS",
+        "ImageExportFormatEnum": "storage.models.imports.ImageExport.Format",
         "ImageFileRoleEnum": ["kernel", "initrd", "disk", "cdrom"],
         "SeenPowerEnum": "compute.models.Power",
         "WantedPowerEnum": ["running", "stopped"],

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 @shared_task(name="storage.tidy")
 def tidy() -> None:
-    """Give up images whose content nobody sends, end old exports, remove files that no row owns, and empty the trash."""
+    """Give up images whose content nobody sends, end old exports, empty the trash, remove files that no row owns."""
     for upload in uploads.expired():
         with transaction.atomic():
             images.expire(image=upload.image, actor=SYSTEM)

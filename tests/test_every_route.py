@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import transaction
@@ -20,6 +21,7 @@ from compute.models import Instance
 from compute.verbs import VERBS
 from compute.workflows import LaunchInstance
 from network.services import address_pools, floating_ips, port_forwards, ports
+from storage.models import ImageExport
 from storage.services import volumes
 from tests import factories
 from tests.good_requests import finish
@@ -195,7 +197,7 @@ def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant
         "members": "vera", "users": "vera", "instances": "web", "keypairs": "laptop", "images": "mine",
         "flavors": "small", "hosts": "node", "operations": str(operation.pk), "join-tokens": str(join_token.pk),
         "tokens": "nothing", "quota-requests": str(asked.pk), "saved-views": "nothing", "sessions": "nothing",
-        "checks": str(check.pk), **networks_of(project), **volumes_of(project),
+        "checks": str(check.pk), "exports": str(export_of(project).pk), **networks_of(project), **volumes_of(project),
     }  # fmt: skip
     clients = {
         "anonymous": api.as_(None),
@@ -234,6 +236,14 @@ def volumes_of(project: Project) -> dict[str, str]:
         volumes.snapshot(volume=volume, actor=mia, name="before")
     finish("volume")
     return {"volumes": "data", "snapshots": "before"}
+
+
+def export_of(project: Project) -> ImageExport:
+    """One that is being made."""
+    image = {"id": str(uuid4()), "name": "tiny", "version": ""}
+    return ImageExport.objects.create(
+        project=project, name="tiny.vdi", format="vdi", image=image, sources=[], size_gib=1, created_by="mia"
+    )
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class OfImport(AgentView):
     """What a host does for an image that it has been ordered to make; 404 once that is not wanted any more."""
 
     def row(self, row_id: UUID) -> ImageImport:
-        rows = ImageImport.objects.select_related("image__upload", "export").filter(pk=row_id, host=self.host, wanted=True)
+        rows = ImageImport.objects.select_related("image__upload", "export").filter(
+            pk=row_id, host=self.host, wanted=True
+        )
         found = rows.first()
         if found is None:
             raise Http404

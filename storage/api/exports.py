@@ -1,4 +1,4 @@
-"""/api/v1/projects/{project}/exports: images as files that other programs open. They are made by `images/{i}/export`."""
+"""/api/v1/projects/{project}/exports: images as files that other programs open. `images/{i}/export` makes one."""
 
 from typing import Any
 

@@ -6,5 +6,6 @@ from storage.models.imports import ImageExport, ImageImport, Upload
 from storage.models.volumes import Attachment, Layer, Snapshot, Volume
 
 __all__ = [
-    "Attachment", "Image", "ImageExport", "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume", "VolumeOnHost",
+    "Attachment", "Image", "ImageExport", "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume",
+    "VolumeOnHost",
 ]  # fmt: skip

@@ -95,9 +95,7 @@ def exported(cloud: SmallCloud) -> ImageExport:
 
 SCENARIOS = [
     Scenario("storage.import", Images(), failing_first, fetch, after=after("ready", otherwise="failed")),
-    Scenario(
-        "storage.export", Exports(), ready_for_a_failing_host, export, after=after("ready", otherwise="failed")
-    ),
+    Scenario("storage.export", Exports(), ready_for_a_failing_host, export, after=after("ready", otherwise="failed")),
     Scenario("storage.delete_export", Exports(), exported, drop, after=after(None, otherwise="ready")),
     Scenario("storage.delete_image", Images(), ready, remove, after=after(None, otherwise="ready")),
 ]

@@ -13,7 +13,7 @@ from storage.store import store
 from storage.tasks import tidy
 from storage.troubles import waiting_exports
 from tests import factories
-from tests.storage.api.test_images import P, UPLOAD, mia, node, put, settle, stored, verify  # noqa: F401
+from tests.storage.api.test_images import UPLOAD, P, mia, node, put, settle, stored, verify  # noqa: F401
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CONTENT = b"qcow2 of qcow2 of content"
