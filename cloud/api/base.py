@@ -49,6 +49,7 @@ class BaseView(APIView):
     needs_admin: ClassVar[Mapping[str, bool]] = {}  # methods that only admins of the cloud may use
     successes: ClassVar[Mapping[str, int]] = {}  # status codes of successes other than 200, by method
     streams: ClassVar[bool] = False  # whether GET may also be answered by server-sent events
+    brings_file: ClassVar[bool] = False  # whether GET is answered by a file, or a part of it
     public: ClassVar[bool] = False  # also for callers who have not signed in
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:

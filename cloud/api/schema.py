@@ -6,6 +6,7 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema as Spectacular
 from drf_spectacular.plumbing import build_array_type, build_object_type, force_instance
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse
 from rest_framework import serializers
 
@@ -15,6 +16,7 @@ from cloud.api.serializers import Nothing
 from cloud.problems import CATALOGUE
 
 MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
+OCTETS = "application/octet-stream"
 
 
 class FaultSerializer(serializers.Serializer):
@@ -102,6 +104,9 @@ class AutoSchema(Spectacular):
         answers: dict[Any, Any] = {200: self._shown()}
         if self.method in MUTATING:
             answers = self._mutation_answers()
+        elif self.view.brings_file:
+            part = OpenApiResponse(OpenApiTypes.BINARY, description="The part that Range asks for.")
+            answers = {(200, OCTETS): OpenApiTypes.BINARY, (206, OCTETS): part}
         elif self.view.streams:
             events = {"type": "string", "description": "Server-sent events: `id` is a cursor, `data` one event."}
             answers[200, "text/event-stream"] = OpenApiResponse(events)
@@ -152,6 +157,8 @@ class AutoSchema(Spectacular):
         refusals = [400, 401, 403, 404, 429, 503]
         if self.method in MUTATING:
             refusals += [409, 412, 413, 415]
+        elif self.view.brings_file:
+            refusals += [409, 416]
         return sorted(refusals)
 
     def get_override_parameters(self) -> list[Any]:
@@ -169,6 +176,9 @@ class AutoSchema(Spectacular):
             )
         if self.method in {"PATCH", "DELETE"}:
             found.append(OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The object's ETag."))
+        if self.view.brings_file:
+            words = "Part of it: `bytes=FIRST-LAST`."
+            found.append(OpenApiParameter("Range", str, OpenApiParameter.HEADER, description=words))
         if self.view.streams:
             words = "With `Accept: text/event-stream`: go on behind this event."
             found.append(OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER, description=words))

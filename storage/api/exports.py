@@ -5,8 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.http.response import HttpResponseBase
 from django.urls import path
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -99,7 +98,8 @@ class OneExport(ExportView, Item):
 class ExportContent(ExportView, View):
     """The file."""
 
-    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
+    brings_file = True
+
     def get(self, request: Request, project: str, ref: str) -> HttpResponseBase:
         """All of it, or the part that `Range` asks for. Its SHA-256 is in `X-Content-SHA256`, and is its ETag."""
         export: ImageExport = self.one(ref)
