@@ -27,7 +27,7 @@ SETTLED = """
 BEGINS = [f"compute.instance.{work.name}" for work in WORK]  # events that begin an operation
 
 
-@invariant("I1", "each VM runs on at most one host")
+@invariant("I1", "An instance runs on one host at most")
 def one_host_each() -> Iterator[Breach]:
     for instance_id, hosts in rows(
         f"""
@@ -46,7 +46,7 @@ def _remove_strays(instance_id: str) -> None:
             breach.repair()
 
 
-@invariant("I2", "every row seen as running = one running process, same host, same generation")
+@invariant("I2", "An instance shown as running has one process, on its host")
 def rows_match_processes() -> Iterator[Breach]:
     for instance_id, name, row, seen in rows(
         f"""
@@ -60,10 +60,10 @@ def rows_match_processes() -> Iterator[Breach]:
             AND (m.seen, m.seen_generation) IS DISTINCT FROM (s.seen, s.generation)
         """
     ):
-        yield Breach(f"{name}: the row says {row}, its host has {seen}", str(instance_id), repair=reconcile)
+        yield Breach(f"{name} is shown as {row}, but its host has {seen}", str(instance_id), repair=reconcile)
 
 
-@invariant("I4", "every instance in a transitional state has a live operation")
+@invariant("I4", "An instance that is changing state has an operation")
 def nothing_is_stuck() -> Iterator[Breach]:
     for instance_id, name, seen in rows(
         f"""
@@ -73,10 +73,10 @@ def nothing_is_stuck() -> Iterator[Breach]:
             AND NOT (m.id IS NULL AND i.wanted_power = 'stopped')
         """
     ):
-        yield Breach(f"{name} is seen {seen} and nothing is under way", str(instance_id), repair=reconcile)
+        yield Breach(f"{name} is {seen} and has no operation", str(instance_id), repair=reconcile)
 
 
-@invariant("I6", "every placed instance has its allocation")
+@invariant("I6", "Every placed instance has its share of its host's capacity")
 def placed_instances_have_room() -> Iterator[Breach]:
     for instance_id, name, host, has_room in rows(
         """
@@ -88,11 +88,11 @@ def placed_instances_have_room() -> Iterator[Breach]:
         WHERE a.id IS NULL
         """
     ):
-        words = f"{name} is placed on {host} without an allocation"
+        words = f"{name} is on {host}, but has no capacity allocated there"
         if has_room:
             yield Breach(words, str(instance_id), repair=partial(_allocate, instance_id))
         else:
-            yield Breach(words, str(instance_id), advice=f"{host} has no room left for it: make some, then repair.")
+            yield Breach(words, str(instance_id), advice=f"{host} has no room for it: make some, then repair.")
 
 
 @transaction.atomic
@@ -106,7 +106,7 @@ def _allocate(instance_id: UUID) -> None:
     record("compute.instance.allocate", instance, actor=SYSTEM, after={"host": str(instance.host), **size})
 
 
-@invariant("I9", "every operation on an instance was begun by exactly one event")
+@invariant("I9", "Every operation on an instance has exactly one event")
 def operations_have_events() -> Iterator[Breach]:
     for subject, operations, events in rows(
         """
@@ -118,11 +118,11 @@ def operations_have_events() -> Iterator[Breach]:
         """,
         begins=BEGINS,
     ):
-        words = f"{operations} operations, {events} events"
-        yield Breach(words, str(subject), advice="Rows were changed past the cloud: compare the two.")
+        words = f"It has {operations} operations and {events} events"
+        yield Breach(words, str(subject), advice="The database was changed by hand: compare the two.")
 
 
-@invariant("I12", "every port that an instance holds belongs to one that is there, and is on its host or on none")
+@invariant("I12", "A port's instance exists, and is on the same host")
 def ports_have_their_instances() -> Iterator[Breach]:
     for holder_id, name, ports in rows(
         """
@@ -133,11 +133,11 @@ def ports_have_their_instances() -> Iterator[Breach]:
         GROUP BY p.holder_id, p.holder_name ORDER BY p.holder_id
         """
     ):
-        words = f"{name} holds {ports} ports, and is not there, or on another host"
+        words = f"{name} has {ports} ports, but does not exist or is on another host"
         yield Breach(words, str(holder_id), repair=partial(networking.put_right, holder_id))
 
 
-@invariant("I14", "every volume that an instance holds belongs to one that is there, and is on its host or on none")
+@invariant("I14", "An attached volume's instance exists, and is on the same host")
 def volumes_have_their_instances() -> Iterator[Breach]:
     for holder_id, holder, volume, is_there in rows(
         """
@@ -148,8 +148,8 @@ def volumes_have_their_instances() -> Iterator[Breach]:
         """
     ):
         if is_there:
-            advice = "Rows were changed past the cloud: detach the volume, or delete the instance."
+            advice = "The database was changed by hand: detach the volume, or delete the instance."
             yield Breach(f"{volume} is attached to {holder}, which is on another host", str(holder_id), advice=advice)
         else:
             repair = partial(volumes.forget_holder, holder_id)
-            yield Breach(f"{volume} is attached to {holder}, which is not there", str(holder_id), repair=repair)
+            yield Breach(f"{volume} is attached to {holder}, which does not exist", str(holder_id), repair=repair)

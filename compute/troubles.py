@@ -5,9 +5,7 @@ from compute.models import Instance
 from compute.status import reason, with_status
 
 
-@trouble(
-    "Instances in error", "Their reason is what the host or the last operation said. Start tries again; delete works."
-)
+@trouble("Instances in error", "The reason comes from the host or the last operation. Start tries again; delete works.")
 def broken_instances() -> Looked:
     broken = with_status(
         Instance.objects.select_related("machine__host", "project").defer("user_data", "placement")

@@ -16,19 +16,19 @@ from network.services import routers
 from network.services.ports import ROUTER
 
 
-@invariant("I10", "every address lies in its subnet, on its port's network, and is never the gateway of another holder")
+@invariant("I10", "Every address is in its port's subnet, and is not its gateway")
 def addresses_belong() -> Iterator[Breach]:
     astray = Address.objects.exclude(address__within=F("subnet__cidr"), subnet__network=F("port__network"))
     for one in astray.select_related("subnet", "port").order_by("pk"):
         words = f"{one.port} has the address {one.address}, which does not belong to {one.subnet}"
-        yield Breach(words, str(one.port_id), advice="Delete the port, or detach it and make another one.")
+        yield Breach(words, str(one.port_id), advice="Delete the port, or detach it and create another one.")
     gateways = Address.objects.filter(~Q(port__holder_type=ROUTER), address=F("subnet__gateway"))
     for one in gateways.select_related("subnet", "port").order_by("pk"):
         words = f"{one.port} has the address {one.address}, which is the gateway of {one.subnet}"
-        yield Breach(words, str(one.port_id), advice="Delete the port, or detach it and make another one.")
+        yield Breach(words, str(one.port_id), advice="Delete the port, or detach it and create another one.")
 
 
-@invariant("I10", "subnets that a router joins do not overlap")
+@invariant("I10", "A router's subnets do not overlap")
 def joined_subnets_do_not_overlap() -> Iterator[Breach]:
     for router in Router.objects.order_by("pk"):
         for one, other in combinations([leg.subnet for leg in routers.legs(router)], 2):
@@ -37,7 +37,7 @@ def joined_subnets_do_not_overlap() -> Iterator[Breach]:
                 yield Breach(words, str(router.pk), advice="Detach one of them.")
 
 
-@invariant("I11", "a host has the networks of its ports and what routers lead to from there, and nothing else")
+@invariant("I11", "A host has the networks that its instances need, and no others")
 def hosts_have_what_they_need() -> Iterator[Breach]:
     for project in Project.objects.order_by("name"):
         networks, gates = hosting.wanted(project.pk)
@@ -47,9 +47,7 @@ def hosts_have_what_they_need() -> Iterator[Breach]:
         gates_there = set(gate_rows.values_list("router_id", "host_id"))
         wrong = len(there ^ networks) + len(gates_there ^ gates)
         if wrong:
-            words = (
-                f"{project}: {wrong} networks or routers are wanted on a host that does not need them, or lacks them"
-            )
+            words = f"{project}: {wrong} networks or routers are missing on a host, or are not needed there"
             yield Breach(words, str(project.pk), repair=partial(_settle, project.pk))
 
 

@@ -21,14 +21,14 @@ from storage.workflows.exports import ExportImage
 from storage.workflows.images import DeleteImage, ImportImage
 
 
-@invariant("I6", "every volume that is on a host has its room there")
+@invariant("I6", "Every volume has its disk space allocated on its host")
 def volumes_have_room() -> Iterator[Breach]:
     room = Allocation.objects.filter(
         resource_type=hosting.VOLUME, resource_id=OuterRef("volume_id"), host=OuterRef("host"),
         disk_gib=OuterRef("volume__size_gib"),
     )  # fmt: skip
     for row in VolumeOnHost.objects.filter(~Exists(room)).select_related("volume", "host").order_by("pk"):
-        words = f"{row.volume} is on {row.host} without room for its {row.volume.size_gib} GiB"
+        words = f"{row.volume} is on {row.host}, but its {row.volume.size_gib} GiB are not allocated there"
         yield Breach(words, str(row.volume_id), repair=partial(_allocate, row.volume_id))
 
 
@@ -44,15 +44,15 @@ def _allocate(volume_id: UUID) -> None:
         record("storage.volume.allocate", volume, actor=SYSTEM, after={"host": str(row.host), **size})
 
 
-@invariant("I14", "a volume is where its layers are, and no layer waits to take over when nothing is under way")
+@invariant("I14", "A volume is on the same host as its data")
 def volumes_stand_on_their_layers() -> Iterator[Breach]:
     elsewhere = VolumeOnHost.objects.exclude(volume__active__host=F("host")).select_related("volume").order_by("pk")
     for row in elsewhere:
-        advice = "Rows were changed past the cloud: its files are where its host says that they are."
-        yield Breach(f"{row.volume} is on another host than its layers", str(row.volume_id), advice=advice)
+        advice = "The database was changed by hand: its files are where its host says they are."
+        yield Breach(f"{row.volume} and its data are on different hosts", str(row.volume_id), advice=advice)
     at_work = Operation.objects.filter(subject_type="volume", subject_id=OuterRef("pk"), finished_at=None)
     for volume in Volume.objects.filter(~Exists(at_work), next__isnull=False).order_by("pk"):
-        words = f"{volume} has a layer that was to take over, and nothing is under way"
+        words = f"{volume} was to change to a new layer, but has no operation"
         yield Breach(words, str(volume.pk), repair=partial(_drop_next, volume.pk))
 
 
@@ -64,7 +64,7 @@ def _drop_next(volume_id: UUID) -> None:
     hosting.changed(volume)
 
 
-@invariant("I14", "every layer is needed by a volume or a snapshot, or is being removed")
+@invariant("I14", "All stored data belongs to a volume or a snapshot")
 def layers_are_needed() -> Iterator[Breach]:
     for tree, layers in rows(
         """
@@ -84,7 +84,7 @@ def layers_are_needed() -> Iterator[Breach]:
         GROUP BY l.tree ORDER BY l.tree
         """
     ):
-        words = f"{layers} layers of the tree {tree} are kept for nobody"
+        words = f"{layers} layers of the tree {tree} are not needed any more"
         yield Breach(words, str(tree), repair=partial(_clear_away, tree))
 
 
@@ -98,16 +98,14 @@ def _clear_away(tree_id: UUID) -> None:
         Tree(tree_id).sweep()
 
 
-@invariant("I15", "an image that is being made has its work, and one that waits has a place for its content")
+@invariant("I15", "An image that is being created has an operation or an upload")
 def images_get_on() -> Iterator[Breach]:
     live = Operation.objects.filter(subject_type="image", subject_id=OuterRef("pk"), finished_at=None)
     at_work = Image.objects.filter(status__in=(Image.Status.IMPORTING, Image.Status.DELETING))
     for image in at_work.exclude(Exists(live)):
-        yield Breach(
-            f"{image} is {image.status} and nothing is under way", str(image.pk), repair=partial(_retry, image)
-        )
+        yield Breach(f"{image} is {image.status} and has no operation", str(image.pk), repair=partial(_retry, image))
     for image in Image.objects.filter(status=Image.Status.WAITING, upload=None):
-        yield Breach(f"{image} waits for content that has no place", str(image.pk), advice="Delete it.")
+        yield Breach(f"{image} waits for an upload that has no place to go to", str(image.pk), advice="Delete it.")
 
 
 @invariant("I15", "an export that is being made has its work")
@@ -131,11 +129,11 @@ def _retry(image: Image) -> None:
     record("storage.image.retry", image, actor=SYSTEM, after={"kind": work.kind})
 
 
-@invariant("I15", "every file of the image store, and every file on its way in, belongs to a row")
+@invariant("I15", "Every file in the image store belongs to an image")
 def stored_files_are_owned() -> Iterator[Breach]:
     if stored := files.unneeded():
-        words = f"{len(stored)} files of the image store belong to nothing, e.g. {stored[0]}"
+        words = f"{len(stored)} files in the image store belong to no image, e.g. {stored[0]}"
         yield Breach(words, "image-store", repair=files.sweep)
     if sent := uploads.unowned():
-        words = f"{len(sent)} files that somebody began to send belong to nothing, e.g. {sent[0].name}"
+        words = f"{len(sent)} partial uploads belong to no image, e.g. {sent[0].name}"
         yield Breach(words, "image-uploads", repair=uploads.sweep)

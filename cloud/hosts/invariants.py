@@ -30,7 +30,7 @@ def rows(statement: str, **facts: Any) -> list[tuple[Any, ...]]:
         return list(cursor.fetchall())
 
 
-@invariant("I3", "nothing is on a host without a row that owns it")
+@invariant("I3", "Everything on a host belongs to a resource of the cloud")
 def everything_is_owned() -> Iterator[Breach]:
     present = {resource_type for (resource_type,) in rows(f"SELECT DISTINCT type FROM ({INVENTORY}) seen")}
     for resource_type in sorted(present):
@@ -65,7 +65,7 @@ def _remove_unowned(host_id: UUID, resource_type: str, resource_id: UUID, genera
     record("hosts.host.remove_unowned", host, actor=SYSTEM, after={resource_type: str(resource_id)})
 
 
-@invariant("I6", "what is placed on a host is at most its capacity, and free is capacity less the sum of allocations")
+@invariant("I6", "A host has at most its capacity allocated, and its free capacity is right")
 def capacity_is_the_sum() -> Iterator[Breach]:
     sums = {"vcpus": "floor(h.vcpus * h.vcpu_overcommit)::int", "memory_mib": "h.memory_mib", "disk_gib": "h.disk_gib"}
     for name, capacity in sums.items():
@@ -76,9 +76,11 @@ def capacity_is_the_sum() -> Iterator[Breach]:
             GROUP BY h.id HAVING h.free_{name} <> {capacity} - coalesce(sum(a.{name}), 0) OR h.free_{name} < 0
             """
         ):
-            words = f"{host}: {placed} {name} placed on {total}, {free} called free"
+            words = f"{host}: {placed} of {total} {name} allocated, but {free} counted as free"
             if free == total - placed:
-                yield Breach(words, str(host_id), advice="Drain it and delete some, or give it back what it had.")
+                yield Breach(
+                    words, str(host_id), advice="Cordon it and delete some, or give it back the capacity that it had."
+                )
             else:
                 yield Breach(words, str(host_id), repair=partial(_recompute_free, host_id))
 
@@ -98,7 +100,7 @@ def _recompute_free(host_id: UUID) -> None:
         )
 
 
-@invariant("I6", "every allocation belongs to a resource on that host, or to a tombstone")
+@invariant("I6", "Allocated capacity belongs to a resource on that host")
 def allocations_have_owners() -> Iterator[Breach]:
     for kind in kinds():
         unit = kind.unit or kind.type
@@ -116,9 +118,9 @@ def allocations_have_owners() -> Iterator[Breach]:
             """,
             type=kind.type,
         ):
-            words = f"{host} keeps room for a {unit} that no {kind.type} owns"
+            words = f"{host} has capacity allocated to a {unit} that belongs to no {kind.type}"
             if is_gone:
                 yield Breach(words, str(resource_id), repair=Allocation.objects.filter(pk=key).delete)
             else:
-                advice = f"{host} still has the {unit}, or is away: it is let go when the {unit} is seen gone."
+                advice = f"{host} still has the {unit}, or is unreachable. It is freed once the {unit} is gone."
                 yield Breach(words, str(resource_id), advice=advice)

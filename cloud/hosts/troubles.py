@@ -1,5 +1,7 @@
 """What can be wrong with hosts."""
 
+from typing import Any
+
 from django.db.models import F, Q
 
 from cloud.hosts.models import Host, HostPulse
@@ -8,9 +10,35 @@ from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
 
 
 @trouble(
+    "Nothing can be launched: no host takes new instances",
+    "Running instances go on. Enable a host, repair one, or add one (Cloud → Hosts): new instances are placed on hosts "
+    "that are online and not cordoned.",
+)
+def no_host_in_service() -> Looked:
+    """Every host, with what keeps it from taking instances; nothing as long as one takes them."""
+    hosts = list(
+        Host.objects.annotate(is_online=Q(pulse__seen_at__gte=reachable_since()), seen_at=F("pulse__seen_at"))
+        .only("id", "name", "enabled", "quarantined")
+        .order_by("name")
+    )
+    if any(host.enabled and host.is_online and not host.quarantined for host in hosts):
+        return 0, []
+    if not hosts:
+        return 1, [Case("cloud", "", "No hosts", "No machine has joined this cloud yet.", None)]
+    found = [Case("host", str(host.pk), host.name, _why_not(host), None) for host in hosts]
+    return len(found), found[:MOST_SHOWN]
+
+
+def _why_not(host: Any) -> str:
+    if not host.is_online:
+        return "Unreachable"
+    return f"Quarantined: {host.quarantined}" if host.quarantined else "Cordoned by an admin"
+
+
+@trouble(
     "Unreachable hosts",
     "Look at the machine and its network, and whether its worker (pileus-agent worker) runs. "
-    "What it runs may well run on; nothing is started elsewhere.",
+    "Its instances may still be running: they are not started elsewhere.",
 )
 def unreachable_hosts() -> Looked:
     silent = Host.objects.filter(pulse__seen_at__lt=reachable_since()).annotate(seen_at=F("pulse__seen_at"))
@@ -22,7 +50,7 @@ def unreachable_hosts() -> Looked:
 
 @trouble(
     "Quarantined hosts",
-    "Find out which is right, the database or the host's ledger; enabling the host lifts the quarantine.",
+    "The database and the host disagree. Find out which is right; enabling the host ends the quarantine.",
 )
 def quarantined_hosts() -> Looked:
     found = [
@@ -44,9 +72,9 @@ def told_of(what: str) -> Looked:
 
 
 @trouble(
-    "Hosts that do not hear their bells",
-    "They look by themselves every few seconds, so everything on them is slower. Look whether they reach the broker: "
-    "its address is PILEUS_HOST_REDIS_URL, and each heartbeat tells it to them.",
+    "Hosts that do not get notifications",
+    "They ask every few seconds instead, so everything on them is slower. Check that they reach the broker at the "
+    "address in PILEUS_HOST_REDIS_URL.",
 )
 def deaf_hosts() -> Looked:
     return told_of("bells")
@@ -54,8 +82,8 @@ def deaf_hosts() -> Looked:
 
 @trouble(
     "Hosts with a full disk",
-    "What runs there runs on, and every order fails with this reason. Make room on the disk that the agent's home is "
-    "on; the host goes on by itself. Drain it until then, so that nothing new is placed there.",
+    "Running instances go on, but every change on the host fails. Make room on the disk of the agent's home folder; "
+    "the host then continues by itself. Cordon it until then, so that nothing new is placed there.",
 )
 def full_hosts() -> Looked:
     return told_of("disk")
@@ -63,14 +91,16 @@ def full_hosts() -> Looked:
 
 @trouble(
     "Reports that were refused",
-    "The host and the control plane do not understand each other: mostly one of them is older. Bring both to the same "
-    "version; the host reports again by itself.",
+    "The host and the control plane have different versions. Bring both to the same version; the host then reports "
+    "again by itself.",
 )
 def refused_reports() -> Looked:
     return told_of("report")
 
 
-@trouble("Overcommitted hosts", "They have shrunk below what is placed on them. Give them more, or delete some of it.")
+@trouble(
+    "Overcommitted hosts", "They have less capacity than is allocated on them. Add capacity, or delete some instances."
+)
 def overcommitted_hosts() -> Looked:
     below = Host.objects.filter(Q(free_vcpus__lt=0) | Q(free_memory_mib__lt=0) | Q(free_disk_gib__lt=0))
     found = [
@@ -82,4 +112,4 @@ def overcommitted_hosts() -> Looked:
 
 def lacks(host: Host) -> list[str]:
     free = ((host.free_vcpus, "vCPUs"), (host.free_memory_mib, "MiB of memory"), (host.free_disk_gib, "GiB of disk"))
-    return [f"{-amount} {kind} too many are placed" for amount, kind in free if amount < 0]
+    return [f"{-amount} {kind} too many allocated" for amount, kind in free if amount < 0]

@@ -85,12 +85,12 @@ def of_operations(rows: "QuerySet[Operation]", since: str) -> Looked:
     ]
 
 
-@trouble("Work that does not get on", "Its last words say why. Cancel it, or put right what they name.")
+@trouble("Operations that make no progress", "The reason is their last message. Cancel them, or fix what it names.")
 def stumbling_operations() -> Looked:
     return of_operations(Operation.objects.filter(finished_at=None, attempts__gte=STUMBLES), "started_at")
 
 
-@trouble("Work past its deadline", "It should have given up: look whether a control worker runs, and read its log.")
+@trouble("Operations past their deadline", "Check that a control worker runs, and read its log.")
 def late_operations() -> Looked:
     late = Operation.objects.filter(finished_at=None, outcome="", deadline_at__lt=Now() - timedelta(minutes=1))
     return of_operations(late, "deadline_at")
@@ -107,7 +107,7 @@ def failed_operations() -> Looked:
 
 @trouble(
     "Consistency checks do not run",
-    "They are checked by the clock: look whether Celery's beat and a control worker run.",
+    "Check that Celery's beat and a control worker run.",
 )
 def unchecked() -> Looked:
     oldest = Check.objects.order_by("checked_at").first()
@@ -117,8 +117,8 @@ def unchecked() -> Looked:
 
 
 @trouble(
-    "Work by the clock that fails",
-    "It is tried again whenever it is due. The words are its last ones; the log of the control worker has the rest.",
+    "Failing periodic tasks",
+    "They are tried again on schedule. The log of the control worker has the details.",
 )
 def failing_tasks() -> Looked:
     failing = list(FailingTask.objects.order_by("since"))

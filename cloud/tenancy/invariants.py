@@ -8,7 +8,7 @@ from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 
 
-@invariant("I5", "quota used is the sum over live rows, and never above the limit")
+@invariant("I5", "Quota usage is counted right, and within the limit")
 def quotas_hold() -> Iterator[Breach]:
     for project in Project.objects.order_by("name"):
         for kind, use in quota.usage(project).items():
@@ -17,7 +17,7 @@ def quotas_hold() -> Iterator[Breach]:
                 yield Breach(f"{words}. Raise the limit, or ask the tenant to delete some.", str(project.pk))
 
 
-@invariant("I8", "one idempotency key stands for one result")
+@invariant("I8", "An idempotency key has one result")
 def keys_have_results() -> Iterator[Breach]:
     for key in IdempotencyKey.objects.filter(status=0):
         yield Breach(f"a key of {key.caller} was kept without its answer", str(key.pk))

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from cloud.hosts.pages.hosts import HostPage, listed
 from cloud.pages.base import Page
 from cloud.pages.generic import ItemPage
-from compute.placement import capacity, drain
+from compute.placement import capacity, emptying
 
 
 class Capacity(Page):
@@ -25,11 +25,11 @@ class Capacity(Page):
         return self.show(context)
 
 
-class Drain(HostPage, ItemPage):
+class Cordon(HostPage, ItemPage):
     """What taking a host out of service would do, before it is done."""
 
-    template = "compute/capacity/drain.html"
-    partials = {"dialog-body": "compute/capacity/_drain.html", "moves": "compute/capacity/_moves.html"}
+    template = "compute/capacity/cordon.html"
+    partials = {"dialog-body": "compute/capacity/_cordon.html", "moves": "compute/capacity/_moves.html"}
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if "moves" in request.GET:
@@ -45,6 +45,6 @@ class Drain(HostPage, ItemPage):
 
     def moves(self) -> dict[str, Any]:
         """Where each instance would go, if the host had to be emptied; those without a place first."""
-        found = drain.simulate(self.item.pk)
+        found = emptying.simulate(self.item.pk)
         stuck = [move for move in found if not move.host]
-        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": drain.MOST}
+        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": emptying.MOST}

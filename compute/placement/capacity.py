@@ -58,7 +58,7 @@ def image_kinds() -> list[ImageKind]:
 
 
 def fits(*, without: UUID | None = None) -> list[tuple[Flavor, list[Fit]]]:
-    """For every enabled flavor, what fits of it with each kind of image; `without` one host, as if it were drained."""
+    """For every enabled flavor, what fits of it with each kind of image; `without` one host, as if it were cordoned."""
     flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
     kinds = image_kinds()
     nothing = Wish(vcpus=0, memory_mib=0, disk_gib=0, runs=())

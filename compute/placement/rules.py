@@ -55,7 +55,7 @@ class Rule(Protocol):
 class Enabled:
     name = "in service"
     condition = "(h.enabled AND h.quarantined = '')"
-    have = "CASE WHEN h.quarantined <> '' THEN h.quarantined WHEN h.enabled THEN 'in service' ELSE 'drained' END"
+    have = "CASE WHEN h.quarantined <> '' THEN h.quarantined WHEN h.enabled THEN 'in service' ELSE 'cordoned' END"
     lacking = "{count} not in service"
 
     def need(self, wish: Wish) -> str:

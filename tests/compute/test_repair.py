@@ -124,7 +124,7 @@ def test_a_stranger_on_a_host_is_paused_kept_and_removed_only_by_repair(cloud, i
     cloud.node.heartbeat()
     assert cloud.running() == {str(instance.pk)}, "a heartbeat destroys nothing"
     cloud.node.heartbeat()
-    breach = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)
+    breach = next(breach for breach in cloud.breaches() if "belongs to no instance" in breach.words)
     assert "quarantined" in breach.words
     breach.repair()
     cloud.node.look()
@@ -193,7 +193,7 @@ def test_a_rebuilt_image_changes_nothing_for_instances_that_are_there(cloud, ins
 def test_room_that_was_lost_is_booked_again(cloud, instance):
     Allocation.objects.all().delete()
     (breach,) = cloud.breaches()
-    assert breach.words == f"web is placed on {instance.host} without an allocation"
+    assert breach.words == f"web is on {instance.host}, but has no capacity allocated there"
     breach.repair()
     assert cloud.breaches() == []
     assert Allocation.of("instance", instance.pk).get().memory_mib == instance.memory_mib
@@ -204,21 +204,21 @@ def test_room_is_not_booked_again_where_there_is_none(cloud, instance):
     Allocation.objects.all().delete()
     Host.objects.update(memory_mib=instance.memory_mib - 1)
     (breach,) = cloud.breaches()
-    assert (breach.repair, "has no room left for it" in breach.advice) == (None, True)
+    assert (breach.repair, "has no room for it" in breach.advice) == (None, True)
 
 
 def test_a_host_that_shrank_below_what_it_holds_is_told_of_with_what_to_do(cloud, instance):
     Host.objects.update(memory_mib=instance.memory_mib - 1)
     (breach,) = cloud.breaches()
-    assert (breach.repair, "Drain it" in breach.advice) == (None, True)
+    assert (breach.repair, "Cordon it" in breach.advice) == (None, True)
 
 
 def test_room_that_nobody_owns_is_given_back_once_its_machine_is_gone(cloud, instance):
     free = Host.objects.get().free_memory_mib
     Allocation.objects.update(resource_id=uuid4())
-    breach = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)
+    breach = next(breach for breach in cloud.breaches() if "belongs to no instance" in breach.words)
     HostPulse.objects.update(seen_at=Now() - timedelta(minutes=5))
-    away = next(breach for breach in cloud.breaches() if "no instance owns" in breach.words)
+    away = next(breach for breach in cloud.breaches() if "belongs to no instance" in breach.words)
     assert (away.repair, "or is away" in away.advice) == (None, True)
     breach.repair()
     assert Host.objects.get().free_memory_mib == free + instance.memory_mib

@@ -77,7 +77,7 @@ class Hosts(HostView, Collection):
 
 class OneHost(HostView, Item):
     def change(self, host: Host, body: dict[str, Any]) -> Host:
-        """`enabled: false` is draining; `vcpu_overcommit` is how many vCPUs are sold per processor."""
+        """`enabled: false` is what `cordon` does; `vcpu_overcommit` is how many vCPUs are allocated per processor."""
         return services.update(host, actor=self.actor, **body)
 
     def remove(self, host: Host) -> None:
@@ -92,8 +92,8 @@ class Enable(HostView, Verb):
         return services.update(host, actor=self.actor, enabled=True)
 
 
-class Drain(HostView, Verb):
-    """Nothing new is placed on it; what it has stays."""
+class Cordon(HostView, Verb):
+    """No new instances, volumes or routers are placed on it; those that it has stay, and keep running."""
 
     def act(self, host: Host, body: dict[str, Any]) -> Host:
         return services.update(host, actor=self.actor, enabled=False)
@@ -160,5 +160,5 @@ urlpatterns = [
     path("hosts/join-tokens/<str:ref>", OneJoinToken.as_view()),
     path("hosts/<str:ref>", OneHost.as_view()),
     path("hosts/<str:ref>/enable", Enable.as_view()),
-    path("hosts/<str:ref>/drain", Drain.as_view()),
+    path("hosts/<str:ref>/cordon", Cordon.as_view()),
 ]

@@ -102,7 +102,11 @@ class ChangeHost(HostPage, ItemPage):
                 done=f"{name} is no longer a host of this cloud.",
             )
         enabled = verb == "enable"
-        done = "takes instances again" if enabled else "takes nothing new; what runs there goes on running"
+        done = (
+            "takes new instances again"
+            if enabled
+            else "is cordoned: no new instances are placed there, existing ones stay"
+        )
         return self.mutate(
             lambda: services.update(found, actor=actor, enabled=enabled),
             body={"verb": verb},

@@ -12,6 +12,7 @@ from cloud.api.fields import as_uuid
 from cloud.api.health import dependencies
 from cloud.api.views import Collection, Item, Verb, View
 from cloud.operations import checks
+from cloud.operations.invariants import number_of
 from cloud.operations.models import Check
 from cloud.operations.troubles import troubles
 from cloud.problems import NotFound
@@ -28,7 +29,7 @@ class BreachSerializer(serializers.Serializer):
 
 
 class CheckSerializer(serializers.Serializer):
-    """One promise, and what the latest look at it found."""
+    """A consistency check, and what it found last."""
 
     id = serializers.UUIDField()
     code = serializers.CharField()
@@ -70,7 +71,7 @@ class TroubleSerializer(serializers.Serializer):
 
 
 class HealthSerializer(serializers.Serializer):
-    """What the cloud needs, what is wrong in it, and which promises are broken."""
+    """What the cloud depends on, what is wrong in it, and which consistency checks failed."""
 
     dependencies = DependencySerializer(many=True)
     troubles = TroubleSerializer(many=True)
@@ -78,11 +79,11 @@ class HealthSerializer(serializers.Serializer):
 
 
 def health() -> dict[str, Any]:
-    broken = Check.objects.exclude(count=0, problem="").order_by("code", "name")
+    broken = Check.objects.exclude(count=0, problem="").order_by("name")
     return {
         "dependencies": [{"name": name, **found} for name, found in dependencies().items()],
         "troubles": troubles(),
-        "broken": list(broken),
+        "broken": sorted(broken, key=lambda check: number_of(check.code)),
     }
 
 

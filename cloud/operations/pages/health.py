@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 
 from cloud.operations import checks
 from cloud.operations.api.health import health
+from cloud.operations.invariants import number_of
 from cloud.operations.models import Check
 from cloud.pages.base import Page
 from cloud.pages.generic import VerbPage
@@ -19,7 +20,7 @@ class Health(Page):
 
     def get(self, request: HttpRequest) -> HttpResponse:
         found = health()
-        every = list(Check.objects.order_by("code", "name"))
+        every = sorted(Check.objects.order_by("name"), key=lambda check: number_of(check.code))
         return self.show(
             {
                 **found,
@@ -42,4 +43,4 @@ class Repair(VerbPage):
         return checks.request_repair(check=self.item, actor=self.scope.actor)
 
     def done(self, result: Any) -> str:
-        return "It is being put right."
+        return "It is being repaired."

@@ -101,7 +101,7 @@ SHOWN: dict[str, str] = {
     "cloud/address-pools/<uuid:pool>/delete": CLOUD_ADMIN,
     "cloud/health": CLOUD_ADMIN,
     "cloud/capacity": CLOUD_ADMIN,
-    "cloud/hosts/<uuid:host>/drain": CLOUD_ADMIN,
+    "cloud/hosts/<uuid:host>/cordon": CLOUD_ADMIN,
     "cloud/hosts": CLOUD_ADMIN,
     "cloud/hosts/new": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>": CLOUD_ADMIN,

@@ -121,7 +121,7 @@ WHERE = {
     "DELETE /flavors/{ref}": "delete-flavor",
     "PATCH /hosts/{ref}": "host-settings",
     "DELETE /hosts/{ref}": "change-host",
-    "POST /hosts/{ref}/drain": "change-host",
+    "POST /hosts/{ref}/cordon": "change-host",
     "POST /hosts/{ref}/enable": "change-host",
     "POST /hosts/join-tokens": "new-host",
     "DELETE /hosts/join-tokens/{ref}": "revoke-join-token",

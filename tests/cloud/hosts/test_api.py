@@ -39,7 +39,7 @@ def test_a_host_shows_capacity_and_whether_it_is_heard(api, cloud_admin):
 def test_drain_and_enable(api, cloud_admin):
     factories.host("node1")
     admin = api.as_(cloud_admin)
-    assert admin.post("hosts/node1/drain").json()["status"] == "disabled"
+    assert admin.post("hosts/node1/cordon").json()["status"] == "disabled"
     assert admin.post("hosts/node1/enable").json()["enabled"] is True
     assert Event.objects.count() == 2
 
@@ -73,7 +73,7 @@ def test_tenants_learn_nothing_of_hosts(api, request, who):
     client = api.as_(request.getfixturevalue(who))
     for method, path in (
         ("get", "hosts"), ("get", "hosts/node1"), ("get", "hosts/nothing"), ("patch", "hosts/node1"),
-        ("delete", "hosts/node1"), ("post", "hosts/node1/drain"), ("post", "hosts/join-tokens"),
+        ("delete", "hosts/node1"), ("post", "hosts/node1/cordon"), ("post", "hosts/join-tokens"),
         ("get", "hosts/join-tokens"),
     ):  # fmt: skip
         assert getattr(client, method)(path).status_code == 403

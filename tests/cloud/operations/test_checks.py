@@ -40,7 +40,7 @@ def test_a_breach_keeps_since_when_it_is_known(drifted):
     found = Check.objects.get(name=CAPACITY)
     (breach,) = found.breaches
     assert (found.count, breach["subject"], breach["repairable"]) == (1, str(drifted.pk), True)
-    assert "node: 0 vcpus placed on 2, 1 called free" in breach["words"]
+    assert "node: 0 of 2 vcpus allocated, but 1 counted as free" in breach["words"]
     checks.look(every=True)
     assert Check.objects.get(name=CAPACITY).breaches[0]["since"] == breach["since"]
 
@@ -84,6 +84,6 @@ def test_what_is_wrong_is_told_with_since_and_what_to_do(api, cloud_admin, proje
     assert told["Unreachable hosts"]["cases"][0]["name"] == "silent"
     assert told["Unreachable hosts"]["cases"][0]["since"]
     assert told["Quarantined hosts"]["cases"][0]["words"] == "its ledger is ahead"
-    assert told["Overcommitted hosts"]["cases"][0]["words"] == "7 MiB of memory too many are placed"
+    assert told["Overcommitted hosts"]["cases"][0]["words"] == "7 MiB of memory too many allocated"
     assert told["Instances in error"]["cases"][0]["words"] == "No space left"
     assert all(kind["advice"] for kind in told.values())

@@ -1,4 +1,4 @@
-"""`manage.py verify [--repair]`: prove that what must always hold does hold."""
+"""`manage.py verify [--repair]`: check that the database and the hosts agree."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from cloud.operations.invariants import invariants, put_right
 
 
 class Command(BaseCommand):
-    help = "Check the invariants against rows and host inventories; exit 1 if one is broken."
+    help = "Check the database and the hosts for consistency; exit 1 if a check fails."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--repair", action="store_true", help="open the operations that put breaches right")
+        parser.add_argument("--repair", action="store_true", help="repair what can be repaired")
 
     def handle(self, *args: Any, repair: bool, **options: Any) -> None:
         broken = 0
         for item in invariants():
             breaches = list(item.check())
             broken += len(breaches)
-            mark = self.style.ERROR("broken") if breaches else self.style.SUCCESS("holds ")
-            self.stdout.write(f"{mark}  {item.code}  {item.promise}")
+            mark = self.style.ERROR("FAILED") if breaches else self.style.SUCCESS("ok    ")
+            self.stdout.write(f"{mark}  {item.code:<3}  {item.promise}")
             for breach in breaches:
                 self.stdout.write(f"        {breach.subject_id}  {breach.words}")
                 if breach.advice:
@@ -28,5 +28,5 @@ class Command(BaseCommand):
                     problem = put_right(breach)
                     self.stdout.write("          " + (f"not repaired: {problem}" if problem else "being repaired"))
         if broken:
-            self.stderr.write(f"{broken} breach{'es' if broken > 1 else ''}")
+            self.stderr.write(f"{broken} problem{'s' if broken > 1 else ''} found")
             raise SystemExit(1)

@@ -73,7 +73,7 @@ class Qemu:
         if problem:
             return problem
         known = self._known(architecture)
-        return known.problem if known else "not probed yet: that is done once a machine is up"
+        return known.problem if known else "not checked yet"
 
     def _known(self, architecture: str) -> Finding | None:
         return self._probes.known(architecture, "kvm", self._versions[architecture], self._confinement("kvm"))
