@@ -46,7 +46,7 @@ def everything_is_owned() -> Iterator[Breach]:
         ):
             repair = partial(_remove_unowned, host_id, resource_type, resource_id, generation)
             unit = kind.unit if kind and kind.unit else resource_type
-            words = f"{host} holds a {unit} ({seen}) that no {resource_type} owns"
+            words = f"{host} holds a {unit} ({seen}) that belongs to no {resource_type}"
             yield Breach(words, str(resource_id), repair=repair)
 
 
