@@ -29,6 +29,11 @@ class UnfitVolumes(Problem):
     title = "The volume cannot be attached like this"
 
 
+def boots_from_volume(instance: Instance) -> bool:
+    """Whether a volume is in the place of its own disk."""
+    return held_by(instance).filter(slot=0).exists()
+
+
 def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only: bool, goes_with: bool) -> Attachment:
     """Make a volume a disk of an instance, in its first slot that is free. The instance is locked.
 

@@ -7,6 +7,8 @@ with the instance is not their business: the engine refuses a verb that may not 
 from typing import Any
 
 from compute.models import Instance, Power
+from compute.volumes import boots_from_volume
+from storage.services import captures
 
 STILL = (Power.PAUSED, Power.SUSPENDED)
 ALIVE = (Power.RUNNING, *STILL)  # with something in its memory
@@ -50,6 +52,20 @@ def clone(instance: Instance) -> str:
     if not _is_alive(instance):
         return "It is not running: a clone goes on from what is in its memory."
     return _not_offered(instance, "clone")
+
+
+def create_image(instance: Instance) -> str:
+    host = instance.host
+    if host is None or instance.seen not in (*ALIVE, Power.STOPPED):
+        return "It has no disk yet: it has not been started."
+    if not captures.able(host):
+        return "Its host makes no images: qemu-img is not installed there, or its agent is too old."
+    if boots_from_volume(instance):
+        return "It boots from a volume. Take a snapshot of that, or clone it."
+    has_emulator = {instance.wanted_power, instance.seen} & {Power.RUNNING, Power.PAUSED}
+    if has_emulator and "copy" not in hypervisor_facts(instance).get("verbs", []):
+        return f"It runs, and {instance.hypervisor} on its host copies no disk meanwhile. Stop it first."
+    return ""
 
 
 def attach_nic(instance: Instance) -> str:

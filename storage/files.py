@@ -52,6 +52,7 @@ def _of_storage(names: Collection[str]) -> set[str]:
     in_work = ImageExport.objects.filter(status=ImageExport.Status.MAKING)
     lists = (
         (Image.objects.all(), "files"),
+        (Image.objects.all(), "source__boot_files"),
         (ImageImport.objects.all(), "files"),
         (ImageExport.objects.all(), "files"),
         (in_work, "sources"),

@@ -148,7 +148,14 @@ def may_read(host: Host, sha256: str) -> bool:
     return made.filter(sources__contains=[{"sha256": sha256}]).exists()
 
 
+def is_captured(made: Image | ImageExport) -> bool:
+    """Whether it is made of what only one host has."""
+    return isinstance(made, Image) and made.source.get("kind") == "instance"
+
+
 def _source(image: Image) -> dict[str, Any]:
+    if is_captured(image):
+        return {"kind": "machine", "type": image.source["kind"], "machine": image.source["id"]}
     if image.source["kind"] == "url":
         limits = {"max_bytes": settings.IMAGE_MAX_GIB * GIB, "max_seconds": settings.IMAGE_FETCH_SECONDS}
         wish = {"kind": "url", "url": image.source["url"], "sha256": image.source.get("sha256")}

@@ -183,6 +183,15 @@ def _beside_volumes(world: World) -> str:
     return str(world.instance().name)
 
 
+def _beside_images(world: World) -> str:
+    """An instance that stands still, on a host that makes images."""
+    instance = world.instance(services.stop)
+    assert instance.host is not None
+    instance.host.capabilities["images"] = {"import": ["qcow2"], "export": [], "capture": True}
+    instance.host.save(update_fields=["capabilities"])
+    return str(instance.name)
+
+
 def _with_volume(world: World) -> str:
     def attach(*, instance: Instance, actor: Actor) -> object:
         return services.attach_volume(instance=instance, actor=actor, volume=storage.volume(world))
@@ -221,6 +230,7 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
 VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/start": lambda world: world.instance(services.stop).name,
     "instances/resume": lambda world: world.instance(services.pause).name,
+    "instances/create-image": _beside_images,
     "instances/detach-nic": _with_nic,
     "instances/attach-volume": _beside_volumes,
     "instances/detach-volume": _with_volume,
@@ -241,6 +251,7 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST instances/attach-volume": lambda world: {"volume": storage.volume(world).name},
     "POST instances/detach-volume": _its_volume,
     "POST instances/clone": lambda world: {"name": factories.name("copy")},
+    "POST instances/create-image": lambda world: {"name": factories.name("image")},
     "POST instances/console": lambda world: {"kind": "serial"},
     "POST keypairs": lambda world: {"name": "laptop"},
     "PATCH keypairs": lambda world: {"labels": {"owner": "mia"}},

@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.ledger import Entry
 from agent.work import Work
-from compute.agent import hypervisors, upkeep
+from compute.agent import captures, hypervisors, upkeep
 from compute.agent.console_log import ConsoleLogs
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Hypervisor
@@ -27,6 +28,7 @@ from compute.agent.records import TYPE, Records
 from compute.agent.samples import SECONDS_BETWEEN_SAMPLES, Samples
 from compute.agent.watch import Watch
 from network.agent.client import NetworkProcess
+from storage.agent.captures import Chain, Hear
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
 
@@ -64,6 +66,14 @@ class Machines(Kind):
 
     def machine(self, machine_id: str) -> Machine:
         return Machine(machine_id, self.tools)
+
+    # For images of their disks
+
+    def copy_disk(self, resource_id: str, target: Path, work: Work, hear: Hear) -> tuple[Chain, str]:
+        return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear)
+
+    def end_copy(self, resource_id: str) -> None:
+        captures.end_copy(self._common, self.machine(resource_id))
 
     # Orders and what happens without one
 

@@ -2,6 +2,7 @@ from compute.api import (
     boots,
     bulk,
     capacity,
+    captures,
     console_logs,
     consoles,
     flavors,
@@ -22,4 +23,5 @@ urlpatterns = [
     *placement.urlpatterns,
     *boots.urlpatterns,
     *consoles.urlpatterns,
+    *captures.urlpatterns,
 ]

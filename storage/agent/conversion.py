@@ -88,6 +88,26 @@ class Tool:
                 f"It cannot be read to its end: it is damaged. Export it again. ({words_of(problem)})"
             ) from problem
 
+    def flatten(
+        self, chain: list[tuple[Path, str]], virtual_bytes: int, target: Path, hear: Callable[[float], None]
+    ) -> None:
+        """Write files of ours that lie on each other, the lowest first, into one compressed qcow2. Raises Refused or
+        Abandoned."""
+        check_room(self.folder)
+
+        def listen(line: str) -> None:
+            check_room(self.folder)
+            if match := _PERCENT.search(line):
+                hear(float(match[1]))
+
+        most = virtual_bytes + virtual_bytes // 1000 + SPARE_BYTES
+        bounds = Bounds(600 + virtual_bytes / MIN_BYTES_PER_SECOND, file_bytes=most)
+        view = View(readable=tuple(path for path, _ in chain), writable=(self.folder,))
+        try:
+            self.helpers.run(Program(argv_of_chain(chain, target), bounds, view), self.uid, self.work, listen)
+        except (Failed, TooLong) as problem:
+            raise Refused(f"the disk could not be copied: {words_of(problem)}") from problem
+
 
 def examine_result(path: Path, format_: str, limit: int) -> Examined:
     """Look at what a conversion wrote, which may have been taken over by what it read. Raises Unfit or OSError."""
@@ -109,6 +129,17 @@ def argv(source: Path, disk: Disk, format_: str, target: Path) -> list[str]:
     options = ["-o", OPTIONS[format_]] if format_ in OPTIONS else []
     source_words = "json:" + json.dumps(node, sort_keys=True)
     return ["qemu-img", "convert", "-p", "-O", DRIVERS[format_], *options, source_words, os.fspath(target)]
+
+
+def argv_of_chain(chain: list[tuple[Path, str]], target: Path) -> list[str]:
+    """The command line that makes one file of several. What they lie on is said, whatever their headers say."""
+    node: dict[str, Any] | None = None
+    for path, format_ in chain:
+        below, node = node, {"driver": format_, "file": {"driver": "file", "filename": os.fspath(path)}}
+        if format_ == "qcow2":
+            node["backing"] = below
+    source = "json:" + json.dumps(node, sort_keys=True)
+    return ["qemu-img", "convert", "-p", "-c", "-O", "qcow2", "-o", OPTIONS["qcow2"], source, os.fspath(target)]
 
 
 def found(said: dict[str, Any]) -> Found:

@@ -122,6 +122,19 @@ class ImageWork:
             raise Unfit("What came out of the conversion is not what went in: the file is damaged. Export it again.")
         faults.reach("image.after_convert")
 
+    def flatten(
+        self, tool: Tool, chain: list[tuple[Path, str]], size: int, made: Path, hear: Callable[[float], None]
+    ) -> None:
+        """Turn files that lie on each other, the lowest first, into one new file of ours, and look at it."""
+        faults.reach("image.before_convert")
+        made.unlink(missing_ok=True)
+        tool.flatten(chain, size, self.out / made.name, hear)
+        self.take(self.out / made.name, made)
+        again = examine_result(made, "qcow2", self.virtual_bytes)
+        if again.virtual_bytes != size or again.notes:
+            raise Unfit("What came out of the conversion is not what went in: the disk is damaged.")
+        faults.reach("image.after_convert")
+
     # With the control plane
 
     def store(self, number: int, file: Path, progress: "Progress") -> Facts:

@@ -1,4 +1,4 @@
-"""The kind `image`: an import, by which a tenant's file becomes an image in the store, or the export of an image."""
+"""The kind `image`: an import, by which a tenant's file or a disk of this host becomes an image, or an export."""
 
 import contextlib
 import shutil
@@ -10,19 +10,21 @@ from typing import Any
 import structlog
 
 from agent import faults, folders
-from agent.errors import Refused
+from agent.errors import NoAnswer, Refused
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.ledger import Entry
 from agent.paths import make_passable
 from agent.work import Work
-from storage.agent import exports
+from storage.agent import captures, exports
+from storage.agent.captures import Capture
 from storage.agent.confined import Helpers
 from storage.agent.exports import Export
 from storage.agent.image_cache import ImageCache
 from storage.agent.image_work import ImageWork
 from storage.agent.imports import Import
 from storage.agent.inspection.common import FORMATS, Unfit
+from storage.agent.layers import Layers
 
 log = structlog.get_logger()
 
@@ -44,6 +46,7 @@ class Images(Kind):
         self.directory = tools.paths.home / "imports"
         make_passable(self.directory)
         self.helpers = Helpers(tools.paths, tools.jail)
+        self.layers = Layers(tools.paths)
         self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
 
     def folder(self, import_id: str) -> Path:
@@ -53,6 +56,7 @@ class Images(Kind):
         folder = self.folder(entry.id)
         if verb == "ensure_gone":
             faults.reach("image.before_remove")
+            captures.let_go(folder, self._tools.kinds)
             folders.remove(folder)
             return "gone", {}
         if problem := self.problem():
@@ -62,7 +66,7 @@ class Images(Kind):
         except Unfit as problem:
             folders.remove(folder)
             return "broken", {"problem": str(problem), "final": True}
-        except (Refused, OSError) as problem:
+        except (Refused, NoAnswer, OSError) as problem:
             folders.remove(folder)
             log.warning("the work on an image failed", id=entry.id, problem=str(problem))
             return "broken", {"problem": str(problem), "final": False}
@@ -70,10 +74,15 @@ class Images(Kind):
     def _work(self, spec: dict[str, Any], folder: Path, work: Work) -> ImageWork:
         if spec["source"]["kind"] == "files":
             return Export(spec, folder, self.helpers, self._tools.control_plane, work, self.cache)
+        if spec["source"]["kind"] in ("machine", "layers"):
+            common = (spec, folder, self.helpers, self._tools.control_plane, work)
+            return Capture(*common, self.cache, self.layers, self._tools.kinds)
         return Import(spec, folder, self.helpers, self._tools.control_plane, work)
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
-        return any(file["sha256"] == sha256 for file in entry.spec.get("source", {}).get("files") or [])
+        source = entry.spec.get("source", {})
+        files = [*(source.get("files") or []), *filter(None, [source.get("base")])]
+        return any(file["sha256"] == sha256 for file in files)
 
     def strangers(self) -> Iterator[str]:
         for name in folders.names(self.directory):
@@ -97,7 +106,7 @@ class Images(Kind):
         cache = {"image_cache": self.cache.usage()}
         if self.problem():
             return cache
-        formats = {"import": list(FORMATS), "export": list(exports.FORMATS)}
+        formats = {"import": list(FORMATS), "export": list(exports.FORMATS), "capture": True}
         return {**cache, "images": {**formats, "confined": self.helpers.describe()}}
 
     def disk_bytes(self) -> int:

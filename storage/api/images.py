@@ -38,12 +38,17 @@ class OtherProject(ReferenceField):
         return found or super().to_internal_value(data)
 
 
+def shown_images(scope: Scope) -> QuerySet[Image]:
+    """The same, with all that showing them needs."""
+    shown = visible(scope).select_related("upload", "project").prefetch_related("shares__project")
+    return shown.annotate(live_operation=live_operation("image"))
+
+
 class ImageView(InProject):
     serializer = ImageSerializer
 
     def rows(self) -> QuerySet[Image]:
-        shown = visible(self.scope).select_related("upload", "project").prefetch_related("shares__project")
-        return shown.annotate(live_operation=live_operation("image"))
+        return shown_images(self.scope)
 
 
 class OwnImage(ImageView):

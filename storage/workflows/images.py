@@ -43,7 +43,7 @@ class ImportImage(ImageWorkflow, OnAHost):
         row, image = importing.row_of(self.image), self.image
         if row is None:
             return self.place
-        image.files = came(row)
+        image.files = [*image.source.get("boot_files", ()), *came(row)]
         image.found = row.seen_facts.get("found", {})
         image.size_gib = -(-image.size // GIB)
         image.status, image.reason = Image.Status.READY, ""

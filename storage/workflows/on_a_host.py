@@ -30,7 +30,9 @@ class OnAHost(Workflow):
         raise NotImplementedError
 
     def place(self) -> Verdict:
-        """Choose a host that can, and has room."""
+        """Choose a host that can, and has room. What is made of a host's own disk has its host from the beginning."""
+        if importing.is_captured(self.made) and not importing.row_of(self.made):
+            raise Refused("Its host has given it up.")
         if not importing.row_of(self.made) and importing.choose(self.made, without=self._tried) is None:
             return Wait(LOOK_AGAIN_SECONDS, because=self.because, on=(ROOM,))
         return self.convert
@@ -60,7 +62,7 @@ class OnAHost(Workflow):
 
     @property
     def _has_tries_left(self) -> bool:
-        return len(self._tried) < MAX_TRIES - 1
+        return len(self._tried) < MAX_TRIES - 1 and not importing.is_captured(self.made)
 
     def _refuse(self, row: ImageImport) -> Verdict:
         raise Refused(row.seen_problem or "the host could not make it")

@@ -12,7 +12,7 @@ from cloud.hosts import services as hosts
 from cloud.hosts.models import Host
 
 CAPACITY = {"vcpus": 1, "memory_mib": 1024, "disk_gib": 100}
-CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"]}}
+CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"], "capture": True}}
 
 
 class ImageNode:

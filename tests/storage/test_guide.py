@@ -1,4 +1,4 @@
-"""The calls of the tenants' guide work, one after the other, in a new project."""
+"""The calls of the tenants' guides work, one after the other, in a new project."""
 
 import json
 import re
@@ -6,18 +6,44 @@ from pathlib import Path
 
 import pytest
 
+from compute.models import Instance
+from tests import factories
 from tests.good_requests import finish
 
-GUIDE = Path(__file__).parents[2] / "docs" / "storage.md"
-CALL = re.compile(r"    (POST|PATCH) /api/v1/(\S+) (\{.*\})")
+DOCS = Path(__file__).parents[2] / "docs"
+CALL = re.compile(r"    (GET|POST|PATCH) /api/v1/(\S+)(?: (\{.*\}))?")
+
+
+def calls_of(guide):
+    return [found for line in (DOCS / guide).read_text().splitlines() if (found := CALL.fullmatch(line))]
+
+
+def make(client, call):
+    answer = getattr(client, call[1].lower())(call[2], json.loads(call[3]) if call[3] else None)
+    assert answer.status_code in (200, 201, 202), (call[0], answer.content)
 
 
 @pytest.mark.django_db
-def test_every_call_of_the_guide_works(api, member, project):
-    client = api.as_(member)
-    calls = [found for line in GUIDE.read_text().splitlines() if (found := CALL.fullmatch(line))]
+def test_every_call_of_the_guide_to_volumes_works(api, member, project):
+    client, calls = api.as_(member), calls_of("storage.md")
     assert len(calls) >= 7
     for call in calls:
-        answer = getattr(client, call[1].lower())(call[2], json.loads(call[3]))
-        assert answer.status_code in (200, 201, 202), (call[0], answer.content)
+        make(client, call)
         finish("volume")
+
+
+@pytest.mark.django_db
+def test_every_call_of_the_guide_to_images_works(api, member, project):
+    """In a project with an image, and an instance on a host that makes images."""
+    disk = {"role": "disk", "sha256": "a" * 64, "size": 1, "format": "qcow2", "virtual_bytes": 1 << 30}
+    image = factories.image("debian", project=project, version="13", files=[disk])
+    web = Instance.objects.create(
+        project=project, name="web", flavor=factories.flavor(), vcpus=1, memory_mib=256, disk_gib=1, image=image,
+        boot_files=image.files, created_by="mia", wanted_power="stopped",
+    )  # fmt: skip
+    host = factories.host(capabilities={"images": {"capture": True}}, free_disk_gib=200)
+    factories.place(web, host, seen="stopped")
+    client, calls = api.as_(member), calls_of("images.md")
+    assert len(calls) >= 3
+    for call in calls:
+        make(client, call)

@@ -91,6 +91,16 @@ class PluggedDisk:
 
 
 @dataclass(frozen=True)
+class Copying:
+    """How far the copy of a disk is, in bytes. `problem`: why it has ended too early."""
+
+    done: int
+    of: int
+    is_done: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Plugged:
     """What is plugged into a running machine, by slot; NICs by their MAC address."""
 
@@ -118,6 +128,16 @@ class Slots(Protocol):
     def grow_disk(self, slot: int, size_bytes: int) -> None: ...
 
     def limit_disk(self, slot: int, limits: Limits) -> None: ...
+
+    def begin_copy(self, slot: int, target: Layer, below: Layer | None) -> None:
+        """Begin to copy what is in a disk's active layer now into an empty one, which is open, while the guest goes on.
+        `below`: what the active layer lies on, and so does the copy."""
+
+    def look_at_copy(self, slot: int) -> Copying | None:
+        """None: there is none."""
+
+    def end_copy(self, slot: int) -> None:
+        """Let go of the copy, done or not. Without one nothing happens."""
 
     def plug_nic(self, nic: Nic, hostname: str) -> None:
         """Its tap is open."""
@@ -162,7 +182,8 @@ class Hypervisor(Protocol):
 
     def probe(self) -> dict[str, Any] | None:
         """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
-        work on this host. The verb "plug": disks and NICs come and go while a machine runs."""
+        work on this host. The verb "plug": disks and NICs come and go while a machine runs; "copy": its disk can be
+        copied meanwhile."""
 
     def probe_accelerators(self) -> bool:
         """Look, once, for what makes machines faster, which may take seconds; whether `probe` says more than before."""

@@ -41,6 +41,7 @@ WHERE = {
     **{f"{verb.method} {I}{'' if verb.method == 'DELETE' else f'/{verb.name}'}": "instance-verb"
        for verb in VERBS.values()},
     f"POST {I}/console": "console",
+    f"POST {I}/create-image": "create-image",
     f"POST {P}/instance-actions": "selected-instances",
     f"POST {P}/operations/{{ref}}/cancel": "cancel",
     f"POST {P}/images": "import-image",

@@ -56,7 +56,7 @@ class Qemu:
         if not architectures or shutil.which("qemu-img") is None:
             return None
         first = next(iter(self._versions.values()))
-        return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend", "plug"]}
+        return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend", "plug", "copy"]}
 
     def probe_accelerators(self) -> bool:
         found = False

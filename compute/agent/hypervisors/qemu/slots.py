@@ -8,18 +8,20 @@ Source: QEMU QMP Reference Manual, sections "Block devices", "QMP device_add and
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from string import ascii_lowercase
 from typing import Any, Protocol
 
 from agent.errors import NoAnswer, Refused
 from compute.agent.disks import Disk, Layer, Limits
-from compute.agent.hypervisors.base import Plugged, PluggedDisk
+from compute.agent.hypervisors.base import Copying, Plugged, PluggedDisk
 from compute.agent.hypervisors.qemu import devices
 from compute.agent.nics import Nic
 
 SECONDS_TO_LET_GO = 15.0
 SECONDS_TO_CLOSE = 10.0
 SECONDS_BETWEEN_REQUESTS = 3.0  # a guest that is still booting does not hear the first one
+OF_A_COPY = "-copy"  # behind the name of an active layer: what lies over it while it is copied
 PERIPHERAL = "/machine/peripheral"
 DISK, NIC = re.compile(r"vd([a-z])-device"), re.compile(r"nic(\d+)-device")
 
@@ -51,7 +53,7 @@ class QemuSlots:
                 block = blocks[f"{PERIPHERAL}/{name}/virtio-backend"]["inserted"]
                 disks[ascii_lowercase.index(found[1])] = PluggedDisk(
                     serial=self._property(name, "serial"),
-                    active=block["node-name"],
+                    active=block["node-name"].removesuffix(OF_A_COPY),
                     size_bytes=block["image"]["virtual-size"],
                     limits=Limits(block["iops"] or None, block["bps"] or None),
                 )
@@ -95,6 +97,45 @@ class QemuSlots:
     def limit_disk(self, slot: int, limits: Limits) -> None:
         if limits != self.look().disks[slot].limits:
             self._monitor.execute("block_set_io_throttle", devices.throttle(slot, limits))
+
+    # Copies
+
+    def begin_copy(self, slot: int, target: Layer, below: Layer | None) -> None:
+        self.end_copy(slot)
+        active, name = self.look().disks[slot].active, _copy_of(slot)
+        layer = replace(target, name=name)
+        try:
+            self._open(layer, below, read_only=False)
+            # "top": the active layer alone. What is not in it is not in the copy, which lies on the same files.
+            how = {"sync": "top", "auto-dismiss": False, "filter-node-name": f"{active}{OF_A_COPY}"}
+            self._monitor.execute("blockdev-backup", {"job-id": name, "device": active, "target": name, **how})
+        except NoAnswer:
+            self.end_copy(slot)
+            raise
+
+    def look_at_copy(self, slot: int) -> Copying | None:
+        job = self._copy_job(slot)
+        if job is None:
+            return None
+        is_over = job["status"] == "concluded"
+        problem = str(job.get("error", "")) if is_over else ""
+        return Copying(job["current-progress"], job["total-progress"], is_over and not problem, problem)
+
+    def end_copy(self, slot: int) -> None:
+        name = _copy_of(slot)
+        deadline = time.monotonic() + SECONDS_TO_CLOSE
+        while job := self._copy_job(slot):
+            if job["status"] == "concluded":
+                self._monitor.attempt("job-dismiss", {"id": name})
+            elif time.monotonic() > deadline:
+                raise Refused("QEMU does not end the copy of a disk")
+            else:
+                self._monitor.attempt("block-job-cancel", {"device": name, "force": True})
+                time.sleep(0.02)
+        self._drop(name)
+
+    def _copy_job(self, slot: int) -> dict[str, Any] | None:
+        return next((job for job in self._monitor.execute("query-jobs") if job["id"] == _copy_of(slot)), None)
 
     def _open(self, layer: Layer, below: Layer | None, *, read_only: bool) -> None:
         assert layer.descriptor is not None
@@ -163,6 +204,11 @@ class QemuSlots:
 
     def _property(self, device: str, name: str) -> str:
         return str(self._monitor.execute("qom-get", {"path": f"{PERIPHERAL}/{device}", "property": name}))
+
+
+def _copy_of(slot: int) -> str:
+    """The name of a disk's copy, and of the job that makes it."""
+    return f"copy-vd{ascii_lowercase[slot]}"
 
 
 def _is_part(name: str, whole: str) -> bool:

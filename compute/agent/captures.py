@@ -1,0 +1,123 @@
+"""The disk of a machine, copied as of one moment for an image: its guest goes on meanwhile.
+
+A running emulator copies by itself: what the guest is about to overwrite is copied first. The copy has what the
+machine's own layer has, and lies on what that lies on. The machine is held only while the copy begins, is looked at
+and ends, so that its orders wait for no copy.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from agent import faults, folders
+from agent.durability import sync_file
+from agent.errors import NoAnswer, Refused
+from agent.kinds import Tools
+from agent.system import MIN_FREE_BYTES
+from agent.work import Work
+from compute.agent import disks, suspension
+from compute.agent.disks import Disk, Layer
+from compute.agent.hypervisors.base import Hypervisor
+from compute.agent.machine import Machine
+from storage.agent import qemu_img
+from storage.agent.captures import Chain, Hear
+from storage.agent.conversion import check_room
+
+log = structlog.get_logger()
+
+SLOT = 0  # of the disk that it boots from
+MAX_TRIES = 3  # of a machine that is started and stopped meanwhile
+SECONDS_BETWEEN_LOOKS = 0.5
+CRASH, FILESYSTEM = "crash", "filesystem"
+
+faults.declare("capture.after_begin", "capture.before_end")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One under way: into which file, for whom, and who hears how far it is."""
+
+    target: Path
+    work: Work
+    hear: Hear
+
+
+def copy_disk(tools: Tools, machine: Machine, target: Path, work: Work, hear: Hear) -> tuple[Chain, str]:
+    """See storage.agent.captures.HasDisks."""
+    for _ in range(MAX_TRIES):
+        work.check()
+        with tools.lock(machine.id):
+            entry = tools.ledger.get(machine.key)
+            if entry is None or not entry.spec.get("image"):
+                raise Refused("the machine is not on this host any more")
+            disk = disks.of(entry.spec, machine.home, machine.tools.layers, _fetch(machine, work))[SLOT]
+            if folders.status(disk.layers[-1].path) is None:
+                raise Refused("the machine has no disk yet: it has not been started")
+            below: Chain = [(layer.path, layer.format) for layer in disk.layers[:-1]]
+            target.unlink(missing_ok=True)
+            hypervisor = machine.hypervisor(entry)
+            if hypervisor.find(machine.home) is None:
+                folders.copy_file(disk.layers[-1].path, target, min_free=MIN_FREE_BYTES)
+                sync_file(target)
+                return below, CRASH if suspension.found(machine.home) else FILESYSTEM
+            _begin(hypervisor, machine, disk, target)
+        faults.reach("capture.after_begin")
+        if _wait(tools, machine, hypervisor, Copy(target, work, hear)):
+            return below, CRASH
+        log.info("the machine was stopped while its disk was copied: once more", machine=machine.id)
+    raise Refused("the machine was stopped again and again while its disk was copied")
+
+
+def end_copy(tools: Tools, machine: Machine) -> None:
+    """Have its emulator let go of a copy, if it has one."""
+    with tools.lock(machine.id):
+        entry = tools.ledger.get(machine.key)
+        if entry is None:
+            return
+        with suppress(NoAnswer, Refused):
+            hypervisor = machine.hypervisor(entry)
+            if hypervisor.find(machine.home):
+                with hypervisor.control(machine.home) as control:
+                    if control.slots:
+                        control.slots.end_copy(SLOT)
+
+
+def _fetch(machine: Machine, work: Work) -> disks.Fetch:
+    return lambda file: machine.tools.images.fetch(file, work)
+
+
+def _begin(hypervisor: Hypervisor, machine: Machine, disk: Disk, target: Path) -> None:
+    with hypervisor.control(machine.home) as control:
+        if control.slots is None:
+            raise Refused(f"{hypervisor.name} copies no disk while its machine runs: stop it first")
+        size = control.slots.look().disks[SLOT].size_bytes
+        qemu_img.run(qemu_img.create(target, size))
+        below = disk.layers[-2] if len(disk.layers) > 1 else None
+        with disks.opened((Disk(SLOT, "", (Layer("copy", target, qemu_img.QCOW2),)),)) as (ready,):
+            control.slots.begin_copy(SLOT, ready.layers[-1], below)
+
+
+def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, copy: Copy) -> bool:
+    """Until all is copied; False: the emulator has ended before."""
+    try:
+        while True:
+            copy.work.sleep(SECONDS_BETWEEN_LOOKS)
+            check_room(copy.target.parent)
+            with tools.lock(machine.id):
+                if hypervisor.find(machine.home) is None:
+                    return False
+                with hypervisor.control(machine.home) as control:
+                    assert control.slots is not None
+                    copying = control.slots.look_at_copy(SLOT)
+            if copying is None:
+                return False  # by an emulator that was started anew
+            if copying.problem:
+                raise Refused(f"the disk could not be copied: {copying.problem}")
+            if copying.is_done:
+                return True
+            copy.hear(copying.done, copying.of)
+    finally:
+        faults.reach("capture.before_end")
+        end_copy(tools, machine)

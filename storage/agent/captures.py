@@ -1,0 +1,132 @@
+"""One image on this host of a disk that is here: of a machine, or of a volume's layers that nobody writes any more.
+
+Whoever has the machine copies what its guest has written, as of one moment; then all that the disk lies on becomes one
+file, confined, without what the headers of these files say being followed.
+"""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from agent import faults, folders
+from agent.errors import Refused
+from agent.work import Work
+from storage.agent import qemu_img
+from storage.agent.conversion import Tool
+from storage.agent.image_cache import ImageCache
+from storage.agent.image_work import Facts, ImageWork, Progress
+from storage.agent.inspection.common import Unfit, size_words
+from storage.agent.layers import Layers
+
+COPIED, MACHINE = "copied", "machine"  # files of its folder: what a guest has written; whose disk it is
+
+faults.declare("capture.before_copy", "capture.after_copy")
+
+Chain = list[tuple[Path, str]]  # files and their formats, the base first
+Hear = Callable[[int, int], None]  # bytes that are copied, and of how many
+
+
+class HasDisks(Protocol):
+    """A kind whose resources have disks. Both may raise Unfit, Refused, NoAnswer, Abandoned or OSError."""
+
+    def copy_disk(self, resource_id: str, target: Path, work: Work, hear: Hear) -> tuple[Chain, str]:
+        """Copy what is written to the disk that it boots from into a new file, as of one moment. What the copy lies on,
+        and what it is worth: "crash" or "filesystem"."""
+
+    def end_copy(self, resource_id: str) -> None:
+        """Let go of a copy that somebody began who is no more."""
+
+
+@dataclass(frozen=True)
+class Capture(ImageWork):
+    """`source`: {"kind": "machine", "type", "machine": its id} or {"kind": "layers", "layers": [ids, the lowest first],
+    "base": a file of an image or null}."""
+
+    images: ImageCache
+    layers: Layers
+    kinds: Mapping[str, Any]
+
+    def make(self, tool: Tool, progress: Progress) -> Facts:
+        chain, consistency = self._chain(progress)
+        for path, format_ in chain:
+            if format_ == qemu_img.QCOW2:
+                qemu_img.virtual_size(path)  # refuses what we never make
+        path, format_ = chain[-1]
+        size = qemu_img.virtual_size(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
+        if size > self.virtual_bytes:
+            raise Unfit(f"The disk has {size_words(size)}, and an image has {size_words(self.virtual_bytes)} at most.")
+        made = self.folder / "disk-0"
+        hear = progress.of_conversion(0, size, size)
+        with readable([path for path, _ in chain], tool.uid):
+            self.flatten(tool, chain, size, made, hear)
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / COPIED).unlink()
+        disk = {"role": "disk", "format": "qcow2", "virtual_bytes": size}
+        disks = [{"name": "", "format": "qcow2", "virtual_bytes": size}]
+        found = {"format": "qcow2", "virtual_bytes": size, "disks": disks, "notes": [], "machine": None}
+        return {"found": {**found, "consistency": consistency}, "files": [{**disk, **self.store(0, made, progress)}]}
+
+    def _chain(self, progress: Progress) -> tuple[Chain, str]:
+        source = self.spec["source"]
+        if source["kind"] == "machine":
+            return self._of_machine(source, progress)
+        base = source.get("base")
+        below: Chain = [(self.images.fetch(base, self.work), str(base["format"]))] if base else []
+        for layer in source["layers"]:
+            if not self.layers.exists(layer):
+                raise Unfit("A part of the volume is not on its host any more.")
+        return [*below, *((self.layers.path(one), self.layers.format_of(one)) for one in source["layers"])], ""
+
+    def _of_machine(self, source: dict[str, Any], progress: Progress) -> tuple[Chain, str]:
+        copied = self.folder / COPIED
+        copied.unlink(missing_ok=True)
+        write_holder(self.folder, source)
+        faults.reach("capture.before_copy")
+        progress.tell("fetching", 0, None, "bytes")
+        holder = holder_in(self.kinds, source)
+        below, consistency = holder.copy_disk(
+            str(source["machine"]), copied, self.work, lambda done, of: progress.tell("fetching", done, of, "bytes")
+        )
+        copied.chmod(0o444)
+        faults.reach("capture.after_copy")
+        return [*below, (copied, qemu_img.QCOW2)], consistency
+
+
+def holder_in(kinds: Mapping[str, Any], source: Mapping[str, Any]) -> HasDisks:
+    kind = kinds.get(str(source["type"]))
+    if not hasattr(kind, "copy_disk"):
+        raise Refused(f"this host has no {source['type']} whose disk could be copied")
+    return cast(HasDisks, kind)
+
+
+def write_holder(folder: Path, source: Mapping[str, Any]) -> None:
+    """Note whose disk is copied, for `let_go`."""
+    (folder / MACHINE).unlink(missing_ok=True)
+    with folders.create_file(folder / MACHINE) as file:
+        file.write(f"{source['type']} {uuid.UUID(str(source['machine']))}".encode())
+
+
+def let_go(folder: Path, kinds: Mapping[str, Any]) -> None:
+    """An emulator may still copy for somebody who is no more: have it end that."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        type_, _, machine = folders.read_file(folder / MACHINE, 200).decode().partition(" ")
+        with contextlib.suppress(Refused):
+            holder_in(kinds, {"type": type_}).end_copy(machine)
+
+
+@contextlib.contextmanager
+def readable(paths: list[Path], uid: int | None) -> Iterator[None]:
+    """Let the user of the confined programs read files of ours that only we can, and take that back."""
+    with contextlib.ExitStack() as stack:
+        for path in paths if uid is not None else []:
+            found = path.stat()
+            if not found.st_mode & 0o004:
+                stack.callback(os.chown, path, -1, found.st_gid)
+                stack.callback(os.chmod, path, found.st_mode & 0o777)
+                os.chown(path, -1, cast(int, uid))
+                os.chmod(path, (found.st_mode & 0o777) | 0o040)
+        yield

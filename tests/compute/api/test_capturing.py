@@ -1,0 +1,112 @@
+"""Images of instances, by the API: which can be made, what they take over, and what becomes of them."""
+
+import pytest
+
+from cloud.hosts.models import Allocation
+from cloud.operations.models import Operation
+from compute.models import Instance
+from storage.models import Image, ImageImport
+from tests import factories
+from tests.storage.api.test_images import node, settle, stored  # noqa: F401
+
+pytestmark = pytest.mark.django_db(transaction=True)
+P = "projects/demo"
+KERNEL = {"role": "kernel", "sha256": "b" * 64, "size": 1, "format": None}
+DISK = {"role": "disk", "sha256": "c" * 64, "size": 1, "format": "qcow2"}
+
+
+@pytest.fixture
+def project(db):
+    return factories.project("demo")
+
+
+@pytest.fixture
+def mia(api, project):
+    return api.as_(factories.member(project))
+
+
+@pytest.fixture
+def web(project, node):  # noqa: F811
+    """A stopped instance on a host that makes images."""
+    image = factories.image("base", files=[KERNEL, DISK], default_user="debian", os="linux")
+    made = Instance.objects.create(
+        project=project, name="web", flavor=factories.flavor(), vcpus=1, memory_mib=256, disk_gib=5, image=image,
+        boot_files=image.files, kernel_command_line="quiet", created_by="mia", wanted_power="stopped",
+        hardware={"firmware": "", "machine_type": "", "disk_bus": "", "nic_bus": "e1000"},
+    )  # fmt: skip
+    return factories.place(made, node.host, seen="stopped")
+
+
+def capture(client, **more):
+    return client.post(f"{P}/instances/web/create-image", {"name": "golden", **more})
+
+
+def test_an_image_of_an_instance_can_be_launched(mia, node, web):  # noqa: F811
+    made = capture(mia, version="1", description="as it was")
+    assert (made.status_code, made.data["status"]) == (202, "importing")
+    assert made.data["operation"]["kind"] == "storage.import"
+    assert Allocation.objects.get(resource_type="image").disk_gib == 5
+    settle(node)
+    image = mia.get(f"{P}/images/golden").data
+    assert (image["status"], image["version"], image["description"]) == ("ready", "1", "as it was")
+    assert (image["default_user"], image["nic_bus"], image["source"]["name"]) == ("debian", "e1000", "web")
+    assert [file["role"] for file in image["files"]] == ["kernel", "disk"]
+    assert Image.objects.get(name="golden").kernel_command_line == "quiet"
+    [spec] = node.specs.values()
+    assert spec["source"] == {"kind": "machine", "type": "instance", "machine": str(web.pk)}
+    assert not ImageImport.objects.exists()
+    assert not Allocation.objects.filter(resource_type="image").exists()
+
+
+def test_it_fails_with_the_words_of_its_host_and_is_not_tried_elsewhere(mia, node, web):  # noqa: F811
+    node.broken = "the machine is not on this host any more"
+    capture(mia)
+    settle(node)
+    image = mia.get(f"{P}/images/golden").data
+    assert (image["status"], image["status_reason"]) == ("failed", node.broken)
+    assert not ImageImport.objects.exists()
+    assert mia.delete(f"{P}/images/golden").status_code == 202
+    settle(node)
+    assert not Image.objects.filter(name="golden").exists()
+
+
+def test_it_can_be_cancelled(mia, node, web):  # noqa: F811
+    node.online = False
+    operation = capture(mia).data["operation"]["id"]
+    settle(node)
+    assert mia.post(f"{P}/operations/{operation}/cancel").status_code in (200, 202)
+    node.online = True
+    settle(node)
+    assert "cancelled" in mia.get(f"{P}/images/golden").data["status_reason"]
+    assert not ImageImport.objects.exists()
+
+
+def test_why_none_can_be_made(mia, node, web):  # noqa: F811
+    def refusal():
+        answer = capture(mia)
+        assert answer.status_code == 409, answer.data
+        return answer.data["detail"]
+
+    web.machine.seen = "running"
+    web.machine.save()
+    Instance.objects.update(wanted_power="running")
+    assert "copies no disk meanwhile. Stop it first." in refusal()
+    node.host.capabilities = {}
+    node.host.save()
+    assert "qemu-img is not installed there" in refusal()
+    Instance.objects.update(machine=None)
+    assert "has not been started" in refusal()
+    assert not Image.objects.filter(name="golden").exists()
+
+
+def test_nothing_is_made_where_it_has_no_room(mia, node, web):  # noqa: F811
+    Allocation.objects.create(resource_type="thing", resource_id=web.pk, host=node.host, disk_gib=98)
+    refused = capture(mia)
+    assert (refused.status_code, refused.data["code"]) == (409, "no_capacity")
+    assert not Image.objects.filter(name="golden").exists()
+    assert not Operation.objects.exists()
+
+
+def test_a_taken_name_is_said(mia, node, web):  # noqa: F811
+    assert capture(mia).status_code == 202
+    assert capture(mia).status_code == 409
