@@ -1,5 +1,9 @@
 """Images from elsewhere, by the API alone: what was brought in starts, and what is hostile is refused in words."""
 
+import hashlib
+import re
+import subprocess
+
 import pytest
 
 from tests.clouds import wait_until
@@ -8,6 +12,11 @@ from tests.storage.agent.inspection import hostile
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
+WRITING = """#!/bin/sh
+file=/root/written
+[ -s $file ] || { dd if=/dev/urandom of=$file.new bs=1M count=4 2>/dev/null; mv $file.new $file; sync; }
+echo "SUM $(md5sum <$file | cut -c 1-32)" >/dev/console
+"""
 IMAGES, INSTANCES = "/projects/demo/images", "/projects/demo/instances"
 
 
@@ -59,3 +68,44 @@ def test_a_hostile_file_never_becomes_an_image(kind, bring_in):
     assert image["status"] == "failed"
     assert words in image["status_reason"]
     assert image["files"] == []
+
+
+def test_what_a_running_machine_wrote_is_in_its_image_and_in_the_export(machine, tmp_path):
+    with machine.api() as api:
+
+        def sum_of(name, image):
+            launch = {"name": name, "flavor": "tiny", "image": image, "user_data": WRITING}
+            answer = api.post(INSTANCES, json=launch)
+            assert answer.status_code == 202, answer.text
+
+            def said():
+                lines = api.get(f"{INSTANCES}/{name}/console-log", params={"lines": 100}).json()["lines"]
+                return re.search(r"SUM (\w{32})", "\n".join(lines))
+
+            return wait_until(said, 120, 0.2, "the guest says what it wrote")[1]
+
+        def ended(path):
+            def look():
+                body = api.get(path).json()
+                return body if body["status"] in ("ready", "failed") else None
+
+            return wait_until(look, 120, 0.1, "the work on the image ends")
+
+        written = sum_of("writer", "tiny-linux")
+        made = api.post(f"{INSTANCES}/writer/create-image", json={"name": "golden"})
+        assert made.status_code == 202, made.text
+        image = ended(f"{IMAGES}/golden")
+        assert (image["status"], image["status_reason"]) == ("ready", "")
+        assert image["found"]["consistency"] == "crash"
+        assert api.get(f"{INSTANCES}/writer").json()["status"] == "running"
+        assert sum_of("reader", "golden") == written
+        export = api.post(f"{IMAGES}/golden/export", json={"format": "vdi"}).json()
+        export = ended(f"/projects/demo/exports/{export['id']}")
+        assert (export["status"], export["status_reason"]) == ("ready", "")
+        content = api.get(f"/projects/demo/exports/{export['id']}/content").content
+        assert hashlib.sha256(content).hexdigest() == export["sha256"]
+        vdi = tmp_path / "golden.vdi"
+        vdi.write_bytes(content)
+        subprocess.run(["qemu-img", "check", "-q", "-f", "vdi", str(vdi)], check=True)
+        for name in ("writer", "reader"):
+            api.delete(f"{INSTANCES}/{name}")

@@ -109,7 +109,7 @@ def test_an_image_of_a_running_guest_has_what_it_wrote(start, capture):
     assert third.says(r"SUM (\w{32})")[1] == written
 
 
-@pytest.mark.parametrize("point", ["capture.after_begin", "capture.before_end", "capture.after_copy"])
+@pytest.mark.parametrize("point", sorted(point for point in faults.POINTS if point.startswith("capture.")))
 def test_a_worker_that_dies_meanwhile_leaves_it_to_the_next_one(start, capture, control_plane, point, monkeypatch):
     guest = start()
     guest.says(r"SUM (\w{32})")
