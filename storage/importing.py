@@ -17,7 +17,8 @@ from cloud.hosts.resources import Offers
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations import progress
-from storage.models import Image, ImageExport, ImageImport
+from storage import trees
+from storage.models import Image, ImageExport, ImageImport, Snapshot
 from storage.models.images import GIB, MIB
 
 IMAGE = "image"  # as hosts call it
@@ -150,10 +151,16 @@ def may_read(host: Host, sha256: str) -> bool:
 
 def is_captured(made: Image | ImageExport) -> bool:
     """Whether it is made of what only one host has."""
-    return isinstance(made, Image) and made.source.get("kind") == "instance"
+    return isinstance(made, Image) and made.source.get("kind") in ("instance", "snapshot")
 
 
 def _source(image: Image) -> dict[str, Any]:
+    if image.source["kind"] == "snapshot":
+        snapshot = Snapshot.objects.select_related("layer").filter(pk=image.source["id"]).first()
+        chain = trees.Tree(snapshot.layer.tree).chain(snapshot.layer_id) if snapshot else []
+        # Without the snapshot its host says that a part is not there any more.
+        layers = [str(layer.pk) for layer in chain] or [image.source["id"]]
+        return {"kind": "layers", "layers": layers, "base": chain[0].base if chain else None}
     if is_captured(image):
         return {"kind": "machine", "type": image.source["kind"], "machine": image.source["id"]}
     if image.source["kind"] == "url":

@@ -4,22 +4,13 @@ from typing import Any
 
 from django.urls import path
 
-from cloud.api.fields import LabelsField, NameField, Text
-from cloud.api.serializers import Body
 from cloud.api.views import Verb
 from compute.api.instances import InstanceView
 from compute.models import Instance
 from compute.services.capturing import create_image
-from storage.api.image_fields import VERSION, ImageSerializer
+from storage.api.image_fields import CreateImageForm, ImageSerializer
 from storage.api.images import shown_images
 from storage.models import Image
-
-
-class CreateImageForm(Body):
-    name = NameField()
-    version = Text(required=False, max_length=80, validators=[VERSION], help_text="Of several versions of one name.")
-    description = Text(required=False, allow_blank=True, max_length=500)
-    labels = LabelsField(required=False)
 
 
 class CreateImage(InstanceView, Verb):

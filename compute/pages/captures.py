@@ -7,9 +7,9 @@ from django.http import HttpResponse
 from cloud.pages import forms
 from cloud.pages.generic import ItemFormPage
 from compute import why_not
-from compute.api.captures import CreateImageForm
 from compute.pages.instances import InstanceItemPage
 from compute.services.capturing import create_image
+from storage.api.image_fields import CreateImageForm
 from storage.models import Image
 
 

@@ -101,6 +101,15 @@ class ImageChanges(ImageProperties):
     )
 
 
+class CreateImageForm(Body):
+    """How an image of a disk is called that is there already."""
+
+    name = NameField()
+    version = Text(required=False, max_length=80, validators=[VERSION], help_text="Of several versions of one name.")
+    description = Text(required=False, allow_blank=True, max_length=500)
+    labels = LabelsField(required=False)
+
+
 class ImageFileSerializer(serializers.Serializer):
     role = serializers.ChoiceField(["kernel", "initrd", "disk", "cdrom"])
     sha256 = serializers.CharField()

@@ -33,5 +33,6 @@ urlpatterns = [
     path(f"{V}/purge", volumes.PurgeVolume.as_view(), name="purge-volume"),
     path(f"{P}/snapshots", snapshots.Snapshots.as_view(), name="snapshots"),
     path(f"{S}/change", snapshots.ChangeSnapshot.as_view(), name="change-snapshot"),
+    path(f"{S}/create-image", snapshots.CreateImage.as_view(), name="create-image-of-snapshot"),
     path(f"{S}/delete", snapshots.DeleteSnapshot.as_view(), name="delete-snapshot"),
 ]

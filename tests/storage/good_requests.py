@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from storage.models import Snapshot, Volume
+from storage.models import Layer, Snapshot, Volume
 from storage.services import trash, volumes
 from tests import factories
 
@@ -31,7 +31,19 @@ def trashed(world: Any) -> Volume:
     return trash.discard(volume=volume(world), actor=world.actor)
 
 
-VERBS_NEED: Mapping[str, Callable[[Any], object]] = {"volumes/restore": trashed, "volumes/purge": trashed}
+def on_a_host_with_images(world: Any) -> Snapshot:
+    """A snapshot that an image can be made of."""
+    taken = snapshot(world)
+    host = factories.host(capabilities={"images": {"capture": True}})
+    Layer.objects.filter(tree=taken.layer.tree).update(host=host)
+    return taken
+
+
+VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
+    "volumes/restore": trashed,
+    "volumes/purge": trashed,
+    "snapshots/create-image": on_a_host_with_images,
+}
 REFERENCES: Mapping[str, Callable[[Any], object]] = {"snapshots": snapshot, "volumes": volume}
 BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes": lambda world: {"name": "data", "size_gib": 2},
@@ -40,5 +52,6 @@ BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes/snapshot": lambda world: {"name": "before-upgrade"},
     "POST volumes/clone": lambda world: {"name": factories.name("copy")},
     "POST volumes/revert": _revert,
+    "POST snapshots/create-image": lambda world: {"name": factories.name("image")},
     "PATCH snapshots": lambda world: {"protected": True},
 }

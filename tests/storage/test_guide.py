@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cloud.events.services import Actor
 from compute.models import Instance
+from storage.models import Layer
+from storage.services import volumes
 from tests import factories
 from tests.good_requests import finish
 
@@ -43,6 +46,10 @@ def test_every_call_of_the_guide_to_images_works(api, member, project):
     )  # fmt: skip
     host = factories.host(capabilities={"images": {"capture": True}}, free_disk_gib=200)
     factories.place(web, host, seen="stopped")
+    data = volumes.create(project=project, actor=Actor("mia"), name="data", size_gib=1)
+    volumes.snapshot(volume=data, actor=Actor("mia"), name="before-upgrade")
+    finish("volume")
+    Layer.objects.update(host=host)
     client, calls = api.as_(member), calls_of("images.md")
     assert len(calls) >= 3
     for call in calls:

@@ -71,6 +71,7 @@ SHOWN: dict[str, str] = {
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,
+    f"{P}/snapshots/<uuid:snapshot>/create-image": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/delete": MEMBER,
     f"{P}/networks": VIEWER,
     N: VIEWER,

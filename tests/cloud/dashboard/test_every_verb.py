@@ -74,6 +74,7 @@ WHERE = {
     f"POST {P}/volumes/{{ref}}/restore": "restore-volume",
     f"POST {P}/volumes/{{ref}}/purge": "purge-volume",
     f"PATCH {P}/snapshots/{{ref}}": "change-snapshot",
+    f"POST {P}/snapshots/{{ref}}/create-image": "create-image-of-snapshot",
     f"DELETE {P}/snapshots/{{ref}}": "delete-snapshot",
     f"POST {P}/networks": "networks",
     f"PATCH {P}/networks/{{ref}}": "change-network",

@@ -5,7 +5,7 @@ import pytest
 from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from compute.models import Instance
-from storage.models import Image, ImageImport
+from storage.models import Image, ImageImport, Layer, Snapshot
 from tests import factories
 from tests.storage.api.test_images import node, settle, stored  # noqa: F401
 
@@ -110,3 +110,25 @@ def test_nothing_is_made_where_it_has_no_room(mia, node, web):  # noqa: F811
 def test_a_taken_name_is_said(mia, node, web):  # noqa: F811
     assert capture(mia).status_code == 202
     assert capture(mia).status_code == 409
+
+
+def test_an_image_of_a_snapshot(mia, node):  # noqa: F811
+    base = {"sha256": "d" * 64, "size": 1, "format": "qcow2"}
+    assert mia.post(f"{P}/volumes", {"name": "data", "size_gib": 1}).status_code == 201
+    Layer.objects.update(base=base)
+    assert mia.post(f"{P}/volumes/data/snapshot", {"name": "snap"}).status_code == 202
+    refused = mia.post(f"{P}/snapshots/snap/create-image", {"name": "golden"})
+    assert (refused.status_code, "being taken" in refused.data["detail"]) == (409, True)
+    settle(None)
+    refused = mia.post(f"{P}/snapshots/snap/create-image", {"name": "golden"})
+    assert "never attached" in refused.data["detail"]
+    Layer.objects.update(host=node.host)
+    made = mia.post(f"{P}/snapshots/snap/create-image", {"name": "golden"})
+    assert (made.status_code, made.data["status"]) == (202, "importing")
+    assert mia.delete(f"{P}/snapshots/snap").status_code == 409  # until it is made
+    settle(node)
+    [spec] = node.specs.values()
+    layer = str(Snapshot.objects.get().layer_id)
+    assert spec["source"] == {"kind": "layers", "layers": [layer], "base": base}
+    assert mia.get(f"{P}/images/golden").data["status"] == "ready"
+    assert mia.delete(f"{P}/snapshots/snap").status_code == 204
