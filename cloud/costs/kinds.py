@@ -30,14 +30,14 @@ def all_living() -> str:
 
 
 def end(resource_type: str, resource_id: UUID, project_id: UUID) -> None:
-    """A resource is about to go: keep what it has cost. Called in the transaction that deletes its row; one that holds
-    no place leaves nothing."""
+    """A resource is about to go, or to cost something else: keep what it has cost. Called in the transaction that
+    changes its row; one that holds no place leaves nothing."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""INSERT INTO costs_rental
                 (project_id, resource_type, resource_id, name, size, labels, price_per_hour, began_at)
                 SELECT %(project)s, %(type)s, id, name, size, labels, price_per_hour, began_at
                 FROM ({_living[resource_type]}) living WHERE id = %(id)s
-                ON CONFLICT (resource_type, resource_id) DO NOTHING""",
+                ON CONFLICT (resource_type, resource_id, began_at) DO NOTHING""",
             {"project": project_id, "type": resource_type, "id": resource_id},
         )

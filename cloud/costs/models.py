@@ -7,7 +7,9 @@ from cloud.tenancy.models import NameField, Project
 
 
 class Rental(models.Model):
-    """What a deleted resource has cost: how long it held its place, at which price. Those that live are computed."""
+    """What a resource has cost that was deleted since, or costs something else by now: how long it held its place, at
+    which price. Those that live are computed.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
     resource_type = models.CharField(max_length=20)
@@ -21,7 +23,9 @@ class Rental(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["resource_type", "resource_id"], name="one_rental_per_resource"),
+            models.UniqueConstraint(
+                fields=["resource_type", "resource_id", "began_at"], name="one_rental_per_resource_and_time"
+            ),
         ]
         indexes = [models.Index(fields=["project", "ended_at"], name="rental_of_project")]
 
