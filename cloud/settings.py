@@ -219,6 +219,7 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile": {"task": "hosts.reconcile", "schedule": 10.0},
     "look": {"task": "operations.look", "schedule": 60.0},
     "tidy": {"task": "api.tidy", "schedule": 3600.0},
+    "empty-trash": {"task": "api.empty_trash", "schedule": 600.0},
     "warn-of-budgets": {"task": "costs.warn", "schedule": 900.0},
     "tidy-images": {"task": "storage.tidy", "schedule": 600.0},
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},

@@ -64,7 +64,7 @@ def _found(project: Project, references: list[str]) -> dict[str, Instance]:
     """What the references mean, in one query."""
     ids = {ident: reference for reference in references if (ident := as_uuid(reference))}
     names = [reference for reference in references if not as_uuid(reference) and "\x00" not in reference]
-    own = Instance.objects.filter(project=project).select_related("machine__host")
+    own = Instance.objects.filter(project=project, trashed_at=None).select_related("machine__host")
     own = own.defer("user_data", "machine__seen_facts", "placement")
     found = {}
     for instance in own.filter(Q(pk__in=list(ids)) | Q(name__in=names)):

@@ -8,7 +8,7 @@ from typing import Any
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
-from cloud.uses import Use, use
+from cloud.uses import Use
 from compute import networking, reconcile, restarts, volumes
 from compute.models import Instance, Machine, Power
 from compute.workflows import RebootInstance
@@ -94,7 +94,7 @@ def boots_from(host: Host, sha256: str) -> bool:
 
 def made_from(image: Image) -> list[Use]:
     made = Instance.objects.filter(image=image).order_by("name")[: uses.MAX_ASKED]
-    return [use("instance", instance) for instance in made]
+    return [Use("instance", str(one.pk), f"{one.name} in the trash" if one.trashed_at else one.name) for one in made]
 
 
 uses.register_user(made_from)

@@ -100,7 +100,9 @@ def _allocate(instance_id: UUID) -> None:
     """Book again what an instance occupies where it is. The triggers refuse when there is no room any more."""
     instance = Instance.objects.select_for_update().get(pk=instance_id)
     assert instance.host
-    size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
+    size = {"disk_gib": instance.disk_gib}
+    if not instance.trashed_at:
+        size |= {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib}
     Allocation.of("instance", instance_id).delete()  # one elsewhere
     Allocation.objects.create(resource_type="instance", resource_id=instance_id, host=instance.host, **size)
     record("compute.instance.allocate", instance, actor=SYSTEM, after={"host": str(instance.host), **size})

@@ -10,7 +10,7 @@ from compute.status import count_by_status
 
 @gauge("pileus_instances", "Instances by status.", ("status",))
 def instances() -> Samples:
-    return [((status,), count) for status, count in count_by_status(Instance.objects.all()).items()]
+    return [((status,), count) for status, count in count_by_status(Instance.objects.filter(trashed_at=None)).items()]
 
 
 @gauge("pileus_capacity", "What hosts in service have, by resource.", ("resource",))

@@ -77,12 +77,13 @@ def plug(
     if nics is None:
         nics = [Nic(network) for network in Network.objects.filter(project=instance.project_id, name=DEFAULT)]
     for slot, nic in enumerate(nics):
-        _take(instance, actor, nic, groups, slot=slot, pointer=f"/networks/{slot}")
+        take(instance, actor, nic, groups, slot=slot, pointer=f"/networks/{slot}")
 
 
-def _take(
+def take(
     instance: Instance, actor: Actor, nic: Nic, groups: Sequence[SecurityGroup] | None, *, slot: int, pointer: str
 ) -> Port:
+    """Make or take the port of one NIC, in this slot."""
     holder = Holder(HOLDER, instance.pk, slot, instance.name, instance.flavor.network_mbps)
     if nic.port is not None:
         return ports.hold(port=nic.port, holder=holder)
@@ -107,7 +108,7 @@ def attach(instance: Instance, actor: Actor, nic: Nic, groups: Sequence[Security
     free = next((slot for slot in range(MAX_NICS) if slot not in taken), None)
     if free is None:
         raise UnfitNetworks(f"{instance} has {MAX_NICS} NICs, and can have no more.")
-    return _take(instance, actor, nic, groups, slot=free, pointer="/address")
+    return take(instance, actor, nic, groups, slot=free, pointer="/address")
 
 
 def plugged(instance: Instance, network: Network | None, port: Port | None) -> Port:

@@ -1,4 +1,5 @@
-"""What instances cost: the price of their launch, for as long as they hold their place on a host."""
+"""What instances cost: the price of their launch, for as long as they hold their place on a host. Those in
+the trash cost nothing."""
 
 from cloud.costs import kinds
 
@@ -9,5 +10,5 @@ kinds.register(
         JOIN compute_instance i ON a.resource_type = 'instance' AND i.id = a.resource_id
         JOIN compute_machine m ON m.id = i.machine_id AND m.host_id = a.host_id
         JOIN compute_flavor f ON f.id = i.flavor_id
-    WHERE i.project_id = %(project)s""",
+    WHERE i.project_id = %(project)s AND i.trashed_at IS NULL""",
 )

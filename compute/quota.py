@@ -1,4 +1,5 @@
-"""What instances count for in a project's quota. A failed launch has given everything back, and counts nothing."""
+"""What instances count for in a project's quota. A failed launch has given everything back, and counts nothing;
+nor does what is in the trash."""
 
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from compute.models import Instance, KeyPair
 
 
 def _live(project_id: UUID) -> "QuerySet[Instance]":
-    return Instance.objects.filter(project_id=project_id, failed_at=None)
+    return Instance.objects.filter(project_id=project_id, failed_at=None, trashed_at=None)
 
 
 quota.register("instances", _live)

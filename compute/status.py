@@ -26,7 +26,7 @@ from cloud.hosts.silence import reachable_since
 from cloud.operations.live import live_kind, live_operation
 from cloud.operations.models import Operation
 from compute.models import Instance, Power
-from compute.verbs import LAUNCH, VERBS, WORK
+from compute.verbs import LAUNCH, PURGE, VERBS, WORK
 
 if TYPE_CHECKING:
     from django_stubs_ext import WithAnnotations
@@ -39,7 +39,7 @@ LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
     "image__default_user", "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key",
     "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
-    "gave_up", "created_by", "created_at",
+    "gave_up", "created_by", "created_at", "protected", "trashed_at",
 )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
         host_is_unreachable=_host_is_unreachable(),
     ).annotate(
         status=Case(
-            When(live_kind=VERBS["delete"].workflow.kind, then=Value("deleting")),
+            When(live_kind__in=[VERBS["delete"].workflow.kind, PURGE.workflow.kind], then=Value("deleting")),
             When(host_is_unreachable=True, then=Value("unreachable")),
             default=Coalesce(Subquery(live.values(word=on_its_way)[:1], output_field=CharField()), _standing()),
             output_field=CharField(),

@@ -9,7 +9,7 @@ from compute.status import reason, with_status
 def broken_instances() -> Looked:
     broken = with_status(
         Instance.objects.select_related("machine__host", "project").defer("user_data", "placement")
-    ).filter(status="error")
+    ).filter(status="error", trashed_at=None)
     found = list(broken.order_by("created_at", "id")[: MOST_SHOWN + 1])
     count = len(found) if len(found) <= MOST_SHOWN else broken.count()
     return count, [

@@ -292,8 +292,10 @@ VERBS = {
         ),
         Verb(
             name="delete",
-            service=services.delete,
-            workflow=workflows.DeleteInstance,
+            service=services.discard,
+            body=bodies.DeleteForm,
+            workflow=workflows.DiscardInstance,
+            already=why_not.delete,
             method="DELETE",
             label="Delete",
             icon="trash",
@@ -301,8 +303,9 @@ VERBS = {
             doing="being deleted",
             past="deleted",
             status="deleting",
-            steps={"destroy": "Remove the machine", "forget": "Forget it"},
-            says="Ends it and deletes its disks, whatever it is doing. What it was stays in the log of events.",
+            steps={"halt": "Stop the machine", "let_go": "Give back all but its disk"},
+            says="Stops it, whatever it is doing, and puts it into the trash: for a day it can be restored with its "
+            "disks, then it is deleted for good. What it was stays in the log of events.",
             asks=True,
             in_rows=True,
             style="danger",
@@ -319,4 +322,21 @@ LAUNCH_WORDS: dict[str, Any] = {
 }
 LAUNCH = Work(workflow=workflows.LaunchInstance, boots=True, **LAUNCH_WORDS)
 LAUNCH_CLONE = Work(workflow=workflows.LaunchClone, **LAUNCH_WORDS)
-WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values())
+RESTORE = Work(
+    name="restore",
+    workflow=workflows.RestoreInstance,
+    gerund="restoring",
+    past="took out of the trash",
+    status="starting",
+    boots=True,
+    steps={"boot": "Start the machine"},
+)
+PURGE = Work(
+    name="purge",
+    workflow=workflows.DeleteInstance,
+    gerund="deleting for good",
+    past="deleted for good",
+    status="deleting",
+    steps={"destroy": "Remove the machine", "forget": "Forget it"},
+)
+WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), RESTORE, PURGE)

@@ -98,6 +98,12 @@ def release(instance: Instance) -> None:
     attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM)
 
 
+def release_kept(instance: Instance) -> None:
+    """It goes into the trash, stopped: what it boots from and what was made for it stays with it."""
+    for held in held_by(instance).filter(delete_with_holder=False).exclude(slot=0):
+        attaching.release(held, actor=SYSTEM)
+
+
 @transaction.atomic
 def forget_holder(instance_id: UUID) -> None:
     """There is no such instance: its volumes are free."""

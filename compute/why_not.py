@@ -19,6 +19,10 @@ def nothing(instance: Instance) -> str:
     return ""
 
 
+def delete(instance: Instance) -> str:
+    return "It is protected from being deleted. Switch its protection off first." if instance.protected else ""
+
+
 def reboot(instance: Instance) -> str:
     if instance.host_id is not None and instance.wanted_power in STILL:
         return f"It is {instance.wanted_power}. Resume it instead."

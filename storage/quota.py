@@ -17,7 +17,7 @@ def _in_use(project_id: UUID) -> "QuerySet[Volume]":
     return _there(project_id).filter(trashed_at=None)
 
 
-quota.register("images", lambda project_id: Image.objects.filter(project_id=project_id))
+quota.register("images", lambda project_id: Image.objects.filter(project_id=project_id, trashed_at=None))
 quota.register(
     "image_gib",
     lambda project_id: Image.objects.filter(project_id=project_id),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from cloud.uses import Use, refuse_if_used, use
+from cloud.uses import Use, refuse_if_used
 from storage.models import Image, Volume
 
 MAX_ASKED = 11  # one more than are named
@@ -17,5 +17,6 @@ def register_user(find: Callable[[Image], Iterable[Use]]) -> None:
 
 def refuse_deletion(image: Image) -> None:
     """Raises InUse, naming what uses it."""
-    uses = [use("volume", volume) for volume in Volume.objects.filter(image=image).order_by("name")[:MAX_ASKED]]
+    made = Volume.objects.filter(image=image).order_by("name")[:MAX_ASKED]
+    uses = [Use("volume", str(one.pk), f"{one.name} in the trash" if one.trashed_at else one.name) for one in made]
     refuse_if_used(image, [*uses, *(one for find in _users for one in find(image))], hint="Delete these first.")

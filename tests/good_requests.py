@@ -229,6 +229,8 @@ REFERENCES: Mapping[str, Callable[[World], object]] = {
 # Where a verb needs another state than that
 VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/start": lambda world: world.instance(services.stop).name,
+    "instances/restore": lambda world: str(world.instance(services.discard).pk),
+    "instances/purge": lambda world: str(world.instance(services.discard).pk),
     "instances/resume": lambda world: world.instance(services.pause).name,
     "instances/create-image": _beside_images,
     "instances/detach-nic": _with_nic,

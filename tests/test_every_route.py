@@ -108,7 +108,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/instances/<str:ref>/create-image": {"POST": (MEMBER, 400)},
     f"{P}/snapshots/<str:ref>/create-image": {"POST": (MEMBER, 400)},
     f"{P}/images": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
-    f"{P}/images/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
+    f"{P}/images/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 200)},
     f"{P}/images/<str:ref>/export": {"POST": (MEMBER, 400)},
     f"{P}/exports": {"GET": (VIEWER, 200)},
     f"{P}/exports/<str:ref>": {"GET": (VIEWER, 200), "DELETE": (MEMBER, 202)},
@@ -122,7 +122,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/volumes": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/volumes/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
     **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)} for verb in ("resize", "snapshot", "clone", "revert")},
-    **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 409)} for verb in ("restore", "purge")},
+    **{f"{P}/{kind}/<str:ref>/{verb}": {"POST": (MEMBER, 409)}
+       for kind in ("instances", "volumes", "images") for verb in ("restore", "purge")},
     f"{P}/snapshots": {"GET": (VIEWER, 200)},
     f"{P}/snapshots/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 204)},
     f"{P}/networks": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},

@@ -84,10 +84,10 @@ def test_a_generated_client_launches_waits_stops_and_deletes(tenant, cloud):
     assert tenant.call("instances", "get_projects_instances", "web").status == "running"
 
     web = tenant.call("instances", "delete_projects_instances", "web")
-    assert web.operation.kind == "compute.delete"
+    assert web.operation.kind == "compute.discard"
     assert tenant.finish(web).outcome == "done"
     assert tenant.call("instances", "get_projects_instances", "web").code == "not_found"
-    assert not Instance.objects.exists()
+    assert not Instance.objects.filter(trashed_at=None).exists()
 
 
 def test_a_generated_client_launches_several(tenant, cloud):

@@ -8,6 +8,7 @@ from cloud.pages.navigation import Place
 from cloud.pages.palette import Item
 
 navigation.register(Place("overview", "Overview", "overview", icon="home", key="o", order=10))
+navigation.register(Place("trash", "Trash", "trash", icon="trash", key="z", order=95))
 
 
 def getting_started(scope: Scope) -> list[Item]:

@@ -62,8 +62,8 @@ print(made.get("id", ""), made.get("operation", {}).get("id", ""))')\"""",
              '  LOG=$(call "$API/instances/${MACHINE:?nothing was launched}/console-log?lines=20")\n'
              """  case "$LOG" in *'"lines":[]'*) sleep 1 ;; *) break ;; esac\n"""
              'done; echo "$LOG"'),
-        Step("Delete it", "With everything on its root disk. Other machines stay.",
-             'call -X DELETE "$API/instances/${MACHINE:?nothing was launched}"'),
+        Step("Delete it", "For good at once; without `purge` it waits in the trash for a day.",
+             'call -X DELETE "$API/instances/${MACHINE:?nothing was launched}?purge=true"'),
     ]  # fmt: skip
 
 
@@ -105,5 +105,5 @@ for second in range(60):  # until it has written something
         break
     time.sleep(1)
 print("\\n".join(lines))
-call("DELETE", path)
+call("DELETE", path, params={{"purge": True}})  # for good at once: it does not wait in the trash
 '''

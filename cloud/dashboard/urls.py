@@ -2,11 +2,20 @@
 
 from django.urls import path
 
-from cloud.dashboard.views import components, project
+from cloud.dashboard.views import components, project, trash
+
+T = "projects/<str:project>/trash/<slug:kind>/<uuid:ident>"
 
 urlpatterns = [
     path("", project.Home.as_view(), name="home"),
     path("design", components.Components.as_view(), name="components"),
     path("projects/<str:project>", project.Overview.as_view(), name="overview"),
     path("projects/<str:project>/getting-started", project.GettingStarted.as_view(), name="getting-started"),
+    path("projects/<str:project>/trash", trash.Trash.as_view(), name="trash"),
+    path(
+        "projects/<str:project>/trash/<slug:kind>/<uuid:ident>/restore",
+        trash.Restore.as_view(),
+        name="restore-from-trash",
+    ),
+    path("projects/<str:project>/trash/<slug:kind>/<uuid:ident>/purge", trash.Purge.as_view(), name="purge-from-trash"),
 ]

@@ -2,9 +2,10 @@
 
 from typing import Any, ClassVar
 
+from django.conf import settings
 from django.http import HttpResponse
 
-from cloud import transactions
+from cloud import transactions, trash
 from cloud.api import plans
 from cloud.api.translate import problem_of
 from cloud.pages import links
@@ -90,3 +91,16 @@ class DeletePage(ItemFormPage):
     def delete(self) -> None:
         """Call the service, with what may go along."""
         raise NotImplementedError
+
+
+class DiscardPage(DeletePage):
+    """Of what goes through the trash, if there is one."""
+
+    @property
+    def comes_back(self) -> str:  # type: ignore[override]
+        return f"For {settings.TRASH_HOURS:g} hours it can be had back from the trash." if trash.is_used() else ""
+
+    def undo(self) -> Undo | None:
+        ident = self.kwargs[self.key]
+        is_there = trash.kind_of(self.kind).trashed().filter(pk=ident).exists()
+        return (self.route("restore-from-trash", self.kind, ident), {}) if is_there else None

@@ -46,6 +46,12 @@ class RebootForm(Body):
     hard = Flag(required=False)
 
 
+class DeleteForm(Body):
+    """Through the trash, from where it comes back for a day; or not."""
+
+    purge = Flag(required=False, help_text="Delete it for good at once.")
+
+
 class NicBody(Body):
     """A NIC: on a network, at an address of it if that matters; or at a port that there is."""
 

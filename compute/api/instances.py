@@ -1,5 +1,6 @@
 """/api/v1/projects/{project}/instances"""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,11 +9,12 @@ from django.urls import path
 from rest_framework import serializers
 
 from cloud.api import views
-from cloud.api.fields import LabelsField, NameField
+from cloud.api.fields import Flag, LabelsField, NameField
 from cloud.api.mutations import telling
 from cloud.api.pagination import Filter
 from cloud.api.scope import RANK
 from cloud.api.serializers import Body, ReferenceSerializer
+from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import DRY_RUN, Collection, InProject, Item, Once, Several
 from cloud.operations.api import OperationSerializer
 from cloud.tenancy.models import Role
@@ -79,6 +81,8 @@ class InstanceSerializer(serializers.Serializer):
     )
     labels = LabelsField()
     restart_policy = serializers.ChoiceField(RestartPolicy.values)
+    protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
+    trashed_at = serializers.DateTimeField(allow_null=True, help_text="Since when it is in the trash.")
     operation = OperationSerializer(allow_null=True)
     created_at = serializers.DateTimeField()
     created_by = serializers.CharField()
@@ -111,8 +115,10 @@ class InstanceSerializer(serializers.Serializer):
             "ssh_host_key": instance.ssh_host_key or None,
             "labels": instance.labels,
             "restart_policy": instance.restart_policy,
+            "protected": instance.protected,
+            "trashed_at": _moment(instance.trashed_at),
             "operation": live and self.fields["operation"].to_representation(live),
-            "created_at": instance.created_at.isoformat().replace("+00:00", "Z"),
+            "created_at": _moment(instance.created_at),
             "created_by": instance.created_by,
             "host": {"id": str(instance.host_id), "name": instance.host.name} if shows_host else None,
             "user_data": instance.user_data if may_read else None,
@@ -129,12 +135,13 @@ class InstanceChanges(Body):
     name = NameField()
     labels = LabelsField()
     restart_policy = serializers.ChoiceField(RestartPolicy.values)
+    protected = Flag()
 
 
-class InstanceView(InProject):
+class InstanceView(WithTrash, InProject):
     serializer = InstanceSerializer
 
-    def rows(self) -> QuerySet[Instance]:
+    def every(self) -> QuerySet[Instance]:
         own = Instance.objects.filter(project=self.project).defer("user_data", "machine__seen_facts", "placement")
         return with_volumes(with_addresses(with_status(own.select_related("flavor", "image", "machine__host"))))
 
@@ -153,9 +160,10 @@ class Instances(InstanceView, Collection):
         "flavor": Filter(serializers.CharField(), "flavor__name"),
         "image": Filter(serializers.CharField(), "image__name"),
         "wanted_power": Filter(serializers.ChoiceField(WISHES)),
+        **TRASHED,
     }
 
-    def rows(self) -> QuerySet[Instance]:
+    def every(self) -> QuerySet[Instance]:
         return with_volumes(with_addresses(as_listed(Instance.objects.filter(project=self.project))))
 
     def create(self, body: dict[str, Any]) -> Once:
@@ -206,14 +214,23 @@ class Instances(InstanceView, Collection):
 class OneInstance(InstanceView, Item):
     forms = {"PATCH": InstanceChanges}
     descriptions = {"DELETE": VERBS["delete"].says}
+    parameters = {"DELETE": PURGE}
 
     def change(self, instance: Instance, body: dict[str, Any]) -> Instance:
-        """A name, labels and a restart policy; the guest isn't touched."""
+        """A name, labels, a restart policy, and whether it refuses to be deleted; the guest isn't touched."""
         return services.update(instance=instance, actor=self.actor, **body)
 
-    def remove(self, instance: Instance) -> Instance:
-        services.delete(instance=instance, actor=self.actor)
-        return instance
+    def remove(self, instance: Instance) -> dict[str, Any]:
+        services.discard(instance=instance, actor=self.actor, **self.how())
+        return self.show(self.every().get(pk=instance.pk))
+
+
+class RestoreInstance(Restore, InstanceView):
+    kind = "instance"
+
+
+class PurgeInstance(Purge, InstanceView):
+    kind = "instance"
 
 
 class InstanceVerb(InstanceView, views.Verb):
@@ -225,6 +242,10 @@ class InstanceVerb(InstanceView, views.Verb):
     def act(self, instance: Instance, body: dict[str, Any]) -> Instance | Several:
         done = self.verb.service(instance=instance, actor=self.actor, **body)
         return _one_or_several(done) if self.verb.makes_instances else instance
+
+
+def _moment(at: datetime | None) -> str | None:
+    return at.isoformat().replace("+00:00", "Z") if at else None
 
 
 def _one_or_several(made: list[Instance]) -> Instance | Several:
@@ -241,6 +262,8 @@ def shown_decision(decision: dict[str, Any] | None, is_admin: bool) -> dict[str,
 urlpatterns = [
     path("projects/<str:project>/instances", Instances.as_view()),
     path("projects/<str:project>/instances/<str:ref>", OneInstance.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/restore", RestoreInstance.as_view()),
+    path("projects/<str:project>/instances/<str:ref>/purge", PurgeInstance.as_view()),
     *(
         path(
             f"projects/<str:project>/instances/<str:ref>/{verb.name}",

@@ -53,6 +53,8 @@ class Instance(models.Model):
     clone_of_snapshot = models.UUIDField(null=True)  # of `cloned_from`, until it has begun
     ssh_host_key = models.CharField(max_length=200, blank=True, db_default="")  # that its host has given it
 
+    protected = models.BooleanField(default=False, db_default=False)  # refuses to be deleted
+    trashed_at = models.DateTimeField(null=True)  # since when it waits in the trash to be deleted for good
     failed_at = models.DateTimeField(null=True)
     failed_reason = models.TextField(blank=True)
     gave_up = models.TextField(
@@ -64,7 +66,9 @@ class Instance(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["project", "name"], name="instance_name_is_unique_in_project"),
+            models.UniqueConstraint(
+                fields=["project", "name"], condition=Q(trashed_at=None), name="instance_name_is_unique_in_project"
+            ),
             models.CheckConstraint(condition=Q(wanted_power__in=WISHES), name="wanted_power_is_a_wish"),
         ]
         indexes = [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cloud.tenancy.models import Role
 from compute.models import Instance
-from compute.verbs import VERBS, Verb
+from compute.verbs import PURGE, VERBS, Verb
 
 DELETE = VERBS["delete"]
 MAIN = ("resume", "start", "stop")
@@ -36,7 +36,7 @@ def main_of(actions: Iterable[Action]) -> Action:
 
 def _why_not(verb: Verb, instance: Instance) -> str:
     live = instance.live_operation  # type: ignore[attr-defined]
-    if live and live["kind"] == DELETE.workflow.kind:
+    if live and live["kind"] in (DELETE.workflow.kind, PURGE.workflow.kind):
         return "It is being deleted already." if verb is DELETE else "It is being deleted."
     if words := verb.already(instance) or verb.why_not(instance):
         return words

@@ -64,7 +64,7 @@ def finder_of(verb: Verb) -> Callable[[Scope, str, int], list[Item]]:
 
     def find(scope: Scope, text: str, limit: int) -> list[Item]:
         may = scope.projects().exclude(role=Role.VIEWER).values("pk")  # type: ignore[misc]  # annotated
-        instances = search(_listed(Instance.objects.filter(project__in=may)), text)
+        instances = search(_listed(Instance.objects.filter(project__in=may, trashed_at=None)), text)
         return [
             Item(
                 f"{verb.label} {instance.name}",
@@ -87,7 +87,7 @@ def _listed(instances: "QuerySet[Instance]") -> "QuerySet[Any]":
 def _instances(scope: Scope, text: str, limit: int) -> list[tuple[UUID, str, str, str]]:
     """Instances that the viewer may see: id, name, project, and the viewer's role there."""
     visible = scope.projects()
-    found = search(Instance.objects.filter(project__in=visible.values("pk")), text).order_by("name")
+    found = search(Instance.objects.filter(project__in=visible.values("pk"), trashed_at=None), text).order_by("name")
     role = Subquery(visible.filter(pk=OuterRef("project")).values("role"))  # type: ignore[misc]  # annotated
     return list(found.values_list("pk", "name", "project__name", role)[:limit])
 

@@ -9,6 +9,7 @@ from cloud.costs import sums
 from cloud.events import reading
 from cloud.operations.models import Operation
 from cloud.pages import forms
+from cloud.pages.base import Undo
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, reaching, services, volumes
@@ -50,7 +51,7 @@ class InstanceList(InstancePage, ListPage):
             found = rows.troubled(found)
         if asked["flavor"]:
             found = found.filter(flavor__name=asked["flavor"][:63].replace("\x00", ""))
-        counts = count_by_status(Instance.objects.filter(project=self.project))
+        counts = count_by_status(Instance.objects.filter(project=self.project, trashed_at=None))
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
         views, shown_query = [] if part else list(own_views.order_by("name")), query_of(asked)
         return {
@@ -70,7 +71,7 @@ class InstanceList(InstancePage, ListPage):
 class InstanceItemPage(InstancePage, ItemPage):
     """Base of the pages about one instance."""
 
-    gone = "It may have been deleted. The project's activity tells."
+    gone = "It may be in the trash, or deleted for good. The project's activity tells."
 
     def rows(self) -> "QuerySet[Instance]":
         return super().rows().defer(None)
@@ -199,21 +200,28 @@ class DoVerb(InstanceItemPage, ItemFormPage):
             to = self.the_list
         elif not to.startswith("/projects/"):
             to = self.after()
-        back = verb.taken_back_by
         return self.mutate(
             lambda: verb.service(instance=instance, actor=self.scope.actor, **self.validate(verb.body, body)),
             body=body,
             to=to,
             done=f"{instance.name} is {verb.doing}.",
-            undo=(self.route("instance-verb", instance.pk, back), {"to": to}) if back else None,
+            undo=lambda: self.undo(to),
         )
+
+    def undo(self, to: str) -> Undo | None:
+        """The form that takes it back; of a delete, where it went through the trash."""
+        if back := self.verb.taken_back_by:
+            return self.route("instance-verb", self.item.pk, back), {"to": to}
+        is_in_trash = Instance.objects.filter(pk=self.item.pk, trashed_at__isnull=False).exists()
+        return (self.route("restore-from-trash", "instance", self.item.pk), {}) if is_in_trash else None
 
 
 class Change(InstanceItemPage, ChangePage):
-    """Name, labels and restart policy: what no host needs to hear of."""
+    """Name, labels, restart policy and protection: what no host needs to hear of."""
 
     template, form = "compute/instances/change.html", InstanceChanges
-    fields = {"name": forms.REQUIRED, "restart_policy": forms.REQUIRED, "labels": forms.LABELS}
+    fields = {"name": forms.REQUIRED, "restart_policy": forms.REQUIRED, "labels": forms.LABELS,
+              "protected": forms.FLAG}  # fmt: skip
 
     def fill(self) -> dict[str, Any]:
         return {**super().fill(), "policies": rows.RESTART_POLICIES}

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
+
 from cloud.tenancy.models import Project
 from compute.models import Instance
 from compute.networking import DEFAULT, HOLDER
@@ -39,7 +41,9 @@ def _nics(project: Project, instance: Instance | None) -> dict[str, Any]:
 
 
 def _free_volumes(project: Project, instance: Instance | None) -> dict[str, Any]:
-    return {"volumes": _volumes(Volume.objects.filter(project=project, attachments=None, failed_reason=""))}
+    return {
+        "volumes": _volumes(Volume.objects.filter(project=project, attachments=None, failed_reason="", trashed_at=None))
+    }
 
 
 def _held_volumes(project: Project, instance: Instance | None) -> dict[str, Any]:
@@ -56,9 +60,14 @@ def _ports(ports: Any) -> Choices:
     return [(port.name, port_words(port)) for port in found]
 
 
+def _trash(project: Project, instance: Instance | None) -> dict[str, Any]:
+    return {"trash_hours": settings.TRASH_HOURS}
+
+
 OFFERS: dict[str, Callable[[Project, Instance | None], dict[str, Any]]] = {
     "attach-nic": _new_nic,
     "detach-nic": _nics,
     "attach-volume": _free_volumes,
     "detach-volume": _held_volumes,
+    "delete": _trash,
 }

@@ -25,7 +25,9 @@ SORTS = {
 
 def instances_of(project: Project) -> "QuerySet[Instance]":
     """A project's instances as the API lists them, with what tells which verbs are possible."""
-    return with_addresses(as_listed(Instance.objects.filter(project=project), "machine__host__capabilities"))
+    return with_addresses(
+        as_listed(Instance.objects.filter(project=project, trashed_at=None), "machine__host__capabilities")
+    )
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":

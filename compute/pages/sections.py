@@ -22,5 +22,5 @@ def on_host(page: Page, host: Host) -> dict[str, Any]:
 
 
 def of_image(page: Page, image: Image) -> dict[str, Any]:
-    made = Instance.objects.filter(project=page.project, image=image).order_by("-created_at", "-pk")
+    made = Instance.objects.filter(project=page.project, image=image, trashed_at=None).order_by("-created_at", "-pk")
     return {"instances": list(made.only("pk", "name", "created_at")[:MAX_OF_IMAGE])}

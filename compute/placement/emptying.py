@@ -29,7 +29,7 @@ def simulate(host_id: UUID) -> list[Move]:
 
 
 def _move_all(host_id: UUID) -> list[Move]:
-    placed = Instance.objects.filter(machine__host_id=host_id).select_related("image", "project")
+    placed = Instance.objects.filter(machine__host_id=host_id, trashed_at=None).select_related("image", "project")
     instances = list(placed.order_by("-memory_mib", "-vcpus", "name", "pk")[:MOST])
     Host.objects.filter(pk=host_id).update(enabled=False)
     Allocation.of("instance", *(instance.pk for instance in instances)).filter(host_id=host_id).delete()

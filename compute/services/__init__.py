@@ -6,6 +6,7 @@ from compute.services.devices import attach_nic, attach_volume, detach_nic, deta
 from compute.services.launching import launch, launch_many, numbered
 from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
+from compute.services.trash import discard, purge, restore
 from compute.services.wishes import wish
 
 __all__ = [
@@ -19,12 +20,15 @@ __all__ = [
     "delete",
     "detach_nic",
     "detach_volume",
+    "discard",
     "is_busy",
     "launch",
     "launch_many",
     "numbered",
     "pause",
+    "purge",
     "reboot",
+    "restore",
     "resume",
     "start",
     "stop",

@@ -16,9 +16,10 @@ def update(
     name: str | None = None,
     labels: dict[str, str] | None = None,
     restart_policy: str | None = None,
+    protected: bool | None = None,
 ) -> Instance:
-    """Change what no host needs to hear of: name, labels, and what happens after a crash."""
-    asked = {"name": name, "labels": labels, "restart_policy": restart_policy}
+    """Change what no host needs to hear of: name, labels, what happens after a crash, and whether it may be deleted."""
+    asked = {"name": name, "labels": labels, "restart_policy": restart_policy, "protected": protected}
     after = {field: value for field, value in asked.items() if value is not None}
     instance = Instance.objects.select_for_update().get(pk=instance.pk)
     before = {field: getattr(instance, field) for field in after}
@@ -33,14 +34,17 @@ def update(
     return instance
 
 
-def delete(*, instance: Instance, actor: Actor) -> Operation:
-    """Remove it and everything that is only its own, whatever is under way. Deleting twice is no error."""
+def delete(*, instance: Instance, actor: Actor, verb: str = "delete") -> Operation:
+    """Remove it and everything that is only its own for good, whatever is under way. Deleting twice is no error.
+
+    What a user deletes goes through the trash: see `discard`. `verb` is what the log calls it.
+    """
     live = engine.lock("instance", instance.pk)
     if live and live.kind == DeleteInstance.kind:
         return live
     operation = engine.start(DeleteInstance, instance, actor=actor)
     wish(operation, instance, Power(instance.wanted_power))
-    record_verb("delete", instance, actor)
+    record_verb(verb, instance, actor)
     return operation
 
 

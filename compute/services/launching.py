@@ -124,7 +124,7 @@ def _check_failed(project: Project) -> None:
 
 def check_names(project: Project, names: Sequence[str]) -> None:
     """Name all that are taken; a single one is left to its constraint. The quota's lock keeps other launches away."""
-    taken = Instance.objects.filter(project=project, name__in=names).order_by("created_at", "name")
+    taken = Instance.objects.filter(project=project, name__in=names, trashed_at=None).order_by("created_at", "name")
     if found := list(taken.values_list("name", flat=True)):
         words = f"{', '.join(found)} {'is' if len(found) == 1 else 'are'} taken. Choose another name."
         raise NamesTaken(words, errors=[Fault("/name", words, "conflict")])

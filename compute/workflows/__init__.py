@@ -12,6 +12,7 @@ from compute.workflows.power import (
     StopInstance,
     SuspendInstance,
 )
+from compute.workflows.trash import DiscardInstance, RestoreInstance
 
 __all__ = [
     "AttachNic",
@@ -20,10 +21,12 @@ __all__ = [
     "DeleteInstance",
     "DetachNic",
     "DetachVolume",
+    "DiscardInstance",
     "LaunchClone",
     "LaunchInstance",
     "PauseInstance",
     "RebootInstance",
+    "RestoreInstance",
     "ResumeInstance",
     "StartInstance",
     "StopInstance",

@@ -159,6 +159,7 @@ class ImageSerializer(serializers.Serializer):
     shared_with = serializers.SerializerMethodField(help_text="For the project that owns it; otherwise empty.")
     protected = serializers.BooleanField()
     deprecated_at = serializers.DateTimeField(allow_null=True)
+    trashed_at = serializers.DateTimeField(allow_null=True, help_text="Since when it is in the trash.")
     description = serializers.CharField()
     source = serializers.SerializerMethodField(  # type: ignore[assignment]
         help_text="How it came, for those who own it."

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.urls import path
 from rest_framework import serializers
 from rest_framework.permissions import SAFE_METHODS
@@ -11,13 +11,14 @@ from cloud.api.fields import Flag, ReferenceField, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.scope import Scope
 from cloud.api.serializers import Body
+from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import Collection, InProject, Item, Verb
 from cloud.operations.live import live_operation
 from cloud.problems import Forbidden
 from cloud.tenancy.models import Project
 from storage.api.image_fields import ImageChanges, ImageForm, ImageSerializer
 from storage.models import Image
-from storage.services import images, images_of
+from storage.services import images, images_of, trash
 
 
 def visible(scope: Scope) -> QuerySet[Image]:
@@ -40,15 +41,22 @@ class OtherProject(ReferenceField):
 
 def shown_images(scope: Scope) -> QuerySet[Image]:
     """The same, with all that showing them needs."""
-    shown = visible(scope).select_related("upload", "project").prefetch_related("shares__project")
-    return shown.annotate(live_operation=live_operation("image"))
+    return _shown(visible(scope))
 
 
-class ImageView(InProject):
+def _shown(found: QuerySet[Image]) -> QuerySet[Image]:
+    found = found.select_related("upload", "project").prefetch_related("shares__project")
+    return found.annotate(live_operation=live_operation("image"))
+
+
+class ImageView(WithTrash, InProject):
     serializer = ImageSerializer
 
-    def rows(self) -> QuerySet[Image]:
-        return shown_images(self.scope)
+    def every(self) -> QuerySet[Image]:
+        """With those in the trash that this project may take out."""
+        own = Q(project=self.project) | Q(project=None) if self.scope.is_cloud_admin else Q(project=self.project)
+        seen = Image.objects.seen_by(self.project).filter(own | Q(trashed_at=None))
+        return _shown(seen.by_preference(self.project))
 
 
 class OwnImage(ImageView):
@@ -76,6 +84,7 @@ class Images(ImageView, Collection):
         "os": Filter(serializers.CharField()),
         "status": Filter(serializers.ChoiceField(Image.Status.values)),
         "visibility": Filter(serializers.ChoiceField(Image.Visibility.values)),
+        **TRASHED,
     }
 
     def create(self, body: dict[str, Any]) -> Image:
@@ -85,14 +94,26 @@ class Images(ImageView, Collection):
 
 class OneImage(OwnImage, Item):
     forms = {"PATCH": ImageChanges}
+    parameters = {"DELETE": PURGE}
 
     def change(self, image: Image, body: dict[str, Any]) -> Image:
         """Instances that were launched from it keep what they began with."""
         return images.update(image=image, actor=self.actor, changes=body)
 
-    def remove(self, image: Image) -> Image:
-        """Refused while an instance or a volume is made of it. Its files go when nobody else needs them."""
-        return images.delete(image=image, actor=self.actor)
+    def remove(self, image: Image) -> dict[str, Any]:
+        """To the trash, from where it comes back for a day. Refused while an instance or a volume is made of it. In the
+        end its files go when nobody else needs them.
+        """
+        trash.discard_image(image=image, actor=self.actor, **self.how())
+        return self.show(self.every().get(pk=image.pk))
+
+
+class RestoreImage(Restore, OwnImage):
+    kind = "image"
+
+
+class PurgeImage(Purge, OwnImage):
+    kind = "image"
 
 
 class ShareForm(Body):
@@ -135,6 +156,8 @@ P = "projects/<str:project>"
 urlpatterns = [
     path(f"{P}/images", Images.as_view()),
     path(f"{P}/images/<str:ref>", OneImage.as_view()),
+    path(f"{P}/images/<str:ref>/restore", RestoreImage.as_view()),
+    path(f"{P}/images/<str:ref>/purge", PurgeImage.as_view()),
     path(f"{P}/images/<str:ref>/share", Share.as_view()),
     path(f"{P}/images/<str:ref>/unshare", Unshare.as_view()),
     path(f"{P}/images/<str:ref>/publish", Publish.as_view()),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import QuerySet
 from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -11,6 +11,7 @@ from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceFie
 from cloud.api.pagination import Filter
 from cloud.api.scope import Scope
 from cloud.api.serializers import Body, ReferenceSerializer
+from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import Collection, InProject, Item, Verb
 from cloud.operations.api import OperationSerializer
 from storage.api.images import visible
@@ -136,22 +137,14 @@ class CloneVolumeForm(SnapshotForm):
     size_gib = SizeField(required=False)
 
 
-class RestoreForm(Body):
-    name = NameField(required=False)
-
-
 class RevertForm(Body):
     snapshot = ReferenceField(snapshots_of)
 
 
-class VolumeView(InProject):
+class VolumeView(WithTrash, InProject):
     serializer = VolumeSerializer
 
-    def rows(self) -> QuerySet[Volume]:
-        return self.every().filter(trashed_at=None)
-
     def every(self) -> QuerySet[Volume]:
-        """With those in the trash."""
         return with_status(every_volume_of(self.scope)).prefetch_related("attachments")
 
 
@@ -160,17 +153,11 @@ class Volumes(VolumeView, Collection):
     filters = {
         "name": Filter(serializers.CharField()),
         "status": Filter(serializers.ChoiceField(STATUSES)),
-        "trashed": Filter(serializers.BooleanField(help_text="Those in the trash, or not."), "is_trashed"),
+        **TRASHED,
         "attached_to": Filter(
             serializers.UUIDField(help_text="The id of what it is attached to."), "attachments__holder_id"
         ),
     }
-
-    def rows(self) -> QuerySet[Volume]:
-        """Those in the trash when these are asked for, otherwise the others."""
-        if "trashed" not in self.request.query_params:
-            return super().rows()
-        return self.every().annotate(is_trashed=ExpressionWrapper(Q(trashed_at__isnull=False), BooleanField()))
 
     def create(self, body: dict[str, Any]) -> Volume:
         """It is written nowhere before it is first attached, unless it is made from a volume or a snapshot."""
@@ -179,7 +166,7 @@ class Volumes(VolumeView, Collection):
 
 class OneVolume(VolumeView, Item):
     forms = {"PATCH": VolumeChanges}
-    parameters = {"DELETE": {"cascade": CASCADE}}
+    parameters = {"DELETE": {"cascade": CASCADE, **PURGE}}
 
     def change(self, volume: Volume, body: dict[str, Any]) -> Volume:
         """A name, labels, and whether it is protected from being deleted."""
@@ -189,30 +176,16 @@ class OneVolume(VolumeView, Item):
         """To the trash, from where it comes back for a day. Refused while it is attached, or has snapshots; `cascade`
         takes those along.
         """
-        trash.discard(volume=volume, actor=self.actor, cascade=bool(self.query().get("cascade")))
+        trash.discard(volume=volume, actor=self.actor, **self.how())
         return self.show(self.every().get(pk=volume.pk))
 
 
-class OfTrash(VolumeView, Verb):
-    """Finds what is in the trash first: another one may have its name by now."""
-
-    def rows(self) -> QuerySet[Volume]:
-        return self.every().order_by(F("trashed_at").desc(nulls_last=True))
+class RestoreVolume(Restore, VolumeView):
+    kind = "volume"
 
 
-class Restore(OfTrash):
-    forms = {"POST": RestoreForm}
-
-    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
-        """Take it out of the trash, with its snapshots. Give a `name` where another one is called so by now."""
-        return trash.restore(volume=volume, actor=self.actor, **body)
-
-
-class Purge(OfTrash):
-    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
-        """Delete it for good, before its time in the trash is over."""
-        trash.purge(volume=volume, actor=self.actor)
-        return volume
+class PurgeVolume(Purge, VolumeView):
+    kind = "volume"
 
 
 class Resize(VolumeView, Verb):
@@ -257,6 +230,6 @@ urlpatterns = [
     path("projects/<str:project>/volumes/<str:ref>/snapshot", TakeSnapshot.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/clone", Clone.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/revert", Revert.as_view()),
-    path("projects/<str:project>/volumes/<str:ref>/restore", Restore.as_view()),
-    path("projects/<str:project>/volumes/<str:ref>/purge", Purge.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/restore", RestoreVolume.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/purge", PurgeVolume.as_view()),
 ]

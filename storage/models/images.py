@@ -18,8 +18,13 @@ MIB, GIB = 1024**2, 1024**3
 class ImageQuerySet(models.QuerySet["Image"]):
     def of(self, project: Project) -> Self:
         """What a project may use: its own images, public ones, and those that others share with it."""
+        return self.seen_by(project).filter(trashed_at=None)
+
+    def seen_by(self, project: Project) -> Self:
+        """As `of`, with those in the trash."""
         shared = ImageShare.objects.filter(image=OuterRef("pk"), project=project)
-        return self.filter(Q(project=project) | Q(visibility=Image.Visibility.PUBLIC) | Q(Exists(shared)))
+        seen = Q(project=project) | Q(visibility=Image.Visibility.PUBLIC) | Q(Exists(shared))
+        return self.filter(seen)
 
     def by_preference(self, project: Project) -> Self:
         """The best first, for a name that several have: its own before public ones before shared ones, then the
@@ -93,6 +98,7 @@ class Image(models.Model):
     description = models.CharField(max_length=500, blank=True)
     visibility = models.CharField(max_length=7, choices=Visibility.choices, default=Visibility.PRIVATE)
     protected = models.BooleanField(default=False, db_default=False)
+    trashed_at = models.DateTimeField(null=True)  # since when it waits in the trash to be deleted for good
     deprecated_at = models.DateTimeField(null=True)  # from then on its name means another version
 
     status = models.CharField(max_length=9, choices=Status.choices, default=Status.READY, db_default=Status.READY)
@@ -121,9 +127,15 @@ class Image(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["project", "name", "version"], name="image_version_is_unique_in_project"),
             models.UniqueConstraint(
-                fields=["name", "version"], condition=Q(project__isnull=True), name="image_version_of_cloud_is_unique"
+                fields=["project", "name", "version"],
+                condition=Q(trashed_at=None),
+                name="image_version_is_unique_in_project",
+            ),
+            models.UniqueConstraint(
+                fields=["name", "version"],
+                condition=Q(project__isnull=True, trashed_at=None),
+                name="image_version_of_cloud_is_unique",
             ),
             models.CheckConstraint(
                 condition=Q(project__isnull=False) | Q(visibility="public"), name="image_of_cloud_is_public"

@@ -10,13 +10,13 @@ from cloud.operations.live import live_operation
 from cloud.operations.models import Operation
 from cloud.pages import forms, sections
 from cloud.pages.base import FormPage
-from cloud.pages.deleting import DeletePage
+from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.tenancy.models import Project
 from storage.api.image_fields import FORMATS, ImageChanges, ImageForm
 from storage.api.images import PublishForm, ShareForm
 from storage.models import Image
-from storage.services import exports, images, images_of
+from storage.services import exports, images, images_of, trash
 
 PROPERTIES = {
     **dict.fromkeys(("os", "architecture", "default_user"), forms.REQUIRED),
@@ -145,14 +145,14 @@ class DeprecateImage(OwnImagePage, VerbPage):
         return f"{result} is {'deprecated' if result.deprecated_at else 'offered again'}."
 
 
-class DeleteImage(OwnImagePage, DeletePage):
+class DeleteImage(OwnImagePage, DiscardPage):
     kind = "image"
 
     def after(self) -> str:
         return self.the_list
 
     def delete(self) -> None:
-        images.delete(image=self.item, actor=self.scope.actor)
+        trash.discard_image(image=self.item, actor=self.scope.actor)
 
 
 class ShareImage(OwnImagePage, ItemFormPage):

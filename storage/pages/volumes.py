@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from django.conf import settings
 from django.db.models import Count, QuerySet
 from django.http import HttpResponse
 
 from cloud.operations.models import Operation
 from cloud.pages import forms
-from cloud.pages.base import Undo
-from cloud.pages.deleting import DeletePage
-from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
+from cloud.pages.deleting import DiscardPage
+from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
 from cloud.uses import Use
 from storage.api.volumes import CloneVolumeForm, ResizeForm, RevertForm, SnapshotForm, VolumeChanges, VolumeForm
 from storage.models import Snapshot, Volume
@@ -20,7 +18,6 @@ from storage.services import images_of, trash, volumes
 from storage.status import reason, with_status
 
 MAX_CHOICES = 500  # of a select
-MAX_TRASHED = 100
 MAX_PAST = 5  # operations that have ended
 SIZE = forms.Field(forms.whole)  # that may be left out
 
@@ -35,11 +32,7 @@ class VolumePage(ResourcePage):
     listed_at = section = "volumes"
 
     def rows(self) -> "QuerySet[Volume]":
-        return self.every().filter(trashed_at=None)
-
-    def every(self) -> "QuerySet[Volume]":
-        """With those in the trash."""
-        own = Volume.objects.filter(project=self.project).select_related("project", "active__host")
+        own = Volume.objects.filter(project=self.project, trashed_at=None).select_related("project", "active__host")
         return with_status(own).prefetch_related("attachments")
 
 
@@ -60,9 +53,8 @@ class Volumes(VolumePage, ListPage):
 
     def fill(self) -> dict[str, Any]:
         filled = super().fill()
-        trashed = self.every().filter(trashed_at__isnull=False).order_by("-trashed_at")[:MAX_TRASHED]
         shown = [(row, reason(row)) for row in filled["rows"]]
-        return {**filled, "rows": shown, "sources": self._sources(), "trashed": trashed, "hours": settings.TRASH_HOURS}
+        return {**filled, "rows": shown, "sources": self._sources()}
 
     def rows(self) -> "QuerySet[Volume]":
         return super().rows().annotate(snapshot_count=Count("snapshots"))
@@ -223,40 +215,11 @@ class RevertVolume(VolumeVerbPage):
         return f"{self.item.name} goes back to the snapshot."
 
 
-class DeleteVolume(VolumePage, DeletePage):
+class DeleteVolume(VolumePage, DiscardPage):
     kind = "volume"
-
-    @property
-    def comes_back(self) -> str:  # type: ignore[override]
-        return f"For {settings.TRASH_HOURS:g} hours it can be had back from the trash." if settings.TRASH_HOURS else ""
 
     def delete(self) -> None:
         trash.discard(volume=self.item, actor=self.scope.actor, cascade=True)
 
-    def undo(self) -> Undo | None:
-        return (self.route("restore-volume", self.kwargs["volume"]), {}) if settings.TRASH_HOURS else None
-
     def leave(self) -> str:
         return self.route("volume", self.item.pk)
-
-
-class RestoreVolume(VolumePage, VerbPage):
-    def rows(self) -> "QuerySet[Volume]":
-        return self.every()
-
-    def act(self) -> Volume:
-        return trash.restore(volume=self.item, actor=self.scope.actor)
-
-    def done(self, result: Volume) -> str:
-        return f"{result.name} is back."
-
-
-class PurgeVolume(VolumePage, VerbPage):
-    def rows(self) -> "QuerySet[Volume]":
-        return self.every()
-
-    def act(self) -> Any:
-        return trash.purge(volume=self.item, actor=self.scope.actor)
-
-    def done(self, result: Any) -> str:
-        return f"{self.item.name} is deleted for good."

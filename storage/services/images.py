@@ -174,16 +174,25 @@ def publish(*, image: Image, actor: Actor, public: bool) -> Image:
 
 
 def delete(*, image: Image, actor: Actor) -> Image:
-    """End its import, if that is under way, and remove it. Raises Protected, InUse."""
+    """End its import, if that is under way, and remove it for good. Raises Protected, InUse.
+
+    What a user deletes goes through the trash: see storage/services/trash.py.
+    """
+    image = lock_to_delete(image)
+    engine.start(DeleteImage, image, actor=actor)
+    image.status = Image.Status.DELETING
+    image.save(update_fields=["status"])
+    record("storage.image.delete", image, actor=actor, before={"name": image.name, "version": image.version})
+    return image
+
+
+def lock_to_delete(image: Image) -> Image:
+    """The image as it is now, under its locks. Raises Protected, InUse."""
     engine.lock("image", image.pk)
     image = Image.objects.select_for_update().get(pk=image.pk)
     if image.protected:
         raise Protected(f"{image} is protected. Switch that off first.")
     uses.refuse_deletion(image)
-    engine.start(DeleteImage, image, actor=actor)
-    image.status = Image.Status.DELETING
-    image.save(update_fields=["status"])
-    record("storage.image.delete", image, actor=actor, before={"name": image.name, "version": image.version})
     return image
 
 

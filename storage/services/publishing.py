@@ -68,7 +68,7 @@ def publish_image(description: Mapping[str, Any], *, actor: Actor) -> Image:
         "visibility": Image.Visibility.PUBLIC,
         "files": files,
     }
-    known = Image.objects.filter(project=None, name=description["name"], source__in=[{}, BUILT])
+    known = Image.objects.filter(project=None, name=description["name"], source__in=[{}, BUILT], trashed_at=None)
     image = known.order_by("-created_at").first()
     created = image is None
     image = image or Image.objects.create(name=description["name"], **facts)

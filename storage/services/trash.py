@@ -1,36 +1,28 @@
-"""The trash: deleted volumes wait there for a day, with their snapshots, and come back on demand.
+"""The trash for volumes, which take their snapshots along, and for images. See cloud/trash.py."""
 
-They keep their files, and count in the quota of space and in nothing else.
-"""
-
-from datetime import timedelta
-
-import structlog
 from django.conf import settings
-from django.db import transaction
 from django.db.models.functions import Now
 
-from cloud.events.services import SYSTEM, Actor, record
+from cloud import trash
+from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
-from storage.models import Volume
-from storage.services import volumes
-from storage.services.volumes import WrongState
-
-log = structlog.get_logger(__name__)
-
-AT_ONCE = 100
+from storage.models import Image, Volume
+from storage.services import images, volumes
+from storage.workflows import DeleteVolume
+from storage.workflows.images import DeleteImage
 
 
-def discard(*, volume: Volume, actor: Actor, cascade: bool = False) -> Volume:
-    """Put a volume into the trash, with `cascade` also one that has snapshots; without a trash, delete it for good.
+def discard(*, volume: Volume, actor: Actor, cascade: bool = False, purge: bool = False) -> Volume:
+    """Put a volume into the trash, with `cascade` also one that has snapshots; with `purge`, or without a trash, delete
+    it for good.
 
     What is under way with it goes on. Raises InUse, Protected.
     """
     engine.lock("volume", volume.pk)
     volume = volumes.locked(volume, failed=True)
-    if not settings.TRASH_HOURS or volume.failed_reason:
+    if purge or not trash.is_used() or volume.failed_reason:
         volumes.delete(volume=volume, actor=actor, cascade=cascade)
         return volume
     volumes.require_deletable(volume, actor=actor, cascade=cascade)
@@ -44,10 +36,11 @@ def discard(*, volume: Volume, actor: Actor, cascade: bool = False) -> Volume:
 def restore(*, volume: Volume, actor: Actor, name: str = "") -> Volume:
     """Take a volume out of the trash, with its snapshots; as `name` if another one is called so now.
 
-    Raises OverQuota, WrongState.
+    Raises OverQuota, Conflict.
     """
     quota.require(volume.project_id, volumes=1, snapshots=volume.snapshots.count())
-    volume = _in_trash(volume)
+    volume = volumes.locked(volume, failed=True)
+    trash.require_in_trash(volume)
     volume.trashed_at, volume.name = None, name or volume.name
     volume.save(update_fields=["trashed_at", "name"])
     record("storage.volume.restore", volume, actor=actor, after={"name": volume.name})
@@ -55,30 +48,69 @@ def restore(*, volume: Volume, actor: Actor, name: str = "") -> Volume:
 
 
 def purge(*, volume: Volume, actor: Actor) -> Operation:
-    """Delete a volume that is in the trash for good. Raises WrongState."""
+    """Delete a volume that is in the trash for good. Raises Conflict."""
     live = engine.lock("volume", volume.pk)
-    return live if live and live.kind == "storage.delete_volume" else _purge(_in_trash(volume), actor)
-
-
-def _purge(volume: Volume, actor: Actor) -> Operation:
+    if live and live.kind == DeleteVolume.kind:
+        return live
+    volume = volumes.locked(volume, failed=True)
+    trash.require_in_trash(volume)
     return volumes.delete(volume=volume, actor=actor, cascade=True)
 
 
-def _in_trash(volume: Volume) -> Volume:
-    volume = volumes.locked(volume, failed=True)
-    live = Operation.objects.filter(subject_type="volume", subject_id=volume.pk, kind="storage.delete_volume")
-    if volume.trashed_at is None or live.filter(finished_at=None).exists():
-        raise WrongState(f"{volume} is not in the trash.")
-    return volume
+def discard_image(*, image: Image, actor: Actor, purge: bool = False) -> Image:
+    """Put an image into the trash; with `purge`, without a trash, or when it is not made yet, delete it for good.
+
+    Nobody launches from it then. Raises Protected, InUse.
+    """
+    if purge or not trash.is_used() or image.status != Image.Status.READY:
+        return images.delete(image=image, actor=actor)
+    image = images.lock_to_delete(image)
+    image.trashed_at = Now()
+    image.save(update_fields=["trashed_at"])
+    before = {"name": image.name, "version": image.version, "trash_hours": settings.TRASH_HOURS}
+    record("storage.image.delete", image, actor=actor, before=before)
+    return image
 
 
-def empty() -> int:
-    """Delete for good what has waited long enough. How many that were."""
-    since = Now() - timedelta(hours=settings.TRASH_HOURS)
-    going = Operation.objects.filter(kind="storage.delete_volume", finished_at=None).values("subject_id")
-    due = Volume.objects.filter(trashed_at__lt=since).exclude(pk__in=going).order_by("trashed_at")
-    keys = list(due.values_list("pk", flat=True)[:AT_ONCE])
-    for key in keys:
-        with transaction.atomic():
-            purge(volume=Volume.objects.get(pk=key), actor=SYSTEM)
-    return len(keys)
+def restore_image(*, image: Image, actor: Actor, name: str = "") -> Image:
+    """Take an image out of the trash, as `name` if another one is called so now. Raises OverQuota, Conflict."""
+    if image.project_id is not None:
+        quota.require(image.project_id, images=1)
+    image = Image.objects.select_for_update().get(pk=image.pk)
+    trash.require_in_trash(image)
+    image.trashed_at, image.name = None, name or image.name
+    image.save(update_fields=["trashed_at", "name"])
+    record("storage.image.restore", image, actor=actor, after={"name": image.name})
+    return image
+
+
+def purge_image(*, image: Image, actor: Actor) -> Image:
+    """Delete an image that is in the trash for good. Raises Conflict."""
+    live = engine.lock("image", image.pk)
+    if live and live.kind == DeleteImage.kind:
+        return image
+    trash.require_in_trash(Image.objects.select_for_update().get(pk=image.pk))
+    return images.delete(image=image, actor=actor)
+
+
+trash.register(
+    trash.Kind(
+        type="image",
+        rows=lambda: Image.objects.select_related("project"),
+        restore=lambda row, actor, name: restore_image(image=row, actor=actor, name=name),
+        purge=lambda row, actor: purge_image(image=row, actor=actor),
+        about=lambda row: " ".join(filter(None, (row.version, f"{row.size_gib} GiB" if row.size_gib else ""))),
+        deleting=DeleteImage.kind,
+        unique_with=("version",),
+    )
+)
+trash.register(
+    trash.Kind(
+        type="volume",
+        rows=lambda: Volume.objects.select_related("project", "active__host"),
+        restore=lambda row, actor, name: restore(volume=row, actor=actor, name=name),
+        purge=lambda row, actor: purge(volume=row, actor=actor),
+        about=lambda row: f"{row.size_gib} GiB",
+        deleting=DeleteVolume.kind,
+    )
+)

@@ -73,7 +73,7 @@ def test_launch_to_ready_beside_the_bare_emulator(machine, short_path):
             seconds, argv, home = launched(api, name)
             cloud.append(seconds)
             shutil.copytree(home, short_path / f"kept{number}")
-            api.delete(f"{INSTANCES}/{name}")
+            api.delete(f"{INSTANCES}/{name}?purge=true")
             wait_until(lambda name=name: api.get(f"{INSTANCES}/{name}").status_code == 404, 60)
             kept = short_path / f"kept{number}"
             argv = [word.replace(str(home), str(kept)) for word in argv]

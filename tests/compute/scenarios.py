@@ -124,5 +124,7 @@ SCENARIOS = [
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),
     scenario("detach-volume", attached, detach_volume, after=after("running", otherwise="running")),
+    scenario("discard", launched, services.discard, after=after("stopped", otherwise="running")),
+    scenario("restore", having(services.discard), services.restore, after=after("running", otherwise="stopped")),
     scenario("delete", launched, services.delete, after=after(None, otherwise="running"), deleted="done"),
 ]

@@ -77,7 +77,7 @@ def story(machine, name):
 
 def delete(machine, name):
     with machine.api() as api:
-        assert patiently(lambda: api.delete(f"{INSTANCES}/{name}")).status_code in (202, 404)
+        assert patiently(lambda: api.delete(f"{INSTANCES}/{name}?purge=true")).status_code in (202, 404)
 
 
 def is_verified(machine):

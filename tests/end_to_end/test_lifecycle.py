@@ -79,8 +79,13 @@ def test_from_launch_to_delete(machine, api):
         assert api.get(f"{INSTANCES}/whole").json()["status"] == status
     assert boots(api, "whole") == 4, "it went on, and did not boot"
 
-    api.delete(f"{INSTANCES}/whole")
-    wait_until(lambda: api.get(f"{INSTANCES}/whole").status_code == 404, 60, what="it is gone")
+    boots_before = boots(api, "whole")
+    finish(api, api.delete(f"{INSTANCES}/whole"))
+    assert api.get(f"{INSTANCES}/whole").status_code == 404
+    finish(api, api.post(f"{INSTANCES}/whole/restore", json={}))
+    assert api.get(f"{INSTANCES}/whole").json()["status"] == "running"
+    wait_until(lambda: boots(api, "whole") == boots_before + 1, 120, what="it is back from the trash, with its disk")
+    finish_deleted(api, "whole")
     assert api.delete("/projects/demo/keypairs/laptop").status_code == 204
     wait_until(lambda: machine.pileus("verify", check=False).returncode == 0, 60, 2, "verify holds")
 
@@ -110,5 +115,5 @@ def test_a_cancelled_launch_leaves_only_its_row(machine, api):
 
 
 def finish_deleted(api, name):
-    api.delete(f"{INSTANCES}/{name}")
+    api.delete(f"{INSTANCES}/{name}?purge=true")
     wait_until(lambda: api.get(f"{INSTANCES}/{name}").status_code == 404, 60, what=f"{name} is gone")

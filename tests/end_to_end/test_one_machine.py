@@ -150,7 +150,7 @@ def test_a_guest_for_the_embedded_emulator_is_offered_beside_qemus(machine, risc
         wish = {"name": "other", "flavor": "tiny", "image": "tiny-linux-riscv64", "hypervisor": "unicorn"}
         assert api.post("/projects/demo/instances", json=wish).status_code == 202
         wait_until(lambda: api.get("/projects/demo/instances/other").json()["status"] == "running", 60)
-        assert api.delete("/projects/demo/instances/other").status_code == 202
+        assert api.delete("/projects/demo/instances/other?purge=true").status_code == 202
         wait_until(lambda: api.get("/projects/demo/instances/other").status_code == 404, 60)
 
 

@@ -108,7 +108,7 @@ class Client(threading.Thread):
                 continue
             name = chance.choice(known)
             if verb in ("launch", "delete"):
-                answer = self.ask("DELETE", f"/{name}", None)
+                answer = self.ask("DELETE", f"/{name}?purge=true", None)
                 self.made -= {name} if answer.status_code in (202, 404) else set()
             elif verb == "relabel":
                 self.ask("PATCH", f"/{name}", {"labels": {"count": str(count)}})

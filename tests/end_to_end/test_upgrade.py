@@ -92,7 +92,7 @@ def do(machine):
             for name, wish in wanted.items():
                 verb, body = wish if isinstance(wish, tuple) else (wish, {})
                 path = f"{INSTANCES}/{name}"
-                answer = api.delete(path) if verb == "delete" else api.post(f"{path}/{verb}", json=body)
+                answer = api.delete(f"{path}?purge=true") if verb == "delete" else api.post(f"{path}/{verb}", json=body)
                 assert answer.status_code == 202, answer.text
                 begun.append(answer.json()["operation"]["id"])
             for ident in begun:

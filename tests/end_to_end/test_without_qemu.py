@@ -69,7 +69,7 @@ def test_up_ends_with_a_guest_under_the_embedded_emulator(bare):
             known = api.get(f"/projects/demo/instances/{name}").json()["ssh_host_key"]
             assert fingerprint(known) == key
         for name in ("first", "copy-1", "copy-2"):
-            assert api.delete(f"/projects/demo/instances/{name}").status_code == 202
+            assert api.delete(f"/projects/demo/instances/{name}?purge=true").status_code == 202
         wait_until(lambda: api.get("/projects/demo/instances").json()["items"] == [], 60)
     bare.pileus("verify")
     assert not bare.emulators()

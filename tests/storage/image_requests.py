@@ -9,7 +9,7 @@ from uuid import uuid4
 from django.db.models.functions import Now
 
 from storage.models import Image, ImageExport
-from storage.services import images
+from storage.services import images, trash
 from storage.store import store
 from tests import factories
 
@@ -55,6 +55,8 @@ REFERENCES: Mapping[str, Callable[[Any], object]] = {
 }
 VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
     "images/export": lambda world: with_disk(world).name,
+    "images/restore": lambda world: trash.discard_image(image=own(world), actor=world.actor).name,
+    "images/purge": lambda world: trash.discard_image(image=own(world), actor=world.actor).name,
     "images/file": lambda world: waiting(world).name,
     "images/unshare": lambda world: shared(world).name,
 }

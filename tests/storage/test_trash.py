@@ -6,12 +6,13 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
+from cloud.problems import Conflict
 from cloud.tenancy.quota import usage
+from cloud.trash import empty
 from storage.models import Snapshot, Volume
 from storage.services import attaching, trash, volumes
 from storage.services.attaching import Holder
 from storage.services.volumes import WrongState
-from storage.tasks import tidy
 from tests.storage.clouds import do, files, placed, reads, settle, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,11 +54,11 @@ def test_its_name_is_free_and_it_comes_back_under_another(cloud, trashed):
 
 
 def test_when_its_time_is_over_it_is_gone_for_good(cloud, trashed):
-    tidy()
+    empty()
     assert Volume.objects.exists()
     Volume.objects.update(trashed_at=Now() - timedelta(hours=25))
-    tidy()
-    tidy()
+    empty()
+    empty()
     settle(cloud)
     assert not Volume.objects.exists()
     assert files(cloud) == set()
@@ -66,7 +67,7 @@ def test_when_its_time_is_over_it_is_gone_for_good(cloud, trashed):
 
 def test_it_is_deleted_for_good_at_once_when_asked(cloud, trashed):
     do(trash.purge, volume=trashed)
-    with pytest.raises(WrongState, match="not in the trash"):
+    with pytest.raises(Conflict, match="not in the trash"):
         do(trash.restore, volume=trashed)
     settle(cloud)
     assert files(cloud) == set()
@@ -83,4 +84,4 @@ def test_without_a_trash_what_is_deleted_is_gone(cloud, settings):
     settle(cloud)
     assert not Volume.objects.exists()
     with transaction.atomic():
-        assert trash.empty() == 0
+        assert empty() == 0

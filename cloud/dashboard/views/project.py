@@ -40,7 +40,7 @@ class Overview(Page):
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         instances = rows.instances_of(self.project)
-        counts = count_by_status(Instance.objects.filter(project=self.project))
+        counts = count_by_status(Instance.objects.filter(project=self.project, trashed_at=None))
         troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
         cost = sums.of(self.project)
         live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")

@@ -33,7 +33,8 @@ class Command(BaseCommand):
             self.stdout.write(self.bring(found))
 
     def bring(self, entry: Entry) -> str:
-        if Image.objects.filter(project=None, name=entry.name, version=entry.version).exists():
+        there = Image.objects.filter(project=None, name=entry.name, version=entry.version, trashed_at=None)
+        if there.exists():
             return f"{entry.reference} is there already: delete it first to fetch it anew."
         source = {"kind": "url", "url": entry.url, "format": entry.format}
         if entry.sums:

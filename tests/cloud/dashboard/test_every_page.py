@@ -24,6 +24,7 @@ PROJECT_ADMIN, CLOUD_ADMIN = IDENTITIES[4:]
 P = "projects/<str:project>"
 I = f"{P}/instances/<uuid:instance>"  # noqa: E741
 V = f"{P}/volumes/<uuid:volume>"
+T = f"{P}/trash/<slug:kind>/<uuid:ident>"
 N, R = f"{P}/networks/<uuid:network>", f"{P}/routers/<uuid:router>"
 G, F = f"{P}/security-groups/<uuid:group>", f"{P}/floating-ips/<uuid:floating>"
 # What is shown by GET, and who may see it. A page that is missing fails.
@@ -40,6 +41,7 @@ SHOWN: dict[str, str] = {
     "projects": SIGNED_IN,
     P: VIEWER,
     f"{P}/getting-started": VIEWER,
+    f"{P}/trash": VIEWER,
     f"{P}/activity": VIEWER,
     f"{P}/costs": VIEWER,
     f"{P}/quota": VIEWER,
@@ -131,7 +133,7 @@ NOT_SHOWN = {
     f"{I}/<verb:verb>", f"{I}/open-ssh", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
     f"{P}/instances/<slug:name>", f"{P}/networks/<slug:name>",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
-    f"{V}/restore", f"{V}/purge",
+    f"{T}/restore", f"{T}/purge",
     *(f"{P}/images/<uuid:image>/{verb}" for verb in ("deprecate", "unshare", "publish")),
 }  # fmt: skip
 NETWORKING = tuple(
@@ -164,8 +166,8 @@ REFUSED_TO_CHANGE = {
     f"{P}/keypairs/<uuid:keypair>/delete": "viewer",
     **{route: "viewer" for route in SHOWN if route.startswith(NETWORKING)},
     **{route: "viewer" for route in SHOWN if route.startswith(STORING) and route not in (V, f"{P}/snapshots")},
-    f"{V}/restore": "viewer",
-    f"{V}/purge": "viewer",
+    f"{T}/restore": "viewer",
+    f"{T}/purge": "viewer",
     f"{R}/subnets/<uuid:subnet>/detach": "viewer",
     f"{G}/rules/<uuid:rule>/remove": "viewer",
     f"{F}/disassociate": "viewer",
@@ -211,7 +213,8 @@ def path_to(world, member):
     known: dict[str, Any] = {
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
-        "verb": "stop", "token": world.keypair.pk, "image": factories.image(project=world.project).pk,
+        "verb": "stop", "kind": "instance", "token": world.keypair.pk,
+        "image": factories.image(project=world.project).pk,
     }  # fmt: skip
 
     def path(route: str) -> str:

@@ -71,8 +71,8 @@ WHERE = {
     f"POST {P}/volumes/{{ref}}/snapshot": "snapshot-volume",
     f"POST {P}/volumes/{{ref}}/clone": "clone-volume",
     f"POST {P}/volumes/{{ref}}/revert": "revert-volume",
-    f"POST {P}/volumes/{{ref}}/restore": "restore-volume",
-    f"POST {P}/volumes/{{ref}}/purge": "purge-volume",
+    **{f"POST {P}/{kind}/{{ref}}/{verb}": f"{verb}-from-trash"
+       for kind in ("instances", "volumes", "images") for verb in ("restore", "purge")},
     f"PATCH {P}/snapshots/{{ref}}": "change-snapshot",
     f"POST {P}/snapshots/{{ref}}/create-image": "create-image-of-snapshot",
     f"DELETE {P}/snapshots/{{ref}}": "delete-snapshot",

@@ -152,11 +152,36 @@ def test_what_a_hypervisor_cannot_do_is_said_by_its_button(mia, world):
     assert mia.post(f"{LIST}/{world.instance.pk}/suspend").status_code == 409
 
 
-def test_delete_says_what_is_lost_then_leads_to_the_list(mia, world):
+def test_delete_says_what_becomes_of_it_then_leads_to_the_list_and_is_undone(mia, world):
     here = f"{LIST}/{world.instance.pk}/delete"
     assert b"everything on its root disk (1 GiB)" in mia.get(here).content
     assert mia.post(here)["Location"] == LIST
-    assert b"deleting" in mia.get(LIST).content
+    listed = mia.get(LIST).content.decode()
+    assert f"/instances/{world.instance.pk}" not in listed
+    undo = f"/projects/demo/trash/instance/{world.instance.pk}/restore"
+    assert f'action="{undo}"' in listed
+    assert undo in mia.get("/projects/demo/trash").content.decode()
+    assert mia.post(undo).status_code == 303
+    assert f"/instances/{world.instance.pk}" in mia.get(LIST).content.decode()
+    assert "The trash is empty" in mia.get("/projects/demo/trash").content.decode()
+
+
+def test_what_comes_back_to_a_name_that_is_taken_gets_another(mia, world):
+    mia.post(f"{LIST}/{world.instance.pk}/delete")
+    world.launch("web")
+    mia.post(f"/projects/demo/trash/instance/{world.instance.pk}/restore")
+    assert "web is back as web-2: its old name is taken by now." in mia.get(LIST).content.decode()
+
+
+def test_it_may_be_deleted_for_good_at_once_from_the_dialog_or_from_the_trash(mia, world):
+    mia.post(f"{LIST}/{world.instance.pk}/delete", {"purge": "on"})
+    assert Operation.objects.filter(subject_id=world.instance.pk, kind="compute.delete").exists()
+    other = world.launch("other")
+    world.settle(other, "running")
+    mia.post(f"{LIST}/{other.pk}/delete")
+    assert mia.post(f"/projects/demo/trash/instance/{other.pk}/purge").status_code == 303
+    assert '<span class="pill busy">deleting</span>' in mia.get("/projects/demo/trash").content.decode()
+    assert mia.post(f"/projects/demo/trash/keypair/{other.pk}/purge").status_code == 404
 
 
 def test_delete_of_a_busy_instance_is_never_refused(mia, world):

@@ -160,7 +160,7 @@ def test_without_script_the_preview_comes_with_the_form(mia, world):
 
 
 def test_it_begins_with_what_fits(mia, world):
-    factories.image("alight", min_memory_mib=4096, files=[{"size": 1}])
+    factories.image("alight", min_memory_mib=4096, files=[{"role": "disk", "size": 1}])
     factories.flavor("roomy", memory_mib=8192)
     text = mia.get(HERE).content.decode()
     assert re.search(r'value="alight" required checked', text)

@@ -133,7 +133,7 @@ def test_deleting_the_instance_leaves_the_volume_or_takes_it_along(cloud, data, 
     make(cloud, name="scratch")
     call("attach-volume", {"volume": "scratch", "delete_with_instance": True})
     assert set(disks(cloud, web)) == {1, 2}
-    api.as_(cloud_admin).delete(f"projects/{cloud.project.name}/instances/web")
+    api.as_(cloud_admin).delete(f"projects/{cloud.project.name}/instances/web?purge=true")
     settle(cloud)
     settle(cloud)
     assert [volume.name for volume in Volume.objects.all()] == ["data"]

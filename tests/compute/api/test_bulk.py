@@ -64,7 +64,7 @@ def test_a_replay_does_nothing_again(cloud, mia, path, three):
 
 def test_a_dry_run_shows_every_result_and_keeps_nothing(mia, path, three):
     answer = mia.post(f"{path}?dry_run=true", {"verb": "delete", "instances": ["web-1", "web-2", "nobody"]})
-    assert [code for _, code in outcomes(answer)] == ["compute.delete", "compute.delete", "not_found"]
+    assert [code for _, code in outcomes(answer)] == ["compute.discard", "compute.discard", "not_found"]
     assert {gone["name"] for gone in answer.json()["plan"]["deleted"]} == {"web-1", "web-2"}
     assert not Event.objects.filter(action="compute.instance.delete").exists()
     assert not IdempotencyKey.objects.exists()

@@ -104,9 +104,9 @@ def test_the_verbs_go_round(cloud, mia, path, body):
         assert (answer.status_code, answer.json()["status"]) == (202, during), answer.json()
         cloud.settle()
         assert mia.get(f"{path}/web").json()["status"] == after
-    answer = mia.delete(f"{path}/web")
+    answer = mia.delete(f"{path}/web?purge=true")
     assert (answer.status_code, answer.json()["status"]) == (202, "deleting")
-    assert mia.delete(f"{path}/web").status_code == 202
+    assert mia.delete(f"{path}/web?purge=true").status_code == 202
     cloud.settle()
     assert mia.get(f"{path}/web").status_code == 404
     assert cloud.running() == set()
@@ -267,7 +267,7 @@ def test_what_waits_for_room_is_told_when_there_is_some(cloud, mia, path, body, 
 def test_a_busy_instance_names_the_operation_that_holds_it(cloud, mia, path, body):
     mia.post(path, body)
     cloud.settle()
-    mia.delete(f"{path}/web")
+    mia.delete(f"{path}/web?purge=true")
     answer = mia.post(f"{path}/web/stop", {})
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["retryable"]) == (409, "busy", True)
@@ -365,7 +365,7 @@ def test_an_unreachable_host_is_said_so_and_a_delete_does_not_wait_for_ever(clou
     cloud.node.online = False
     HostPulse.objects.update(seen_at=Now() - timedelta(seconds=100))
     assert mia.get(f"{path}/web").json()["status"] == "unreachable"
-    mia.delete(f"{path}/web")
+    mia.delete(f"{path}/web?purge=true")
     Operation.objects.filter(finished_at=None).update(started_at=Now() - timedelta(seconds=61))
     cloud.settle()
     assert mia.get(f"{path}/web").status_code == 404

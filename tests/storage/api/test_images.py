@@ -240,11 +240,18 @@ def test_an_image_in_use_is_not_deleted_and_its_file_goes_with_the_last_one(mia,
     mia.patch(f"{P}/images/two", {"protected": True})
     assert mia.delete(f"{P}/images/two").status_code == 409
     mia.patch(f"{P}/images/two", {"protected": False})
-    assert mia.delete(f"{P}/images/two").status_code == 202
+    assert mia.delete(f"{P}/images/two?purge=true").status_code == 202
     settle(node)
     assert store().has(file["sha256"])
     instance.delete()
+    assert mia.delete(f"{P}/images/one").status_code == 200
+    settle(node)
+    assert [one["name"] for one in mia.get(f"{P}/images?trashed=true").data["items"]] == ["one"]
+    assert mia.get(f"{P}/images/one").status_code == 404
+    assert mia.post(f"{P}/images/one/restore").data["trashed_at"] is None
     mia.delete(f"{P}/images/one")
+    assert store().has(file["sha256"])
+    mia.post(f"{P}/images/one/purge")
     settle(node)
     assert not store().has(file["sha256"])
     assert not Image.objects.exists()
