@@ -119,9 +119,13 @@ class Page(View):
         """The id of the element that htmx fetches a page for; "" when the browser itself wants the page."""
         return self.request.headers.get("HX-Target", "")
 
+    def part_template(self) -> str:
+        """The template of the part that is wanted; "" for the whole page."""
+        return self.partials.get(self.part_wanted, "")
+
     def show(self, context: Mapping[str, Any] | None = None, *, status: int = 200, template: str = "") -> HttpResponse:
         """The page, or just the part of it that htmx has asked for."""
-        part = self.partials.get(self.part_wanted, "")
+        part = self.part_template()
         chosen = template or part or self.template
         everything = {**self.frame(whole=not part), **(context or {})}
         response = render(self.request, chosen, everything, status=status)

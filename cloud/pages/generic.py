@@ -12,17 +12,19 @@ What all pages of a resource share is said once, and each page inherits it besid
 Who may be here, the roles, one transaction per form and refusals are the business of `Page`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import Count, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from rest_framework import serializers
 
 from cloud.api import pagination
-from cloud.pages import forms, rows, sections
+from cloud.pages import forms, lists, rows, sections
 from cloud.pages.base import FormPage, Page, SeeOther, Undo
+
+TROUBLE = "trouble"  # a status of a list's URL: whatever needs attention
 
 
 class ResourcePage(Page):
@@ -51,20 +53,106 @@ class ResourcePage(Page):
 
 
 class ListPage(ResourcePage, FormPage):
-    """The items, searched by name or id and page by page. With a `form` it also makes new ones.
+    """The items: searched, narrowed, ordered and page by page, as the URL says. With a `form` it also makes new ones.
 
-    Templates extend `pages/list.html`. They get `rows`, `next` and `cursor` (see parts/pager.html), `q` and `title`.
+    Templates extend `pages/list.html`. They get `rows`, `listing` (cloud/pages/lists.py) and `title`. The list itself
+    is a part that is fetched anew when something happens to a subject that `live` names.
     """
 
-    order: ClassVar[tuple[str, ...]] = ("name", "id")
+    sorts: ClassVar[Mapping[str, str | tuple[str, ...]]] = {"name": "name"}  # by what a head orders → columns
+    sort: ClassVar[str] = "name"  # the order when none is asked for
+    searched: ClassVar[tuple[str, ...]] = ("name",)  # the columns in which a text is looked for
+    filters: ClassVar[tuple[lists.By, ...]] = ()
+    statuses: ClassVar[tuple[str, ...]] = ()  # of the column or annotation `status`, as they are listed
+    troubled: ClassVar[tuple[str, ...]] = ()  # those of them that `?status=trouble` means: they need attention
     limit: ClassVar[int] = pagination.DEFAULT_LIMIT
+    live: ClassVar[str] = ""  # the types of the subjects that it shows, if not `key`
+    asked: lists.Asked
 
     def fill(self) -> dict[str, Any]:
-        text = self.request.GET.get("q", "")
-        return {**self.slice(self.search(text), self.order, limit=self.limit), "q": text, "title": self.title}
+        self.asked = lists.read(self.request.GET, self.own_filters, self.own_sorts)
+        narrowed = self.narrow(self.rows())
+        counts = self.count_by_status(narrowed) if self.statuses else {}
+        found = self.of_status(narrowed, self.asked.status) if self.asked.status else narrowed
+        total = sum(counts.values()) if self.statuses and not self.asked.status else counts.get(self.asked.status, -1)
+        if total < 0:
+            total = found.count()
+        page = min(self.asked.page, max(1, -(-total // self.limit)))
+        sort, begin = self.asked.sort or self.sort, (page - 1) * self.limit
+        shown = self.adorn(found).order_by(*lists.order(sort, self.own_sorts))[begin : begin + self.limit]
+        sorts = tuple(self.own_sorts)
+        filled = {
+            "rows": self.tell(list(shown)),
+            "listing": lists.Listing(self.asked, total, self.limit, page, sort, sorts, counts, self.own_bulk()),
+            "bulk_url": self.bulk_url(),
+            "title": self.title,
+            "cloud": self.for_cloud_admins,
+            "live": self.live or self.key,
+            "trouble": sum(counts.get(status, 0) for status in self.troubled),
+            "base": "pages/part.html" if self.is_part else "pages/page.html",
+        }
+        return filled if self.is_part else {**filled, **self.around()}
 
-    def search(self, text: str) -> "QuerySet[Any]":
-        return rows.search(self.rows(), text)
+    def around(self) -> dict[str, Any]:
+        """What the page has around its list: the form's choices, the filters' values."""
+        selects = lists.selects(self.rows(), self.asked, self.own_filters)
+        known = {*lists.PARAMETERS, *(by.name for by in self.filters)}
+        is_asked_for = any(name not in known for name in self.request.GET)  # a link that fills in the form
+        return {"selects": selects, "creates": self.form is not None, "form_is_open": is_asked_for}
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the list alone is fetched."""
+        return self.part_wanted == "list" and self.request.method == "GET"
+
+    @property
+    def own_sorts(self) -> Mapping[str, str | tuple[str, ...]]:
+        """What this viewer may order by."""
+        return self.sorts
+
+    @property
+    def own_filters(self) -> list[lists.By]:
+        """Those of this viewer."""
+        return [by for by in self.filters if not by.for_cloud_admins or self.scope.is_cloud_admin]
+
+    @property
+    def has_labels(self) -> bool:
+        return any(field.name == "labels" for field in self.model._meta.get_fields())
+
+    def narrow(self, found: "QuerySet[Any]") -> "QuerySet[Any]":
+        return lists.narrow(found, self.asked, self.own_filters, self.searched, has_labels=self.has_labels)
+
+    def of_status(self, found: "QuerySet[Any]", status: str) -> "QuerySet[Any]":
+        if status == TROUBLE and self.troubled:
+            return found.filter(status__in=self.troubled)
+        return found.filter(status=status) if self.statuses else found
+
+    def count_by_status(self, found: "QuerySet[Any]") -> dict[str, int]:
+        """How many are in each status that occurs."""
+        counts = dict(found.order_by().values("status").annotate(n=Count("pk")).values_list("status", "n"))
+        return {status: counts[status] for status in self.statuses if status in counts}
+
+    def adorn(self, found: "QuerySet[Any]") -> "QuerySet[Any]":
+        """Add to the rows what only showing them needs."""
+        return found
+
+    def tell(self, shown: list[Any]) -> list[Any]:
+        """The rows as the template takes them, with what is no column."""
+        return shown
+
+    def bulk_verbs(self) -> Sequence[Any]:
+        """What can be done with many: each with name, label, icon and style."""
+        return ()
+
+    def own_bulk(self) -> Sequence[Any]:
+        """What of it this viewer may do."""
+        return self.bulk_verbs() if self.for_cloud_admins or self.may(self.role_to_change) else ()
+
+    def bulk_url(self) -> str:
+        return self.request.path
+
+    def part_template(self) -> str:
+        return self.template if self.is_part else super().part_template()
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if self.form is None:

@@ -1,21 +1,25 @@
 """Finding rows for pages: by a word that was typed, or by an id in a path."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from cloud.api.fields import as_uuid
 from cloud.problems import NotFound
 
 
-def search(rows: "QuerySet[Any]", text: str) -> "QuerySet[Any]":
-    """The rows whose name contains the text, or whose id it is."""
+def search(rows: "QuerySet[Any]", text: str, columns: Sequence[str] = ("name",)) -> "QuerySet[Any]":
+    """The rows of which one of the columns contains the text, or whose id it is."""
     text = text.strip()[:255].replace("\x00", "")
     ident = as_uuid(text)
     if ident:
         return rows.filter(pk=ident)
-    return rows.filter(name__icontains=text) if text else rows
+    found = Q()
+    for column in columns:
+        found |= Q(**{f"{column}__icontains": text})
+    return rows.filter(found) if text else rows
 
 
 def find(rows: "QuerySet[Any]", ident: Any, gone: str = "", *, by: str = "pk") -> Any:

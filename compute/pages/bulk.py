@@ -31,7 +31,7 @@ class Selected(FormPage):
 
     def fill(self) -> dict[str, Any]:
         verb = self.asked.get("verb", "")
-        ids = [ident for given in self.asked.getlist("instance")[:MOST] if (ident := as_uuid(given))]
+        ids = [ident for given in self.asked.getlist("item")[:MOST] if (ident := as_uuid(given))]
         found = list(rows.instances_of(self.project).filter(pk__in=ids).order_by("name"))
         if verb not in VERBS or not found:
             raise NothingSelected()
@@ -59,7 +59,7 @@ class Selected(FormPage):
     def read(self) -> dict[str, Any]:
         post, verb = self.request.POST, self.request.POST.get("verb", "")
         how = forms.body(post, VERBS[verb].for_many) if verb in VERBS else {}
-        return {"verb": verb, "instances": post.getlist("instance"), **how}
+        return {"verb": verb, "instances": post.getlist("item"), **how}
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         def act() -> list[bulk.Result]:

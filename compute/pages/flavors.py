@@ -32,8 +32,17 @@ class Flavors(FlavorPage, ListPage):
     """All of them, the smallest first."""
 
     template = "compute/flavors/list.html"
-    order = ("memory_mib", "vcpus", "name")
-    limit = 500
+    sorts = {
+        "memory": ("memory_mib", "vcpus", "name"),
+        "name": "name",
+        "vcpus": "vcpus",
+        "disk": "disk_gib",
+        "network": "network_mbps",
+        "price": "price_per_hour",
+        "instances": "-instance_count",
+    }
+    sort = "memory"
+    live = "flavor instance"
 
     def initial(self) -> dict[str, Any]:
         return {"enabled": "on", "vcpus": 1, "memory_mib": 512, "disk_gib": 5, "price_per_hour": "0.0050"}

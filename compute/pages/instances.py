@@ -1,6 +1,8 @@
 """The list of instances, one instance, and what can be done with it."""
 
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -11,6 +13,7 @@ from cloud.operations.models import Operation
 from cloud.pages import forms
 from cloud.pages.base import Undo
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
+from cloud.pages.lists import By
 from cloud.tenancy.models import Role, SavedView
 from compute import boots, console_logs, reaching, services, volumes
 from compute.api.instances import InstanceChanges
@@ -21,7 +24,7 @@ from compute.pages.bulk import take_results
 from compute.pages.saved_views import query_of
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
-from compute.status import STATUSES, count_by_status
+from compute.status import STATUSES, count_by_status, with_status
 from compute.verbs import VERBS, Verb
 
 LINES_SHOWN = 200
@@ -39,33 +42,59 @@ class InstanceList(InstancePage, ListPage):
     """Filter and order are in the URL: a link shows the same list."""
 
     template = "compute/instances/list.html"
-    partials = {"instances": "compute/instances/_list.html"}
+    sorts = {
+        "age": "-created_at",
+        "name": "name",
+        "status": "status",
+        "image": "image__name",
+        "flavor": ("vcpus", "memory_mib", "flavor__name"),
+        "owner": "created_by",
+    }
+    sort = "age"
+    filters = (
+        By("image", "image__name"),
+        By("flavor", "flavor__name"),
+        By("owner", "created_by"),
+        By("host", "machine__host__name", for_cloud_admins=True),
+    )
+    statuses = STATUSES
+    troubled = rows.TROUBLED
+    live = "instance operation"
 
-    def fill(self) -> dict[str, Any]:
-        get, part = self.request.GET, self.part_wanted
-        asked = {name: get.get(name, "").strip() for name in ("q", "status", "flavor", "sort")}
-        found = self.search(asked["q"])
-        if asked["status"] in STATUSES:
-            found = found.filter(status=asked["status"])
-        elif asked["status"] == "trouble":
-            found = rows.troubled(found)
-        if asked["flavor"]:
-            found = found.filter(flavor__name=asked["flavor"][:63].replace("\x00", ""))
-        counts = count_by_status(Instance.objects.filter(project=self.project, trashed_at=None))
+    def rows(self) -> "QuerySet[Instance]":
+        return Instance.objects.filter(project=self.project, trashed_at=None)
+
+    @property
+    def own_sorts(self) -> Mapping[str, str | tuple[str, ...]]:
+        """Tenants are not told, not even by an order, which instances are on one host."""
+        return {**self.sorts, "host": "machine__host__name"} if self.scope.is_cloud_admin else self.sorts
+
+    def of_status(self, found: "QuerySet[Instance]", status: str) -> "QuerySet[Any]":
+        return super().of_status(with_status(found), status)
+
+    def count_by_status(self, found: "QuerySet[Instance]") -> dict[str, int]:
+        return count_by_status(found)
+
+    def adorn(self, found: "QuerySet[Instance]") -> "QuerySet[Any]":
+        return rows.listed(found)
+
+    def around(self) -> dict[str, Any]:
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
-        views, shown_query = [] if part else list(own_views.order_by("name")), query_of(asked)
+        views, shown_query = list(own_views.order_by("name")), query_of(self.request.GET)
         return {
-            **self.slice(found, rows.SORTS.get(asked["sort"], rows.SORTS["newest"])),
-            "asked": asked,
-            "counts": counts,
-            "total": sum(counts.values()),
+            **super().around(),
             "views": views,
-            "verbs": VERBS.values(),
             "shown_query": shown_query,
+            "kept": parse_qsl(shown_query),
             "is_saved": any(view.query == shown_query for view in views),
-            "results": None if part else take_results(self.request, self.project.pk),
-            "is_filtered": any(asked[name] for name in ("q", "status", "flavor")),
+            "results": take_results(self.request, self.project.pk),
         }
+
+    def bulk_verbs(self) -> tuple[Verb, ...]:
+        return tuple(VERBS.values())
+
+    def bulk_url(self) -> str:
+        return self.route("selected-instances")
 
 
 class InstanceItemPage(InstancePage, ItemPage):

@@ -22,6 +22,8 @@ class KeyPairPage(ResourcePage):
 
 class KeyPairs(KeyPairPage, ListPage):
     template, form = "compute/keypairs/list.html", KeyPairForm
+    sorts = {"name": "name", "added": "-created_at"}
+    searched = ("name", "fingerprint")
 
     def read(self) -> dict[str, Any]:
         pasted = {"public_key": forms.REQUIRED} if self.request.POST.get("how") == "paste" else {}

@@ -15,19 +15,16 @@ RESTART_POLICIES = [
     (RestartPolicy.NEVER, "Never"),
     (RestartPolicy.ALWAYS, "Always"),
 ]
-SORTS = {
-    "newest": ("-created_at", "-id"),
-    "oldest": ("created_at", "id"),
-    "name": ("name", "id"),
-    "-name": ("-name", "-id"),
-}
 
 
-def instances_of(project: Project) -> "QuerySet[Instance]":
+def instances_of(project: Project) -> "QuerySet[Any]":
     """A project's instances as the API lists them, with what tells which verbs are possible."""
-    return with_addresses(
-        as_listed(Instance.objects.filter(project=project, trashed_at=None), "machine__host__capabilities")
-    )
+    return listed(Instance.objects.filter(project=project, trashed_at=None))
+
+
+def listed(instances: "QuerySet[Instance]") -> "QuerySet[Any]":
+    """With all that a list shows."""
+    return with_addresses(as_listed(instances, "machine__host__capabilities"))
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 
 from cloud.pages import forms
@@ -15,9 +15,9 @@ from cloud.tenancy.api.saved_views import PARAMETERS, SavedViewForm
 from cloud.tenancy.models import Role, SavedView
 
 
-def query_of(asked: Any) -> str:
+def query_of(asked: QueryDict) -> str:
     """What of a list's URL a view keeps, always in the same order."""
-    return urlencode({name: asked[name] for name in PARAMETERS if asked.get(name)})
+    return urlencode([(name, value) for name in PARAMETERS for value in asked.getlist(name) if value])
 
 
 class SaveView(Page):

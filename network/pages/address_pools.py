@@ -25,6 +25,8 @@ class PoolPage(ResourcePage):
 
 class AddressPools(PoolPage, ListPage):
     template, form = "network/address_pools/list.html", AddressPoolForm
+    sorts = {"name": "name", "range": "cidr", "taken": "-used"}
+    live = "address_pool floating_ip"
     fields = {
         "name": forms.REQUIRED,
         "cidr": forms.REQUIRED,
@@ -32,10 +34,8 @@ class AddressPools(PoolPage, ListPage):
         "labels": forms.LABELS,
     }
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
-        rows = [(pool, addressing.size(pool.allocation_ranges)) for pool in filled["rows"]]
-        return {**filled, "cloud": True, "rows": rows}
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return [(pool, addressing.size(pool.allocation_ranges)) for pool in shown]
 
     def create(self, body: dict[str, Any]) -> AddressPool:
         return address_pools.create(actor=self.scope.actor, **body)

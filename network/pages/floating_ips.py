@@ -9,6 +9,7 @@ from cloud.pages import forms
 from cloud.pages.base import Undo
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ItemFormPage, ListPage, VerbPage
+from cloud.pages.lists import By
 from network.api.floating_ips import AssociateForm, FloatingIPChanges, FloatingIPForm, floating_ips_of
 from network.models import AddressPool, FloatingIP
 from network.pages.base import NetworkingPage, port_words
@@ -29,13 +30,19 @@ class FloatingIPPage(NetworkingPage):
 
 class FloatingIPs(FloatingIPPage, ListPage):
     template, form = "network/floating_ips/list.html", FloatingIPForm
+    sorts = {"address": "address", "pool": "pool__name"}
+    sort = "address"
+    searched = ("name", "address")
+    filters = (By("pool", "pool__name"),)
+    live = "floating_ip port instance"
     fields = {**dict.fromkeys(("name", "pool", "address", "port"), forms.TEXT), "labels": forms.LABELS}
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return self.with_way_in(shown, lambda one: one.target.port if one.target else None)
+
+    def around(self) -> dict[str, Any]:
         return {
-            **filled,
-            "rows": self.with_way_in(filled["rows"], lambda one: one.target.port if one.target else None),
+            **super().around(),
             "pools": choices(AddressPool.objects.order_by("name"), lambda pool: f"{pool.name}: {pool.cidr}"),
             "ports": [("", "nothing yet"), *self.port_choices()],
         }

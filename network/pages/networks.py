@@ -45,6 +45,8 @@ class NetworkPage(NetworkingPage):
 class Networks(NetworkPage, ListPage):
     template = "network/networks/list.html"
     partials = {"topology": "network/networks/_topology.html"}
+    sorts = {"name": "name", "ports": "-port_count"}
+    live = "network subnet port"
     form = NetworkWithSubnetForm
     fields = {
         "name": forms.REQUIRED,
@@ -54,21 +56,20 @@ class Networks(NetworkPage, ListPage):
         "labels": forms.LABELS,
     }
 
-    def rows(self) -> "QuerySet[Any]":
-        own = Network.objects.filter(project=self.project).annotate(port_count=Count("ports"))
+    def adorn(self, found: "QuerySet[Any]") -> "QuerySet[Any]":
+        own: QuerySet[Any] = found.annotate(port_count=Count("ports"))
         return own.prefetch_related(Prefetch("subnets", Subnet.objects.order_by("created_at")), "on_hosts")
 
     def fill(self) -> dict[str, Any]:
-        if self.part_wanted:
-            return {"topology": draw(self.project)}
-        filled = super().fill()
+        return {"topology": draw(self.project)} if self.part_wanted == "topology" else super().fill()
+
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return self.with_status(shown, of_network)
+
+    def around(self) -> dict[str, Any]:
         routers = Router.objects.filter(project=self.project).order_by("name")
-        return {
-            **filled,
-            "rows": self.with_status(filled["rows"], of_network),
-            "routers": [("", "none"), *choices(routers)],
-            "topology": draw(self.project),
-        }
+        choices_of_router = [("", "none"), *choices(routers)]
+        return {**super().around(), "routers": choices_of_router, "topology": draw(self.project)}
 
     def create(self, body: dict[str, Any]) -> Network:
         cidr, router = body.pop("cidr", None), body.pop("router", None)

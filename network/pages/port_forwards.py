@@ -27,20 +27,26 @@ class ForwardPage(NetworkingPage):
 
 class PortForwards(ForwardPage, ListPage):
     template, form = "network/port_forwards/list.html", PortForwardForm
+    sorts = {"port": "listen_port"}
+    sort = "port"
+    live = "port_forward floating_ip port instance"
 
     def initial(self) -> dict[str, Any]:
         return {"target_port": 22, **self.request.GET.dict()}
 
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return self.with_way_in(shown, lambda forward: forward.target.port)
+
     def fill(self) -> dict[str, Any]:
-        filled = super().fill()
+        return {**super().fill(), "loopback": LOOPBACK}
+
+    def around(self) -> dict[str, Any]:
         free = FloatingIP.objects.filter(project=self.project, target=None).order_by("name")[:MAX_CHOICES]
         loopback = [(LOOPBACK, f"{LOOPBACK} of the machine's host")] if settings.PUBLISH_ON_LOOPBACK else []
         return {
-            **filled,
-            "rows": self.with_way_in(filled["rows"], lambda forward: forward.target.port),
+            **super().around(),
             "listening": [*loopback, *((one.address, f"{one.address} ({one.name})") for one in free)],
             "ports": choices(self.open_ports(), port_words),
-            "loopback": LOOPBACK,
         }
 
     def read(self) -> dict[str, Any]:

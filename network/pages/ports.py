@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from cloud.pages import forms
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage
+from cloud.pages.lists import By
 from network.api.ports import PortChanges, PortForm, ports_of
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, NetworkingPage
@@ -29,6 +30,10 @@ class PortPage(NetworkingPage):
 
 class Ports(PortPage, ListPage):
     template, form = "network/ports/list.html", PortForm
+    sorts = {"name": "name", "holder": "holder_name", "network": "network__name", "mac": "mac"}
+    searched = ("name", "holder_name", "mac")
+    filters = (By("network", "network__name"),)
+    live = "port instance"
     fields = {
         "name": forms.TEXT,
         "network": forms.REQUIRED,
@@ -42,11 +47,12 @@ class Ports(PortPage, ListPage):
         default = [str(group.pk) for group in ports.default_groups(self.project.pk)]
         return {"security_groups": default, **self.request.GET.dict()}
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return self.with_status(shown, of_port)
+
+    def around(self) -> dict[str, Any]:
         networks = Network.objects.filter(project=self.project).order_by("name")[:MAX_CHOICES]
-        rows = self.with_status(filled["rows"], of_port)
-        return {**filled, "rows": rows, "networks": choices(networks), "groups": self.groups()}
+        return {**super().around(), "networks": choices(networks), "groups": self.groups()}
 
     def create(self, body: dict[str, Any]) -> Port:
         return ports.create(actor=self.scope.actor, **body)

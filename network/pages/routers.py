@@ -31,13 +31,12 @@ class Routers(RouterPage, ListPage):
     def initial(self) -> dict[str, Any]:
         return {"external": "on", "snat": "on"}
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
+    def tell(self, shown: list[Any]) -> list[Any]:
         joined: dict[Any, list[Subnet]] = {}
         for leg in routers.legs_of(self.project):
             joined.setdefault(leg.port.holder_id, []).append(leg.subnet)
-        found = self.with_status(filled["rows"], of_network)
-        return {**filled, "rows": [(router, status, joined.get(router.pk, [])) for router, status in found]}
+        found = self.with_status(shown, of_network)
+        return [(router, status, joined.get(router.pk, [])) for router, status in found]
 
     def create(self, body: dict[str, Any]) -> Router:
         return routers.create(project=self.project, actor=self.scope.actor, **body)

@@ -33,10 +33,12 @@ class GroupPage(ResourcePage):
 
 class Groups(GroupPage, ListPage):
     template, form, fields = "network/security_groups/list.html", SecurityGroupForm, NAMED
+    sorts = {"name": "name", "ports": "-port_count"}
+    searched = ("name", "description")
+    live = "security_group"
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
-        return {**filled, "rows": [(group, *_both_ways(group)) for group in filled["rows"]]}
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return [(group, *_both_ways(group)) for group in shown]
 
     def create(self, body: dict[str, Any]) -> SecurityGroup:
         return security_groups.create(project=self.project, actor=self.scope.actor, **body)

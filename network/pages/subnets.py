@@ -7,6 +7,7 @@ from django.db.models import Count, QuerySet
 from cloud.pages import forms
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage
+from cloud.pages.lists import By
 from network import addressing
 from network.api.subnets import SubnetChanges, SubnetForm
 from network.models import Network, Subnet
@@ -26,6 +27,9 @@ class SubnetPage(NetworkingPage):
 
 class Subnets(SubnetPage, ListPage):
     template, form = "network/subnets/list.html", SubnetForm
+    sorts = {"name": "name", "range": "cidr", "network": "network__name", "taken": "-used"}
+    filters = (By("network", "network__name"),)
+    live = "subnet port"
     fields = {
         "name": forms.REQUIRED,
         "network": forms.REQUIRED,
@@ -41,11 +45,12 @@ class Subnets(SubnetPage, ListPage):
     def initial(self) -> dict[str, Any]:
         return {"dhcp": "on", **self.request.GET.dict()}
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return [(subnet, addressing.size(subnet.allocation_ranges)) for subnet in shown]
+
+    def around(self) -> dict[str, Any]:
         networks = Network.objects.filter(project=self.project).order_by("name")[:MAX_CHOICES]
-        rows = [(subnet, addressing.size(subnet.allocation_ranges)) for subnet in filled["rows"]]
-        return {**filled, "rows": rows, "networks": choices(networks)}
+        return {**super().around(), "networks": choices(networks)}
 
     def create(self, body: dict[str, Any]) -> Subnet:
         return subnets.create(actor=self.scope.actor, **body)

@@ -10,6 +10,7 @@ from cloud.operations.live import live_operation
 from cloud.pages import forms
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ItemFormPage, ListPage, ResourcePage
+from cloud.pages.lists import By
 from storage.api.exports import ExportForm
 from storage.importing import EXPORT
 from storage.models import ImageExport
@@ -37,14 +38,16 @@ class ExportPage(ResourcePage):
 
 class Exports(ExportPage, ListPage):
     template = "storage/exports/list.html"
-    partials = {"export-list": "storage/exports/_list.html"}
-    order = ("-created_at", "id")
+    sorts = {"age": "-created_at", "name": "name", "image": "image__name", "status": "status", "ends": "expires_at"}
+    sort = "age"
+    filters = (By("image", "image__name"),)
+    live = "image_export operation"
 
-    def rows(self) -> "QuerySet[ImageExport]":
-        return super().rows().annotate(live_operation=live_operation(EXPORT))
+    def adorn(self, found: "QuerySet[ImageExport]") -> "QuerySet[ImageExport]":
+        return found.annotate(live_operation=live_operation(EXPORT))
 
-    def fill(self) -> dict[str, Any]:
-        return {**super().fill(), "hours": settings.IMAGE_EXPORT_HOURS}
+    def around(self) -> dict[str, Any]:
+        return {**super().around(), "hours": settings.IMAGE_EXPORT_HOURS}
 
 
 class ExportImage(ImagePage, ItemFormPage):

@@ -12,6 +12,7 @@ from cloud.pages import forms, sections
 from cloud.pages.base import FormPage
 from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
+from cloud.pages.lists import By
 from cloud.tenancy.models import Project
 from storage.api.image_fields import FORMATS, ImageChanges, ImageForm
 from storage.api.images import PublishForm, ShareForm
@@ -57,11 +58,21 @@ class OwnImagePage(ImagePage):
 
 class Images(ImagePage, ListPage):
     template = "storage/images/list.html"
-    partials = {"image-list": "storage/images/_list.html"}
-    order = ("name", "created_at", "id")
+    sorts = {
+        "name": ("name", "created_at"),
+        "status": "status",
+        "system": ("os", "version"),
+        "needs": ("min_memory_mib", "min_disk_gib"),
+        "age": "-created_at",
+        "instances": "-instance_count",
+    }
+    searched = ("name", "description")
+    filters = (By("system", "os"), By("architecture", "architecture"), By("visibility", "visibility"))
+    statuses = tuple(Image.Status.values)
+    troubled = (Image.Status.FAILED,)
 
-    def rows(self) -> "QuerySet[Image]":
-        return super().rows().annotate(live_operation=live_operation("image"))
+    def adorn(self, found: "QuerySet[Image]") -> "QuerySet[Image]":
+        return found.annotate(live_operation=live_operation("image"))
 
 
 class ImportImage(ResourcePage, FormPage):

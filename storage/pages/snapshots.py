@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from cloud.pages import forms
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ItemFormPage, ListPage, ResourcePage
+from cloud.pages.lists import By
 from storage.api.image_fields import CreateImageForm
 from storage.api.volumes import VolumeChanges
 from storage.models import Image, Snapshot
@@ -25,7 +26,9 @@ class SnapshotPage(ResourcePage):
 
 class Snapshots(SnapshotPage, ListPage):
     template = "storage/snapshots/list.html"
-    order = ("-created_at", "id")
+    sorts = {"taken": "-created_at", "name": "name", "volume": "volume__name", "size": "-size_gib"}
+    sort = "taken"
+    filters = (By("volume", "volume__name"),)
 
 
 class ChangeSnapshot(SnapshotPage, ChangePage):

@@ -15,7 +15,7 @@ from storage.api.volumes import CloneVolumeForm, ResizeForm, RevertForm, Snapsho
 from storage.models import Snapshot, Volume
 from storage.pages.history import history_of
 from storage.services import images_of, trash, volumes
-from storage.status import reason, with_status
+from storage.status import STATUSES, reason, with_status
 
 MAX_CHOICES = 500  # of a select
 MAX_PAST = 5  # operations that have ended
@@ -38,8 +38,11 @@ class VolumePage(ResourcePage):
 
 class Volumes(VolumePage, ListPage):
     template = "storage/volumes/list.html"
-    partials = {"volumes": "storage/volumes/_volumes.html"}
     form = VolumeForm
+    sorts = {"name": "name", "status": "status", "size": "-size_gib", "snapshots": "-snapshot_count"}
+    statuses = STATUSES
+    troubled = ("error",)
+    live = "volume snapshot"
     fields = {
         "name": forms.REQUIRED,
         "size_gib": SIZE,
@@ -51,13 +54,14 @@ class Volumes(VolumePage, ListPage):
     def initial(self) -> dict[str, Any]:
         return {"from": self.request.GET.get("from", "")}
 
-    def fill(self) -> dict[str, Any]:
-        filled = super().fill()
-        shown = [(row, reason(row)) for row in filled["rows"]]
-        return {**filled, "rows": shown, "sources": self._sources()}
+    def adorn(self, found: "QuerySet[Volume]") -> "QuerySet[Any]":
+        return found.annotate(snapshot_count=Count("snapshots"))
 
-    def rows(self) -> "QuerySet[Volume]":
-        return super().rows().annotate(snapshot_count=Count("snapshots"))
+    def tell(self, shown: list[Any]) -> list[Any]:
+        return [(volume, reason(volume)) for volume in shown]
+
+    def around(self) -> dict[str, Any]:
+        return {**super().around(), "sources": self._sources()}
 
     def _sources(self) -> list[tuple[str, str]]:
         """What a volume may begin with, as values of one select."""

@@ -39,7 +39,15 @@ class HostPage(ResourcePage):
 
 class Hosts(HostPage, ListPage):
     template = "hosts/list.html"
-    partials = {"hosts": "hosts/_list.html"}
+    sorts = {
+        "name": "name",
+        "vcpus": "-free_vcpus",
+        "memory": "-free_memory_mib",
+        "disk": "-free_disk_gib",
+        "instances": "-instance_count",
+        "last_seen": "-seen_at",
+    }
+    live = "host instance"
 
 
 class OneHost(HostPage, ItemPage):

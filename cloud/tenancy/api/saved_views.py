@@ -13,7 +13,7 @@ from cloud.api.views import Collection, InProject, Item
 from cloud.tenancy import saved_views
 from cloud.tenancy.models import Role, SavedView
 
-PARAMETERS = ("q", "status", "flavor", "sort")
+PARAMETERS = ("q", "status", "image", "flavor", "owner", "host", "label", "sort")
 
 
 class SavedViewSerializer(serializers.Serializer):
@@ -27,7 +27,7 @@ class SavedViewSerializer(serializers.Serializer):
 
 class SavedViewForm(Body):
     name = Text(max_length=60, trim_whitespace=True)
-    query = Text(max_length=500, allow_blank=True, help_text="Of q, status, flavor and sort: status=running&sort=name.")
+    query = Text(max_length=500, allow_blank=True, help_text=f"Of {', '.join(PARAMETERS)}: status=running&sort=name.")
 
     def validate_name(self, name: str) -> str:
         if as_uuid(name):
@@ -36,12 +36,12 @@ class SavedViewForm(Body):
 
     def validate_query(self, query: str) -> str:
         try:
-            found = dict(parse_qsl(query, strict_parsing=bool(query), max_num_fields=20))
+            found = parse_qsl(query, strict_parsing=bool(query), max_num_fields=20)
         except ValueError:
             raise serializers.ValidationError("Write it as in a URL: status=running&sort=name.") from None
-        if unknown := sorted(set(found) - set(PARAMETERS)):
+        if unknown := sorted({name for name, _ in found} - set(PARAMETERS)):
             raise serializers.ValidationError(f"Of {', '.join(PARAMETERS)} only, not {', '.join(unknown)[:100]}.")
-        return urlencode({name: found[name] for name in PARAMETERS if name in found})
+        return urlencode(sorted(found, key=lambda pair: PARAMETERS.index(pair[0])))
 
 
 class SavedViewView(InProject):

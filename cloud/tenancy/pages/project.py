@@ -9,6 +9,7 @@ from django.urls import reverse
 from cloud.pages import forms
 from cloud.pages.base import FormPage
 from cloud.pages.generic import ItemPage, ListPage, ResourcePage
+from cloud.pages.lists import By
 from cloud.tenancy import services
 from cloud.tenancy.api.projects import MemberChanges, MemberForm, ProjectChanges
 from cloud.tenancy.models import Membership, Project, Role
@@ -17,6 +18,7 @@ from cloud.tenancy.models import Membership, Project, Role
 class Projects(ListPage):
     model, key, title, listed_at, section = Project, "project", "Projects", "projects", "projects"
     template = "tenancy/project/projects.html"
+    searched = ("name", "description")
 
     def rows(self) -> "QuerySet[Project]":
         return self.scope.projects()
@@ -65,13 +67,16 @@ class MemberPage(ResourcePage):
 class Members(MemberPage, ListPage):
     template, form = "tenancy/project/members.html", MemberForm
     fields = {"user": forms.REQUIRED, "role": forms.REQUIRED}
-    order, limit = ("created_at", "id"), 200
+    sorts = {"since": "created_at", "user": "user__username", "role": "role"}
+    sort = "since"
+    searched = ("user__username", "user__full_name")
+    filters = (By("role", "role"),)
 
     def fill(self) -> dict[str, Any]:
         return {**super().fill(), "roles": Role.choices}
 
-    def search(self, text: str) -> "QuerySet[Membership]":
-        return self.rows()
+    def around(self) -> dict[str, Any]:
+        return {**super().around(), "creates": self.may(Role.ADMIN)}
 
     def create(self, body: dict[str, Any]) -> Membership:
         return services.add_member(project=self.project, actor=self.scope.actor, **body)

@@ -30,10 +30,12 @@ class QuotaRequests(QuotaRequestPage, ListPage):
 
     template = "tenancy/admin/quota_requests.html"
     partials = {"quota-requests": "tenancy/admin/_quota_requests.html"}
-    order, limit = ("-created_at", "-id"), 20
+    sorts = {"asked": "-created_at"}
+    sort, limit = "asked", 20
+    searched = ("project__name",)
 
-    def search(self, text: str) -> "QuerySet[QuotaRequest]":
-        return self.rows().exclude(state=OPEN)
+    def narrow(self, found: "QuerySet[Any]") -> "QuerySet[Any]":
+        return super().narrow(found).exclude(state=OPEN)
 
     def fill(self) -> dict[str, Any]:
         waiting = self.rows().filter(state=OPEN).order_by("created_at", "id")

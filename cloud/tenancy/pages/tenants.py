@@ -26,6 +26,9 @@ class CloudProjects(TenantPage, ListPage):
 
     template, form = "tenancy/admin/projects.html", ProjectForm
     fields = {"name": forms.REQUIRED, "description": forms.TEXT, "admin": forms.TEXT}
+    sorts = {"name": "name", "members": "-member_count", "instances": "-instance_count"}
+    searched = ("name", "description")
+    live = "project"
 
     def rows(self) -> "QuerySet[Project]":
         members = sections.count(Membership.objects.all(), "project")

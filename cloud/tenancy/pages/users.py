@@ -23,14 +23,17 @@ class Users(UserPage, ListPage):
     """All of them, and the form for somebody new."""
 
     template, form = "tenancy/admin/users.html", UserForm
-    order = ("username", "id")
+    sorts = {
+        "user_name": "username",
+        "name": "full_name",
+        "projects": "-project_count",
+        "signed_in": "-last_login",
+    }
+    sort = "user_name"
+    searched = ("username", "full_name", "email")
 
     def rows(self) -> "QuerySet[User]":
         return User.objects.annotate(project_count=sections.count(Membership.objects.all(), "user"))
-
-    def search(self, text: str) -> "QuerySet[User]":
-        text = text.strip().replace("\x00", "")[:63]
-        return self.rows().filter(username__icontains=text) if text else self.rows()
 
     def read(self) -> dict[str, Any]:
         post = self.request.POST

@@ -233,7 +233,7 @@ def is_of_networks(route: str) -> bool:
 
 def fill_in(route: str, known: dict[str, Any]) -> str:
     """The path of a route, with what its page needs in its query."""
-    needs = {f"{P}/instances/selected": f"?verb=stop&instance={known['instance']}"}
+    needs = {f"{P}/instances/selected": f"?verb=stop&item={known['instance']}"}
     return "/" + re.sub(r"<(?:\w+:)?(\w+)>", lambda part: str(known[part[1]]), route) + needs.get(route, "")
 
 

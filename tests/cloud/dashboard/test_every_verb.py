@@ -243,7 +243,7 @@ def test_the_api_does_it(verb, api, world, member):
 @pytest.mark.django_db
 def test_it_is_done_for_many(verb, api, page_of, world, member):
     bring(world, verb, possible=True)
-    asked = page_of(member).get(f"/projects/demo/instances/selected?verb={verb.name}&instance={world.instance.pk}")
+    asked = page_of(member).get(f"/projects/demo/instances/selected?verb={verb.name}&item={world.instance.pk}")
     assert f"{verb.label} web?" in asked.content.decode()
     answer = api.as_(member).post(
         "projects/demo/instance-actions", {"verb": verb.name, "instances": ["web"], **FOR_MANY.get(verb.name, {})}

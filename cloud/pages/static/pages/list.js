@@ -1,7 +1,18 @@
-/* Selecting in a list: what is selected stays so when the list is fetched anew, and a range is selected with Shift.
-   Without this file the check boxes and the buttons below them work all the same. */
+/* Lists: the filter is applied while one types, with a URL that stays short. Without this file it is a form. */
 "use strict";
 
+(() => {
+  const filters = document.querySelector("[data-filters]");
+
+  document.addEventListener("htmx:configRequest", ({ detail }) => {
+    if (detail.elt !== filters) return;
+    for (const [name, value] of [...detail.formData.entries()]) if (value === "") detail.formData.delete(name);
+  });
+  filters?.addEventListener("submit", (event) => { if (window.htmx) event.preventDefault(); });
+})();
+
+/* Selecting in a list: what is selected stays so when the list is fetched anew, and a range is selected with Shift.
+   Without this file the check boxes and the buttons below them work all the same. */
 (() => {
   const form = document.getElementById("selection");
   if (!form) return;
@@ -75,7 +86,7 @@
     }
   });
 
-  document.addEventListener("htmx:afterSettle", (event) => { if (event.target.id === "instances") restore(); });
+  document.addEventListener("htmx:afterSettle", (event) => { if (event.target.id === "list") restore(); });
   for (const button of document.querySelectorAll("[data-select-none], [data-dismiss-results]")) button.hidden = false;
   for (const box of boxes()) if (box.checked) selected.add(box.value);
   tell();
