@@ -156,6 +156,6 @@ def test_work_by_the_clock_that_fails_is_on_the_health_page_until_it_succeeds():
 
     for words in ("first", "second"):
         note_failure(sender=Task, exception=ValueError(words))
-    assert told_on_health("Work by the clock") == "ValueError: second"
+    assert told_on_health("Failing periodic tasks") == "ValueError: second"
     forget_failure(sender=Task)
-    assert told_on_health("Work by the clock") == ""
+    assert told_on_health("Failing periodic tasks") == ""

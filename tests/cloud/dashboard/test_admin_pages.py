@@ -19,7 +19,7 @@ def root(page_of, cloud_admin):
     return page_of(cloud_admin)
 
 
-def test_a_host_is_drained_and_enabled(root, world):
+def test_a_host_is_cordoned_and_enabled(root, world):
     for verb, enabled in (("cordon", False), ("enable", True)):
         assert root.post(f"/cloud/hosts/{world.host.pk}/change", {"verb": verb}).status_code == 303
         world.host.refresh_from_db()

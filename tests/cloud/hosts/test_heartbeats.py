@@ -34,7 +34,7 @@ def test_problems_of_a_host_are_shown_until_it_tells_of_them_no_more(node):
     assert node.heartbeat()["status"] == 200
     assert HostPulse.objects.get().problems == node.problems
     assert told() == {
-        "Hosts that do not hear their bells": [("things", "not connected to redis://10.0.0.1:6390/0")],
+        "Hosts that do not get notifications": [("things", "not connected to redis://10.0.0.1:6390/0")],
         "Reports that were refused": [("things", "no thing that is blue, and 1 more")],
     }
     node.problems = []
