@@ -71,11 +71,11 @@ def test_the_first_vm_is_reached_by_a_floating_ip_and_its_traffic_is_measured(ma
         done = ssh(["ssh", "-i", line[1], f"{line[2]}@{floating['address']}"])
         assert (done.returncode, done.stdout.strip()) == (0, "first"), done.stderr
 
-        def measured() -> bool:
+        def measured() -> list[float | None]:
             metrics = api.get("/projects/demo/instances/first/metrics").json()["metrics"]
-            return any(metrics["network_received_bytes_per_second"]["values"][-9:])
+            return metrics["network_received_bytes_per_second"]["values"][-9:]
 
-        wait_until(measured, 40, what="traffic in the metrics")
+        wait_until(lambda: any(measured()), 40, what="traffic in the metrics", told=lambda: f"{measured()}")
         assert api.post("/projects/demo/floating-ips/door/disassociate").status_code == 200
         wait_until(lambda: ssh(["ssh", "-i", line[1], f"{line[2]}@{floating['address']}"]).returncode == 255)
 
