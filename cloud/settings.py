@@ -305,6 +305,8 @@ SPECTACULAR_SETTINGS = {
         "InstanceWantedPowerEnum": "compute.models.WISHES",
         "InstanceStatusEnum": "compute.status.STATUSES",
         "NetworkStatusEnum": "network.status.STATUSES",
+        "ProtocolEnum": ["tcp", "udp"],
+        "DiagnosedProtocolEnum": "network.doctor.hops.ASKABLE",
     },
 }
 

@@ -98,6 +98,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
        for verb in VERBS.values() if verb.method == "POST"},
     f"{P}/instances/<str:ref>/console-log": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/boot": {"GET": (VIEWER, 200)},
+    f"{P}/instances/<str:ref>/diagnose-connection": {"POST": (VIEWER, 400)},
     f"{P}/instances/<str:ref>/metrics": {"GET": (VIEWER, 200)},
     f"{P}/instances/<str:ref>/placement": {"GET": (VIEWER, 200)},
     f"{P}/cost": {"GET": (VIEWER, 200)},

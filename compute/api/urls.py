@@ -5,6 +5,7 @@ from compute.api import (
     captures,
     console_logs,
     consoles,
+    diagnosis,
     flavors,
     instances,
     keypairs,
@@ -24,4 +25,5 @@ urlpatterns = [
     *boots.urlpatterns,
     *consoles.urlpatterns,
     *captures.urlpatterns,
+    *diagnosis.urlpatterns,
 ]
