@@ -16,7 +16,7 @@ _WHOLE_NUMBER = re.compile(r"-?\d{1,18}")
 _NUMBER = re.compile(r"-?\d{1,18}(\.\d{1,18})?")
 
 
-def texts(post: QueryDict, *names: str) -> dict[str, str]:
+def texts(post: Mapping[str, str], *names: str) -> dict[str, str]:
     """Texts that were filled in; what was left empty is left out."""
     return {name: text for name in names if (text := str(post.get(name, "")).strip())}
 
@@ -26,7 +26,7 @@ def required(post: QueryDict, *names: str) -> dict[str, str]:
     return {name: post.get(name, "").strip() for name in names}
 
 
-def whole(post: QueryDict, *names: str) -> dict[str, Any]:
+def whole(post: Mapping[str, str], *names: str) -> dict[str, Any]:
     """Whole numbers; what is none is passed on as it was written, and refused there."""
     found = texts(post, *names)
     return {name: int(text) if _WHOLE_NUMBER.fullmatch(text) else text for name, text in found.items()}

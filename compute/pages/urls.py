@@ -4,7 +4,18 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from cloud.pages.generic import ByName
-from compute.pages import bulk, capacity, captures, consoles, flavors, instances, keypairs, launch, saved_views
+from compute.pages import (
+    bulk,
+    capacity,
+    captures,
+    consoles,
+    diagnosis,
+    flavors,
+    instances,
+    keypairs,
+    launch,
+    saved_views,
+)
 from compute.verbs import VERBS
 
 P = "projects/<str:project>"
@@ -33,6 +44,7 @@ urlpatterns = [
     path(f"{I}/placement", instances.Placement.as_view(), name="placement"),
     path(f"{I}/change", instances.Change.as_view(), name="change-instance"),
     path(f"{I}/create-image", captures.CreateImage.as_view(), name="create-image"),
+    path(f"{I}/diagnose", diagnosis.Diagnose.as_view(), name="diagnose"),
     path(f"{I}/open-ssh", instances.OpenSsh.as_view(), name="open-ssh"),
     path(f"{I}/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),
     path(f"{P}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),

@@ -42,6 +42,7 @@ WHERE = {
        for verb in VERBS.values()},
     f"POST {I}/console": "console",
     f"POST {I}/create-image": "create-image",
+    f"POST {I}/diagnose-connection": "diagnose",
     f"POST {P}/instance-actions": "selected-instances",
     f"POST {P}/operations/{{ref}}/cancel": "cancel",
     f"POST {P}/images": "import-image",
