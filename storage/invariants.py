@@ -108,7 +108,7 @@ def images_get_on() -> Iterator[Breach]:
         yield Breach(f"{image} waits for an upload that has no place to go to", str(image.pk), advice="Delete it.")
 
 
-@invariant("I15", "an export that is being made has its work")
+@invariant("I15", "An export that is being made has its work")
 def exports_get_on() -> Iterator[Breach]:
     live = Operation.objects.filter(subject_type=EXPORT, subject_id=OuterRef("pk"), finished_at=None)
     for export in ImageExport.objects.filter(status=ImageExport.Status.MAKING).exclude(Exists(live)):

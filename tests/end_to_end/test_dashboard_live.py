@@ -223,6 +223,6 @@ def test_the_health_page_tells_by_itself_of_a_promise_that_is_broken_and_of_its_
     checks.look(every=True)
     expect(page.locator("main")).to_contain_text("web is on node1, but has no capacity allocated there", timeout=5000)
     page.get_by_role("button", name="Repair: Every placed instance has its share").click()
-    expect(page.locator("main")).to_contain_text("root has asked for its repair")
+    expect(page.locator("main")).to_contain_text("Repair requested by root")
     checks.look()
     expect(page.locator("main")).not_to_contain_text("no capacity allocated", timeout=5000)
