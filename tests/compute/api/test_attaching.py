@@ -163,7 +163,7 @@ def test_a_volume_whose_instance_is_not_there_is_found_and_set_free(cloud, data,
     data.refresh_from_db()
     data.attachments.create(holder_type="instance", holder_id=data.pk, holder_name="lost", slot=1)
     [breach] = [breach for breach in cloud.breaches() if "lost" in breach.words]
-    assert breach.words == "data is attached to lost, which is not there"
+    assert breach.words == "data is attached to lost, which does not exist"
     breach.repair()
     assert not Attachment.objects.exists()
     assert cloud.breaches() == []
