@@ -253,6 +253,7 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST instances/attach-volume": lambda world: {"volume": storage.volume(world).name},
     "POST instances/detach-volume": _its_volume,
     "POST instances/clone": lambda world: {"name": factories.name("copy")},
+    "POST instances/diagnose-connection": lambda world: {"port": 22},
     "POST instances/create-image": lambda world: {"name": factories.name("image")},
     "POST instances/console": lambda world: {"kind": "serial"},
     "POST keypairs": lambda world: {"name": "laptop"},
