@@ -1,6 +1,16 @@
-"""The settings of the tests: the cloud's, and one app more, whose resources are no machines (tests.things)."""
+"""The settings of the tests: the cloud's, one app more, whose resources are no machines (tests.things), and a store of
+images for each of those that run side by side: one's sweep would take another's files for lost ones.
+"""
+
+import os
+from pathlib import Path
 
 from cloud.settings import *  # noqa: F403
+from cloud.settings import IMAGE_STORE as SHARED_STORE
 from cloud.settings import INSTALLED_APPS as OF_THE_CLOUD
 
 INSTALLED_APPS = [*OF_THE_CLOUD, "tests.things"]
+IMAGE_STORE = Path(SHARED_STORE)
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and IMAGE_STORE.name != worker:
+    IMAGE_STORE /= worker
+    os.environ["PILEUS_IMAGE_STORE"] = str(IMAGE_STORE)  # programs that tests start have the same

@@ -185,7 +185,7 @@ def test_nothing_leaks_sticks_or_doubles_whatever_is_killed(world):
         wait_for(quiet, 300, "all work comes to an end")
         wait_for(lambda: not breaches(), 90, breaches)
         for name in Instance.objects.values_list("name", flat=True):
-            clients[0].ask("DELETE", f"/{name}", None)
+            clients[0].ask("DELETE", f"/{name}?purge=true", None)
         wait_for(lambda: not Instance.objects.exists() and quiet(), 300, "all are deleted")
         wait_for(lambda: not worker.node.hypervisor.running(), 30, "no machine is left on the host")
         wait_for(lambda: not breaches(), 90, breaches)

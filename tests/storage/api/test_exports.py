@@ -102,7 +102,7 @@ def test_strangers_see_nothing_of_it(api, export):
 
 
 def test_one_outlives_its_image_and_ends_by_itself(mia, node, image, export, project):  # noqa: F811
-    assert mia.delete(f"{P}/images/mine").status_code == 202
+    assert mia.delete(f"{P}/images/mine?purge=true").status_code == 202
     settle(node)
     assert not store().has(image.files[0]["sha256"])
     assert b"".join(content(mia, export).streaming_content) == CONTENT
@@ -134,7 +134,7 @@ def test_one_that_is_deleted_while_it_is_made_leaves_nothing(mia, node, image): 
 
 def test_an_image_that_is_deleted_meanwhile_is_exported_all_the_same(mia, node, image):  # noqa: F811
     made = mia.post(f"{P}/images/mine/export", {"format": "qcow2"}).data
-    mia.delete(f"{P}/images/mine")
+    mia.delete(f"{P}/images/mine?purge=true")
     settle(node)
     assert not Image.objects.exists()
     assert b"".join(content(mia, made).streaming_content) == CONTENT
