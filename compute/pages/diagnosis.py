@@ -78,7 +78,7 @@ class Diagnose(InstanceItemPage, ItemFormPage):
 
 
 def _is_address(text: str) -> bool:
-    """Whether it is meant as an address: names of instances have no colon, and no letterless dot."""
+    """Whether it is meant as an address: names of instances have no colons and are not only digits with dots."""
     return ":" in text or text.replace(".", "").isdecimal()
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
-from network import status
+from network import hosting, status
 from network.doctor import ways_in
 from network.doctor.groups import judge
 from network.doctor.hops import BLOCKED, Hop, Packet, Wish, blocked, broken, ok, unknown
@@ -141,8 +141,7 @@ def _between(paths: Paths, source: Address, target: Address, wish: Wish) -> Walk
 
 def _tunnel(source: Port, target: Port) -> Iterator[Hop]:
     """Between two hosts: both have to have an address for tunnels."""
-    ends = [port.host.capabilities.get("network", {}).get("vtep") for port in (source, target) if port.host]
-    if len(ends) == 2 and not all(ends):
+    if source.host and target.host and not (hosting.vtep(source.host) and hosting.vtep(target.host)):
         words = "The two are on different hosts, of which one can have no tunnels to others."
         yield broken("tunnel", "the hosts' addresses for tunnels", words)
 

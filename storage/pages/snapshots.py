@@ -3,15 +3,14 @@
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpResponse
 
 from cloud.pages import forms
 from cloud.pages.deleting import DeletePage
-from cloud.pages.generic import ChangePage, ItemFormPage, ListPage, ResourcePage
+from cloud.pages.generic import ChangePage, ListPage, ResourcePage
 from cloud.pages.lists import By
-from storage.api.image_fields import CreateImageForm
 from storage.api.volumes import VolumeChanges
 from storage.models import Image, Snapshot
+from storage.pages.captures import CreateImagePage
 from storage.services import captures, snapshots
 
 
@@ -39,29 +38,19 @@ class ChangeSnapshot(SnapshotPage, ChangePage):
         return snapshots.update(snapshot=self.item, actor=self.scope.actor, changes=changes)
 
 
-class CreateImage(SnapshotPage, ItemFormPage):
+class CreateImage(SnapshotPage, CreateImagePage):
     """An image of what it has kept."""
 
     template = "storage/snapshots/create_image.html"
 
-    def fill(self) -> dict[str, Any]:
-        frame = {"title": self.title, "the_list": self.the_list, "why_not": captures.why_not(self.item)}
-        return {**super().fill(), **frame}
-
     def initial(self) -> dict[str, Any]:
         return {"name": self.item.name}
 
-    def read(self) -> dict[str, Any]:
-        post = self.request.POST
-        return {**forms.required(post, "name"), **forms.texts(post, "version", "description")}
+    def why_not(self) -> str:
+        return captures.why_not(self.item)
 
-    def submit(self, body: dict[str, Any]) -> HttpResponse:
-        def work() -> Image:
-            said = self.validate(CreateImageForm, body)
-            return captures.of_snapshot(snapshot=self.item, actor=self.scope.actor, **said)
-
-        to = lambda image: self.route("image", image.pk)  # noqa: E731
-        return self.mutate(work, body=body, to=to, done=lambda image: f"{image} is being made.")
+    def create(self, said: dict[str, Any]) -> Image:
+        return captures.of_snapshot(snapshot=self.item, actor=self.scope.actor, **said)
 
 
 class DeleteSnapshot(SnapshotPage, DeletePage):
