@@ -33,6 +33,8 @@ class ControlPlane:
 
     def choose_ports(self, before: Memory) -> None:
         """Raises PortTaken for a port that somebody else has; chooses one for the doorbell."""
+        if not self.supervision.is_up():
+            self.supervision.clear_remnants()  # of a killed supervisor: they still have our ports while they end
         running = self.running()
         if "web" not in running or (before.port, before.listen) != (self.memory.port, self.memory.listen):
             ports.require_free(self.memory.port, self.memory.listen, variable="PILEUS_PORT")
