@@ -54,12 +54,12 @@ def _plug(instance: Instance, actor: Actor, nic: dict[str, Any], groups: list[Se
     if nic["port"]:
         port = Port.objects.filter(pk=UUID(nic["port"]), holder_id=None).first()
         if port is None:
-            return ["A port that it was plugged into is in use, or not there any more."]
+            return ["A port that it used is taken by now, or no longer exists."]
         networking.take(instance, actor, Nic(port=port), groups, **where)
         return []
     network = Network.objects.filter(pk=UUID(nic["network"])).first()
     if network is None:
-        return ["A network that it was in is not there any more."]
+        return ["A network that it was on no longer exists."]
     try:
         with transaction.atomic():
             networking.take(instance, actor, Nic(network, nic["address"]), groups, **where)
@@ -70,4 +70,4 @@ def _plug(instance: Instance, actor: Actor, nic: dict[str, Any], groups: list[Se
                 networking.take(instance, actor, Nic(network), groups, **where)
         except NoAddressLeft as full:
             return [f"{network} has no address left for it: {full.detail}"]
-        return [f"{nic['address']} in {network} is another one's by now: it has a new address there."]
+        return [f"{nic['address']} on {network} is taken by now: it has a new address there."]

@@ -5,11 +5,12 @@ import json
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from rest_framework.exceptions import ValidationError
 
 from cloud.api.translate import problem_of
 from cloud.pages import forms
 from cloud.pages.generic import ItemFormPage
-from cloud.problems import Conflict
+from cloud.problems import Conflict, Problem
 from compute.api.diagnosis import INTERNET, DiagnoseForm
 from compute.diagnosis import Diagnosis, diagnose
 from compute.pages.instances import InstanceItemPage
@@ -70,9 +71,9 @@ class Diagnose(InstanceItemPage, ItemFormPage):
 
         return self.mutate(work, body=body, to=self.request.get_full_path(), done=lambda fix: f"Done: {fix.says}")
 
-    def show_fault(self, problem: Any) -> HttpResponse:
+    def show_fault(self, problem: Problem) -> HttpResponse:
         shown = {**self.fill(), "values": self.question(), "problem": problem}
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Problem, ValidationError):
             shown |= self.answer()
         return self.show(shown, status=problem.status)
 

@@ -108,7 +108,7 @@ def inside(sources: Sequence[Address], targets: Sequence[Address], wish: Wish) -
     """From one machine of a project to another one. Of several pairs of addresses, one that is open, or the best."""
     pairs = [(one, other) for one, other in product(sources, targets) if one.subnet.family == other.subnet.family]
     if not pairs:
-        words = "The two have no addresses of the same family."
+        words = "They have no addresses of the same family."
         return Walk((blocked("nic", "the NICs of both ends", words),))
     # Neighbours speak to each other directly, whatever other ways there are.
     near = [pair for pair in pairs if pair[0].subnet_id == pair[1].subnet_id]
@@ -142,7 +142,7 @@ def _between(paths: Paths, source: Address, target: Address, wish: Wish) -> Walk
 def _tunnel(source: Port, target: Port) -> Iterator[Hop]:
     """Between two hosts: both have to have an address for tunnels."""
     if source.host and target.host and not (hosting.vtep(source.host) and hosting.vtep(target.host)):
-        words = "The two are on different hosts, of which one can have no tunnels to others."
+        words = "They are on different hosts, and one of these hosts has no tunnels to others."
         yield broken("tunnel", "the hosts' addresses for tunnels", words)
 
 
@@ -159,7 +159,7 @@ def _on_host(port: Port, routers: Sequence[Router], way_in: UUID | None = None) 
         hop = _as_wanted(f"the router {router} on the host of {port.holder_name}", rows)
         if hop.verdict != BLOCKED and way_in:
             problem = next((row.seen_facts.get("problems", {}).get(str(way_in)) for row in rows), None)
-            hop = broken("on_host", hop.looked_at, f"Its host cannot lead it in: {problem}.") if problem else hop
+            hop = broken("on_host", hop.looked_at, f"Its host cannot route it: {problem}.") if problem else hop
         yield hop
 
 
@@ -167,5 +167,5 @@ def _as_wanted(looked_at: str, rows: "QuerySet[NetworkOnHost] | QuerySet[RouterO
     found: list[OnHost] = list(rows)
     seen = status.of_rows(found) if found else status.NOT_YET
     if seen == READY:
-        return ok("on_host", looked_at, "The host has made it as it is wanted.")
+        return ok("on_host", looked_at, "The host has applied it.")
     return broken("on_host", looked_at, seen.reason)

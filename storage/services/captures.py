@@ -55,9 +55,9 @@ def why_not(snapshot: Snapshot) -> str:
     """Why no image can be made of a snapshot, in words; "" when it can."""
     host = snapshot.layer.host
     if not snapshot.consistency:
-        return f"{snapshot} is being taken still."
+        return f"{snapshot} is still being taken."
     if host is None:
-        return f"Nothing was written to {snapshot.volume} yet: it was never attached."
+        return f"Nothing has been written to {snapshot.volume}: it was never attached."
     return "" if able(host) else "Its host makes no images: qemu-img is not installed there, or its agent is too old."
 
 

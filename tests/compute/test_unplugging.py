@@ -41,9 +41,7 @@ def test_its_address_is_free_and_it_gets_it_back_if_nobody_has_it(wired):
     assert address_of(other) == address
     operation = wired.do(services.restore, instance)
     assert address_of(instance) != address
-    assert operation.parameters["notes"] == [
-        f"{address} in default is another one's by now: it has a new address there."
-    ]
+    assert operation.parameters["notes"] == [f"{address} on default is taken by now: it has a new address there."]
     wired.settle()
     assert wired.breaches() == []
 
@@ -56,7 +54,7 @@ def test_it_comes_back_without_a_network_that_is_gone(wired):
     network = wired.network
     wired.change(networks.delete, network=network, cascade=True)
     operation = wired.do(services.restore, instance)
-    assert operation.parameters["notes"] == ["A network that it was in is not there any more."]
+    assert operation.parameters["notes"] == ["A network that it was on no longer exists."]
     wired.settle()
     instance.refresh_from_db()
     assert instance.seen == "running"
@@ -77,7 +75,7 @@ def test_a_port_of_ones_own_is_free_meanwhile(wired):
     wired.settle()
     wired.launch(name="other", networks=[Nic(port=port)])
     operation = wired.do(services.restore, instance)
-    assert operation.parameters["notes"] == ["A port that it was plugged into is in use, or not there any more."]
+    assert operation.parameters["notes"] == ["A port that it used is taken by now, or no longer exists."]
 
 
 def test_what_had_no_nic_comes_back_without(wired):
