@@ -121,7 +121,7 @@ def test_what_no_row_owns_is_named_and_removed_only_by_repair(cloud, node, thing
     stray = {"type": "thing", "id": "00000000-0000-0000-0000-000000000009"}
     assert node.heartbeat()["unowned"] == [stray]
     (breach,) = cloud.breaches()
-    assert breach.words == "things holds a thing (ready) that no thing owns"
+    assert breach.words == "things holds a thing (ready) that belongs to no thing"
     breach.repair()
     node.look()
     assert node.ledger[stray["id"]] == {"generation": 4, "sequence": 2, "seen": "gone"}
@@ -158,7 +158,7 @@ def test_a_tombstone_keeps_the_room_until_the_host_confirms(cloud, node, thing):
 def test_room_that_nobody_owns_is_told_of(cloud, node, thing):
     Allocation.objects.create(resource_type="thing", resource_id=thing.needs_id or node.host.pk, host=node.host)
     (breach,) = cloud.breaches()
-    assert breach.words == "things keeps room for a thing that no thing owns"
+    assert breach.words == "things has capacity allocated to a thing that belongs to no thing"
     breach.repair()
     assert cloud.breaches() == []
 
