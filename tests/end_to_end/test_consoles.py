@@ -164,7 +164,7 @@ def test_a_tenant_signs_in_at_a_real_machines_serial_port_and_sees_its_screen(ma
         assert page.locator("[data-screen] canvas").bounding_box()["width"] > 300
         assert visitor.complaints == []
         assert greeting(api, here, machine).startswith(b"RFB 003.008\n")
-        api.delete(here).raise_for_status()
+        api.delete(f"{here}?purge=true").raise_for_status()
         expect(page.locator("[data-console]")).to_have_attribute("data-connected", "no", timeout=PATIENCE)
         wait_until(lambda: api.get(here).status_code == 404, 60)
 
