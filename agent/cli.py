@@ -5,6 +5,7 @@ What a command needs is imported by it: the node service stays small without the
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from agent import apps
 from agent.errors import Refused, Unreachable
 from agent.membership import Membership
 from agent.paths import Paths
+from agent.restarts import Restarts
 
 if TYPE_CHECKING:
     from agent.host import Host
@@ -63,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     _configure_log(logging.INFO if runs_on else logging.WARNING)
     paths = Paths.from_environment(options.home)
     try:
-        if options.command in of_apps:
-            return int(of_apps[options.command].run(paths, options))
-        return int(COMMANDS[options.command](paths, options))
+        run = of_apps[options.command].run if options.command in of_apps else COMMANDS[options.command]
+        with Restarts(paths).noted(options.command) if runs_on else contextlib.nullcontext():
+            return int(run(paths, options))
     except (Refused, Unreachable, OSError) as problem:
         print(f"pileus-agent: {problem}", file=sys.stderr)
         return 1

@@ -34,6 +34,10 @@ class Paths:
         return self.home / "ledger.sqlite3"
 
     @property
+    def restarts(self) -> Path:
+        return self.home / "restarts"
+
+    @property
     def membership(self) -> Path:
         return self.home / "agent.json"
 

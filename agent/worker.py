@@ -16,6 +16,7 @@ from agent.host import Host
 from agent.ledger import Ledger
 from agent.membership import Membership
 from agent.paths import Paths
+from agent.restarts import Restarts
 from agent.rounds import Inspections, Rounds
 
 MAX_SECONDS_TO_FINISH = 5.0
@@ -34,7 +35,7 @@ class HostWorker:
         self._rounds = Rounds(self._host, membership.heartbeat_seconds, self._hear)
         self._inspections = Inspections(self._host)
         self._bells = Bells(paths, membership, ring=self._rounds.ring, start=self.start)
-        self._host.problems_of.append(self._bells.problems)
+        self._host.problems_of += [self._bells.problems, Restarts(paths).problems]
         self._started = False
 
     def run(self) -> None:

@@ -99,6 +99,15 @@ def refused_reports() -> Looked:
 
 
 @trouble(
+    "Hosts whose agent restarts again and again",
+    "Its log says why it ends: ./pileus logs host node network, or your supervisor's log. Running instances go on, "
+    "but orders take longer. The alert ends an hour after the last restart.",
+)
+def restarting_hosts() -> Looked:
+    return told_of("restarts")
+
+
+@trouble(
     "Overcommitted hosts", "They have less capacity than is allocated on them. Add capacity, or delete some instances."
 )
 def overcommitted_hosts() -> Looked:

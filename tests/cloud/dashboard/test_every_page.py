@@ -188,7 +188,7 @@ GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MOST_QUERIES = {
     f"{P}/launch": 44,  # with its ports and security groups
-    "cloud/health": 34,  # a look for each kind of trouble
+    "cloud/health": 35,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
     **dict.fromkeys((I, N, f"{P}/networks"), 20),
     **{route: 150 for route in SHOWN if route.startswith((*NETWORKING, *STORING)) and route.endswith("/delete")},

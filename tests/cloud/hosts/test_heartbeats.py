@@ -29,12 +29,14 @@ def test_problems_of_a_host_are_shown_until_it_tells_of_them_no_more(node):
         {"what": "bells", "problem": "not connected to redis://10.0.0.1:6390/0"},
         {"what": "report", "problem": "no thing that is blue", "type": "thing", "id": "1"},
         {"what": "report", "problem": "no thing that is red", "type": "thing", "id": "2"},
+        {"what": "restarts", "problem": "pileus-agent worker ended 3 times"},
         {"what": "moon", "problem": "is full"},
     ]
     assert node.heartbeat()["status"] == 200
     assert HostPulse.objects.get().problems == node.problems
     assert told() == {
         "Hosts that do not get notifications": [("things", "not connected to redis://10.0.0.1:6390/0")],
+        "Hosts whose agent restarts again and again": [("things", "pileus-agent worker ended 3 times")],
         "Reports that were refused": [("things", "no thing that is blue, and 1 more")],
     }
     node.problems = []
