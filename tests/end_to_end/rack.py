@@ -18,8 +18,10 @@ import httpx
 import psutil
 from django.core.management import call_command
 
+from agent.errors import NoAnswer
 from agent.paths import Paths
 from cloud.embedded.paths import TREE
+from network.agent.client import NetworkProcess
 from network.agent.process import anchor_record
 from tests import factories
 from tests.cloud.events.test_restoring import connected_to
@@ -31,6 +33,7 @@ OUTSIDE = "192.0.2.254"
 POOL = "192.0.2.128/26"
 NETWORK = "10.0.0.0/24"  # of every project: they overlap on purpose
 SSH = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR".split()
+SECONDS_TO_ANSWER = 15
 EMULATED = {"x86_64": ("qemu", "tiny-linux"), "riscv64": ("unicorn", "tiny-linux-riscv64")}
 
 
@@ -74,6 +77,12 @@ class Host:
         command = [*self.space.enter, sys.executable, "-m", "agent.cli", *arguments]
         with (self.folder / f"{arguments[0]}.log").open("ab") as log:
             return subprocess.Popen(command, env=self.environment, cwd="/", stdout=log, stderr=log)
+
+    def has_networks(self) -> bool:
+        """Whether its network process answers, and has made some."""
+        with contextlib.suppress(NoAnswer):
+            return bool(NetworkProcess(self.paths).inventory()["resources"])
+        return False
 
     def kill(self, *names: str) -> None:
         """End processes of the agent as a power cut does."""
@@ -199,24 +208,27 @@ class Guest:
     def address(self) -> str:
         return str(self.rack.get(self.path)["addresses"][0]["address"])
 
-    def ssh(self, *command: str) -> list[str]:
+    def ssh(self, command: str) -> list[str]:
         login = ["-o", "ConnectTimeout=3", "-i", str(self.tenant.key), f"root@{self.way_in}"]
-        return [*self.rack.outside.enter, "ssh", *SSH, *login, *command]
+        return [*self.rack.outside.enter, "ssh", *SSH, *login, command]
 
     def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.ssh(command), check=False, capture_output=True, text=True, timeout=60)
-
-    def says(self, command: str) -> str:
-        """What a command says there; fails when it does."""
-        done = self.run(command)
-        assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
-        return done.stdout.strip()
+        """What came of a command there. A connection that is cut hangs: that is a failure like any other."""
+        login = self.ssh(command)
+        try:
+            return subprocess.run(login, check=False, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(login, 255, "", "no answer")
 
     def pings(self, address: str, count: int = 3) -> bool:
         return self.run(f"ping -q -c {count} -W 2 {address}").returncode == 0
 
+    def hostname(self) -> str:
+        """The name of whoever answers at its floating IP; "" when nobody does."""
+        return self.run("hostname").stdout.strip()
+
     def wait_until_up(self) -> "Guest":
-        wait_until(lambda: self.run("hostname").stdout.strip() == self.name, 90, 0.5, self.name, self.story)
+        wait_until(lambda: self.hostname() == self.name, 90, 0.5, self.name, self.story)
         return self
 
     def story(self) -> str:

@@ -1,11 +1,14 @@
 """Two hosts that share a network, with guests under both hypervisors, as their owner and the world outside see them."""
 
 import os
+import select
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.clouds import wait_until
 from tests.end_to_end.rack import POOL, Rack, Tenant
 
 pytestmark = [
@@ -32,15 +35,51 @@ def rack(tiny_linux, riscv_linux, django_db_setup, django_db_blocker):
 
 
 @pytest.fixture(scope="module")
-def guests(rack):
+def demo(rack):
+    return Tenant(rack, "demo")
+
+
+@pytest.fixture(scope="module")
+def guests(rack, demo):
     """One of each hypervisor in one network, each on a host of its own."""
-    tenant = Tenant(rack, "demo")
-    made = [tenant.launch("a", rack.hosts[0], "x86_64"), tenant.launch("b", rack.hosts[1], "riscv64")]
+    made = [demo.launch("a", rack.hosts[0], "x86_64"), demo.launch("b", rack.hosts[1], "riscv64")]
     return [guest.wait_until_up() for guest in made]
 
 
-def test_guests_of_both_hypervisors_reach_each_other_across_hosts(rack, guests):
+def test_guests_of_both_hypervisors_reach_each_other_across_hosts(guests):
     a, b = guests
     assert a.pings(b.address)
     assert b.pings(a.address)
     assert b.pings("a.default.internal")
+
+
+def test_a_floating_ip_follows_to_a_machine_of_another_host(rack, demo, guests):
+    """The one by which `a` was reached: it leads to `b`, and back again."""
+    a, b = guests
+    rack.post(f"{demo.path}/floating-ips/b/disassociate")
+    for guest in (b, a):
+        rack.post(f"{demo.path}/floating-ips/a/associate", instance=guest.name)
+        wait_until(lambda name=guest.name: a.hostname() == name, 90, 0.5, guest.name, rack.logs)
+    rack.post(f"{demo.path}/floating-ips/b/associate", instance="b")
+    b.wait_until_up()
+
+
+def test_connections_survive_the_death_of_the_agents_processes(rack, guests):
+    a, b = guests
+    host = rack.hosts[0]
+    with subprocess.Popen(a.ssh("cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as talk:
+
+        def answers(word: bytes) -> bool:
+            talk.stdin.write(word)
+            return bool(select.select([talk.stdout], [], [], 60)[0]) and talk.stdout.readline() == word
+
+        try:
+            assert answers(b"before\n")
+            host.kill("network", "worker")
+            assert answers(b"meanwhile\n")
+            host.start()
+            wait_until(host.has_networks, 60, 0.1, "the network process answers", rack.logs)
+            assert answers(b"after\n")
+        finally:
+            talk.kill()
+    assert b.pings(a.address)
