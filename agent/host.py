@@ -42,6 +42,7 @@ class Host:
         self._reports = Reports(tools)
         self.problems_of: list[Callable[[], list[Problem]]] = [self._reports.problems, self._disk_problems]
         self._room = system.Room(tools.paths.home, lambda: sum(kind.disk_bytes() for kind in self.kinds.values()))
+        self._load = system.Load(tools.paths.home)
         self._unseen: dict[Key, str] = {}  # resources that could not be looked at, and how their processes ended
         self._began = time.monotonic()
 
@@ -184,6 +185,7 @@ class Host:
             "boot_id": system.boot_id(),
             "agent_version": system.VERSION,
             "capacity": self.capacity(),
+            "load": self._load.now(),
             "capabilities": self.capabilities(),
             "inventory": inventory,
             "problems": [problem for ask in self.problems_of for problem in ask()][:MAX_PROBLEMS],

@@ -49,6 +49,47 @@ def memory_mib() -> int:
     return mib - max(MIN_RESERVED_MIB, int(mib * RESERVED_SHARE))
 
 
+class Load:
+    """How busy this machine is, with everything that runs on it: also what is no resource of the cloud.
+
+    `now` gives the share of its processors since the last call, and what is used of its memory and of the file system
+    that `home` is on. In a container it is the load of the machine below.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._before = _processor_ticks()
+
+    def now(self) -> dict[str, float]:
+        ticks = _processor_ticks()
+        busy, total = (after - before for before, after in zip(self._before, ticks, strict=True))
+        self._before = ticks
+        memory = _memory()
+        disk = shutil.disk_usage(self._home)
+        return {
+            "cpu_percent": round(100 * busy / total, 1) if total > 0 else 0.0,
+            "memory_mib": (memory["MemTotal"] - memory["MemAvailable"]) >> 10,
+            "memory_total_mib": memory["MemTotal"] >> 10,
+            "disk_gib": round(disk.used / (1 << 30), 1),
+            "disk_total_gib": round((disk.used + disk.free) / (1 << 30), 1),
+        }
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """How long the processors were busy, and how long there are (proc_stat(5)); guests' time is within the user's."""
+    user, nice, system, idle, waiting, irq, softirq, steal, *_ = map(
+        int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    )
+    busy = user + nice + system + irq + softirq + steal
+    return busy, busy + idle + waiting
+
+
+def _memory() -> dict[str, int]:
+    """/proc/meminfo, in KiB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+
+
 class Room:
     """Disk room for resources in `home`: what is free plus the bytes that resources use already.
 

@@ -86,6 +86,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/hosts/join-tokens": {"GET": (CLOUD_ADMIN, 200), "POST": (CLOUD_ADMIN, 201)},
     "api/v1/hosts/join-tokens/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
     "api/v1/hosts/<str:ref>": {"GET": (CLOUD_ADMIN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 204)},
+    "api/v1/hosts/<str:ref>/metrics": {"GET": (CLOUD_ADMIN, 200)},
     "api/v1/hosts/<str:ref>/enable": {"POST": (CLOUD_ADMIN, 200)},
     "api/v1/hosts/<str:ref>/cordon": {"POST": (CLOUD_ADMIN, 200)},
     "api/v1/flavors": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},

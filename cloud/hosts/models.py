@@ -84,11 +84,23 @@ class HostPulse(models.Model):
     agent_version = models.CharField(max_length=40, blank=True)
     inventory = models.JSONField(default=list)  # [{"type", "id", "generation", "sequence", "seen"}]
     problems = models.JSONField(default=list, db_default=[])  # [{"what", "problem", "type", "id"}]; no id for some
+    load = models.JSONField(null=True)  # as agent_api.serializers.Load; null until it is told
 
     class Meta:
         indexes = [
             models.Index(fields=["silent_since"], condition=Q(silent_since__isnull=False), name="silent_host"),
         ]
+
+
+class HostLoad(models.Model):
+    """What a host used, measured: the first heartbeat of each minute. Kept for a day."""
+
+    pk = models.CompositePrimaryKey("host_id", "at")
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="loads", db_index=False)
+    at = models.DateTimeField(db_index=True)
+    cpu_percent = models.FloatField()
+    memory_mib = models.FloatField()
+    disk_gib = models.FloatField()
 
 
 class Allocation(models.Model):

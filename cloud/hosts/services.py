@@ -15,6 +15,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models.functions import Now
 
 from cloud.events.services import Actor, record
+from cloud.hosts import load as loads
 from cloud.hosts import redis_acl, silence
 from cloud.hosts.models import Host, HostPulse, JoinToken
 from cloud.hosts.resources import kind_of, kinds
@@ -120,12 +121,15 @@ def beat(
     capabilities: Mapping[str, Any],
     inventory: list[dict[str, Any]],
     problems: Sequence[Mapping[str, Any]] = (),
+    load: Mapping[str, float] | None = None,
 ) -> list[dict[str, str]]:
     """Note a heartbeat. Returns what is on the host and owned by no row; destroys nothing."""
     silence.end(host)
     HostPulse.objects.filter(host=host).update(
-        seen_at=Now(), agent_version=agent_version[:40], inventory=inventory, problems=list(problems)
+        seen_at=Now(), agent_version=agent_version[:40], inventory=inventory, problems=list(problems), load=load
     )
+    if load:
+        loads.note(host, load)
     now = {"boot_id": boot_id, **_described(capacity, capabilities)}
     if changed := [name for name, value in now.items() if getattr(host, name) != value]:
         Host.objects.filter(pk=host.pk).update(**{name: now[name] for name in changed})

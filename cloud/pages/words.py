@@ -108,6 +108,8 @@ def measure(value: float, unit: str) -> str:
     """What was measured, as short as it can be told: 1536.0, "bytes/s" → "1.5 KiB/s"."""
     if unit == "MiB":
         return memory(round(value))
+    if unit == "GiB":
+        return f"{_short(value)} GiB"
     if unit == "bytes/s":
         for prefix in ("B", "KiB", "MiB"):
             if value < 1024:
@@ -125,6 +127,8 @@ def amount(kind: str, value: int) -> str:
     """A number of a quota's kind, with its unit."""
     if kind.endswith("_mib"):
         return memory(value)
+    if kind == "percent":
+        return f"{value:.0f} %"
     return f"{value} GiB" if kind.endswith("_gib") else str(value)
 
 

@@ -66,4 +66,6 @@ def shown(series: samples.Series, span: str) -> dict[str, Any]:
     }
 
 
-urlpatterns = [path("projects/<str:project>/instances/<str:ref>/metrics", MetricsView.as_view())]
+urlpatterns = [
+    path("projects/<str:project>/instances/<str:ref>/metrics", MetricsView.as_view(), name="api-instance-metrics")
+]

@@ -44,10 +44,21 @@ class ProblemOfHost(serializers.Serializer):
     id = serializers.CharField(max_length=40, required=False)
 
 
+class Load(serializers.Serializer):
+    """What a machine uses of what it has, measured."""
+
+    cpu_percent = serializers.FloatField(min_value=0, max_value=100)
+    memory_mib = serializers.IntegerField(min_value=0, max_value=MAX_AMOUNT)
+    memory_total_mib = serializers.IntegerField(min_value=0, max_value=MAX_AMOUNT)
+    disk_gib = serializers.FloatField(min_value=0, max_value=MAX_AMOUNT)
+    disk_total_gib = serializers.FloatField(min_value=0, max_value=MAX_AMOUNT)
+
+
 class Heartbeat(serializers.Serializer):
     boot_id = serializers.CharField(max_length=64)
     agent_version = serializers.CharField(max_length=40, allow_blank=True)
     capacity = Capacity()
+    load = Load(required=False)  # agents before 0.2 tell none
     capabilities = serializers.DictField()
     inventory = InventoryItem(many=True)
     problems = serializers.ListField(child=ProblemOfHost(), max_length=MAX_PROBLEMS, default=list)

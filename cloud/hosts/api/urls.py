@@ -1,3 +1,3 @@
-from cloud.hosts.api import views
+from cloud.hosts.api import metrics, views
 
-urlpatterns = views.urlpatterns
+urlpatterns = [*views.urlpatterns, *metrics.urlpatterns]

@@ -19,6 +19,16 @@ STATUSES = ("ready", "unreachable", "quarantined", "disabled")
 ADMINS = {method: True for method in ("GET", "POST", "PATCH", "DELETE")}
 
 
+class LoadSerializer(serializers.Serializer):
+    """What the machine uses of all that it has, with everything that runs on it."""
+
+    cpu_percent = serializers.FloatField()
+    memory_mib = serializers.IntegerField()
+    memory_total_mib = serializers.IntegerField()
+    disk_gib = serializers.FloatField()
+    disk_total_gib = serializers.FloatField()
+
+
 class HostSerializer(serializers.Serializer):
     """A compute node: what it has, what is free, what it can run, when it was last heard from."""
 
@@ -40,6 +50,7 @@ class HostSerializer(serializers.Serializer):
     boot_id = serializers.CharField()
     agent_version = serializers.CharField(source="pulse.agent_version")
     seen_at = serializers.DateTimeField(source="pulse.seen_at")
+    load = LoadSerializer(source="pulse.load", allow_null=True, help_text="Measured at its last heartbeat.")
     created_at = serializers.DateTimeField()
 
 

@@ -6,12 +6,21 @@ from django.db.models import F, Func, IntegerField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from cloud.events import reading
-from cloud.hosts import services
+from cloud.hosts import load, services
 from cloud.hosts.api.views import HostChanges
 from cloud.hosts.models import Host
 from cloud.hosts.silence import reachable_since
-from cloud.pages import forms, sections
+from cloud.pages import forms, plots, sections
 from cloud.pages.generic import ChangePage, ItemPage, ListPage, ResourcePage
+from cloud.pages.plots import Plot
+
+HEARD = "Not heard yet: each minute has one value."
+
+PLOTS = (
+    Plot("CPU", "percent", {"cpu_percent": "CPU"}, why=HEARD),
+    Plot("Memory", "MiB", {"memory_mib": "used"}, why=HEARD),
+    Plot("Disk", "GiB", {"disk_gib": "used"}, why=HEARD),
+)
 
 
 def listed() -> "QuerySet[Host]":
@@ -61,8 +70,17 @@ class OneHost(HostPage, ItemPage):
             "capabilities": capabilities,
             "hypervisors": ways(capabilities),
             "jail": layers(capabilities.get("jail", {})),
+            **({} if self.part_wanted else self.metrics()),
             "events": list(reading.log(subject=("host", self.item.pk)).order_by("-transaction", "-id")[:10]),
         }
+
+    def metrics(self) -> dict[str, Any]:
+        """What it has used over the span that is asked for."""
+        span = self.request.GET.get("span", "")
+        span = span if span in load.SPANS else "1h"
+        series = load.series(self.item, load.SPANS[span])["metrics"]
+        spans = {name: plots.SPANS[name] for name in load.SPANS}
+        return {**plots.shown(PLOTS, {name: each["values"] for name, each in series.items()}, span), "spans": spans}
 
 
 def ways(capabilities: dict[str, Any]) -> list[dict[str, str]]:

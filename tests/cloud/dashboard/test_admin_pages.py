@@ -202,3 +202,15 @@ def test_audit_shows_the_log_as_it_was(root, world):
     assert re.findall(r'<span class="strong">(\w+)</span></span>', text) == ["two", "one"]
     assert 'value="2020-01-02T12:00"' in text
     assert "two" in root.get("/cloud/audit", {"as_of": "nonsense", "subject": "two"}).content.decode()
+
+
+def test_the_page_of_a_host_shows_what_it_uses_beside_what_is_allocated(root, world):
+    path = f"/cloud/hosts/{world.host.pk}"
+    assert "Not known: the host is not heard from." in root.get(path).content.decode()
+    load = {"cpu_percent": 42, "memory_mib": 700, "memory_total_mib": 1000, "disk_gib": 3.5, "disk_total_gib": 10}
+    world.host.pulse.load = load
+    world.host.pulse.save()
+    text = root.get(path).content.decode()
+    assert 'aria-valuetext="42 % of 100 %"' in text
+    assert 'aria-valuetext="700 MiB of 1000 MiB"' in text
+    assert f'data-metrics="/api/v1/hosts/{world.host.pk}/metrics"' in text

@@ -1,4 +1,4 @@
-/* Plots of what an instance uses. Colours come from the design's tokens, so they follow the theme; gaps stay gaps.
+/* Plots of what an instance or a host uses. Colours come from the design's tokens, so they follow the theme; gaps stay gaps.
    Without this file the same numbers are in the table below. */
 "use strict";
 
@@ -31,6 +31,7 @@
     if (value === null || value === undefined) return "–";
     if (unit === "MiB") return value < 1024 ? `${short(value)} MiB` : `${short(value / 1024)} GiB`;
     if (unit === "percent") return `${short(value)} %`;
+    if (unit === "GiB") return `${short(value)} GiB`;
     if (unit !== "bytes/s") return `${short(value)}/s`;
     for (const prefix of ["B", "KiB", "MiB"]) {
       if (value < 1024) return `${short(value)} ${prefix}/s`;
