@@ -53,8 +53,8 @@ class Hosts(HostPage, ListPage):
         "vcpus": "-free_vcpus",
         "memory": "-free_memory_mib",
         "disk": "-free_disk_gib",
+        "load": "-pulse__load__cpu_percent",
         "instances": "-instance_count",
-        "last_seen": "-seen_at",
     }
     live = "host instance"
 
