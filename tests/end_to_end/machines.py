@@ -27,7 +27,7 @@ class OneMachine:
         self.tree, self.root = folder / "tree", folder / "home"
         self.tree.mkdir()
         self.lay_out()
-        self.port = next_free(range(18080, 18180))
+        self.port = next_free(range(18080, 18180), name="test")
         not_ours = ("PILEUS_", "DATABASE_URL", "REDIS_URL", "DJANGO_")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(not_ours)}
         self.env |= {"PILEUS_HOME": str(self.root), "PILEUS_PORT": str(self.port)}

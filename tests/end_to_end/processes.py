@@ -78,7 +78,7 @@ def servers(processes: Processes, address: str = LOOPBACK) -> Iterator[dict[str,
     folder, account = processes.folder, processes.account
     sockets, cluster, configuration = folder / "s", folder / "postgres" / "18", make_folder(folder / "servers")
     postgres.prepare(cluster, sockets, configuration, account)
-    port, password = ports.some_free(TEST_REDIS_PORTS), "of-this-test"
+    port, password = ports.next_free(TEST_REDIS_PORTS), "of-this-test"
     valkey.prepare(folder / "valkey", configuration, account, port=port, password=password)
     file = configuration / "valkey.conf"
     file.write_text(file.read_text().replace(LOOPBACK, address))

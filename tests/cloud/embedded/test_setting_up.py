@@ -7,6 +7,8 @@ import os
 import re
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -41,6 +43,24 @@ def test_a_taken_port_is_reported_with_its_holder_and_a_way_out(listener):
 
 def test_the_next_free_port_is_none_that_is_taken(listener):
     assert ports.next_free(range(listener, listener + 20)) > listener
+
+
+TAKE = """
+from cloud.embedded import ports
+print(ports.next_free(range({port}, {port} + 20)), flush=True)
+input()
+"""
+
+
+def test_a_port_that_another_is_about_to_open_is_taken_until_it_has_ended(listener):
+    command = [sys.executable, "-c", TAKE.format(port=listener)]
+    with subprocess.Popen(command, cwd=TREE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        port = int(other.stdout.readline())
+        assert ports.is_free(port)
+        assert ports.next_free(range(port, port + 20)) > port
+        with pytest.raises(ports.PortTaken, match=rf"port {port} .* by another `./pileus up`"):
+            ports.require_free(port, "127.0.0.1", variable="PILEUS_PORT")
+    ports.require_free(port, "127.0.0.1", variable="PILEUS_PORT")
 
 
 def test_a_full_disk_is_reported_before_anything_is_written(tmp_path, monkeypatch):
@@ -138,7 +158,7 @@ def port_of_valkey(tmp_path):
 
     def choose(redis_port: int) -> tuple[int, str]:
         out, home = io.StringIO(), Home(tmp_path)
-        memory = Memory(port=ports.next_free(range(18080, 18180)), redis_port=redis_port)
+        memory = Memory(port=ports.next_free(range(18180, 18280)), redis_port=redis_port)
         with Screen(out) as screen:
             ControlPlane(home, memory, myself(), screen).choose_ports(memory)
         return memory.redis_port, out.getvalue()
