@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cloud.settings import *  # noqa: F403
+from cloud.settings import DATABASES
 from cloud.settings import IMAGE_STORE as SHARED_STORE
 from cloud.settings import INSTALLED_APPS as OF_THE_CLOUD
 
@@ -14,3 +15,5 @@ IMAGE_STORE = Path(SHARED_STORE)
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and IMAGE_STORE.name != worker:
     IMAGE_STORE /= worker
     os.environ["PILEUS_IMAGE_STORE"] = str(IMAGE_STORE)  # programs that tests start have the same
+if template := os.environ.get("PILEUS_TESTS_TEMPLATE"):  # a database that is migrated already
+    DATABASES["default"]["TEST"] = {"TEMPLATE": template, "MIGRATE": False}
