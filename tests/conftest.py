@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
+from django.test import TransactionTestCase
 from rest_framework.test import APIClient
 
 from cloud.tenancy.models import Project, Role, User
 from tests import factories
 from tests.clouds import SmallCloud
+from tests.rows import empty_tables, undone_at_last
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "cloud.settings"  # processes that tests start are the real cloud's
     config.addinivalue_line("filterwarnings", "ignore:No directory at.*static:UserWarning")
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    TransactionTestCase._fixture_teardown = empty_tables
 
 
 class Client(APIClient):
@@ -37,6 +40,16 @@ class Client(APIClient):
     def generic(self, method: str, path: str, *arguments: Any, **options: Any) -> Any:
         full = path if path.startswith(("/", "http:")) else f"/api/v1/{path}"
         return super().generic(method, full, *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def rows_of_module(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Rows that fixtures of a whole module make after this one stay until its last test; what a test does is undone.
+
+    For tables of many small tests: to make their world costs more than to ask it.
+    """
+    with django_db_blocker.unblock(), undone_at_last():
+        yield
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from cloud.events.services import SYSTEM
 from cloud.hosts import services as hosts
 from cloud.hosts.models import Host
 from cloud.tenancy import accounts
-from cloud.tenancy.models import BrowserSession, Membership, Role, Token, User
+from cloud.tenancy.models import BrowserSession, Membership, Project, Role, Token, User
 from compute.models import ConsoleTicket, Instance
 from tests import factories
-from tests.test_every_route import API_ROUTES, HOST, TABLE, P, address, expected, undone
+from tests.rows import undone
+from tests.test_every_route import API_ROUTES, HOST, TABLE, P, address, expected
 from tests.test_every_route import world as world  # noqa: PLC0414
 
 pytestmark = pytest.mark.django_db
@@ -89,10 +90,11 @@ IDENTITIES: dict[str, Wanted] = {
 
 
 @pytest.fixture
-def made(api, world, cloud_admin, project, settings) -> dict[str, Any]:
+def made(api, world, settings) -> dict[str, Any]:
     """A client for each identity, made when it is asked for."""
     settings.API_RATE_PER_SECOND, settings.API_BURST = 1e6, 10**6
     browser = type(api)
+    cloud_admin, project = User.objects.get(username="root"), Project.objects.get(name="demo")
 
     def token(user: User = cloud_admin, **fields: Any) -> str:
         return factories.token(user, **fields)

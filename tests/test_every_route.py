@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ from cloud.hosts import services as hosts
 from cloud.operations import engine
 from cloud.operations.models import Check
 from cloud.tenancy import new_projects, quota_requests
-from cloud.tenancy.models import Project
+from cloud.tenancy.models import Project, Role
 from compute.models import Instance
 from compute.verbs import VERBS
 from compute.workflows import LaunchInstance
@@ -24,7 +23,9 @@ from network.services import address_pools, floating_ips, port_forwards, ports
 from storage.models import ImageExport
 from storage.services import volumes
 from tests import factories
+from tests.conftest import Client
 from tests.good_requests import finish
+from tests.rows import undone
 
 pytestmark = pytest.mark.django_db
 
@@ -183,9 +184,15 @@ API_ROUTES = [route for route in routes() if re.match(r"(api|agent)/|(healthz|re
 PAGES = [route for route in routes() if route not in API_ROUTES]
 
 
-@pytest.fixture
-def world(api, project, viewer, member, project_admin, cloud_admin, other_tenant):
+@pytest.fixture(scope="module")
+def world(rows_of_module):
     """One of everything, and a client for every identity."""
+    api, project = Client(raise_request_exception=False), factories.project("demo")
+    viewer = factories.member(project, Role.VIEWER, "vera")
+    member = factories.member(project, Role.MEMBER, "mia")
+    project_admin = factories.member(project, Role.ADMIN, "ada")
+    cloud_admin = factories.user("root", is_cloud_admin=True)
+    other_tenant = factories.member(factories.project("elsewhere"), Role.ADMIN, "otto")
     host = factories.host("node")
     flavor, image = factories.flavor("small"), factories.image("tiny")
     factories.image("mine", project=project)
@@ -251,16 +258,6 @@ def export_of(project: Project) -> ImageExport:
     )
 
 
-@contextmanager
-def undone() -> Iterator[None]:
-    """What happens inside is rolled back. To the code under test it looks like the test's own transaction."""
-    block = transaction.atomic()
-    block._from_testcase = True
-    with block:
-        yield
-        transaction.set_rollback(True)
-
-
 def address(route: str, references: dict[str, str]) -> str:
     path = route.replace("<str:project>", "demo").replace("<str:group>", references["security-groups"])
     if "<str:ref>" in path:
@@ -296,6 +293,12 @@ def expected(route: str, method: str, identity: str) -> int:
 
 def test_every_route_is_in_the_table():
     assert set(API_ROUTES) == set(TABLE)
+
+
+@pytest.fixture(autouse=True)
+def many_requests(settings):
+    """Those who ask are the same in all tests."""
+    settings.API_RATE_PER_SECOND, settings.API_BURST = 1e6, 10**6
 
 
 @pytest.mark.parametrize("route", API_ROUTES)

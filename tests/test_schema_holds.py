@@ -4,14 +4,13 @@ Every operation is met twice: by a request that succeeds, and by requests that s
 which none may fail with a 5xx. Half of the made-up ones lead to something that is there.
 """
 
-import contextlib
 import copy
 import itertools
 
 import pytest
 import schemathesis
 from django.core import signals
-from django.db import close_old_connections, connection, transaction
+from django.db import close_old_connections, connection
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.core.failures import FailureGroup
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
@@ -20,6 +19,7 @@ from cloud.api.documentation import document
 from cloud.wsgi import application
 from tests import factories
 from tests.good_requests import World
+from tests.rows import undone
 
 pytestmark = pytest.mark.django_db
 
@@ -123,12 +123,3 @@ def lead_somewhere(case, world):
         case.path_parameters["ref"] = world.reference(case.operation.path)
     if case.headers:
         case.headers.pop("If-Match", None)  # a made-up one is stale, which is another matter
-
-
-@contextlib.contextmanager
-def undone():
-    block = transaction.atomic()
-    block._from_testcase = True
-    with block:
-        yield
-        transaction.set_rollback(True)
