@@ -35,6 +35,7 @@ class OneMachine:
             self.env["PILEUS_POOLS"] = f"{POOL}=routed"
         self.first_up: subprocess.CompletedProcess[str] | None = None
         self.first_boots: list[str] = []
+        self.first_id: str | None = None
 
     def lay_out(self):
         """Bring the tree to the state of the one that is tested."""
@@ -79,8 +80,14 @@ class OneMachine:
             lines = api.get("/projects/demo/instances/first/console-log", params={"lines": 2000}).json()["lines"]
         return [line for line in lines if re.match(r"READY first \d", line)]
 
-    def emulators(self):
-        """pid and start time of the emulators of this state folder."""
+    def first_emulator(self):
+        """pid and start time of the first VM's emulator: those of other tests' VMs may still be ending."""
+        if self.first_id is None:
+            self.first_id = self.first()["id"]
+        return self.emulators(self.first_id)
+
+    def emulators(self, machine_id=""):
+        """pid and start time of the emulators of this state folder, or of one VM of it."""
         found = {}
         for process in psutil.process_iter(["name", "cmdline"]):
             words = " ".join(process.info["cmdline"] or [])
@@ -88,7 +95,7 @@ class OneMachine:
                 "qemu-system"
             ) or f"{self.root}/agent/unicorn/" in words
             # A new program of the embedded emulator is tried once: no machine, though it looks like one.
-            if is_emulator and str(self.root) in words and not words.endswith("--self-test"):
+            if is_emulator and str(self.root) in words and machine_id in words and not words.endswith("--self-test"):
                 found[process.pid] = start_time(process.pid)
         return found
 

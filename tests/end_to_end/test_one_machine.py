@@ -125,20 +125,20 @@ def test_only_the_processes_of_the_host_keep_root(machine):
 
 
 def test_up_again_is_quick_and_keeps_everything(machine):
-    before, boots, credentials = machine.emulators(), machine.boots(), machine.credentials
+    before, boots, credentials = machine.first_emulator(), machine.boots(), machine.credentials
     began = time.monotonic()
     done = machine.pileus("up")
     assert time.monotonic() - began <= 10
     assert machine.credentials == credentials
-    assert machine.emulators() == before
+    assert machine.first_emulator() == before
     assert machine.boots() == boots
     assert credentials["admin"]["password"] not in done.stdout
 
 
 def test_restart_leaves_machines_alone(machine):
-    before, boots = machine.emulators(), machine.boots()
+    before, boots = machine.first_emulator(), machine.boots()
     machine.pileus("restart")
-    assert machine.emulators() == before
+    assert machine.first_emulator() == before
     wait_until(lambda: machine.first()["status"] == "running", 60)
     assert machine.boots() == boots
 
@@ -160,12 +160,12 @@ def test_a_guest_for_the_embedded_emulator_is_offered_beside_qemus(machine, risc
 
 
 def test_a_killed_supervisor_takes_the_control_plane_along_and_no_machine(machine):
-    before = machine.emulators()
+    before = machine.first_emulator()
     os.kill(json.loads(machine.home.pids.read_text())["supervisor"][0], signal.SIGKILL)
     wait_until(lambda: machine.pileus("status", check=False).returncode != 0, 60)
-    assert machine.emulators() == before
+    assert machine.first_emulator() == before
     machine.pileus("up")
-    assert machine.emulators() == before
+    assert machine.first_emulator() == before
     wait_until(lambda: machine.first()["status"] == "running", 60)
 
 
