@@ -17,6 +17,7 @@ from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import DRY_RUN, Collection, InProject, Item, Once, Several
 from cloud.operations.api import OperationSerializer
+from cloud.queries import built_once
 from cloud.tenancy.models import Role
 from compute import logins, services
 from compute.api.launching import LaunchForm
@@ -138,12 +139,22 @@ class InstanceChanges(Body):
     protected = Flag()
 
 
+@built_once
+def _shown() -> "QuerySet[Instance]":
+    all_of_it = Instance.objects.defer("user_data", "machine__seen_facts", "placement")
+    return with_volumes(with_addresses(with_status(all_of_it.select_related("flavor", "image", "machine__host"))))
+
+
+@built_once
+def _listed() -> "QuerySet[Instance]":
+    return with_volumes(with_addresses(as_listed(Instance.objects.all())))
+
+
 class InstanceView(WithTrash, InProject):
     serializer = InstanceSerializer
 
     def every(self) -> QuerySet[Instance]:
-        own = Instance.objects.filter(project=self.project).defer("user_data", "machine__seen_facts", "placement")
-        return with_volumes(with_addresses(with_status(own.select_related("flavor", "image", "machine__host"))))
+        return _shown().filter(project=self.project)
 
 
 class Instances(InstanceView, Collection):
@@ -164,7 +175,7 @@ class Instances(InstanceView, Collection):
     }
 
     def every(self) -> QuerySet[Instance]:
-        return with_volumes(with_addresses(as_listed(Instance.objects.filter(project=self.project))))
+        return _listed().filter(project=self.project)
 
     def create(self, body: dict[str, Any]) -> Once:
         """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`.

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from cloud.queries import built_once
 from cloud.tenancy.models import Project
 from compute.models import Instance, RestartPolicy
 from compute.networking import with_addresses
@@ -19,12 +20,17 @@ RESTART_POLICIES = [
 
 def instances_of(project: Project) -> "QuerySet[Any]":
     """A project's instances as the API lists them, with what tells which verbs are possible."""
-    return listed(Instance.objects.filter(project=project, trashed_at=None))
+    return _all().filter(project=project, trashed_at=None)
 
 
 def listed(instances: "QuerySet[Instance]") -> "QuerySet[Any]":
     """With all that a list shows."""
     return with_addresses(as_listed(instances, "machine__host__capabilities"))
+
+
+@built_once
+def _all() -> "QuerySet[Any]":
+    return listed(Instance.objects.all())
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":

@@ -55,8 +55,7 @@ def tenant(db):
 def make_instance(tenant, flavor, image):
     def make(**fields):
         values = {"vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib, "disk_gib": flavor.disk_gib, "image": image}
-        return Instance.objects.create(
-            project=tenant, name=f"vm{next(numbers)}", flavor=flavor, created_by="alice", **values | fields
-        )
+        values |= {"name": f"vm{next(numbers)}"}
+        return Instance.objects.create(project=tenant, flavor=flavor, created_by="alice", **values | fields)
 
     return make
