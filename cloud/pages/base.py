@@ -64,7 +64,7 @@ class Page(View):
 
     template: ClassVar[str]
     partials: ClassVar[Mapping[str, str]] = {}  # parts that htmx may fetch alone: id of the element → its template
-    section: ClassVar[str] = ""  # the entry of the navigation that is lit
+    section: str = ""  # the entry of the navigation that is lit
     for_cloud_admins: ClassVar[bool] = False
     role: ClassVar[str] = Role.VIEWER  # what the page needs of its project
     role_to_change: ClassVar[str] = Role.MEMBER

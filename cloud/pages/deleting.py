@@ -92,13 +92,17 @@ class DeletePage(ItemFormPage):
         """Call the service, with what may go along."""
         raise NotImplementedError
 
+    def act(self) -> None:
+        """For many: the same."""
+        self.delete()
+
 
 class DiscardPage(DeletePage):
     """Of what goes through the trash, if there is one."""
 
     @property
     def comes_back(self) -> str:  # type: ignore[override]
-        return f"For {settings.TRASH_HOURS:g} hours it can be had back from the trash." if trash.is_used() else ""
+        return f"Kept in the trash for {settings.TRASH_HOURS:g} hours." if trash.is_used() else ""
 
     def undo(self) -> Undo | None:
         ident = self.kwargs[self.key]

@@ -16,14 +16,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from django.db.models import Count, Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.urls import reverse
 from rest_framework import serializers
 
 from cloud.api import pagination
-from cloud.pages import forms, lists, rows, sections
+from cloud.pages import bulk, forms, lists, rows, sections
 from cloud.pages.base import FormPage, Page, SeeOther, Undo
 
+RESULTS_PART = "results"  # the element that tells what has become of a verb for many
 TROUBLE = "trouble"  # a status of a list's URL: whatever needs attention
 
 
@@ -69,7 +70,17 @@ class ListPage(ResourcePage, FormPage):
     live: ClassVar[str] = ""  # the types of the subjects that it shows, if not `key`
     asked: lists.Asked
 
+    def matching(self, query: QueryDict) -> "QuerySet[Any]":
+        """Everything that the list has with this query string, in its order."""
+        self.asked = lists.read(query, self.own_filters, self.own_sorts)
+        found = self.narrow(self.rows())
+        if self.asked.status:
+            found = self.of_status(found, self.asked.status)
+        return self.adorn(found).order_by(*lists.order(self.asked.sort or self.sort, self.own_sorts))
+
     def fill(self) -> dict[str, Any]:
+        if self.part_wanted == RESULTS_PART:
+            return {"results": self.results()}
         self.asked = lists.read(self.request.GET, self.own_filters, self.own_sorts)
         narrowed = self.narrow(self.rows())
         counts = self.count_by_status(narrowed) if self.statuses else {}
@@ -82,6 +93,7 @@ class ListPage(ResourcePage, FormPage):
         shown = self.adorn(found).order_by(*lists.order(sort, self.own_sorts))[begin : begin + self.limit]
         sorts = tuple(self.own_sorts)
         filled = {
+            "results": self.results(),
             "rows": self.tell(list(shown)),
             "listing": lists.Listing(self.asked, total, self.limit, page, sort, sorts, counts, self.own_bulk()),
             "bulk_url": self.bulk_url(),
@@ -141,7 +153,7 @@ class ListPage(ResourcePage, FormPage):
         return shown
 
     def bulk_verbs(self) -> Sequence[Any]:
-        """What can be done with many: each with name, label, icon and style."""
+        """What can be done with many: see cloud/pages/bulk.py."""
         return ()
 
     def own_bulk(self) -> Sequence[Any]:
@@ -149,9 +161,18 @@ class ListPage(ResourcePage, FormPage):
         return self.bulk_verbs() if self.for_cloud_admins or self.may(self.role_to_change) else ()
 
     def bulk_url(self) -> str:
-        return self.request.path
+        return self.route(f"selected-{self.listed_at}") if self.bulk_verbs() else ""
+
+    def results(self) -> dict[str, Any] | None:
+        """What has become of the last verb for many."""
+        if not self.bulk_verbs():
+            return None
+        project = "" if self.for_cloud_admins else self.project.name
+        return bulk.results_for(self.request, self.the_list, project, is_part=bool(self.part_wanted))
 
     def part_template(self) -> str:
+        if self.part_wanted == RESULTS_PART:
+            return "pages/parts/results.html"
         return self.template if self.is_part else super().part_template()
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

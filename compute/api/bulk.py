@@ -17,7 +17,7 @@ from cloud.operations.api.serializers import shown
 from compute import bulk
 from compute.verbs import VERBS
 
-MOST = 100
+MAX_INSTANCES = 500
 
 
 class ActionForm(Body):
@@ -25,7 +25,7 @@ class ActionForm(Body):
 
     verb = serializers.ChoiceField(tuple(VERBS))
     instances = serializers.ListField(
-        child=Text(max_length=63), min_length=1, max_length=MOST, help_text="Names or ids."
+        child=Text(max_length=63), min_length=1, max_length=MAX_INSTANCES, help_text="Names or ids."
     )
 
     def get_fields(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.generic import ChangePage, ListPage, ResourcePage, VerbPage
 from compute import flavors
 from compute.api.flavors import FlavorSerializer
@@ -52,6 +53,9 @@ class Flavors(FlavorPage, ListPage):
 
     def created(self, made: Flavor) -> str:
         return f"{made.name} is offered now."
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteFlavor),)
 
 
 class OneFlavor(FlavorPage, ChangePage):

@@ -20,7 +20,6 @@ from compute.api.instances import InstanceChanges
 from compute.models import Instance
 from compute.pages import metrics, nics, offers, rows
 from compute.pages.actions import Action, actions_for, dialog_of
-from compute.pages.bulk import take_results
 from compute.pages.saved_views import query_of
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
@@ -87,14 +86,10 @@ class InstanceList(InstancePage, ListPage):
             "shown_query": shown_query,
             "kept": parse_qsl(shown_query),
             "is_saved": any(view.query == shown_query for view in views),
-            "results": take_results(self.request, self.project.pk),
         }
 
     def bulk_verbs(self) -> tuple[Verb, ...]:
         return tuple(VERBS.values())
-
-    def bulk_url(self) -> str:
-        return self.route("selected-instances")
 
 
 class InstanceItemPage(InstancePage, ItemPage):

@@ -7,6 +7,7 @@ from django.http import HttpResponse
 
 from cloud.pages import forms
 from cloud.pages.base import Undo
+from cloud.pages.bulk import ForMany
 from cloud.pages.generic import ChangePage, ListPage, ResourcePage, VerbPage
 from compute import keypairs
 from compute.api.keypairs import KeyPairChanges, KeyPairForm
@@ -40,6 +41,9 @@ class KeyPairs(KeyPairPage, ListPage):
 
     def show_secret(self, made: tuple[KeyPair, str | None]) -> HttpResponse:
         return self.show({"keypair": made[0], "secret": made[1]}, template="compute/keypairs/secret.html")
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteKeyPair),)
 
 
 class ChangeKeyPair(KeyPairPage, ChangePage):

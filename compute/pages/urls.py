@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
+from cloud.pages.bulk import list_routes
 from cloud.pages.generic import ByName
 from compute.pages import (
     bulk,
@@ -32,11 +33,10 @@ register_converter(VerbConverter, "verb")
 urlpatterns = [
     path(f"{P}/launch", launch.Launch.as_view(), name="launch"),
     path(f"{P}/launch/preview", launch.Preview.as_view(), name="launch-preview"),
-    path(f"{P}/instances", instances.InstanceList.as_view(), name="instances"),
+    *list_routes(f"{P}/instances", instances.InstanceList, bulk.Selected),
     path(f"{P}/instances/views", saved_views.SaveView.as_view(), name="save-view"),
     path(f"{P}/instances/views/<uuid:view>", saved_views.RenameView.as_view(), name="rename-view"),
     path(f"{P}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
-    path(f"{P}/instances/selected", bulk.Selected.as_view(), name="selected-instances"),
     path(I, instances.OneInstance.as_view(), name="instance"),
     path(f"{P}/instances/<slug:name>", ByName.as_view(page=instances.OneInstance, route="instance")),
     path(f"{I}/console", consoles.Console.as_view(), name="console"),
@@ -47,12 +47,12 @@ urlpatterns = [
     path(f"{I}/diagnose", diagnosis.Diagnose.as_view(), name="diagnose"),
     path(f"{I}/open-ssh", instances.OpenSsh.as_view(), name="open-ssh"),
     path(f"{I}/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),
-    path(f"{P}/keypairs", keypairs.KeyPairs.as_view(), name="keypairs"),
+    *list_routes(f"{P}/keypairs", keypairs.KeyPairs),
     path(f"{K}/change", keypairs.ChangeKeyPair.as_view(), name="change-keypair"),
     path(f"{K}/delete", keypairs.DeleteKeyPair.as_view(), name="delete-keypair"),
     path("cloud/capacity", capacity.Capacity.as_view(), name="capacity"),
     path("cloud/hosts/<uuid:host>/cordon", capacity.Cordon.as_view(), name="cordon"),
-    path("cloud/flavors", flavors.Flavors.as_view(), name="flavors"),
+    *list_routes("cloud/flavors", flavors.Flavors),
     path("cloud/flavors/<uuid:flavor>", flavors.OneFlavor.as_view(), name="flavor"),
     path("cloud/flavors/<uuid:flavor>/delete", flavors.DeleteFlavor.as_view(), name="delete-flavor"),
 ]

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage, ResourcePage
 from network import addressing
@@ -42,6 +43,9 @@ class AddressPools(PoolPage, ListPage):
 
     def created(self, made: AddressPool) -> str:
         return f"Projects can take addresses of {made.name} now."
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteAddressPool),)
 
 
 class ChangeAddressPool(PoolPage, ChangePage):

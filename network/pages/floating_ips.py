@@ -7,6 +7,7 @@ from django.http import HttpResponse
 
 from cloud.pages import forms
 from cloud.pages.base import Undo
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ItemFormPage, ListPage, VerbPage
 from cloud.pages.lists import By
@@ -52,6 +53,9 @@ class FloatingIPs(FloatingIPPage, ListPage):
 
     def created(self, made: FloatingIP) -> str:
         return f"{made.address} belongs to {self.project.name} now."
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(Disassociate, "disassociate", "Disassociate", "cross", ""), ForMany(DeleteFloatingIP))
 
 
 class Associate(FloatingIPPage, ItemFormPage):

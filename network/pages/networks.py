@@ -8,6 +8,7 @@ from rest_framework.exceptions import ValidationError
 from cloud.api.fields import ReferenceField
 from cloud.api.scope import Scope
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ItemPage, ListPage
 from network.api.fields import CidrText
@@ -85,6 +86,9 @@ class Networks(NetworkPage, ListPage):
 
     def after_creating(self, made: Network) -> str:
         return self.route("network", made.pk)
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteNetwork),)
 
 
 class OneNetwork(NetworkPage, ItemPage):

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage
 from network.api.port_forwards import PortForwardChanges, PortForwardForm
@@ -65,6 +66,9 @@ class PortForwards(ForwardPage, ListPage):
     def created(self, made: PortForward) -> str:
         address = made.floating_ip.address if made.floating_ip else LOOPBACK
         return f"{address}:{made.listen_port} leads to {made.target}:{made.target_port}."
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeletePortForward),)
 
 
 class ChangePortForward(ForwardPage, ChangePage):

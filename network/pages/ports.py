@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage
 from cloud.pages.lists import By
@@ -59,6 +60,9 @@ class Ports(PortPage, ListPage):
 
     def created(self, made: Port) -> str:
         return f"The port {made.name} is here."
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeletePort),)
 
 
 class ChangePort(PortPage, ChangePage):

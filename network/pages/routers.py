@@ -6,6 +6,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 
 from cloud.pages import forms, rows
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ItemFormPage, ListPage, VerbPage
 from network.api.routers import AttachForm, RouterChanges, RouterForm
@@ -46,6 +47,9 @@ class Routers(RouterPage, ListPage):
 
     def after_creating(self, made: Router) -> str:
         return self.route("router", made.pk)
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteRouter),)
 
 
 class OneRouter(RouterPage, ItemFormPage):

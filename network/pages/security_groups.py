@@ -7,6 +7,7 @@ from django.http import HttpResponse
 
 from cloud.pages import forms
 from cloud.pages.base import Undo
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ItemFormPage, ListPage, ResourcePage, VerbPage
 from network.api.security_groups import RuleForm, SecurityGroupChanges, SecurityGroupForm
@@ -48,6 +49,9 @@ class Groups(GroupPage, ListPage):
 
     def after_creating(self, made: SecurityGroup) -> str:
         return self.route("security-group", made.pk)
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteGroup),)
 
 
 def _both_ways(group: SecurityGroup) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage
 from cloud.pages.lists import By
@@ -57,6 +58,9 @@ class Subnets(SubnetPage, ListPage):
 
     def created(self, made: Subnet) -> str:
         return f"The subnet {made.name} is here."
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteSubnet),)
 
 
 class ChangeSubnet(SubnetPage, ChangePage):

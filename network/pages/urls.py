@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from cloud.pages.bulk import list_routes
 from cloud.pages.generic import ByName
 from network.pages import (
     address_pools,
@@ -25,36 +26,36 @@ FORWARD = f"{P}/port-forwards/<uuid:forward>"
 POOL = "cloud/address-pools/<uuid:pool>"
 
 urlpatterns = [
-    path(f"{P}/networks", networks.Networks.as_view(), name="networks"),
+    *list_routes(f"{P}/networks", networks.Networks),
     path(N, networks.OneNetwork.as_view(), name="network"),
     path(f"{P}/networks/<slug:name>", ByName.as_view(page=networks.OneNetwork, route="network")),
     path(f"{N}/change", networks.ChangeNetwork.as_view(), name="change-network"),
     path(f"{N}/delete", networks.DeleteNetwork.as_view(), name="delete-network"),
-    path(f"{P}/subnets", subnets.Subnets.as_view(), name="subnets"),
+    *list_routes(f"{P}/subnets", subnets.Subnets),
     path(f"{S}/change", subnets.ChangeSubnet.as_view(), name="change-subnet"),
     path(f"{S}/delete", subnets.DeleteSubnet.as_view(), name="delete-subnet"),
-    path(f"{P}/ports", ports.Ports.as_view(), name="ports"),
+    *list_routes(f"{P}/ports", ports.Ports),
     path(f"{PORT}/change", ports.ChangePort.as_view(), name="change-port"),
     path(f"{PORT}/delete", ports.DeletePort.as_view(), name="delete-port"),
-    path(f"{P}/routers", routers.Routers.as_view(), name="routers"),
+    *list_routes(f"{P}/routers", routers.Routers),
     path(R, routers.OneRouter.as_view(), name="router"),
     path(f"{R}/change", routers.ChangeRouter.as_view(), name="change-router"),
     path(f"{R}/subnets/<uuid:subnet>/detach", routers.DetachSubnet.as_view(), name="detach-subnet"),
     path(f"{R}/delete", routers.DeleteRouter.as_view(), name="delete-router"),
-    path(f"{P}/security-groups", security_groups.Groups.as_view(), name="security-groups"),
+    *list_routes(f"{P}/security-groups", security_groups.Groups),
     path(G, security_groups.OneGroup.as_view(), name="security-group"),
     path(f"{G}/change", security_groups.ChangeGroup.as_view(), name="change-security-group"),
     path(f"{G}/rules/<uuid:rule>/remove", security_groups.RemoveRule.as_view(), name="remove-rule"),
     path(f"{G}/delete", security_groups.DeleteGroup.as_view(), name="delete-security-group"),
-    path(f"{P}/floating-ips", floating_ips.FloatingIPs.as_view(), name="floating-ips"),
+    *list_routes(f"{P}/floating-ips", floating_ips.FloatingIPs),
     path(f"{F}/change", floating_ips.ChangeFloatingIP.as_view(), name="change-floating-ip"),
     path(f"{F}/associate", floating_ips.Associate.as_view(), name="associate-floating-ip"),
     path(f"{F}/disassociate", floating_ips.Disassociate.as_view(), name="disassociate-floating-ip"),
     path(f"{F}/delete", floating_ips.DeleteFloatingIP.as_view(), name="delete-floating-ip"),
-    path(f"{P}/port-forwards", port_forwards.PortForwards.as_view(), name="port-forwards"),
+    *list_routes(f"{P}/port-forwards", port_forwards.PortForwards),
     path(f"{FORWARD}/change", port_forwards.ChangePortForward.as_view(), name="change-port-forward"),
     path(f"{FORWARD}/delete", port_forwards.DeletePortForward.as_view(), name="delete-port-forward"),
-    path("cloud/address-pools", address_pools.AddressPools.as_view(), name="address-pools"),
+    *list_routes("cloud/address-pools", address_pools.AddressPools),
     path(f"{POOL}/change", address_pools.ChangeAddressPool.as_view(), name="change-address-pool"),
     path(f"{POOL}/delete", address_pools.DeleteAddressPool.as_view(), name="delete-address-pool"),
 ]

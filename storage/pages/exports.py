@@ -8,6 +8,7 @@ from django.http import HttpResponse
 
 from cloud.operations.live import live_operation
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ItemFormPage, ListPage, ResourcePage
 from cloud.pages.lists import By
@@ -48,6 +49,9 @@ class Exports(ExportPage, ListPage):
 
     def around(self) -> dict[str, Any]:
         return {**super().around(), "hours": settings.IMAGE_EXPORT_HOURS}
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteExport),)
 
 
 class ExportImage(ImagePage, ItemFormPage):

@@ -10,6 +10,7 @@ from cloud.operations.live import live_operation
 from cloud.operations.models import Operation
 from cloud.pages import forms, sections
 from cloud.pages.base import FormPage
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.pages.lists import By
@@ -73,6 +74,9 @@ class Images(ImagePage, ListPage):
 
     def adorn(self, found: "QuerySet[Image]") -> "QuerySet[Image]":
         return found.annotate(live_operation=live_operation("image"))
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteImage),)
 
 
 class ImportImage(ResourcePage, FormPage):

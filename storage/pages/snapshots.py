@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage, ResourcePage
 from cloud.pages.lists import By
@@ -28,6 +29,9 @@ class Snapshots(SnapshotPage, ListPage):
     sorts = {"taken": "-created_at", "name": "name", "volume": "volume__name", "size": "-size_gib"}
     sort = "taken"
     filters = (By("volume", "volume__name"),)
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteSnapshot),)
 
 
 class ChangeSnapshot(SnapshotPage, ChangePage):

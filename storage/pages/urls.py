@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from cloud.pages.bulk import list_routes
 from storage.pages import exports, images, snapshots, volumes
 
 P = "projects/<str:project>"
@@ -9,7 +10,7 @@ V = f"{P}/volumes/<uuid:volume>"
 S = f"{P}/snapshots/<uuid:snapshot>"
 
 urlpatterns = [
-    path(f"{P}/images", images.Images.as_view(), name="images"),
+    *list_routes(f"{P}/images", images.Images),
     path(f"{P}/images/import", images.ImportImage.as_view(), name="import-image"),
     path(f"{P}/images/<uuid:image>", images.OneImage.as_view(), name="image"),
     path(f"{P}/images/<uuid:image>/change", images.ChangeImage.as_view(), name="change-image"),
@@ -19,9 +20,9 @@ urlpatterns = [
     path(f"{P}/images/<uuid:image>/unshare", images.UnshareImage.as_view(), name="unshare-image"),
     path(f"{P}/images/<uuid:image>/publish", images.PublishImage.as_view(), name="publish-image"),
     path(f"{P}/images/<uuid:image>/export", exports.ExportImage.as_view(), name="export-image"),
-    path(f"{P}/exports", exports.Exports.as_view(), name="exports"),
+    *list_routes(f"{P}/exports", exports.Exports),
     path(f"{P}/exports/<uuid:export>/delete", exports.DeleteExport.as_view(), name="delete-export"),
-    path(f"{P}/volumes", volumes.Volumes.as_view(), name="volumes"),
+    *list_routes(f"{P}/volumes", volumes.Volumes),
     path(V, volumes.OneVolume.as_view(), name="volume"),
     path(f"{V}/change", volumes.ChangeVolume.as_view(), name="change-volume"),
     path(f"{V}/resize", volumes.ResizeVolume.as_view(), name="resize-volume"),
@@ -29,7 +30,7 @@ urlpatterns = [
     path(f"{V}/clone", volumes.CloneVolume.as_view(), name="clone-volume"),
     path(f"{V}/revert", volumes.RevertVolume.as_view(), name="revert-volume"),
     path(f"{V}/delete", volumes.DeleteVolume.as_view(), name="delete-volume"),
-    path(f"{P}/snapshots", snapshots.Snapshots.as_view(), name="snapshots"),
+    *list_routes(f"{P}/snapshots", snapshots.Snapshots),
     path(f"{S}/change", snapshots.ChangeSnapshot.as_view(), name="change-snapshot"),
     path(f"{S}/create-image", snapshots.CreateImage.as_view(), name="create-image-of-snapshot"),
     path(f"{S}/delete", snapshots.DeleteSnapshot.as_view(), name="delete-snapshot"),

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 
 from cloud.operations.models import Operation
 from cloud.pages import forms
+from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
 from cloud.uses import Use
@@ -90,6 +91,9 @@ class Volumes(VolumePage, ListPage):
 
     def after_creating(self, made: Volume) -> str:
         return self.route("volume", made.pk)
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteVolume),)
 
 
 class OneVolume(VolumePage, ItemPage):

@@ -5,8 +5,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from cloud.tenancy.models import Project
 from compute import samples
-from compute.models import ConsoleLog, Instance
+from compute.models import ConsoleLog, Instance, KeyPair
 from tests import factories
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -149,6 +150,20 @@ def test_what_is_selected_stays_so_and_is_stopped_together(visit, cloud):
     expect(page.locator("[data-results]")).to_contain_text("Stop: 2 begun")
     cloud.settle()
     expect(page.locator(".pill", has_text="stopped")).to_have_count(2)
+    expect(page.locator("[data-results]")).to_contain_text("Stop: 2 done")
+
+    project = Project.objects.get(name="demo")
+    keys = [KeyPair(project=project, name=f"key{n}", public_key="ssh-ed25519 A") for n in range(55)]
+    KeyPair.objects.bulk_create(keys)
+    page.goto("/projects/demo/keypairs?q=key")
+    page.keyboard.press("X")
+    expect(page.locator("[data-selected]")).to_have_text("50 selected")
+    page.get_by_label("Select all 55 that match the filter").check()
+    expect(page.locator("[data-selected]")).to_have_text("55 selected")
+    page.get_by_role("toolbar").get_by_role("button", name="Delete").click()
+    expect(dialog).to_contain_text("Delete 55 key pairs?")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page.locator("[data-results]")).to_contain_text("Delete: 55 done")
 
 
 def test_metrics_are_drawn_with_their_gaps(visit, cloud):

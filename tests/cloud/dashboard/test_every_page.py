@@ -136,6 +136,12 @@ NOT_SHOWN = {
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
     f"{T}/restore", f"{T}/purge",
     *(f"{P}/images/<uuid:image>/{verb}" for verb in ("deprecate", "unshare", "publish")),
+    # Asks about what is selected: tests/cloud/dashboard/test_bulk.py
+    *(f"{P}/{kind}/selected" for kind in (
+        "keypairs", "images", "exports", "volumes", "snapshots", "networks", "subnets", "ports", "routers",
+        "security-groups", "floating-ips", "port-forwards",
+    )),
+    "cloud/flavors/selected", "cloud/address-pools/selected",
 }  # fmt: skip
 NETWORKING = tuple(
     f"{P}/{kind}"

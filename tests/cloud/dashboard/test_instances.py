@@ -337,7 +337,10 @@ def test_a_verb_for_what_is_selected_asks_does_it_and_tells_of_each(mia, world):
     assert (world.instance.wanted_power, stop.parameters["grace_seconds"]) == ("stopped", 5)
     text = mia.get(answer["Location"]).content.decode()
     assert "Stop: 2 begun" in text
-    assert "begun" not in mia.get(answer["Location"]).content.decode()
+    for instance in (world.instance, other):
+        world.settle(instance, "stopped")
+    assert "Stop: 2 done" in mia.get(answer["Location"]).content.decode()
+    assert "Stop: 2" not in mia.get(answer["Location"]).content.decode()
 
 
 def test_what_is_refused_says_why_in_the_list(mia, world):

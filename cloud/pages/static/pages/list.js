@@ -18,12 +18,16 @@
   if (!form) return;
   const selected = new Set();
   let last = null;
+  let isEverything = false; // every page of the list, as the filter has it
   const boxes = () => [...document.querySelectorAll("[data-select]")];
+  const everything = () => document.querySelector("[data-select-everything]");
 
   function tell() {
     const all = boxes();
     const here = all.filter((box) => box.checked).length;
-    form.querySelector("[data-selected]").textContent = `${here} selected`;
+    isEverything = isEverything && here === all.length && everything() !== null;
+    if (everything()) everything().checked = isEverything;
+    form.querySelector("[data-selected]").textContent = `${isEverything ? everything().dataset.selectEverything : here} selected`;
     const every = document.querySelector("[data-select-all]");
     if (every) {
       every.hidden = false;
@@ -39,12 +43,13 @@
   }
 
   function restore() {
-    for (const box of boxes()) box.checked = selected.has(box.value);
+    for (const box of boxes()) box.checked = isEverything || selected.has(box.value);
     tell();
   }
 
   function clear() {
     selected.clear();
+    isEverything = false;
     restore();
   }
 
@@ -63,10 +68,12 @@
     } else if (box.matches("[data-select-all]")) {
       for (const one of boxes()) set(one, box.checked);
       tell();
+    } else if (box.matches("[data-select-everything]")) {
+      isEverything = box.checked;
+      for (const one of boxes()) set(one, box.checked);
+      tell();
     } else if (box.closest("[data-select-none]")) {
       clear();
-    } else if (box.closest("[data-dismiss-results]")) {
-      box.closest("[data-results]").remove();
     }
   });
 
@@ -87,7 +94,7 @@
   });
 
   document.addEventListener("htmx:afterSettle", (event) => { if (event.target.id === "list") restore(); });
-  for (const button of document.querySelectorAll("[data-select-none], [data-dismiss-results]")) button.hidden = false;
+  for (const button of document.querySelectorAll("[data-select-none]")) button.hidden = false;
   for (const box of boxes()) if (box.checked) selected.add(box.value);
   tell();
 })();
