@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 from agent import faults, folders
 from agent.errors import Refused
 from agent.work import Work
-from storage.agent import qemu_img
+from storage.agent import qcow2, qemu_img
 from storage.agent.conversion import Tool
 from storage.agent.image_cache import ImageCache
 from storage.agent.image_work import Facts, ImageWork, Progress
@@ -54,9 +54,9 @@ class Capture(ImageWork):
         chain, consistency = self._chain(progress)
         for path, format_ in chain:
             if format_ == qemu_img.QCOW2:
-                qemu_img.virtual_size(path)  # refuses what we never make
+                qcow2.size_of_layer(path)  # refuses what we never make
         path, format_ = chain[-1]
-        size = qemu_img.virtual_size(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
+        size = qcow2.size_of_layer(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
         if size > self.virtual_bytes:
             raise Unfit(f"The disk has {size_words(size)}, and an image has {size_words(self.virtual_bytes)} at most.")
         made = self.folder / "disk-0"

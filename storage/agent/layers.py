@@ -10,7 +10,7 @@ from agent import faults
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.paths import Paths, make_passable
-from storage.agent import qemu_img
+from storage.agent import qcow2, qemu_img
 from storage.agent.qemu_img import QCOW2, RAW
 
 MIN_FREE_BYTES = 64 << 20  # of the disk, for what running guests still write
@@ -41,7 +41,7 @@ class Layers:
     def size(self, layer_id: str) -> int:
         """The bytes that a guest sees. Raises Refused."""
         path = self.path(layer_id)
-        return path.stat().st_size if path.suffix == f".{RAW}" else qemu_img.virtual_size(path)
+        return path.stat().st_size if path.suffix == f".{RAW}" else qcow2.size_of_layer(path)
 
     def create(
         self, layer_id: str, size: int, *, parent: str | None = None, base: tuple[Path, str] | None = None

@@ -1,18 +1,17 @@
-"""Empty disks in the qcow2 format, over an image's disk or over nothing.
+"""Files in the qcow2 format: making empty ones, over another file or over nothing, and reading how large one is.
 
 QEMU's own tool makes them. A host with nothing but pip, where only the embedded emulator runs, has no such tool; there
-the few clusters of an empty disk are written by hand. Source: QEMU's docs/interop/qcow2.txt.
+the few clusters of an empty disk are written here. Source: QEMU's docs/interop/qcow2.txt.
 """
 
 import os
-import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 from agent import folders
 from agent.durability import sync_file
 from agent.errors import Refused
+from storage.agent import qemu_img
 
 FORMATS = ("raw", "qcow2")
 MAGIC, VERSION, CLUSTER_BITS, REFERENCE_COUNT_ORDER = 0x514649FB, 3, 16, 4
@@ -20,15 +19,15 @@ CLUSTER = 1 << CLUSTER_BITS
 LAZY_REFERENCE_COUNTS = 1
 HEADER = struct.Struct(">IIQIIQIIQQIIQQQQII")
 EXTENSION_BACKING_FORMAT, EXTENSION_END = 0xE2792ACA, 0
-SECONDS_TO_CREATE = 60
+FEATURES_AT, DIRTY = 72, 1  # of a header of version 3: the incompatible features, and the one that we may have
 
 
 def create(path: Path, size: int, base: Path | None = None, base_format: str = "") -> None:
     """Make an empty disk of `size` bytes, over `base` if there is one, durably. Raises Refused or OSError."""
     if base and base_format not in FORMATS:
         raise Refused(f"an image of the format {base_format} cannot be a base")
-    if shutil.which("qemu-img"):
-        _create_with_qemu(path, size, base, base_format)
+    if qemu_img.is_there():
+        qemu_img.run(qemu_img.create(path, size, below=base, below_format=base_format))
     else:
         write(path, size, base, base_format)
     sync_file(path)
@@ -45,22 +44,20 @@ def virtual_size(path: Path, image_format: str) -> int:
     return int(HEADER.unpack(header)[5])
 
 
-def _create_with_qemu(path: Path, size: int, base: Path | None, base_format: str) -> None:
-    # The child dies with the worker: an abandoned attempt must not write on under the next one.
-    command = ["setpriv", "--pdeathsig", "KILL", "--", "qemu-img", "create", "-q", "-f", "qcow2"]
-    command += ["-b", os.fspath(base), "-F", base_format] if base else []
-    try:
-        done = subprocess.run(  # noqa: S603
-            [*command, os.fspath(path), str(size)],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_TO_CREATE,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Refused(f"qemu-img: {error}") from error
-    if done.returncode != 0:
-        raise Refused(f"qemu-img: {done.stderr.strip()[-500:]}")
+def size_of_layer(path: Path) -> int:
+    """The bytes that a guest sees of one of our own files, by its header. Raises Refused if a guest has changed it.
+
+    An emulator can write the header of its active layer, and may have been taken over by its guest.
+    """
+    with path.open("rb") as file:
+        head = file.read(80)
+    if len(head) < 80 or struct.unpack_from(">I", head)[0] != MAGIC:
+        raise Refused(f"the layer {path.stem} is damaged: it is no qcow2")
+    _, version, _, _, _, size, encryption = struct.unpack_from(">IIQIIQI", head)
+    (features,) = struct.unpack_from(">Q", head, FEATURES_AT) if version == VERSION else (0,)
+    if version not in (2, VERSION) or encryption or features & ~DIRTY:
+        raise Refused(f"the layer {path.stem} has been tampered with: its header asks for what we never use")
+    return int(size)
 
 
 def write(path: Path, size: int, base: Path | None = None, base_format: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Command lines of qemu-img for layers, as pure functions, and running one.
+"""Command lines of qemu-img, as pure functions, and running one.
 
 Formats are always named, and nothing that a file's header says is followed: a machine's emulator can write the header
 of its active layer, and may have been taken over by its guest.
@@ -7,17 +7,12 @@ of its active layer, and may have been taken over by its guest.
 import json
 import os
 import shutil
-import struct
 import subprocess
 from pathlib import Path
 
 from agent.errors import Refused
 
 SECONDS = 60
-MAGIC = b"QFI\xfb"
-HEADER = struct.Struct(">4sIQIIQI")  # magic, version, backing file's offset and size, cluster bits, size, encryption
-FEATURES = struct.Struct(">Q")  # incompatible ones, of version 3: at byte 72
-DIRTY = 1
 QCOW2, RAW = "qcow2", "raw"
 
 
@@ -55,16 +50,3 @@ def run(command: list[str]) -> None:
         if "No space left on device" in words:
             words = "the host's disk is full"
         raise Refused(f"qemu-img: {words}")
-
-
-def virtual_size(path: Path) -> int:
-    """The bytes that a guest sees of one of our qcow2 files, by its header. Raises Refused for one that is not ours."""
-    with path.open("rb") as file:
-        head = file.read(80)
-    if len(head) < 80 or head[:4] != MAGIC:
-        raise Refused(f"the layer {path.stem} is damaged: it is no qcow2")
-    _, version, _, _, _, size, encryption = HEADER.unpack_from(head)
-    (features,) = FEATURES.unpack_from(head, 72) if version == 3 else (0,)
-    if version not in (2, 3) or encryption or features & ~DIRTY:
-        raise Refused(f"the layer {path.stem} has been tampered with: its header asks for what we never use")
-    return int(size)

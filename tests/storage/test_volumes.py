@@ -17,7 +17,7 @@ from cloud.problems import Problem
 from cloud.tenancy.quota import OverQuota, usage
 from cloud.uses import InUse
 from storage import holders, hosting, specs
-from storage.agent import qemu_img
+from storage.agent import qcow2, qemu_img
 from storage.models import Attachment, Layer, Snapshot, Volume, VolumeOnHost
 from storage.services import attaching, snapshots, volumes
 from storage.services.attaching import Holder
@@ -76,7 +76,7 @@ def test_a_volume_gets_its_file_and_its_room_where_it_is_used(cloud):
     volume = placed(cloud, size_gib=5)
     assert Host.objects.get().free_disk_gib == free - 5
     assert files(cloud) == {str(volume.active_id)}
-    assert qemu_img.virtual_size(path(cloud, volume)) == 5 << 30
+    assert qcow2.size_of_layer(path(cloud, volume)) == 5 << 30
     assert Layer.objects.get().made
     assert cloud.breaches() == []
 
@@ -108,7 +108,7 @@ def test_a_volume_grows_and_never_shrinks(cloud):
     volume = placed(cloud)
     do(volumes.resize, volume=volume, size_gib=4)
     settle(cloud)
-    assert qemu_img.virtual_size(path(cloud, volume)) == 4 << 30
+    assert qcow2.size_of_layer(path(cloud, volume)) == 4 << 30
     assert Allocation.of("volume", volume.pk).get().disk_gib == 4
     volume.refresh_from_db()
     for size in (4, 2):
@@ -140,7 +140,7 @@ def test_a_clone_and_its_source_part_ways(cloud):
     assert reads(cloud, clone, 1)
     write(cloud, clone, 3)
     assert reads(cloud, volume, 2)
-    assert qemu_img.virtual_size(path(cloud, clone)) == 2 << 30
+    assert qcow2.size_of_layer(path(cloud, clone)) == 2 << 30
     assert cloud.breaches() == []
 
 
