@@ -17,7 +17,8 @@ from cloud.problems import NotFound, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute.models import Instance
-from compute.verbs import VERBS, Verb
+from compute.verb import Verb
+from compute.verbs import VERBS
 
 
 @dataclass(frozen=True)

@@ -4,83 +4,47 @@ Everything that has to know a verb reads it here: the API's URLs and bodies, the
 the dashboard's buttons and dialogs, the words of the log, `verify`. docs/adding-a-verb.md shows how one is added.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from cloud.api.serializers import Body, Nothing
-from cloud.operations.workflow import Workflow
 from compute import services, why_not, workflows
 from compute.api import bodies
 from compute.models import Instance, Power
-
-Refusal = Callable[[Instance], str]
-NEVER: Refusal = why_not.nothing
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """Work on an instance, and how it is told of. Its event is `compute.instance.{name}`."""
-
-    name: str
-    workflow: type[Workflow]
-    gerund: str  # "stopping": of its operations
-    past: str  # "stopped": of its events
-    status: str = ""  # of the instance meanwhile; without one it keeps the status of what is seen
-    boots: bool = False  # whether it is a start of the guest, with a boot timeline
-    steps: Mapping[str, str] = field(default_factory=dict)  # of its workflow → what people read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verb(Work):
-    """What can be done with an instance that is there.
-
-    `why_not` is the refusal of the service and the tooltip of the button. `already` is of the button alone: the API
-    takes what is so already for a success.
-    """
-
-    service: Callable[..., Any]  # takes instance, actor and the fields of the body
-    body: type[Body] = Nothing
-    body_for_many: type[Body] | None = None  # where it is not the same
-    method: str = "POST"  # …/{name}; DELETE is without a name
-    makes_instances: bool = False  # and returns them; other services return the operation
-    asks_quota: bool = False
-    restores: Power | None = None  # the power that the reconciler makes true by it
-
-    why_not: Refusal = NEVER
-    already: Refusal = NEVER
-
-    label: str  # of its dialog, before the name of the instance
-    button: str = ""  # of its button, where that is not the label
-    icon: str
-    doing: str  # "web is {doing}."
-    says: str  # what it does, for the API's document and the dialog
-    says_for_many: str = ""  # for dialogs without a template of their own
-    asks: bool = False  # whether a dialog asks first, and says what will be lost
-    in_rows: bool = False  # whether rows of the list have its button
-    style: str = ""
-    taken_back_by: str = ""  # the verb that makes it undone
-
-    @property
-    def for_many(self) -> type[Body]:
-        """What ActionForm takes for it beside the instances."""
-        return self.body_for_many or self.body
-
-
-def _is(*statuses: str) -> Refusal:
-    """It is so already, by the status that the dashboard's rows carry."""
-
-    def already(instance: Instance) -> str:
-        status = getattr(instance, "status", "")
-        return f"It is {status} already." if status in statuses else ""
-
-    return already
+from compute.verb import Verb, Work, is_so
 
 
 def _needs_no_stop(instance: Instance) -> str:
     if instance.failed_at or instance.host_id is None:
         return "It does not run: it has no host."
-    return _is("stopped", "stopping")(instance)
+    return is_so("stopped", "stopping")(instance)
+
+
+def _attach(device: str, named: str, **special: Any) -> Verb:
+    """A verb that plugs a device in. `named` is how people call one."""
+    return Verb(
+        name=f"attach-{device}",
+        label=f"Attach {named} to",
+        button=f"Attach {named}",
+        gerund=f"attaching {named}",
+        doing=f"getting {named}",
+        past=f"attached {named} to",
+        asks=True,
+        **special,
+    )
+
+
+def _detach(device: str, named: str, **special: Any) -> Verb:
+    return Verb(
+        name=f"detach-{device}",
+        label=f"Detach {named} from",
+        button=f"Detach {named}",
+        gerund=f"detaching {named}",
+        doing=f"losing {named}",
+        past=f"detached {named} from",
+        icon="cross",
+        steps={"unplug": "Take it out"},
+        asks=True,
+        **special,
+    )
 
 
 VERBS = {
@@ -92,7 +56,7 @@ VERBS = {
             workflow=workflows.StartInstance,
             asks_quota=True,  # a failed launch that is tried again
             restores=Power.RUNNING,
-            already=_is("running", "queued", "launching", "starting", "rebooting"),
+            already=is_so("running", "queued", "launching", "starting", "rebooting"),
             label="Start",
             icon="play",
             gerund="starting",
@@ -132,7 +96,7 @@ VERBS = {
             body=bodies.RebootForm,
             workflow=workflows.RebootInstance,
             why_not=why_not.reboot,
-            already=_is("rebooting"),
+            already=is_so("rebooting"),
             label="Reboot",
             icon="restart",
             gerund="rebooting",
@@ -151,7 +115,7 @@ VERBS = {
             workflow=workflows.PauseInstance,
             restores=Power.PAUSED,
             why_not=why_not.pause,
-            already=_is("paused"),
+            already=is_so("paused"),
             label="Pause",
             icon="pause",
             gerund="pausing",
@@ -168,7 +132,7 @@ VERBS = {
             workflow=workflows.SuspendInstance,
             restores=Power.SUSPENDED,
             why_not=why_not.suspend,
-            already=_is("suspended"),
+            already=is_so("suspended"),
             label="Suspend",
             icon="moon",
             gerund="suspending",
@@ -186,7 +150,7 @@ VERBS = {
             service=services.resume,
             workflow=workflows.ResumeInstance,
             why_not=why_not.resume,
-            already=_is("running"),
+            already=is_so("running"),
             label="Resume",
             icon="play",
             gerund="resuming",
@@ -218,77 +182,53 @@ VERBS = {
             says="Instances that go on from where this one is, each as somebody else.",
             asks=True,
         ),
-        Verb(
-            name="attach-nic",
+        _attach(
+            "nic",
+            "a NIC",
             service=services.attach_nic,
             body=bodies.AttachNicForm,
             body_for_many=bodies.AttachManyForm,
             workflow=workflows.AttachNic,
             asks_quota=True,
             why_not=why_not.attach_nic,
-            label="Attach a NIC to",
-            button="Attach a NIC",
             icon="plus",
-            gerund="attaching a NIC",
-            doing="getting a NIC",
-            past="attached a NIC to",
             steps={"connect": "Make the network", "plug": "Plug it in"},
             says="One more NIC, at once while it runs, else at its next start. The guest asks for its address by DHCP.",
             says_for_many="Each gets one more NIC, at once while it runs, else at its next start.",
-            asks=True,
         ),
-        Verb(
-            name="detach-nic",
+        _detach(
+            "nic",
+            "a NIC",
             service=services.detach_nic,
             body=bodies.DetachNicForm,
             body_for_many=bodies.DetachManyForm,
             workflow=workflows.DetachNic,
             why_not=why_not.detach_nic,
-            label="Detach a NIC from",
-            button="Detach a NIC",
-            icon="cross",
-            gerund="detaching a NIC",
-            doing="losing a NIC",
-            past="detached a NIC from",
-            steps={"unplug": "Take it out"},
             says="The NIC is taken out, at once while it runs, else at its next start. "
             "A port that was made for it is deleted.",
             says_for_many="Each loses its NIC on this network, at once while it runs, else at its next start.",
-            asks=True,
         ),
-        Verb(
-            name="attach-volume",
+        _attach(
+            "volume",
+            "a volume",
             service=services.attach_volume,
             body=bodies.AttachVolumeForm,
             workflow=workflows.AttachVolume,
             why_not=why_not.attach_volume,
-            label="Attach a volume to",
-            button="Attach a volume",
             icon="disk",
-            gerund="attaching a volume",
-            doing="getting a volume",
-            past="attached a volume to",
             steps={"bring": "Make its files", "plug": "Plug it in"},
             says="One more disk, at once while it runs, else at its next start.",
             says_for_many="A volume is a disk of one instance: only the first gets it.",
-            asks=True,
         ),
-        Verb(
-            name="detach-volume",
+        _detach(
+            "volume",
+            "a volume",
             service=services.detach_volume,
             body=bodies.DetachVolumeForm,
             workflow=workflows.DetachVolume,
             why_not=why_not.detach_volume,
-            label="Detach a volume from",
-            button="Detach a volume",
-            icon="cross",
-            gerund="detaching a volume",
-            doing="losing a volume",
-            past="detached a volume from",
-            steps={"unplug": "Take it out"},
             says="The disk is taken out, at once while it runs. Unmount it in the guest first. What is on it stays.",
             says_for_many="The one that has it lets go of it.",
-            asks=True,
         ),
         Verb(
             name="delete",

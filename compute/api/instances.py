@@ -24,7 +24,8 @@ from compute.api.launching import LaunchForm
 from compute.models import WISHES, Instance, Power, RestartPolicy
 from compute.networking import with_addresses
 from compute.status import STATUSES, as_listed, reason, with_status
-from compute.verbs import VERBS, Verb
+from compute.verb import Verb
+from compute.verbs import VERBS
 from compute.volumes import with_volumes
 
 NOT_CARRIED = "Its host carries no networks."

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from cloud.tenancy.models import Role
 from compute.models import Instance
-from compute.verbs import PURGE, VERBS, Verb
+from compute.verb import Verb
+from compute.verbs import PURGE, VERBS
 
 DELETE = VERBS["delete"]
 MAIN = ("resume", "start", "stop")

@@ -12,7 +12,8 @@ from compute import bulk
 from compute.api.bulk import MAX_INSTANCES, ActionForm
 from compute.pages import offers
 from compute.pages.actions import actions_for, dialog_of
-from compute.verbs import VERBS, Verb
+from compute.verb import Verb
+from compute.verbs import VERBS
 
 
 class Selected(SelectedPage):

@@ -24,7 +24,8 @@ from compute.pages.saved_views import query_of
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
 from compute.status import STATUSES, count_by_status, with_status
-from compute.verbs import VERBS, Verb
+from compute.verb import Verb
+from compute.verbs import VERBS
 
 LINES_SHOWN = 200
 

@@ -24,7 +24,8 @@ from compute.models import Instance, Machine
 from compute.pages import rows
 from compute.pages.actions import actions_for
 from compute.status import STATUSES
-from compute.verbs import NEVER, VERBS, WORK, Verb
+from compute.verb import NEVER, Verb
+from compute.verbs import VERBS, WORK
 from network.services import networks, ports
 from network.services.ports import Holder
 from storage.services import attaching, volumes
