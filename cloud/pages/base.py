@@ -148,7 +148,7 @@ class Page(View):
             frame |= {
                 "theme": theme_of(self.request),
                 "current": current,
-                "may_launch": has(current, Role.MEMBER),
+                "main_actions": navigation.main_of(current),
                 "navigation": navigation.of(self.scope, self.section, current),
                 "switch_to": list(self.scope.projects().order_by("name")[: navigation.MAX_PROJECTS]),
                 "section": self.section,

@@ -50,6 +50,7 @@ class Group:
 
 
 _places: dict[str, Place] = {}
+_main: list[Place] = []
 _waiting: list[tuple[str, Callable[[], QuerySet]]] = []
 
 
@@ -60,6 +61,18 @@ def register(*places: Place) -> None:
 def register_waiting(ident: str, rows: Callable[[], QuerySet]) -> None:
     """Name rows that wait for an admin of the cloud: a place shows how many there are. It may have several kinds."""
     _waiting.append((ident, rows))
+
+
+def register_main(place: Place) -> None:
+    """Name the page of what is done most in a project: its button is above all places, for members."""
+    _main.append(place)
+
+
+def main_of(project: Project | None) -> list[Entry]:
+    """The buttons above the places, for a viewer who has this role in the project."""
+    if project is None or getattr(project, "role", "") not in (Role.MEMBER, Role.ADMIN):
+        return []
+    return [_entry(place, "", project) for place in _main]
 
 
 def of(scope: Scope, section: str, project: Project | None) -> list[Group]:

@@ -1,34 +1,19 @@
 """Sizes, prices, times and verbs as people say them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.utils.safestring import SafeString
 
 HOURS_A_MONTH = 730
+MAX_ORDER = 10_000
 UNITS = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-KINDS = {
-    "instances": "Instances",
-    "vcpus": "vCPUs",
-    "memory_mib": "Memory",
-    "keypairs": "Key pairs",
-    "volumes": "Volumes",
-    "volume_gib": "Volume space",
-    "snapshots": "Snapshots",
-    "images": "Images",
-    "image_gib": "Image space",
-    "networks": "Networks",
-    "subnets": "Subnets",
-    "ports": "Ports",
-    "floating_ips": "Floating IPs",
-    "port_forwards": "Port forwards",
-    "security_groups": "Security groups",
-    "security_group_rules": "Security group rules",
-    "routers": "Routers",
-}
-# Apps add theirs to OPERATIONS, STEPS, VERBS, SUBJECTS and FILTERED in their `pages.entries`.
+# Apps add their own words to these in their `pages.entries`; here is what every app says.
+LIMITS: dict[str, tuple[int, str]] = {}  # what a quota limits → its place among the others, its name
 SUBJECTS: dict[str, str] = {}  # types of subjects that are called otherwise: "floating_ip" → "floating IP"
 OPERATIONS: dict[str, str] = {}
 STEPS = {
@@ -44,50 +29,38 @@ VERBS = {
     "create": "created",
     "update": "changed",
     "cancel": "asked to cancel",
-    "power_off": "powered off",
     "give_up": "gave up on",
-    "console": "opened a console of",
-    "join": "joined as",
-    "approve": "approved",
-    "remove_unowned": "removed a machine that no instance owns from",
-    "repair": "asked to repair",
-    "lose": "lost sight of",
-    "hear": "hears again of",
-    "allocate": "booked room again for",
-    "switch_on_second_factor": "switched on the second factor of",
-    "switch_off_second_factor": "switched off the second factor of",
-    "renew_recovery_codes": "renewed the recovery codes of",
-    "end_sessions": "ended sessions of",
-    "connect_single_sign_on": "connected single sign-on for",
-    "forget_single_sign_on": "disconnected single sign-on for",
-    "decline": "declined",
-    "sign_in": "signed in",
-    "sign_out": "signed out",
-    "refuse_sign_in": "failed to sign in as",
-    "withdraw": "took back",
     "attach": "attached",
     "detach": "detached",
 }
-FILTERED: list[str] = []  # verbs that the log of events can be filtered by: apps add theirs
-FILTERS = {
-    "sign_in": "signed in",
-    "refuse_sign_in": "refused to sign in",
-    "create": "created",
-    "update": "changed",
-    "seen": "seen by hosts",
-    "finish": "finished",
-    "cancel": "cancelled",
-}
-UNSAID = {
-    "kind",
-    "subject",
-    "outcome",
-    "seen_power",
-    "wanted_power",
-    "power",
-}  # what the sentence of an event says already
+SENTENCES: dict[str, Callable[["Telling"], SafeString]] = {}  # events that are told otherwise than by a verb
+FILTERED: list[str] = []  # verbs that the log of events can be filtered by
+FILTERS = {"create": "created", "update": "changed", "finish": "finished", "cancel": "cancelled"}
+UNSAID = {"kind", "subject", "outcome"}  # what the sentence of an event says already
+TONES = {"error": "bad", "queued": "idle", "waiting": "idle"}  # colours of states; what is not here is on its way
 FIXERS = {"you": "", "project_admin": "An admin of the project can fix this.",
           "operator": "An admin of the cloud can fix this."}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Telling:
+    """An event that is told: its subject is a link or a name, its actor as this reader may know it."""
+
+    event: Any
+    subject: SafeString
+    actor: str
+    after: Mapping[str, Any]
+    is_for_tenants: bool
+
+
+def tones(tone: str, *states: str) -> None:
+    """Give states a colour: good, idle, warn or bad."""
+    TONES.update(dict.fromkeys(states, tone))
+
+
+def limits(order: int, **titles: str) -> None:
+    """Name what a quota limits. What has a lower order is shown first."""
+    LIMITS.update({name: (order, title) for name, title in titles.items()})
 
 
 def memory(mib: int) -> str:
@@ -133,13 +106,12 @@ def amount(kind: str, value: int) -> str:
 
 
 def kind(name: str) -> str:
-    return KINDS.get(name, name.replace("_", " ").capitalize())
+    return LIMITS[name][1] if name in LIMITS else name.replace("_", " ").capitalize()
 
 
 def ordered(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """A quota's kinds in the order in which people think of them; unknown ones last."""
-    order = list(KINDS)
-    return sorted(usage.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order))
+    return sorted(usage.items(), key=lambda item: LIMITS[item[0]][0] if item[0] in LIMITS else MAX_ORDER)
 
 
 def limits_asked(text: str) -> str:

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from cloud.api.scope import Scope
 from cloud.pages import links, navigation, palette, sections, words
@@ -16,7 +18,8 @@ from cloud.tenancy.models import Role
 from compute.models import Instance
 from compute.pages.sections import of_image, on_host
 from compute.status import as_listed
-from compute.verbs import VERBS, WORK, Verb
+from compute.verb import Verb
+from compute.verbs import VERBS, WORK
 
 navigation.register(
     Place("instances", "Instances", "instances", icon="server", key="i", order=20),
@@ -97,3 +100,23 @@ palette.register(Finder("Instances", find_instances, order=10))
 for verb in VERBS.values():
     palette.register(Finder(f"{verb.label} an instance", finder_of(verb), order=15, word=verb.name, limit=0))
 palette.register(Finder("Consoles", find_consoles, order=20, word="console", limit=3))
+words.limits(10, instances="Instances", vcpus="vCPUs", memory_mib="Memory", keypairs="Key pairs")
+words.tones("good", "running")
+words.tones("idle", "stopped", "suspended")
+words.tones("warn", "paused", "rescue")
+words.tones("bad", "unreachable")
+words.VERBS |= {
+    "power_off": "powered off",
+    "console": "opened a console of",
+    "allocate": "booked room again for",
+}
+words.UNSAID |= {"seen_power", "wanted_power", "power"}
+
+
+def was_seen(told: words.Telling) -> SafeString:
+    by = "its host" if told.is_for_tenants else told.actor
+    return format_html("{} is {}, says {}", told.subject, told.after.get("power", "?"), by)
+
+
+words.SENTENCES["compute.instance.seen"] = was_seen
+navigation.register_main(Place("launch", "Launch", "launch", icon="plus", key="", order=0))

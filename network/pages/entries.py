@@ -78,3 +78,14 @@ palette.register_places(other_lists, order=10)
 for title, (model, route, icon) in FOUND.items():
     palette.register(Finder(title, finder(model, route, icon), order=30))
 palette.register(Finder("Floating IPs", find_addresses, order=31))
+words.limits(
+    30,
+    networks="Networks",
+    subnets="Subnets",
+    ports="Ports",
+    floating_ips="Floating IPs",
+    port_forwards="Port forwards",
+    security_groups="Security groups",
+    security_group_rules="Security group rules",
+    routers="Routers",
+)

@@ -88,3 +88,6 @@ words.VERBS |= {
     "publish": "changed who sees",
     "retry": "went on with",
 }
+words.limits(20, volumes="Volumes", volume_gib="Volume space", snapshots="Snapshots")
+words.limits(21, images="Images", image_gib="Image space")
+words.tones("good", "available", "in_use", "ready")

@@ -4,7 +4,7 @@ from django.urls import reverse
 
 from cloud.api.scope import Scope
 from cloud.hosts.models import Host, HostPulse
-from cloud.pages import links, navigation, palette
+from cloud.pages import links, navigation, palette, words
 from cloud.pages.navigation import Place
 from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
@@ -22,3 +22,10 @@ def find_hosts(scope: Scope, text: str, limit: int) -> list[Item]:
 
 
 palette.register(Finder("Hosts", find_hosts, order=40))
+words.VERBS |= {
+    "join": "joined as",
+    "remove_unowned": "removed a machine that no instance owns from",
+    "lose": "lost sight of",
+    "hear": "hears again of",
+}
+words.FILTERS["seen"] = "seen by hosts"

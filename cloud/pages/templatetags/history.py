@@ -92,23 +92,10 @@ def sentence(event: Any, project: Any = None) -> SafeString:
         subject = format_html('<a href="{}">{}</a>', url, name)
     else:
         subject = format_html('<span class="strong">{}</span>', name)
-    kind = words.subject(event.subject_type)
-    verb = words.event(event.action)
-    after = event.after or {}
     actor = told_to_tenants(event.actor) if project else event.actor
-    match event.action:
-        case "compute.instance.seen":
-            return format_html("{} is {}, says {}", subject, after.get("power", "?"), "its host" if project else actor)
-        case "operations.operation.finish":
-            what = words.OPERATIONS.get(after.get("kind", ""), "Work on").lower()
-            about = (after.get("subject") or {}).get("name", "")
-            return format_html(
-                '<span class="strong">{} {}</span>: {}', what.capitalize(), about, after.get("outcome", "finished")
-            )
-        case "tenancy.user.sign_in" | "tenancy.user.sign_out":
-            return format_html("{} {}", subject, verb)
-        case "tenancy.user.refuse_sign_in":
-            return format_html('Somebody at <span class="mono">{}</span> {} {}', event.actor, verb, subject)
+    if tell := words.SENTENCES.get(event.action):
+        return tell(words.Telling(event, subject, actor, event.after or {}, is_for_tenants=bool(project)))
+    kind, verb = words.subject(event.subject_type), words.event(event.action)
     return format_html('<span class="strong">{}</span> {} the {} {}', actor, verb, kind, subject)
 
 

@@ -139,19 +139,10 @@ def field(context: Any, name: str, label: str, **options: Any) -> dict[str, Any]
     }
 
 
-TONES = {
-    "running": "good", "stopped": "idle", "suspended": "idle", "paused": "warn", "rescue": "warn", "error": "bad",
-    "unreachable": "bad", "open": "warn", "approved": "good", "declined": "bad", "withdrawn": "idle",
-    "available": "good", "in_use": "good",
-    "ready": "good", "waiting": "idle", "queued": "idle", "done": "good", "failed": "bad", "cancelled": "idle",
-    "superseded": "idle",
-}  # fmt: skip
-
-
 @register.filter
 def tone(status: str) -> str:
     """The colour of a state; what is on its way is busy."""
-    return TONES.get(status, "busy")
+    return words.TONES.get(status, "busy")
 
 
 @register.filter

@@ -1,9 +1,11 @@
 """What tenancy adds to the frame of the pages."""
 
 from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
 from cloud.api.scope import Scope
-from cloud.pages import links, navigation, palette
+from cloud.pages import links, navigation, palette, words
 from cloud.pages.navigation import Place
 from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
@@ -46,3 +48,38 @@ def of_the_session(scope: Scope) -> list[Item]:
 palette.register(Finder("Projects", find_projects, order=30))
 palette.register_places(of_the_account, order=10)
 palette.register_places(of_the_session, order=90)
+words.tones("warn", "open")
+words.tones("good", "approved")
+words.tones("bad", "declined")
+words.tones("idle", "withdrawn")
+words.VERBS |= {
+    "approve": "approved",
+    "decline": "declined",
+    "withdraw": "took back",
+    "sign_in": "signed in",
+    "sign_out": "signed out",
+    "refuse_sign_in": "failed to sign in as",
+    "switch_on_second_factor": "switched on the second factor of",
+    "switch_off_second_factor": "switched off the second factor of",
+    "renew_recovery_codes": "renewed the recovery codes of",
+    "end_sessions": "ended sessions of",
+    "connect_single_sign_on": "connected single sign-on for",
+    "forget_single_sign_on": "disconnected single sign-on for",
+}
+words.FILTERS |= {"sign_in": "signed in", "refuse_sign_in": "refused to sign in"}
+
+
+def came_or_went(told: words.Telling) -> SafeString:
+    return format_html("{} {}", told.subject, words.event(told.event.action))
+
+
+def was_refused(told: words.Telling) -> SafeString:
+    somebody = format_html('Somebody at <span class="mono">{}</span>', told.event.actor)
+    return format_html("{} {} {}", somebody, words.event(told.event.action), told.subject)
+
+
+words.SENTENCES |= {
+    "tenancy.user.sign_in": came_or_went,
+    "tenancy.user.sign_out": came_or_went,
+    "tenancy.user.refuse_sign_in": was_refused,
+}
