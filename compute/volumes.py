@@ -1,5 +1,6 @@
 """Volumes of instances: attached and detached, and what storage asks of an instance that has one."""
 
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from django.db.models.functions import JSONObject
 
 from cloud.events.services import SYSTEM, Actor
 from cloud.hosts import orders
-from cloud.operations.workflow import Refused, Topic
+from cloud.operations.workflow import Refused, Topic, Wait
 from cloud.problems import Fault, Problem
 from compute.models import Instance, Power
 from storage import holders, hosting
@@ -27,6 +28,59 @@ class UnfitVolumes(Problem):
     """An instance cannot have the volumes that are asked for; `errors` names every fault."""
 
     title = "The volume cannot be attached like this"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the volumes of an instance ask of its host: to be a certain one, where they are; room for those that are
+    nowhere yet, so many GiB; and, if there are such, qemu-img for those that do not begin empty.
+    """
+
+    host_id: UUID | None = None
+    gib: int = 0
+    are_new: bool = False
+    have_base: bool = False
+
+
+def needs(instance: Instance) -> Needs:
+    if not instance.machine_id and not instance.volume_wish:
+        return Needs()  # one that is new, and has none: known without a look
+    held = [one.volume for one in held_by(instance)]
+    new = [volume for volume in held if not volume.active.host_id]
+    return Needs(
+        host_id=next((volume.active.host_id for volume in held if volume.active.host_id), None),
+        gib=sum(volume.size_gib for volume in new),
+        are_new=bool(new),
+        have_base=any(volume.active.base for volume in new),
+    )
+
+
+def lock(instance: Instance) -> None:
+    """Keep its volumes as they are: before a host is locked, as locks are taken in one order everywhere."""
+    if instance.volume_wish:
+        held = held_by(instance).values("volume_id")
+        list(Volume.objects.filter(pk__in=held).order_by("pk").select_for_update(of=("self",)))
+
+
+def place(instance: Instance) -> None:
+    """Put those that are nowhere yet where the instance is, with their room. They are locked."""
+    if not instance.volume_wish or instance.host is None:
+        return
+    for held in held_by(instance):
+        if not held.volume.active.host_id:
+            hosting.place(held.volume, instance.host)
+
+
+def bring(instance: Instance) -> Wait | None:
+    """Have the files of all of its volumes on its host. What to wait for until they are; None when they are.
+
+    Raises Refused when its host cannot have one of them.
+    """
+    assert instance.host is not None
+    waits = {held.volume_id: hosting.connect(held.volume, instance.host) for held in held_by(instance)}
+    topics = tuple(Topic(hosting.VOLUME, volume_id) for volume_id, wait in waits.items() if wait)
+    first = next((wait for wait in waits.values() if wait), None)
+    return replace(first, on=topics) if first else None
 
 
 def boots_from_volume(instance: Instance) -> bool:
@@ -96,6 +150,17 @@ def rename(instance: Instance) -> None:
 def release(instance: Instance) -> None:
     """Its machine is gone: what was made for it goes with it."""
     attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM)
+
+
+def release_unused(instance: Instance) -> None:
+    """Its launch came to nothing: what was made for it goes, whether it was to be kept or not."""
+    there_before = {one["volume"] for one in instance.volume_wish}
+    attaching.release_all(
+        holder_type=HOLDER,
+        holder_id=instance.pk,
+        actor=SYSTEM,
+        goes_along=lambda held: str(held.volume_id) not in there_before,
+    )
 
 
 def release_kept(instance: Instance) -> None:

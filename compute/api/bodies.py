@@ -7,12 +7,14 @@ from rest_framework import serializers
 
 from cloud.api.fields import Flag, Integer, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.serializers import Body
+from compute.first_volumes import Disk
 from compute.services.launching import MAX_NAME, numbered
 from network.api.fields import AddressText
 from network.api.ports import groups_of, ports_of
 from network.api.subnets import networks_of
 from network.services.ports import MAX_GROUPS
 from storage.api.volumes import volumes_of
+from storage.models.volumes import MAX_SIZE_GIB
 
 MAX_AT_ONCE = 20
 SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
@@ -112,6 +114,38 @@ class DetachVolumeForm(Body):
     """The volume."""
 
     volume = ReferenceField(volumes_of, required=False)
+
+
+class NewVolumeBody(Body):
+    """A volume that an instance is launched with: one that there is, or a new one."""
+
+    volume = ReferenceField(volumes_of, required=False, help_text="One that there is. Without it a new one is made.")
+    size_gib = Integer(required=False, min_value=1, max_value=MAX_SIZE_GIB, help_text="Of a new one.")
+    name = NameField(required=False, help_text="Of a new one; left out it is named after the instance.")
+    delete_with_instance = Flag(
+        required=False,
+        help_text="Whether it is deleted with the instance. Left out: a new one is, one that there was is not.",
+    )
+
+    def validate(self, body: dict[str, Any]) -> Disk:
+        is_new = "volume" not in body
+        words = "That is for a new volume, and not for one that there is."
+        if wrong := {name: words for name in ("size_gib", "name") if name in body and not is_new}:
+            raise serializers.ValidationError(wrong)
+        return Disk(**{"delete_with_instance": is_new, **body})
+
+
+class FirstVolumeBody(NewVolumeBody):
+    """A volume beside the disk that it boots from."""
+
+    read_only = Flag(required=False, help_text="Of one that there is.")  # type: ignore[assignment]
+
+    def validate(self, body: dict[str, Any]) -> Disk:
+        if "volume" not in body and "size_gib" not in body:
+            raise serializers.ValidationError("Give a size for a new volume, or a volume that there is.")
+        if "volume" not in body and body.get("read_only"):
+            raise serializers.ValidationError({"read_only": "A new volume is empty, and would stay so."})
+        return super().validate(body)
 
 
 class CloneForm(NumberedForm):

@@ -8,10 +8,11 @@ from rest_framework import serializers
 from cloud.api.fields import Flag, LabelsField, ReferenceField, ReferencesField, Text
 from cloud.hosts.models import Host
 from compute import logins, user_data
-from compute.api.bodies import NicBody, NumberedForm
+from compute.api.bodies import FirstVolumeBody, NewVolumeBody, NicBody, NumberedForm
 from compute.hypervisors import KINDS
 from compute.models import Flavor, KeyPair, RestartPolicy
 from compute.networking import MAX_NICS, Nic
+from compute.volumes import MAX_VOLUMES
 from network.api.fields import list_of
 from network.api.ports import groups_of
 from network.services.ports import MAX_GROUPS
@@ -27,10 +28,18 @@ class NicForm(NicBody):
 
 
 class LaunchForm(NumberedForm):
-    """Everything but name, flavor and image may be left out."""
+    """Everything but name, flavor and image may be left out; the image, too, when it boots from a volume."""
 
     flavor = ReferenceField(lambda scope: Flavor.objects.all())
-    image = ReferenceField(lambda scope: images_of(scope.project))
+    image = ReferenceField(
+        lambda scope: images_of(scope.project),
+        required=False,
+        help_text="Left out only with the volume of `boot_from`, which brings its own.",
+    )
+    boot_from = NewVolumeBody(
+        required=False, help_text="A volume in the place of its own disk. A new one begins with the image."
+    )
+    volumes = list_of(FirstVolumeBody, MAX_VOLUMES)
     keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
     user_data = Text(required=False, allow_blank=True, max_length=MAX_USER_DATA_BYTES)
     password = Text(
@@ -64,6 +73,11 @@ class LaunchForm(NumberedForm):
             raise serializers.ValidationError(
                 {"generate_password": "Give a password, or have one generated, not both."}
             )
+        brings_image = "boot_from" in body and not body["boot_from"].is_new
+        if "image" not in body and not brings_image:
+            raise serializers.ValidationError({"image": self.fields["image"].error_messages["required"]})
+        if "image" in body and brings_image:
+            raise serializers.ValidationError({"image": "The volume that it boots from brings its own."})
         return super().validate(body)
 
     def validate_networks(self, nics: list[Nic]) -> list[Nic]:

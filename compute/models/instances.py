@@ -45,6 +45,7 @@ class Instance(models.Model):
     user_data = models.TextField(blank=True)
     password_hash = models.CharField(max_length=200, blank=True, db_default="")  # of its default user
     network_wish = models.JSONField(null=True)  # what was asked for at launch, as compute.networking.kept describes it
+    volume_wish = models.JSONField(default=list, db_default=[])  # the same of volumes: compute.first_volumes.kept
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
 
     wanted_power = models.CharField(max_length=9, choices=Power.choices, default=Power.RUNNING)

@@ -10,6 +10,7 @@ from django.db import connection
 from psycopg import Cursor
 
 from cloud.hosts.orders import first_generation
+from compute import volumes
 from compute.models import Instance, Machine
 from compute.placement.rules import Rule, Wish, parameters, rules_for
 
@@ -87,13 +88,14 @@ def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tupl
             INSERT INTO hosts_allocation
                 (id, resource_type, resource_id, host_id, vcpus, memory_mib, disk_gib, created_at)
             SELECT gen_random_uuid(), 'instance', %(instance)s::uuid, id,
-                %(vcpus)s::int, %(memory_mib)s::int, %(disk_gib)s::int, now() FROM chosen
+                %(vcpus)s::int, %(memory_mib)s::int, %(own_disk_gib)s::int, now() FROM chosen
         )"""
     return f"WITH {', '.join(ways)}, chosen AS ({found}){allocated if lock else ''} SELECT id, rank FROM chosen"
 
 
 def place(instance: Instance, *, allocate: bool = True) -> Decision:
-    """Place a locked instance, or say that nothing fits; keep the decision with it."""
+    """Place a locked instance and its volumes, or say that nothing fits; keep the decision with it."""
+    volumes.lock(instance)
     decision = choose(instance, allocate=allocate)
     was_placed = bool(instance.placement and instance.placement["host"])  # then its host may remember it
     instance.placement = decision.as_json()
@@ -105,6 +107,8 @@ def place(instance: Instance, *, allocate: bool = True) -> Decision:
             generation=first_generation(decision.host_id, "instance", instance.pk) if was_placed else 1,
         )
         instance.save(update_fields=["placement", "machine"])
+        if allocate:
+            volumes.place(instance)
     else:
         instance.save(update_fields=["placement"])
     return decision

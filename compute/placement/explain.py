@@ -6,9 +6,22 @@ from typing import Any
 from django.db import connection
 
 from compute.models import Flavor
-from compute.placement.rules import CAPACITY, TOO_LARGE, Capacity, Runs, Virtualised, Wish, parameters, rules_for
+from compute.placement.rules import (
+    CAPACITY,
+    TOO_LARGE,
+    BesideVolumes,
+    Capacity,
+    Chosen,
+    KeepsVolumes,
+    Runs,
+    Virtualised,
+    Wish,
+    parameters,
+    rules_for,
+)
 
 MOST_HOSTS_SHOWN = 200
+LASTING = (Runs, Virtualised, Chosen, BesideVolumes, KeepsVolumes)  # true of a host however full it is
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
 
 
@@ -54,12 +67,13 @@ def explain(wish: Wish) -> Explanation:
 
 def fits_an_empty_host(wish: Wish) -> bool:
     """Whether any host, if it were empty and in service, could take the instance at all."""
+    lasting = " AND ".join(rule.condition for rule in rules_for(wish) if isinstance(rule, LASTING))
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT EXISTS (SELECT 1 FROM hosts_host h WHERE {Runs.condition} AND {Virtualised.condition}
+            SELECT EXISTS (SELECT 1 FROM hosts_host h WHERE {lasting}
                 AND floor(h.vcpus * h.vcpu_overcommit) >= %(vcpus)s AND h.memory_mib >= %(memory_mib)s
-                AND h.disk_gib >= %(disk_gib)s AND (%(host_id)s::uuid IS NULL OR h.id = %(host_id)s::uuid))
+                AND h.disk_gib >= %(disk_gib)s)
             """,
             parameters(wish),
         )
@@ -114,7 +128,7 @@ def _nearest_flavor(wish: Wish) -> str | None:
                     **parameters(wish),
                     "vcpus": flavor.vcpus,
                     "memory_mib": flavor.memory_mib,
-                    "disk_gib": flavor.disk_gib,
+                    "disk_gib": flavor.disk_gib + wish.volumes.gib,
                 },
             )
             if cursor.fetchone():

@@ -11,8 +11,10 @@ from uuid import UUID
 
 from django.conf import settings
 
+from compute import volumes
 from compute.hypervisors import KINDS
 from compute.models import Instance
+from compute.volumes import Needs
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,14 @@ class Wish:
     disk_gib: int
     runs: tuple[str, ...]
     host_id: UUID | None = None
+    volumes: Needs = Needs()
 
     @classmethod
     def of(cls, instance: Instance) -> "Wish":
         hypervisors = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
         size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
         wish = cls.of_size(**size, hypervisors=hypervisors, architecture=instance.image.architecture)
-        return replace(wish, host_id=instance.host_wish_id)
+        return replace(wish, host_id=instance.host_wish_id, volumes=volumes.needs(instance))
 
     @classmethod
     def of_size(
@@ -109,6 +112,30 @@ class Chosen:
         return str(wish.host_id)
 
 
+class BesideVolumes:
+    """Volumes are files of one host, and used there only."""
+
+    name = "host of its volumes"
+    condition = "(h.id = %(host_of_volumes)s::uuid)"
+    have = "h.name"
+    lacking = "{count} without the volumes that it has"
+
+    def need(self, wish: Wish) -> str:
+        return str(wish.volumes.host_id)
+
+
+class KeepsVolumes:
+    """With qemu-img any volumes, without it such as begin empty."""
+
+    name = "volumes"
+    condition = "coalesce(h.capabilities #>> '{volumes,layers}' = ANY(%(keeps_layers)s::text[]), false)"
+    have = "CASE h.capabilities #>> '{volumes,layers}' WHEN 'true' THEN 'any' WHEN 'false' THEN 'empty' ELSE 'none' END"
+    lacking = "{count} cannot have its volumes"
+
+    def need(self, wish: Wish) -> str:
+        return "any" if wish.volumes.have_base else "empty"
+
+
 class Capacity:
     """Enough of one resource is free."""
 
@@ -119,7 +146,7 @@ class Capacity:
         self.lacking = f"{{count}} lack {name} (largest free block {{largest_{column}}} {unit}, asked {{{column}}})"
 
     def need(self, wish: Wish) -> str:
-        return f"{getattr(wish, self.column)} {self.unit}"
+        return f"{parameters(wish)[self.column]} {self.unit}"
 
 
 CAPACITY = (
@@ -127,18 +154,27 @@ CAPACITY = (
     Capacity("memory_mib", "memory", "MiB"),
     Capacity("disk_gib", "disk", "GiB"),
 )
-RULES: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised(), Chosen(), *CAPACITY)
+ALWAYS: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised())
+CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES = Chosen(), BesideVolumes(), KeepsVolumes()
 
 
 def rules_for(wish: Wish) -> tuple[Rule, ...]:
-    return tuple(rule for rule in RULES if wish.host_id or not isinstance(rule, Chosen))
+    asked: tuple[tuple[Any, Rule], ...] = (
+        (wish.host_id, CHOSEN),
+        (wish.volumes.host_id, BESIDE_VOLUMES),
+        (wish.volumes.are_new, KEEPS_VOLUMES),
+    )
+    return (*ALWAYS, *(rule for is_asked, rule in asked if is_asked), *CAPACITY)
 
 
 def parameters(wish: Wish) -> dict[str, Any]:
     return {
         "vcpus": wish.vcpus,
         "memory_mib": wish.memory_mib,
-        "disk_gib": wish.disk_gib,
+        "own_disk_gib": wish.disk_gib,
+        "disk_gib": wish.disk_gib + wish.volumes.gib,
+        "host_of_volumes": wish.volumes.host_id,
+        "keeps_layers": ["true"] if wish.volumes.have_base else ["true", "false"],
         "runs": list(wish.runs),
         "host_id": wish.host_id,
         "emulation": settings.ALLOW_EMULATION,

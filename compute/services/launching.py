@@ -9,7 +9,8 @@ from cloud.operations import engine
 from cloud.problems import Conflict, Fault
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import logins, networking
+from compute import first_volumes, logins, networking
+from compute.first_volumes import Disk
 from compute.hypervisors import KINDS
 from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.placement import choose
@@ -47,7 +48,9 @@ def launch_many(
     name: str,
     count: int = 1,
     flavor: Flavor,
-    image: Image,
+    image: Image | None = None,
+    boot_from: Disk | None = None,
+    volumes: Sequence[Disk] = (),
     keypairs: Sequence[KeyPair] = (),
     user_data: str = "",
     password: str = "",
@@ -64,13 +67,30 @@ def launch_many(
 ) -> list[Instance]:
     """Create instances that are alike, called as `numbered` says, and begin to launch them.
 
-    Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity, and what plugging it in raises. What fits no empty host is
-    refused at once; what would fit one waits for room, unless `fail_fast`. Of the password only a hash is kept.
+    `boot_from`: a volume in the place of its own disk; one that is there brings the image that it was made from.
+
+    Raises UnfitLaunch, OverQuota, NamesTaken, NoCapacity, and what plugging it in and attaching its volumes raises.
+    What fits no empty host is refused at once; what would fit one waits for room, unless `fail_fast`. Of the password
+    only a hash is kept.
     """
-    _check_fit(flavor=flavor, image=image, hypervisor=hypervisor)
-    networking.require_alone(networks, count)
     names = numbered(name, count)
-    quota.require(project, instances=count, vcpus=count * flavor.vcpus, memory_mib=count * flavor.memory_mib)
+    root = boot_from and boot_from.volume
+    image = (root and root.image) or image
+    if image is None:
+        assert root is not None
+        words = f"{root} was not made from an image, so nothing starts from it."
+        raise UnfitLaunch(words, errors=[Fault("/boot_from/volume", words)])
+    disks = first_volumes.plan(image, boot_from, volumes)
+    has_own_disk = boot_from is None
+    unfit = [
+        *_faults(flavor=flavor, image=image, hypervisor=hypervisor, is_copied=root is not None, own_disk=has_own_disk),
+        *first_volumes.faults(disks, image=image, project=project, names=names, host=host),
+    ]
+    if unfit:
+        raise UnfitLaunch(" ".join(fault.message for fault in unfit), errors=unfit)
+    networking.require_alone(networks, count)
+    needs = {"instances": count, "vcpus": count * flavor.vcpus, "memory_mib": count * flavor.memory_mib}
+    quota.require(project, **needs, **first_volumes.needed(disks, count))
     _check_failed(project)
     if count > 1:
         check_names(project, names)
@@ -78,7 +98,8 @@ def launch_many(
         security_groups = networking.with_ssh(project, actor, security_groups)
     password_hash = logins.hashed(password) if password and not dry_run else ""
     launched = []
-    for each in names:
+    for index, each in enumerate(names):
+        own_disks = first_volumes.named(disks, index, names)
         instance = Instance.objects.create(
             project=project,
             name=each,
@@ -86,11 +107,11 @@ def launch_many(
             flavor=flavor,
             vcpus=flavor.vcpus,
             memory_mib=flavor.memory_mib,
-            disk_gib=flavor.disk_gib,
+            disk_gib=flavor.disk_gib if has_own_disk else 0,
             price_per_hour=flavor.price_per_hour,
             image=image,
-            boot_files=image.boot_files,
-            kernel_command_line=image.kernel_command_line,
+            boot_files=root.boot_files if root else image.boot_files,
+            kernel_command_line=(root or image).kernel_command_line,
             hardware=image.hardware,
             hypervisor_wish=hypervisor,
             host_wish=host,
@@ -98,11 +119,13 @@ def launch_many(
             user_data=user_data,
             password_hash=password_hash,
             network_wish=networking.kept(networks, security_groups),
+            volume_wish=first_volumes.kept(own_disks),
             restart_policy=restart_policy,
             wanted_power=wanted_power,
             created_by=actor.name,
         )
         networking.plug(instance, actor, networks, security_groups)
+        first_volumes.attach(instance, actor, own_disks)
         # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
         place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
         engine.start(LaunchInstance, instance, actor=actor, step="boot" if instance.host else "place")
@@ -130,16 +153,17 @@ def check_names(project: Project, names: Sequence[str]) -> None:
         raise NamesTaken(words, errors=[Fault("/name", words, "conflict")])
 
 
-def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
+def _faults(*, flavor: Flavor, image: Image, hypervisor: str, is_copied: bool, own_disk: bool) -> list[Fault]:
+    """What of a launch does not fit together. `is_copied`: it starts from a volume that has all of the image."""
     faults = []
-    if not image.is_ready:
+    if not image.is_ready and not is_copied:
         faults.append(Fault("/image", NOT_READY[image.status].format(image)))
     if image.is_cdrom:
         faults.append(Fault("/image", f"{image} is an ISO, and no machine starts from one yet. Import a disk image."))
     if not flavor.enabled:
         faults.append(Fault("/flavor", f"{flavor.name} is not offered any more."))
     for unit, least, has in (
-        ("GiB of disk", image.min_disk_gib, flavor.disk_gib),
+        ("GiB of disk", image.min_disk_gib if own_disk else 0, flavor.disk_gib),
         ("MiB of memory", image.min_memory_mib, flavor.memory_mib),
     ):
         if has < least:
@@ -151,8 +175,7 @@ def _check_fit(*, flavor: Flavor, image: Image, hypervisor: str) -> None:
         kind = kinds[0]
         most = f"at most {kind.most_vcpus} vCPU and {kind.most_memory_mib} MiB of memory"
         faults.append(Fault("/flavor", f"{kind.name} takes {most}; {flavor.name} has more."))
-    if faults:
-        raise UnfitLaunch(" ".join(fault.message for fault in faults), errors=faults)
+    return faults
 
 
 def place(instance: Instance, *, fail_fast: bool, allocate: bool) -> None:

@@ -5,7 +5,7 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Workflow
 from cloud.tenancy import quota
-from compute import networking, why_not
+from compute import first_volumes, networking, why_not
 from compute.models import Instance, Power
 from compute.services.problems import require
 from compute.services.wishes import record_verb, wish
@@ -29,6 +29,7 @@ def start(*, instance: Instance, actor: Actor) -> Operation:
     if instance.failed_at:
         quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
     networking.plug_again(instance, actor)
+    first_volumes.attach_again(instance, actor)
     workflow: type[Workflow] = LaunchInstance if instance.host_id is None else StartInstance
     if instance.clone_of_snapshot:
         workflow = LaunchClone

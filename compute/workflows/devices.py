@@ -1,19 +1,17 @@
 """What is plugged into an instance, or out: done once its host has seen to it, or at its next start while it stands."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from cloud.events.services import SYSTEM
-from cloud.operations.workflow import DONE, Refused, Topic, Verdict
-from compute import networking
+from cloud.operations.workflow import DONE, Refused, Verdict
+from compute import networking, volumes
 from compute.models import Power
 from compute.workflows.base import InstanceWorkflow
 from network import hosting
-from storage import hosting as hosting_of_volumes
 from storage.models import Attachment
 from storage.services import attaching
 
@@ -102,8 +100,8 @@ class AttachVolume(DeviceChange):
     def bring(self) -> Verdict:
         if self.attachment is None or self.instance.host is None:
             raise Refused("The volume is not attached any more.")
-        if wait := hosting_of_volumes.connect(self.attachment.volume, self.instance.host):
-            return replace(wait, on=(Topic(hosting_of_volumes.VOLUME, self.attachment.volume_id),))
+        if wait := volumes.bring(self.instance):
+            return wait
         self.instance.raise_generation()  # from now on its host is told of it
         return self.plug
 

@@ -5,7 +5,7 @@ from django.db.models.functions import Now
 from cloud.hosts.models import Allocation
 from cloud.hosts.room import ROOM, offer_room
 from cloud.operations.workflow import DONE, Verdict, Wait
-from compute import networking
+from compute import networking, volumes
 from compute.models import Power
 from compute.placement import choose
 from compute.placement.explain import explain
@@ -30,7 +30,7 @@ class LaunchInstance(InstanceWorkflow):
         return self.boot
 
     def boot(self) -> Verdict:
-        return self.until_started(Power(self.instance.wanted_power))
+        return volumes.bring(self.instance) or self.until_started(Power(self.instance.wanted_power))
 
     def is_reached(self) -> bool:
         return self.instance.has_been_seen(self.instance.wanted_power)
@@ -53,6 +53,7 @@ class LaunchInstance(InstanceWorkflow):
         Allocation.of("instance", instance.pk).delete()
         offer_room()
         networking.release(instance)
+        volumes.release_unused(instance)
         if instance.machine:
             instance.machine.delete()
             instance.machine = None

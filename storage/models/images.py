@@ -177,8 +177,12 @@ class Image(models.Model):
     @property
     def boot_files(self) -> list[dict[str, Any]]:
         """What a machine boots from: everything but further disks."""
-        disks = [file for file in self.files if file["role"] == "disk"]
-        return [file for file in self.files if file not in disks[1:] or file is disks[0]]
+        return [file for file in self.files if file not in self.disks[1:] or file is self.disks[0]]
+
+    @property
+    def disks(self) -> list[dict[str, Any]]:
+        """The files of its disks: machines boot from the first, further ones are volumes of theirs."""
+        return [file for file in self.files if file["role"] == "disk"]
 
     @property
     def hardware(self) -> dict[str, Any]:

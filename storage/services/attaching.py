@@ -1,7 +1,9 @@
 """Attachments: which volumes are disks of what. Called by the app of the holder, in its own transactions."""
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import ClassVar
 from uuid import UUID
 
@@ -87,11 +89,17 @@ def release(attachment: Attachment, *, actor: Actor) -> None:
     attachment.delete()
 
 
-def release_all(*, holder_type: str, holder_id: UUID, actor: Actor) -> None:
-    """The holder is gone: what was made for it goes with it, the others are free again."""
+def release_all(
+    *,
+    holder_type: str,
+    holder_id: UUID,
+    actor: Actor,
+    goes_along: Callable[[Attachment], bool] = attrgetter("delete_with_holder"),
+) -> None:
+    """The holder is gone: what `goes_along` is deleted, as a rule what was made for it; the others are free again."""
     for attachment in held_by(holder_type, holder_id).select_for_update(of=("self",)):
         release(attachment, actor=actor)
-        if attachment.delete_with_holder:
+        if goes_along(attachment):
             with contextlib.suppress(Conflict), transaction.atomic():  # what is protected stays
                 delete(volume=attachment.volume, actor=actor, cascade=True)
 

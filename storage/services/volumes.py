@@ -15,6 +15,7 @@ from cloud.tenancy.models import Project
 from cloud.uses import Use, refuse_if_used, use
 from storage import hosting, trees
 from storage.models import Image, Layer, Snapshot, Volume
+from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.workflows import (
     CloneVolume,
@@ -54,25 +55,29 @@ def create(
     size_gib: int | None = None,
     labels: dict[str, str] | None = None,
     image: Image | None = None,
+    disk: int = 0,
     snapshot: Snapshot | None = None,
     volume: Volume | None = None,
     protected: bool = False,
 ) -> Volume:
-    """A volume that is empty, or has what an image, a snapshot or another volume has now.
+    """A volume that is empty, or has what an image, a snapshot or another volume has now. `disk`: which of the image's
+    disks; one boots from the first, which is number 0.
 
     Without a size it is as large as what it is made from. Raises UnfitVolume, OverQuota, NoRoom, WrongState, Busy.
     """
     if volume is not None:
         return clone(volume=volume, actor=actor, name=name, size_gib=size_gib, labels=labels, protected=protected)
-    size = _fit(size_gib, image=image, snapshot=snapshot)
+    size = _fit(size_gib, image=image, disk=disk, snapshot=snapshot)
     quota.require(project, volumes=1, volume_gib=size)
     facts: dict[str, Any] = {"labels": labels or {}, "protected": protected, "created_by": actor.name}
     if snapshot is not None:
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
-        layer = trees.first(size_gib=size, base=disk_of(image))
-        facts |= {"bootable": True, "image": image, "boot_files": image.boot_files,
-                  "source": _source(use("image", image)), "kernel_command_line": image.kernel_command_line}  # fmt: skip
+        layer = trees.first(size_gib=size, base=disk_of(image, disk))
+        facts |= {"image": image, "source": _source(use("image", image))}
+        if disk == 0:
+            facts |= {"bootable": True, "boot_files": image.boot_files}
+            facts |= {"kernel_command_line": image.kernel_command_line}
     else:
         layer = trees.first(size_gib=size)
     made = Volume.objects.create(project=project, name=name, size_gib=size, active=layer, **facts)
@@ -80,16 +85,16 @@ def create(
     return made
 
 
-def _fit(size_gib: int | None, *, image: Image | None = None, snapshot: Snapshot | None = None) -> int:
+def _fit(size_gib: int | None, *, image: Image | None = None, disk: int = 0, snapshot: Snapshot | None = None) -> int:
     """How large it is to be. Raises UnfitVolume."""
     least = 0
     of: Image | Snapshot | None = image or snapshot
     if image is not None:
         if not image.is_ready:
             raise _unfit("/image", f"{image} is not ready: it is {image.status}.")
-        if disk_of(image) is None:
+        if disk_of(image, disk) is None:
             raise _unfit("/image", f"{image} has no disk that a volume could begin with.")
-        least = image.min_disk_gib
+        least = min_size_of(image, disk)
     if snapshot is not None:
         if not snapshot.consistency:
             raise WrongState(f"{snapshot} is not taken yet. Wait for it.")
@@ -104,10 +109,15 @@ def _fit(size_gib: int | None, *, image: Image | None = None, snapshot: Snapshot
     return size
 
 
-def disk_of(image: Image) -> dict[str, Any] | None:
-    """The file that volumes made from an image begin with."""
-    disk = next((file for file in image.files if file["role"] == "disk"), None)
-    return disk and {key: disk[key] for key in ("sha256", "size", "format")}
+def disk_of(image: Image, disk: int = 0) -> dict[str, Any] | None:
+    """The file that volumes made from a disk of an image begin with; None when it has no such disk."""
+    files = image.disks[disk : disk + 1]
+    return {key: files[0][key] for key in ("sha256", "size", "format")} if files else None
+
+
+def min_size_of(image: Image, disk: int = 0) -> int:
+    """How many GiB a volume made from a disk of an image has at least."""
+    return image.min_disk_gib if disk == 0 else -(-image.disks[disk]["virtual_bytes"] // GIB)
 
 
 def _unfit(pointer: str, words: str) -> UnfitVolume:
