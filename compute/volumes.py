@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 
 from cloud.events.services import SYSTEM, Actor
@@ -81,6 +81,18 @@ def bring(instance: Instance) -> Wait | None:
     topics = tuple(Topic(hosting.VOLUME, volume_id) for volume_id, wait in waits.items() if wait)
     first = next((wait for wait in waits.values() if wait), None)
     return replace(first, on=topics) if first else None
+
+
+def mark_those_with_volumes(instances: "QuerySet[Any]") -> "QuerySet[Any]":
+    """Annotate `with_volume`, so that `has_volumes` needs no query for each of many."""
+    own = Attachment.objects.filter(holder_type=HOLDER, holder_id=OuterRef("pk"))
+    annotated: QuerySet[Any] = instances.annotate(with_volume=Exists(own))
+    return annotated
+
+
+def has_volumes(instance: Instance) -> bool:
+    known = getattr(instance, "with_volume", None)
+    return held_by(instance).exists() if known is None else bool(known)
 
 
 def boots_from_volume(instance: Instance) -> bool:

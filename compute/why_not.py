@@ -7,7 +7,7 @@ with the instance is not their business: the engine refuses a verb that may not 
 from typing import Any
 
 from compute.models import Instance, Power
-from compute.volumes import boots_from_volume
+from compute.volumes import boots_from_volume, has_volumes
 from storage.services import captures
 
 STILL = (Power.PAUSED, Power.SUSPENDED)
@@ -55,6 +55,8 @@ def resume(instance: Instance) -> str:
 def clone(instance: Instance) -> str:
     if not _is_alive(instance):
         return "It is not running: a clone goes on from what is in its memory."
+    if has_volumes(instance):
+        return "It has volumes, which its clones cannot have as well. Detach them first."
     return _not_offered(instance, "clone")
 
 

@@ -10,7 +10,7 @@ from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.problems import Invalid
 from cloud.tenancy import quota
-from compute import networking, volumes, why_not
+from compute import networking, why_not
 from compute.models import Instance, Power
 from compute.services.launching import MAX_NAME, check_names, numbered, place
 from compute.services.problems import require
@@ -37,8 +37,6 @@ def clone(*, instance: Instance, actor: Actor, name: str = "", suffix: str = "co
     check_names(project, names)
     operation = engine.start(CloneInstance, instance, actor=actor)
     require(instance, why_not.clone(instance))
-    if volumes.held_by(instance).exists():
-        require(instance, "It has volumes, which its clones cannot have as well. Detach them first.")
     snapshot = uuid4()
     wish(operation, instance, Power(instance.wanted_power), snapshot=snapshot)
     record("compute.instance.clone", instance, actor=actor, after={"names": names})
