@@ -22,9 +22,10 @@ from compute.api.keypairs import KeyPairForm
 from compute.api.launching import LaunchForm
 from compute.models import Flavor, Instance, KeyPair, RestartPolicy
 from compute.networking import MAX_NICS
-from compute.pages import logins, nics
+from compute.pages import disks, logins, nics
 from compute.pages.logins import Launched
 from compute.pages.rows import RESTART_POLICIES
+from compute.volumes import MAX_VOLUMES, held_by
 from storage.models import Image
 from storage.services import choices_of
 
@@ -39,7 +40,7 @@ SECOND_WORDS = (
 # Those beside which faults are told while one fills the form in.
 LIVE_FIELDS = (
     "name", "count", "image", "flavor", "login", "keypairs", "new_key_name", "new_key_public_key", "password",
-    "networks", "security_groups", "user_data", "labels", "restart_policy", "hypervisor",
+    "networks", "security_groups", "volumes", "boot_from", "user_data", "labels", "restart_policy", "hypervisor",
 )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ class Launch(FormPage):
         flavors = list(Flavor.objects.filter(enabled=True).order_by("memory_mib", "vcpus", "name"))
         left = quota.usage(self.project)
         lacks = {flavor.pk: lacking(flavor, left) for flavor in flavors}
-        offered = nics.choices(self.project)
+        offered, given = nics.choices(self.project), self.request.POST or self.request.GET
         return {
             "images": images,
             "flavors": flavors,
@@ -70,8 +71,12 @@ class Launch(FormPage):
             "hosts": list(Host.objects.order_by("name").only("name")[:200]) if self.scope.is_cloud_admin else [],
             "lacks": lacks,
             **offered,
-            "nics": nics.rows(self.request.POST or self.request.GET, offered),
+            "nics": nics.rows(given, offered),
             "max_nics": MAX_NICS,
+            **disks.choices(self.project),
+            "disks": disks.rows(given),
+            "max_volumes": MAX_VOLUMES,
+            "asks_for_disks": bool(disks.read(given)),
             **self.choose(images, flavors, lacks),
         }
 
@@ -115,7 +120,9 @@ class Launch(FormPage):
         body: dict[str, Any] = forms.required(post, "name", "image", "flavor") | logins.read(post)
         if post.get("user_data", "").strip():
             body["user_data"] = post["user_data"].replace("\r\n", "\n")
-        body |= nics.read(post)
+        body |= nics.read(post) | disks.read(post)
+        if disks.brings_image(body):
+            del body["image"]
         if labels := forms.labels(post):
             body["labels"] = labels
         if "wanted_power" not in post:
@@ -213,6 +220,7 @@ class Launch(FormPage):
                     "waiting": len(launched) - len(placed),
                     "decision": first.placement,
                     "nics": nics.planned(launched[0]) if len(launched) == 1 else [],
+                    "volumes": list(held_by(launched[0])),
                     "open_to": nics.open_to(launched[0]),
                     "hosts": self.hosts_of(placed) if self.scope.is_cloud_admin else [],
                     "price": price,

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from cloud.tenancy.models import Project
+from compute import volumes
 from compute.models import Instance
 from compute.networking import DEFAULT, HOLDER
 from compute.pages.nics import network_words
@@ -61,7 +62,8 @@ def _ports(ports: Any) -> Choices:
 
 
 def _trash(project: Project, instance: Instance | None) -> dict[str, Any]:
-    return {"trash_hours": settings.TRASH_HOURS}
+    held = list(volumes.held_by(instance)) if instance else []
+    return {"trash_hours": settings.TRASH_HOURS, "attachments": held}
 
 
 OFFERS: dict[str, Callable[[Project, Instance | None], dict[str, Any]]] = {

@@ -1,5 +1,6 @@
 """Launching: the form, its preview, its faults, and that it is sent once."""
 
+import html
 import json
 import re
 
@@ -9,8 +10,10 @@ from cloud.events.models import Event
 from cloud.tenancy import new_projects
 from compute import keypairs, logins
 from compute.models import Instance, KeyPair
+from compute.volumes import held_by
 from network import rules
 from network.services import networks, port_forwards, ports, security_groups, subnets
+from storage.services import volumes
 from tests import factories
 from tests.cloud.dashboard.conftest import ALICE
 
@@ -319,3 +322,31 @@ def test_all_of_ones_own_keys_are_ticked_and_without_any_a_password_is(mia, worl
     assert re.search(r'id="id-new_key_name"[^>]* value="laptop-2"', text)
     KeyPair.objects.all().delete()
     assert re.search(r'name="with_password" checked', mia.get(HERE).content.decode())
+
+
+def test_volumes_and_what_it_boots_from_are_chosen_on_the_form(mia, world):
+    disk = {"role": "disk", "sha256": "d" * 64, "size": 1, "format": "qcow2"}
+    image = factories.image("disk", files=[disk])
+    for name, of in (("data", None), ("root", image)):
+        volumes.create(project=world.project, actor=ALICE, name=name, size_gib=2, image=of)
+    page = mia.get(HERE).content.decode()
+    assert "data (2 GiB)" in page
+    chosen = {"disk": ["new", "volume/data", ""], "disk_size": ["3", "", ""], "boot_from": "new-kept", "boot_size": "5"}
+    shown = mia.post(PREVIEW, filled(world, image="disk", **chosen)).content.decode()
+    assert "amber-heron-root, 5 GiB, boots from it" in shown
+    assert '"delete_with_instance": true' in html.unescape(shown)
+    mia.post(HERE, filled(world, image="disk", **chosen))
+    made = Instance.objects.get(name="amber-heron")
+    held = {one.slot: (one.volume.name, one.delete_with_holder) for one in held_by(made)}
+    assert held == {0: ("amber-heron-root", False), 1: ("amber-heron-volume-1", True), 2: ("data", False)}
+    mia.post(HERE, filled(world, name="brave-otter", boot_from="volume/root"))
+    assert Instance.objects.get(name="brave-otter").image == image
+    asked = mia.get(f"/projects/demo/instances/{made.pk}/delete").content.decode()
+    assert "amber-heron-volume-1 (3 GiB) goes along." in asked
+    assert "The volume data (2 GiB) stays." in " ".join(asked.split())
+
+
+def test_a_fault_of_a_volume_is_shown_beside_the_volumes(mia, world):
+    shown = mia.post(HERE, filled(world, disk=["new"], disk_size=["many"])).content.decode()
+    [beside] = re.findall(r'<fieldset class="field" id="id-volumes">.*?</fieldset>', shown, re.DOTALL)
+    assert "A valid integer is required." in beside
