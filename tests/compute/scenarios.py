@@ -8,6 +8,7 @@ from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from compute import services
+from compute.first_volumes import Disk
 from compute.models import Instance
 from network.models import Port
 from network.services import networks
@@ -51,8 +52,9 @@ def having(verb: Callable[..., object]) -> Callable[[SmallCloud], Instance]:
 
 
 def not_launched(cloud: SmallCloud) -> Instance:
-    """Its launch was cancelled: it is placed nowhere."""
-    instance = cloud.launch()
+    """Its launch with two volumes was cancelled: it is placed nowhere, and has what was there before back."""
+    there = make(cloud, name=factories.name("there"))
+    instance = cloud.launch(volumes=[Disk(volume=there, delete_with_instance=False), Disk(size_gib=1)])
     engine.cancel(Operation.objects.get(subject_id=instance.pk).pk, actor=ALICE)
     cloud.settle()
     return instance
