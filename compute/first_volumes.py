@@ -149,9 +149,15 @@ def attach(instance: Instance, actor: Actor, disks: Sequence[Disk]) -> None:
 
 
 def _make(instance: Instance, actor: Actor, disk: Disk) -> Volume:
-    begins = {} if disk.disk is None else {"image": instance.image, "disk": disk.disk}
     name = disk.name or _free_name(instance, "root" if disk.slot == BOOT_SLOT else f"volume-{disk.slot}")
-    return volumes.create(project=instance.project, actor=actor, name=name, size_gib=disk.size_gib, **begins)
+    return volumes.create(
+        project=instance.project,
+        actor=actor,
+        name=name,
+        size_gib=disk.size_gib,
+        image=None if disk.disk is None else instance.image,
+        disk=disk.disk or 0,
+    )
 
 
 def _free_name(instance: Instance, what: str) -> str:

@@ -130,7 +130,8 @@ class NewVolumeBody(Body):
     def validate(self, body: dict[str, Any]) -> Disk:
         is_new = "volume" not in body
         words = "That is for a new volume, and not for one that there is."
-        if wrong := {name: words for name in ("size_gib", "name") if name in body and not is_new}:
+        wrong: dict[str, Any] = {name: words for name in ("size_gib", "name") if name in body and not is_new}
+        if wrong:
             raise serializers.ValidationError(wrong)
         return Disk(**{"delete_with_instance": is_new, **body})
 

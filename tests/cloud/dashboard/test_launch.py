@@ -325,6 +325,8 @@ def test_all_of_ones_own_keys_are_ticked_and_without_any_a_password_is(mia, worl
 
 
 def test_volumes_and_what_it_boots_from_are_chosen_on_the_form(mia, world):
+    world.host.capabilities["volumes"] = {"layers": True}
+    world.host.save(update_fields=["capabilities"])
     disk = {"role": "disk", "sha256": "d" * 64, "size": 1, "format": "qcow2"}
     image = factories.image("disk", files=[disk])
     for name, of in (("data", None), ("root", image)):
