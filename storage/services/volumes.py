@@ -117,7 +117,7 @@ def disk_of(image: Image, disk: int = 0) -> dict[str, Any] | None:
 
 def min_size_of(image: Image, disk: int = 0) -> int:
     """How many GiB a volume made from a disk of an image has at least."""
-    return image.min_disk_gib if disk == 0 else -(-image.disks[disk]["virtual_bytes"] // GIB)
+    return image.min_disk_gib if disk == 0 else max(1, -(-int(image.disks[disk].get("virtual_bytes") or 0) // GIB))
 
 
 def _unfit(pointer: str, words: str) -> UnfitVolume:

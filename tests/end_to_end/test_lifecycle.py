@@ -90,6 +90,25 @@ def test_from_launch_to_delete(machine, api):
     wait_until(lambda: machine.pileus("verify", check=False).returncode == 0, 60, 2, "verify holds")
 
 
+def test_a_guest_begins_with_its_volumes(machine, api):
+    """It boots from one that stays, and has another one, which goes with it."""
+    says_its_disks = "#!/bin/sh\necho VOLUMES $(cat /sys/block/vda/size /sys/block/vdb/size) >/dev/console\n"
+    body = {
+        "name": "based", "flavor": "tiny", "image": "tiny-linux", "user_data": says_its_disks,
+        "boot_from": {"size_gib": 3, "name": "stays", "delete_with_instance": False},
+        "volumes": [{"size_gib": 2, "name": "goes"}],
+    }  # fmt: skip
+    finish(api, api.post(INSTANCES, json=body))
+    sectors = " ".join(str(gib * 1024 * 1024 * 2) for gib in (3, 2))
+    wait_until(lambda: f"VOLUMES {sectors}" in console(api, "based"), 120, what="the guest sees both")
+    finish_deleted(api, "based")
+    volumes = "/projects/demo/volumes"
+    wait_until(lambda: api.get(f"{volumes}/goes").status_code == 404, 60, what="what was made for it is gone")
+    assert api.get(f"{volumes}/stays").json()["status"] == "available"
+    api.delete(f"{volumes}/stays?purge=true")
+    wait_until(lambda: api.get(f"{volumes}/stays").status_code == 404, 60, what="the volume is gone")
+
+
 def test_a_guest_that_switches_itself_off_stays_off(api):
     user_data = "#!/bin/sh\n(sleep 2; poweroff) &\n"
     finish(
