@@ -40,11 +40,15 @@ class UnfitNetworks(Problem):
 
 @dataclass(frozen=True)
 class Nic:
-    """A NIC that an instance should have: on a network, at this address or any; or at a port that there is."""
+    """A NIC that an instance should have: on a network, at this address or any; or at a port that there is.
+
+    `gateway`: the instance is to have its default route by it. Without that of any, it has it by the first that can.
+    """
 
     network: Network | None = None
     address: str | None = None
     port: Port | None = None
+    gateway: bool = False
 
 
 def require_alone(nics: Sequence[Nic] | None, count: int) -> None:
@@ -77,14 +81,16 @@ def plug(
     if nics is None:
         nics = [Nic(network) for network in Network.objects.filter(project=instance.project_id, name=DEFAULT)]
     for slot, nic in enumerate(nics):
-        take(instance, actor, nic, groups, slot=slot, pointer=f"/networks/{slot}")
+        held = take(instance, actor, nic, groups, slot=slot, pointer=f"/networks/{slot}")
+        if nic.gateway:
+            ports.require_gateway(held, pointer=f"/networks/{slot}/gateway")
 
 
 def take(
     instance: Instance, actor: Actor, nic: Nic, groups: Sequence[SecurityGroup] | None, *, slot: int, pointer: str
 ) -> Port:
     """Make or take the port of one NIC, in this slot."""
-    holder = Holder(HOLDER, instance.pk, slot, instance.name, instance.flavor.network_mbps)
+    holder = Holder(HOLDER, instance.pk, slot, instance.name, instance.flavor.network_mbps, nic.gateway)
     if nic.port is not None:
         return ports.hold(port=nic.port, holder=holder)
     assert nic.network is not None
@@ -108,7 +114,10 @@ def attach(instance: Instance, actor: Actor, nic: Nic, groups: Sequence[Security
     free = next((slot for slot in range(MAX_NICS) if slot not in taken), None)
     if free is None:
         raise UnfitNetworks(f"{instance} has {MAX_NICS} NICs, and can have no more.")
-    return take(instance, actor, nic, groups, slot=free, pointer="/address")
+    held = take(instance, actor, nic, groups, slot=free, pointer="/address")
+    if nic.gateway:
+        ports.require_gateway(held, pointer="/gateway")
+    return held
 
 
 def plugged(instance: Instance, network: Network | None, port: Port | None) -> Port:
@@ -141,7 +150,7 @@ def limit(flavor: Flavor) -> None:
 
 def alike(instance: Instance) -> tuple[list[Nic], list[SecurityGroup]]:
     """NICs on the same networks as an instance's, and its security groups."""
-    nics = [Nic(port.network) for port in ports.held_by(HOLDER, instance.pk)]
+    nics = [Nic(port.network, gateway=port.gateway) for port in ports.held_by(HOLDER, instance.pk)]
     return nics, list(SecurityGroup.objects.filter(ports__in=_held(instance)).distinct())
 
 
@@ -155,6 +164,7 @@ def kept(nics: Sequence[Nic] | None, groups: Sequence[SecurityGroup] | None) -> 
                 "network": str(nic.network.pk) if nic.network else None,
                 "address": nic.address,
                 "port": str(nic.port.pk) if nic.port else None,
+                "gateway": nic.gateway,
             }
             for nic in nics
         ],
@@ -188,7 +198,7 @@ def _asked(instance: Instance) -> tuple[list[Nic] | None, list[SecurityGroup] | 
         there = Port.objects.in_bulk([UUID(nic["port"]) for nic in asked["nics"] if nic["port"]])
         nics = [
             Nic(networks.get(UUID(nic["network"])) if nic["network"] else None, nic["address"],
-                there.get(UUID(nic["port"])) if nic["port"] else None)
+                there.get(UUID(nic["port"])) if nic["port"] else None, bool(nic.get("gateway")))
             for nic in asked["nics"]
         ]  # fmt: skip
         if any(nic.network is None and nic.port is None for nic in nics):

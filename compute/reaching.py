@@ -10,7 +10,8 @@ from django.db.models import Prefetch
 from cloud.events.services import Actor
 from compute.models import Instance, Power
 from compute.networking import HOLDER
-from network.models import FloatingIP, Port, PortForward, RouterOnHost
+from network.default_routes import with_default_routes
+from network.models import Address, FloatingIP, Port, PortForward, RouterOnHost
 from network.models.security import TCP
 from network.rules import SSH, lets_in
 from network.services import floating_ips, port_forwards, ports, security_groups
@@ -46,7 +47,7 @@ def plugged(instance: Instance) -> list[Port]:
     fetched = own.prefetch_related(
         "security_groups__rules",
         "network__on_hosts",
-        "addresses",
+        Prefetch("addresses", with_default_routes(Address.objects.all())),
         Prefetch("addresses__floating_ips", FloatingIP.objects.order_by("name")),
         Prefetch("addresses__port_forwards", forwards),
     )

@@ -30,9 +30,9 @@ def unplug(instance: Instance) -> None:
 
 def _as_it_is(port: Port) -> Nic:
     if not port.goes_with_holder:
-        return Nic(port=port)
+        return Nic(port=port, gateway=port.gateway)
     first = port.addresses.first()
-    return Nic(port.network, first.address if first else None)
+    return Nic(port.network, first.address if first else None, gateway=port.gateway)
 
 
 def plug_back(instance: Instance, actor: Actor) -> list[str]:
@@ -51,23 +51,24 @@ def plug_back(instance: Instance, actor: Actor) -> list[str]:
 
 def _plug(instance: Instance, actor: Actor, nic: dict[str, Any], groups: list[SecurityGroup], slot: int) -> list[str]:
     where: dict[str, Any] = {"slot": slot, "pointer": ""}
+    gateway = bool(nic.get("gateway"))
     if nic["port"]:
         port = Port.objects.filter(pk=UUID(nic["port"]), holder_id=None).first()
         if port is None:
             return ["A port that it used is taken by now, or no longer exists."]
-        networking.take(instance, actor, Nic(port=port), groups, **where)
+        networking.take(instance, actor, Nic(port=port, gateway=gateway), groups, **where)
         return []
     network = Network.objects.filter(pk=UUID(nic["network"])).first()
     if network is None:
         return ["A network that it was on no longer exists."]
     try:
         with transaction.atomic():
-            networking.take(instance, actor, Nic(network, nic["address"]), groups, **where)
+            networking.take(instance, actor, Nic(network, nic["address"], gateway=gateway), groups, **where)
         return []
     except (Conflict, UnfitPort):
         try:
             with transaction.atomic():
-                networking.take(instance, actor, Nic(network), groups, **where)
+                networking.take(instance, actor, Nic(network, gateway=gateway), groups, **where)
         except NoAddressLeft as full:
             return [f"{network} has no address left for it: {full.detail}"]
         return [f"{nic['address']} on {network} is taken by now: it has a new address there."]

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Prefetch, Subquery
 
+from network.default_routes import with_default_routes
 from network.models import (
     Address,
     FloatingIP,
@@ -45,9 +46,10 @@ def network(row: NetworkOnHost, verb: str) -> dict[str, Any]:
     }
 
 
-def _plugged(ports: Any) -> list[Port]:
+def _plugged(ports: Any) -> list[Any]:
     """Those that are on some host."""
-    there = ports.filter(host__isnull=False).prefetch_related("addresses", "security_groups")
+    addresses = Prefetch("addresses", with_default_routes(Address.objects.all()))
+    there = ports.filter(host__isnull=False).prefetch_related(addresses, "security_groups")
     return list(there.order_by("created_at", "pk"))
 
 
@@ -62,7 +64,8 @@ def _subnet(subnet: Subnet) -> dict[str, Any]:
     }
 
 
-def _port(port: Port) -> dict[str, Any]:
+def _port(port: Any) -> dict[str, Any]:
+    """`aside`: the families whose gateway its guest is not told, as another of its NICs has the default route."""
     return {
         "id": str(port.pk),
         "mac": port.mac,
@@ -74,6 +77,7 @@ def _port(port: Port) -> dict[str, Any]:
         "host": str(port.host_id),
         "name": port.holder_name,
         "mbps": port.mbps,
+        "aside": sorted({one.family for one in port.addresses.all() if one.is_aside}),
     }
 
 
@@ -175,7 +179,6 @@ def nic(port: Port) -> dict[str, Any]:
         "mac": port.mac,
         "mtu": port.network.mtu,
         "addresses": [f"{one.address}/{one.subnet.prefix_length}" for one in addresses],
-        "gateway": next((subnet.gateway for subnet in subnets if subnet.gateway), None),
         "dns": [server for subnet in subnets for server in subnet.dns],
         "dhcp6": any(subnet.family == 6 and subnet.dhcp for subnet in subnets),
     }

@@ -60,6 +60,9 @@ class NicBody(Body):
     network = ReferenceField(networks_of, required=False)
     address = AddressText(required=False)
     port = ReferenceField(ports_of, required=False)
+    gateway = Flag(
+        required=False, help_text="The default route is by this NIC. Left out of all: by the first that has a gateway."
+    )
 
     def validate(self, body: dict[str, Any]) -> Any:
         if ("network" in body) == ("port" in body):

@@ -84,6 +84,11 @@ class LaunchForm(NumberedForm):
         twice = [index for index, nic in enumerate(nics) if nic.port and nic.port in [one.port for one in nics[:index]]]
         if twice:
             raise serializers.ValidationError({str(index): ["This port is in the list before it."] for index in twice})
+        chosen = [index for index, nic in enumerate(nics) if nic.gateway]
+        if len(chosen) > 1:
+            raise serializers.ValidationError(
+                {str(index): {"gateway": ["Only one NIC has the default route."]} for index in chosen[1:]}
+            )
         return nics
 
     def validate_user_data(self, text: str) -> str:

@@ -23,10 +23,12 @@ NETWORK, PORT = "network/", "port/"
 
 @dataclass(frozen=True)
 class Row:
-    """One NIC of the form: what was chosen, and the address on it; empty: any that is free."""
+    """One NIC of the form: what was chosen, the address on it (empty: any that is free), and whether the default route
+    is to be by it (not empty)."""
 
     choice: str
     address: str = ""
+    gateway: str = ""
 
 
 def choices(project: Project) -> dict[str, Any]:
@@ -58,8 +60,9 @@ def groups_in_words(groups: "QuerySet[SecurityGroup]") -> list[tuple[SecurityGro
 def rows(given: QueryDict, offered: dict[str, Any]) -> list[Row]:
     """The rows of the form as they were filled in; at first one on `default`, or on the first network that there is."""
     if "nic" in given:
-        addresses = [*given.getlist("nic_address"), *[""] * len(given.getlist("nic"))]
-        found = [Row(*pair) for pair in zip(given.getlist("nic"), addresses, strict=False) if pair[0]]
+        chosen = given.getlist("nic")
+        further = (given.getlist(name) + [""] * len(chosen) for name in ("nic_address", "nic_gateway"))
+        found = [Row(*row) for row in zip(chosen, *further, strict=False) if row[0]]
         return found or [Row("")]
     names = [choice for choice, _ in offered["network_choices"]]
     first = f"{NETWORK}{DEFAULT}"
@@ -80,21 +83,20 @@ def read(post: QueryDict) -> dict[str, Any]:
     return body | ({"open_ssh": True} if "open_ssh" in post else {})
 
 
-def _nic(row: Row) -> dict[str, str]:
-    if row.choice.startswith(PORT):
-        return {"port": row.choice.removeprefix(PORT), **_address(row)}
-    return {"network": row.choice.removeprefix(NETWORK), **_address(row)}
+def _nic(row: Row) -> dict[str, Any]:
+    where = PORT if row.choice.startswith(PORT) else NETWORK
+    nic: dict[str, Any] = {where.rstrip("/"): row.choice.removeprefix(where)}
+    if row.address.strip():
+        nic["address"] = row.address.strip()
+    return nic | {"gateway": True} if row.gateway else nic
 
 
-def _address(row: Row) -> dict[str, str]:
-    return {"address": row.address.strip()} if row.address.strip() else {}
-
-
-def told(ports: Iterable[Port]) -> list[dict[str, Any]]:
+def told(ports: Iterable[Any]) -> list[dict[str, Any]]:
     """NICs by their ports, as `reaching.plugged` gives them: groups, and what leads in from outside."""
     return [
         {
             "port": port,
+            "leads": any(one.leads for one in port.addresses.all()),
             "addresses": port.addresses.all(),
             "groups": sorted(port.security_groups.all(), key=str),
             "floating": [one for address in port.addresses.all() for one in address.floating_ips.all()],

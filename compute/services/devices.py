@@ -24,19 +24,22 @@ def attach_nic(
     network: Network | None = None,
     address: str | None = None,
     port: Port | None = None,
+    gateway: bool = False,
     security_groups: Sequence[SecurityGroup] | None = None,
 ) -> Operation:
     """Give it one more NIC: on a network, at this address or any that is free; or at a port that there is.
 
-    Raises WrongState, UnfitNetworks, OverQuota, and what the port's services raise.
+    `gateway`: it has its default route by this one from then on. Raises WrongState, UnfitNetworks, OverQuota, and what
+    the port's services raise.
     """
     quota.lock(instance.project_id)
     operation = engine.start(AttachNic, instance, actor=actor)
     require(instance, why_not.attach_nic(instance))
-    held = networking.attach(instance, actor, Nic(network, address, port), security_groups)
+    held = networking.attach(instance, actor, Nic(network, address, port, gateway), security_groups)
     operation.parameters = {"port": str(held.pk)}
     operation.save(update_fields=["parameters"])
-    record_verb("attach-nic", instance, actor, port=held.name, network=held.network.name)
+    told = {"gateway": True} if gateway else {}
+    record_verb("attach-nic", instance, actor, port=held.name, network=held.network.name, **told)
     return operation
 
 

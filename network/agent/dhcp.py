@@ -90,7 +90,7 @@ def _address_of(mac: str, spec: NetworkSpec) -> tuple[Port, Subnet, Address] | N
 
 def _settings(spec: NetworkSpec, port: Port, subnet: Subnet) -> bytes:
     servers: list[Address] = [server for server in subnet.dns if server.version == 4] or [SERVER]
-    gateway = subnet.gateway
+    gateway = None if 4 in port.aside else subnet.gateway
     routes: list[tuple[Network, Address]] = [
         (ipaddress.ip_network(SERVER), ipaddress.ip_address(NOWHERE)),  # on the wire itself
         *subnet.routes,

@@ -1,7 +1,8 @@
 """Router advertisements (RFC 4861): what guests learn of their IPv6 subnets, in the name of the router that leads out.
 
 They are sent into each network as whole frames from the router's own MAC, so that guests take the router for their
-gateway. Subnets without a router of the cloud are told of by the bridge, which is no gateway.
+gateway. Subnets without a router of the cloud are told of by the bridge, which is no gateway. Guests that have their
+default route by another NIC are told the same with a router lifetime of 0.
 """
 
 import ipaddress
@@ -13,7 +14,7 @@ from contextlib import suppress
 
 from network.agent.networks import BRIDGE
 from network.agent.rules import SERVICE_ADDRESS6, SERVICE_MAC
-from network.agent.specs import Address, NetworkSpec, Subnet, link_local
+from network.agent.specs import Address, NetworkSpec, Port, Subnet, link_local
 
 SOLICIT, ADVERTISE = 133, 134
 ALL_NODES = ("33:33:00:00:00:01", ipaddress.IPv6Address("ff02::1"))
@@ -27,6 +28,7 @@ ON_LINK, AUTONOMOUS = 0x80, 0x40
 SLAAC_PREFIX = 64  # the only length from which guests make addresses
 
 Gateways = Mapping[Address, str]  # addresses of routers in a network, and their MACs there
+Receiver = tuple[str, ipaddress.IPv6Address]
 
 
 def listen() -> socket.socket:
@@ -47,7 +49,7 @@ def serve(heard: socket.socket, frames: socket.socket, spec: NetworkSpec, gatewa
         _, (source, *_) = heard.recvfrom(1500)
         address = ipaddress.IPv6Address(source.partition("%")[0])
         if port := next((port for port in spec.local if port.link_local == address), None):
-            send(frames, advertisements(spec, gateways, (port.mac, address)))
+            send(frames, _advertisements(spec, gateways, (port.mac, address), leads=6 not in port.aside))
 
 
 def send(frames: socket.socket, advertised: list[bytes]) -> None:
@@ -56,20 +58,29 @@ def send(frames: socket.socket, advertised: list[bytes]) -> None:
             frames.send(frame)
 
 
-def advertisements(
-    spec: NetworkSpec, gateways: Gateways, to: tuple[str, ipaddress.IPv6Address] = ALL_NODES
-) -> list[bytes]:
-    """One frame for each router that is a gateway here, and one for the subnets that have none. Pure."""
+def advertisements(spec: NetworkSpec, gateways: Gateways) -> list[bytes]:
+    """What nobody asked for: to all guests at once, or to each of them where they are not told the same. Pure."""
+    if not any(6 in port.aside for port in spec.local):
+        return _advertisements(spec, gateways, ALL_NODES, leads=True)
+
+    def to(port: Port) -> list[bytes]:
+        return _advertisements(spec, gateways, (port.mac, ALL_NODES[1]), leads=6 not in port.aside)
+
+    return [frame for port in spec.local for frame in to(port)]
+
+
+def _advertisements(spec: NetworkSpec, gateways: Gateways, to: Receiver, *, leads: bool) -> list[bytes]:
+    """One frame for each router that is a gateway here, and one for the subnets that have none."""
     told: dict[str, list[Subnet]] = defaultdict(list)
     for subnet in spec.subnets.values():
         if subnet.network.version == 6:
             mac = gateways.get(subnet.gateway, SERVICE_MAC) if subnet.gateway else SERVICE_MAC
             told[mac].append(subnet)
-    return [_frame(mac, to, _advertisement(mac, subnets, spec)) for mac, subnets in sorted(told.items())]
+    return [_frame(mac, to, _advertisement(mac, subnets, spec, leads)) for mac, subnets in sorted(told.items())]
 
 
-def _advertisement(mac: str, subnets: list[Subnet], spec: NetworkSpec) -> bytes:
-    lifetime = 0 if mac == SERVICE_MAC else ROUTER_SECONDS
+def _advertisement(mac: str, subnets: list[Subnet], spec: NetworkSpec, leads: bool) -> bytes:
+    lifetime = ROUTER_SECONDS if leads and mac != SERVICE_MAC else 0
     flags = OTHER | (MANAGED if any(subnet.dhcp for subnet in subnets) else 0)
     message = struct.pack("!BBHBBHII", ADVERTISE, 0, 0, 64, flags, lifetime, 0, 0)
     message += _option(1, bytes.fromhex(mac.replace(":", ""))) + _option(5, struct.pack("!HI", 0, spec.mtu))
@@ -101,7 +112,7 @@ def _option(kind: int, value: bytes) -> bytes:
     return bytes([kind, length]) + value.ljust(8 * length - 2, b"\0")
 
 
-def _frame(mac: str, to: tuple[str, ipaddress.IPv6Address], message: bytes) -> bytes:
+def _frame(mac: str, to: Receiver, message: bytes) -> bytes:
     source, (target, receiver) = link_local(mac), to
     pseudo = source.packed + receiver.packed + struct.pack("!II", len(message), ICMPV6) + message
     pseudo += bytes(len(pseudo) % 2)

@@ -67,7 +67,8 @@ class Subnet:
 @dataclass(frozen=True)
 class Port:
     """`device`: the name of its tap. `pairs`: further addresses that its guest may use, each with the MAC. `mbps`: how
-    many Mbit/s pass it each way, None: as many as do."""
+    many Mbit/s pass it each way, None: as many as do. `aside`: the families, 4 or 6, whose gateway its guest is not
+    told, as another of its NICs has the default route."""
 
     id: str
     mac: str
@@ -78,6 +79,7 @@ class Port:
     host: str
     name: str
     mbps: int | None = None
+    aside: frozenset[int] = frozenset()
 
     def has_all_of(self, before: "Port") -> bool:
         """Whether its guest has at least the addresses and the groups that it had."""
@@ -261,6 +263,7 @@ def _port(value: dict[str, Any]) -> Port:
         host=value.get("host") or "",
         name=name if LABEL.fullmatch(name) else "",  # what is no host name has none
         mbps=None if value.get("mbps") is None else as_within(value["mbps"], 1, MAX_MBPS, "Mbit/s"),
+        aside=frozenset(value.get("aside", ())),
     )
 
 

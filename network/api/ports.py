@@ -3,13 +3,13 @@
 import re
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet
 from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from cloud.api.fields import LabelsField, NameField, ReferenceField, ReferencesField, Text
+from cloud.api.fields import Flag, LabelsField, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.pagination import Filter
 from cloud.api.scope import Scope
 from cloud.api.serializers import Body, ReferenceSerializer
@@ -18,7 +18,8 @@ from network import addressing
 from network.api.fields import CASCADE, AddressText, list_of
 from network.api.shown import HolderSerializer, WithStatus, holder_of, machine_of
 from network.api.subnets import networks_of, subnets_of
-from network.models import Port, SecurityGroup
+from network.default_routes import with_default_routes
+from network.models import Address, Port, SecurityGroup
 from network.services import ports
 from network.services.ports import MAX_ADDRESSES, MAX_GROUPS, MAX_PAIRS, Wanted
 from network.status import Status, of_port
@@ -32,7 +33,8 @@ def groups_of(scope: Scope) -> QuerySet[SecurityGroup]:
 
 def ports_of(scope: Scope) -> QuerySet[Port]:
     own = Port.objects.filter(project_id=scope.project_id).select_related("network", "project")
-    return own.prefetch_related("addresses__subnet", "security_groups", "network__on_hosts")
+    addresses = Prefetch("addresses", with_default_routes(Address.objects.select_related("subnet")))
+    return own.prefetch_related(addresses, "security_groups", "network__on_hosts")
 
 
 class PortAddressSerializer(serializers.Serializer):
@@ -57,12 +59,16 @@ class PortSerializer(WithStatus):
     addresses = PortAddressSerializer(many=True)
     security_groups = ReferenceSerializer(many=True)
     allowed_address_pairs = PairSerializer(many=True)
+    gateway = serializers.SerializerMethodField(help_text="Whether its instance has its default route by it.")
     holder = serializers.SerializerMethodField(help_text="What is plugged in; null: nothing.")
     instance = serializers.SerializerMethodField(help_text="The same, if it is an instance.")
     created_at = serializers.DateTimeField()
 
     def find_status(self, row: Port) -> Status:
         return of_port(row, carried=self.carried)
+
+    def get_gateway(self, port: Any) -> bool:
+        return ports.is_held_from_above(port) and any(one.leads for one in port.addresses.all())
 
     @extend_schema_field(HolderSerializer(allow_null=True))
     def get_holder(self, port: Port) -> dict[str, str] | None:
@@ -125,6 +131,10 @@ class PortChanges(Body):
     allowed_address_pairs = list_of(PairForm, MAX_PAIRS)
 
 
+class PortUpdate(PortChanges):
+    gateway = Flag(required=False, help_text="True: its instance is to have its default route by this NIC.")
+
+
 class PortForm(PortChanges):
     """Only the network has to be given. Without addresses it gets one of each family."""
 
@@ -137,7 +147,7 @@ class PortForm(PortChanges):
 
 class PortView(InProject):
     serializer = PortSerializer
-    forms = {"POST": PortForm, "PATCH": PortChanges}
+    forms = {"POST": PortForm, "PATCH": PortUpdate}
     parameters = {"DELETE": {"cascade": CASCADE}}
 
     def rows(self) -> QuerySet[Port]:

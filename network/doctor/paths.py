@@ -9,8 +9,8 @@ from uuid import UUID
 
 from network import addressing
 from network.doctor.hops import Fix, Hop, blocked, ok
-from network.models import Address, Router, Subnet
-from network.services import routers, subnets
+from network.models import Address, Port, Router, Subnet
+from network.services import ports, routers, subnets
 
 MAX_ROUTERS = 8  # on one way: more is a loop
 DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
@@ -52,12 +52,16 @@ class Paths:
     def legs_of(self, router: Router) -> list[Address]:
         return [leg for leg in self.legs if leg.port.holder_id == router.pk]
 
-    def trace(self, subnet: Subnet, to: str | None) -> Taken | Lost:
-        """The way from a guest on a subnet to an address; to the world when that is None."""
+    def trace(self, source: Any, to: str | None) -> Taken | Lost:
+        """The way from a guest's address (of `walk.addresses_of`) to another one; to the world when that is None."""
+        subnet = source.subnet
         if to is not None and ip_address(to) in ip_network(subnet.cidr):
             return Taken()
         told = f"what DHCP and router advertisements tell guests on {subnet}"
         hop = next_hop(subnet.routes, to, subnet.family) or subnet.gateway
+        if hop == subnet.gateway and source.is_aside:
+            words = f"Guests are told no gateway of {subnet}: their default route is by another NIC."
+            return Lost(blocked("gateway", told, words, self._lead_by(source.port)))
         if hop is None:
             words = f"Guests on {subnet} are told no way to {to or 'the world'}: the subnet has no gateway."
             return Lost(blocked("gateway", told, words, self._tell_way(subnet, to)))
@@ -129,6 +133,15 @@ class Paths:
 
     def _be_gateway(self, subnet: Subnet, to: str | None) -> Fix | None:
         return self._tell_way(subnet, to) or self.join_any(subnet, external=to is None)
+
+    def _lead_by(self, port: Port) -> Fix:
+        return Fix(
+            "PATCH",
+            f"/api/v1/projects/{port.project}/ports/{port}",
+            {"gateway": True},
+            f"Has the guest take its default route by the NIC at {port}. It learns it with its next lease.",
+            lambda actor: ports.update(port=port, actor=actor, gateway=True),
+        )
 
     def _tell_way(self, subnet: Subnet, to: str | None) -> Fix | None:
         """Tell guests to send it to a router that has joined the subnet already."""

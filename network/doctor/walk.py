@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import product
+from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
 
 from network import hosting, status
+from network.default_routes import with_default_routes
 from network.doctor import ways_in
 from network.doctor.groups import judge
 from network.doctor.hops import BLOCKED, Hop, Packet, Wish, blocked, broken, ok, unknown
@@ -33,9 +35,10 @@ class Walk:
         return sum(hop.verdict == BLOCKED for hop in self.hops)
 
 
-def addresses_of(ports: Sequence[Port], family: int | None = None) -> list[Address]:
+def addresses_of(ports: Sequence[Port], family: int | None = None) -> list[Any]:
     """The addresses of some ports, IPv4 first; with all that a walk reads of them."""
-    found = Address.objects.filter(port__in=ports).select_related("subnet__network", "port__project", "port__host")
+    own = Address.objects.filter(port__in=ports).select_related("subnet__network", "port__project", "port__host")
+    found = with_default_routes(own)
     ordered = sorted(found.order_by("port__holder_slot", "pk"), key=lambda one: one.subnet.family)
     return [one for one in ordered if family in (None, one.subnet.family)]
 
@@ -62,7 +65,7 @@ def _by_way(paths: Paths, way: ways_in.WayIn, wish: Wish, remote: str | None) ->
     hops = [_nic(target), hop, way.hop]
     leg = next((one for one in paths.joined(target.subnet) if router and one.port.holder_id == router.pk), None)
     if way.keeps_sender:
-        back = paths.trace(target.subnet, None)
+        back = paths.trace(target, None)
         hops += [back.hop if isinstance(back, Lost) else _answers(target, back)]
     seen = remote if way.keeps_sender or leg is None else leg.address
     hops.append(judge(target.port, Direction.INGRESS, Packet(target.subnet.family, wish, seen)))
@@ -118,7 +121,7 @@ def inside(sources: Sequence[Address], targets: Sequence[Address], wish: Wish) -
 
 def _between(paths: Paths, source: Address, target: Address, wish: Wish) -> Walk:
     hops = [_nic(target)]
-    there, back = paths.trace(source.subnet, target.address), paths.trace(target.subnet, source.address)
+    there, back = paths.trace(source, target.address), paths.trace(target, source.address)
     routers = list(there.routers) if isinstance(there, Taken) else []
     if isinstance(there, Lost):
         hops.append(there.hop)

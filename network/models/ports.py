@@ -33,6 +33,7 @@ class Port(models.Model):
     holder_id = models.UUIDField(null=True)
     holder_slot = models.PositiveSmallIntegerField(null=True)  # which of its holder's NICs or legs
     holder_name = models.CharField(max_length=63, blank=True)  # a copy: for people, and for DNS
+    gateway = models.BooleanField(default=False)  # chosen for its holder's default route: network.default_routes
     mbps = models.PositiveIntegerField(null=True)  # Mbit/s each way, as its holder has it; null: no limit
     goes_with_holder = models.BooleanField(default=False)  # it was made for its holder, and is deleted with it
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # where its holder is
@@ -52,6 +53,12 @@ class Port(models.Model):
                 fields=["holder_type", "holder_id", "holder_slot"],
                 condition=Q(holder_id__isnull=False),
                 name="holder_has_one_port_a_slot",
+            ),
+            models.UniqueConstraint(
+                fields=["holder_type", "holder_id"], condition=Q(gateway=True), name="holder_has_one_chosen_gateway"
+            ),
+            models.CheckConstraint(
+                condition=Q(gateway=False) | Q(holder_id__isnull=False), name="chosen_gateway_has_a_holder"
             ),
         ]
         indexes = [

@@ -9,7 +9,7 @@ from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage
 from cloud.pages.lists import By
-from network.api.ports import PortChanges, PortForm, ports_of
+from network.api.ports import PortForm, PortUpdate, ports_of
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, NetworkingPage
 from network.pages.fields import NEW_ADDRESSES, PAIRS, TICKED, choices
@@ -68,20 +68,27 @@ class Ports(PortPage, ListPage):
 class ChangePort(PortPage, ChangePage):
     """What it is, and what can be changed of it. What is plugged in stays plugged in."""
 
-    template, form = "network/ports/change.html", PortChanges
+    template, form = "network/ports/change.html", PortUpdate
     fields = {
         "name": forms.REQUIRED,
         "security_groups": TICKED,
         "allowed_address_pairs": PAIRS,
         "labels": forms.LABELS,
+        "gateway": forms.FLAG,
     }
+
+    def initial(self) -> dict[str, Any]:
+        return {**super().initial(), "gateway": "on" if ports.has_default_route(self.item) else ""}
 
     def fill(self) -> dict[str, Any]:
         [(_, status)] = self.with_status([self.item], of_port)
-        facts = {"status": status, "leading_in": outside.uses_of(self.item)}
+        is_nic = ports.is_held_from_above(self.item)
+        facts = {"status": status, "leading_in": outside.uses_of(self.item), "is_nic": is_nic}
         return {**super().fill(), **facts, "groups": self.groups()}
 
     def change(self, changes: dict[str, Any]) -> Port:
+        if changes.get("gateway") == ports.has_default_route(self.item):
+            del changes["gateway"]  # it is so without having been chosen
         return ports.update(port=self.item, actor=self.scope.actor, **changes)
 
 

@@ -13,6 +13,7 @@ from cloud.hosts.models import Host
 from cloud.problems import Conflict, Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from network import addressing, allocation, hosting
+from network.default_routes import networks_beside, with_default_routes
 from network.models import Address, Network, Port, PortSecurityGroup, SecurityGroup, Subnet
 from network.models.ports import mac_of
 from network.services import outside
@@ -24,6 +25,7 @@ MAX_ADDRESSES, MAX_GROUPS, MAX_PAIRS = 10, 10, 20
 
 explain_constraint("address_is_used_once_in_a_subnet", "This address is taken.", pointer="/addresses")
 explain_constraint("holder_has_one_port_a_slot", "Another port is plugged in there.")
+explain_constraint("holder_has_one_chosen_gateway", "Another NIC was chosen at the same time.", pointer="/gateway")
 
 
 class UnfitPort(Problem):
@@ -48,13 +50,15 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Holder:
-    """What is plugged into a port, and where in it. `mbps`: how many Mbit/s may pass each way; None: no limit."""
+    """What is plugged into a port, and where in it. `mbps`: how many Mbit/s may pass each way; None: no limit.
+    `gateway`: its default route is to lead by this port."""
 
     type: str
     id: UUID
     slot: int
     name: str
     mbps: int | None = None
+    gateway: bool = False
 
 
 def create(
@@ -85,6 +89,7 @@ def create(
         wanted = [(gateway_of, gateway_of.gateway)]
     else:
         wanted = fit(network, addresses, pointer=pointer) or _one_of_each_family(network)
+    _make_room(holder)
     ident = uuid4()
     port = Port.objects.create(
         id=ident, project_id=network.project_id, network=network, name=name or f"port-{ident.hex[:8]}",
@@ -183,8 +188,10 @@ def update(
     labels: dict[str, str] | None = None,
     security_groups: Sequence[SecurityGroup] | None = None,
     allowed_address_pairs: Sequence[Mapping[str, str]] | None = None,
+    gateway: bool | None = None,
 ) -> Port:
-    """Change a port's name, labels, groups, or the further addresses that it may use."""
+    """Change a port's name, labels, groups, the further addresses that it may use, or make it the one by which its
+    machine has its default route. Raises UnfitPort."""
     quota.lock(port.project_id)
     pairs = None if allowed_address_pairs is None else list(allowed_address_pairs)
     asked = {"name": name, "labels": labels, "allowed_address_pairs": pairs}
@@ -196,11 +203,30 @@ def update(
         changes["security_groups"] = sorted(group.name for group in security_groups)
         port.security_groups.set(security_groups)
         groups.update(security_groups)
+    if gateway is not None and (gateway != port.gateway or has_default_route(port) != gateway):
+        before["gateway"], changes["gateway"] = port.gateway, gateway
+        _choose(port, gateway)
     record("network.port.update", port, actor=actor, before=before, after=changes)
-    if port.host_id and changes.keys() & {"security_groups", "allowed_address_pairs"}:
+    if port.host_id and changes.keys() & {"security_groups", "allowed_address_pairs", "gateway"}:
         members_of = [group.pk for group in groups] if security_groups is not None else []
-        hosting.changed(port.project_id, networks=[port.network_id], members_of=members_of)
+        beside = networks_beside([port]) if "gateway" in changes else set()
+        hosting.changed(port.project_id, networks={port.network_id, *beside}, members_of=members_of)
     return port
+
+
+def _choose(port: Port, gateway: bool) -> None:
+    """A port that is not chosen any more leaves the default route to the first NIC with a gateway. Raises UnfitPort."""
+    words = ""
+    if gateway and not is_held_from_above(port):
+        words = f"{port} is not plugged into an instance, so nothing has a default route by it."
+    elif not gateway and not port.gateway:
+        words = f"{port} is the first NIC that has a gateway. Choose another one, and this one loses the default route."
+    if words:
+        raise UnfitPort(words, errors=[Fault("/gateway", words)])
+    if gateway:
+        require_gateway(port, pointer="/gateway")
+    _choose_none(port.holder_type, port.holder_id)
+    Port.objects.filter(pk=port.pk).update(gateway=gateway)
 
 
 def delete(*, port: Port, actor: Actor, cascade: bool = False) -> None:
@@ -240,7 +266,30 @@ def hold(*, port: Port, holder: Holder) -> Port:
     port = Port.objects.select_for_update().get(pk=port.pk)
     if port.holder_id is not None and port.holder_id != holder.id:
         refuse_if_used(port, [user_of(port)], hint="Take another port.")
+    _make_room(holder)
     return change(port, _held(holder))[0]
+
+
+def _make_room(holder: Holder | None) -> None:
+    """Before a port comes by which a machine is to have its default route: none of its others is chosen any more."""
+    if holder is not None and holder.gateway:
+        _choose_none(holder.type, holder.id)
+
+
+def _choose_none(holder_type: str, holder_id: UUID | None) -> None:
+    Port.objects.filter(holder_type=holder_type, holder_id=holder_id, gateway=True).update(gateway=False)
+
+
+def has_default_route(port: Port) -> bool:
+    """Whether a machine has its default route by a port, in one family at least."""
+    return is_held_from_above(port) and with_default_routes(port.addresses.all()).filter(leads=True).exists()
+
+
+def require_gateway(port: Port, *, pointer: str) -> None:
+    """Raises UnfitPort where no default route can lead by a port."""
+    if not port.addresses.filter(subnet__gateway__isnull=False).exists():
+        words = f"No subnet of {port} has a gateway, so no default route can lead by it."
+        raise UnfitPort(words, errors=[Fault(pointer, words)])
 
 
 def held_by(holder_type: str, holder_id: UUID) -> list[Port]:
@@ -280,7 +329,7 @@ def _move(ports: Sequence[Port], host: Host | None) -> None:
         return
     Port.objects.filter(pk__in=[port.pk for port in moved]).update(host=host)
     groups = PortSecurityGroup.objects.filter(port__in=moved).values_list("group_id", flat=True)
-    networks, leading = {port.network_id for port in moved}, outside.routers_to(moved)
+    networks, leading = {port.network_id for port in moved} | networks_beside(moved), outside.routers_to(moved)
     hosting.changed(moved[0].project_id, networks=networks, routers=leading, members_of=set(groups), places=True)
     for port in moved:
         port.host = host
@@ -304,10 +353,13 @@ def let_go(ports: Sequence[Port], actor: Actor) -> None:
 
 def _held(holder: Holder | None) -> dict[str, Any]:
     if holder is None:
-        return {"holder_type": "", "holder_id": None, "holder_slot": None, "holder_name": "", "mbps": None}
+        return {
+            "holder_type": "", "holder_id": None, "holder_slot": None, "holder_name": "", "mbps": None,
+            "gateway": False,
+        }  # fmt: skip
     return {
         "holder_type": holder.type, "holder_id": holder.id, "holder_slot": holder.slot, "holder_name": holder.name,
-        "mbps": holder.mbps,
+        "mbps": holder.mbps, "gateway": holder.gateway,
     }  # fmt: skip
 
 

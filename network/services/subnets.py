@@ -8,6 +8,7 @@ from cloud.problems import Fault, Problem, explain_constraint
 from cloud.tenancy import quota
 from network import addressing, hosting
 from network.addressing import Range, Route
+from network.default_routes import networks_beside
 from network.models import Network, Port, PortSecurityGroup, Subnet
 from network.services import outside, ports
 from network.services.changes import change
@@ -63,7 +64,8 @@ def _tell(subnet: Subnet) -> None:
     """Hosts hear of the subnet, and of the addresses that machines on its network make there."""
     given = ports.give_autonomous(subnet, subnet.network.ports.all())
     groups = PortSecurityGroup.objects.filter(port__in=given).values_list("group_id", flat=True)
-    hosting.changed(subnet.project_id, networks=[subnet.network_id], members_of=set(groups))
+    networks = {subnet.network_id, *networks_beside(given)}
+    hosting.changed(subnet.project_id, networks=networks, members_of=set(groups))
 
 
 def update(*, subnet: Subnet, actor: Actor, changes: Mapping[str, Any]) -> Subnet:
@@ -114,7 +116,9 @@ def _take_autonomous(subnet: Subnet) -> None:
     """Addresses that machines made themselves do not keep a subnet, unless something leads to them."""
     made = subnet.addresses.exclude(port__holder_type=ports.ROUTER)
     refuse_if_used(subnet, outside.uses_of_addresses(made), hint="Disassociate or delete these first.")
+    lost = [address.port for address in made.select_related("port")]
     made.delete()
+    hosting.changed(subnet.project_id, networks=networks_beside(lost))
 
 
 def remove(subnet: Subnet, actor: Actor) -> None:

@@ -200,7 +200,7 @@ def test_nics_have_networks_addresses_and_existing_ports_in_their_order(mia, net
     mine = ports.create(network=networked.project.networks.get(name="back"), actor=ALICE, name="mine")
     sent = filled(
         networked, nic=["network/back", "port/mine", "network/default"], nic_address=["172.16.0.77", "", ""],
-        security_groups=["default"],
+        nic_gateway=["", "", "on"], security_groups=["default"],
     )  # fmt: skip
     mia.post(HERE, sent)
     made = Instance.objects.get(name="amber-heron")
@@ -208,6 +208,7 @@ def test_nics_have_networks_addresses_and_existing_ports_in_their_order(mia, net
     assert [port.network.name for port in held] == ["back", "back", "default"]
     assert held[0].addresses.get().address == "172.16.0.77"
     assert held[1].pk == mine.pk
+    assert [port.gateway for port in held] == [False, False, True]
 
 
 def test_opening_ssh_makes_a_group_once_and_says_whom_it_lets_in(mia, networked):

@@ -91,6 +91,15 @@ class Broken(Wired):
         self.lone = self.launch(name="lone", networks=[Nic(self.back)])
         self.settle_networks()
 
+    def other_default_route(self):
+        """A third machine on another network of the router; `web` has its default route by `back`."""
+        far = self.change(networks.create, project=self.project, name="far")
+        subnet = self.change(subnets.create, network=far, name="far", cidr="10.7.0.0/24")
+        self.change(routers.attach, router=self.router, subnet=subnet)
+        self.lone = self.launch(name="lone", networks=[Nic(far)])
+        self.do(services.attach_nic, self.web, network=self.back, gateway=True)
+        self.settle_networks()
+
 
 PEER = {"from": {"instance": "peer"}, "port": 22}
 # what breaks it, what is asked, the hop that is named, whether a fix is offered
@@ -115,6 +124,12 @@ SITUATIONS = {
     "peer may not send": (lambda w: w.rules_gone("egress"), PEER, "egress", True),
     "peer is not let in": (Broken.rules_gone, PEER, "ingress", True),
     "nobody has the address": (lambda w: None, {"from": "10.9.0.200", "port": 22}, "source", False),
+    "default route by another NIC": (
+        Broken.other_default_route,
+        {"from": {"instance": "lone"}, "port": 22},
+        "gateway",
+        True,
+    ),
     "lone network": (Broken.lone_peer, {"from": {"instance": "lone"}, "port": 22}, "gateway", True),
 }
 

@@ -1,6 +1,7 @@
 """DHCP: what a guest is told, and that only its own port's address is ever told."""
 
 import os
+import re
 import shutil
 import signal
 
@@ -122,12 +123,19 @@ CLIENTS = {
 }
 
 
+def is_told_of_a_gateway(words: str) -> bool:
+    """Whether a client's script was, by option 3 or 121."""
+    return bool(re.search(r"routers?=.*10\.0\.0\.1$|0\.0\.0\.0/0|\b0 10 0 0 1$", words, re.MULTILINE))
+
+
 @pytest.mark.parametrize("program", CLIENTS)
 def test_clients_that_others_wrote_take_the_lease(make_host, tmp_path, program):
+    """And no gateway where another NIC has the default route, only the subnet's own routes."""
     if not shutil.which(program):
         pytest.skip(f"{program} is not installed")
     host = make_host(0)
     spec = lab.network(host, web="10.0.0.10")
+    spec["subnets"][0]["routes"] = [{"destination": "10.9.0.0/16", "next_hop": "10.0.0.9"}]
     host.apply(spec)
     guest = lab.Machine(host.guest(spec, "web"))
     told = tmp_path / "told"
@@ -135,14 +143,25 @@ def test_clients_that_others_wrote_take_the_lease(make_host, tmp_path, program):
     script.write_text(f"#!/bin/sh\nenv >> {told}\n")
     script.chmod(0o755)
     values = {"print": str(script), "file": str(tmp_path / "leases"), "pid": str(tmp_path / "pid")}
-    try:
+
+    def ask() -> str:
+        told.write_text("")
         guest.run("ip", "addr", "flush", "dev", "eth0")
         guest.run("timeout", "10", program, *(each.format(**values) for each in CLIENTS[program]))
-        words = told.read_text()
-        assert "10.0.0.10" in words
-        assert "default.demo.internal" in words
-        assert "10.0.0.1" in words
         if (tmp_path / "pid").exists():
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+        return told.read_text()
+
+    try:
+        words = ask()
+        assert "10.0.0.10" in words
+        assert "default.demo.internal" in words
+        assert is_told_of_a_gateway(words)
+        spec["ports"][0]["aside"] = [4]
+        host.apply(spec)
+        words = ask()
+        assert "10.0.0.10" in words
+        assert not is_told_of_a_gateway(words)
+        assert program == "dhclient" or "10.9.0.0/16" in words  # it was not configured to ask for routes
     finally:
         guest.close()

@@ -94,6 +94,22 @@ def test_the_kernel_takes_the_router_and_makes_addresses_only_where_there_is_no_
     assert resolved(a, "b") == [frames.ip("fd00:1::11")]
 
 
+def test_the_kernel_has_its_default_route_by_the_nic_that_has_it_and_no_other(led, host, closing):  # noqa: F811
+    """Of two guests one is told of no gateway; both are told what is on the network."""
+    spec, route, a = led
+    b = closing(lab.Machine(host.guest(spec, "b")))
+
+    def led_by(guest) -> bool:
+        return f"default via {gateway(route, spec)}" in guest.run("ip", "-6", "route")
+
+    for first, second in ((a, b), (b, a)):
+        for port in spec["ports"]:
+            port["aside"] = [6] if port["id"] == second.guest.id else []
+        host.apply(spec)  # is advertised at once
+        lab.wait_for(lambda: led_by(first) and not led_by(second), 20)  # noqa: B023
+        lab.wait_for(lambda: f"{PREFIX} dev eth0" in second.run("ip", "-6", "route"), 20)  # noqa: B023
+
+
 CLIENTS = {
     "dhclient": ("-6", "-1", "-sf", "{print}", "-lf", "{file}", "-pf", "{pid}", "eth0"),
     "dhcpcd": ("-1", "-6", "-t", "10", "-c", "{print}", "--noarp", "eth0"),
