@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from network.agent.networks import BRIDGE
+from network.agent.packets import ICMPV6, packet, summed
 from network.agent.rules import SERVICE_ADDRESS6, SERVICE_MAC
 from network.agent.specs import Address, NetworkSpec, Port, Subnet, link_local
 
 SOLICIT, ADVERTISE = 133, 134
 ALL_NODES = ("33:33:00:00:00:01", ipaddress.IPv6Address("ff02::1"))
 ALL_ROUTERS = ipaddress.IPv6Address("ff02::2")
-ICMPV6, HOP_LIMIT = 58, 255
 ICMP6_FILTER = 1
 SECONDS_BETWEEN = 200.0  # of advertisements that nobody asked for
 ROUTER_SECONDS, VALID_SECONDS, PREFERRED_SECONDS = 1800, 86400, 14400
@@ -114,11 +114,4 @@ def _option(kind: int, value: bytes) -> bytes:
 
 def _frame(mac: str, to: Receiver, message: bytes) -> bytes:
     source, (target, receiver) = link_local(mac), to
-    pseudo = source.packed + receiver.packed + struct.pack("!II", len(message), ICMPV6) + message
-    pseudo += bytes(len(pseudo) % 2)
-    total = sum(struct.unpack(f"!{len(pseudo) // 2}H", pseudo))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    message = message[:2] + struct.pack("!H", ~total & 0xFFFF) + message[4:]
-    header = struct.pack("!IHBB", 6 << 28, len(message), ICMPV6, HOP_LIMIT) + source.packed + receiver.packed
-    return bytes.fromhex((target + mac).replace(":", "")) + b"\x86\xdd" + header + message
+    return packet((target, mac), source, receiver, ICMPV6, summed(source, receiver, ICMPV6, message, 2))
