@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from network.agent import dhcp, dhcp6, dns, metadata, ra
+from network.agent.leases import Leases
 from network.agent.networks import service_socket
 from network.agent.rules import SERVICE_ADDRESS, SERVICE_ADDRESS6
 from network.agent.specs import NetworkSpec
@@ -18,8 +19,8 @@ class Answering:
 
     def __init__(self, spec: NetworkSpec, gateways: ra.Gateways, about: metadata.Server, beyond: dns.Forwarder) -> None:
         self._about, self._beyond = about, beyond
-        self._leases = dhcp.Sockets.open()
-        self._readers: list[tuple[socket.socket, Callable[[], None]]] = [(self._leases.heard, self._lease)]
+        self._wire = dhcp.Sockets.open()
+        self._readers: list[tuple[socket.socket, Callable[[], None]]] = [(self._wire.heard, self._lease)]
         self._told: list[bytes] = []
         services = [SERVICE_ADDRESS]
         if Path("/proc/sys/net/ipv6").exists():
@@ -30,11 +31,13 @@ class Answering:
             names = service_socket(address, dns.PORT, socket.SOCK_DGRAM)
             pages = metadata.listen(address)
             self._readers += [(names, partial(self._name, names)), (pages, partial(self._tell, pages))]
+        self.leases = Leases()
         self.change(spec, gateways)
 
     def change(self, spec: NetworkSpec, gateways: ra.Gateways) -> None:
         """Answer as this spec says from now on."""
         self.spec, self._gateways = spec, gateways
+        self.leases.keep({port.id for port in spec.local})
         self._ports = {str(address): port.id for port in spec.local for address in port.addresses}
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -45,7 +48,7 @@ class Answering:
         for heard, _ in self._readers:
             loop.remove_reader(heard)
             heard.close()
-        self._leases.close()
+        self._wire.close()
         for port in self.spec.local:
             self._about.forget(port.id)
 
@@ -54,16 +57,16 @@ class Answering:
         frames = ra.advertisements(self.spec, self._gateways)
         if again or frames != self._told:
             self._told = frames
-            ra.send(self._leases.frames, frames)
+            ra.send(self._wire.frames, frames)
 
     def _lease(self) -> None:
-        dhcp.serve(self._leases, self.spec)
+        self.leases.note(dhcp.serve(self._wire, self.spec))
 
     def _lease6(self, heard: socket.socket) -> None:
-        dhcp6.serve(heard, self.spec)
+        self.leases.note(dhcp6.serve(heard, self.spec))
 
     def _lead(self, heard: socket.socket) -> None:
-        ra.serve(heard, self._leases.frames, self.spec, self._gateways)
+        ra.serve(heard, self._wire.frames, self.spec, self._gateways)
 
     def _name(self, heard: socket.socket) -> None:
         with contextlib.suppress(OSError):  # nothing there after all, or the network goes; a guest asks again

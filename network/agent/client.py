@@ -19,8 +19,9 @@ def socket_path(paths: Paths) -> Path:
 class NetworkProcess:
     """Each call is a connection of its own. Raises Refused, with the process's words, and NoAnswer."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, seconds_to_answer: float = SECONDS_TO_ANSWER) -> None:
         self._path = socket_path(paths)
+        self._seconds_to_answer = seconds_to_answer
 
     def apply(self, type: str, id: str, generation: int, spec: dict[str, Any]) -> dict[str, str]:
         """Make true what a spec says; gives back which parts could not be, and why."""
@@ -65,6 +66,11 @@ class NetworkProcess:
         by reason."""
         return self._ask({"do": "counters"})
 
+    def probe(self, port: str, address: str, protocol: str, number: int | None = None) -> dict[str, Any]:
+        """What is seen of a port's guest, and whether it answers at this address and port (`examining` has the shape).
+        Takes up to two seconds."""
+        return self._ask({"do": "probe", "port": port, "address": address, "protocol": protocol, "number": number})
+
     def capabilities(self) -> dict[str, Any]:
         """{"networks": bool, "tracking", "overlay", "taps", "missing": {part: words}, "way_out": "" or words}"""
         return self._ask({"do": "capabilities"})
@@ -81,7 +87,7 @@ class NetworkProcess:
 
     def _connection(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        connection.settimeout(SECONDS_TO_ANSWER)
+        connection.settimeout(self._seconds_to_answer)
         try:
             connection.connect(str(self._path))
         except OSError as error:

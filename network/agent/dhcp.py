@@ -8,7 +8,9 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from network.agent.leases import GIVEN, OFFERED, REFUSED, Heard
 from network.agent.networks import BRIDGE
+from network.agent.packets import UDP, packet
 from network.agent.rules import SERVICE_ADDRESS, SERVICE_MAC
 from network.agent.specs import Address, Network, NetworkSpec, Port, Subnet
 
@@ -46,14 +48,32 @@ class Sockets:
         self.frames.close()
 
 
-def serve(sockets: Sockets, spec: NetworkSpec) -> None:
-    """Answer what has arrived, if it is a request of one of the network's ports."""
+def serve(sockets: Sockets, spec: NetworkSpec) -> Heard | None:
+    """Answer what has arrived, if it is a request of one of the network's ports, and say what that port was told."""
     try:
         message = sockets.heard.recv(4096)
         if reply := answer(message, spec):
             sockets.frames.send(reply)
+            return _heard(message, spec)
     except OSError:
-        return  # nothing there after all, or the network goes; a client asks again
+        pass  # nothing there after all, or the network goes; a client asks again
+    return None
+
+
+def _heard(message: bytes, spec: NetworkSpec) -> Heard | None:
+    """What the answer to a message said of the lease."""
+    found, kind = _address_of(message[28:34].hex(":"), spec), _options(message[240:])[KIND][0]
+    if found is None or kind == INFORM:
+        return None
+    port, _, address = found
+    if kind == DISCOVER:
+        return Heard(port.id, 4, OFFERED, address)
+    return Heard(port.id, 4, GIVEN if _wanted(message) == address.packed else REFUSED, address)
+
+
+def _wanted(message: bytes) -> bytes:
+    """The address that a client asks for, or has."""
+    return _options(message[240:]).get(WANTED) or message[12:16]
 
 
 def answer(message: bytes, spec: NetworkSpec) -> bytes | None:
@@ -67,8 +87,7 @@ def answer(message: bytes, spec: NetworkSpec) -> bytes | None:
     if found is None or kind not in (DISCOVER, REQUEST, INFORM) or options.get(ID, SERVER.packed) != SERVER.packed:
         return None
     port, subnet, address = found
-    wanted = options.get(WANTED) or message[12:16]
-    if kind == REQUEST and wanted != address.packed:
+    if kind == REQUEST and _wanted(message) != address.packed:
         return _frame(message, mac, NOWHERE, _option(KIND, bytes([NAK])) + _option(ID, SERVER.packed))
     given = _option(KIND, bytes([OFFER if kind == DISCOVER else ACK])) + _option(ID, SERVER.packed)
     if kind != INFORM:
@@ -142,9 +161,4 @@ def _frame(request: bytes, mac: str, address: bytes, options: bytes) -> bytes:
     is_broadcast = address == NOWHERE and client == NOWHERE or flags[0] & 0x80
     to = b"\xff" * 4 if is_broadcast else address if address != NOWHERE else client
     udp = struct.pack("!HHHH", 67, 68, 8 + len(message), 0)
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0x10, 28 + len(message), 0, 0, 64, 17, 0, SERVER.packed, to)
-    total = sum(struct.unpack("!10H", header))
-    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    header = header[:10] + struct.pack("!H", checksum) + header[12:]
-    ethernet = bytes.fromhex(mac.replace(":", "")) + bytes.fromhex(SERVICE_MAC.replace(":", "")) + b"\x08\x00"
-    return ethernet + header + udp + message
+    return packet((mac, SERVICE_MAC), SERVER, ipaddress.ip_address(to), UDP, udp + message)

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 
+from network.agent.leases import GIVEN, OFFERED, Heard
 from network.agent.networks import BRIDGE
 from network.agent.ra import name_servers, packed_name
 from network.agent.rules import SERVICE_MAC
@@ -43,14 +44,17 @@ def listen() -> socket.socket:
     return heard
 
 
-def serve(heard: socket.socket, spec: NetworkSpec) -> None:
-    """Answer what has arrived, if it is a request of one of this host's ports."""
+def serve(heard: socket.socket, spec: NetworkSpec) -> Heard | None:
+    """Answer what has arrived, if it is a request of one of this host's ports, and say what that port was told."""
     with suppress(OSError):  # nothing there after all, or the network goes; a client asks again
         message, source = heard.recvfrom(MAX_MESSAGE)
         address = ipaddress.IPv6Address(source[0].partition("%")[0])
         port = next((port for port in spec.local if port.link_local == address), None)
         if port and (reply := answer(message, spec, port)):
             heard.sendto(reply, source)
+            own, is_lease = _leases(spec, port), message[0] in (SOLICIT, REQUEST, RENEW, REBIND)
+            return Heard(port.id, 6, OFFERED if reply[0] == ADVERTISE else GIVEN, own[0]) if own and is_lease else None
+    return None
 
 
 def answer(message: bytes, spec: NetworkSpec, port: Port) -> bytes | None:

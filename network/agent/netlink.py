@@ -24,7 +24,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NESTED = 0x8000
 SOL_NETLINK, CAP_ACK, EXT_ACK = 270, 10, 11
 MAX_MESSAGES_AT_ONCE = 300  # their acknowledgements fit into the receive buffer of an ordinary user
-UP = 1
+UP, LOWER_UP = 0x1, 0x10000
 AF_BRIDGE = 7
 PERMANENT, NOARP, REACHABLE = 0x80, 0x40, 0x02
 SELF, MASTER, PROXY = 2, 4, 8  # which table: the device's own, that of its bridge, or of what it answers for
@@ -40,7 +40,8 @@ class Message:
 
 @dataclass(frozen=True)
 class Link:
-    """A network device. `received` and `sent` are packets and bytes as the device counts them."""
+    """A network device. `carrier`: somebody is at the other end; of a tap, the program that is the guest. `received`
+    and `sent` are packets and bytes as the device counts them."""
 
     index: int
     name: str
@@ -48,6 +49,7 @@ class Link:
     mac: str
     mtu: int
     up: bool
+    carrier: bool
     master: int
     received: tuple[int, int]
     sent: tuple[int, int]
@@ -222,6 +224,7 @@ def _link(body: bytes) -> Link:
         mac=values.get(1, b"").hex(":"),
         mtu=struct.unpack("=I", values[4])[0],
         up=bool(flags & UP),
+        carrier=bool(flags & LOWER_UP),
         master=struct.unpack("=I", values[10])[0] if 10 in values else 0,
         received=(stats[0], stats[2]),
         sent=(stats[1], stats[3]),

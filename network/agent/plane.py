@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from network.agent import counting, edge, messages, networks, nft, pools, routers
+from network.agent import counting, edge, examining, messages, networks, nft, pools, routers
 from network.agent.metadata import Guest
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
@@ -202,6 +202,12 @@ class Plane:
             with self._namespaces.within(networks.namespace(spec)):
                 found |= counting.of_ports(spec)
         return {"ports": found}
+
+    def examine(self, wish: dict[str, Any]) -> examining.Examination:
+        """Look at a port of this host, and be ready to ask its guest. Raises Problem, ValueError, OSError."""
+        spec, port = self._port(wish["port"])
+        question = examining.question_for(spec, port, self._gateways(spec.network), wish)
+        return examining.begin(self._namespaces, spec, port, question, self._services.leases(spec.id))
 
     def look_at_next(self) -> None:
         """Compare the next resource with what the kernel has, all of it, and mend what others have changed."""

@@ -10,6 +10,8 @@ makes a user namespace and has rights in there alone. It answers on a Unix socke
     {"do": "unplug", "port"}                             {"ok": true}
     {"do": "quarantine", "id", "on"}                     {"ok": true}: nothing plugs into this network any more
     {"do": "inventory"}, {"do": "counters"}, {"do": "capabilities"}
+    {"do": "probe", "port", "address", "protocol", "number"?}
+                                                         what is seen of a guest, see `examining`: takes a second or two
 
 Whatever cannot be done is answered by {"problem": words}.
 """
@@ -32,7 +34,7 @@ from typing import Any, ClassVar
 import structlog
 
 from agent.paths import Paths
-from network.agent import edge, namespaces, nft, probe, way_out6
+from network.agent import edge, examining, namespaces, nft, probe, way_out6
 from network.agent.client import socket_path
 from network.agent.networks import Problem
 from network.agent.outside import Outside, close_way_out
@@ -44,6 +46,7 @@ log = structlog.get_logger()
 MAX_LINE = 64 << 20  # a network of 100 000 ports
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKS_PER_RESOURCE = 4
+MAX_EXAMINATIONS = 4  # at once
 
 
 def anchor_record(paths: Paths) -> Path:
@@ -141,6 +144,7 @@ class _Process:
         self._abilities = abilities
         self._loop = asyncio.get_running_loop()
         self._kernel = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kernel")
+        self._examiners = ThreadPoolExecutor(MAX_EXAMINATIONS, thread_name_prefix="examiner")
         self._tasks: set[asyncio.Task[None]] = set()
         # The agent's own user, and root. A user namespace knows only its own: root outside has the number of all whom
         # it does not know, and of these only root gets past the mode of the socket and its directory.
@@ -158,6 +162,7 @@ class _Process:
         for task in self._tasks:
             task.cancel()
         self._kernel.shutdown(wait=True)
+        self._examiners.shutdown(cancel_futures=True)
         return 0
 
     def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
@@ -198,6 +203,8 @@ class _Process:
 
     async def _answer(self, connection: socket.socket, line: bytes) -> None:
         answer, descriptor = await self._loop.run_in_executor(self._kernel, self._do, line)
+        if isinstance(answer, examining.Examination):
+            answer = await self._loop.run_in_executor(self._examiners, answer.finish)
         written = json.dumps(answer).encode() + b"\n"
         if descriptor is None:
             await self._loop.sock_sendall(connection, written)
@@ -207,13 +214,15 @@ class _Process:
         finally:
             os.close(descriptor)
 
-    def _do(self, line: bytes) -> tuple[dict[str, Any], int | None]:
+    def _do(self, line: bytes) -> tuple[dict[str, Any] | examining.Examination, int | None]:
         do = ""
         try:
             request = json.loads(line)
             do = str(request["do"])
             if do == "plug":
                 return {"ok": True}, self._plane.plug(request["port"], bool(request.get("headers", True)))
+            if do == "probe":
+                return self._plane.examine(request), None
             if do not in self._deeds:
                 return {"problem": f"this host's network process cannot {do!r}"}, None
             return self._deeds[do](self, request), None

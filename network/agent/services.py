@@ -12,6 +12,7 @@ from functools import partial
 from network.agent import dns, metadata, ra
 from network.agent.answering import Answering
 from network.agent.forwards import Forwarder
+from network.agent.leases import Leases
 from network.agent.namespaces import Namespaces
 from network.agent.outside import Outside
 from network.agent.router_specs import Forward, RouterSpec
@@ -44,6 +45,11 @@ class Services:
             self._networks[spec.id] = answering
             self._in_loop(partial(answering.begin, self._loop))
         self._in_loop(partial(answering.change, spec, gateways), partial(answering.advertise, again=False))
+
+    def leases(self, network: str) -> Leases | None:
+        """What the guests of a network were told by DHCP; None when they are not answered."""
+        answering = self._networks.get(network)
+        return answering.leases if answering else None
 
     def _forwarder(self) -> dns.Forwarder:
         """The one that asks the host's resolvers, in the host's own network."""
