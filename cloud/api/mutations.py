@@ -144,15 +144,22 @@ class View(BaseView):
         found = self.rows().in_bulk([row.pk for row in several.rows])
         return {"items": [self.show(found[row.pk]) for row in several.rows], "next": None}
 
+    def unchanged(self) -> dict[str, Any]:
+        """The plan of a call that only looks."""
+        return self._planned(self._before(), {})
+
     def _before(self) -> dict[str, Any]:
         usage = quota.usage(self.scope.project) if self.scope.project else None
         return {"event": plans.last_event(), "quota": usage}
 
     def _dry(self, answer: Answer, before: Mapping[str, Any]) -> Response:
         """The answer with its plan. Nothing in it can be fetched: what it shows is about to be rolled back."""
+        body = dict(answer.without_secret() or {})
+        plan = self._planned(before, body)
+        return Response({**body, "plan": plan}, 200 if answer.status_code == 204 else answer.status_code)
+
+    def _planned(self, before: Mapping[str, Any], body: dict[str, Any]) -> dict[str, Any]:
         plan: dict[str, Any] = plans.changes_since(before["event"])
         if before["quota"] is not None and Project.objects.filter(pk=self.scope.project_id).exists():
             plan["quota"] = {"before": before["quota"], "after": quota.usage(self.scope.project_id)}
-        body = dict(answer.without_secret() or {})
-        plan.update(self.plan(body))
-        return Response({**body, "plan": plan}, 200 if answer.status_code == 204 else answer.status_code)
+        return {**plan, **self.plan(body)}

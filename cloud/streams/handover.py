@@ -4,9 +4,11 @@ Web authenticates, authorises and limits the request as any other; then the conn
 thread is free. A message is one datagram of JSON with the socket beside it (SCM_RIGHTS).
 """
 
+import contextlib
 import json
 import os
 import socket
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
@@ -23,6 +25,7 @@ from cloud.tenancy.models import Role
 TIMEOUT = 0.2
 SECONDS_TO_ANSWER = 3.0  # streams waits two for the host
 LARGEST_MESSAGE = 8192
+MAX_ANSWER = 16 << 20  # bytes: twice what a host keeps of a log
 
 
 @dataclass(frozen=True)
@@ -92,21 +95,42 @@ def keep_line(request: Request, host: UUID, head: bytes) -> HandedOver | None:
 
 
 def ask_host(host: UUID, wish: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    """What a host answers, over its line, and what it sends then. {"code": …} when it does not, or refuses."""
+    """What a host answers, over its line, and what it sends then, as far as MAX_ANSWER goes. {"code": …} when it does
+    not, or refuses."""
+    answer = bytearray()
+    try:
+        with contextlib.closing(_answered(host, wish)) as pieces:
+            for piece in pieces:
+                answer += piece
+                if len(answer) > MAX_ANSWER:
+                    break
+    except OSError:
+        return {"code": "host_unreachable"}, b""
+    said, _, content = bytes(answer).partition(b"\n")
+    return json.loads(said) if said else {"code": "host_unreachable"}, content
+
+
+def ask_facts(host: UUID, wish: dict[str, Any]) -> dict[str, Any]:
+    """What a host answers at once, in three seconds at most; what it sends then is not waited for."""
+    said = bytearray()
+    with contextlib.suppress(OSError), contextlib.closing(_answered(host, wish)) as pieces:
+        for piece in pieces:
+            said += piece
+            if b"\n" in piece:
+                return dict(json.loads(said.partition(b"\n")[0]))
+    return {"code": "host_unreachable"}
+
+
+def _answered(host: UUID, wish: dict[str, Any]) -> Generator[bytes]:
+    """Raises OSError when streams does not answer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         if not send(Message(want="answer", host=str(host), wish=wish), theirs):
-            return {"code": "host_unreachable"}, b""
+            raise ConnectionRefusedError("streams does not listen")
         theirs.close()
         ours.settimeout(SECONDS_TO_ANSWER)
-        answer = bytearray()
-        try:
-            while piece := ours.recv(64 << 10):
-                answer += piece
-        except OSError:
-            return {"code": "host_unreachable"}, b""
-    said, _, content = bytes(answer).partition(b"\n")
-    return json.loads(said) if said else {"code": "host_unreachable"}, content
+        while piece := ours.recv(64 << 10):
+            yield piece
 
 
 def _hand_over(
