@@ -1,7 +1,10 @@
-"""Why an instance cannot be reached: both ends and the way between them, from what is wanted and what was seen."""
+"""Why an instance cannot be reached: both ends and the way between them, from what is wanted and what was seen.
+
+`diagnose` reads rows; `look_closer` asks the instance's host what only that can see.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from cloud.problems import Fault, Invalid
@@ -10,6 +13,7 @@ from compute.models import Instance, Power
 from compute.networking import DEFAULT, HOLDER
 from compute.status import TRANSITIONAL, reason, with_status
 from network import hosting
+from network.doctor import closer, evidence
 from network.doctor.hops import BLOCKED, UNKNOWN, Fix, Hop, Wish, blocked, broken, first_blocked, ok
 from network.doctor.walk import Walk, addresses_of, from_outside, inside
 from network.models import Address, Network, Port, Subnet
@@ -83,6 +87,15 @@ def diagnose(*, instance: Instance, origin: Origin, wish: Wish) -> Diagnosis:
     else:
         walk = from_outside(own, wish, origin.address)
     return Diagnosis(instance, origin, wish, (*hops, *walk.hops), walk)
+
+
+def look_closer(found: Diagnosis) -> Diagnosis:
+    """The diagnosis with what the instance's host sees, where it runs. Waits for the host, so in no transaction."""
+    target = found.walk.target
+    is_out_of_sight = any(hop.verdict == BLOCKED and hop.name in ("instance", "host") for hop in found.hops)
+    if target is None or target.port.host_id is None or is_out_of_sight:
+        return found
+    return replace(found, hops=closer.look(found.hops, evidence.ask(target, found.wish), target, found.wish))
 
 
 def _ports(instance: Instance) -> list[Port]:

@@ -13,7 +13,7 @@ from cloud.api.serializers import Body
 from cloud.api.views import Verb
 from cloud.tenancy.models import Role
 from compute.api.instances import InstanceView
-from compute.diagnosis import Diagnosis, Origin, diagnose
+from compute.diagnosis import Diagnosis, Origin, diagnose, look_closer
 from compute.models import Instance
 from compute.status import with_status
 from network import addressing
@@ -98,6 +98,7 @@ class HopSerializer(serializers.Serializer):
     looked_at = serializers.CharField()
     verdict = serializers.ChoiceField(VERDICTS)
     says = serializers.CharField()
+    seen = serializers.CharField(allow_blank=True, help_text="What the instance's host counts there, in words.")
     fix_by = serializers.CharField(allow_blank=True, help_text="Who can open it: you or operator.")
     fix = FixSerializer(allow_null=True)
 
@@ -115,7 +116,8 @@ class DiagnosisSerializer(serializers.Serializer):
 class DiagnoseConnection(InstanceView, Verb):
     """Walks the way of a first packet to the instance, and names the first hop that blocks it, with what opens it.
 
-    It changes nothing, and whoever may see the instance may ask.
+    Where the instance runs, its host is asked as well, for two seconds at most: whether the guest has its address, and
+    what it answers. It changes nothing, and whoever may see the instance may ask.
     """
 
     serializer = DiagnosisSerializer  # type: ignore[assignment]
@@ -124,9 +126,9 @@ class DiagnoseConnection(InstanceView, Verb):
     roles = {"POST": Role.VIEWER}
 
     def post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        self.query()
-        found = diagnose(instance=self.one(kwargs["ref"]), **self.form())
-        return Response(shown(found))
+        dry = self.is_dry
+        found = shown(look_closer(diagnose(instance=self.one(kwargs["ref"]), **self.form())))
+        return Response({**found, "plan": self.unchanged()} if dry else found)
 
 
 def shown(found: Diagnosis) -> dict[str, Any]:
@@ -145,7 +147,7 @@ def shown(found: Diagnosis) -> dict[str, Any]:
 def _hop(hop: Hop) -> dict[str, Any]:
     fix = hop.fix
     told = {"method": fix.method, "path": fix.path, "body": fix.body, "says": fix.says} if fix else None
-    about = {"name": hop.name, "looked_at": hop.looked_at, "verdict": hop.verdict, "says": hop.says}
+    about = {"name": hop.name, "looked_at": hop.looked_at, "verdict": hop.verdict, "says": hop.says, "seen": hop.seen}
     return {**about, "fix_by": hop.fix_by, "fix": told}
 
 

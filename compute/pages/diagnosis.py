@@ -12,7 +12,7 @@ from cloud.pages import forms
 from cloud.pages.generic import ItemFormPage
 from cloud.problems import Conflict, Problem
 from compute.api.diagnosis import INTERNET, DiagnoseForm
-from compute.diagnosis import Diagnosis, diagnose
+from compute.diagnosis import Diagnosis, diagnose, look_closer
 from compute.pages.instances import InstanceItemPage
 from network.doctor.hops import ASKABLE, Fix
 
@@ -55,7 +55,7 @@ class Diagnose(InstanceItemPage, ItemFormPage):
         return diagnose(instance=self.item, **self.validate(DiagnoseForm, body))
 
     def answer(self) -> dict[str, Any]:
-        found = self.ask()
+        found = look_closer(self.ask())
         return {"found": found, "call": _call(found.fix) if found.fix else ""}
 
     def read(self) -> dict[str, Any]:

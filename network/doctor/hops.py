@@ -30,7 +30,8 @@ class Fix:
 
 @dataclass(frozen=True)
 class Hop:
-    """One hop: what was looked at, and what was found there, in words. `fix_by`: who can open one that is blocked."""
+    """One hop: what was looked at, and what was found there, in words. `fix_by`: who can open one that is blocked.
+    `seen`: what the host counts there, in words, if it was asked."""
 
     name: str
     looked_at: str
@@ -38,6 +39,7 @@ class Hop:
     says: str
     fix: Fix | None = None
     fix_by: FixBy = ""
+    seen: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """`./pileus` on a copy of the tree with an empty state folder: up, again, restart, killed, down, up."""
 
+import contextlib
 import json
 import os
 import re
@@ -46,11 +47,40 @@ def test_the_ssh_command_that_up_prints_works(machine):
     assert (done.returncode, done.stdout.strip()) == (0, "first"), done.stderr
 
 
-def ssh(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """What the guest calls itself."""
+def ssh(command: list[str], do: str = "hostname") -> subprocess.CompletedProcess[str]:
+    """What the guest says to that: its name, if nothing else is asked."""
     options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=2".split()
     options += "-o ServerAliveInterval=2".split()  # one that is cut off while its address goes gets no answer any more
-    return subprocess.run([*command, *options, "hostname"], check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run([*command, *options, do], check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_the_doctor_tells_what_listens_in_the_guest_from_what_does_not(machine):
+    """Its fixes lead to a port where nothing listens; then something does, and is left alone."""
+    line = re.search(r"ssh -i .+", machine.first_up.stdout)
+    if line is None:
+        return  # no networks here, and `up` has said so
+    with machine.api() as api, contextlib.ExitStack() as cleaning:
+
+        def look(port: int) -> dict:
+            answer = api.post("/projects/demo/instances/first/diagnose-connection", json={"port": port})
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        wait_until(lambda: look(22)["verdict"] == "open", what="SSH", told=lambda: f"{look(22)}")
+        for hop in ("way_in", "ingress"):
+            found = look(8022)
+            assert found["blocked_at"] == hop, found
+            path = found["fix"]["path"].removeprefix("/api/v1")
+            made = api.request(found["fix"]["method"], path, json=found["fix"]["body"])
+            assert made.status_code == 201, made.text
+            cleaning.callback(api.delete, f"{path}/{made.json()['id']}")
+        wait_until(lambda: look(8022)["blocked_at"] == "answer", what="silence", told=lambda: f"{look(8022)}")
+        assert "nothing listens on port 8022" in look(8022)["says"]
+        begun = ssh(line[0].split(), "nc -l -p 8022 >/dev/null 2>&1 </dev/null & echo begun")
+        assert begun.stdout.strip() == "begun", begun.stderr
+        wait_until(lambda: look(8022)["verdict"] == "open", what="a program", told=lambda: f"{look(8022)}")
+        assert look(8022)["verdict"] == "open"
+        ssh(line[0].split(), "killall nc")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's host leads in single ports only")

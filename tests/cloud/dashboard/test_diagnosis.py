@@ -32,7 +32,10 @@ def test_it_names_the_hop_and_its_button_opens_it(root, broken):
     assert root.post(here, {"call": call}).status_code == 303
     assert SecurityGroupRule.objects.filter(group=broken.group, direction="ingress").count() == 1
     broken.settle_networks()
-    assert "Nothing blocks TCP port 22" in html.unescape(root.get(here).content.decode())
+    open_now = html.unescape(root.get(here).content.decode())
+    assert "Nothing blocks TCP port 22" in open_now
+    assert "The host sees: Its guest has received 7 packets and sent 9." in open_now
+    assert "TCP port 22 is open in the guest." in open_now
     stale = root.post(here, {"call": call})
     assert stale.status_code == 409
     assert "Something has changed meanwhile" in stale.content.decode()

@@ -14,11 +14,13 @@ from tests.network.clouds import Wired
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SSH = {"port": 22}
+SEEN = {"nic": "up", "sent_packets": 9, "received_packets": 7, "is_there": True, "answer": "open"}
 
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch, settings):
     monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+    monkeypatch.setattr("cloud.streams.handover.ask_facts", lambda *args: {"seen": SEEN})
     settings.PUBLISH_ON_LOOPBACK = True
 
 
@@ -169,6 +171,37 @@ def test_the_blocking_hop_is_named_and_its_fix_opens_it(world, name):
         world.settle_networks()
         after = ask(world, body)
         assert after["blocked_at"] != hop, after
+
+
+def test_what_only_the_host_sees_is_found_as_well(world, monkeypatch):
+    asked = []
+
+    def answer(host, wish):
+        asked.append((host, wish))
+        return {"seen": {**SEEN, "answer": "refused"}}
+
+    monkeypatch.setattr("cloud.streams.handover.ask_facts", answer)
+    found = ask(world, SSH)
+    address = world.port.addresses.get().address
+    wish = {"what": "probe", "port": str(world.port.pk), "address": address, "protocol": "tcp", "number": 22}
+    assert asked == [(world.port.host_id, wish)]
+    assert (found["verdict"], found["blocked_at"], found["fix"]) == ("blocked", "answer", None)
+    assert "nothing listens on port 22: sshd is not running in it" in found["says"]
+    assert {hop["name"]: hop["seen"] for hop in found["hops"]}["nic"].startswith("Its guest has received 7 packets")
+    here = f"{world.at}/instances/web/diagnose-connection?dry_run=true"
+    dry = world.client.post(here, SSH, format="json").json()
+    plan = dry.pop("plan")
+    assert dry == found
+    assert (plan["created"], plan["changed"], plan["deleted"]) == ([], [], [])
+    assert plan["quota"]["before"] == plan["quota"]["after"]
+    monkeypatch.setattr("cloud.streams.handover.ask_facts", lambda *args: {"code": "host_unreachable"})
+    found = ask(world, SSH)
+    assert (found["verdict"], found["blocked_at"], found["hops"][-1]["verdict"]) == ("unknown", None, "unknown")
+    assert "Its host did not answer" in found["says"]
+    monkeypatch.setattr("cloud.streams.handover.ask_facts", answer)
+    world.do(services.stop, world.web, force=True)
+    world.settle_networks()
+    assert (ask(world, SSH)["blocked_at"], len(asked)) == ("instance", 2)
 
 
 def test_bad_questions_are_refused_in_words(world):
