@@ -216,6 +216,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "operations.sweep", "schedule": 2.0},
     "note-silence": {"task": "hosts.note_silence", "schedule": 2.0},
+    "limit-connections": {"task": "hosts.limit_connections", "schedule": 5.0},
     "reconcile": {"task": "hosts.reconcile", "schedule": 10.0},
     "look": {"task": "operations.look", "schedule": 60.0},
     "tidy": {"task": "api.tidy", "schedule": 3600.0},

@@ -1,11 +1,13 @@
 """What the control plane does for its hosts by the clock."""
 
+import contextlib
+
 import redis
 import structlog
 from celery import shared_task
 from django.db import connection
 
-from cloud.hosts import reconcile, redis_acl, silence
+from cloud.hosts import connections, reconcile, redis_acl, silence
 from cloud.hosts.models import Host
 
 log = structlog.get_logger(__name__)
@@ -16,6 +18,12 @@ ONE_RECONCILER = 0x9112E05  # an advisory lock: two reconcilers would only do th
 @shared_task(name="hosts.note_silence")
 def note_silence() -> None:
     silence.note()
+
+
+@shared_task(name="hosts.limit_connections")
+def limit_connections() -> None:
+    with contextlib.suppress(redis.RedisError):  # the health page says when Redis is away
+        connections.limit()
 
 
 @shared_task(name="hosts.reconcile")

@@ -50,7 +50,7 @@ def unreachable_hosts() -> Looked:
 
 @trouble(
     "Quarantined hosts",
-    "The database and the host disagree. Find out which is right; enabling the host ends the quarantine.",
+    "Nothing new is placed there. Find out what is behind this reason; enabling the host ends the quarantine.",
 )
 def quarantined_hosts() -> Looked:
     found = [

@@ -1,7 +1,10 @@
 """A host's Redis login, on the real server: enough for a Celery worker's bell, and for nothing outside its own keys."""
 
 import hashlib
+import select
+import socket
 import threading
+from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -10,7 +13,9 @@ import redis
 from django.conf import settings
 
 from agent.bells import celery_app
-from cloud.hosts import orders, redis_acl
+from cloud.events.models import Event
+from cloud.hosts import connections, orders, redis_acl
+from cloud.hosts.troubles import quarantined_hosts
 from cloud.operations import bells
 from tests import factories
 from tests.clouds import wait_until
@@ -81,6 +86,57 @@ def test_who_does_not_read_what_it_asked_for_is_hung_up_on(login):
             for chunk in one:
                 connection._sock.sendall(chunk)
         connection._sock.setblocking(True)
+
+
+@contextmanager
+def connected(url, number):
+    pool = redis.ConnectionPool.from_url(url)
+    opened = [pool.get_connection() for _ in range(number)]
+    yield opened
+    for one in opened:
+        one.disconnect()
+
+
+def is_open(connection):
+    try:
+        connection.send_command("PING", check_health=False)
+        return connection.read_response() == b"PONG"
+    except (redis.RedisError, OSError):
+        return False
+
+
+def test_a_host_has_only_so_many_connections(host, url):
+    """One host could take all that the server has. It is hung up on, nobody else is, and an admin is told."""
+    with connected(url, redis_acl.MAX_CONNECTIONS) as opened:
+        connections.limit()
+        assert all(is_open(one) for one in opened)
+        host.refresh_from_db()
+        assert not host.quarantined
+        with redis.Redis.from_url(settings.REDIS_URL) as control, connected(url, 1) as one_more:
+            assert control.ping()
+            before = control.connection_pool.get_connection()
+            for _ in range(2):
+                connections.limit()
+            assert not any(is_open(one) for one in (*opened, *one_more))
+            assert is_open(before)
+    host.refresh_from_db()
+    assert "more than 50 connections" in host.quarantined
+    assert [case.words for case in quarantined_hosts()[1]] == [host.quarantined]
+    assert Event.objects.filter(action="hosts.host.update", subject_id=str(host.pk)).count() == 1
+    with redis.Redis.from_url(url) as login:
+        assert login.ping()  # it hears its bells as before
+
+
+def test_strangers_have_only_so_many_connections():
+    """Whoever reaches the port could take all of them without a login."""
+    address = settings.REDIS_URL.rpartition("@")[2].split("/")[0].split(":")
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(address, timeout=5))
+            for _ in range(redis_acl.MAX_CONNECTIONS + 1)
+        ]
+        wait_until(lambda: connections.limit() or select.select(opened, [], [], 0.1)[0], what="they are hung up on")
+        assert all(one.recv(1) == b"" for one in opened)
 
 
 def test_the_bell_reaches_a_celery_worker_that_has_only_this_login(host, url):
