@@ -94,6 +94,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/flavors/<str:ref>": {"GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409)},
     f"{P}/keypairs": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/keypairs/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 204)},
+    "api/v1/instances": {"GET": (CLOUD_ADMIN, 200)},
     f"{P}/instances": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/instances/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
     **{f"{P}/instances/<str:ref>/{verb.name}": {"POST": (MEMBER, OF_VERBS.get(verb.name, 409))}

@@ -1,4 +1,5 @@
 from compute.api import (
+    all_instances,
     boots,
     bulk,
     capacity,
@@ -17,6 +18,7 @@ urlpatterns = [
     *flavors.urlpatterns,
     *keypairs.urlpatterns,
     *instances.urlpatterns,
+    *all_instances.urlpatterns,
     *bulk.urlpatterns,
     *capacity.urlpatterns,
     *metrics.urlpatterns,

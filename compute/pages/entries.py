@@ -25,6 +25,7 @@ navigation.register(
     Place("instances", "Instances", "instances", icon="server", key="i", order=20),
     Place("keypairs", "Key pairs", "keypairs", icon="key", key="k", order=40),
     Place("capacity", "Capacity", "capacity", icon="gauge", key="y", order=20, for_cloud_admins=True),
+    Place("all-instances", "All instances", "all-instances", icon="server", key="I", order=15, for_cloud_admins=True),
     Place("flavors", "Flavors", "flavors", icon="size", key="f", order=40, for_cloud_admins=True),
 )
 links.register("instance", "instance", in_project=True)

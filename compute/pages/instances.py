@@ -1,7 +1,7 @@
 """The list of instances, one instance, and what can be done with it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 from django.db.models import QuerySet
@@ -38,11 +38,10 @@ class InstancePage(ResourcePage):
         return rows.instances_of(self.project)
 
 
-class InstanceList(InstancePage, ListPage):
-    """Filter and order are in the URL: a link shows the same list."""
+class InstanceTable(InstancePage, ListPage):
+    """What the list of a project and that of the whole cloud share."""
 
-    template = "compute/instances/list.html"
-    sorts = {
+    sorts: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
         "age": "-created_at",
         "name": "name",
         "status": "status",
@@ -51,7 +50,7 @@ class InstanceList(InstancePage, ListPage):
         "owner": "created_by",
     }
     sort = "age"
-    filters = (
+    filters: ClassVar[tuple[By, ...]] = (
         By("image", "image__name"),
         By("flavor", "flavor__name"),
         By("owner", "created_by"),
@@ -60,9 +59,6 @@ class InstanceList(InstancePage, ListPage):
     statuses = STATUSES
     troubled = rows.TROUBLED
     live = "instance operation"
-
-    def rows(self) -> "QuerySet[Instance]":
-        return Instance.objects.filter(project=self.project, trashed_at=None)
 
     @property
     def own_sorts(self) -> Mapping[str, str | tuple[str, ...]]:
@@ -77,6 +73,15 @@ class InstanceList(InstancePage, ListPage):
 
     def adorn(self, found: "QuerySet[Instance]") -> "QuerySet[Any]":
         return rows.listed(found)
+
+
+class InstanceList(InstanceTable):
+    """Filter and order are in the URL: a link shows the same list."""
+
+    template = "compute/instances/list.html"
+
+    def rows(self) -> "QuerySet[Instance]":
+        return Instance.objects.filter(project=self.project, trashed_at=None)
 
     def around(self) -> dict[str, Any]:
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)
@@ -96,10 +101,16 @@ class InstanceList(InstancePage, ListPage):
 class InstanceItemPage(InstancePage, ItemPage):
     """Base of the pages about one instance."""
 
-    gone = "It may be in the trash, or deleted for good. The project's activity tells."
+    gone = "It may be in the trash, or deleted for good."
 
     def rows(self) -> "QuerySet[Instance]":
         return super().rows().defer(None)
+
+    def elsewhere(self) -> list[tuple[str, str]]:
+        if self.scope.project is None:
+            return []
+        history = f"{self.route('activity')}?subject_id={self.kwargs['instance']}"
+        return [("Look into the trash", self.route("trash")), ("What was done with it", history)]
 
     def after(self) -> str:
         return self.route("instance", self.item.pk)
@@ -223,7 +234,7 @@ class DoVerb(InstanceItemPage, ItemFormPage):
         to = self.request.POST.get("to", "")
         if verb.makes_instances or verb.method == "DELETE":
             to = self.the_list
-        elif not to.startswith("/projects/"):
+        elif not to.startswith(("/projects/", "/cloud/")):
             to = self.after()
         return self.mutate(
             lambda: verb.service(instance=instance, actor=self.scope.actor, **self.validate(verb.body, body)),

@@ -24,9 +24,9 @@ def instances_of(project: Project) -> "QuerySet[Any]":
     return _all().filter(project=project, trashed_at=None)
 
 
-def listed(instances: "QuerySet[Instance]") -> "QuerySet[Any]":
-    """With all that a list shows."""
-    return mark_those_with_volumes(with_addresses(as_listed(instances, "machine__host__capabilities")))
+def listed(instances: "QuerySet[Instance]", *more: str) -> "QuerySet[Any]":
+    """With all that a list shows, and these columns."""
+    return mark_those_with_volumes(with_addresses(as_listed(instances, "machine__host__capabilities", *more)))
 
 
 @built_once

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import template
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -60,7 +61,8 @@ def small_action(context: Any, action: Action, instance: Any) -> SafeString:
     if action.why_not:
         ident = f"why-{instance.pk}-{verb.name}"
         return format_html(DISABLED, label=label, ident=ident, icon=icon(verb.icon), why=action.why_not)
-    url = f"{context['request'].path}/{instance.pk}/{verb.name}"
+    there = context["request"].path if context["project"] else reverse("instances", args=[instance.project.name])
+    url = f"{there}/{instance.pk}/{verb.name}"
     if verb.asks:
         return format_html(LINK, url=url, verb=verb.label, label=label, icon=icon(verb.icon))
     return format_html(

@@ -1,0 +1,27 @@
+"""The instances of all projects, for admins of the cloud."""
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+
+from cloud.pages.lists import By
+from compute.models import Instance
+from compute.pages.instances import InstanceTable
+from compute.pages.rows import listed
+
+
+class AllInstances(InstanceTable):
+    """As a project's own list, with the project in a column and as a filter."""
+
+    template = "compute/instances/all.html"
+    title = "All instances"
+    listed_at = section = "all-instances"
+    for_cloud_admins = True
+    sorts: ClassVar = {**InstanceTable.sorts, "project": ("project__name", "name")}
+    filters = (By("project", "project__name"), *InstanceTable.filters)
+
+    def rows(self) -> "QuerySet[Instance]":
+        return Instance.objects.filter(trashed_at=None)
+
+    def adorn(self, found: "QuerySet[Instance]") -> "QuerySet[Any]":
+        return listed(found.select_related("project"), "project__name")
