@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from compute import multipart
+from compute import cloud_config, multipart
 from compute.multipart import Part, Unreadable, without_mark
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -152,6 +152,9 @@ def _check_mapping(root: yaml.Node | None) -> None:
         return
     if not isinstance(root, yaml.MappingNode):
         raise Fault("cloud-config is a mapping, such as “hostname: web”", _line(root))
+    for key, value in root.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE and (words := cloud_config.fault(key.value, value)):
+            raise Fault(words, _line(key))
     for node in _nodes(root):
         if not node.tag.startswith(YAML_TAGS):
             raise Fault(f"the tag {node.tag} is not known", _line(node))

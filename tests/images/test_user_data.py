@@ -98,6 +98,10 @@ REFUSED = {
     "a zero byte": ('#cloud-config\nwrite_files:\n- path: /a\n  content: "a\\0b"\n', 4, "zero byte"),
     "a tab": ("#cloud-config\n\ta: b\n", 2, ""),
     "a list": ("#cloud-config\n- a\n", 2, "is a mapping"),
+    "a misspelled key": ("#cloud-config\nhostname: a\npakages: [nginx]\n", 3, "perhaps packages is meant"),
+    "a number for a list": ("#cloud-config\nruncmd: 5\n", 2, "runcmd is a list"),
+    "a list for a mapping": ("#cloud-config\nchpasswd: [a]\n", 2, "chpasswd is a mapping"),
+    "a list for a value": ("#cloud-config\ntimezone: [a]\n", 2, "timezone is a single value"),
     "a merge of text": ("#cloud-config\n<<: a\n", 2, "takes in a mapping"),
     "a key with a colon": ("#cloud-config\nssh_authorized_keys:\n- ssh-rsa A a\n- sk A ssh:\n", 4, "in quotes"),
     "a command with a colon": ("#cloud-config\nruncmd:\n- ls\n- awk -F: '{print}'\n", 4, "in quotes"),
@@ -136,6 +140,11 @@ def test_what_is_not_applied_is_refused_with_its_line(text, line, words):
     assert found is not None
     assert re.match(rf"Line {line}[:,] ", found), found
     assert words in found
+
+
+@pytest.mark.parametrize("text", ["my_app: 5", "package-update: true", "runcmd:", "ntp: null", "<<: {a: 1}"])
+def test_keys_of_others_older_spellings_and_empty_values_pass(text):
+    assert user_data.fault(f"#cloud-config\n{text}\n") is None
 
 
 @pytest.mark.parametrize("name", [name for name in APPLIED if "MIME" in name and "speaks" not in name])
