@@ -158,9 +158,13 @@ class Page(View):
             frame["unread"], frame["bell_at"] = notifications.bell(self.scope.user)
         return frame
 
+    def elsewhere(self) -> list[tuple[str, str]]:
+        """Other pages that may have what is not here: label, path."""
+        return []
+
     def refuse(self, problem: Problem) -> HttpResponse:
         """The page that says why there is no page. A part of a page is kept as it is, or the whole page looked at."""
-        context = {"problem": problem, "request_id": self.scope.request_id}
+        context = {"problem": problem, "request_id": self.scope.request_id, "elsewhere": self.elsewhere()}
         if self.part_wanted == "dialog-body":
             response = self.show(context, status=problem.status, template="pages/parts/refused_dialog.html")
         elif self.part_wanted:

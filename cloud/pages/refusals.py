@@ -3,13 +3,16 @@
 import sys
 
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 
 from cloud import problems
 from cloud.api import middleware
 from cloud.api.translate import problem_of
 from cloud.pages.base import KEEP_THE_PART, theme_of
+from cloud.pages.views import Nowhere
 from cloud.problems import Problem
+from cloud.tenancy.models import User
 
 
 class SentFromElsewhere(problems.Forbidden):
@@ -29,8 +32,10 @@ def refusal(request: HttpRequest, problem: Problem) -> HttpResponse:
     return response
 
 
-def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return refusal(request, problems.NotFound())
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    if isinstance(getattr(request, "user", None), User):
+        return Nowhere.as_view()(request)
+    return refusal(request, problems.NotFound("There is no page at this address."))
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -1,11 +1,13 @@
 """The pages that belong to the frame itself."""
 
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse
 
 from cloud.pages import palette
 from cloud.pages.base import Page
+from cloud.problems import NotFound
 
 
 class Palette(Page):
@@ -23,3 +25,10 @@ class Palette(Page):
         came_from = urlsplit(request.headers.get("HX-Current-URL", ""))
         path = f"{came_from.path}?{came_from.query}" if came_from.query else came_from.path
         return self.show({"q": text, "from": path, "groups": palette.find(self.scope, text)})
+
+
+class Nowhere(Page):
+    """An address that leads nowhere, with the way around for those who have signed in."""
+
+    def enter(self, **kwargs: Any) -> None:
+        raise NotFound("There is no page at this address.")

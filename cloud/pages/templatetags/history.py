@@ -1,5 +1,6 @@
 """Operations and events, told in words: what happens, how far it is, what became of it."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from cloud.events.reading import told_to_tenants
 from cloud.pages import links, words
 
 register = template.Library()
+GOING, COMING = ("delete", "purge"), ("restore",)
 
 register.filter("event_words", words.event)
 register.filter("subject_words", words.subject)
@@ -81,10 +83,24 @@ def event_tone(event: Any) -> str:
 
 
 @register.filter
+def marked(events: Iterable[Any]) -> list[Any]:
+    """Events, newest first, each with whether its subject has gone since, so that nothing leads there."""
+    found = list(events)
+    going: dict[str, bool] = {}
+    for event in found:
+        verb = event.action.rpartition(".")[2]
+        if verb in GOING or verb in COMING:
+            going.setdefault(event.subject_id, verb in GOING)
+    for event in found:
+        event.subject_is_gone = going.get(event.subject_id, False)
+    return found
+
+
+@register.filter
 def sentence(event: Any, project: Any = None) -> SafeString:
     """An event as a sentence, with a link to what it is about."""
     name = event.subject_name or words.subject(event.subject_type)
-    is_gone = event.action.endswith(".delete")
+    is_gone = getattr(event, "subject_is_gone", False)
     url = links.of(event.subject_type, event.subject_id, project.name) if project and not is_gone else ""
     if event.subject_type == "quota_request":
         subject = format_html('<span class="strong">{}</span>', words.limits_asked(name))
