@@ -8,6 +8,7 @@ from cloud.pages.navigation import Place
 from cloud.pages.palette import Item
 
 navigation.register(Place("overview", "Overview", "overview", icon="home", key="o", order=10))
+navigation.register(Place("cloud", "Cloud overview", "cloud", icon="home", key="O", order=5, for_cloud_admins=True))
 navigation.register(Place("trash", "Trash", "trash", icon="trash", key="z", order=95))
 
 

@@ -18,6 +18,7 @@ from cloud.operations.models import Check, FailingTask, Operation, Outcome
 MOST_SHOWN = 20
 STUMBLES = 5  # attempts at a step before somebody should look
 RECENT = timedelta(hours=24)
+FAILED_WORK = "Work that failed in the last day"
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,14 @@ def late_operations() -> Looked:
     return of_operations(late, "deadline_at")
 
 
-@trouble(
-    "Work that failed in the last day",
-    "The reason says why. Most work can be tried again on the page of what it was about.",
-)
+def recent_failures() -> "QuerySet[Operation]":
+    """The work that failed in the last day."""
+    return Operation.objects.filter(outcome=Outcome.FAILED, finished_at__gt=Now() - RECENT)
+
+
+@trouble(FAILED_WORK, "The reason says why. Most work can be tried again on the page of what it was about.")
 def failed_operations() -> Looked:
-    failed = Operation.objects.filter(outcome=Outcome.FAILED, finished_at__gt=Now() - RECENT)
-    return of_operations(failed, "-finished_at")
+    return of_operations(recent_failures(), "-finished_at")
 
 
 @trouble(

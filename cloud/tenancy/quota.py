@@ -13,8 +13,9 @@ from typing import Any, ClassVar, TypedDict
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import BigIntegerField, Count, F, OuterRef, QuerySet, Subquery, Sum, Value
-from django.db.models.functions import Coalesce
+from django.db.models import BigIntegerField, Count, F, FloatField, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, Coalesce, Greatest, NullIf
 
 from cloud.problems import Fault, FixBy, Problem
 from cloud.tenancy.models import Project, Quota
@@ -62,6 +63,29 @@ def lock(project: Project | UUID) -> Quota:
 def usage(project: Project | UUID) -> dict[str, Use]:
     """Limit, use and what is left, by kind, in one query."""
     return _table(_read(_id(project), tuple(_kinds)))
+
+
+def nearest(share: float, limit: int) -> list[tuple[Project, dict[str, Use]]]:
+    """The projects that have used at least this share of one of their limits, the fullest first, in one query.
+
+    Each comes with the kinds of which it has. At most `limit` projects.
+    """
+    sums = {f"used_{kind}": reduce(add, map(_sum, counted)) for kind, counted in _kinds.items()}
+    shares = [_share(kind) for kind in _kinds]
+    found = Quota.objects.select_related("project").annotate(**sums).annotate(fullest=Greatest(*shares))
+    nearest = []
+    for quota in found.filter(fullest__gte=share).order_by("-fullest", "project__name")[:limit]:
+        near = {
+            kind: use for kind, use in _table(quota).items() if use["limit"] and use["used"] >= share * use["limit"]
+        }
+        nearest.append((quota.project, near))
+    return nearest
+
+
+def _share(kind: str) -> Any:
+    """How much of a limit is used, 1.0 for all; null where there is no limit, or one of nothing."""
+    limit = NullIf(Cast(KeyTextTransform(kind, "limits"), FloatField()), Value(0.0))
+    return Cast(F(f"used_{kind}"), FloatField()) / limit
 
 
 def require(project: Project | UUID, **additions: int) -> Quota:

@@ -21,13 +21,17 @@ MAX_TROUBLED = 5
 
 
 class Home(Page):
-    """The way in: to the project that was looked at last, or to the only one."""
+    """The way in: admins of the cloud begin with the cloud; others with the project that they looked at last."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         visible = self.scope.projects()
         last = request.session.get(LAST_PROJECT)
         found = visible.filter(name=last).first() if last else None
         found = found or visible.order_by("created_at").first()
+        if self.scope.is_cloud_admin:
+            if found:
+                request.session[LAST_PROJECT] = found.name  # the way around has a project from the start
+            return SeeOther(reverse("cloud"))
         return SeeOther(reverse("overview", args=[found.name]) if found else reverse("projects"))
 
 

@@ -104,7 +104,9 @@ SHOWN: dict[str, str] = {
     "cloud/address-pools": CLOUD_ADMIN,
     "cloud/address-pools/<uuid:pool>/change": CLOUD_ADMIN,
     "cloud/address-pools/<uuid:pool>/delete": CLOUD_ADMIN,
+    "cloud": CLOUD_ADMIN,
     "cloud/health": CLOUD_ADMIN,
+    "cloud/instances": CLOUD_ADMIN,
     "cloud/capacity": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>/cordon": CLOUD_ADMIN,
     "cloud/hosts": CLOUD_ADMIN,
@@ -194,6 +196,7 @@ GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MOST_QUERIES = {
     f"{P}/launch": 44,  # with its ports and security groups
+    "cloud": 48,  # all that the health page looks for, and more
     "cloud/health": 35,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
     **dict.fromkeys((I, N, f"{P}/networks"), 20),
@@ -306,7 +309,7 @@ def kind_of(route: str) -> str:
         return "networks"
     if route.startswith(STORING):
         return "storage"
-    return "of the cloud" if route.startswith("cloud/") else "others"
+    return "of the cloud" if route.startswith("cloud") else "others"
 
 
 @pytest.mark.parametrize("kind", sorted({kind_of(route) for route in SHOWN}))

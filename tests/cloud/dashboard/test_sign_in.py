@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from cloud.events.models import Event
+from cloud.tenancy.models import Membership, Role
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -77,9 +78,9 @@ def test_the_theme_is_kept_and_rendered(page_of, member):
     assert b'data-theme="dark"' in client.get("/projects/demo").content
 
 
-def test_home_is_the_project_that_was_looked_at_last(page_of, cloud_admin, project):
-    factories.project("zoo")
-    client = page_of(cloud_admin)
+def test_home_is_the_project_that_was_looked_at_last(page_of, member):
+    Membership.objects.create(project=factories.project("zoo"), user=member, role=Role.VIEWER)
+    client = page_of(member)
     assert client.get("/")["Location"] == "/projects/demo"
     client.get("/projects/zoo")
     assert client.get("/")["Location"] == "/projects/zoo"
