@@ -50,7 +50,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
 def disks(holder_type: str, holder_id: UUID) -> list[dict[str, Any]]:
     """The volumes in the spec of the machine that holds them, by their slots."""
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id, wanted=True)
-    return [_disk(one) for one in held.select_related("volume__active").order_by("slot")]
+    return [_disk(one) for one in held.select_related("volume__active", "volume__type").order_by("slot")]
 
 
 def _disk(one: Attachment) -> dict[str, Any]:
@@ -65,5 +65,5 @@ def _disk(one: Attachment) -> dict[str, Any]:
         "size_bytes": what.size_gib << 30,
         "chain": [str(layer.pk) for layer in chain],
         "base_image": chain[0].base,
-        "limits": None,
+        "limits": what.type.limits,
     }

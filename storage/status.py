@@ -11,6 +11,7 @@ from storage.workflows import (
     CreateVolume,
     DeleteVolume,
     ResizeVolume,
+    RetypeVolume,
     RevertVolume,
     SnapshotVolume,
 )
@@ -18,6 +19,7 @@ from storage.workflows import (
 TRANSITIONAL = {
     CreateVolume.kind: "creating",
     ResizeVolume.kind: "resizing",
+    RetypeVolume.kind: "retyping",
     SnapshotVolume.kind: "snapshotting",
     CloneVolume.kind: "cloning",
     RevertVolume.kind: "reverting",

@@ -11,7 +11,7 @@ from cloud.api.authentication import digest
 from cloud.hosts.models import Host, HostPulse
 from cloud.tenancy.models import Membership, Project, Quota, Role, Token, User
 from compute.models import Flavor, Instance, Machine
-from storage.models import Image
+from storage.models import Image, VolumeType
 
 _numbers = itertools.count(1)
 
@@ -49,6 +49,10 @@ def token(of: User, **fields: Any) -> str:
 def flavor(flavor_name: str = "", **fields: Any) -> Flavor:
     size = {"vcpus": 1, "memory_mib": 256, "disk_gib": 1, **fields}
     return Flavor.objects.create(name=flavor_name or name("flavor"), **size)
+
+
+def volume_type(type_name: str = "", **fields: Any) -> VolumeType:
+    return VolumeType.objects.create(name=type_name or name("type"), **fields)
 
 
 def image(image_name: str = "", **fields: Any) -> Image:

@@ -125,7 +125,12 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/uploads": {"POST": (MEMBER, 409)},
     f"{P}/volumes": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/volumes/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
-    **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)} for verb in ("resize", "snapshot", "clone", "revert")},
+    **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)}
+       for verb in ("resize", "retype", "snapshot", "clone", "revert")},
+    "api/v1/volume-types": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
+    "api/v1/volume-types/<str:ref>": {
+        "GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409),
+    },
     **{f"{P}/{kind}/<str:ref>/{verb}": {"POST": (MEMBER, 409)}
        for kind in ("instances", "volumes", "images") for verb in ("restore", "purge")},
     f"{P}/snapshots": {"GET": (VIEWER, 200)},
@@ -248,7 +253,7 @@ def volumes_of(project: Project) -> dict[str, str]:
         volume = volumes.create(project=project, actor=mia, name="data", size_gib=1)
         volumes.snapshot(volume=volume, actor=mia, name="before")
     finish("volume")
-    return {"volumes": "data", "snapshots": "before"}
+    return {"volumes": "data", "snapshots": "before", "volume-types": "standard"}
 
 
 def export_of(project: Project) -> ImageExport:

@@ -42,6 +42,7 @@ BOUNDED = {
     "compute.Sample": "compute.pack_samples", "compute.SampleHour": "compute.pack_samples",
     "compute.SampleDay": "compute.pack_samples",
     "storage.Image": QUOTA, "storage.ImageShare": WITH_ANOTHER, "storage.Volume": QUOTA, "storage.Snapshot": QUOTA,
+    "storage.VolumeType": ADMINS,
     "storage.ImageExport": "its size counts in a quota; expires",
     "storage.Upload": "one of an image; expires",
     "storage.ImageImport": WITH_ANOTHER, "storage.VolumeOnHost": WITH_ANOTHER,

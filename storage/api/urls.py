@@ -1,9 +1,10 @@
-from storage.api import exports, images, snapshots, uploads, volumes
+from storage.api import exports, images, snapshots, uploads, volume_types, volumes
 
 urlpatterns = [
     *images.urlpatterns,
     *exports.urlpatterns,
     *uploads.urlpatterns,
     *volumes.urlpatterns,
+    *volume_types.urlpatterns,
     *snapshots.urlpatterns,
 ]

@@ -15,9 +15,10 @@ from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import Collection, InProject, Item, Verb
 from cloud.operations.api import OperationSerializer
 from storage.api.images import visible
+from storage.api.volume_types import offered
 from storage.models import Attachment, Snapshot, Volume
 from storage.models.volumes import MAX_SIZE_GIB
-from storage.services import trash, volumes
+from storage.services import retyping, trash, volumes
 from storage.status import STATUSES, reason, with_status
 
 CASCADE = serializers.BooleanField(help_text="Also delete its snapshots. A dry run shows which these are.")
@@ -29,7 +30,7 @@ def volumes_of(scope: Scope) -> QuerySet[Volume]:
 
 
 def every_volume_of(scope: Scope) -> QuerySet[Volume]:
-    return Volume.objects.filter(project_id=scope.project_id).select_related("active__host", "project")
+    return Volume.objects.filter(project_id=scope.project_id).select_related("active__host", "project", "type")
 
 
 def snapshots_of(scope: Scope) -> QuerySet[Snapshot]:
@@ -65,6 +66,10 @@ class VolumeSerializer(serializers.Serializer):
     status = serializers.ChoiceField(STATUSES)
     status_reason = serializers.SerializerMethodField()
     size_gib = serializers.IntegerField()
+    type = ReferenceSerializer(help_text="Its type, which says how fast it is.")
+    price_per_hour = serializers.DecimalField(
+        max_digits=12, decimal_places=6, help_text="Of all of it, at the price that its type had when it got that."
+    )
     bootable = serializers.BooleanField()
     serial = serializers.CharField(help_text="In the guest it is /dev/disk/by-id/virtio-<serial>.")
     made_from = SourceSerializer(
@@ -107,10 +112,11 @@ class SizeField(Integer):
 
 
 class VolumeForm(Body):
-    """Empty, or made from one thing. Without a size it is as large as that."""
+    """Empty, or made from one thing. What is left out of size and type is as it is there; else the default type."""
 
     name = NameField()
     size_gib = SizeField(required=False)
+    type = ReferenceField(offered, required=False)
     image = ReferenceField(visible, required=False)
     snapshot = ReferenceField(snapshots_of, required=False)
     volume = ReferenceField(volumes_of, required=False)
@@ -135,6 +141,11 @@ class SnapshotForm(Body):
 
 class CloneVolumeForm(SnapshotForm):
     size_gib = SizeField(required=False)
+    type = ReferenceField(offered, required=False)
+
+
+class RetypeForm(Body):
+    type = ReferenceField(offered)
 
 
 class RevertForm(Body):
@@ -197,6 +208,15 @@ class Resize(VolumeView, Verb):
         return volume
 
 
+class Retype(VolumeView, Verb):
+    forms = {"POST": RetypeForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Another type: its limits and its price hold from now on, also while a guest uses the volume."""
+        retyping.retype(volume=volume, actor=self.actor, **body)
+        return volume
+
+
 class TakeSnapshot(VolumeView, Verb):
     forms = {"POST": SnapshotForm}
 
@@ -227,6 +247,7 @@ urlpatterns = [
     path("projects/<str:project>/volumes", Volumes.as_view()),
     path("projects/<str:project>/volumes/<str:ref>", OneVolume.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/resize", Resize.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/retype", Retype.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/snapshot", TakeSnapshot.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/clone", Clone.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/revert", Revert.as_view()),

@@ -3,9 +3,10 @@
 from storage.models.hosted import VolumeOnHost
 from storage.models.images import Image, ImageShare
 from storage.models.imports import ImageExport, ImageImport, Upload
+from storage.models.types import VolumeType
 from storage.models.volumes import Attachment, Layer, Snapshot, Volume
 
 __all__ = [
     "Attachment", "Image", "ImageExport", "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume",
-    "VolumeOnHost",
+    "VolumeOnHost", "VolumeType",
 ]  # fmt: skip

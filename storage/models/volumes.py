@@ -5,6 +5,7 @@ new layer over it; layers form trees (docs/decisions/0023).
 """
 
 import uuid
+from decimal import Decimal
 
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
@@ -14,6 +15,7 @@ from django.db.models.functions import Now
 from cloud.hosts.models import Host
 from cloud.tenancy.models import NameField, Project
 from storage.models.images import Image
+from storage.models.types import VolumeType
 
 MAX_SIZE_GIB = 16 * 1024
 MAX_SLOT = 25  # /dev/vdz
@@ -54,6 +56,9 @@ class Volume(models.Model):
     name = NameField()
     labels = models.JSONField(default=dict, blank=True)
     size_gib = models.PositiveIntegerField()
+    type = models.ForeignKey(VolumeType, on_delete=models.PROTECT, related_name="volumes")
+    price_per_gib_hour = models.DecimalField(max_digits=7, decimal_places=6)  # of its type when it got that
+    priced_since = models.DateTimeField(db_default=Now())  # since when it has had this size and price
     active = models.OneToOneField(Layer, on_delete=models.PROTECT, related_name="volume")
     next = models.OneToOneField(Layer, null=True, on_delete=models.PROTECT, related_name="+")
     bootable = models.BooleanField(default=False)
@@ -80,6 +85,10 @@ class Volume(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def price_per_hour(self) -> Decimal:
+        return self.size_gib * self.price_per_gib_hour
 
     @property
     def serial(self) -> str:

@@ -12,12 +12,15 @@ from storage.models import Snapshot, Volume
 navigation.register(
     Place("images", "Images", "images", icon="cube", key="d", order=30),
     Place("volumes", "Volumes", "volumes", icon="disk", key="v", order=31),
+    Place("volume-types", "Volume types", "volume-types", icon="disk", key="g", order=42, for_cloud_admins=True),
 )
 links.register("volume", "volume", in_project=True)
+links.register("volume_type", "volume-type", in_project=False)
 links.register("snapshot", "change-snapshot", in_project=True)
 words.OPERATIONS |= {
     "storage.create_volume": "Making",
     "storage.resize_volume": "Growing",
+    "storage.retype_volume": "Changing the type of",
     "storage.snapshot_volume": "Snapshotting",
     "storage.clone_volume": "Cloning",
     "storage.revert_volume": "Reverting",
@@ -37,6 +40,7 @@ words.STEPS |= {
 }
 words.VERBS |= {
     "resize": "resized",
+    "retype": "changed the type of",
     "snapshot": "took a snapshot of",
     "revert": "reverted",
     "restore": "took out of the trash",

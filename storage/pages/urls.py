@@ -3,10 +3,11 @@
 from django.urls import path
 
 from cloud.pages.bulk import list_routes
-from storage.pages import exports, images, snapshots, volumes
+from storage.pages import exports, images, snapshots, volume_types, volumes
 
 P = "projects/<str:project>"
 V = f"{P}/volumes/<uuid:volume>"
+C = "cloud/volume-types/<uuid:volume_type>"
 S = f"{P}/snapshots/<uuid:snapshot>"
 
 urlpatterns = [
@@ -26,10 +27,15 @@ urlpatterns = [
     path(V, volumes.OneVolume.as_view(), name="volume"),
     path(f"{V}/change", volumes.ChangeVolume.as_view(), name="change-volume"),
     path(f"{V}/resize", volumes.ResizeVolume.as_view(), name="resize-volume"),
+    path(f"{V}/retype", volumes.RetypeVolume.as_view(), name="retype-volume"),
     path(f"{V}/snapshot", volumes.SnapshotVolume.as_view(), name="snapshot-volume"),
     path(f"{V}/clone", volumes.CloneVolume.as_view(), name="clone-volume"),
     path(f"{V}/revert", volumes.RevertVolume.as_view(), name="revert-volume"),
     path(f"{V}/delete", volumes.DeleteVolume.as_view(), name="delete-volume"),
+    *list_routes("cloud/volume-types", volume_types.VolumeTypes),
+    path(C, volume_types.OneVolumeType.as_view(), name="volume-type"),
+    path(f"{C}/make-default", volume_types.MakeDefault.as_view(), name="make-default-volume-type"),
+    path(f"{C}/delete", volume_types.DeleteVolumeType.as_view(), name="delete-volume-type"),
     *list_routes(f"{P}/snapshots", snapshots.Snapshots),
     path(f"{S}/change", snapshots.ChangeSnapshot.as_view(), name="change-snapshot"),
     path(f"{S}/create-image", snapshots.CreateImage.as_view(), name="create-image-of-snapshot"),

@@ -7,15 +7,24 @@ from django.db.models import Count, QuerySet
 from django.http import HttpResponse
 
 from cloud.operations.models import Operation
-from cloud.pages import forms
+from cloud.pages import forms, words
 from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
+from cloud.tenancy.models import Project
 from cloud.uses import Use
-from storage.api.volumes import CloneVolumeForm, ResizeForm, RevertForm, SnapshotForm, VolumeChanges, VolumeForm
-from storage.models import Snapshot, Volume
+from storage.api.volumes import (
+    CloneVolumeForm,
+    ResizeForm,
+    RetypeForm,
+    RevertForm,
+    SnapshotForm,
+    VolumeChanges,
+    VolumeForm,
+)
+from storage.models import Snapshot, Volume, VolumeType
 from storage.pages.history import history_of
-from storage.services import images_of, trash, volumes
+from storage.services import images_of, retyping, trash, volume_types, volumes
 from storage.status import STATUSES, reason, with_status
 
 MAX_CHOICES = 500  # of a select
@@ -28,13 +37,26 @@ def choices(rows: Iterable[Any], words: Callable[[Any], str] = str) -> list[tupl
     return [(str(row.pk), words(row)) for row in rows]
 
 
+def types_for(project: Project) -> list[tuple[str, str]]:
+    """The types that a project may choose from, the default first."""
+    return choices(volume_types.offered_to(project).order_by("-is_default", "name")[:MAX_CHOICES], in_words)
+
+
+def in_words(kind: VolumeType) -> str:
+    """Its limits and its price."""
+    limits = [f"{kind.iops} operations a second"] if kind.iops else []
+    limits += [f"{kind.mib_per_second} MiB/s"] if kind.mib_per_second else []
+    price = words.price(kind.price_per_gib_hour)
+    return ", ".join([kind.name, *limits, price if price == "free" else f"{price} a GiB and hour"])
+
+
 class VolumePage(ResourcePage):
     model, key, title = Volume, "volume", "Volumes"
     listed_at = section = "volumes"
 
     def rows(self) -> "QuerySet[Volume]":
-        own = Volume.objects.filter(project=self.project, trashed_at=None).select_related("project", "active__host")
-        return with_status(own).prefetch_related("attachments")
+        own = Volume.objects.filter(project=self.project, trashed_at=None)
+        return with_status(own.select_related("project", "active__host", "type")).prefetch_related("attachments")
 
 
 class Volumes(VolumePage, ListPage):
@@ -47,7 +69,7 @@ class Volumes(VolumePage, ListPage):
     fields = {
         "name": forms.REQUIRED,
         "size_gib": SIZE,
-        **dict.fromkeys(("image", "snapshot", "volume"), forms.TEXT),
+        **dict.fromkeys(("type", "image", "snapshot", "volume"), forms.TEXT),
         "labels": forms.LABELS,
         "protected": forms.FLAG,
     }
@@ -62,7 +84,8 @@ class Volumes(VolumePage, ListPage):
         return [(volume, reason(volume)) for volume in shown]
 
     def around(self) -> dict[str, Any]:
-        return {**super().around(), "sources": self._sources()}
+        types = [("", "the same as what it begins with, or the default"), *types_for(self.project)]
+        return {**super().around(), "sources": self._sources(), "types": types}
 
     def _sources(self) -> list[tuple[str, str]]:
         """What a volume may begin with, as values of one select."""
@@ -176,6 +199,23 @@ class ResizeVolume(VolumeVerbPage):
 
     def done(self) -> str:
         return f"{self.item.name} grows. Its guest then has to grow the filesystem on it."
+
+
+class RetypeVolume(VolumeVerbPage):
+    template, form = "storage/volumes/retype.html", RetypeForm
+    fields = {"type": forms.REQUIRED}
+
+    def initial(self) -> dict[str, Any]:
+        return {"type": str(self.item.type_id)}
+
+    def fill(self) -> dict[str, Any]:
+        return {**super().fill(), "types": types_for(self.project)}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return retyping.retype(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"The type of {self.item.name} changes."
 
 
 class SnapshotVolume(VolumeVerbPage):

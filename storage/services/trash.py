@@ -8,6 +8,7 @@ from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
+from storage import prices
 from storage.models import Image, Volume
 from storage.services import images, volumes
 from storage.workflows import DeleteVolume
@@ -26,6 +27,7 @@ def discard(*, volume: Volume, actor: Actor, cascade: bool = False, purge: bool 
         volumes.delete(volume=volume, actor=actor, cascade=cascade)
         return volume
     volumes.require_deletable(volume, actor=actor, cascade=cascade)
+    prices.settle(volume)
     volume.trashed_at = Now()
     volume.save(update_fields=["trashed_at"])
     before = {"name": volume.name, "size_gib": volume.size_gib, "trash_hours": settings.TRASH_HOURS}
@@ -41,6 +43,7 @@ def restore(*, volume: Volume, actor: Actor, name: str = "") -> Volume:
     quota.require(volume.project_id, volumes=1, snapshots=volume.snapshots.count())
     volume = volumes.locked(volume, failed=True)
     trash.require_in_trash(volume)
+    prices.settle(volume)
     volume.trashed_at, volume.name = None, name or volume.name
     volume.save(update_fields=["trashed_at", "name"])
     record("storage.volume.restore", volume, actor=actor, after={"name": volume.name})

@@ -13,10 +13,11 @@ from cloud.problems import Conflict, Fault, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from cloud.uses import Use, refuse_if_used, use
-from storage import hosting, trees
-from storage.models import Image, Layer, Snapshot, Volume
+from storage import hosting, prices, trees
+from storage.models import Image, Layer, Snapshot, Volume, VolumeType
 from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
+from storage.services import volume_types
 from storage.workflows import (
     CloneVolume,
     CreateVolume,
@@ -53,6 +54,7 @@ def create(
     actor: Actor,
     name: str,
     size_gib: int | None = None,
+    type: VolumeType | None = None,  # noqa: A002 - as the API calls it
     labels: dict[str, str] | None = None,
     image: Image | None = None,
     disk: int = 0,
@@ -66,10 +68,12 @@ def create(
     Without a size it is as large as what it is made from. Raises UnfitVolume, OverQuota, NoRoom, WrongState, Busy.
     """
     if volume is not None:
-        return clone(volume=volume, actor=actor, name=name, size_gib=size_gib, labels=labels, protected=protected)
+        how: dict[str, Any] = {"size_gib": size_gib, "type": type, "labels": labels, "protected": protected}
+        return clone(volume=volume, actor=actor, name=name, **how)
     size = _fit(size_gib, image=image, disk=disk, snapshot=snapshot)
     quota.require(project, volumes=1, volume_gib=size)
     facts: dict[str, Any] = {"labels": labels or {}, "protected": protected, "created_by": actor.name}
+    facts |= volume_types.facts(project, type, like=snapshot.volume if snapshot else None)
     if snapshot is not None:
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
@@ -148,7 +152,7 @@ def _make_over(
 
 def _record_create(made: Volume, actor: Actor) -> None:
     made_from = made.source and f"{made.source['type']} {made.source['name']}"
-    after = {"name": made.name, "size_gib": made.size_gib, "made_from": made_from}
+    after = {"name": made.name, "size_gib": made.size_gib, "type": made.type.name, "made_from": made_from}
     record("storage.volume.create", made, actor=actor, after=after)
 
 
@@ -176,6 +180,7 @@ def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
     volume = locked(volume)
     operation.before = {"size_gib": volume.size_gib}
     operation.save(update_fields=["before"])
+    prices.settle(volume)
     volume.size_gib = volume.active.size_gib = size_gib
     volume.save(update_fields=["size_gib"])
     volume.active.save(update_fields=["size_gib"])
@@ -210,6 +215,7 @@ def clone(
     actor: Actor,
     name: str,
     size_gib: int | None = None,
+    type: VolumeType | None = None,  # noqa: A002
     labels: dict[str, str] | None = None,
     protected: bool = False,
 ) -> Volume:
@@ -230,7 +236,7 @@ def clone(
     record("storage.volume.clone", volume, actor=actor, after={"name": name})
     return _make_over(
         below, volume, volume, name=name, size_gib=size, actor=actor, labels=labels or {}, protected=protected,
-        created_by=actor.name,
+        created_by=actor.name, **volume_types.facts(volume.project, type, like=volume),
     )  # fmt: skip
 
 
@@ -259,6 +265,7 @@ def delete(*, volume: Volume, actor: Actor, cascade: bool = False) -> Operation:
     live = engine.lock("volume", volume.pk)
     if live and live.kind == DeleteVolume.kind:
         return live
+    prices.settle(volume)  # from the moment of its deletion on it costs nothing
     operation = engine.start(DeleteVolume, volume, actor=actor)
     volume = locked(volume, failed=True)
     require_deletable(volume, actor=actor, cascade=cascade)

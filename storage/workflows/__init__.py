@@ -4,5 +4,8 @@ from storage.workflows.create import CreateVolume
 from storage.workflows.delete import DeleteVolume
 from storage.workflows.layering import CloneVolume, RevertVolume, SnapshotVolume
 from storage.workflows.resize import ResizeVolume
+from storage.workflows.retype import RetypeVolume
 
-__all__ = ["CloneVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RevertVolume", "SnapshotVolume"]
+__all__ = [
+    "CloneVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RetypeVolume", "RevertVolume", "SnapshotVolume",
+]  # fmt: skip

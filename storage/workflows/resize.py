@@ -2,7 +2,7 @@
 
 from cloud.hosts.models import Allocation
 from cloud.operations.workflow import Verdict
-from storage import hosting
+from storage import hosting, prices
 from storage.models import Volume
 from storage.workflows.base import WithHolder
 
@@ -25,6 +25,7 @@ class ResizeVolume(WithHolder):
     def take_back(self) -> Verdict:
         volume, before = self.volume, self.operation.before
         if self.operation.progress_of is None and volume.size_gib != before["size_gib"]:
+            prices.settle(volume)
             Volume.objects.filter(pk=volume.pk).update(size_gib=before["size_gib"])
             volume.active.size_gib = before["size_gib"]
             volume.active.save(update_fields=["size_gib"])

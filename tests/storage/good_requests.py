@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from storage.models import Layer, Snapshot, Volume
-from storage.services import trash, volumes
+from storage.models import Layer, Snapshot, Volume, VolumeType
+from storage.services import trash, volume_types, volumes
 from tests import factories
 
 
@@ -19,6 +19,10 @@ def snapshot(world: Any, of: Volume | None = None) -> Snapshot:
     taken = volumes.snapshot(volume=of or volume(world), actor=world.actor, name=factories.name("snap"))
     finish("volume")
     return Snapshot.objects.get(pk=taken.pk)
+
+
+def volume_type(world: Any) -> VolumeType:
+    return volume_types.create(actor=world.actor, wished={"name": factories.name("type"), "iops": 500})
 
 
 def _revert(world: Any) -> dict[str, Any]:
@@ -44,11 +48,18 @@ VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
     "volumes/purge": trashed,
     "snapshots/create-image": on_a_host_with_images,
 }
-REFERENCES: Mapping[str, Callable[[Any], object]] = {"snapshots": snapshot, "volumes": volume}
+REFERENCES: Mapping[str, Callable[[Any], object]] = {
+    "snapshots": snapshot,
+    "volumes": volume,
+    "volume-types": volume_type,
+}
 BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes": lambda world: {"name": "data", "size_gib": 2},
     "PATCH volumes": lambda world: {"labels": {"for": "web"}},
     "POST volumes/resize": lambda world: {"size_gib": 2},
+    "POST volumes/retype": lambda world: {"type": volume_type(world).name},
+    "POST volume-types": lambda world: {"name": factories.name("type"), "mib_per_second": 100, "price_per_gib_hour": 1},
+    "PATCH volume-types": lambda world: {"iops": 1000, "projects": [world.project.name]},
     "POST volumes/snapshot": lambda world: {"name": "before-upgrade"},
     "POST volumes/clone": lambda world: {"name": factories.name("copy")},
     "POST volumes/revert": _revert,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from cloud.hosts.models import Allocation
 from storage.models import Snapshot, Volume, VolumeOnHost
-from storage.services import volumes
+from storage.services import retyping, volume_types, volumes
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
@@ -60,6 +60,9 @@ SCENARIOS = [
         after=after("present", otherwise="nowhere"),
     ),
     scenario("resize_volume", placed, lambda cloud, there: do(volumes.resize, volume=there, size_gib=2)),
+    scenario(
+        "retype_volume", placed, lambda cloud, there: do(retyping.retype, volume=there, type=volume_types.default())
+    ),
     scenario(
         "snapshot_volume", placed, lambda cloud, there: do(volumes.snapshot, volume=there, name=factories.name("snap"))
     ),

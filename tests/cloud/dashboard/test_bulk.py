@@ -44,6 +44,7 @@ def test_every_list_asks_those_who_may_and_refuses_the_others(
     own = factories.image(project=world.project)
     known = {
         "project": "demo", "instance": world.instance.pk, "keypair": world.keypair.pk, "flavor": world.flavor.pk,
+        "volume_type": factories.volume_type().pk,
         "image": own.pk, **networking.one_of_each(world.project), **storing.one_of_each(world.project),
     }  # fmt: skip
     people = {user: page_of(user) for user in (viewer, member, other_tenant, cloud_admin)}

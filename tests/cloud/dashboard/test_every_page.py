@@ -70,7 +70,7 @@ SHOWN: dict[str, str] = {
     f"{I}/change": VIEWER,
     f"{P}/volumes": VIEWER,
     V: VIEWER,
-    **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "snapshot", "clone", "revert")},
+    **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "retype", "snapshot", "clone", "revert")},
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,
@@ -113,6 +113,8 @@ SHOWN: dict[str, str] = {
     "cloud/hosts/new": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>/settings": CLOUD_ADMIN,
+    "cloud/volume-types": CLOUD_ADMIN,
+    "cloud/volume-types/<uuid:volume_type>": CLOUD_ADMIN,
     "cloud/flavors": CLOUD_ADMIN,
     "cloud/flavors/<uuid:flavor>": CLOUD_ADMIN,
     "cloud/projects": CLOUD_ADMIN,
@@ -134,6 +136,7 @@ NOT_SHOWN = {
     "cloud/users/<uuid:user>/second-factor", "cloud/health/<uuid:ident>/repair",
     f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", f"{I}/open-ssh", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
+    "cloud/volume-types/<uuid:volume_type>/make-default", "cloud/volume-types/<uuid:volume_type>/delete",
     f"{P}/instances/<slug:name>", f"{P}/networks/<slug:name>",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
     f"{T}/restore", f"{T}/purge",
@@ -143,7 +146,7 @@ NOT_SHOWN = {
         "keypairs", "images", "exports", "volumes", "snapshots", "networks", "subnets", "ports", "routers",
         "security-groups", "floating-ips", "port-forwards",
     )),
-    "cloud/flavors/selected", "cloud/address-pools/selected",
+    "cloud/flavors/selected", "cloud/volume-types/selected", "cloud/address-pools/selected",
 }  # fmt: skip
 NETWORKING = tuple(
     f"{P}/{kind}"
@@ -189,6 +192,8 @@ REFUSED_TO_CHANGE = {
     **{route: "project admin" for route, least in SHOWN.items() if least == CLOUD_ADMIN},
     "cloud/hosts/<uuid:host>/change": "project admin",
     "cloud/flavors/<uuid:flavor>/delete": "project admin",
+    "cloud/volume-types/<uuid:volume_type>/make-default": "project admin",
+    "cloud/volume-types/<uuid:volume_type>/delete": "project admin",
 }
 MANY = 12
 # Tried out, they let go of each floating IP and each port forward that leads in, or delete each snapshot.
@@ -224,7 +229,7 @@ def path_to(world, member):
     known: dict[str, Any] = {
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
-        "verb": "stop", "kind": "instance", "token": world.keypair.pk,
+        "verb": "stop", "volume_type": factories.volume_type().pk, "kind": "instance", "token": world.keypair.pk,
         "image": factories.image(project=world.project).pk,
     }  # fmt: skip
 

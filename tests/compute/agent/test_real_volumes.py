@@ -11,6 +11,7 @@ import pytest
 
 from agent import faults
 from agent.work import Work
+from compute.agent.disks import Limits
 from tests.compute.agent.test_plugging import GIB, Running, node  # noqa: F401
 from tests.images.conftest import tiny_linux  # noqa: F401
 
@@ -69,6 +70,12 @@ def sum_of(guest):
         time.sleep(0.05)
 
 
+def limits_of(guest):
+    """What QEMU itself says of the first volume."""
+    with guest.slots() as machine:
+        return machine.look().disks[1].limits
+
+
 def give(guest, *volumes):
     guest.spec["volumes"] = list(volumes)
     report = guest.order()
@@ -86,6 +93,11 @@ def test_what_one_guest_wrote_another_one_reads(start, node, volume):  # noqa: F
     node.machines.tools.layers.create(second_layer, 2 * GIB, parent=volume["chain"][0])
     give(first, {**volume, "chain": [*volume["chain"], second_layer], "size_bytes": 2 * GIB})
     assert sum_of(first) == written
+    limited = {**volume, "chain": [*volume["chain"], second_layer], "size_bytes": 2 * GIB}
+    give(first, {**limited, "limits": {"iops": 900, "bytes_per_second": 100 << 20}})
+    assert limits_of(first) == Limits(900, 100 << 20)
+    give(first, limited)
+    assert limits_of(first) == Limits()
     give(first)
     first.says("NONE here")
     snapshot = {**volume, "id": str(uuid.uuid4()), "serial": "snapshot", "read_only": True}
