@@ -16,6 +16,7 @@ from cloud.tenancy.models import Project, Role, User
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.rows import empty_tables, undone_at_last
+from tests.scheduling import InGroups
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,6 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:No directory at.*static:UserWarning")
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     TransactionTestCase._fixture_teardown = empty_tables
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InGroups:
+    return InGroups(config, log)
 
 
 class Client(APIClient):

@@ -101,8 +101,6 @@ def _everything(env: dict[str, str]) -> int:
     side_by_side = [
         "-n",
         str(max(2, os.cpu_count() or 2)),
-        "--dist",
-        "loadgroup",
         "-m",
         f"not {ON_REQUEST} and not ({ALONE})",
         *ratchet.ARGUMENTS,

@@ -16,7 +16,7 @@ from tests.compute.agent.unicorn.guest import Guest, on_one_wire
 from tests.compute.agent.unicorn.test_snapshots import LOG_IN, log_in
 
 # One guest at a time needs no machine to itself, only one processor.
-pytestmark = [pytest.mark.xdist_group("emulated-guests"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 MIB = 64
 
 

@@ -14,7 +14,7 @@ from compute.ssh import fingerprint
 from tests.compute.agent.unicorn.guest import Guest
 
 # One guest at a time needs no machine to itself, only one processor.
-pytestmark = [pytest.mark.xdist_group("emulated-guests"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 LOG_IN = "#cloud-config\nchpasswd: {expire: false, list: ['root:secret']}\n"
 RESTORES = 200
 CLONES = 10
