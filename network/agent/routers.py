@@ -15,6 +15,7 @@ from network.agent.networks import BRIDGE, namespace, sysctl
 from network.agent.nft import Chain, Rulesets, Set, Table
 from network.agent.pools import WaysIn
 from network.agent.router_specs import Leg, RouterSpec
+from network.agent.rules import MIDDLE_OF_TCP
 from network.agent.specs import Address, Interface, Network, NetworkSpec, device_name
 
 WAY_OUT = "out"
@@ -206,6 +207,8 @@ def tables(spec: RouterSpec, ways: WaysIn, own: Interface | None) -> list[Table]
                 "passing": Chain(
                     (
                         "tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
+                        # A connection that its floating IP has left is told so: its new guest knows nothing of it.
+                        f'iifname "{WAY_OUT}" ct state new ct status dnat {MIDDLE_OF_TCP} reject with tcp reset',
                         f'iifname "{WAY_OUT}" ct state new ct status dnat accept',
                         f'iifname "{WAY_OUT}" ct state new drop',
                     ),

@@ -20,6 +20,7 @@ SERVICE_ADDRESS = "169.254.169.254"
 SERVICE_ADDRESS6 = "fd00:ec2::254"
 OVERLAY = "vx0"
 BRIDGE_TRACKING, BR_NETFILTER, REFLEXIVE = "bridge", "br_netfilter", "reflexive"  # how a kernel tells what is an answer
+MIDDLE_OF_TCP = "tcp flags & (fin | syn | rst | ack) != syn"  # not the first packet of a connection
 ESTABLISHED = "meta mark & 0x1 == 0x1"
 ROUTER_KINDS = "nd-router-solicit, nd-router-advert, nd-redirect"
 NEIGHBOUR_KINDS = "nd-neighbor-solicit, nd-neighbor-advert"
@@ -228,7 +229,7 @@ def _sending() -> tuple[str, ...]:
         "iifname @trusted accept",
         bandwidth.rule("sent"),
         f"{ESTABLISHED} accept",
-        f"tcp flags & (fin | syn | rst | ack) != syn {drop('not_tracked')}",
+        f"{MIDDLE_OF_TCP} {drop('not_tracked')}",
         "ether type arp accept",
         "udp sport 68 udp dport 67 accept",
         "udp sport 546 udp dport 547 accept",
@@ -251,7 +252,7 @@ def _receiving() -> tuple[str, ...]:
         f"ether saddr {SERVICE_MAC} udp sport 547 udp dport 546 accept",
         f"icmpv6 type {{ {NEIGHBOUR_KINDS} }} accept",
         "ether saddr @gateways icmpv6 type nd-router-advert accept",
-        f"tcp flags & (fin | syn | rst | ack) != syn {drop('not_tracked', 'oifname')}",
+        f"{MIDDLE_OF_TCP} {drop('not_tracked', 'oifname')}",
         "oifname vmap @ingress",
         "drop",
     )

@@ -106,7 +106,10 @@ def test_moving_a_floating_ip_cuts_what_it_led_to_at_once(host, outside, closing
     assert is_alive(inward)
     assert is_alive(outward)
     lead("10.0.0.11")
-    assert not is_alive(inward)
+    inward.settimeout(lab.SECONDS)
+    inward.sendall(b"who is there?")
+    with pytest.raises(ConnectionResetError):  # it is told, and does not wait for ever
+        inward.recv(100)
     assert not is_alive(outward)
     assert reaches(names["10.0.0.11"], "203.0.113.1") == DOOR
     assert reaches(a, "203.0.113.1") == "192.0.2.2"
