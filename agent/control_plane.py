@@ -104,17 +104,18 @@ class ControlPlane:
         """Send a file. Raises Refused, with the control plane's words, when it does not take it."""
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream", "X-Content-SHA256": sha256}
         answer = self._send("PUT", path, content=pieces, headers=headers, timeout=TIME_OUT_OF_UPLOADS)
-        if answer.status_code in (400, 404, 409, 410, 413, 422):
-            raise Refused(_words(answer))
-        _expect_success(answer)
+        _expect_no_refusal(answer)
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The JSON that answers this one. Raises Refused, with the control plane's words, when it does not want to."""
+        answer = self._send(method, path, json=body)
+        _expect_no_refusal(answer)
+        return _content(answer)
 
     def _ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._send(method, path, json=body)
         _expect_success(answer)
-        try:
-            return dict(answer.json())
-        except ValueError as error:
-            raise Unreachable(f"{path}: the answer is not JSON") from error
+        return _content(answer)
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
@@ -126,6 +127,19 @@ class ControlPlane:
 def _expect_success(answer: httpx.Response) -> None:
     if not answer.is_success:
         raise Unreachable(f"{answer.request.url.path}: {answer.status_code} {_words(answer)}")
+
+
+def _expect_no_refusal(answer: httpx.Response) -> None:
+    if answer.status_code in (400, 404, 409, 410, 413, 422):
+        raise Refused(_words(answer))
+    _expect_success(answer)
+
+
+def _content(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        return dict(answer.json())
+    except ValueError as error:
+        raise Unreachable(f"{answer.request.url.path}: the answer is not JSON") from error
 
 
 def _words(answer: httpx.Response) -> str:

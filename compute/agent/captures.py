@@ -1,4 +1,4 @@
-"""The disk of a machine, copied as of one moment for an image: its guest goes on meanwhile.
+"""A disk of a machine, copied as of one moment for an image or a backup: its guest goes on meanwhile.
 
 A running emulator copies by itself: what the guest is about to overwrite is copied first. The copy has what the
 machine's own layer has, and lies on what that lies on. The machine is held only while the copy begins, is looked at
@@ -8,6 +8,7 @@ and ends, so that its orders wait for no copy.
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -27,7 +28,6 @@ from storage.agent.conversion import check_room
 
 log = structlog.get_logger()
 
-SLOT = 0  # of the disk that it boots from
 MAX_TRIES = 3  # of a machine that is started and stopped meanwhile
 SECONDS_BETWEEN_LOOKS = 0.5
 CRASH, FILESYSTEM = "crash", "filesystem"
@@ -44,7 +44,9 @@ class Copy:
     hear: Hear
 
 
-def copy_disk(tools: Tools, machine: Machine, target: Path, work: Work, hear: Hear) -> tuple[Chain, str]:
+def copy_disk(
+    tools: Tools, machine: Machine, target: Path, work: Work, hear: Hear, *, volume: str | None = None
+) -> tuple[Chain, str]:
     """See storage.agent.captures.HasDisks."""
     for _ in range(MAX_TRIES):
         work.check()
@@ -52,26 +54,40 @@ def copy_disk(tools: Tools, machine: Machine, target: Path, work: Work, hear: He
             entry = tools.ledger.get(machine.key)
             if entry is None or not entry.spec.get("image"):
                 raise Refused("the machine is not on this host any more")
-            disk = disks.of(entry.spec, machine.home, machine.tools.layers, _fetch(machine, work))[SLOT]
+            slot = _slot(entry.spec, volume)
+            all_disks = disks.of(entry.spec, machine.home, machine.tools.layers, _fetch(machine, work))
+            disk = next(one for one in all_disks if one.slot == slot)
             if folders.status(disk.layers[-1].path) is None:
                 raise Refused("the machine has no disk yet: it has not been started")
             below: Chain = [(layer.path, layer.format) for layer in disk.layers[:-1]]
+            active = disk.layers[-1]
             target.unlink(missing_ok=True)
             hypervisor = machine.hypervisor(entry)
             if hypervisor.find(machine.home) is None:
-                folders.copy_file(disk.layers[-1].path, target, min_free=MIN_FREE_BYTES)
+                folders.copy_file(active.path, target, min_free=MIN_FREE_BYTES)
                 sync_file(target)
-                return below, CRASH if suspension.found(machine.home) else FILESYSTEM
+                worth = CRASH if suspension.found(machine.home) else FILESYSTEM
+                return [*below, (target, active.format)], worth
             _begin(hypervisor, machine, disk, target)
         faults.reach("capture.after_begin")
-        if _wait(tools, machine, hypervisor, Copy(target, work, hear)):
-            return below, CRASH
+        if _wait(tools, machine, hypervisor, slot, Copy(target, work, hear)):
+            return [*below, (target, qemu_img.QCOW2)], CRASH
         log.info("the machine was stopped while its disk was copied: once more", machine=machine.id)
     raise Refused("the machine was stopped again and again while its disk was copied")
 
 
-def end_copy(tools: Tools, machine: Machine) -> None:
-    """Have its emulator let go of a copy, if it has one."""
+def _slot(spec: dict[str, Any], volume: str | None) -> int:
+    """Of a volume, or of the disk that it boots from. Raises Refused."""
+    if volume is None:
+        return 0
+    for one in spec.get("volumes") or ():
+        if one["id"] == volume:
+            return int(one["slot"])
+    raise Refused("the machine does not have this volume any more")
+
+
+def end_copy(tools: Tools, machine: Machine, slot: int | None = None) -> None:
+    """Have its emulator let go of the copy of a disk; without a slot, of all disks."""
     with tools.lock(machine.id):
         entry = tools.ledger.get(machine.key)
         if entry is None:
@@ -81,7 +97,8 @@ def end_copy(tools: Tools, machine: Machine) -> None:
             if hypervisor.find(machine.home):
                 with hypervisor.control(machine.home) as control:
                     if control.slots:
-                        control.slots.end_copy(SLOT)
+                        for each in control.slots.look().disks if slot is None else (slot,):
+                            control.slots.end_copy(each)
 
 
 def _fetch(machine: Machine, work: Work) -> disks.Fetch:
@@ -92,14 +109,14 @@ def _begin(hypervisor: Hypervisor, machine: Machine, disk: Disk, target: Path) -
     with hypervisor.control(machine.home) as control:
         if control.slots is None:
             raise Refused(f"{hypervisor.name} copies no disk while its machine runs: stop it first")
-        size = control.slots.look().disks[SLOT].size_bytes
+        size = control.slots.look().disks[disk.slot].size_bytes
         qemu_img.run(qemu_img.create(target, size))
         below = disk.layers[-2] if len(disk.layers) > 1 else None
-        with disks.opened((Disk(SLOT, "", (Layer("copy", target, qemu_img.QCOW2),)),)) as (ready,):
-            control.slots.begin_copy(SLOT, ready.layers[-1], below)
+        with disks.opened((Disk(disk.slot, "", (Layer("copy", target, qemu_img.QCOW2),)),)) as (ready,):
+            control.slots.begin_copy(disk.slot, ready.layers[-1], below)
 
 
-def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, copy: Copy) -> bool:
+def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, slot: int, copy: Copy) -> bool:
     """Until all is copied; False: the emulator has ended before."""
     try:
         while True:
@@ -110,7 +127,7 @@ def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, copy: Copy) ->
                     return False
                 with hypervisor.control(machine.home) as control:
                     assert control.slots is not None
-                    copying = control.slots.look_at_copy(SLOT)
+                    copying = control.slots.look_at_copy(slot)
             if copying is None:
                 return False  # by an emulator that was started anew
             if copying.problem:
@@ -120,4 +137,4 @@ def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, copy: Copy) ->
             copy.hear(copying.done, copying.of)
     finally:
         faults.reach("capture.before_end")
-        end_copy(tools, machine)
+        end_copy(tools, machine, slot)

@@ -67,10 +67,12 @@ class Machines(Kind):
     def machine(self, machine_id: str) -> Machine:
         return Machine(machine_id, self.tools)
 
-    # For images of their disks
+    # For images and backups of their disks
 
-    def copy_disk(self, resource_id: str, target: Path, work: Work, hear: Hear) -> tuple[Chain, str]:
-        return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear)
+    def copy_disk(
+        self, resource_id: str, target: Path, work: Work, hear: Hear, *, volume: str | None = None
+    ) -> tuple[Chain, str]:
+        return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear, volume=volume)
 
     def end_copy(self, resource_id: str) -> None:
         captures.end_copy(self._common, self.machine(resource_id))

@@ -33,9 +33,11 @@ Hear = Callable[[int, int], None]  # bytes that are copied, and of how many
 class HasDisks(Protocol):
     """A kind whose resources have disks. Both may raise Unfit, Refused, NoAnswer, Abandoned or OSError."""
 
-    def copy_disk(self, resource_id: str, target: Path, work: Work, hear: Hear) -> tuple[Chain, str]:
-        """Copy what is written to the disk that it boots from into a new file, as of one moment. What the copy lies on,
-        and what it is worth: "crash" or "filesystem"."""
+    def copy_disk(
+        self, resource_id: str, target: Path, work: Work, hear: Hear, *, volume: str | None = None
+    ) -> tuple[Chain, str]:
+        """Copy what is written to a disk into a new file, as of one moment: to a volume of it, or to the disk that it
+        boots from. What the copy lies on and itself, and what it is worth: "crash" or "filesystem"."""
 
     def end_copy(self, resource_id: str) -> None:
         """Let go of a copy that somebody began who is no more."""
@@ -74,6 +76,9 @@ class Capture(ImageWork):
         source = self.spec["source"]
         if source["kind"] == "machine":
             return self._of_machine(source, progress)
+        return self._of_layers(source)
+
+    def _of_layers(self, source: Mapping[str, Any]) -> tuple[Chain, str]:
         base = source.get("base")
         below: Chain = [(self.images.fetch(base, self.work), str(base["format"]))] if base else []
         for layer in source["layers"]:
@@ -81,19 +86,22 @@ class Capture(ImageWork):
                 raise Unfit("A part of the volume is not on its host any more.")
         return [*below, *((self.layers.path(one), self.layers.format_of(one)) for one in source["layers"])], ""
 
-    def _of_machine(self, source: dict[str, Any], progress: Progress) -> tuple[Chain, str]:
+    def _of_machine(
+        self, source: Mapping[str, Any], progress: Progress, *, volume: str | None = None
+    ) -> tuple[Chain, str]:
         copied = self.folder / COPIED
         copied.unlink(missing_ok=True)
         write_holder(self.folder, source)
         faults.reach("capture.before_copy")
         progress.tell("fetching", 0, None, "bytes")
         holder = holder_in(self.kinds, source)
-        below, consistency = holder.copy_disk(
-            str(source["machine"]), copied, self.work, lambda done, of: progress.tell("fetching", done, of, "bytes")
+        machine = str(source["machine"])
+        chain, consistency = holder.copy_disk(
+            machine, copied, self.work, lambda done, of: progress.tell("fetching", done, of, "bytes"), volume=volume
         )
         copied.chmod(0o444)
         faults.reach("capture.after_copy")
-        return [*below, (copied, qemu_img.QCOW2)], consistency
+        return chain, consistency
 
 
 def holder_in(kinds: Mapping[str, Any], source: Mapping[str, Any]) -> HasDisks:

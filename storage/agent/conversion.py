@@ -108,6 +108,18 @@ class Tool:
         except (Failed, TooLong) as problem:
             raise Refused(f"the disk could not be copied: {words_of(problem)}") from problem
 
+    def cut(self, chain: list[tuple[Path, str]], offset: int, size: int, target: Path) -> None:
+        """Write a part of what files of ours have together, the lowest first, into a sparse raw file. Raises Refused or
+        Abandoned."""
+        check_room(self.folder)
+        bounds = Bounds(600 + size / MIN_BYTES_PER_SECOND, file_bytes=size + SPARE_BYTES)
+        view = View(readable=tuple(path for path, _ in chain), writable=(self.folder,))
+        program = Program(argv_of_part(chain, offset, size, target), bounds, view)
+        try:
+            self.helpers.run(program, self.uid, self.work, lambda line: check_room(self.folder))
+        except (Failed, TooLong) as problem:
+            raise Refused(f"the disk could not be read: {words_of(problem)}") from problem
+
 
 def examine_result(path: Path, format_: str, limit: int) -> Examined:
     """Look at what a conversion wrote, which may have been taken over by what it read. Raises Unfit or OSError."""
@@ -132,14 +144,26 @@ def argv(source: Path, disk: Disk, format_: str, target: Path) -> list[str]:
 
 
 def argv_of_chain(chain: list[tuple[Path, str]], target: Path) -> list[str]:
-    """The command line that makes one file of several. What they lie on is said, whatever their headers say."""
+    """The command line that makes one file of several."""
+    source = "json:" + json.dumps(node_of_chain(chain), sort_keys=True)
+    return ["qemu-img", "convert", "-p", "-c", "-O", "qcow2", "-o", OPTIONS["qcow2"], source, os.fspath(target)]
+
+
+def argv_of_part(chain: list[tuple[Path, str]], offset: int, size: int, target: Path) -> list[str]:
+    """The command line that makes a raw file of a part of several files."""
+    node = {"driver": "raw", "offset": offset, "size": size, "file": node_of_chain(chain)}
+    source = "json:" + json.dumps(node, sort_keys=True)
+    return ["qemu-img", "convert", "-O", "raw", source, os.fspath(target)]
+
+
+def node_of_chain(chain: list[tuple[Path, str]]) -> dict[str, Any] | None:
+    """Files that lie on each other, the lowest first. What they lie on is said, whatever their headers say."""
     node: dict[str, Any] | None = None
     for path, format_ in chain:
         below, node = node, {"driver": format_, "file": {"driver": "file", "filename": os.fspath(path)}}
         if format_ == "qcow2":
             node["backing"] = below
-    source = "json:" + json.dumps(node, sort_keys=True)
-    return ["qemu-img", "convert", "-p", "-c", "-O", "qcow2", "-o", OPTIONS["qcow2"], source, os.fspath(target)]
+    return node
 
 
 def found(said: dict[str, Any]) -> Found:

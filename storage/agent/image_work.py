@@ -156,15 +156,30 @@ class ImageWork:
         file.unlink()
         return {"index": number, "sha256": sha256, "size": size}
 
+    def send(self, path: str, content: bytes) -> None:
+        """Send some bytes. Raises Refused when the control plane does not want them."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.patiently(lambda: self.control_plane.upload(path, iter((content,)), len(content), sha256))
+
+    def ask_patiently(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """What the control plane answers. Raises Refused when it does not want to."""
+        answer: dict[str, Any] = {}
+        self.patiently(lambda: answer.update(self.control_plane.ask(method, path, body)))
+        return answer
+
     def patiently(self, act: Callable[[], None]) -> None:
-        """Do something with the control plane, as often as it takes."""
-        pause = 1.0
-        while True:
-            try:
-                return act()
-            except Unreachable:
-                self.work.sleep(pause)
-                pause = min(pause * 2, MAX_PAUSE)
+        patiently(self.work, act)
+
+
+def patiently(work: Work, act: Callable[[], None]) -> None:
+    """Do something with the control plane, as often as it takes."""
+    pause = 1.0
+    while True:
+        try:
+            return act()
+        except Unreachable:
+            work.sleep(pause)
+            pause = min(pause * 2, MAX_PAUSE)
 
 
 class Progress:

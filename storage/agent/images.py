@@ -1,4 +1,6 @@
-"""The kind `image`: an import, by which a tenant's file or a disk of this host becomes an image, or an export."""
+"""The kind `image`: work on disks. An import, by which a tenant's file or a disk of this host becomes an image, an
+export of an image, or a backup of a volume.
+"""
 
 import contextlib
 import shutil
@@ -17,6 +19,7 @@ from agent.ledger import Entry
 from agent.paths import make_passable
 from agent.work import Work
 from storage.agent import captures, exports
+from storage.agent.backups import Backup
 from storage.agent.captures import Capture
 from storage.agent.confined import Helpers
 from storage.agent.exports import Export
@@ -34,7 +37,7 @@ faults.declare("image.before_remove")
 
 
 class Images(Kind):
-    """All imports and exports of a host."""
+    """All imports, exports and backups of a host."""
 
     type = TYPE
     suffices = False
@@ -74,9 +77,10 @@ class Images(Kind):
     def _work(self, spec: dict[str, Any], folder: Path, work: Work) -> ImageWork:
         if spec["source"]["kind"] == "files":
             return Export(spec, folder, self.helpers, self._tools.control_plane, work, self.cache)
-        if spec["source"]["kind"] in ("machine", "layers"):
+        if spec["source"]["kind"] in ("machine", "layers", "volume"):
             common = (spec, folder, self.helpers, self._tools.control_plane, work)
-            return Capture(*common, self.cache, self.layers, self._tools.kinds)
+            kind = Backup if spec["source"]["kind"] == "volume" else Capture
+            return kind(*common, self.cache, self.layers, self._tools.kinds)
         return Import(spec, folder, self.helpers, self._tools.control_plane, work)
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
@@ -106,7 +110,7 @@ class Images(Kind):
         cache = {"image_cache": self.cache.usage()}
         if self.problem():
             return cache
-        formats = {"import": list(FORMATS), "export": list(exports.FORMATS), "capture": True}
+        formats = {"import": list(FORMATS), "export": list(exports.FORMATS), "capture": True, "backup": True}
         return {**cache, "images": {**formats, "confined": self.helpers.describe()}}
 
     def disk_bytes(self) -> int:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent import faults
@@ -69,10 +69,19 @@ class Layers:
         self._put(new, path)
 
     def _create_raw(self, layer_id: str, size: int) -> None:
+        def write(new: Path) -> None:
+            with new.open("wb") as file:
+                os.truncate(file.fileno(), size)
+
+        self.create_filled(layer_id, write)
+
+    def create_filled(self, layer_id: str, write: Callable[[Path], None]) -> None:
+        """Make a raw layer of what `write` puts into a new file, whole or not at all. Raises what that raises."""
+        self._require_room()
         path = self.directory / f"{uuid.UUID(layer_id)}.{RAW}"
         new = path.with_suffix(".new")
-        with new.open("wb") as file:
-            os.truncate(file.fileno(), size)
+        new.unlink(missing_ok=True)
+        write(new)
         self._put(new, path)
 
     def _put(self, new: Path, path: Path) -> None:

@@ -18,6 +18,7 @@ from agent.work import Work
 from storage.agent import qemu_img
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
+from storage.agent.restores import Restore
 
 log = structlog.get_logger()
 
@@ -46,6 +47,7 @@ class Volumes(Kind):
     verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
 
     def __init__(self, tools: Tools) -> None:
+        self._control_plane = tools.control_plane
         self._ledger = tools.ledger
         self._ledger.migrate("storage", SCHEMA)
         self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
@@ -71,6 +73,10 @@ class Volumes(Kind):
             return
         if layer["made"]:
             raise Refused(f"a file of this volume is missing on its host (layer {layer['id']}): it is not made anew")
+        if backup := layer.get("backup"):
+            restore = Restore(self._control_plane, layer["id"], work)
+            self.layers.create_filled(layer["id"], lambda new: restore.write(new, int(backup["size_gib"])))
+            return
         base: tuple[Path, str] | None = None
         if image := layer["image"]:
             if image["format"] not in (qemu_img.QCOW2, qemu_img.RAW):
@@ -117,7 +123,7 @@ class Volumes(Kind):
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        return {"volumes": {"layers": qemu_img.is_there()}}
+        return {"volumes": {"layers": qemu_img.is_there(), "restore": qemu_img.is_there()}}
 
     def disk_bytes(self) -> int:
         return self.layers.used_bytes()

@@ -81,6 +81,7 @@ class QemuSlots:
         self.limit_disk(disk.slot, disk.limits)
 
     def unplug_disk(self, slot: int) -> None:
+        self.end_copy(slot)
         self._remove(devices.device_of_disk(slot))
         self._drop(f"vd{ascii_lowercase[slot]}")
 
