@@ -27,7 +27,8 @@ ENV PILEUS_STATIC_ROOT=/opt/pileus/static
 # Strict: without the npm registry the build fails, rather than keep a dashboard without terminal, screen and live pages.
 RUN python manage.py collectstatic --no-input \
     && python manage.py fetch_assets --strict \
-    && install --directory --owner pileus --group pileus /run/pileus /var/lib/pileus/images
+    && install --directory --owner pileus --group pileus /run/pileus /var/lib/pileus/images \
+        /var/lib/pileus/backups
 USER pileus
 CMD ["gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"]
 

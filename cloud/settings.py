@@ -183,6 +183,8 @@ IMAGE_URLS = {  # which addresses may be fetched from, beside those of the inter
     "deny": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_DENY", "").split(","))),
 }
 IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
+BACKUP_STORE = Path(os.environ.get("PILEUS_BACKUP_STORE", BASE_DIR / "var" / "backups"))
+BACKUP_KEY = os.environ.get("PILEUS_BACKUP_KEY", "")  # backups are encrypted under it; "": under the secret key
 
 REDIS_URL = server_addresses.redis(
     os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"), os.environ.get("PILEUS_REDIS_PASSWORD", "")
@@ -223,6 +225,7 @@ CELERY_BEAT_SCHEDULE = {
     "empty-trash": {"task": "api.empty_trash", "schedule": 600.0},
     "warn-of-budgets": {"task": "costs.warn", "schedule": 900.0},
     "tidy-images": {"task": "storage.tidy", "schedule": 600.0},
+    "tidy-backups": {"task": "storage.tidy_backups", "schedule": 600.0},
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }
 
@@ -252,6 +255,8 @@ DEFAULT_QUOTA = {
     "volumes": 50,
     "volume_gib": 1000,
     "snapshots": 50,
+    "backups": 500,
+    "backup_gib": 1000,
     "images": 20,
     "image_gib": 100,
     "networks": 10,

@@ -31,6 +31,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("agent/v1/", include("cloud.hosts.agent_api.urls")),
     path("agent/v1/", include("compute.api.agent")),
     path("agent/v1/", include("storage.api.agent")),
+    path("agent/v1/", include("storage.api.agent_backups")),
     path("", include(pages)),
 ]
 handler400 = "cloud.pages.refusals.bad_request"

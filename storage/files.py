@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from cloud.hosts.models import Host
-from storage.models import Image, ImageExport, ImageImport, Layer, Volume
+from storage.models import Backup, Image, ImageExport, ImageImport, Layer, Volume
 from storage.store import store
 
 log = structlog.get_logger(__name__)
@@ -57,6 +57,7 @@ def _of_storage(names: Collection[str]) -> set[str]:
         (ImageExport.objects.all(), "files"),
         (in_work, "sources"),
         (Volume.objects.all(), "boot_files"),
+        (Backup.objects.all(), "boot_files"),
     )
     return set(layers).union(*(in_rows(rows, field, names) for rows, field in lists))
 

@@ -1,4 +1,4 @@
-"""Volumes, and images in the making, as kinds of resources on hosts."""
+"""Volumes, and images and backups in the making, as kinds of resources on hosts."""
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
@@ -36,7 +36,7 @@ register(
         noticed=importing.noticed,
         reconcile=importing.reconcile,
         offers=importing.offers,
-        related=("image__project", "image__upload", "export__project"),
+        related=("image__project", "image__upload", "export__project", "backup__project", "backup__volume__active"),
         project="image__project_id",
         unit="import",
     )

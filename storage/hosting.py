@@ -56,7 +56,7 @@ def fault_there(volume: Volume, host: Host) -> str:
         return f"{volume} is on another host than the instance. Launch one with it, or attach it to one that is there."
     if not carries(host):
         return "The host of the instance cannot have volumes."
-    if where is None and volume.active.base and not keeps_layers(host):
+    if where is None and (volume.active.base or volume.active.parent_id) and not keeps_layers(host):
         return "The host of the instance has no qemu-img, so it can only have volumes that begin empty."
     return ""
 

@@ -1,4 +1,4 @@
-"""Which host makes which image, or export of one: chosen, ordered, listened to, and had cleared up again."""
+"""Which host makes which image, export of one, or backup: chosen, ordered, listened to, and had cleared up again."""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -18,7 +18,8 @@ from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations import progress
 from storage import trees
-from storage.models import Image, ImageExport, ImageImport, Snapshot
+from storage.backing_up import BACKUP
+from storage.models import Backup, Image, ImageExport, ImageImport, Snapshot
 from storage.models.images import GIB, MIB
 
 IMAGE = "image"  # as hosts call it
@@ -29,7 +30,9 @@ WORDS = {
     "inspecting": "a host looks at what is in it",
     "converting": "a host converts it",
     "storing": "a host brings it into the store",
+    "backing up": "its host brings into the store what is new",
 }
+Made = Image | ImageExport | Backup
 LOST_AFTER = timedelta(minutes=5)
 GIB_OF_UNKNOWN = 10  # that a host should have for one whose size nobody knows yet
 
@@ -69,9 +72,10 @@ def choose(made: Image | ImageExport, *, without: Collection[UUID] = ()) -> Imag
     return None
 
 
-def making(made: Image | ImageExport) -> dict[str, Any]:
+def making(made: Made) -> dict[str, Any]:
     """The column of ImageImport that says what one makes."""
-    return {"image": made} if isinstance(made, Image) else {"export": made}
+    columns = {Image: "image", ImageExport: "export", Backup: "backup"}
+    return {columns[type(made)]: made}
 
 
 def room(made: Image | ImageExport) -> int:
@@ -84,7 +88,7 @@ def room(made: Image | ImageExport) -> int:
     return int(2 * -(-upload.received // GIB) + 1)
 
 
-def row_of(made: Image | ImageExport) -> ImageImport | None:
+def row_of(made: Made) -> ImageImport | None:
     """The work on it that counts, locked; None while no host has it."""
     rows = ImageImport.objects.select_for_update(of=("self",)).select_related("host")
     return rows.filter(**making(made), wanted=True).first()
@@ -109,7 +113,7 @@ def end(row: ImageImport) -> None:
     order(row)
 
 
-def end_all(made: Image | ImageExport) -> None:
+def end_all(made: Made) -> None:
     """End whatever hosts do for it."""
     rows = ImageImport.objects.select_for_update(of=("self",)).select_related("host")
     for row in rows.filter(**making(made), wanted=True):
@@ -117,7 +121,7 @@ def end_all(made: Image | ImageExport) -> None:
 
 
 def spec(row: ImageImport, verb: str) -> dict[str, Any]:
-    """All that a host has to know to make an image, or an export of one."""
+    """All that a host has to know to make an image, an export of one, or a backup."""
     made = row.made
     if made is None or verb == "ensure_gone":
         return {"id": str(row.pk)}
@@ -129,8 +133,14 @@ def spec(row: ImageImport, verb: str) -> dict[str, Any]:
             "project": {"id": str(made.project_id), "name": made.project.name} if made.project else None,
         },
         "limits": {"virtual_bytes": settings.IMAGE_MAX_DISK_GIB * GIB},
-        **(_of_import(made) if isinstance(made, Image) else _of_export(made)),
+        **_wanted_of(made),
     }
+
+
+def _wanted_of(made: Made) -> dict[str, Any]:
+    if isinstance(made, Image):
+        return _of_import(made)
+    return _of_export(made) if isinstance(made, ImageExport) else _of_backup(made)
 
 
 def _of_import(image: Image) -> dict[str, Any]:
@@ -143,15 +153,30 @@ def _of_export(export: ImageExport) -> dict[str, Any]:
     return {"source": source, "result": {"format": export.format}, "machine": export.machine}
 
 
+def _of_backup(backup: Backup) -> dict[str, Any]:
+    volume = backup.volume
+    chain = trees.tree_of(volume).chain(volume.active_id) if volume else []
+    held = volume.attachments.first() if volume else None
+    source = {
+        "kind": "volume",
+        # Without the volume its host says that a part is not there any more.
+        "volume": backup.of["id"],
+        "holder": {"type": held.holder_type, "id": str(held.holder_id)} if held else None,
+        "layers": [str(layer.pk) for layer in chain] or [backup.of["id"]],
+        "base": chain[0].base if chain else None,
+    }
+    return {"source": source, "size_gib": backup.size_gib}
+
+
 def may_read(host: Host, sha256: str) -> bool:
     """Whether a host makes an export of an image that has this file."""
     made = ImageExport.objects.filter(imports__host=host, imports__wanted=True)
     return made.filter(sources__contains=[{"sha256": sha256}]).exists()
 
 
-def is_captured(made: Image | ImageExport) -> bool:
+def is_captured(made: Made) -> bool:
     """Whether it is made of what only one host has."""
-    return isinstance(made, Image) and made.source.get("kind") in ("instance", "snapshot")
+    return isinstance(made, Backup) or isinstance(made, Image) and made.source.get("kind") in ("instance", "snapshot")
 
 
 def _source(image: Image) -> dict[str, Any]:
@@ -190,7 +215,7 @@ def note_progress(row: ImageImport, *, phase: str, done: float, of: int | None, 
     elif unit == "percent":
         of, unit = 100, "%"
     if row.made is not None:
-        subject = IMAGE if row.image_id else EXPORT
+        subject = IMAGE if row.image_id else EXPORT if row.export_id else BACKUP
         progress.note(subject, row.made.pk, reason=WORDS.get(phase, phase), done=int(done), of=of, unit=unit)
 
 

@@ -13,9 +13,10 @@ from cloud.hosts.models import Allocation
 from cloud.operations import engine
 from cloud.operations.invariants import Breach, invariant
 from cloud.operations.models import Operation
-from storage import files, hosting, uploads
+from storage import backing_up, files, hosting, uploads
+from storage.backing_up import BACKUP
 from storage.importing import EXPORT
-from storage.models import Image, ImageExport, Volume, VolumeOnHost
+from storage.models import Backup, Image, ImageExport, Volume, VolumeOnHost
 from storage.trees import Tree
 from storage.workflows.exports import ExportImage
 from storage.workflows.images import DeleteImage, ImportImage
@@ -114,6 +115,28 @@ def exports_get_on() -> Iterator[Breach]:
     for export in ImageExport.objects.filter(status=ImageExport.Status.MAKING).exclude(Exists(live)):
         words = f"{export} is being made and nothing is under way"
         yield Breach(words, str(export.pk), repair=partial(_export_again, export))
+
+
+@invariant("I15", "A backup that is being made has its work")
+def backups_get_on() -> Iterator[Breach]:
+    live = Operation.objects.filter(subject_type=BACKUP, subject_id=OuterRef("pk"), finished_at=None)
+    for backup in Backup.objects.filter(status=Backup.Status.MAKING).exclude(Exists(live)):
+        words = f"{backup} is being made and nothing is under way"
+        yield Breach(words, str(backup.pk), advice="Delete it, and back the volume up again.")
+
+
+@invariant("I15", "Every block in the store of backups belongs to a backup, and none that one needs is missing")
+def backups_have_their_blocks() -> Iterator[Breach]:
+    for project, blocks in backing_up.unneeded().items():
+        words = f"{blocks} blocks in the store of backups belong to no backup"
+        yield Breach(words, str(project), repair=partial(backing_up.prune, project))
+    if lost := backing_up.unowned():
+        words = f"{len(lost)} files in the store of backups belong to no backup, e.g. {lost[0].name}"
+        yield Breach(words, "backup-store", repair=backing_up.sweep)
+    for backup in Backup.objects.filter(status=Backup.Status.READY).order_by("pk"):
+        if lacking := backing_up.lacking(backup):
+            advice = "Back the volume up again, so that what it still has is stored again."
+            yield Breach(f"{backup} lacks {lacking} blocks", str(backup.pk), advice=advice)
 
 
 @transaction.atomic

@@ -1,11 +1,11 @@
-"""What counts in a project's quota; the cloud's own images are nobody's, and failed volumes hold nothing."""
+"""What counts in a project's quota; the cloud's own images are nobody's, and what failed holds nothing."""
 
 from uuid import UUID
 
 from django.db.models import QuerySet
 
 from cloud.tenancy import quota
-from storage.models import Image, ImageExport, Snapshot, Volume
+from storage.models import Backup, BackupSpace, Image, ImageExport, Snapshot, Volume
 
 
 def _there(project_id: UUID) -> "QuerySet[Volume]":
@@ -27,3 +27,7 @@ quota.register(
 quota.register("volumes", _in_use)
 quota.register("volume_gib", _there, sum_of="size_gib")
 quota.register("snapshots", lambda project_id: Snapshot.objects.filter(project_id=project_id, volume__trashed_at=None))
+quota.register(
+    "backups", lambda project_id: Backup.objects.filter(project_id=project_id).exclude(status=Backup.Status.FAILED)
+)
+quota.register("backup_gib", lambda project_id: BackupSpace.objects.filter(project_id=project_id), sum_of="gib")

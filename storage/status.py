@@ -8,6 +8,7 @@ from cloud.operations.live import live_kind, live_operation
 from storage.models import Attachment, Snapshot, Volume, VolumeOnHost
 from storage.workflows import (
     CloneVolume,
+    CopyVolume,
     CreateVolume,
     DeleteVolume,
     ResizeVolume,
@@ -23,6 +24,7 @@ TRANSITIONAL = {
     SnapshotVolume.kind: "snapshotting",
     CloneVolume.kind: "cloning",
     RevertVolume.kind: "reverting",
+    CopyVolume.kind: "copying",
     DeleteVolume.kind: "deleting",
 }
 STATUSES = (*TRANSITIONAL.values(), "available", "in_use", "error")

@@ -5,8 +5,8 @@ from celery import shared_task
 from django.db import transaction
 
 from cloud.events.services import SYSTEM
-from storage import files, uploads
-from storage.services import exports, images
+from storage import backing_up, files, uploads, verifying
+from storage.services import backups, exports, images
 
 log = structlog.get_logger(__name__)
 
@@ -22,3 +22,14 @@ def tidy() -> None:
     removed = uploads.sweep() + files.sweep()
     if removed:
         log.info("storage.tidied", files=removed)
+
+
+@shared_task(name="storage.tidy_backups")
+def tidy_backups() -> None:
+    """Forget backups that failed, remove what no backup needs, and read some blocks back."""
+    if ended := backups.expire():
+        log.info("storage.failed_backups_ended", backups=ended)
+    removed = backing_up.prune_all() + backing_up.sweep()
+    if removed:
+        log.info("storage.backups_tidied", blocks=removed)
+    verifying.verify()

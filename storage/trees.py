@@ -6,17 +6,19 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.functions import Now
 
 from cloud.operations.models import Operation
-from storage.models import Layer, Snapshot, Volume
+from storage.models import Backup, Layer, Snapshot, Volume
 
 MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
 
 
-def first(*, size_gib: int, base: dict[str, Any] | None = None) -> Layer:
-    """The first layer of a new tree: empty, or over the file of an image."""
+def first(*, size_gib: int, base: dict[str, Any] | None = None, backup: Backup | None = None) -> Layer:
+    """The first layer of a new tree: empty, over the file of an image, or full of a backup and never to be written."""
     ident = uuid4()
-    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base)
+    sealed = Now() if backup else None
+    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base, backup=backup, sealed_at=sealed)
 
 
 def over(parent: Layer, *, size_gib: int) -> Layer:
@@ -86,5 +88,5 @@ def depth(layer: Layer) -> int:
 def noted(tree: UUID, there: Iterable[str]) -> None:
     """A host has said which layers of a tree it has: the others that nothing needs have been removed."""
     kept = set(there)
-    Layer.objects.filter(tree=tree, pk__in=kept, made=False).update(made=True)
+    Layer.objects.filter(tree=tree, pk__in=kept, made=False).update(made=True, backup=None)
     Tree(tree).sweep(kept)

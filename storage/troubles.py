@@ -8,7 +8,8 @@ from django.db.models.functions import Now
 from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
-from cloud.operations.troubles import Case, Looked, of_operations, trouble
+from cloud.operations.troubles import MOST_SHOWN, Case, Looked, of_operations, trouble
+from storage.models import Backup
 from storage.models.images import GIB
 from storage.store import incoming
 from storage.workflows.exports import ExportImage
@@ -48,6 +49,19 @@ def waiting_exports() -> Looked:
         kind=ExportImage.kind, step=ExportImage.place.__name__, finished_at=None, started_at__lt=Now() - PATIENCE
     )
     return of_operations(waiting, "started_at")
+
+
+@trouble(
+    "Damaged backups",
+    "Some of their blocks cannot be read back. Back the volume up again: what it still has is stored again. Look "
+    "whether the disk of the backup store is failing.",
+)
+def damaged_backups() -> Looked:
+    damaged = Backup.objects.filter(status=Backup.Status.DAMAGED).select_related("project").order_by("verified_at")
+    return damaged.count(), [
+        Case("backup", str(one.pk), one.name, one.reason, one.verified_at, one.project.name)
+        for one in damaged[:MOST_SHOWN]
+    ]
 
 
 @trouble(

@@ -11,6 +11,7 @@ is a small JSON file, so it outlives a killed worker just as an emulator does, a
 `request(method, path, json, token) → (status, json)` is how the node talks to the control plane: see `django_request`.
 """
 
+import hashlib
 import json
 import time
 import urllib.request
@@ -404,6 +405,9 @@ def django_request(client: Any) -> Request:
         if isinstance(body, tuple):  # the end of a console log, with its offset
             headers["HTTP_X_LOG_OFFSET"] = str(body[0])
             sent, kind = body[1], "application/octet-stream"
+        elif isinstance(body, bytes):
+            headers["HTTP_X_CONTENT_SHA256"] = hashlib.sha256(body).hexdigest()
+            sent, kind = body, "application/octet-stream"
         else:
             sent, kind = json.dumps(body).encode(), "application/json"
         answer = client.generic(method, path, sent, content_type=kind, **headers)

@@ -26,6 +26,7 @@ from tests import factories
 from tests.conftest import Client
 from tests.good_requests import finish
 from tests.rows import undone
+from tests.storage import good_requests
 
 pytestmark = pytest.mark.django_db
 
@@ -131,6 +132,10 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/volume-types/<str:ref>": {
         "GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409),
     },
+    f"{P}/volumes/<str:ref>/backup": {"POST": (MEMBER, 400)},
+    f"{P}/backups": {"GET": (VIEWER, 200)},
+    f"{P}/backups/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
+    f"{P}/backups/<str:ref>/restore": {"POST": (MEMBER, 400)},
     **{f"{P}/{kind}/<str:ref>/{verb}": {"POST": (MEMBER, 409)}
        for kind in ("instances", "volumes", "images") for verb in ("restore", "purge")},
     f"{P}/snapshots": {"GET": (VIEWER, 200)},
@@ -169,6 +174,12 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/uploads/<uuid:row_id>": {"GET": (HOST, 404)},
     "agent/v1/imports/<uuid:row_id>/progress": {"PUT": (HOST, 404)},
     "agent/v1/imports/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},
+    "agent/v1/backups/<uuid:row_id>": {"GET": (HOST, 404)},
+    "agent/v1/backups/<uuid:row_id>/parts/<int:number>": {"PUT": (HOST, 404)},
+    "agent/v1/backups/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},
+    "agent/v1/restores/<uuid:layer_id>": {"GET": (HOST, 404)},
+    "agent/v1/restores/<uuid:layer_id>/parts/<int:number>": {"GET": (HOST, 404)},
+    "agent/v1/restores/<uuid:layer_id>/blocks/<str:digest>": {"GET": (HOST, 404)},
     "agent/v1/samples": {"POST": (HOST, 400)},
     "agent/v1/console-logs/<uuid:instance_id>": {"PUT": (HOST, 404)},
 }  # fmt: skip
@@ -253,7 +264,8 @@ def volumes_of(project: Project) -> dict[str, str]:
         volume = volumes.create(project=project, actor=mia, name="data", size_gib=1)
         volumes.snapshot(volume=volume, actor=mia, name="before")
     finish("volume")
-    return {"volumes": "data", "snapshots": "before", "volume-types": "standard"}
+    backup = good_requests.backup(project)
+    return {"volumes": "data", "snapshots": "before", "volume-types": "standard", "backups": backup.name}
 
 
 def export_of(project: Project) -> ImageExport:
@@ -269,7 +281,7 @@ def address(route: str, references: dict[str, str]) -> str:
     if "<str:ref>" in path:
         kind = path.split("/<str:ref>")[0].rsplit("/", 1)[1]
         path = path.replace("<str:ref>", references[kind])
-    path = path.replace("<int:index>", "0")
+    path = path.replace("<int:index>", "0").replace("<int:number>", "0")
     path = re.sub(r"<uuid:\w+>", "6f7b0b0e-0000-4000-8000-000000000000", path)
     return "/" + re.sub(r"<str:\w+>", "0" * 64, path)
 

@@ -44,6 +44,8 @@ BOUNDED = {
     "storage.Image": QUOTA, "storage.ImageShare": WITH_ANOTHER, "storage.Volume": QUOTA, "storage.Snapshot": QUOTA,
     "storage.VolumeType": ADMINS,
     "storage.ImageExport": "its size counts in a quota; expires",
+    "storage.Backup": QUOTA, "storage.BackupPart": WITH_ANOTHER, "storage.BackupSpace": WITH_ANOTHER,
+    "storage.BackupBlock": "its size counts in a quota", "storage.BackupPolicy": WITH_ANOTHER,
     "storage.Upload": "one of an image; expires",
     "storage.ImageImport": WITH_ANOTHER, "storage.VolumeOnHost": WITH_ANOTHER,
     "storage.Layer": WITH_ANOTHER, "storage.Attachment": WITH_ANOTHER,

@@ -61,6 +61,7 @@ def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]
         "DATABASE_URL": database_url(home, memory, role),
         "REDIS_URL": redis_url(memory),
         "PILEUS_ALLOWED_HOSTS": ",".join(sorted(names)),
+        "PILEUS_BACKUP_STORE": str(home.backup_store),
         "PILEUS_BIND": f"{address}:{memory.port}",
         "PILEUS_IMAGE_STORE": str(home.image_store),
         "PILEUS_PROCESS": f"pileus-{process}",

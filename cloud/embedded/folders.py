@@ -22,7 +22,7 @@ def make_folders(home: Home, account: Account) -> None:
         make_folder(home.log, mode=0o700)  # what processes write there is for nobody else's eyes
         for folder in (home.servers, home.stamps):
             make_folder(folder)
-        for folder in (home.image_store, home.built_images, home.cache):
+        for folder in (home.image_store, home.backup_store, home.built_images, home.cache):
             make_folder(folder, owner=account.owner)
         make_folder(home.agent, mode=0o711)
         make_folder(home.runtime)

@@ -82,6 +82,10 @@ class Home:
         return self.root / "images"
 
     @property
+    def backup_store(self) -> Path:
+        return self.root / "backups"
+
+    @property
     def built_images(self) -> Path:
         return self.root / "built-images"
 

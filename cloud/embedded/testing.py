@@ -49,6 +49,7 @@ def own_servers() -> Iterator[dict[str, str]]:
         valkey.wait_until_ready(redis_url)
         own_folders = {
             "PILEUS_HOME": folder / "home",
+            "PILEUS_BACKUP_STORE": folder / "backups",
             "PILEUS_IMAGE_STORE": folder / "images",
             "PILEUS_STATIC_ROOT": folder / "static",
         }

@@ -16,7 +16,7 @@ from agent import faults, folders
 from agent.durability import sync_file
 from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
-from storage.agent import qemu_img
+from storage.agent import qcow2, qemu_img
 from storage.agent.blocks import BLOCK_BYTES, BLOCKS_IN_PART, ZEROS, digest_of, pack
 from storage.agent.captures import COPIED, Capture, Chain, readable
 from storage.agent.conversion import Tool
@@ -43,7 +43,7 @@ class Backup(Capture):
         size = int(self.spec["size_gib"]) << 30
         for path, format_ in chain:
             if format_ == qemu_img.QCOW2:
-                qemu_img.virtual_size(path)  # refuses what we never make
+                qcow2.size_of_layer(path)  # refuses what we never make
         there = size_of(*chain[-1])
         if there < size:
             raise Refused(f"the volume has {there >> 30} GiB on this host, and should have {size >> 30}")
@@ -131,7 +131,7 @@ def _note(note: Path, chain: Chain, consistency: str) -> None:
 
 def size_of(path: Path, format_: str) -> int:
     """The bytes that a guest sees of a layer. Raises Refused."""
-    return qemu_img.virtual_size(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
+    return qcow2.size_of_layer(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
 
 
 def blocks_of(part: Path) -> Iterator[bytes]:

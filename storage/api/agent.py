@@ -38,7 +38,7 @@ class FileView(AgentView):
 
 
 class OfImport(AgentView):
-    """What a host does for an image that it has been ordered to make; 404 once that is not wanted any more."""
+    """What a host does for what it has been ordered to make; 404 once that is not wanted any more."""
 
     def row(self, row_id: UUID) -> ImageImport:
         rows = ImageImport.objects.select_related("image__upload", "export").filter(
@@ -83,13 +83,15 @@ class ResultView(OfImport):
 
     def put(self, request: Request, row_id: UUID, index: int) -> Response:
         row = self.row(row_id)
+        made = row.image or row.export
+        if made is None:
+            raise Http404
         told = request.headers.get("X-Content-SHA256", "")
         if not SHA256.fullmatch(told) or index >= MAX_FILES:
             raise Invalid("X-Content-SHA256 has 64 lower-case hexadecimal digits.")
 
         def place() -> intake.Intake:
-            assert row.made is not None
-            left = images.quota_left(row.made)
+            left = images.quota_left(made)
             limit = intake.NO_LIMIT if left is None else left * GIB - sum(file["size"] for file in row.files)
             path = incoming() / f"{row.pk}.{index}"
             why = "That is what the project's quota of image_gib has left for the result."

@@ -1,4 +1,4 @@
-from storage.api import exports, images, snapshots, uploads, volume_types, volumes
+from storage.api import backups, exports, images, snapshots, uploads, volume_types, volumes
 
 urlpatterns = [
     *images.urlpatterns,
@@ -7,4 +7,5 @@ urlpatterns = [
     *volumes.urlpatterns,
     *volume_types.urlpatterns,
     *snapshots.urlpatterns,
+    *backups.urlpatterns,
 ]

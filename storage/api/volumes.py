@@ -41,7 +41,7 @@ def snapshots_of(scope: Scope) -> QuerySet[Snapshot]:
 class SourceSerializer(serializers.Serializer):
     """What it was made from, as it was called then."""
 
-    type = serializers.ChoiceField(("image", "snapshot", "volume"))
+    type = serializers.ChoiceField(("image", "snapshot", "volume", "backup"))
     id = serializers.UUIDField()
     name = serializers.CharField()
 

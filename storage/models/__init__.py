@@ -1,5 +1,6 @@
-"""What guests' disks are made of: images, volumes and their snapshots."""
+"""What guests' disks are made of: images, volumes, their snapshots and their backups."""
 
+from storage.models.backups import Backup, BackupBlock, BackupPart, BackupPolicy, BackupSpace
 from storage.models.hosted import VolumeOnHost
 from storage.models.images import Image, ImageShare
 from storage.models.imports import ImageExport, ImageImport, Upload
@@ -7,6 +8,6 @@ from storage.models.types import VolumeType
 from storage.models.volumes import Attachment, Layer, Snapshot, Volume
 
 __all__ = [
-    "Attachment", "Image", "ImageExport", "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume",
-    "VolumeOnHost", "VolumeType",
+    "Attachment", "Backup", "BackupBlock", "BackupPart", "BackupPolicy", "BackupSpace", "Image", "ImageExport",
+    "ImageImport", "ImageShare", "Layer", "Snapshot", "Upload", "Volume", "VolumeOnHost", "VolumeType",
 ]  # fmt: skip

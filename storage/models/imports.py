@@ -1,4 +1,4 @@
-"""How images come in and go out: what owners upload, what they download, and the work of the hosts that convert it."""
+"""How images come in and go out: what owners upload, what they download, and the work of the hosts on disks."""
 
 import uuid
 from pathlib import Path
@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from cloud.hosts.hosted import Hosted
 from cloud.tenancy.models import Project
+from storage.models.backups import Backup
 from storage.models.hosted import PRESENT
 from storage.models.images import Image
 from storage.store import incoming
@@ -100,11 +101,12 @@ class ImageExport(models.Model):
 
 
 class ImageImport(Hosted):
-    """An image, or an export of one, in the making on a host. It goes when its host has cleared up."""
+    """An image, an export of one, or a backup in the making on a host. It goes when its host has cleared up."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     image = models.ForeignKey(Image, null=True, on_delete=models.SET_NULL, related_name="imports")
     export = models.ForeignKey(ImageExport, null=True, on_delete=models.SET_NULL, related_name="imports")
+    backup = models.ForeignKey(Backup, null=True, on_delete=models.SET_NULL, related_name="imports")
     wanted = models.BooleanField(default=True)  # false: its host is to clear up, and then the row goes
     files = models.JSONField(default=list)  # [{"index", "sha256", "size"}]: what has come of its result
     created_at = models.DateTimeField(db_default=Now())
@@ -114,9 +116,13 @@ class ImageImport(Hosted):
             models.UniqueConstraint(fields=["image", "host"], name="image_is_once_in_work_on_a_host"),
             models.CheckConstraint(condition=Q(host__isnull=False), name="image_import_has_a_host"),
             models.UniqueConstraint(fields=["export", "host"], name="export_is_once_in_work_on_a_host"),
-            models.CheckConstraint(condition=Q(image=None) | Q(export=None), name="image_import_makes_one_thing"),
+            models.UniqueConstraint(fields=["backup", "host"], name="backup_is_once_in_work_on_a_host"),
             models.CheckConstraint(
-                condition=Q(wanted=False) | Q(image__isnull=False) | Q(export__isnull=False),
+                condition=Q(image=None, export=None) | Q(image=None, backup=None) | Q(export=None, backup=None),
+                name="image_import_makes_one_thing",
+            ),
+            models.CheckConstraint(
+                condition=Q(wanted=False) | Q(image__isnull=False) | Q(export__isnull=False) | Q(backup__isnull=False),
                 name="wanted_import_makes_something",
             ),
         ]
@@ -125,9 +131,9 @@ class ImageImport(Hosted):
         return str(self.made or "a deleted image")
 
     @property
-    def made(self) -> "Image | ImageExport | None":
+    def made(self) -> "Image | ImageExport | Backup | None":
         """What it makes; None: that is not there any more."""
-        return self.image or self.export
+        return self.image or self.export or self.backup
 
     @property
     def project_id(self) -> uuid.UUID | None:

@@ -25,7 +25,8 @@ class Layer(models.Model):
     """A file of a host's `volumes` folder, named by this id: what was written since its parent was left alone.
 
     `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
-    `made`: its host has said that it is there, so it is never made anew. `sealed_at` is since when nobody writes it.
+    `backup`: what its host fills it with when it makes it. `made`: its host has said that it is there, so it is never
+    made anew. `sealed_at` is since when nobody writes it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -34,6 +35,7 @@ class Layer(models.Model):
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
     size_gib = models.PositiveIntegerField()
     base = models.JSONField(null=True)
+    backup = models.ForeignKey("storage.Backup", null=True, on_delete=models.PROTECT, related_name="layers")
     made = models.BooleanField(default=False)
     sealed_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())

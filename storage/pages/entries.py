@@ -17,6 +17,7 @@ navigation.register(
 links.register("volume", "volume", in_project=True)
 links.register("volume_type", "volume-type", in_project=False)
 links.register("snapshot", "change-snapshot", in_project=True)
+links.register("backup", "change-backup", in_project=True)
 words.OPERATIONS |= {
     "storage.create_volume": "Making",
     "storage.resize_volume": "Growing",
@@ -25,6 +26,9 @@ words.OPERATIONS |= {
     "storage.clone_volume": "Cloning",
     "storage.revert_volume": "Reverting",
     "storage.delete_volume": "Deleting",
+    "storage.copy_volume": "Copying for a backup",
+    "storage.back_up": "Backing up",
+    "storage.delete_backup": "Deleting",
 }
 words.STEPS |= {
     "wait_for_source": "Wait for what it is made from",
@@ -37,6 +41,10 @@ words.STEPS |= {
     "remove_old": "Remove what was written since",
     "grow": "Grow it",
     "remove_files": "Remove its files",
+    "wait_for_copy": "Wait until its host has copied it",
+    "send": "Send what is new to the store",
+    "try_again": "Try again",
+    "forget_backup": "Remove what no other backup has",
 }
 words.VERBS |= {
     "resize": "resized",
@@ -44,6 +52,7 @@ words.VERBS |= {
     "snapshot": "took a snapshot of",
     "revert": "reverted",
     "restore": "took out of the trash",
+    "restore_from": "restored a volume from",
 }
 
 
@@ -93,5 +102,7 @@ words.VERBS |= {
     "retry": "went on with",
 }
 words.limits(20, volumes="Volumes", volume_gib="Volume space", snapshots="Snapshots")
-words.limits(21, images="Images", image_gib="Image space")
+words.limits(21, backups="Backups", backup_gib="Backup space")
+words.limits(22, images="Images", image_gib="Image space")
 words.tones("good", "available", "in_use", "ready")
+words.tones("bad", "failed", "damaged")

@@ -3,12 +3,13 @@
 from django.urls import path
 
 from cloud.pages.bulk import list_routes
-from storage.pages import exports, images, snapshots, volume_types, volumes
+from storage.pages import backups, exports, images, snapshots, volume_types, volumes
 
 P = "projects/<str:project>"
 V = f"{P}/volumes/<uuid:volume>"
 C = "cloud/volume-types/<uuid:volume_type>"
 S = f"{P}/snapshots/<uuid:snapshot>"
+B = f"{P}/backups/<uuid:backup>"
 
 urlpatterns = [
     *list_routes(f"{P}/images", images.Images),
@@ -30,6 +31,7 @@ urlpatterns = [
     path(f"{V}/retype", volumes.RetypeVolume.as_view(), name="retype-volume"),
     path(f"{V}/snapshot", volumes.SnapshotVolume.as_view(), name="snapshot-volume"),
     path(f"{V}/clone", volumes.CloneVolume.as_view(), name="clone-volume"),
+    path(f"{V}/back-up", backups.BackUpVolume.as_view(), name="back-up-volume"),
     path(f"{V}/revert", volumes.RevertVolume.as_view(), name="revert-volume"),
     path(f"{V}/delete", volumes.DeleteVolume.as_view(), name="delete-volume"),
     *list_routes("cloud/volume-types", volume_types.VolumeTypes),
@@ -40,4 +42,8 @@ urlpatterns = [
     path(f"{S}/change", snapshots.ChangeSnapshot.as_view(), name="change-snapshot"),
     path(f"{S}/create-image", snapshots.CreateImage.as_view(), name="create-image-of-snapshot"),
     path(f"{S}/delete", snapshots.DeleteSnapshot.as_view(), name="delete-snapshot"),
+    *list_routes(f"{P}/backups", backups.Backups),
+    path(f"{B}/change", backups.ChangeBackup.as_view(), name="change-backup"),
+    path(f"{B}/restore", backups.RestoreBackup.as_view(), name="restore-backup"),
+    path(f"{B}/delete", backups.DeleteBackup.as_view(), name="delete-backup"),
 ]

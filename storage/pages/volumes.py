@@ -1,7 +1,7 @@
 """Volumes: all of a project, and one with its snapshots and what can be done with it."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.db.models import Count, QuerySet
 from django.http import HttpResponse
@@ -153,14 +153,15 @@ class ChangeVolume(VolumePage, ChangePage):
         return self.route("volume", self.item.pk)
 
 
-class VolumeVerbPage(VolumePage, ItemFormPage):
+class VerbFormPage(ItemFormPage):
     """A form for one verb: `act` calls the service."""
 
-    fields: ClassVar[dict[str, forms.Field]]
-
     def fill(self) -> dict[str, Any]:
-        leave = self.route("volume", self.item.pk)
-        return {**super().fill(), "title": self.title, "the_list": self.the_list, "leave": leave}
+        return {**super().fill(), "title": self.title, "the_list": self.the_list, "leave": self.leave()}
+
+    def leave(self) -> str:
+        """Where somebody goes who does not want it."""
+        raise NotImplementedError
 
     def read(self) -> dict[str, Any]:
         return forms.read(self.request.POST, self.fields)
@@ -184,6 +185,13 @@ class VolumeVerbPage(VolumePage, ItemFormPage):
         raise NotImplementedError
 
     def after_act(self, result: Any) -> str:
+        return self.leave()
+
+
+class VolumeVerbPage(VolumePage, VerbFormPage):
+    """Of a volume; afterwards it is looked at again."""
+
+    def leave(self) -> str:
         return self.route("volume", self.item.pk)
 
 

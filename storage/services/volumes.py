@@ -95,9 +95,9 @@ def _fit(size_gib: int | None, *, image: Image | None = None, disk: int = 0, sna
     of: Image | Snapshot | None = image or snapshot
     if image is not None:
         if not image.is_ready:
-            raise _unfit("/image", f"{image} is not ready: it is {image.status}.")
+            raise unfit("/image", f"{image} is not ready: it is {image.status}.")
         if disk_of(image, disk) is None:
-            raise _unfit("/image", f"{image} has no disk that a volume could begin with.")
+            raise unfit("/image", f"{image} has no disk that a volume could begin with.")
         least = min_size_of(image, disk)
     if snapshot is not None:
         if not snapshot.consistency:
@@ -105,11 +105,11 @@ def _fit(size_gib: int | None, *, image: Image | None = None, disk: int = 0, sna
         least = snapshot.size_gib
     size = size_gib or least
     if not size:
-        raise _unfit("/size_gib", "Say how large it is to be.")
+        raise unfit("/size_gib", "Say how large it is to be.")
     if size < least:
-        raise _unfit("/size_gib", f"{of} needs {least} GiB; {size} are less.")
+        raise unfit("/size_gib", f"{of} needs {least} GiB; {size} are less.")
     if size > MAX_SIZE_GIB:
-        raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
+        raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     return size
 
 
@@ -124,7 +124,7 @@ def min_size_of(image: Image, disk: int = 0) -> int:
     return image.min_disk_gib if disk == 0 else max(1, -(-int(image.disks[disk].get("virtual_bytes") or 0) // GIB))
 
 
-def _unfit(pointer: str, words: str) -> UnfitVolume:
+def unfit(pointer: str, words: str) -> UnfitVolume:
     return UnfitVolume(words, errors=[Fault(pointer, words)])
 
 
@@ -172,9 +172,9 @@ def update(*, volume: Volume, actor: Actor, changes: Mapping[str, Any]) -> Volum
 def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
     """Grow it, also while a guest uses it. Raises UnfitVolume for what is no growth, OverQuota, NoRoom, Busy."""
     if size_gib <= volume.size_gib:
-        raise _unfit("/size_gib", f"{volume} has {volume.size_gib} GiB and can only grow.")
+        raise unfit("/size_gib", f"{volume} has {volume.size_gib} GiB and can only grow.")
     if size_gib > MAX_SIZE_GIB:
-        raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
+        raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volume_gib=size_gib - volume.size_gib)
     operation = engine.start(ResizeVolume, volume, actor=actor)
     volume = locked(volume)
@@ -225,9 +225,9 @@ def clone(
     """
     size = size_gib or volume.size_gib
     if size < volume.size_gib:
-        raise _unfit("/size_gib", f"{volume} has {volume.size_gib} GiB; a clone has at least as many.")
+        raise unfit("/size_gib", f"{volume} has {volume.size_gib} GiB; a clone has at least as many.")
     if size > MAX_SIZE_GIB:
-        raise _unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
+        raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volumes=1, volume_gib=size)
     engine.start(CloneVolume, volume, actor=actor)
     volume = locked(volume)
@@ -246,7 +246,7 @@ def revert(*, volume: Volume, actor: Actor, snapshot: Snapshot) -> Operation:
     Raises InUse while it is attached, WrongState, Busy, and UnfitVolume for a snapshot of another volume.
     """
     if snapshot.volume_id != volume.pk:
-        raise _unfit("/snapshot", f"{snapshot} is a snapshot of another volume. Make a new volume from it.")
+        raise unfit("/snapshot", f"{snapshot} is a snapshot of another volume. Make a new volume from it.")
     operation = engine.start(RevertVolume, volume, actor=actor)
     volume = locked(volume)
     if not snapshot.consistency:

@@ -1,5 +1,6 @@
 """What the cloud does with a volume: one class a verb, one method a step."""
 
+from storage.workflows.backups import CopyVolume
 from storage.workflows.create import CreateVolume
 from storage.workflows.delete import DeleteVolume
 from storage.workflows.layering import CloneVolume, RevertVolume, SnapshotVolume
@@ -7,5 +8,6 @@ from storage.workflows.resize import ResizeVolume
 from storage.workflows.retype import RetypeVolume
 
 __all__ = [
-    "CloneVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RetypeVolume", "RevertVolume", "SnapshotVolume",
+    "CloneVolume", "CopyVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RetypeVolume", "RevertVolume",
+    "SnapshotVolume",
 ]  # fmt: skip

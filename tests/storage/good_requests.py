@@ -2,8 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from uuid import uuid4
 
-from storage.models import Layer, Snapshot, Volume, VolumeType
+from django.db.models.functions import Now
+
+from cloud.tenancy.models import Project
+from storage.models import Backup, Layer, Snapshot, Volume, VolumeType
 from storage.services import trash, volume_types, volumes
 from tests import factories
 
@@ -43,15 +47,33 @@ def on_a_host_with_images(world: Any) -> Snapshot:
     return taken
 
 
+def backup(project: Project) -> Backup:
+    """One that can be restored, of a volume that is gone."""
+    return Backup.objects.create(
+        project=project, name=factories.name("backup"), of={"id": str(uuid4()), "name": "data"}, size_gib=1,
+        status=Backup.Status.READY, finished_at=Now(), created_by="mia", consistency="crash",
+    )  # fmt: skip
+
+
+def on_a_host_with_backups(world: Any) -> Volume:
+    """A volume that can be backed up."""
+    made = volume(world)
+    host = factories.host(capabilities={"images": {"backup": True}})
+    Layer.objects.filter(tree=made.active.tree).update(host=host)
+    return made
+
+
 VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
     "volumes/restore": trashed,
     "volumes/purge": trashed,
+    "volumes/backup": on_a_host_with_backups,
     "snapshots/create-image": on_a_host_with_images,
 }
 REFERENCES: Mapping[str, Callable[[Any], object]] = {
     "snapshots": snapshot,
     "volumes": volume,
     "volume-types": volume_type,
+    "backups": lambda world: backup(world.project),
 }
 BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes": lambda world: {"name": "data", "size_gib": 2},
@@ -63,6 +85,9 @@ BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes/snapshot": lambda world: {"name": "before-upgrade"},
     "POST volumes/clone": lambda world: {"name": factories.name("copy")},
     "POST volumes/revert": _revert,
+    "POST volumes/backup": lambda world: {"name": factories.name("backup")},
+    "POST backups/restore": lambda world: {"name": factories.name("restored")},
+    "PATCH backups": lambda world: {"protected": True},
     "POST snapshots/create-image": lambda world: {"name": factories.name("image")},
     "PATCH snapshots": lambda world: {"protected": True},
 }

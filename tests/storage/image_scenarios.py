@@ -1,12 +1,12 @@
-"""How every kind of operation on an image comes about."""
+"""How every kind of operation on an image, or on a backup, comes about."""
 
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
-from storage.models import Image, ImageExport, ImageImport
-from storage.services import exports, images
+from storage.models import Backup, Image, ImageExport, ImageImport, Layer, Volume
+from storage.services import backups, exports, images, volumes
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
@@ -93,7 +93,56 @@ def exported(cloud: SmallCloud) -> ImageExport:
     return one
 
 
+class Backups:
+    """Backups as subjects."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        return Backup.objects.filter(pk=subject_id).values_list("status", flat=True).first()
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        forget(cloud, Backup.objects.get(pk=subject_id))
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        assert not ImageImport.objects.filter(backup=subject_id, wanted=True).exists()
+
+
+def on_the_host(cloud: SmallCloud) -> Volume:
+    """A volume whose data is on the host that makes backups."""
+    with transaction.atomic():
+        volume = volumes.create(project=cloud.project, actor=ALICE, name=factories.name("data"), size_gib=1)
+        Layer.objects.filter(pk=volume.active_id).update(host=some_host(cloud).host)
+    return Volume.objects.get(pk=volume.pk)
+
+
+def on_a_failing_host(cloud: SmallCloud) -> Volume:
+    """Its host fails once, so that it has to try again."""
+    volume = on_the_host(cloud)
+    ImageNode.failures[:] = ["its disk is full"]
+    return volume
+
+
+def back_up(cloud: SmallCloud, volume: Volume) -> Backup:
+    with transaction.atomic():
+        return backups.create(volume=volume, actor=ALICE, name=factories.name("backup"))
+
+
+def backed_up(cloud: SmallCloud) -> Backup:
+    some_host(cloud).failures.clear()
+    backup = back_up(cloud, on_the_host(cloud))
+    cloud.settle()
+    return Backup.objects.get(pk=backup.pk)
+
+
+def forget(cloud: SmallCloud, backup: Backup) -> None:
+    with transaction.atomic():
+        backups.delete(backup=backup, actor=ALICE)
+
+
 SCENARIOS = [
+    Scenario("storage.back_up", Backups(), on_a_failing_host, back_up, after=after("ready", otherwise="failed")),
+    Scenario(
+        "storage.delete_backup", Backups(), backed_up, forget, after=after(None, otherwise="ready"), deleted="done"
+    ),
     Scenario("storage.import", Images(), failing_first, fetch, after=after("ready", otherwise="failed")),
     Scenario("storage.export", Exports(), ready_for_a_failing_host, export, after=after("ready", otherwise="failed")),
     Scenario("storage.delete_export", Exports(), exported, drop, after=after(None, otherwise="ready")),

@@ -1,7 +1,8 @@
-"""A host that makes images: it obeys at once, speaks the real agent API, and converts by copying."""
+"""A host that makes images and backups: it obeys at once, speaks the real agent API, and converts by copying."""
 
 import hashlib
 import json
+import uuid
 from typing import Any, ClassVar
 
 from django.db import transaction
@@ -10,9 +11,10 @@ from django.test import Client
 from cloud.events.services import SYSTEM
 from cloud.hosts import services as hosts
 from cloud.hosts.models import Host
+from storage.agent.blocks import BLOCK_BYTES, BLOCKS_IN_PART, digest_of, pack
 
 CAPACITY = {"vcpus": 1, "memory_mib": 1024, "disk_gib": 100}
-CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"], "capture": True}}
+CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"], "capture": True, "backup": True}}
 
 
 class ImageNode:
@@ -25,6 +27,7 @@ class ImageNode:
 
     def __init__(self, name: str = "converter") -> None:
         self.online, self.broken, self.final = True, "", False
+        self.written = b"1"  # on its volumes
         self.found: dict[str, Any] = {"format": "raw", "virtual_bytes": 3 << 30, "machine": None}
         self.ledger: dict[str, dict[str, Any]] = {}
         self.specs: dict[str, dict[str, Any]] = {}
@@ -70,8 +73,26 @@ class ImageNode:
             else:
                 self.make(ident, order["generation"])
 
+    def back_up(self, ident: str, generation: int) -> None:
+        """A volume whose first block is full of what `written` says."""
+        key = bytes.fromhex(self.call("GET", f"backups/{ident}").json()["key"])
+        block = self.written * BLOCK_BYTES
+        digests, run = [digest_of(block, key), *[""] * (BLOCKS_IN_PART - 1)], str(uuid.uuid4())
+        for number in range(self.specs[ident]["size_gib"]):
+            body = json.dumps({"run": run, "digests": digests}).encode()
+            told = self.call("PUT", f"backups/{ident}/parts/{number}", body, content_type="application/json")
+            for index in told.json()["missing"]:
+                packed = pack(block)
+                sha256 = hashlib.sha256(packed).hexdigest()
+                path = f"backups/{ident}/files/{number * BLOCKS_IN_PART + index}"
+                assert self.call("PUT", path, packed, **{"X-Content-SHA256": sha256}).status_code == 201
+        self.see(ident, generation, "present", run=run, consistency="crash")
+
     def make(self, ident: str, generation: int) -> None:
         source = self.specs[ident]["source"]
+        if source["kind"] == "volume":
+            self.back_up(ident, generation)
+            return
         content = b"from the internet"
         if source["kind"] == "upload":
             content = b"".join(self.call("GET", f"uploads/{ident}").streaming_content)

@@ -11,6 +11,7 @@ from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
 from tests.storage.clouds import do, files, placed, settle
+from tests.storage.image_scenarios import back_up, on_the_host
 
 
 class Volumes:
@@ -52,6 +53,7 @@ def scenario(
 
 
 SCENARIOS = [
+    scenario("copy_volume", on_the_host, back_up, after=after("nowhere", otherwise="nowhere")),
     scenario(
         "create_volume", with_snapshot,
         lambda cloud, there: do(

@@ -13,6 +13,7 @@ from storage.services import attaching, trash, volumes
 from storage.services.attaching import Holder
 from tests import factories
 from tests.good_requests import finish
+from tests.storage.good_requests import backup
 
 ALICE = Actor("alice")
 
@@ -37,7 +38,7 @@ def one_of_each(project: Project) -> dict[str, Any]:
     """Ids by their names in routes."""
     Quota.objects.filter(project=project).update(limits={})
     volume, snapshot = with_snapshot(project)
-    return {"volume": volume.pk, "snapshot": snapshot.pk, "export": export(project).pk}
+    return {"volume": volume.pk, "snapshot": snapshot.pk, "export": export(project).pk, "backup": backup(project).pk}
 
 
 def more(project: Project, number: int) -> None:
@@ -47,6 +48,7 @@ def more(project: Project, number: int) -> None:
     if number % 2:
         attaching.attach(volume=volume, holder=Holder("instance", uuid4(), f"vm{number}"), actor=ALICE)
     export(project)
+    backup(project)
     trashed, _ = with_snapshot(project)
     trash.discard(volume=trashed, actor=ALICE, cascade=True)
     volumes.snapshot(volume=first, actor=ALICE, name=factories.name("snap"))

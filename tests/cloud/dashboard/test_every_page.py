@@ -70,12 +70,16 @@ SHOWN: dict[str, str] = {
     f"{I}/change": VIEWER,
     f"{P}/volumes": VIEWER,
     V: VIEWER,
-    **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "retype", "snapshot", "clone", "revert")},
+    **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "retype", "snapshot", "back-up", "clone", "revert")},
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/create-image": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/delete": MEMBER,
+    f"{P}/backups": VIEWER,
+    f"{P}/backups/<uuid:backup>/change": VIEWER,
+    f"{P}/backups/<uuid:backup>/restore": VIEWER,
+    f"{P}/backups/<uuid:backup>/delete": MEMBER,
     f"{P}/networks": VIEWER,
     N: VIEWER,
     f"{N}/change": VIEWER,
@@ -152,7 +156,8 @@ NETWORKING = tuple(
     f"{P}/{kind}"
     for kind in ("networks", "subnets", "ports", "routers", "security-groups", "floating-ips", "port-forwards")
 )
-STORING = (f"{P}/volumes", f"{P}/snapshots", f"{P}/exports")
+STORING = (f"{P}/volumes", f"{P}/snapshots", f"{P}/exports", f"{P}/backups")
+ONLY_READ = (V, f"{P}/snapshots", f"{P}/backups")
 # Changing needs more than looking: method POST with an empty form, by the least powerful who may not.
 REFUSED_TO_CHANGE = {
     f"{P}/members": "member",
@@ -178,7 +183,7 @@ REFUSED_TO_CHANGE = {
     f"{P}/members/<uuid:user>": "member",
     f"{P}/keypairs/<uuid:keypair>/delete": "viewer",
     **{route: "viewer" for route in SHOWN if route.startswith(NETWORKING)},
-    **{route: "viewer" for route in SHOWN if route.startswith(STORING) and route not in (V, f"{P}/snapshots")},
+    **{route: "viewer" for route in SHOWN if route.startswith(STORING) and route not in ONLY_READ},
     f"{T}/restore": "viewer",
     f"{T}/purge": "viewer",
     f"{R}/subnets/<uuid:subnet>/detach": "viewer",

@@ -72,6 +72,10 @@ WHERE = {
     f"POST {P}/volumes/{{ref}}/resize": "resize-volume",
     f"POST {P}/volumes/{{ref}}/retype": "retype-volume",
     f"POST {P}/volumes/{{ref}}/snapshot": "snapshot-volume",
+    f"POST {P}/volumes/{{ref}}/backup": "back-up-volume",
+    f"PATCH {P}/backups/{{ref}}": "change-backup",
+    f"DELETE {P}/backups/{{ref}}": "delete-backup",
+    f"POST {P}/backups/{{ref}}/restore": "restore-backup",
     f"POST {P}/volumes/{{ref}}/clone": "clone-volume",
     f"POST {P}/volumes/{{ref}}/revert": "revert-volume",
     **{f"POST {P}/{kind}/{{ref}}/{verb}": f"{verb}-from-trash"

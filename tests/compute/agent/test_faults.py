@@ -16,7 +16,7 @@ from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
 
 # Kinds that have loops of their own, if they are imported.
-OTHERS = ("layers.", "volume.", "import.", "image.", "capture.", "network.")
+OTHERS = ("layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "network.")
 OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
 

@@ -1,0 +1,132 @@
+"""/api/v1/projects/{project}/backups: what was on volumes, apart from their hosts. `volumes/{v}/backup` makes one."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.urls import path
+from rest_framework import serializers
+
+from cloud.api.fields import LabelsField
+from cloud.api.pagination import Filter
+from cloud.api.scope import Scope
+from cloud.api.views import Collection, InProject, Item, Verb
+from cloud.operations.api import OperationSerializer
+from cloud.operations.live import live_operation
+from storage.api.volumes import (
+    CloneVolumeForm,
+    SnapshotForm,
+    VolumeChanges,
+    VolumeSerializer,
+    VolumeView,
+    every_volume_of,
+)
+from storage.backing_up import BACKUP
+from storage.models import Backup, Volume
+from storage.services import backups
+from storage.status import with_status
+
+
+def backups_of(scope: Scope) -> QuerySet[Backup]:
+    return Backup.objects.filter(project_id=scope.project_id).annotate(live_operation=live_operation(BACKUP))
+
+
+class BackedUpSerializer(serializers.Serializer):
+    """The volume, as it was called then. It may be gone by now."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+
+
+class BackupSerializer(serializers.Serializer):
+    """What was on a volume at one moment, in the store of backups."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    labels = LabelsField()
+    volume = BackedUpSerializer(source="of")
+    status = serializers.ChoiceField(Backup.Status.values)
+    status_reason = serializers.CharField(source="reason")
+    size_gib = serializers.IntegerField(help_text="Of the volume then.")
+    data_bytes = serializers.IntegerField(help_text="Of the volume, without what is zero; 0 until it is ready.")
+    added_bytes = serializers.IntegerField(
+        help_text="What the store had not before, as it is stored there: compressed. The rest is shared with others."
+    )
+    consistency = serializers.SerializerMethodField(
+        help_text="`crash`: as after a power cut. `filesystem`: the guest's filesystems were at rest. Null: not yet."
+    )
+    scheduled = serializers.BooleanField(help_text="Whether the volume's policy made it, which deletes it, too.")
+    protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
+    verified_at = serializers.DateTimeField(allow_null=True, help_text="When all of it was last read back.")
+    operation = OperationSerializer(source="live_operation", allow_null=True, help_text="What is under way.")
+    created_at = serializers.DateTimeField()
+    created_by = serializers.CharField()
+
+    def get_consistency(self, backup: Backup) -> str | None:
+        return backup.consistency or None
+
+
+class BackupView(InProject):
+    serializer = BackupSerializer
+
+    def rows(self) -> QuerySet[Backup]:
+        return backups_of(self.scope)
+
+
+class Backups(BackupView, Collection):
+    filters = {
+        "name": Filter(serializers.CharField()),
+        "status": Filter(serializers.ChoiceField(Backup.Status.values)),
+        "volume": Filter(serializers.CharField(help_text="The name that the volume had."), "of__name"),
+        "scheduled": Filter(serializers.BooleanField()),
+    }
+
+
+class OneBackup(BackupView, Item):
+    forms = {"PATCH": VolumeChanges}
+
+    def change(self, backup: Backup, body: dict[str, Any]) -> Backup:
+        """A name, labels, and whether it is protected from being deleted."""
+        return backups.update(backup=backup, actor=self.actor, changes=body)
+
+    def remove(self, backup: Backup) -> Backup:
+        """Any one can go: what others need of it stays. One that is being made is ended."""
+        return backups.delete(backup=backup, actor=self.actor)
+
+
+class RestoreBackup(BackupView, Verb):
+    serializer = VolumeSerializer  # type: ignore[assignment]
+    summaries = {"POST": "Restore a backup to a new volume"}
+    forms = {"POST": CloneVolumeForm}
+
+    def act(self, backup: Backup, body: dict[str, Any]) -> dict[str, Any]:
+        """A new volume with what the backup has. The host where it is first attached fetches it. Answers with it."""
+        volume = backups.restore(backup=backup, actor=self.actor, **body)
+        return self.show(with_status(every_volume_of(self.scope)).get(pk=volume.pk))
+
+    def show(self, row: Backup | Volume) -> dict[str, Any]:
+        form = BackupSerializer if isinstance(row, Backup) else VolumeSerializer
+        return dict(form(row, context=self.context()).data)
+
+
+class BackUp(VolumeView, Verb):
+    serializer = BackupSerializer  # type: ignore[assignment]
+    summaries = {"POST": "Back up a volume"}
+    forms = {"POST": SnapshotForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> dict[str, Any]:
+        """Keep what is on it now apart from its host, also while a guest uses it. Answers with the backup."""
+        backup = backups.create(volume=volume, actor=self.actor, **body)
+        return self.show(backups_of(self.scope).get(pk=backup.pk))
+
+    def show(self, row: Volume | Backup) -> dict[str, Any]:
+        form = BackupSerializer if isinstance(row, Backup) else VolumeSerializer
+        return dict(form(row, context=self.context()).data)
+
+
+P = "projects/<str:project>"
+urlpatterns = [
+    path(f"{P}/backups", Backups.as_view()),
+    path(f"{P}/backups/<str:ref>", OneBackup.as_view()),
+    path(f"{P}/backups/<str:ref>/restore", RestoreBackup.as_view()),
+    path(f"{P}/volumes/<str:ref>/backup", BackUp.as_view()),
+]

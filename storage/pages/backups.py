@@ -1,0 +1,96 @@
+"""Backups of all volumes of a project. They are made on the page of their volume."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+
+from cloud.operations.live import live_operation
+from cloud.pages import forms
+from cloud.pages.bulk import ForMany
+from cloud.pages.deleting import DeletePage
+from cloud.pages.generic import ChangePage, ListPage, ResourcePage
+from cloud.pages.lists import By
+from storage.api.volumes import CloneVolumeForm, SnapshotForm, VolumeChanges
+from storage.backing_up import BACKUP
+from storage.models import Backup
+from storage.pages.volumes import SIZE, VerbFormPage, VolumeVerbPage
+from storage.services import backups
+
+
+class BackupPage(ResourcePage):
+    model, key, title = Backup, "backup", "Backups"
+    listed_at, section = "backups", "volumes"
+
+    def rows(self) -> "QuerySet[Backup]":
+        return Backup.objects.filter(project=self.project).select_related("project")
+
+
+class Backups(BackupPage, ListPage):
+    template = "storage/backups/list.html"
+    sorts = {
+        "made": "-created_at",
+        "name": "name",
+        "volume": "of__name",
+        "size": "-data_bytes",
+        "added": "-added_bytes",
+    }
+    sort = "made"
+    filters = (By("volume", "of__name"),)
+    statuses = tuple(Backup.Status.values)
+    troubled = (Backup.Status.FAILED, Backup.Status.DAMAGED)
+    live = "backup operation"
+
+    def bulk_verbs(self) -> tuple[ForMany, ...]:
+        return (ForMany(DeleteBackup),)
+
+    def adorn(self, found: "QuerySet[Backup]") -> "QuerySet[Backup]":
+        return found.annotate(live_operation=live_operation(BACKUP))
+
+
+class ChangeBackup(BackupPage, ChangePage):
+    template, form = "storage/backups/change.html", VolumeChanges
+    fields = {"name": forms.REQUIRED, "labels": forms.LABELS, "protected": forms.FLAG}
+
+    def change(self, changes: dict[str, Any]) -> Backup:
+        return backups.update(backup=self.item, actor=self.scope.actor, changes=changes)
+
+
+class RestoreBackup(BackupPage, VerbFormPage):
+    template, form = "storage/backups/restore.html", CloneVolumeForm
+    fields = {"name": forms.REQUIRED, "size_gib": SIZE, "labels": forms.LABELS}
+
+    def leave(self) -> str:
+        return self.the_list
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return backups.restore(backup=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return "The volume is here. Attach it to an instance: its host then fetches what is in the backup."
+
+    def after_act(self, result: Any) -> str:
+        return self.route("volume", result.pk)
+
+
+class DeleteBackup(BackupPage, DeletePage):
+    kind = BACKUP
+
+    def delete(self) -> None:
+        backups.delete(backup=self.item, actor=self.scope.actor)
+
+
+class BackUpVolume(VolumeVerbPage):
+    template, form = "storage/backups/back_up.html", SnapshotForm
+    fields = {"name": forms.REQUIRED, "labels": forms.LABELS, "protected": forms.FLAG}
+
+    def fill(self) -> dict[str, Any]:
+        return {**super().fill(), "why_not": backups.why_not(self.item)}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return backups.create(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} is being backed up."
+
+    def after_act(self, result: Any) -> str:
+        return self.route("backups")
