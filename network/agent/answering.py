@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from network.agent import dhcp, dhcp6, dns, metadata, ra
@@ -32,13 +33,19 @@ class Answering:
             pages = metadata.listen(address)
             self._readers += [(names, partial(self._name, names)), (pages, partial(self._tell, pages))]
         self.leases = Leases()
-        self.change(spec, gateways)
+        self.spec, self._gateways, self._ports = spec, gateways, _by_address(spec)
+
+    def says(self, spec: NetworkSpec, gateways: ra.Gateways) -> bool:
+        """Whether guests are answered by this spec as they are now: security groups are no part of it."""
+        mine, parts = self.spec, attrgetter("subnets", "mtu", "domain")
+        return mine.ports is spec.ports and parts(mine) == parts(spec) and self._gateways == gateways
 
     def change(self, spec: NetworkSpec, gateways: ra.Gateways) -> None:
         """Answer as this spec says from now on."""
+        if spec.ports is not self.spec.ports:
+            self._ports = _by_address(spec)
+            self.leases.keep({port.id for port in spec.local})
         self.spec, self._gateways = spec, gateways
-        self.leases.keep({port.id for port in spec.local})
-        self._ports = {str(address): port.id for port in spec.local for address in port.addresses}
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         for heard, serve in self._readers:
@@ -78,3 +85,7 @@ class Answering:
 
     def _tell(self, heard: socket.socket) -> None:
         self._about.accept(heard, self._ports)
+
+
+def _by_address(spec: NetworkSpec) -> dict[str, str]:
+    return {str(address): port.id for port in spec.local for address in port.addresses}

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.errors import NoAnswer, Refused
 from agent.paths import Paths
+from network.agent import deltas
 
 SECONDS_TO_ANSWER = 60.0
 
@@ -22,14 +23,29 @@ class NetworkProcess:
     def __init__(self, paths: Paths, seconds_to_answer: float = SECONDS_TO_ANSWER) -> None:
         self._path = socket_path(paths)
         self._seconds_to_answer = seconds_to_answer
+        self._told: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}  # states of resources, and their specs
 
     def apply(self, type: str, id: str, generation: int, spec: dict[str, Any]) -> dict[str, str]:
-        """Make true what a spec says; gives back which parts could not be, and why."""
-        request = {"do": "apply", "type": type, "id": id, "generation": generation, "spec": spec}
-        return dict(self._ask(request).get("problems", {}))
+        """Make true what a spec says; gives back which parts could not be, and why.
+
+        The process is told what is different from the last time, or all where it does not go on from there.
+        """
+        of = {"type": type, "id": id, "generation": generation}
+        state, before = self._told.pop((type, id), ("", {}))
+        different = _copy(deltas.between(before, spec)) if state else None
+        answer: dict[str, Any] = {}
+        if different:
+            answer = self._ask({"do": "change", **of, "since": state, "difference": different})
+        if not different or "unknown" in answer:
+            different = {"to": _copy(spec)}
+            answer = self._ask({"do": "apply", **of, "spec": spec})
+        if known := answer.get("state"):
+            self._told[type, id] = str(known), deltas.applied(before, different)
+        return dict(answer.get("problems", {}))
 
     def remove(self, type: str, id: str) -> None:
         """Remove a resource; nothing happens when it is not there."""
+        self._told.pop((type, id), None)
         self._ask({"do": "remove", "type": type, "id": id})
 
     def plug(self, port: str, headers: bool = True) -> int:
@@ -94,6 +110,11 @@ class NetworkProcess:
             connection.close()
             raise NoAnswer(f"the host's network process does not answer: {error.strerror}") from error
         return connection
+
+
+def _copy(value: Any) -> Any:
+    """Of what is told: it is kept, and nobody else changes it."""
+    return json.loads(json.dumps(value))
 
 
 def _send(connection: socket.socket, request: dict[str, Any]) -> None:

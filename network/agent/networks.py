@@ -116,29 +116,39 @@ def _apply_wires(namespaces: Namespaces, spec: NetworkSpec, around: Surroundings
 
 
 def _change_ports(before: NetworkSpec, spec: NetworkSpec, kernel: Netlink) -> None:
-    """What other ports mean for neighbours, tunnels and taps, while all the rest is as it was."""
-    links = kernel.links()
-    bridge, overlay = links[BRIDGE].index, links.get(OVERLAY)
+    """What other ports mean for neighbours, tunnels and taps, while all the rest is as it was.
+
+    Devices are asked for by name: to list them takes as long as there are many.
+    """
+    bridge, overlay = socket.if_nametoindex(BRIDGE), _index(OVERLAY)
     gone, new = specs.changed(before.ports, spec.ports)
-    devices = {port.device for port in spec.local}
+    devices = {port.device for port in new if port.host == spec.host}
+    lost = [index for port in gone if port.device not in devices and (index := _index(port.device))]
     old_addresses, addresses = _addresses(gone), _addresses(new)
     old_remotes, remotes = _remotes(gone, spec.peers), _remotes(new, spec.peers)
     with contextlib.suppress(OSError):  # some of it may have gone already
         kernel.send(
             *(messages.neighbour(bridge, *each, add=False) for each in old_addresses - addresses),
-            *(messages.remove_link(links[p.device].index) for p in gone if p.device in links.keys() - devices),
+            *(messages.remove_link(index) for index in lost),
         )
     kernel.send(*(messages.neighbour(bridge, *each) for each in addresses))
     if overlay:
         with contextlib.suppress(OSError):
             kernel.send(
-                *(messages.overlay_entry(overlay.index, *each, add=False) for each in old_remotes - remotes),
-                *(messages.bridge_entry(overlay.index, mac, add=False) for mac, _ in old_remotes - remotes),
+                *(messages.overlay_entry(overlay, *each, add=False) for each in old_remotes - remotes),
+                *(messages.bridge_entry(overlay, mac, add=False) for mac, _ in old_remotes - remotes),
             )
         kernel.send(
-            *(messages.overlay_entry(overlay.index, *each) for each in remotes - old_remotes),
-            *(messages.bridge_entry(overlay.index, mac) for mac, _ in remotes - old_remotes),
+            *(messages.overlay_entry(overlay, *each) for each in remotes - old_remotes),
+            *(messages.bridge_entry(overlay, mac) for mac, _ in remotes - old_remotes),
         )
+
+
+def _index(device: str) -> int:
+    """Of a device of the present namespace; 0: there is none of this name."""
+    with contextlib.suppress(OSError):
+        return socket.if_nametoindex(device)
+    return 0
 
 
 def _addresses(ports: Iterable[Port]) -> set[tuple[Address, str]]:
@@ -254,19 +264,18 @@ def plug(namespaces: Namespaces, spec: NetworkSpec, port: Port, headers: bool) -
 
 
 def _join(kernel: Netlink, port: Port, mtu: int) -> None:
-    links = kernel.links()
-    tap = links[port.device]
+    tap = socket.if_nametoindex(port.device)
     sysctl(f"ipv6/conf/{port.device}/disable_ipv6", 1)
     kernel.send(
-        messages.change_link(tap.index, master=links[BRIDGE].index, mtu=mtu),
-        messages.bridge_port(tap.index, learning=False, unicast_flood=False),
-        *(messages.bridge_entry(tap.index, mac) for mac in {port.mac, *(mac for _, mac in port.pairs)}),
-        messages.change_link(tap.index, up=True),
+        messages.change_link(tap, master=socket.if_nametoindex(BRIDGE), mtu=mtu),
+        messages.bridge_port(tap, learning=False, unicast_flood=False),
+        *(messages.bridge_entry(tap, mac) for mac in {port.mac, *(mac for _, mac in port.pairs)}),
+        messages.change_link(tap, up=True),
     )
 
 
 def unplug(namespaces: Namespaces, spec: NetworkSpec, device: str) -> None:
     """Remove a tap; an emulator that has it still reads errors. Nothing happens when there is none."""
     with namespaces.within(namespace(spec)), Netlink() as kernel:
-        if link := kernel.links().get(device):
-            kernel.send(messages.remove_link(link.index))
+        if index := _index(device):
+            kernel.send(messages.remove_link(index))

@@ -9,9 +9,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-OUTPUT_JSON = 1 << 4
+OUTPUT_JSON, OUTPUT_PROTOCOLS_AS_NUMBERS = 1 << 4, 1 << 7
 DIGEST = "digest "
 MAX_ELEMENTS_AT_ONCE = 200  # in one command
 
@@ -40,7 +41,7 @@ class Chain:
     rules: tuple[str, ...]
     hook: str = ""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         return hashlib.sha256("\n".join((self.hook, *self.rules)).encode()).hexdigest()[:20]
 
@@ -98,7 +99,7 @@ def difference(known: Known, wanted: Table) -> Difference:
     revokes = any(name in known.digests for name in changed)
     for name, wanted_set in wanted.sets.items():
         present = known.sets.get(name, frozenset())
-        if wanted_set.is_kernels or present == wanted_set.elements:
+        if wanted_set.is_kernels or present is wanted_set.elements or present == wanted_set.elements:
             continue
         gone, added = present - wanted_set.elements, wanted_set.elements - present
         revokes = revokes or bool(gone)
@@ -141,7 +142,7 @@ def run(script: str) -> str:
     if not context:
         raise Refused("libnftables has no memory")
     try:
-        library.nft_ctx_output_set_flags(context, OUTPUT_JSON)
+        library.nft_ctx_output_set_flags(context, OUTPUT_JSON | OUTPUT_PROTOCOLS_AS_NUMBERS)
         library.nft_ctx_buffer_output(context)
         library.nft_ctx_buffer_error(context)
         if library.nft_run_cmd_from_buffer(context, script.encode()) != 0:
@@ -233,6 +234,8 @@ def _element(value: Any) -> tuple[str, ...]:
             return tuple(part for each in value["concat"] for part in _element(each))
         if "prefix" in value:
             return (f"{value['prefix']['addr']}/{value['prefix']['len']}",)
+        if "range" in value:
+            return ("-".join(str(end) for end in value["range"]),)
         if "goto" in value:
             return (f"goto {value['goto']['target']}",)
     return (str(value),)

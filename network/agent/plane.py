@@ -6,8 +6,8 @@ and a process that starts anew goes on from it. Methods enter namespaces with th
 
 import contextlib
 import ipaddress
-import json
-import os
+import itertools
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +16,8 @@ from typing import Any
 
 import structlog
 
-from network.agent import counting, edge, examining, messages, networks, nft, pools, routers
-from network.agent.metadata import Guest
+from network.agent import counting, deltas, edge, examining, kept, messages, networks, nft, pools, routers
+from network.agent.guests import Guests
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.networks import Problem
@@ -31,18 +31,18 @@ from network.agent.world import World
 log = structlog.get_logger()
 TYPES = ("network", "router")
 KEPT = "applied.json"
-GUEST = "guest-"  # files of what guests may read, by port
 
 
 @dataclass(frozen=True)
 class Applied:
-    """A resource as it was applied."""
+    """A resource as it was applied. `state`: what this process calls it, for as long as it is like this."""
 
     type: str
     id: str
     generation: int
     raw: dict[str, Any]
     spec: NetworkSpec | RouterSpec
+    state: str = ""
 
     @cached_property
     def hash(self) -> str:
@@ -70,15 +70,18 @@ class Plane:
         self._made: dict[str, networks.Made] = {}  # by id
         self._applied: dict[tuple[str, str], Applied] = {}
         self._looked_at = ("", "")
+        self._states = map(f"{uuid.uuid4().hex}-{{}}".format, itertools.count())
+        self._files = kept.Files()
+        self._guests = Guests(namespaces.directory, services.metadata)
         self.quarantined: set[str] = set()
 
     def restore(self) -> None:
         """Go on after a restart of the process: apply again what was applied, which changes only what differs."""
         for name in self._namespaces.names():
             with contextlib.suppress(OSError, ValueError, KeyError):
-                kept = json.loads((self._namespaces.directory / name / KEPT).read_text())
-                spec = _read(kept["type"], kept["spec"], None)
-                applied = Applied(kept["type"], kept["id"], kept["generation"], kept["spec"], spec)
+                found = kept.read(self._namespaces.directory / name / KEPT)
+                spec = _read(found["type"], found["spec"], None)
+                applied = Applied(found["type"], found["id"], found["generation"], found["spec"], spec)
                 self._applied[applied.type, applied.id] = applied
         for each in sorted(self._applied.values(), key=lambda each: each.type):  # networks before routers
             try:
@@ -86,10 +89,12 @@ class Plane:
             except Exception:  # whatever is wrong with one: the others are restored, and requests answered
                 log.exception("a resource could not be restored", type=each.type, id=each.id)
 
-    def apply(self, type: str, id: str, generation: int, spec: dict[str, Any]) -> dict[str, str]:
+    def apply(
+        self, type: str, id: str, generation: int, spec: dict[str, Any], difference: deltas.Difference | None = None
+    ) -> dict[str, str]:
         """Make true what a spec says; gives back which parts could not be, and why: a port of this host that is taken.
 
-        Raises Problem, ValueError, OSError, nft.Refused.
+        `difference`: to the spec of before, where it is known. Raises Problem, ValueError, OSError, nft.Refused.
         """
         if type not in TYPES:
             raise Problem(f"this host knows no {type}, only networks and routers")
@@ -103,7 +108,7 @@ class Plane:
             raise Problem(f"generation {before.generation} is here already")
         if before and before.raw == spec:  # nothing has changed, so somebody doubts that it is true
             self._forget(f"{type}-{id}", id)
-        new = Applied(type, id, generation, spec, read)
+        new = Applied(type, id, generation, spec, read, next(self._states))
         self._applied[type, id] = new
         try:
             problems = self._make(new, before)
@@ -114,13 +119,32 @@ class Plane:
             else:
                 del self._applied[type, id]
             raise
-        self._keep(new)
+        self._keep(new, difference)
         return problems
+
+    def state(self, type: str, id: str) -> str:
+        """What a resource's present state is called; "": it has no name yet."""
+        applied = self._applied.get((type, id))
+        return applied.state if applied else ""
+
+    def change(
+        self, type: str, id: str, generation: int, since: str, difference: deltas.Difference
+    ) -> dict[str, str] | None:
+        """The same by a difference to the spec of a state; None: the resource is not in that state. Raises as it."""
+        before = self._applied.get((type, id))
+        if before is None or before.state != since:
+            return None
+        try:
+            spec = deltas.applied(before.raw, difference)
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"the difference does not fit: {error!r}") from error
+        return self.apply(type, id, generation, spec, difference)
 
     def remove(self, type: str, id: str) -> None:
         """Remove a resource with everything that belongs to it; nothing happens when it is not here."""
         applied = self._applied.pop((type, id), None)
         name = f"{type}-{id}"
+        self._files.forget(self._kept(type, id))
         self._forget(name, id)
         if applied is None:
             if name in self._namespaces.names():
@@ -154,34 +178,14 @@ class Plane:
     def introduce(self, port: str, pages: dict[str, str]) -> None:
         """Say what a port's guest may read as its metadata. It is kept like what was applied. Raises Problem."""
         spec, found = self._port(port)
-        guest = Guest.introduced(pages, self._services.metadata.guests.get(found.id))
-        _replace(self._guest_file(spec, found.id), guest.written())
-        self._services.metadata.guests[found.id] = guest
+        self._guests.introduce(spec, found.id, pages)
 
     def unplug(self, port: str) -> None:
         """Remove a port's tap and its guest's metadata; nothing happens when there is none."""
         with contextlib.suppress(Problem):
             spec, found = self._port(port)
             networks.unplug(self._namespaces, spec, found.device)
-            self._forget_guest(spec, found.id)
-
-    def _guest_file(self, spec: NetworkSpec, port: str) -> Path:
-        return self._namespaces.directory / networks.namespace(spec) / f"{GUEST}{port}"
-
-    def _forget_guest(self, spec: NetworkSpec, port: str) -> None:
-        self._services.metadata.forget(port)
-        self._guest_file(spec, port).unlink(missing_ok=True)
-
-    def _keep_guests(self, spec: NetworkSpec) -> None:
-        """Of a network's guests those whose ports are here; what others could read is gone."""
-        here = {port.id for port in spec.local}
-        for file in (self._namespaces.directory / networks.namespace(spec)).glob(f"{GUEST}*"):
-            port = file.name.removeprefix(GUEST)
-            if port not in here:
-                self._forget_guest(spec, port)
-            elif port not in self._services.metadata.guests:
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    self._services.metadata.guests[port] = Guest.read(file.read_text())
+            self._guests.forget(spec, found.id)
 
     def inventory(self) -> dict[str, Any]:
         """What is here: resources with their generation and hash, plugged ports, and namespaces that nobody ordered."""
@@ -262,7 +266,7 @@ class Plane:
         made = self._made.pop(spec.id, None)
         self._made[spec.id] = networks.apply(self._namespaces, self._rulesets, spec, around, made)
         if made is None or made.spec.ports is not spec.ports:
-            self._keep_guests(spec)
+            self._guests.keep(spec)
         self._services.answer(spec, networks.namespace(spec), self._gateways(spec.network))
 
     def _gateways(self, network: str) -> dict[Address, str]:
@@ -302,13 +306,9 @@ class Plane:
     def _by_network(self) -> dict[str, NetworkSpec]:
         return {spec.network: spec for spec in self._networks()}
 
-    def _keep(self, applied: Applied) -> None:
-        file = self._namespaces.directory / f"{applied.type}-{applied.id}" / KEPT
-        kept = {"type": applied.type, "id": applied.id, "generation": applied.generation, "spec": applied.raw}
-        _replace(file, json.dumps(kept))
+    def _kept(self, type: str, id: str) -> Path:
+        return self._namespaces.directory / f"{type}-{id}" / KEPT
 
-
-def _replace(file: Path, text: str) -> None:
-    new = file.with_name(f".{file.name}.new")
-    new.write_text(text)
-    os.replace(new, file)
+    def _keep(self, new: Applied, difference: deltas.Difference | None) -> None:
+        facts = {"type": new.type, "id": new.id, "generation": new.generation, "spec": new.raw}
+        self._files.keep(self._kept(new.type, new.id), facts, difference)

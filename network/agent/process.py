@@ -3,7 +3,9 @@
 As root it stays in the host's own network and keeps only the capabilities that networks need; as an ordinary user it
 makes a user namespace and has rights in there alone. It answers on a Unix socket, one JSON object a line:
 
-    {"do": "apply", "type", "id", "generation", "spec"}  {"applied": generation, "problems": {part: words}}
+    {"do": "apply", "type", "id", "generation", "spec"}  {"applied": generation, "state", "problems": {part: words}}
+    {"do": "change", "type", "id", "generation",         the same, or {"unknown": true}: it is not in that state
+     "since": state, "difference"}
     {"do": "remove", "type", "id"}                       {"ok": true}
     {"do": "plug", "port", "headers"?}                   {"ok": true}, with the tap's descriptor (SCM_RIGHTS)
     {"do": "introduce", "port", "pages"}                 {"ok": true}: what the port's guest reads as its metadata
@@ -240,7 +242,16 @@ class _Process:
     def _apply(self, request: dict[str, Any]) -> dict[str, Any]:
         generation = int(request["generation"])
         problems = self._plane.apply(request["type"], request["id"], generation, request["spec"])
-        return {"applied": generation, "problems": problems}
+        return self._applied(request, problems)
+
+    def _change(self, request: dict[str, Any]) -> dict[str, Any]:
+        since, difference, generation = request["since"], request["difference"], int(request["generation"])
+        problems = self._plane.change(request["type"], request["id"], generation, since, difference)
+        return {"unknown": True} if problems is None else self._applied(request, problems)
+
+    def _applied(self, request: dict[str, Any], problems: dict[str, str]) -> dict[str, Any]:
+        state = self._plane.state(request["type"], request["id"])
+        return {"applied": request["generation"], "state": state, "problems": problems}
 
     def _remove(self, request: dict[str, Any]) -> dict[str, Any]:
         self._plane.remove(request["type"], request["id"])
@@ -271,6 +282,7 @@ class _Process:
 
     _deeds: ClassVar[dict[str, Callable[["_Process", dict[str, Any]], dict[str, Any]]]] = {
         "apply": _apply,
+        "change": _change,
         "remove": _remove,
         "introduce": _introduce,
         "unplug": _unplug,

@@ -7,8 +7,9 @@ path of a packet does not grow with their number. A device that is in no set pas
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from network.agent import bandwidth, groups, reflexive, specs
 from network.agent.counting import DROPPED, drop
@@ -76,8 +77,14 @@ def of_ports(spec: NetworkSpec, before: tuple[NetworkSpec, OfPorts] | None = Non
         sets = _sets_after(before[1].sets, *specs.changed(before[0].local, spec.local))
     else:
         sets = _sets(spec.local)
-    taken = frozenset((str(a),) for port in spec.ports for a in port.addresses if a.version == 4)
-    return OfPorts(sets | limited | {"taken4": Set("type ipv4_addr", taken)}, chains, limits)
+    gone, new = specs.changed(before[0].ports, spec.ports) if before else ((), spec.ports)
+    had = before[1].sets["taken4"].elements if before else frozenset()
+    sets |= {"taken4": Set("type ipv4_addr", had - _taken(gone) | _taken(new))}
+    return OfPorts(sets | limited, chains, limits)
+
+
+def _taken(ports: Iterable[Port]) -> Elements:
+    return frozenset((str(a),) for port in ports for a in port.addresses if a.version == 4)
 
 
 def _sets_after(sets: dict[str, Set], gone: list[Port], new: list[Port]) -> dict[str, Set]:
@@ -141,6 +148,7 @@ def _number(address: str) -> str:
     return f"0x{ipaddress.IPv6Address(address).packed.hex()}"
 
 
+@cache
 def _chains(tracking: str) -> dict[str, Chain]:
     chains = {
         "spoofing": Chain(_spoofing()),

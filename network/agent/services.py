@@ -44,6 +44,8 @@ class Services:
                 answering = Answering(spec, gateways, self.metadata, beyond)
             self._networks[spec.id] = answering
             self._in_loop(partial(answering.begin, self._loop))
+        elif answering.says(spec, gateways):
+            return
         self._in_loop(partial(answering.change, spec, gateways), partial(answering.advertise, again=False))
 
     def leases(self, network: str) -> Leases | None:

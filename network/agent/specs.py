@@ -5,7 +5,7 @@ import ipaddress
 import json
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+Elements = frozenset[tuple[str, ...]]  # of a set of nftables
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58}
 ICMP = (1, 58)
@@ -34,6 +36,10 @@ class Rule:
     remote: Network | str  # the id of a group: its members
 
 
+def _written(members: Collection[Address]) -> dict[int, Elements]:
+    return {version: frozenset((str(each),) for each in members if each.version == version) for version in (4, 6)}
+
+
 @dataclass(frozen=True)
 class Group:
     id: str
@@ -46,12 +52,21 @@ class Group:
         changed.__dict__["written"] = self.written
         return changed
 
-    @cached_property
-    def written(self) -> dict[int, frozenset[tuple[str, ...]]]:
-        """The members' addresses by family, as elements of a set."""
-        return {
-            version: frozenset((str(each),) for each in self.members if each.version == version) for version in (4, 6)
+    def with_members(self, gone: frozenset[Address], new: frozenset[Address]) -> "Group":
+        """The same rules for other members."""
+        changed = Group(self.id, self.rules, self.members - gone | new)
+        less, more = _written(gone), _written(new)
+        changed.__dict__["written"] = {
+            family: had - less[family] | more[family] for family, had in self.written.items()
         }
+        if "compiled" in self.__dict__:  # by `groups`, of the rules alone
+            changed.__dict__["compiled"] = self.__dict__["compiled"]
+        return changed
+
+    @cached_property
+    def written(self) -> dict[int, Elements]:
+        """The members' addresses by family, as elements of a set."""
+        return _written(self.members)
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,8 @@ class NetworkSpec:
         """Whether something that might pass before may not any more, so that what is established has to be judged."""
         for id, group in before.groups.items():
             mine = self.groups.get(id)
+            if mine is group:
+                continue
             if mine is None or set(group.rules) - set(mine.rules) or group.members - mine.members:
                 return True
         if self.ports is before.ports:
@@ -240,13 +257,26 @@ def _groups(raw: dict[str, Any], before: tuple[dict[str, Any], NetworkSpec] | No
     groups = {}
     for id, group in raw.items():
         known = read.get(as_id(id)) if id in old else None
-        if known and old[id] == group:
-            groups[known.id] = known
-        elif known and old[id].get("members") == group.get("members"):  # of these there may be thousands
-            groups[known.id] = known.with_rules(tuple(_rule(rule) for rule in group["rules"]))
-        else:
-            groups[as_id(id)] = _group(id, group)
+        group_now = _changed(known, old[id], group) if known else _group(id, group)
+        groups[group_now.id] = group_now
     return groups
+
+
+def _changed(group: Group, old: dict[str, Any], raw: dict[str, Any]) -> Group:
+    """A group as it is read now. Of rules and of members there may be thousands: only new ones are read."""
+    if raw == old:
+        return group
+    if raw["rules"] != old["rules"]:
+        known = {id(rule): is_read for rule, is_read in zip(old["rules"], group.rules, strict=True)}
+        group = group.with_rules(tuple(known.get(id(rule)) or _rule(rule) for rule in raw["rules"]))
+    had, has = set(old.get("members", ())), set(raw.get("members", ()))
+    if had != has:
+        group = group.with_members(_members(had - has), _members(has - had))
+    return group
+
+
+def _members(texts: Iterable[str]) -> frozenset[Address]:
+    return frozenset(ipaddress.ip_address(member) for member in texts)
 
 
 def _port(value: dict[str, Any]) -> Port:
@@ -268,8 +298,7 @@ def _port(value: dict[str, Any]) -> Port:
 
 
 def _group(id: str, value: dict[str, Any]) -> Group:
-    members = frozenset(ipaddress.ip_address(member) for member in value.get("members", ()))
-    return Group(as_id(id), tuple(_rule(rule) for rule in value["rules"]), members)
+    return Group(as_id(id), tuple(_rule(rule) for rule in value["rules"]), _members(value.get("members", ())))
 
 
 def _rule(value: dict[str, Any]) -> Rule:

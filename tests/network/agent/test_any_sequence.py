@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from network.agent import nft, rules
 from network.agent.process import anchor_record
-from network.agent.specs import NetworkSpec
+from network.agent.specs import NetworkSpec, digest
 from tests.network.agent import frames, lab
 
 GUESTS = 3
@@ -102,7 +102,9 @@ class World:
                     if sender != receiver:
                         frame = frames.udp(a.mac, b.mac, a.ip, b.ip, (next(lab._numbers) % 60000 + 1, port))
                         assert b.hears(a, frame) == self.is_open(sender, port), (sender, receiver, port, number)
-        assert self.host.client.inventory()["plugged"] == sorted(guest.id for guest in self.guests.values())
+        inventory = self.host.client.inventory()
+        assert inventory["plugged"] == sorted(guest.id for guest in self.guests.values())
+        assert [each["hash"] for each in inventory["resources"]] == [digest(self.spec)]
         read = NetworkSpec.read(self.spec)
         tracking = self.host.client.capabilities()["tracking"]
         anchor = anchor_record(self.host.paths).read_text().split()[0]
