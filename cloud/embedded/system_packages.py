@@ -56,6 +56,7 @@ TOOLS = (
     _tool("dhcpcd", "dhcpcd-base", "tests of DHCP", "test"),
     _tool("udhcpc", "udhcpc", "tests of DHCP", "test"),
     _tool("rdisc6", "ndisc6", "tests of IPv6", "test"),
+    _tool("nmap", "nmap", "tests of security groups", "test"),
 )
 
 

@@ -1,7 +1,10 @@
 """Security groups: what the compiled rules mean, as numbers and as packets."""
 
+import contextlib
 import ipaddress
 import random
+import re
+import shutil
 
 import pytest
 from hypothesis import given
@@ -182,3 +185,26 @@ def test_a_group_of_many_rules_is_taken_quickly_and_means_the_same(make_host):
         frame = frames.tcp(*addresses, (7, port), SYN) if protocol[0] == "tcp" else frames.udp(*addresses, (7, port))
         flow = (ipaddress.ip_address(a.ip), protocol[1], port)
         assert b.hears(a, frame) == groups.permits(chosen, read.groups, "ingress", flow)
+
+
+@pytest.mark.skipif(not shutil.which("nmap"), reason="nmap is not installed")
+def test_nmap_finds_at_a_neighbour_only_what_rules_open(make_host):
+    """The neighbour listens on more than that."""
+    host = make_host(0)
+    opened = [lab.ingress("tcp", 22, 22), lab.ingress("tcp", 8000, 8001), lab.ingress("udp", 53, 53)]
+    opened.append(lab.ingress("tcp", 25, 25, remote={"cidr": "10.0.0.99/32"}))  # for somebody else
+    spec = lab.network(host, rules=opened, a="10.0.0.10", b="10.0.0.11")
+    host.apply(spec)
+    with contextlib.ExitStack() as stack:
+        a, b = (stack.enter_context(contextlib.closing(lab.Machine(host.guest(spec, name)))) for name in "ab")
+        for port in (22, 25, 80, 8000):
+            stack.enter_context(b.listen(port))
+
+        def found(how: str, ports: str) -> set[tuple[int, str]]:
+            """Ports of which it says something certain: who is filtered gives no answer."""
+            told = a.run("nmap", "-n", "-Pn", how, "-p", ports, "-oG", "-", "10.0.0.11")
+            seen = re.findall(r"(\d+)/([a-z|]+)/", told)
+            return {(int(port), state) for port, state in seen if "filtered" not in state}
+
+        assert found("-sS", "1-100,7990-8010") == {(22, "open"), (8000, "open"), (8001, "closed")}
+        assert found("-sU", "51-55") == {(53, "closed")}
