@@ -228,7 +228,7 @@ class Guest:
         return self.run("hostname").stdout.strip()
 
     def wait_until_up(self) -> "Guest":
-        wait_until(lambda: self.hostname() == self.name, 90, 0.5, self.name, self.story)
+        wait_until(lambda: self.hostname() == self.name, 240, 0.5, self.name, self.story)
         return self
 
     def story(self) -> str:
