@@ -231,6 +231,7 @@ CELERY_BEAT_SCHEDULE = {
 
 # For how many days what grows by itself is kept (docs/operating.md, “What is kept how long”).
 KEEP_EVENTS_DAYS = max(30, int(os.environ.get("PILEUS_KEEP_EVENTS_DAYS", "400")))
+KEEP_EVENTS_OF_PROJECT = int(os.environ.get("PILEUS_KEEP_EVENTS_OF_PROJECT", "1000000"))
 KEEP_OPERATIONS_DAYS = min(KEEP_EVENTS_DAYS, int(os.environ.get("PILEUS_KEEP_OPERATIONS_DAYS", "90")))
 KEEP_FAILED_LAUNCHES_DAYS = int(os.environ.get("PILEUS_KEEP_FAILED_LAUNCHES_DAYS", "30"))
 

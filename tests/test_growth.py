@@ -104,6 +104,24 @@ def test_nobody_forgets_events_of_the_last_month():
         cursor.execute("SELECT events_forget(1, 10)")
 
 
+def test_a_project_has_only_so_many_events_and_always_those_of_the_last_month(project, settings):
+    settings.KEEP_EVENTS_OF_PROJECT = 3
+    with transaction.atomic():
+        others = factories.project()
+        for name in "abcdef":
+            record("compute.instance.update", project, actor=SYSTEM, project_id=project.pk, after={"name": name})
+        for _ in range(3):
+            record("compute.instance.update", others, actor=SYSTEM, project_id=others.pk)
+            record("tenancy.user.sign_in", factories.user(), actor=SYSTEM)
+    of_project = Event.objects.filter(project_id=project.pk).order_by("id")
+    tidy()
+    assert of_project.count() == 6
+    age(Event, "at", 31)
+    tidy()
+    assert [event.after["name"] for event in of_project] == ["d", "e", "f"]
+    assert Event.objects.exclude(project_id=project.pk).count() == 6
+
+
 def test_an_event_has_no_room_for_much(project):
     long = {"labels": {"a": "x" * 20_000}, "name": "web"}
     with transaction.atomic():
