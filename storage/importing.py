@@ -19,7 +19,7 @@ from cloud.hosts.silence import reachable_since
 from cloud.operations import progress
 from storage import trees
 from storage.backing_up import BACKUP
-from storage.models import Backup, Image, ImageExport, ImageImport, Snapshot
+from storage.models import Backup, Image, ImageExport, ImageImport, Layer, Snapshot
 from storage.models.images import GIB, MIB
 
 IMAGE = "image"  # as hosts call it
@@ -176,14 +176,16 @@ def may_read(host: Host, sha256: str) -> bool:
 
 def is_captured(made: Made) -> bool:
     """Whether it is made of what only one host has."""
-    return isinstance(made, Backup) or isinstance(made, Image) and made.source.get("kind") in ("instance", "snapshot")
+    if isinstance(made, Image):
+        return made.source.get("kind") in ("instance", "snapshot", "volume")
+    return isinstance(made, Backup)
 
 
 def _source(image: Image) -> dict[str, Any]:
-    if image.source["kind"] == "snapshot":
-        snapshot = Snapshot.objects.select_related("layer").filter(pk=image.source["id"]).first()
-        chain = trees.Tree(snapshot.layer.tree).chain(snapshot.layer_id) if snapshot else []
-        # Without the snapshot its host says that a part is not there any more.
+    if image.source["kind"] in ("snapshot", "volume"):
+        top = _top_of(image)
+        chain = trees.Tree(top.tree).chain(top.pk) if top else []
+        # Where they are gone its host says that a part is not there any more.
         layers = [str(layer.pk) for layer in chain] or [image.source["id"]]
         return {"kind": "layers", "layers": layers, "base": chain[0].base if chain else None}
     if is_captured(image):
@@ -194,6 +196,14 @@ def _source(image: Image) -> dict[str, Any]:
         return {**wish, **settings.IMAGE_URLS, **limits}
     upload = image.upload
     return {"kind": "upload", "sha256": upload.sha256 or None, "size": upload.size}
+
+
+def _top_of(image: Image) -> Layer | None:
+    """The layer that an image is made of, with all that it lies on. None: it is not there any more."""
+    if image.source["kind"] == "volume":
+        return Layer.objects.filter(pk=image.source["layer"]).first()
+    snapshot = Snapshot.objects.select_related("layer").filter(pk=image.source["id"]).first()
+    return snapshot.layer if snapshot else None
 
 
 def noticed(row: ImageImport, before: str) -> None:

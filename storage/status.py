@@ -7,6 +7,7 @@ from cloud.hosts.hosted import BROKEN, GONE
 from cloud.operations.live import live_kind, live_operation
 from storage.models import Attachment, Snapshot, Volume, VolumeOnHost
 from storage.workflows import (
+    CaptureVolume,
     CloneVolume,
     CopyVolume,
     CreateVolume,
@@ -23,6 +24,7 @@ TRANSITIONAL = {
     RetypeVolume.kind: "retyping",
     SnapshotVolume.kind: "snapshotting",
     CloneVolume.kind: "cloning",
+    CaptureVolume.kind: "creating_image",
     RevertVolume.kind: "reverting",
     CopyVolume.kind: "copying",
     DeleteVolume.kind: "deleting",

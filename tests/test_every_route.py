@@ -112,6 +112,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/consoles/<str:ticket>": {"GET": (SIGNED_IN, 400)},
     f"{P}/instances/<str:ref>/create-image": {"POST": (MEMBER, 400)},
     f"{P}/snapshots/<str:ref>/create-image": {"POST": (MEMBER, 400)},
+    f"{P}/volumes/<str:ref>/create-image": {"POST": (MEMBER, 400)},
     f"{P}/images": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},
     f"{P}/images/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 200)},
     f"{P}/images/<str:ref>/export": {"POST": (MEMBER, 400)},

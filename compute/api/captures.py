@@ -4,30 +4,21 @@ from typing import Any
 
 from django.urls import path
 
-from cloud.api.views import Verb
-from compute.api.instances import InstanceView
+from compute.api.instances import InstanceSerializer, InstanceView
 from compute.models import Instance
 from compute.services.capturing import create_image
-from storage.api.image_fields import CreateImageForm, ImageSerializer
-from storage.api.images import shown_images
+from storage.api.captures import CreateImage
 from storage.models import Image
 
 
-class CreateImage(InstanceView, Verb):
+class CreateImageOfInstance(CreateImage, InstanceView):
     """It goes on meanwhile; what the image has is what is on the disk at one moment. Answers with the image."""
 
-    serializer = ImageSerializer  # type: ignore[assignment]
+    shows = InstanceSerializer
     summaries = {"POST": "Make an image of an instance"}
-    forms = {"POST": CreateImageForm}
 
-    def act(self, instance: Instance, body: dict[str, Any]) -> dict[str, Any]:
-        image = create_image(instance=instance, actor=self.actor, **body)
-        return self.show(shown_images(self.scope).get(pk=image.pk))
-
-    def show(self, row: Instance | Image) -> dict[str, Any]:
-        form = ImageSerializer if isinstance(row, Image) else InstanceView.serializer
-        assert form is not None
-        return dict(form(row, context=self.context()).data)
+    def create(self, row: Instance, said: dict[str, Any]) -> Image:
+        return create_image(instance=row, actor=self.actor, **said)
 
 
-urlpatterns = [path("projects/<str:project>/instances/<str:ref>/create-image", CreateImage.as_view())]
+urlpatterns = [path("projects/<str:project>/instances/<str:ref>/create-image", CreateImageOfInstance.as_view())]

@@ -9,9 +9,8 @@ from rest_framework import serializers
 from cloud.api.fields import LabelsField
 from cloud.api.pagination import Filter
 from cloud.api.serializers import ReferenceSerializer
-from cloud.api.views import Collection, InProject, Item, Verb
-from storage.api.image_fields import CreateImageForm, ImageSerializer
-from storage.api.images import shown_images
+from cloud.api.views import Collection, InProject, Item
+from storage.api.captures import CreateImage
 from storage.api.volumes import VolumeChanges, snapshots_of
 from storage.models import Image, Snapshot
 from storage.services import captures, snapshots
@@ -67,20 +66,14 @@ class OneSnapshot(SnapshotView, Item):
         snapshots.delete(snapshot=snapshot, actor=self.actor)
 
 
-class CreateImageOfSnapshot(SnapshotView, Verb):
+class CreateImageOfSnapshot(CreateImage, SnapshotView):
     """It has what the snapshot kept, whatever becomes of the volume. Answers with the image."""
 
-    serializer = ImageSerializer  # type: ignore[assignment]
+    shows = SnapshotSerializer
     summaries = {"POST": "Make an image of a snapshot"}
-    forms = {"POST": CreateImageForm}
 
-    def act(self, snapshot: Snapshot, body: dict[str, Any]) -> dict[str, Any]:
-        image = captures.of_snapshot(snapshot=snapshot, actor=self.actor, **body)
-        return self.show(shown_images(self.scope).get(pk=image.pk))
-
-    def show(self, row: Snapshot | Image) -> dict[str, Any]:
-        form = ImageSerializer if isinstance(row, Image) else SnapshotSerializer
-        return dict(form(row, context=self.context()).data)
+    def create(self, row: Snapshot, said: dict[str, Any]) -> Image:
+        return captures.of_snapshot(snapshot=row, actor=self.actor, **said)
 
 
 urlpatterns = [

@@ -14,11 +14,12 @@ from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import Collection, InProject, Item, Verb
 from cloud.operations.api import OperationSerializer
+from storage.api.captures import CreateImage
 from storage.api.images import visible
 from storage.api.volume_types import offered
-from storage.models import Attachment, Snapshot, Volume
+from storage.models import Attachment, Image, Snapshot, Volume
 from storage.models.volumes import MAX_SIZE_GIB
-from storage.services import retyping, trash, volumes
+from storage.services import captures, retyping, trash, volumes
 from storage.status import STATUSES, reason, with_status
 
 CASCADE = serializers.BooleanField(help_text="Also delete its snapshots. A dry run shows which these are.")
@@ -234,6 +235,16 @@ class Clone(VolumeView, Verb):
         return volumes.clone(volume=volume, actor=self.actor, **body)
 
 
+class CreateImageOfVolume(CreateImage, VolumeView):
+    """It has what is on the volume now, also while a guest uses it. Answers with the image."""
+
+    shows = VolumeSerializer
+    summaries = {"POST": "Make an image of a volume"}
+
+    def create(self, row: Volume, said: dict[str, Any]) -> Image:
+        return captures.of_volume(volume=row, actor=self.actor, **said)
+
+
 class Revert(VolumeView, Verb):
     forms = {"POST": RevertForm}
 
@@ -250,6 +261,7 @@ urlpatterns = [
     path("projects/<str:project>/volumes/<str:ref>/retype", Retype.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/snapshot", TakeSnapshot.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/clone", Clone.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/create-image", CreateImageOfVolume.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/revert", Revert.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/restore", RestoreVolume.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/purge", PurgeVolume.as_view()),

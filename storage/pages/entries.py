@@ -24,6 +24,7 @@ words.OPERATIONS |= {
     "storage.retype_volume": "Changing the type of",
     "storage.snapshot_volume": "Snapshotting",
     "storage.clone_volume": "Cloning",
+    "storage.capture_volume": "Setting aside for an image",
     "storage.revert_volume": "Reverting",
     "storage.delete_volume": "Deleting",
     "storage.copy_volume": "Copying for a backup",

@@ -22,9 +22,10 @@ from storage.api.volumes import (
     VolumeChanges,
     VolumeForm,
 )
-from storage.models import Snapshot, Volume, VolumeType
+from storage.models import Image, Snapshot, Volume, VolumeType
+from storage.pages.captures import CreateImagePage
 from storage.pages.history import history_of
-from storage.services import images_of, retyping, trash, volume_types, volumes
+from storage.services import captures, images_of, retyping, trash, volume_types, volumes
 from storage.status import STATUSES, reason, with_status
 
 MAX_CHOICES = 500  # of a select
@@ -249,6 +250,24 @@ class CloneVolume(VolumeVerbPage):
 
     def after_act(self, result: Any) -> str:
         return self.route("volume", result.pk)
+
+
+class CreateImage(VolumePage, CreateImagePage):
+    """An image of what is on it."""
+
+    template = "storage/volumes/create_image.html"
+
+    def initial(self) -> dict[str, Any]:
+        return {"name": self.item.name}
+
+    def why_not(self) -> str:
+        return captures.why_not_volume(self.item)
+
+    def create(self, said: dict[str, Any]) -> Image:
+        return captures.of_volume(volume=self.item, actor=self.scope.actor, **said)
+
+    def after(self) -> str:
+        return self.route("volume", self.item.pk)
 
 
 class RevertVolume(VolumeVerbPage):

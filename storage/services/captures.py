@@ -1,4 +1,4 @@
-"""Images of disks that are on hosts: of instances, and of snapshots. The host that has the disk makes the image."""
+"""Images of disks on hosts: of instances, volumes and snapshots. The host that has the disk makes the image."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,8 +12,10 @@ from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from storage import importing
 from storage.hosting import NoRoom
-from storage.models import Image, ImageImport, Snapshot
+from storage.models import Image, ImageImport, Layer, Snapshot, Volume
+from storage.services import volumes
 from storage.services.images import HYPERVISORS, WrongState
+from storage.workflows import CaptureVolume
 from storage.workflows.images import ImportImage
 
 FIRST_GIB = 1  # that it counts until it is known
@@ -31,19 +33,39 @@ def of_snapshot(*, snapshot: Snapshot, actor: Actor, name: str, **said: Any) -> 
     """
     if why := why_not(snapshot):
         raise WrongState(why)
-    host, volume = snapshot.layer.host, snapshot.volume
-    assert host is not None
+    source = {"kind": "snapshot", "id": str(snapshot.pk), "name": snapshot.name}
+    return _of_layer(
+        snapshot.layer, snapshot.volume, actor=actor, name=name, source=source, gib=snapshot.size_gib, **said
+    )
+
+
+def of_volume(*, volume: Volume, actor: Actor, name: str, **said: Any) -> Image:
+    """An image of what is on a volume now, also while a guest uses it: what comes goes to a new layer, as with a
+    snapshot. `said`: version, description, labels.
+
+    Raises WrongState, OverQuota, NoRoom, Busy.
+    """
+    quota.require(volume.project_id, images=1, image_gib=FIRST_GIB)
+    engine.start(CaptureVolume, volume, actor=actor)
+    volume = volumes.locked(volume)
+    if why := why_not_volume(volume):
+        raise WrongState(why)
+    layer = volume.active
+    volumes.begin_layer(volume, over=layer)
+    source = {"kind": "volume", "id": str(volume.pk), "name": volume.name, "layer": str(layer.pk)}
+    return _of_layer(layer, volume, actor=actor, name=name, source=source, gib=volume.size_gib, **said)
+
+
+def _of_layer(layer: Layer, volume: Volume, **said: Any) -> Image:
+    """An image of a layer of a volume, and of what that lies on. Its host makes images."""
+    assert layer.host is not None
     properties: dict[str, Any] = {"architecture": Image.Architecture.X86_64, "hypervisors": HYPERVISORS}
     if image := volume.image:
         copied = ("os", "architecture", "hypervisors", "min_memory_mib", "default_user")
         properties = {field: getattr(image, field) for field in copied} | image.hardware
     return begin(
-        project=snapshot.project,
-        actor=actor,
-        name=name,
-        source={"kind": "snapshot", "id": str(snapshot.pk), "name": snapshot.name},
-        host=host,
-        gib=snapshot.size_gib,
+        project=volume.project,
+        host=layer.host,
         boot_files=volume.boot_files,
         kernel_command_line=volume.kernel_command_line,
         **properties,
@@ -53,12 +75,22 @@ def of_snapshot(*, snapshot: Snapshot, actor: Actor, name: str, **said: Any) -> 
 
 def why_not(snapshot: Snapshot) -> str:
     """Why no image can be made of a snapshot, in words; "" when it can."""
-    host = snapshot.layer.host
     if not snapshot.consistency:
         return f"{snapshot} is still being taken."
-    if host is None:
-        return f"Nothing has been written to {snapshot.volume}: it was never attached."
-    return "" if able(host) else "Its host makes no images: qemu-img is not installed there, or its agent is too old."
+    return _why_not_of(snapshot.layer, snapshot.volume)
+
+
+def why_not_volume(volume: Volume) -> str:
+    """Why no image can be made of a volume, in words; "" when it can."""
+    return _why_not_of(volume.active, volume)
+
+
+def _why_not_of(layer: Layer, volume: Volume) -> str:
+    if layer.host is None:
+        return f"Nothing has been written to {volume}: it was never attached."
+    if not able(layer.host):
+        return "Its host makes no images: qemu-img is not installed there, or its agent is too old."
+    return ""
 
 
 def begin(
@@ -72,7 +104,8 @@ def begin(
     boot_files: Iterable[Mapping[str, Any]] = (),
     **properties: Any,
 ) -> Image:
-    """An image of what is on a host. `source`: {"kind": "instance" or "snapshot", "id", "name"}; `gib`: its size;
+    """An image of what is on a host. `source`: {"kind": "instance", "snapshot" or "volume", "id", "name"}, of a volume
+    also the "layer" that is to be left alone; `gib`: its size;
     `boot_files`: the kernel that it is started with, if it is. Raises OverQuota, NoRoom.
     """
     quota.require(project, images=1, image_gib=FIRST_GIB)

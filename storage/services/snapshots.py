@@ -7,8 +7,8 @@ from cloud.changes import change
 from cloud.events.services import Actor, record
 from cloud.operations import engine
 from storage import hosting
-from storage.models import Image, Snapshot, Volume
-from storage.services.volumes import require_unprotected
+from storage.models import Snapshot, Volume
+from storage.services.volumes import require_no_image_in_work, require_unprotected
 
 
 def update(*, snapshot: Snapshot, actor: Actor, changes: Mapping[str, Any]) -> Snapshot:
@@ -25,8 +25,7 @@ def delete(*, snapshot: Snapshot, actor: Actor) -> None:
         raise engine.Busy.with_operation(live, str(snapshot.volume))
     volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=snapshot.volume_id)
     require_unprotected(snapshot)
-    if used := Image.objects.filter(status=Image.Status.IMPORTING, source__id=str(snapshot.pk)).first():
-        raise engine.Busy(f"The image {used} is being made of {snapshot}. Wait for it, or delete it.")
+    require_no_image_in_work(snapshot)
     before = {"name": snapshot.name, "volume": volume.name}
     record("storage.snapshot.delete", snapshot, actor=actor, before=before)
     snapshot.delete()

@@ -203,7 +203,7 @@ def snapshot(
     )  # fmt: skip
     operation.parameters = {"snapshot": str(made.pk)}
     operation.save(update_fields=["parameters"])
-    _begin_layer(volume, over=volume.active)
+    begin_layer(volume, over=volume.active)
     record("storage.snapshot.create", made, actor=actor, after={"name": name, "volume": volume.name})
     record("storage.volume.snapshot", volume, actor=actor, after={"snapshot": name})
     return made
@@ -232,7 +232,7 @@ def clone(
     engine.start(CloneVolume, volume, actor=actor)
     volume = locked(volume)
     below = volume.active
-    _begin_layer(volume, over=below)
+    begin_layer(volume, over=below)
     record("storage.volume.clone", volume, actor=actor, after={"name": name})
     return _make_over(
         below, volume, volume, name=name, size_gib=size, actor=actor, labels=labels or {}, protected=protected,
@@ -252,7 +252,8 @@ def revert(*, volume: Volume, actor: Actor, snapshot: Snapshot) -> Operation:
     if not snapshot.consistency:
         raise WrongState(f"{snapshot} is not taken yet. Wait for it.")
     refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
-    _begin_layer(volume, over=snapshot.layer)
+    require_no_image_in_work(volume)
+    begin_layer(volume, over=snapshot.layer)
     record("storage.volume.revert", volume, actor=actor, after={"snapshot": snapshot.name})
     return operation
 
@@ -292,6 +293,12 @@ def require_unprotected(row: Volume | Snapshot) -> None:
         raise Protected(f"{row} is protected from being deleted. Switch its protection off first.")
 
 
+def require_no_image_in_work(made_of: Volume | Snapshot) -> None:
+    """Raises Busy while an image is being made of it."""
+    if image := Image.objects.filter(status=Image.Status.IMPORTING, source__id=str(made_of.pk)).first():
+        raise engine.Busy(f"The image {image} is being made of {made_of}. Wait for it, or delete it.")
+
+
 def holders_of(volume: Volume) -> list[Use]:
     """What it is attached to."""
     held = volume.attachments.order_by("created_at")
@@ -307,8 +314,11 @@ def locked(volume: Volume, *, failed: bool = False) -> Volume:
     return volume
 
 
-def _begin_layer(volume: Volume, *, over: Layer) -> None:
-    """Wish a new layer that is to take over. Its host makes the file; the operation goes on from there."""
+def begin_layer(volume: Volume, *, over: Layer) -> None:
+    """Wish a new layer that is to take over. Its host makes the file; the operation goes on from there.
+
+    The volume is locked. Raises WrongState.
+    """
     _require_depth(over)
     if over.host is not None and not hosting.keeps_layers(over.host):
         raise WrongState(f"The host of {volume} has no qemu-img: there it can have no snapshots and no clones.")

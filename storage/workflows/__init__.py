@@ -3,11 +3,11 @@
 from storage.workflows.backups import CopyVolume
 from storage.workflows.create import CreateVolume
 from storage.workflows.delete import DeleteVolume
-from storage.workflows.layering import CloneVolume, RevertVolume, SnapshotVolume
+from storage.workflows.layering import CaptureVolume, CloneVolume, RevertVolume, SnapshotVolume
 from storage.workflows.resize import ResizeVolume
 from storage.workflows.retype import RetypeVolume
 
 __all__ = [
-    "CloneVolume", "CopyVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RetypeVolume", "RevertVolume",
-    "SnapshotVolume",
+    "CaptureVolume", "CloneVolume", "CopyVolume", "CreateVolume", "DeleteVolume", "ResizeVolume", "RetypeVolume",
+    "RevertVolume", "SnapshotVolume",
 ]  # fmt: skip

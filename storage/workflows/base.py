@@ -6,10 +6,24 @@ told, and waited for.
 
 from datetime import timedelta
 from functools import cached_property
+from uuid import UUID
 
-from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
+from cloud.operations.models import Operation
+from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait, Workflow
 from storage import holders, hosting
-from storage.models import Attachment, Volume
+from storage.models import Attachment, Layer, Volume
+
+
+def until_sealed(layer: Layer, writer: UUID, name: str) -> Wait | None:
+    """What to wait for until nobody writes a layer any more; `writer` is the volume that did, and its name.
+
+    Raises Refused when that will not happen.
+    """
+    if layer.sealed_at is not None:
+        return None
+    if not Operation.objects.filter(subject_type="volume", subject_id=writer, finished_at=None).exists():
+        raise Refused(f"{name} could not be set aside.")
+    return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for {name}", on=(Topic("volume", writer),))
 
 
 class VolumeWorkflow(Workflow):

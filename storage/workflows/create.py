@@ -5,11 +5,10 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from cloud.hosts.hosted import GONE, raise_generation
-from cloud.operations.models import Operation
-from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait
+from cloud.operations.workflow import DONE, Verdict, Wait
 from storage import hosting
 from storage.models import Layer, Volume
-from storage.workflows.base import VolumeWorkflow
+from storage.workflows.base import VolumeWorkflow, until_sealed
 
 
 class CreateVolume(VolumeWorkflow):
@@ -26,12 +25,7 @@ class CreateVolume(VolumeWorkflow):
         below, source = self.volume.active.parent, self.volume.source
         assert below is not None
         assert source is not None
-        if below.sealed_at is not None:
-            return self.make
-        writer = UUID(source["id"])
-        if not Operation.objects.filter(subject_type="volume", subject_id=writer, finished_at=None).exists():
-            raise Refused(f"{source['name']} could not be set aside to be cloned.")
-        return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for {source['name']}", on=(Topic("volume", writer),))
+        return until_sealed(below, UUID(source["id"]), source["name"]) or self.make
 
     def make(self) -> Verdict:
         return self.until_true() or DONE

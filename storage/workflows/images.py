@@ -3,13 +3,15 @@
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from cloud.operations.models import Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Verdict, Workflow
 from cloud.uses import InUse
 from storage import files, importing, uploads, uses
-from storage.models import Image, Upload
+from storage.models import Image, Layer, Upload
 from storage.models.images import GIB
+from storage.workflows.base import until_sealed
 from storage.workflows.on_a_host import OnAHost, came
 
 
@@ -37,6 +39,12 @@ class ImportImage(ImageWorkflow, OnAHost):
     @property
     def made(self) -> Image:
         return self.image
+
+    def place(self) -> Verdict:
+        """What is on a volume is left alone by whoever writes it, before its host makes an image of it."""
+        source = self.image.source
+        layer = Layer.objects.filter(pk=source.get("layer")).first()
+        return (layer and until_sealed(layer, UUID(source["id"]), source["name"])) or super().place()
 
     def finish(self) -> Verdict:
         """Take over what was found, and what came of it."""

@@ -77,6 +77,12 @@ class CloneVolume(SnapshotVolume):
     kind = "storage.clone_volume"
 
 
+class CaptureVolume(SnapshotVolume):
+    """The same for an image that is made of what is kept (see ImportImage)."""
+
+    kind = "storage.capture_volume"
+
+
 class RevertVolume(Layering):
     """Back to a snapshot: what was written since is removed."""
 

@@ -63,11 +63,20 @@ def on_a_host_with_backups(world: Any) -> Volume:
     return made
 
 
+def volume_on_a_host_with_images(world: Any) -> Volume:
+    """One that an image can be made of."""
+    made = volume(world)
+    host = factories.host(capabilities={"images": {"capture": True}, "volumes": {"layers": True}})
+    Layer.objects.filter(tree=made.active.tree).update(host=host)
+    return made
+
+
 VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
     "volumes/restore": trashed,
     "volumes/purge": trashed,
     "volumes/backup": on_a_host_with_backups,
     "snapshots/create-image": on_a_host_with_images,
+    "volumes/create-image": volume_on_a_host_with_images,
 }
 REFERENCES: Mapping[str, Callable[[Any], object]] = {
     "snapshots": snapshot,
@@ -89,5 +98,6 @@ BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST backups/restore": lambda world: {"name": factories.name("restored")},
     "PATCH backups": lambda world: {"protected": True},
     "POST snapshots/create-image": lambda world: {"name": factories.name("image")},
+    "POST volumes/create-image": lambda world: {"name": factories.name("image")},
     "PATCH snapshots": lambda world: {"protected": True},
 }

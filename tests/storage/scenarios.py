@@ -1,12 +1,16 @@
 """How every kind of operation on a volume comes about."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
+from agent.errors import Refused
+from agent.kinds import Kind, Sight
+from agent.ledger import Entry
+from agent.work import Work
 from cloud.hosts.models import Allocation
 from storage.models import Snapshot, Volume, VolumeOnHost
-from storage.services import retyping, volume_types, volumes
+from storage.services import captures, retyping, volume_types, volumes
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
@@ -41,6 +45,30 @@ def with_snapshot(cloud: SmallCloud) -> Volume:
     return Volume.objects.get(pk=volume.pk)
 
 
+class NoImages(Kind):
+    """Makes no images: what becomes of them is not the volume's business."""
+
+    type = "image"
+    verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
+
+    def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
+        if verb == "ensure_present":
+            raise Refused("no images are made here")
+        return "gone", {}
+
+    def capabilities(self) -> dict[str, Any]:
+        return {"images": {"capture": True}}
+
+
+def beside_images(cloud: SmallCloud) -> Volume:
+    """A volume on a host that should make an image of it."""
+    volume = placed(cloud)
+    if "image" not in cloud.node.kinds:
+        cloud.node.tools.add(NoImages())
+        cloud.node.heartbeat()
+    return volume
+
+
 def snapshot_of(volume: Volume) -> Snapshot:
     return Snapshot.objects.get(volume=volume)
 
@@ -70,6 +98,10 @@ SCENARIOS = [
     ),
     scenario(
         "clone_volume", placed, lambda cloud, there: do(volumes.clone, volume=there, name=factories.name("copy"))
+    ),
+    scenario(
+        "capture_volume", beside_images,
+        lambda cloud, there: do(captures.of_volume, volume=there, name=factories.name("image")),
     ),
     scenario(
         "revert_volume", with_snapshot,

@@ -71,6 +71,7 @@ SHOWN: dict[str, str] = {
     f"{P}/volumes": VIEWER,
     V: VIEWER,
     **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "retype", "snapshot", "back-up", "clone", "revert")},
+    f"{V}/create-image": VIEWER,
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,

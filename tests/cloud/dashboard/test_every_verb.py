@@ -82,6 +82,7 @@ WHERE = {
        for kind in ("instances", "volumes", "images") for verb in ("restore", "purge")},
     f"PATCH {P}/snapshots/{{ref}}": "change-snapshot",
     f"POST {P}/snapshots/{{ref}}/create-image": "create-image-of-snapshot",
+    f"POST {P}/volumes/{{ref}}/create-image": "create-image-of-volume",
     f"DELETE {P}/snapshots/{{ref}}": "delete-snapshot",
     f"POST {P}/networks": "networks",
     f"PATCH {P}/networks/{{ref}}": "change-network",

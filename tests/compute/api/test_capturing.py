@@ -5,9 +5,10 @@ import pytest
 from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from compute.models import Instance
-from storage.models import Image, ImageImport, Layer, Snapshot
+from storage.models import Image, ImageImport, Layer, Snapshot, Volume
 from tests import factories
 from tests.storage.api.test_images import node, settle, stored  # noqa: F401
+from tests.storage.node import CAPABILITIES
 
 pytestmark = pytest.mark.django_db(transaction=True)
 P = "projects/demo"
@@ -132,3 +133,54 @@ def test_an_image_of_a_snapshot(mia, node):  # noqa: F811
     assert spec["source"] == {"kind": "layers", "layers": [layer], "base": base}
     assert mia.get(f"{P}/images/golden").data["status"] == "ready"
     assert mia.delete(f"{P}/snapshots/snap").status_code == 204
+
+
+@pytest.fixture
+def data(mia, node, monkeypatch):  # noqa: F811
+    """A volume on a host that keeps layers, and makes images."""
+    monkeypatch.setitem(CAPABILITIES, "volumes", {"layers": True})
+    node.heartbeat()
+    assert mia.post(f"{P}/volumes", {"name": "data", "size_gib": 1}).status_code == 201
+    assert "never attached" in mia.post(f"{P}/volumes/data/create-image", {"name": "golden"}).data["detail"]
+    Layer.objects.update(host=node.host)
+    return Volume.objects.get()
+
+
+def test_an_image_of_what_is_on_a_volume_now(mia, node, data):  # noqa: F811
+    made = mia.post(f"{P}/volumes/data/create-image", {"name": "golden", "version": "2"})
+    assert (made.status_code, made.data["status"]) == (202, "importing")
+    assert Allocation.objects.get(resource_type="image").disk_gib == 1
+    assert mia.get(f"{P}/volumes/data").data["status"] == "creating_image"
+    again = mia.post(f"{P}/volumes/data/create-image", {"name": "golden", "version": "3"})
+    assert (again.status_code, again.data["code"]) == (409, "busy")
+    settle(node)
+    image = mia.get(f"{P}/images/golden").data
+    assert (image["status"], image["version"], image["source"]["name"]) == ("ready", "2", "data")
+    [spec] = node.specs.values()
+    assert spec["source"] == {"kind": "layers", "layers": [str(data.active_id)], "base": None}
+    written = Volume.objects.get().active
+    assert (written.parent_id, written.parent.sealed_at is None) == (data.active_id, False)
+
+
+def test_its_image_fails_when_the_volume_cannot_be_set_aside(mia, node, data):  # noqa: F811
+    mia.post(f"{P}/volumes/data/create-image", {"name": "golden"})
+    operation = mia.get(f"{P}/volumes/data").data["operation"]["id"]
+    assert mia.post(f"{P}/operations/{operation}/cancel").status_code in (200, 202)
+    settle(node)
+    image = mia.get(f"{P}/images/golden").data
+    assert (image["status"], image["status_reason"]) == ("failed", "data could not be set aside.")
+    assert Volume.objects.get().active_id == data.active_id
+    assert not node.specs
+
+
+def test_a_volume_is_not_reverted_while_an_image_is_made_of_it(mia, node, data):  # noqa: F811
+    mia.post(f"{P}/volumes/data/snapshot", {"name": "snap"})
+    settle(node)
+    node.online = False
+    mia.post(f"{P}/volumes/data/create-image", {"name": "golden"})
+    settle(node)
+    refused = mia.post(f"{P}/volumes/data/revert", {"snapshot": "snap"})
+    assert (refused.status_code, "The image golden is being made of data." in refused.data["detail"]) == (409, True)
+    node.online = True
+    settle(node)
+    assert mia.post(f"{P}/volumes/data/revert", {"snapshot": "snap"}).status_code == 202
