@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.db.models.functions import JSONObject
 
 from cloud.events.services import SYSTEM, Actor
@@ -83,21 +83,22 @@ def bring(instance: Instance) -> Wait | None:
     return replace(first, on=topics) if first else None
 
 
-def mark_those_with_volumes(instances: "QuerySet[Any]") -> "QuerySet[Any]":
-    """Annotate `with_volume`, so that `has_volumes` needs no query for each of many."""
+def with_slots(instances: "QuerySet[Any]") -> "QuerySet[Any]":
+    """Annotate `volume_slots`, so that `slots` needs no query for each of many."""
     own = Attachment.objects.filter(holder_type=HOLDER, holder_id=OuterRef("pk"))
-    annotated: QuerySet[Any] = instances.annotate(with_volume=Exists(own))
+    annotated: QuerySet[Any] = instances.annotate(volume_slots=ArraySubquery(own.values("slot")))
     return annotated
 
 
-def has_volumes(instance: Instance) -> bool:
-    known = getattr(instance, "with_volume", None)
-    return held_by(instance).exists() if known is None else bool(known)
+def slots(instance: Instance) -> list[int]:
+    """In which of its slots there are volumes."""
+    known = getattr(instance, "volume_slots", None)
+    return list(held_by(instance).values_list("slot", flat=True) if known is None else known)
 
 
 def boots_from_volume(instance: Instance) -> bool:
     """Whether a volume is in the place of its own disk."""
-    return held_by(instance).filter(slot=0).exists()
+    return 0 in slots(instance)
 
 
 def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only: bool, goes_with: bool) -> Attachment:

@@ -7,7 +7,7 @@ with the instance is not their business: the engine refuses a verb that may not 
 from typing import Any
 
 from compute.models import Instance, Power
-from compute.volumes import boots_from_volume, has_volumes
+from compute.volumes import boots_from_volume, slots
 from storage.services import captures
 
 STILL = (Power.PAUSED, Power.SUSPENDED)
@@ -55,7 +55,7 @@ def resume(instance: Instance) -> str:
 def clone(instance: Instance) -> str:
     if not _is_alive(instance):
         return "It is not running: a clone goes on from what is in its memory."
-    if has_volumes(instance):
+    if slots(instance):
         return "It has volumes, which its clones cannot have as well. Detach them first."
     return _not_offered(instance, "clone")
 
@@ -72,6 +72,12 @@ def create_image(instance: Instance) -> str:
     if has_emulator and "copy" not in hypervisor_facts(instance).get("verbs", []):
         return f"It runs, and {instance.hypervisor} on its host copies no disk meanwhile. Stop it first."
     return ""
+
+
+def snapshot(instance: Instance) -> str:
+    if instance.host_id is None:
+        return "It has no host. Start it instead."
+    return "" if boots_from_volume(instance) else create_image(instance)
 
 
 def attach_nic(instance: Instance) -> str:

@@ -9,6 +9,7 @@ from cloud.api.fields import Flag, Integer, NameField, ReferenceField, Reference
 from cloud.api.serializers import Body
 from compute.first_volumes import Disk
 from compute.services.launching import MAX_NAME, numbered
+from compute.services.snapshotting import MAX_OWN_NAME
 from network.api.fields import AddressText
 from network.api.ports import groups_of, ports_of
 from network.api.subnets import networks_of
@@ -154,6 +155,18 @@ class FirstVolumeBody(NewVolumeBody):
 
 class CloneForm(NumberedForm):
     """What the clones are called; everything else they have of the instance."""
+
+
+class SnapshotForm(Body):
+    """What the image of its own disk is called. Snapshots of volumes are also called after these."""
+
+    name = NameField(max_length=MAX_OWN_NAME)
+
+
+class SnapshotManyForm(Body):
+    """What is added to the name of each for its snapshot."""
+
+    suffix = Text(required=False, max_length=32, validators=[SUFFIX], help_text="web and may make web-may.")
 
 
 class CloneManyForm(Body):

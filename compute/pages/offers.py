@@ -10,6 +10,7 @@ from compute import volumes
 from compute.models import Instance
 from compute.networking import DEFAULT, HOLDER
 from compute.pages.nics import network_words
+from compute.services.snapshotting import MAX_OWN_NAME
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, port_words
 from storage.models import Volume
@@ -61,12 +62,17 @@ def _ports(ports: Any) -> Choices:
     return [(port.name, port_words(port)) for port in found]
 
 
+def _snapshot(project: Project, instance: Instance | None) -> dict[str, Any]:
+    return {"suggested_snapshot": f"{instance.name}-snapshot"[:MAX_OWN_NAME]} if instance else {}
+
+
 def _trash(project: Project, instance: Instance | None) -> dict[str, Any]:
     held = list(volumes.held_by(instance)) if instance else []
     return {"trash_hours": settings.TRASH_HOURS, "attachments": held}
 
 
 OFFERS: dict[str, Callable[[Project, Instance | None], dict[str, Any]]] = {
+    "snapshot": _snapshot,
     "attach-nic": _new_nic,
     "detach-nic": _nics,
     "attach-volume": _free_volumes,

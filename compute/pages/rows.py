@@ -9,7 +9,7 @@ from cloud.tenancy.models import Project
 from compute.models import Instance, RestartPolicy
 from compute.networking import with_addresses
 from compute.status import as_listed
-from compute.volumes import mark_those_with_volumes
+from compute.volumes import with_slots
 
 TROUBLED = ("error", "unreachable")
 RESTART_POLICIES = [
@@ -26,7 +26,7 @@ def instances_of(project: Project) -> "QuerySet[Any]":
 
 def listed(instances: "QuerySet[Instance]", *more: str) -> "QuerySet[Any]":
     """With all that a list shows, and these columns."""
-    return mark_those_with_volumes(with_addresses(as_listed(instances, "machine__host__capabilities", *more)))
+    return with_slots(with_addresses(as_listed(instances, "machine__host__capabilities", *more)))
 
 
 @built_once

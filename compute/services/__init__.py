@@ -6,6 +6,7 @@ from compute.services.devices import attach_nic, attach_volume, detach_nic, deta
 from compute.services.launching import launch, launch_many, numbered
 from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
+from compute.services.snapshotting import snapshot
 from compute.services.trash import discard, purge, restore
 from compute.services.wishes import wish
 
@@ -30,6 +31,7 @@ __all__ = [
     "reboot",
     "restore",
     "resume",
+    "snapshot",
     "start",
     "stop",
     "suspend",

@@ -12,6 +12,7 @@ from compute.workflows.power import (
     StopInstance,
     SuspendInstance,
 )
+from compute.workflows.snapshot import SnapshotInstance
 from compute.workflows.trash import DiscardInstance, RestoreInstance
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "RebootInstance",
     "RestoreInstance",
     "ResumeInstance",
+    "SnapshotInstance",
     "StartInstance",
     "StopInstance",
     "SuspendInstance",

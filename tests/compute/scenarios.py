@@ -17,6 +17,7 @@ from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
 from tests.storage.clouds import make
+from tests.storage.scenarios import make_images
 
 
 class Instances:
@@ -108,6 +109,19 @@ def attached(cloud: SmallCloud) -> Instance:
     return instance
 
 
+def with_all_kept(cloud: SmallCloud) -> Instance:
+    """Stopped, with a volume, on a host that should make an image of its disk."""
+    instance = attached(cloud)
+    cloud.do(services.stop, instance)
+    cloud.settle()
+    make_images(cloud)
+    return instance
+
+
+def snapshot(*, instance: Instance, actor: Actor) -> object:
+    return services.snapshot(instance=instance, actor=actor, name=factories.name("kept"))
+
+
 def scenario(kind: str, prepare: Callable[[SmallCloud], Any], verb: Callable[..., object], **facts: Any) -> Scenario:
     return Scenario(f"compute.{kind}", Instances(), prepare, lambda cloud, there: cloud.do(verb, there), **facts)
 
@@ -122,6 +136,7 @@ SCENARIOS = [
     scenario("resume", having(services.suspend), services.resume, after=after("running", otherwise="suspended")),
     scenario("clone", launched, clone, after=after("running", otherwise="running")),
     Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
+    scenario("snapshot", with_all_kept, snapshot, after=after("stopped", otherwise="stopped")),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),

@@ -60,12 +60,16 @@ class NoImages(Kind):
         return {"images": {"capture": True}}
 
 
-def beside_images(cloud: SmallCloud) -> Volume:
-    """A volume on a host that should make an image of it."""
-    volume = placed(cloud)
+def make_images(cloud: SmallCloud) -> None:
+    """From now on the node is asked for images."""
     if "image" not in cloud.node.kinds:
         cloud.node.tools.add(NoImages())
         cloud.node.heartbeat()
+
+
+def beside_images(cloud: SmallCloud) -> Volume:
+    volume = placed(cloud)
+    make_images(cloud)
     return volume
 
 

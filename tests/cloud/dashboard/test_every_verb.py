@@ -148,13 +148,20 @@ WHERE = {
 
 BODIES: dict[str, dict[str, Any]] = {
     "clone": {"name": "copy"},
+    "snapshot": {"name": "may"},
     "attach-nic": {"network": "more"},
     "detach-nic": {"port": "nic"},
     "attach-volume": {"volume": "free"},
     "detach-volume": {"volume": "held"},
 }
 VOLUMES = {verb: BODIES[verb] for verb in ("attach-volume", "detach-volume")}
-FOR_MANY = {"clone": {}, "attach-nic": {"network": "more"}, "detach-nic": {"network": "default"}, **VOLUMES}
+FOR_MANY = {
+    "clone": {},
+    "snapshot": {},
+    "attach-nic": {"network": "more"},
+    "detach-nic": {"network": "default"},
+    **VOLUMES,
+}
 BY_LOOKING = {"console", "notifications", "image"}  # a console is opened, what is new has been seen, a file is sent
 STATES = ("running", "stopped", "suspended", "paused", "gone")  # the last is on no host
 every_verb = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
@@ -210,7 +217,7 @@ def parts(request):
         default = world.project.networks.get(name="default")
         ports.create(network=default, actor=ALICE, name="nic", holder=holder, security_groups=[])
         for host in Host.objects.all():
-            host.capabilities["volumes"] = {"layers": True}
+            host.capabilities |= {"volumes": {"layers": True}, "images": {"capture": True}}
             host.save(update_fields=["capabilities"])
         for name in ("free", "held"):
             volumes.create(project=world.project, actor=ALICE, name=name, size_gib=1)
