@@ -185,7 +185,7 @@ VERBS = {
         Verb(
             name="snapshot",
             service=services.snapshot,
-            body=bodies.SnapshotForm,
+            body=bodies.SnapshotInstanceForm,
             body_for_many=bodies.SnapshotManyForm,
             workflow=workflows.SnapshotInstance,
             asks_quota=True,

@@ -157,7 +157,7 @@ class CloneForm(NumberedForm):
     """What the clones are called; everything else they have of the instance."""
 
 
-class SnapshotForm(Body):
+class SnapshotInstanceForm(Body):
     """What the image of its own disk is called. Snapshots of volumes are also called after these."""
 
     name = NameField(max_length=MAX_OWN_NAME)

@@ -11,7 +11,7 @@ from storage.api.captures import CreateImage
 from storage.models import Image
 
 
-class CreateImageOfInstance(CreateImage, InstanceView):
+class CreateImageOfInstance(CreateImage, InstanceView):  # type: ignore[misc]
     """It goes on meanwhile; what the image has is what is on the disk at one moment. Answers with the image."""
 
     shows = InstanceSerializer

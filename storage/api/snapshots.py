@@ -66,7 +66,7 @@ class OneSnapshot(SnapshotView, Item):
         snapshots.delete(snapshot=snapshot, actor=self.actor)
 
 
-class CreateImageOfSnapshot(CreateImage, SnapshotView):
+class CreateImageOfSnapshot(CreateImage, SnapshotView):  # type: ignore[misc]
     """It has what the snapshot kept, whatever becomes of the volume. Answers with the image."""
 
     shows = SnapshotSerializer

@@ -235,7 +235,7 @@ class Clone(VolumeView, Verb):
         return volumes.clone(volume=volume, actor=self.actor, **body)
 
 
-class CreateImageOfVolume(CreateImage, VolumeView):
+class CreateImageOfVolume(CreateImage, VolumeView):  # type: ignore[misc]
     """It has what is on the volume now, also while a guest uses it. Answers with the image."""
 
     shows = VolumeSerializer
