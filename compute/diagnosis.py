@@ -95,7 +95,8 @@ def look_closer(found: Diagnosis) -> Diagnosis:
     is_out_of_sight = any(hop.verdict == BLOCKED and hop.name in ("instance", "host") for hop in found.hops)
     if target is None or target.port.host_id is None or is_out_of_sight:
         return found
-    return replace(found, hops=closer.look(found.hops, evidence.ask(target, found.wish), target, found.wish))
+    seen = evidence.ask(target, found.wish, found.walk.outside)
+    return replace(found, hops=closer.look(found.hops, seen, target, found.wish))
 
 
 def _ports(instance: Instance) -> list[Port]:

@@ -82,10 +82,13 @@ class NetworkProcess:
         by reason."""
         return self._ask({"do": "counters"})
 
-    def probe(self, port: str, address: str, protocol: str, number: int | None = None) -> dict[str, Any]:
+    def probe(
+        self, port: str, address: str, protocol: str, number: int | None = None, outside: str | None = None
+    ) -> dict[str, Any]:
         """What is seen of a port's guest, and whether it answers at this address and port (`examining` has the shape).
-        Takes up to two seconds."""
-        return self._ask({"do": "probe", "port": port, "address": address, "protocol": protocol, "number": number})
+        `outside`: what leads there. Takes up to two seconds."""
+        about = {"port": port, "address": address, "protocol": protocol, "number": number, "outside": outside}
+        return self._ask({"do": "probe", **about})
 
     def capabilities(self) -> dict[str, Any]:
         """{"networks": bool, "tracking", "overlay", "taps", "missing": {part: words}, "way_out": "" or words}"""

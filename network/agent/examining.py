@@ -22,6 +22,7 @@ from network.agent.netlink import Netlink
 from network.agent.networks import Problem, namespace
 from network.agent.questions import SILENT, Question
 from network.agent.ra import Gateways
+from network.agent.rivals import Rival
 from network.agent.rules import SERVICE_ADDRESS, SERVICE_ADDRESS6, SERVICE_MAC
 from network.agent.specs import Address, NetworkSpec, Port
 
@@ -40,17 +41,19 @@ class Examination:
     seen: dict[str, Any]
     question: Question
     wire: socket.socket | None = None
+    rival: Rival | None = None
 
     def finish(self) -> dict[str, Any]:
         """Ask the guest, for a second or two, and give back all that was seen; in whatever thread and namespace.
 
         {"nic", "watched_seconds", "lease", counts (see `counting`), "is_there": bool or None, "answer": one of
-        `questions` or None}; None where nobody was asked."""
-        if self.wire is None:
-            return {**self.seen, "is_there": None, "answer": None}
-        with self.wire, contextlib.suppress(OSError):  # the tap has gone meanwhile
-            self._ask(self.wire)
-        return {**self.seen, "is_there": self.question.is_there, "answer": self.question.answer or SILENT}
+        `questions` or None, "has_rival": bool}; None where nobody was asked."""
+        answered: dict[str, Any] = {"is_there": None, "answer": None}
+        if self.wire:
+            with self.wire, contextlib.suppress(OSError):  # the tap has gone meanwhile
+                self._ask(self.wire)
+            answered = {"is_there": self.question.is_there, "answer": self.question.answer or SILENT}
+        return self.seen | answered | {"has_rival": bool(self.rival and self.rival.found())}
 
     def _ask(self, wire: socket.socket) -> None:
         poll, question = select.poll(), self.question

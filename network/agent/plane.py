@@ -208,10 +208,14 @@ class Plane:
         return {"ports": found}
 
     def examine(self, wish: dict[str, Any]) -> examining.Examination:
-        """Look at a port of this host, and be ready to ask its guest. Raises Problem, ValueError, OSError."""
+        """Look at a port of this host, and be ready to ask its guest, and who else has the address outside that leads
+        there. Raises Problem, ValueError, OSError."""
         spec, port = self._port(wish["port"])
         question = examining.question_for(spec, port, self._gateways(spec.network), wish)
-        return examining.begin(self._namespaces, spec, port, question, self._services.leases(spec.id))
+        found = examining.begin(self._namespaces, spec, port, question, self._services.leases(spec.id))
+        if outside := wish.get("outside"):
+            found.rival = self.world.rival(ipaddress.ip_address(outside))
+        return found
 
     def look_at_next(self) -> None:
         """Compare the next resource with what the kernel has, all of it, and mend what others have changed."""

@@ -1,5 +1,6 @@
 """The host's own network, as its routers and overlays need it: ways out and in, and where tunnels end."""
 
+import contextlib
 import os
 from collections.abc import Collection
 
@@ -8,8 +9,9 @@ from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
 from network.agent.outside import WAY_OUT_DEVICE, Outside
 from network.agent.probe import Abilities
+from network.agent.rivals import Rival
 from network.agent.router_specs import RouterSpec
-from network.agent.specs import NetworkSpec
+from network.agent.specs import Address, NetworkSpec
 
 
 class World:
@@ -48,6 +50,15 @@ class World:
         led = [spec for spec in routed if routers.way_out_device(spec) in external]
         way_out6.apply(self._namespaces, self._rulesets, self._side.table, led)
         return self._pools.devices - links.keys()
+
+    def rival(self, address: Address) -> Rival | None:
+        """Who else has an address that comes in by a segment; None where it does not."""
+        device = self._pools.device(address)
+        if device is None or device == pools.ROUTED:
+            return None
+        with self._namespaces.within(None), contextlib.suppress(OSError, KeyError):  # the host has no such device
+            return Rival(device, address)
+        return None
 
     def way_out(self) -> str:
         """ "" when guests can reach the world through this host, otherwise why not, in words."""

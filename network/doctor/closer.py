@@ -37,7 +37,7 @@ def look(hops: tuple[Hop, ...], seen: Seen | Silence, target: Address, wish: Wis
         words = f"{seen.because} What the guest itself does is not known."
         return (*hops, unknown("guest", f"the host of {target.port.holder_name}", words))
     counted = {"nic": _traffic(seen), "ingress": _refused(seen)}
-    known = tuple(replace(hop, seen=counted.get(hop.name, "")) for hop in hops)
+    known = tuple(replace(_astray(hop, seen), seen=counted.get(hop.name, "")) for hop in hops)
     name = target.port.holder_name or str(target.port)
     found = [_plugged(seen, name)]
     if seen.is_there is not None:
@@ -45,6 +45,14 @@ def look(hops: tuple[Hop, ...], seen: Seen | Silence, target: Address, wish: Wis
     if seen.is_there:
         found.append(_answer(seen, name, wish))
     return (*known, *found)
+
+
+def _astray(hop: Hop, seen: Seen) -> Hop:
+    """The way in, when somebody else takes what comes by it."""
+    if hop.name != "way_in" or not seen.has_rival:
+        return hop
+    words = "Another machine outside says that it has this address: packets for it go there. "
+    return broken(hop.name, hop.looked_at, f"{words}Use another floating IP, until that machine has given it up.")
 
 
 def _plugged(seen: Seen, name: str) -> Hop:

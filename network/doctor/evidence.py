@@ -41,7 +41,8 @@ class Lease:
 @dataclass(frozen=True)
 class Seen:
     """`is_there`: whether the guest said that it has the address; `answer`: what came of a first packet. Both are None
-    where nobody was asked. `watched`: for so many seconds its DHCP is remembered. `dropped`: packets by reason."""
+    where nobody was asked. `watched`: for so many seconds its DHCP is remembered. `dropped`: packets by reason.
+    `has_rival`: another machine outside has the floating IP."""
 
     nic: str
     lease: Lease | None
@@ -51,6 +52,7 @@ class Seen:
     dropped: dict[str, int]
     is_there: bool | None
     answer: str | None
+    has_rival: bool
 
     @classmethod
     def read(cls, told: Any) -> "Seen":
@@ -67,6 +69,7 @@ class Seen:
             dropped={reason: _count(dropped[reason]) for reason in REASONS if reason in dropped},
             is_there=_of(bool, facts["is_there"]) if asked else None,
             answer=_among(ANSWERS, facts.get("answer")) if asked else None,
+            has_rival=_of(bool, facts.get("has_rival", False)),
         )
 
 
@@ -77,11 +80,12 @@ class Silence:
     because: str
 
 
-def ask(target: Address, wish: Wish) -> Seen | Silence:
-    """Ask the host of an address's port. Waits for it, three seconds at most, so in no transaction."""
+def ask(target: Address, wish: Wish, outside: str = "") -> Seen | Silence:
+    """Ask the host of an address's port; `outside`: the floating IP that leads there. Waits for the host, three seconds
+    at most, so in no transaction."""
     assert target.port.host_id is not None
     about = {"what": "probe", "port": str(target.port_id), "address": target.address, "protocol": wish.protocol}
-    told = handover.ask_facts(target.port.host_id, {**about, "number": wish.port})
+    told = handover.ask_facts(target.port.host_id, {**about, "number": wish.port, "outside": outside or None})
     match told.get("code"):
         case None:
             try:

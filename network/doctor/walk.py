@@ -23,12 +23,14 @@ from network.status import READY
 
 @dataclass(frozen=True)
 class Walk:
-    """A way: its hops, and for looking closer where it begins and ends. `router`: the last one on it."""
+    """A way: its hops, and for looking closer where it begins and ends. `router`: the last one on it; `outside`: the
+    floating IP that leads in."""
 
     hops: tuple[Hop, ...]
     target: Address | None = None
     source: Address | None = None
     router: Router | None = None
+    outside: str = ""
 
     @property
     def blocks(self) -> int:
@@ -70,7 +72,7 @@ def _by_way(paths: Paths, way: ways_in.WayIn, wish: Wish, remote: str | None) ->
     seen = remote if way.keeps_sender or leg is None else leg.address
     hops.append(judge(target.port, Direction.INGRESS, Packet(target.subnet.family, wish, seen)))
     hops += _on_host(target.port, [router] if router else [], way.row.pk)
-    return Walk(tuple(hops), target, router=router)
+    return Walk(tuple(hops), target, router=router, outside=way.floating)
 
 
 def _without_way(paths: Paths, target: Address, wish: Wish, remote: str | None) -> Walk:

@@ -25,6 +25,12 @@ class WayIn:
     keeps_sender: bool
 
     @property
+    def floating(self) -> str:
+        """The floating IP that packets come to; "" where there is none."""
+        row = self.row if isinstance(self.row, FloatingIP) else self.row.floating_ip
+        return row.address if row else ""
+
+    @property
     def hop(self) -> Hop:
         what = "floating IP" if isinstance(self.row, FloatingIP) else "port forward"
         return ok(NAME, f"the {what} {self.row}", f"{self.listens} leads to {self.target.address}.")

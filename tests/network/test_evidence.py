@@ -16,7 +16,7 @@ TARGET = SimpleNamespace(
     port=SimpleNamespace(holder_name="web", host_id="h"),
     subnet=SimpleNamespace(family=4, dhcp=True),
 )
-WAY = (ok("nic", "", ""), ok("ingress", "", ""))
+WAY = (ok("nic", "", ""), ok("way_in", "", ""), ok("ingress", "", ""))
 GOOD = {
     "nic": "up",
     "watched_seconds": 7200,
@@ -28,6 +28,7 @@ GOOD = {
     "dropped": {"ingress_refused": 3, "not_tracked": 1},
     "is_there": True,
     "answer": "open",
+    "has_rival": False,
 }
 SILENT = {"is_there": False, "answer": "silent"}
 SPOOFING = {"dropped": {"spoofed_address": 4}, "lease": None}
@@ -55,6 +56,7 @@ FINDINGS = {
     "firewall": ({"answer": "silent"}, SSH, "answer", "a firewall in the guest drops it"),
     "firewall that says so": ({"answer": "prohibited"}, SSH, "answer", "a firewall in the guest refuses it"),
     "no ping": ({"answer": "silent"}, PING, "answer", "a firewall in the guest drops it"),
+    "address taken outside": ({"has_rival": True}, SSH, "way_in", "Use another floating IP"),
     "udp": ({"answer": "silent"}, NAMES, "", ""),
 }
 

@@ -183,7 +183,14 @@ def test_what_only_the_host_sees_is_found_as_well(world, monkeypatch):
     monkeypatch.setattr("cloud.streams.handover.ask_facts", answer)
     found = ask(world, SSH)
     address = world.port.addresses.get().address
-    wish = {"what": "probe", "port": str(world.port.pk), "address": address, "protocol": "tcp", "number": 22}
+    wish = {
+        "what": "probe",
+        "port": str(world.port.pk),
+        "address": address,
+        "protocol": "tcp",
+        "number": 22,
+        "outside": None,
+    }
     assert asked == [(world.port.host_id, wish)]
     assert (found["verdict"], found["blocked_at"], found["fix"]) == ("blocked", "answer", None)
     assert "nothing listens on port 22: sshd is not running in it" in found["says"]

@@ -142,7 +142,14 @@ class Opened:
 
 
 def test_the_node_service_asks_the_process_and_says_why_it_cannot():
-    wish = {"what": "probe", "port": "p", "address": "10.0.0.10", "protocol": "tcp", "number": 22}
+    wish = {
+        "what": "probe",
+        "port": "p",
+        "address": "10.0.0.10",
+        "protocol": "tcp",
+        "number": 22,
+        "outside": "192.0.2.9",
+    }
 
     async def serve(said, under_way: int = 0) -> dict | None:
         probes, channel = Probes(Process(said)), Opened()
@@ -151,7 +158,7 @@ def test_the_node_service_asks_the_process_and_says_why_it_cannot():
         assert probes._under_way == under_way
         return channel.facts
 
-    assert asyncio.run(serve(None)) == {"seen": {"asked": ("p", "10.0.0.10", "tcp", 22)}}
+    assert asyncio.run(serve(None)) == {"seen": {"asked": ("p", "10.0.0.10", "tcp", 22, "192.0.2.9")}}
     for said, under_way, code in (
         (Refused("no network of this host has a port p"), 0, "refused"),
         (NoAnswer("timed out"), 0, "not_running"),

@@ -83,6 +83,24 @@ def test_a_guest_is_reached_by_its_floating_ip_and_leaves_under_it(host, outside
     assert f"{OTHER} lladdr" not in neighbours
 
 
+def test_who_else_has_a_floating_ip_is_found(host, outside, closing):  # noqa: F811
+    spec = lab.network(host, rules=[lab.ingress("tcp", 80, 80)], a="10.0.0.10", b="10.0.0.11")
+    host.apply(spec)
+    route = lab.router((spec, "10.0.0.1/24"), external=True)
+    route["floating_ips"] = [lab.floating_ip(DOOR, "10.0.0.10"), lab.floating_ip(FAR, "10.0.0.11")]
+    host.apply(route, "router")
+    guests(host, closing, spec, "a")
+
+    def look(address: str) -> tuple[bool, str]:
+        seen = host.client.probe(spec["ports"][0]["id"], "10.0.0.10", "tcp", 80, address)
+        return seen["has_rival"], seen["answer"]
+
+    assert look(DOOR) == (False, "open")
+    outside.run("ip", "addr", "add", f"{DOOR}/32", "dev", "up")
+    assert look(DOOR) == (True, "open")
+    assert look(FAR) == (False, "open")  # which is on no segment
+
+
 def test_moving_a_floating_ip_cuts_what_it_led_to_at_once(host, outside, closing):  # noqa: F811
     spec = lab.network(host, rules=[lab.ingress("tcp", 80, 80)], a="10.0.0.10", b="10.0.0.11")
     host.apply(spec)
