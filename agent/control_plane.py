@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from agent.errors import Refused, Unreachable
+from agent.errors import OPERATOR, YOU, Refused, Unreachable
 from agent.membership import Membership
 
 TIME_OUT = httpx.Timeout(15.0, connect=5.0)
@@ -131,7 +131,7 @@ def _expect_success(answer: httpx.Response) -> None:
 
 def _expect_no_refusal(answer: httpx.Response) -> None:
     if answer.status_code in (400, 404, 409, 410, 413, 422):
-        raise Refused(_words(answer))
+        raise Refused(_words(answer), fix_by=_fixer(answer))
     _expect_success(answer)
 
 
@@ -144,12 +144,22 @@ def _content(answer: httpx.Response) -> dict[str, Any]:
 
 def _words(answer: httpx.Response) -> str:
     """What a problem+json says for people."""
+    content = _problem(answer)
+    return str(content.get("detail") or content.get("title") or answer.status_code)
+
+
+def _fixer(answer: httpx.Response) -> str:
+    """Who can do something about it, as a problem+json says."""
+    return YOU if _problem(answer).get("fix_by") == YOU else OPERATOR
+
+
+def _problem(answer: httpx.Response) -> dict[str, Any]:
     try:
         answer.read()
         content = answer.json()
-        return str(content.get("detail") or content.get("title") or answer.status_code)
-    except (ValueError, AttributeError, httpx.StreamError):
-        return str(answer.status_code)
+    except (ValueError, httpx.StreamError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _reason(error: httpx.HTTPError) -> str:

@@ -1,8 +1,19 @@
 """What can go wrong on a host, by what should follow from it."""
 
+YOU = "you"  # who asked for it: the cause is their content, their guest or their settings
+OPERATOR = "operator"  # who runs the cloud: the cause is a host
+NOBODY = "nobody"  # it passes: try again
+
 
 class Refused(Exception):
-    """The host cannot do this, and trying again as it is will not help. Its words are shown to the tenant."""
+    """The host cannot do this, and trying again as it is will not help. Its words are shown to the tenant.
+
+    `fix_by`: who can do something about it.
+    """
+
+    def __init__(self, words: str = "", *, fix_by: str = OPERATOR) -> None:
+        super().__init__(words)
+        self.fix_by = fix_by
 
 
 class Abandoned(Exception):
@@ -27,3 +38,11 @@ class NotWritten(OSError):
 
 class Unreachable(Exception):
     """The control plane did not answer, or not sensibly: try again later. It says nothing about any resource."""
+
+
+def told(problem: Exception, words: str = "", *, of: str = "") -> dict[str, str]:
+    """Facts for a report: a problem's words, and who can do something about it. `of`: what the facts' names begin with.
+
+    What nobody has said is the operator's, so that no failure of a host stays unseen.
+    """
+    return {f"{of}problem": words or str(problem), f"{of}fix_by": getattr(problem, "fix_by", OPERATOR)}

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from agent import faults, system
-from agent.errors import Abandoned, NoAnswer, NotWritten, Refused, Stale
+from agent.errors import Abandoned, NoAnswer, NotWritten, Refused, Stale, told
 from agent.kinds import Sight, Tools
 from agent.ledger import Entry, Key, key_of
 from agent.work import Work
@@ -67,12 +67,12 @@ def carefully(key: Key, verb: str, act: Callable[[], Sight]) -> Sight:
     except Abandoned:
         raise
     except (Refused, NoAnswer) as problem:
-        return "broken", {"problem": str(problem)}
+        return "broken", told(problem)
     except OSError as problem:
-        return "broken", {"problem": f"the host failed: {problem}"}
+        return "broken", told(problem, f"the host failed: {problem}")
     except Exception as problem:
         log.exception("unexpected failure", type=key.type, id=key.id, verb=verb)
-        return "broken", {"problem": f"unexpected failure: {type(problem).__name__}: {problem}"}
+        return "broken", told(problem, f"unexpected failure: {type(problem).__name__}: {problem}")
 
 
 def revive(tools: Tools, key: Key, work: Work) -> None:
@@ -176,7 +176,7 @@ class Orders:
             except OSError as problem:  # it could be neither locked nor written down: nothing was done
                 log.error("an order was not obeyed", type=key.type, id=key.id, problem=str(problem))
                 if work.order:
-                    words = {"problem": f"the host failed: {problem}"}
+                    words = told(problem, f"the host failed: {problem}")
                     self._tools.unwritten.keep(work.order, ("broken", words))
             except Exception:
                 log.exception("an order was not obeyed", type=key.type, id=key.id, verb=work.order.get("verb"))

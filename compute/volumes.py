@@ -11,7 +11,8 @@ from django.db.models.functions import JSONObject
 
 from cloud.events.services import SYSTEM, Actor
 from cloud.hosts import orders
-from cloud.operations.workflow import Refused, Topic, Wait
+from cloud.hosts.hosted import refusal
+from cloud.operations.workflow import Topic, Wait
 from cloud.problems import Fault, Problem
 from compute.models import Instance, Power
 from storage import holders, hosting
@@ -207,9 +208,9 @@ def pending(instance_id: UUID) -> Topic | None:
     if not instance.machine.is_up_to_date():
         return Topic("instance", instance_id)
     if instance.seen == Power.BROKEN:
-        raise Refused(instance.seen_problem or "the host could not do it")
-    if problem := instance.seen_facts.get("devices_problem"):
-        raise Refused(problem)
+        raise refusal(instance)
+    if instance.seen_facts.get("devices_problem"):
+        raise refusal(instance, of="devices_")
     return None
 
 

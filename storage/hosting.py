@@ -9,9 +9,10 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from cloud.hosts import orders
-from cloud.hosts.hosted import BROKEN, raise_generation
+from cloud.hosts.hosted import BROKEN, raise_generation, refusal
 from cloud.hosts.models import Allocation, Host
 from cloud.hosts.room import offer_room
+from cloud.operations.models import FixBy
 from cloud.operations.workflow import Refused, Wait
 from cloud.problems import Problem, explain_constraint
 from storage import trees
@@ -99,7 +100,7 @@ def until_true(volume: Volume) -> Wait | None:
     if row is None or row.is_true:
         return None
     if row.has_been_seen(BROKEN):
-        raise Refused(row.seen_problem or "the host could not do it")
+        raise refusal(row)
     order(row)
     return Wait(LOOK_AGAIN_SECONDS, because=MAKING)
 
@@ -117,7 +118,7 @@ def connect(volume: Volume, host: Host) -> Wait | None:
     """
     volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
     if fault := fault_there(volume, host):
-        raise Refused(fault)
+        raise Refused(fault, fix_by=FixBy.YOU)
     if row_of(volume) is None:
         try:
             with transaction.atomic():

@@ -4,12 +4,14 @@ The ordered unit is one row on one host. Where a resource is on many hosts at on
 its own, with an id and a generation of its own.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F
 
 from cloud.hosts.models import Host
+from cloud.operations.models import FixBy
+from cloud.operations.workflow import Refused
 
 UNKNOWN, BROKEN, GONE = "unknown", "broken", "gone"  # what may be seen of every kind of resource
 MAX_JUMP = 1_000_000  # generations that a host's ledger may be ahead and still be believed
@@ -39,6 +41,16 @@ class Hosted(models.Model):
     def is_up_to_date(self) -> bool:
         """Whether the last report was about its present generation."""
         return self.seen_generation == self.generation
+
+
+def refusal(row: Any, *, of: str = "", otherwise: str = "the host could not do it") -> Refused:
+    """What a host says that it cannot do, and who can do something about it: the operator, unless it says otherwise.
+
+    `of`: what the names of such facts begin with, as in `agent.errors.told`.
+    """
+    words = row.seen_facts.get(f"{of}problem") if of else row.seen_problem
+    said = row.seen_facts.get(f"{of}fix_by")
+    return Refused(str(words or otherwise), fix_by=FixBy(said) if said in FixBy.values else FixBy.OPERATOR)
 
 
 def raise_generation(row: Hosted) -> None:

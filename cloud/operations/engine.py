@@ -236,7 +236,7 @@ def _run(operation: Operation) -> Verdict:
     except Refused as refusal:
         if clearing_up or workflow.persists:
             raise
-        operation.outcome, operation.reason = Outcome.FAILED, str(refusal)
+        operation.outcome, operation.reason, operation.fix_by = Outcome.FAILED, str(refusal), refusal.fix_by
         return workflow.give_up()
 
 

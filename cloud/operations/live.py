@@ -1,7 +1,7 @@
 """What is under way with a row, told in the query that reads it."""
 
 from django.db.models import Case, CharField, JSONField, OuterRef, QuerySet, Subquery, TextField, Value, When
-from django.db.models.functions import Cast, JSONObject
+from django.db.models.functions import Cast, Coalesce, JSONObject
 
 from cloud.operations.models import Operation
 
@@ -14,6 +14,12 @@ def live_operation(subject_type: str) -> Subquery:
 def live_kind(subject_type: str) -> Subquery:
     """The same with nothing but its kind."""
     return Subquery(_live(subject_type).values("kind")[:1], output_field=CharField())
+
+
+def last_fix_by(subject_type: str) -> Coalesce:
+    """To annotate rows of that type with: who can do something about the latest work on each; "" unless it failed."""
+    latest = Operation.objects.filter(subject_type=subject_type, subject_id=OuterRef("pk")).order_by("-started_at")
+    return Coalesce(Subquery(latest.values("fix_by")[:1], output_field=CharField()), Value(""))
 
 
 def _live(subject_type: str) -> "QuerySet[Operation]":
@@ -33,13 +39,18 @@ def operation_json() -> JSONObject:
             output_field=JSONField(),
         ),
         reason="reason",
-        outcome=Case(
-            When(outcome="", then=Value(None, TextField())),
-            default=Cast("outcome", TextField()),
-            output_field=TextField(),
-        ),
+        outcome=_text_or_null("outcome"),
+        fix_by=_text_or_null("fix_by"),
         cancel_requested_at="cancel_requested_at",
         started_at="started_at",
         finished_at="finished_at",
         requested_by="requested_by",
+    )
+
+
+def _text_or_null(column: str) -> Case:
+    return Case(
+        When(**{column: ""}, then=Value(None, TextField())),
+        default=Cast(column, TextField()),
+        output_field=TextField(),
     )

@@ -19,6 +19,14 @@ class Outcome(models.TextChoices):
     SUPERSEDED = "superseded"
 
 
+class FixBy(models.TextChoices):
+    """Who can do something about work that failed: who asked for it, an admin of the cloud, or nobody: try again."""
+
+    YOU = "you"
+    OPERATOR = "operator"
+    NOBODY = "nobody"
+
+
 class Operation(models.Model):
     """A row that names its next step. While it is live it is the one operation on its subject: the busy-lock."""
 
@@ -41,6 +49,7 @@ class Operation(models.Model):
     progress_unit = models.CharField(max_length=16, blank=True)
     history = models.JSONField(default=list)  # [{"step", "at", "reason"}], the latest HISTORY_KEPT
     outcome = models.CharField(max_length=12, choices=Outcome.choices, blank=True)
+    fix_by = models.CharField(max_length=10, choices=FixBy.choices, blank=True, db_default="")  # of what failed
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=80, blank=True)
     requested_by_id = models.UUIDField(null=True)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules
 
 from cloud.operations import checks
-from cloud.operations.models import Check, FailingTask, Operation, Outcome
+from cloud.operations.models import Check, FailingTask, FixBy, Operation, Outcome
 
 MOST_SHOWN = 20
 STUMBLES = 5  # attempts at a step before somebody should look
@@ -98,11 +98,17 @@ def late_operations() -> Looked:
 
 
 def recent_failures() -> "QuerySet[Operation]":
-    """The work that failed in the last day."""
-    return Operation.objects.filter(outcome=Outcome.FAILED, finished_at__gt=Now() - RECENT)
+    """The work that failed in the last day and that operators have to look at. Whoever asked for other work has been
+    told what to do about it."""
+    failed = Operation.objects.filter(outcome=Outcome.FAILED, finished_at__gt=Now() - RECENT)
+    return failed.exclude(fix_by__in=(FixBy.YOU, FixBy.NOBODY))
 
 
-@trouble(FAILED_WORK, "The reason says why. Most work can be tried again on the page of what it was about.")
+@trouble(
+    FAILED_WORK,
+    "The reason says what a host or the cloud lacks. Work whose cause is what its user gave is not here: the user is "
+    "told what to do.",
+)
 def failed_operations() -> Looked:
     return of_operations(recent_failures(), "-finished_at")
 

@@ -10,11 +10,16 @@ from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
-from cloud.operations.models import Operation
+from cloud.operations.models import FixBy, Operation
 
 
 class Refused(Exception):
-    """Trying again will not help: the operation gives up and clears up."""
+    """The operation gives up and clears up. `fix_by`: who can do something about it; the operator, who looks after
+    everything, unless somebody knows better."""
+
+    def __init__(self, words: str = "", *, fix_by: FixBy = FixBy.OPERATOR) -> None:
+        super().__init__(words)
+        self.fix_by = fix_by
 
 
 class Topic(NamedTuple):

@@ -38,6 +38,11 @@ FILTERED: list[str] = []  # verbs that the log of events can be filtered by
 FILTERS = {"create": "created", "update": "changed", "finish": "finished", "cancel": "cancelled"}
 UNSAID = {"kind", "subject", "outcome"}  # what the sentence of an event says already
 TONES = {"error": "bad", "queued": "idle", "waiting": "idle"}  # colours of states; what is not here is on its way
+TO_DO = {
+    "you": "You can fix this yourself: change what it names, and try again.",
+    "operator": "An admin of the cloud has to look at this, and sees it on the health page.",
+    "nobody": "Nothing has to be fixed: try again.",
+}  # about work that failed, by who can do something about it
 FIXERS = {"you": "", "project_admin": "An admin of the project can fix this.",
           "operator": "An admin of the cloud can fix this."}  # fmt: skip
 

@@ -14,7 +14,7 @@ import structlog
 
 from agent import faults, folders
 from agent.durability import sync_file
-from agent.errors import NoAnswer, Refused
+from agent.errors import YOU, NoAnswer, Refused
 from agent.kinds import Tools
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
@@ -58,7 +58,7 @@ def copy_disk(
             all_disks = disks.of(entry.spec, machine.home, machine.tools.layers, _fetch(machine, work))
             disk = next(one for one in all_disks if one.slot == slot)
             if folders.status(disk.layers[-1].path) is None:
-                raise Refused("the machine has no disk yet: it has not been started")
+                raise Refused("the machine has no disk yet: it has not been started", fix_by=YOU)
             below: Chain = [(layer.path, layer.format) for layer in disk.layers[:-1]]
             active = disk.layers[-1]
             target.unlink(missing_ok=True)
@@ -73,7 +73,7 @@ def copy_disk(
         if _wait(tools, machine, hypervisor, slot, Copy(target, work, hear)):
             return [*below, (target, qemu_img.QCOW2)], CRASH
         log.info("the machine was stopped while its disk was copied: once more", machine=machine.id)
-    raise Refused("the machine was stopped again and again while its disk was copied")
+    raise Refused("the machine was stopped again and again while its disk was copied", fix_by=YOU)
 
 
 def _slot(spec: dict[str, Any], volume: str | None) -> int:
@@ -108,7 +108,7 @@ def _fetch(machine: Machine, work: Work) -> disks.Fetch:
 def _begin(hypervisor: Hypervisor, machine: Machine, disk: Disk, target: Path) -> None:
     with hypervisor.control(machine.home) as control:
         if control.slots is None:
-            raise Refused(f"{hypervisor.name} copies no disk while its machine runs: stop it first")
+            raise Refused(f"{hypervisor.name} copies no disk while its machine runs: stop it first", fix_by=YOU)
         size = control.slots.look().disks[disk.slot].size_bytes
         qemu_img.run(qemu_img.create(target, size))
         below = disk.layers[-2] if len(disk.layers) > 1 else None

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from agent import faults, folders, jail, processes, system
-from agent.errors import NoAnswer, Refused
+from agent.errors import YOU, NoAnswer, Refused, told
 from agent.kinds import Sight
 from agent.ledger import Entry
 from agent.processes import Process
@@ -101,10 +101,10 @@ class Machine:
                         control.slots, entry.spec, parts, hypervisor=hypervisor, plugs=self.tools.plugs
                     )
                 elif set(there["volumes"]) != set(wanted["volumes"]):
-                    raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs")
+                    raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
         except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
             log.warning("not plugged in", machine=self.id, problem=str(problem))
-            return {**there, "devices_problem": str(problem)}
+            return {**there, **told(problem, of="devices_")}
         return wanted
 
     def _fetch(self, work: Work) -> disks.Fetch:

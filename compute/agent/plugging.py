@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent import faults
-from agent.errors import Refused
+from agent.errors import YOU, Refused
 from compute.agent import disks, metadata, nics
 from compute.agent.disks import Disk, Limits
 from compute.agent.hypervisors.base import Control, Hypervisor, Plugged, PluggedDisk, Slots
@@ -69,7 +69,10 @@ def _change(slots: Slots, found: PluggedDisk, disk: Disk) -> None:
     """What a disk that stays plugged in needs: new layers, more room, other limits."""
     names = [layer.name for layer in disk.layers]
     if found.active not in names:
-        raise Refused("a disk goes back to what it was, which its guest cannot see while it runs: stop it and start it")
+        raise Refused(
+            "a disk goes back to what it was, which its guest cannot see while it runs: stop it and start it",
+            fix_by=YOU,
+        )
     for layer in disk.layers[names.index(found.active) + 1 :]:
         slots.put_layer_over(disk.slot, layer)
     if found.size_bytes < disk.size_bytes:

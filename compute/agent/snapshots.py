@@ -13,7 +13,7 @@ import structlog
 
 from agent import faults, folders
 from agent.durability import sync_directory, sync_file, sync_files
-from agent.errors import NoAnswer, Refused
+from agent.errors import YOU, NoAnswer, Refused, told
 from agent.ledger import Entry
 from agent.system import MIN_FREE_BYTES
 from compute.agent import suspension
@@ -40,7 +40,7 @@ def keep_as_specified(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int
             _take(home, wanted, entry, hypervisor, uid)
     except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
         log.warning("no snapshot", machine=entry.id, problem=str(problem))
-        return {"snapshot_problem": str(problem)}
+        return told(problem, of="snapshot_")
     return {"snapshot": wish}
 
 
@@ -78,7 +78,7 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: i
 def _paused(control: Control) -> Any:
     was = control.status().power
     if was == Power.OFF:
-        raise Refused("the guest has switched itself off")
+        raise Refused("the guest has switched itself off", fix_by=YOU)
     if was == Power.RUNNING:
         control.pause()
     try:
@@ -92,7 +92,7 @@ def adopt(home: Home, source: Home, snapshot: str) -> None:
     """Give a machine without a disk the state of a snapshot, as if suspended there. Raises Refused or OSError."""
     kept = source.snapshot(snapshot)
     if folders.status(kept) is None:
-        raise Refused("what it was to be cloned from is not on this host any more")
+        raise Refused("what it was to be cloned from is not on this host any more", fix_by=YOU)
     new = home.saved.with_suffix(".new")
     folders.remove(new)
     folders.make_folder(new, 0o711)

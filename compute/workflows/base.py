@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from cloud.events.services import SYSTEM
 from cloud.hosts import orders
+from cloud.hosts.hosted import refusal
 from cloud.operations.models import Outcome
-from cloud.operations.workflow import DONE, Refused, Verdict, Wait, Workflow
+from cloud.operations.workflow import DONE, Verdict, Wait, Workflow
 from compute import giving_up, networking
 from compute.models import Instance, Machine, Power
 
@@ -62,7 +63,7 @@ class InstanceWorkflow(Workflow):
         if self.instance.has_been_seen(power) and not again:
             return DONE
         if self.instance.has_been_seen(Power.BROKEN) and not self.operation.outcome:
-            raise Refused(self.instance.seen_problem or "the host could not do it")
+            raise refusal(self.instance)
         return self.order(power)
 
 

@@ -2,7 +2,8 @@
 
 from django.db.models import QuerySet
 
-from cloud.operations.models import Operation
+from cloud.hosts.hosted import refusal
+from cloud.operations.models import FixBy, Operation
 from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait
 from compute.models import Instance, Power
 from compute.workflows.base import LOOK_AGAIN_SECONDS, InstanceWorkflow
@@ -23,8 +24,8 @@ class CloneInstance(InstanceWorkflow):
         if instance.machine and instance.machine.is_up_to_date():
             if instance.seen_facts.get("snapshot") == str(instance.snapshot):
                 return self.wait
-            if problem := instance.seen_facts.get("snapshot_problem"):
-                raise Refused(problem)
+            if instance.seen_facts.get("snapshot_problem"):
+                raise refusal(instance, of="snapshot_")
         return self.until_seen(Power(instance.wanted_power), again=True)
 
     def wait(self) -> Verdict:
@@ -70,7 +71,7 @@ class LaunchClone(LaunchInstance):
             return DONE
         source = instance.cloned_from
         if source is None or source.snapshot is None or source.snapshot != instance.clone_of_snapshot:
-            raise Refused("What it was to be cloned from is not there any more.")
+            raise Refused("What it was to be cloned from is not there any more.", fix_by=FixBy.YOU)
         if source.seen_facts.get("snapshot") != str(source.snapshot):
             snapshot = (Topic("instance", source.pk),)
             return Wait(LOOK_AGAIN_SECONDS, because=f"waiting for the memory of {source.name}", on=snapshot)

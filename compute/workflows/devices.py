@@ -7,6 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from cloud.events.services import SYSTEM
+from cloud.hosts.hosted import refusal
+from cloud.operations.models import FixBy
 from cloud.operations.workflow import DONE, Refused, Verdict
 from compute import networking, volumes
 from compute.models import Power
@@ -29,8 +31,8 @@ class DeviceChange(InstanceWorkflow):
         power, facts = Power(self.instance.wanted_power), self.instance.seen_facts
         if not self.instance.has_been_seen(Power.RUNNING, Power.PAUSED):
             return self.until_seen(power)
-        if problem := facts.get("devices_problem"):
-            raise Refused(problem)
+        if facts.get("devices_problem"):
+            raise refusal(self.instance, of="devices_")
         return self.until_seen(power, again=not is_so(facts))
 
     def give_up(self) -> Verdict:
@@ -99,7 +101,7 @@ class AttachVolume(DeviceChange):
 
     def bring(self) -> Verdict:
         if self.attachment is None or self.instance.host is None:
-            raise Refused("The volume is not attached any more.")
+            raise Refused("The volume is not attached any more.", fix_by=FixBy.YOU)
         if wait := volumes.bring(self.instance):
             return wait
         self.instance.raise_generation()  # from now on its host is told of it

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import transaction
 
 from cloud.events.services import SYSTEM
-from cloud.operations.models import Operation
+from cloud.operations.models import FixBy, Operation
 from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait
 from cloud.problems import Conflict
 from compute.workflows.base import LOOK_AGAIN_SECONDS, InstanceWorkflow
@@ -27,7 +27,7 @@ class SnapshotInstance(InstanceWorkflow):
         """Wait until each snapshot has been taken."""
         asked, there = self._asked, list(self._snapshots())
         if len(there) < len(asked):
-            raise Refused("Not all of its volumes could be set aside.")
+            raise Refused("Not all of its volumes could be set aside.", fix_by=FixBy.NOBODY)
         left = [one for one in there if not one.consistency]
         self.progress(len(asked) - len(left), len(asked), "volumes")
         if not left:

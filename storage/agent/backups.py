@@ -14,7 +14,7 @@ from typing import Any
 
 from agent import faults, folders
 from agent.durability import sync_file
-from agent.errors import Refused
+from agent.errors import OPERATOR, Refused
 from agent.system import MIN_FREE_BYTES
 from storage.agent import qcow2, qemu_img
 from storage.agent.blocks import BLOCK_BYTES, BLOCKS_IN_PART, ZEROS, digest_of, pack
@@ -96,7 +96,9 @@ class Backup(Capture):
         tool.cut(chain, number * PART_BYTES, PART_BYTES, self.out / made.name)
         self.take(self.out / made.name, made)
         if made.stat().st_size != PART_BYTES:
-            raise Unfit("What was read of the volume is not as long as it should be: its disk is damaged.")
+            raise Unfit(
+                "What was read of the volume is not as long as it should be: its disk is damaged.", fix_by=OPERATOR
+            )
         return made
 
     def _send_part(self, part: Path, number: int, key: bytes) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from agent import faults, folders
-from agent.errors import Refused
+from agent.errors import OPERATOR, Refused
 from agent.work import Work
 from storage.agent import qcow2, qemu_img
 from storage.agent.conversion import Tool
@@ -83,7 +83,7 @@ class Capture(ImageWork):
         below: Chain = [(self.images.fetch(base, self.work), str(base["format"]))] if base else []
         for layer in source["layers"]:
             if not self.layers.exists(layer):
-                raise Unfit("A part of the volume is not on its host any more.")
+                raise Unfit("A part of the volume is not on its host any more.", fix_by=OPERATOR)
         return [*below, *((self.layers.path(one), self.layers.format_of(one)) for one in source["layers"])], ""
 
     def _of_machine(

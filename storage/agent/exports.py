@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.errors import Refused
+from agent.errors import YOU, Refused
 from storage.agent import appliance
 from storage.agent.conversion import Tool, check_room
 from storage.agent.image_cache import ImageCache
@@ -23,11 +23,11 @@ class Export(ImageWork):
     def make(self, tool: Tool, progress: Progress) -> Facts:
         format_ = str(self.spec["result"]["format"])
         if format_ not in FORMATS:
-            raise Refused(f"images are not exported as {format_}: formats are {', '.join(FORMATS)}")
+            raise Refused(f"images are not exported as {format_}: formats are {', '.join(FORMATS)}", fix_by=YOU)
         progress.tell("fetching", 0, None, "bytes")
         sources = [(self._fetch(file), file) for file in self.spec["source"]["files"] if file["role"] == "disk"]
         if not sources:
-            raise Refused("this image has no disk that could be exported")
+            raise Refused("this image has no disk that could be exported", fix_by=YOU)
         inside = "vmdk" if format_ == "ova" else format_
         disks = [tool.inspect(source, file["format"], self.virtual_bytes).disks[0] for source, file in sources]
         total, before = sum(disk.virtual_bytes for disk in disks), 0

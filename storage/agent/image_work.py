@@ -16,7 +16,7 @@ from typing import Any
 
 from agent import faults, folders
 from agent.control_plane import ControlPlane
-from agent.errors import Refused, Unreachable
+from agent.errors import OPERATOR, Refused, Unreachable
 from agent.work import Work
 from storage.agent.confined import Helpers
 from storage.agent.conversion import Tool, examine_result
@@ -132,7 +132,7 @@ class ImageWork:
         self.take(self.out / made.name, made)
         again = examine_result(made, "qcow2", self.virtual_bytes)
         if again.virtual_bytes != size or again.notes:
-            raise Unfit("What came out of the conversion is not what went in: the disk is damaged.")
+            raise Unfit("What came out of the conversion is not what went in: the disk is damaged.", fix_by=OPERATOR)
         faults.reach("image.after_convert")
 
     # With the control plane
@@ -152,7 +152,7 @@ class ImageWork:
         try:
             self.patiently(lambda: self.control_plane.upload(path, pieces(), size, sha256))
         except Refused as problem:  # by the control plane: another host would have no better luck
-            raise Unfit(str(problem)) from problem
+            raise Unfit(str(problem), fix_by=problem.fix_by) from problem
         file.unlink()
         return {"index": number, "sha256": sha256, "size": size}
 

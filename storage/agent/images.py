@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from agent import faults, folders
-from agent.errors import NoAnswer, Refused
+from agent.errors import NoAnswer, Refused, told
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.ledger import Entry
@@ -66,13 +66,13 @@ class Images(Kind):
             raise Refused(problem)
         try:
             return "present", self._work(entry.spec, folder, work).run()
-        except Unfit as problem:
+        except Unfit as unfit:
             folders.remove(folder)
-            return "broken", {"problem": str(problem), "final": True}
-        except (Refused, NoAnswer, OSError) as problem:
+            return "broken", {**told(unfit), "final": True}
+        except (Refused, NoAnswer, OSError) as failure:
             folders.remove(folder)
-            log.warning("the work on an image failed", id=entry.id, problem=str(problem))
-            return "broken", {"problem": str(problem), "final": False}
+            log.warning("the work on an image failed", id=entry.id, problem=str(failure))
+            return "broken", {**told(failure), "final": False}
 
     def _work(self, spec: dict[str, Any], folder: Path, work: Work) -> ImageWork:
         if spec["source"]["kind"] == "files":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent import folders
 from agent.durability import sync_file
-from agent.errors import Refused
+from agent.errors import YOU, Refused
 from storage.agent import qemu_img
 
 FORMATS = ("raw", "qcow2")
@@ -25,7 +25,7 @@ FEATURES_AT, DIRTY = 72, 1  # of a header of version 3: the incompatible feature
 def create(path: Path, size: int, base: Path | None = None, base_format: str = "") -> None:
     """Make an empty disk of `size` bytes, over `base` if there is one, durably. Raises Refused or OSError."""
     if base and base_format not in FORMATS:
-        raise Refused(f"an image of the format {base_format} cannot be a base")
+        raise Refused(f"an image of the format {base_format} cannot be a base", fix_by=YOU)
     if qemu_img.is_there():
         qemu_img.run(qemu_img.create(path, size, below=base, below_format=base_format))
     else:
@@ -40,7 +40,7 @@ def virtual_size(path: Path, image_format: str) -> int:
     with path.open("rb") as file:
         header = file.read(HEADER.size)
     if image_format != "qcow2" or len(header) < HEADER.size or HEADER.unpack(header)[0] != MAGIC:
-        raise Refused(f"the image's disk is no {image_format} image that a machine can have")
+        raise Refused(f"the image's disk is no {image_format} image that a machine can have", fix_by=YOU)
     return int(HEADER.unpack(header)[5])
 
 

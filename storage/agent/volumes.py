@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import structlog
 
 from agent import faults
-from agent.errors import Refused
+from agent.errors import YOU, Refused
 from agent.kinds import Kind, Sight, Tools
 from agent.ledger import Entry
 from agent.work import Work
@@ -80,7 +80,7 @@ class Volumes(Kind):
         base: tuple[Path, str] | None = None
         if image := layer["image"]:
             if image["format"] not in (qemu_img.QCOW2, qemu_img.RAW):
-                raise Refused(f"a volume cannot begin with an image of the format {image['format']}")
+                raise Refused(f"a volume cannot begin with an image of the format {image['format']}", fix_by=YOU)
             base = self._images.fetch(image, work), image["format"]
         self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base)
 

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.http import HttpResponse
 
-from cloud.operations.live import live_operation
+from cloud.operations.live import last_fix_by, live_operation
 from cloud.pages import forms
 from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
@@ -45,7 +45,7 @@ class Exports(ExportPage, ListPage):
     live = "image_export operation"
 
     def adorn(self, found: "QuerySet[ImageExport]") -> "QuerySet[ImageExport]":
-        return found.annotate(live_operation=live_operation(EXPORT))
+        return found.annotate(live_operation=live_operation(EXPORT), fix_by=last_fix_by(EXPORT))
 
     def around(self) -> dict[str, Any]:
         return {**super().around(), "hours": settings.IMAGE_EXPORT_HOURS}

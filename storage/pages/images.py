@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponse
 
 from cloud.api.addresses import absolute
-from cloud.operations.live import live_operation
+from cloud.operations.live import last_fix_by, live_operation
 from cloud.operations.models import Operation
 from cloud.pages import forms, sections
 from cloud.pages.base import FormPage
@@ -115,6 +115,9 @@ def begun(image: Image) -> str:
 class OneImage(ImagePage, ItemPage):
     template = "storage/images/image.html"
     partials = {"image-state": "storage/images/_state.html"}
+
+    def rows(self) -> "QuerySet[Image]":
+        return super().rows().annotate(fix_by=last_fix_by("image"))
 
     def fill(self) -> dict[str, Any]:
         body = {"name": f"from-{self.item.name}"[:63], "flavor": "small", "image": str(self.item.pk)}

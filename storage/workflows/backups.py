@@ -8,9 +8,9 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from cloud.events.services import SYSTEM
-from cloud.hosts.hosted import BROKEN, raise_generation
+from cloud.hosts.hosted import BROKEN, raise_generation, refusal
 from cloud.operations import engine
-from cloud.operations.models import Outcome
+from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Topic, Verdict, Wait, Workflow
 from storage import backing_up, importing
 from storage.agent.blocks import BLOCK_BYTES
@@ -59,7 +59,7 @@ class MakeBackup(BackupWorkflow):
     def send(self) -> Verdict:
         row = importing.row_of(self.backup)
         if row is None:
-            raise Refused("Its host has given it up.")
+            raise Refused("Its host has given it up.", fix_by=FixBy.NOBODY)
         if self.backup.copied_at is None and not backing_up.is_held(self.backup):
             raise Refused("The volume could not be kept as it was until its host had copied it.")
         if row.is_made:
@@ -78,13 +78,13 @@ class MakeBackup(BackupWorkflow):
         return int(self.operation.parameters.get("tries", 1))
 
     def _refuse(self, row: ImageImport) -> Verdict:
-        raise Refused(row.seen_problem or "its host could not make it")
+        raise refusal(row, otherwise="its host could not make it")
 
     def try_again(self) -> Verdict:
         """From the beginning, with the volume as it is attached by now. What has been sent need not be sent again."""
         row, backup = importing.row_of(self.backup), self.backup
         if row is None or backup.volume is None:
-            raise Refused("The volume is not there any more.")
+            raise Refused("The volume is not there any more.", fix_by=FixBy.YOU)
         if not backing_up.is_held(backup):
             try:
                 engine.start(CopyVolume, backup.volume, actor=SYSTEM, parameters={"backup": str(backup.pk)})
@@ -147,7 +147,7 @@ class DeleteBackup(BackupWorkflow):
     def forget_backup(self) -> Verdict:
         backup = self.backup
         if backup.layers.exists():
-            raise Refused("A volume was made from it, and has not fetched it yet.")
+            raise Refused("A volume was made from it, and has not fetched it yet.", fix_by=FixBy.NOBODY)
         importing.end_all(backup)
         backup.delete()
         backing_up.prune_soon(backup.project_id)

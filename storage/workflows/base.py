@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
 
-from cloud.operations.models import Operation
+from cloud.operations.models import FixBy, Operation
 from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait, Workflow
 from storage import holders, hosting
 from storage.models import Attachment, Layer, Volume
@@ -22,7 +22,7 @@ def until_sealed(layer: Layer, writer: UUID, name: str) -> Wait | None:
     if layer.sealed_at is not None:
         return None
     if not Operation.objects.filter(subject_type="volume", subject_id=writer, finished_at=None).exists():
-        raise Refused(f"{name} could not be set aside.")
+        raise Refused(f"{name} could not be set aside.", fix_by=FixBy.NOBODY)
     return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for {name}", on=(Topic("volume", writer),))
 
 

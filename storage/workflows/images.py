@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from cloud.operations.models import Outcome
+from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Verdict, Workflow
 from cloud.uses import InUse
 from storage import files, importing, uploads, uses
@@ -106,7 +106,7 @@ class DeleteImage(ImageWorkflow):
         try:
             uses.refuse_deletion(image)
         except InUse as used:
-            raise Refused(used.detail) from None
+            raise Refused(used.detail, fix_by=FixBy.YOU) from None
         names = [file["sha256"] for file in image.files]
         names += [file["sha256"] for row in image.imports.all() for file in row.files]
         self.end_work()

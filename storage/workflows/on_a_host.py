@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
-from cloud.hosts.hosted import BROKEN
+from cloud.hosts.hosted import BROKEN, refusal
 from cloud.hosts.room import ROOM
+from cloud.operations.models import FixBy
 from cloud.operations.workflow import Refused, Topic, Verdict, Wait, Workflow
 from storage import importing
 from storage.models import Image, ImageExport, ImageImport
@@ -32,7 +33,7 @@ class OnAHost(Workflow):
     def place(self) -> Verdict:
         """Choose a host that can, and has room. What is made of a host's own disk has its host from the beginning."""
         if importing.is_captured(self.made) and not importing.row_of(self.made):
-            raise Refused("Its host has given it up.")
+            raise Refused("Its host has given it up.", fix_by=FixBy.NOBODY)
         if not importing.row_of(self.made) and importing.choose(self.made, without=self._tried) is None:
             return Wait(LOOK_AGAIN_SECONDS, because=self.because, on=(ROOM,))
         return self.convert
@@ -65,7 +66,7 @@ class OnAHost(Workflow):
         return len(self._tried) < MAX_TRIES - 1 and not importing.is_captured(self.made)
 
     def _refuse(self, row: ImageImport) -> Verdict:
-        raise Refused(row.seen_problem or "the host could not make it")
+        raise refusal(row, otherwise="the host could not make it")
 
     def try_elsewhere(self) -> Verdict:
         """It is the host that failed, or fell silent: have another one try."""
@@ -87,5 +88,5 @@ def came(row: ImageImport) -> list[dict[str, Any]]:
         known = ("role", "index", "sha256", "size", "format", "virtual_bytes")
         made.append({key: told[key] for key in known if key in told})
     if not made:
-        raise Refused("There is no disk in it.")
+        raise Refused("There is no disk in it.", fix_by=FixBy.YOU)
     return made

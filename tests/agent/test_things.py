@@ -56,7 +56,10 @@ def test_a_newer_spec_is_obeyed_and_not_an_older_one(give, host, spec):
 def test_a_refusal_is_reported_with_its_reason(give, host, spec):
     host.things.refused = "there is no more room for things"
     report = give("ensure_there", spec)
-    assert (report["seen"], report["facts"]) == ("broken", {"problem": "there is no more room for things"})
+    assert (report["seen"], report["facts"]) == (
+        "broken",
+        {"problem": "there is no more room for things", "fix_by": "operator"},
+    )
 
 
 @pytest.mark.parametrize(("type_", "verb", "words"), [

@@ -18,7 +18,8 @@ CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"
 
 
 class ImageNode:
-    """`broken`: why nothing can be made, for good if `final`; `found`: what it says was inside.
+    """`broken`: why nothing can be made, for good if `final`; `fix_by`: who can fix it, if it says so. `found`: what it
+    says was inside.
 
     `failures`: why whichever of them is asked next cannot make something, once each.
     """
@@ -26,7 +27,7 @@ class ImageNode:
     failures: ClassVar[list[str]] = []
 
     def __init__(self, name: str = "converter") -> None:
-        self.online, self.broken, self.final = True, "", False
+        self.online, self.broken, self.final, self.fix_by = True, "", False, ""
         self.written = b"1"  # on its volumes
         self.found: dict[str, Any] = {"format": "raw", "virtual_bytes": 3 << 30, "machine": None}
         self.ledger: dict[str, dict[str, Any]] = {}
@@ -69,9 +70,12 @@ class ImageNode:
             if ImageNode.failures:
                 self.see(ident, order["generation"], "broken", problem=ImageNode.failures.pop(), final=False)
             elif self.broken:
-                self.see(ident, order["generation"], "broken", problem=self.broken, final=self.final)
+                self.see(ident, order["generation"], "broken", problem=self.broken, final=self.final, **self._who())
             else:
                 self.make(ident, order["generation"])
+
+    def _who(self) -> dict[str, str]:
+        return {"fix_by": self.fix_by} if self.fix_by else {}
 
     def back_up(self, ident: str, generation: int) -> None:
         """A volume whose first block is full of what `written` says."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from cloud.operations.models import Operation, Outcome
+from cloud.operations.models import FixBy, Operation, Outcome
 
 TIMES = ("cancel_requested_at", "started_at", "finished_at")
 
@@ -34,6 +34,9 @@ class OperationSerializer(serializers.Serializer):
     progress = ProgressSerializer(allow_null=True)
     reason = serializers.CharField(help_text="Why it waits, or why it ended so.")
     outcome = serializers.ChoiceField(Outcome.choices, allow_null=True, help_text="Null while it is under way.")
+    fix_by = serializers.ChoiceField(
+        FixBy.choices, allow_null=True, help_text="Who can do something about what failed; `nobody`: try again."
+    )
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
     started_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
@@ -61,6 +64,7 @@ def shown(operation: Operation) -> dict[str, Any]:
         "progress": progress if has_progress else None,
         "reason": operation.reason,
         "outcome": operation.outcome or None,
+        "fix_by": operation.fix_by or None,
         **{name: _moment(getattr(operation, name)) for name in TIMES},
         "requested_by": operation.requested_by,
     }

@@ -146,6 +146,12 @@ def tone(status: str) -> str:
 
 
 @register.filter
+def to_do(fix_by: str) -> str:
+    """What is to be done about work that failed, by who can do it; "" of other work."""
+    return words.TO_DO.get(fix_by, "")
+
+
+@register.filter
 def toast_tone(outcome: str) -> str:
     """The colour of a toast that tells of an outcome."""
     return {"good": "success", "bad": "error"}.get(tone(outcome), "info")

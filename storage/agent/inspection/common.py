@@ -17,7 +17,12 @@ TITLES = {"qcow2": "qcow2", "raw": "raw", "iso": "ISO", "ova": "OVA"} | {
 
 
 class Unfit(Exception):
-    """This file cannot become an image. The words are shown to the tenant: what is wrong, and what to do."""
+    """This file cannot become an image. The words are shown to the tenant: what is wrong, and what to do. `fix_by`: who
+    can do that, as in `agent.errors`."""
+
+    def __init__(self, words: str = "", *, fix_by: str = "you") -> None:
+        super().__init__(words)
+        self.fix_by = fix_by
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ Source: QEMU QMP Reference Manual, BlockdevOptions and Netdev; qemu(1).
 from string import ascii_lowercase
 from typing import Any
 
-from agent.errors import Refused
+from agent.errors import YOU, Refused
 from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.nics import Nic
 
@@ -21,14 +21,14 @@ PORTS = MAX_NICS + MAX_DISKS
 def port_of_disk(slot: int) -> str:
     """Raises Refused when there are not so many."""
     if slot >= MAX_DISKS:
-        raise Refused(f"a machine has at most {MAX_DISKS} disks, and none in slot {slot}")
+        raise Refused(f"a machine has at most {MAX_DISKS} disks, and none in slot {slot}", fix_by=YOU)
     return f"port{MAX_NICS + slot if slot else 0}"
 
 
 def port_of_nic(slot: int) -> str:
     """Raises Refused when there are not so many."""
     if slot >= MAX_NICS:
-        raise Refused(f"a machine has at most {MAX_NICS} NICs, and none in slot {slot}")
+        raise Refused(f"a machine has at most {MAX_NICS} NICs, and none in slot {slot}", fix_by=YOU)
     return f"port{1 + slot}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from string import ascii_lowercase
 from typing import Any, Protocol
 
-from agent.errors import NoAnswer, Refused
+from agent.errors import YOU, NoAnswer, Refused
 from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.hypervisors.base import Copying, Plugged, PluggedDisk
 from compute.agent.hypervisors.qemu import devices
@@ -189,7 +189,9 @@ class QemuSlots:
 
     def _require_port(self, port: str) -> None:
         if port not in self.devices():
-            raise Refused("it was started by an older release, without this slot: stop it and start it again")
+            raise Refused(
+                "it was started by an older release, without this slot: stop it and start it again", fix_by=YOU
+            )
 
     def _remove(self, device: str) -> None:
         """Ask the guest to let go of a device, until it has."""
@@ -200,7 +202,9 @@ class QemuSlots:
                 self._monitor.attempt("device_del", {"id": device})
                 next_request += SECONDS_BETWEEN_REQUESTS
             if time.monotonic() > began + SECONDS_TO_LET_GO:
-                raise Refused("its guest does not let go of it: is it still starting, or is it in use there?")
+                raise Refused(
+                    "its guest does not let go of it: is it still starting, or is it in use there?", fix_by=YOU
+                )
             time.sleep(0.02)
 
     def _property(self, device: str, name: str) -> str:

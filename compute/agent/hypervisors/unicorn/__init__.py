@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from agent.errors import NoAnswer, Refused
+from agent.errors import YOU, NoAnswer, Refused
 from agent.jail import Jail
 from agent.paths import Paths
 from agent.processes import Process
@@ -73,18 +73,18 @@ class Unicorn:
 
     def accelerator(self, spec: dict[str, Any]) -> str:
         if spec["architecture"] != ARCHITECTURE:
-            raise Refused(f"the embedded emulator runs {ARCHITECTURE} only, not {spec['architecture']}")
+            raise Refused(f"the embedded emulator runs {ARCHITECTURE} only, not {spec['architecture']}", fix_by=YOU)
         return "tcg"
 
     def check(self, spec: dict[str, Any], files: Mapping[str, Path]) -> None:
         self.accelerator(spec)
         if int(spec["vcpus"]) != 1:
-            raise Refused(f"the embedded emulator has one vCPU, not {spec['vcpus']}")
+            raise Refused(f"the embedded emulator has one vCPU, not {spec['vcpus']}", fix_by=YOU)
         if int(spec["memory_mib"]) not in MEMORY_MIB:
             room = f"{MEMORY_MIB.start} to {MEMORY_MIB.stop - 1} MiB"
-            raise Refused(f"the embedded emulator has {room} of memory, not {spec['memory_mib']}")
+            raise Refused(f"the embedded emulator has {room} of memory, not {spec['memory_mib']}", fix_by=YOU)
         if "kernel" not in files:
-            raise Refused("the embedded emulator has no firmware: the image needs a kernel file")
+            raise Refused("the embedded emulator has no firmware: the image needs a kernel file", fix_by=YOU)
 
     def start(self, boot: Boot) -> Process:
         document = describe(boot, exact_stops=self._program.exact_stops)
