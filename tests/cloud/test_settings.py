@@ -31,3 +31,8 @@ def test_what_visitors_reach_does_not_start_without_a_secret_key(process):
 def test_browsers_are_told_to_stay_with_https_where_there_is_any(url, seconds):
     shown = run("from cloud import settings; print(settings.SECURE_HSTS_SECONDS)", PILEUS_URL=url)
     assert shown.stdout.strip() == seconds
+
+
+def test_a_provider_may_be_given_with_a_slash_at_its_end():
+    shown = run("from cloud import settings; print(settings.SINGLE_SIGN_ON['url'])", PILEUS_OIDC_URL="http://idp/o/p/")
+    assert shown.stdout.strip() == "http://idp/o/p"

@@ -10,6 +10,7 @@
   const paste = document.getElementById("paste");
   const FIRST_PAUSE = 500, LONGEST_PAUSE = 10000, STEADY = 5000; // ms
   const NOT_ALLOWED = 1008; // close code
+  const MAX_MESSAGE_BYTES = 32 << 10; // of what is typed; streams takes twice that
   let open = null; // { send(text), picture() → canvas } while it is connected
   let pause = FIRST_PAUSE;
   let timer;
@@ -104,7 +105,10 @@
     fit();
 
     function send(content) {
-      if (unanswered <= 0 && socket?.readyState === WebSocket.OPEN) socket.send(content);
+      if (unanswered > 0 || socket?.readyState !== WebSocket.OPEN) return;
+      for (let at = 0; at < content.length; at += MAX_MESSAGE_BYTES) {
+        socket.send(content.subarray(at, at + MAX_MESSAGE_BYTES));
+      }
     }
     terminal.onData((text) => send(encoder.encode(text)));
     terminal.onBinary((text) => send(Uint8Array.from(text, (character) => character.charCodeAt(0))));

@@ -11,6 +11,7 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from allauth.socialaccount.providers import registry
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
+from django.contrib.sessions.models import Session
 from django.test import Client
 
 from cloud.events.models import Event
@@ -173,3 +174,11 @@ def test_without_a_provider_there_is_no_button_and_no_way():
     assert b"/sign-in/single" not in Client().get("/sign-in").content
     assert Client().post("/sign-in/single").status_code == 404
     assert Client().get("/sign-in/single/company").status_code == 404
+
+
+def test_a_stranger_begins_it_only_so_often(provider):
+    """Each time costs a session, and a request to the provider."""
+    answers = (Client(REMOTE_ADDR="198.51.100.77").post("/sign-in/single").status_code for _ in range(200))
+    assert 429 in answers
+    assert Session.objects.count() < 200
+    assert Client(REMOTE_ADDR="203.0.113.77").post("/sign-in/single").status_code == 200
