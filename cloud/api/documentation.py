@@ -1,11 +1,10 @@
-"""/api/v1/schema, the OpenAPI document; /api/v1/docs, the same to read and try, with nothing from another host."""
+"""/api/v1/schema, the OpenAPI document. The dashboard has it as pages, at /api/v1/docs."""
 
 import json
 from functools import cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import path
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
@@ -29,12 +28,6 @@ def schema(request: HttpRequest) -> HttpResponse:
     return HttpResponse(text(), content_type=OPENAPI_JSON)
 
 
-@require_safe
-def docs(request: HttpRequest) -> HttpResponse:
-    return render(request, "api/docs.html")
-
-
 urlpatterns = [
     path("schema", schema, name="api-schema"),
-    path("docs", docs, name="api-docs"),
 ]

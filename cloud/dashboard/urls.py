@@ -2,13 +2,14 @@
 
 from django.urls import path
 
-from cloud.dashboard.views import cloud, components, project, trash
+from cloud.dashboard.views import cloud, components, project, reference, trash
 
 T = "projects/<str:project>/trash/<slug:kind>/<uuid:ident>"
 
 urlpatterns = [
     path("", project.Home.as_view(), name="home"),
     path("cloud", cloud.CloudOverview.as_view(), name="cloud"),
+    path("api/v1/docs", reference.ApiReference.as_view(), name="api-docs"),
     path("design", components.Components.as_view(), name="components"),
     path("projects/<str:project>", project.Overview.as_view(), name="overview"),
     path("projects/<str:project>/getting-started", project.GettingStarted.as_view(), name="getting-started"),

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -14,7 +15,7 @@ from django.contrib.staticfiles import finders
 from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from cloud.pages import assets, words
@@ -202,6 +203,20 @@ def visible(line: str) -> str:
 def as_download(text: str) -> SafeString:
     """A link that holds the text itself, so that it can be saved without asking the server again."""
     return mark_safe("data:application/octet-stream;base64," + base64.b64encode(text.encode()).decode())  # noqa: S308
+
+
+CODE = re.compile(r"`([^`\n]+)`")
+
+
+@register.filter
+def with_code(text: str) -> SafeString:
+    """Text in which `this` is code."""
+    return mark_safe(CODE.sub(r"<code>\1</code>", escape(text)))  # noqa: S308
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 @register.filter

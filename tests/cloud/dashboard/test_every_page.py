@@ -37,6 +37,7 @@ SHOWN: dict[str, str] = {
     "account/password": SIGNED_IN,
     "account/profile": SIGNED_IN,
     "palette": SIGNED_IN,
+    "api/v1/docs": PUBLIC,
     "design": SIGNED_IN,
     "projects": SIGNED_IN,
     P: VIEWER,
