@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud.api.fields import ReferenceField, ReferencesField
 from cloud.api.serializers import Body, Nothing
 from cloud.operations.workflow import Workflow
 from compute import why_not
@@ -60,6 +61,12 @@ class Verb(Work):
     def for_many(self) -> type[Body]:
         """What ActionForm takes for it beside the instances."""
         return self.body_for_many or self.body
+
+    @property
+    def is_for_any_project(self) -> bool:
+        """Whether it names nothing else of the project, so that instances of several projects can have it at once."""
+        fields = self.for_many().get_fields().values()
+        return not any(isinstance(field, ReferenceField | ReferencesField) for field in fields)
 
 
 def is_so(*statuses: str) -> Refusal:

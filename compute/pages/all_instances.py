@@ -8,6 +8,8 @@ from cloud.pages.lists import By
 from compute.models import Instance
 from compute.pages.instances import InstanceTable
 from compute.pages.rows import listed
+from compute.verb import Verb
+from compute.verbs import VERBS
 
 
 class AllInstances(InstanceTable):
@@ -25,3 +27,6 @@ class AllInstances(InstanceTable):
 
     def adorn(self, found: "QuerySet[Instance]") -> "QuerySet[Any]":
         return listed(found.select_related("project"), "project__name")
+
+    def bulk_verbs(self) -> tuple[Verb, ...]:
+        return tuple(verb for verb in VERBS.values() if verb.is_for_any_project)

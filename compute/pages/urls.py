@@ -51,7 +51,7 @@ urlpatterns = [
     *list_routes(f"{P}/keypairs", keypairs.KeyPairs),
     path(f"{K}/change", keypairs.ChangeKeyPair.as_view(), name="change-keypair"),
     path(f"{K}/delete", keypairs.DeleteKeyPair.as_view(), name="delete-keypair"),
-    path("cloud/instances", all_instances.AllInstances.as_view(), name="all-instances"),
+    *list_routes("cloud/instances", all_instances.AllInstances, bulk.SelectedOfAll),
     path("cloud/capacity", capacity.Capacity.as_view(), name="capacity"),
     path("cloud/hosts/<uuid:host>/cordon", capacity.Cordon.as_view(), name="cordon"),
     *list_routes("cloud/flavors", flavors.Flavors),

@@ -15,6 +15,7 @@ from tests import factories
 
 pytestmark = pytest.mark.django_db
 PAGE = "/cloud/instances"
+DELETING = ("compute.discard", "compute.delete")  # to the trash; or at once, as it was nowhere yet
 
 
 @pytest.fixture
@@ -89,3 +90,25 @@ def test_a_verb_of_a_row_is_done_and_leads_back_to_the_list(root, world, shop):
     answer = root.post(there, {"to": f"{PAGE}?q=web"})
     assert (answer.status_code, answer["Location"]) == (303, f"{PAGE}?q=web")
     assert Operation.objects.filter(subject_id=world.instance.pk, finished_at=None, kind="compute.stop").exists()
+
+
+def test_a_verb_for_many_is_done_in_each_of_their_projects(root, world, shop):
+    picked = [world.instance.pk, Instance.objects.get(project=shop, name="db").pk]
+    asked = root.get(f"{PAGE}/selected", {"verb": "delete", "item": picked}).content.decode()
+    for project in ("demo", "shop"):
+        assert f"/api/v1/projects/{project}/instance-actions" in asked
+    answer = root.post(f"{PAGE}/selected", {"verb": "delete", "item": picked, "to": f"{PAGE}?q=b"})
+    assert (answer.status_code, answer["Location"]) == (303, f"{PAGE}?q=b")
+    begun = Operation.objects.filter(subject_id__in=picked, finished_at=None, kind__in=DELETING)
+    assert {operation.project_id for operation in begun} == {world.project.pk, shop.pk}
+    told = root.get(PAGE).content.decode()
+    assert "web in demo" in told
+    assert "db in shop" in told
+
+
+def test_verbs_that_name_what_is_in_a_project_are_not_for_many_of_several(root, world):
+    offered = re.findall(r'name="verb" value="([^"]+)"', root.get(PAGE).content.decode())
+    assert {"start", "stop", "reboot", "delete"} <= set(offered)
+    assert not {verb for verb in offered if verb.startswith(("attach", "detach"))}
+    sent = {"verb": "attach-nic", "item": world.instance.pk, "network": "default"}
+    assert root.post(f"{PAGE}/selected", sent).status_code == 400

@@ -152,7 +152,7 @@ NOT_SHOWN = {
         "keypairs", "images", "exports", "volumes", "snapshots", "networks", "subnets", "ports", "routers",
         "security-groups", "floating-ips", "port-forwards",
     )),
-    "cloud/flavors/selected", "cloud/volume-types/selected", "cloud/address-pools/selected",
+    "cloud/instances/selected", "cloud/flavors/selected", "cloud/volume-types/selected", "cloud/address-pools/selected",
 }  # fmt: skip
 NETWORKING = tuple(
     f"{P}/{kind}"
