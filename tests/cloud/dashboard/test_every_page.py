@@ -149,7 +149,7 @@ NOT_SHOWN = {
     *(f"{P}/images/<uuid:image>/{verb}" for verb in ("deprecate", "unshare", "publish")),
     # Asks about what is selected: tests/cloud/dashboard/test_bulk.py
     *(f"{P}/{kind}/selected" for kind in (
-        "keypairs", "images", "exports", "volumes", "snapshots", "networks", "subnets", "ports", "routers",
+        "keypairs", "images", "exports", "volumes", "snapshots", "backups", "networks", "subnets", "ports", "routers",
         "security-groups", "floating-ips", "port-forwards",
     )),
     "cloud/instances/selected", "cloud/flavors/selected", "cloud/volume-types/selected", "cloud/address-pools/selected",
