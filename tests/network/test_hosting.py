@@ -69,10 +69,11 @@ def test_the_spec_of_a_network_is_the_contracts(wired):
     addresses = [[{"address": one.addresses.get().address, "subnet": str(subnet.pk)}] for one in (port, other)]
     assert spec["ports"] == [
         {"id": str(port.pk), "mac": port.mac, "addresses": addresses[0], "security_groups": [group],
-         "allowed_pairs": [], "host": str(wired.hosts[0].pk), "name": "web", "mbps": None},
+         "allowed_pairs": [], "host": str(wired.hosts[0].pk), "name": "web", "mbps": None,
+         "aside": []},
         {"id": str(other.pk), "mac": other.mac, "addresses": addresses[1], "security_groups": [group],
          "allowed_pairs": [{"address": "10.0.0.9", "mac": other.mac}], "host": str(wired.hosts[1].pk), "name": "db",
-         "mbps": None},
+         "mbps": None, "aside": []},
     ]  # fmt: skip
     assert spec["groups"][group]["members"] == [one[0]["address"] for one in addresses]
     assert {(rule["direction"], rule["family"], str(rule["remote"])) for rule in spec["groups"][group]["rules"]} == {
@@ -230,7 +231,7 @@ def test_a_nic_is_described_for_its_machine(wired):
     length = subnet.cidr.partition("/")[2]
     assert specs.nic(Port.objects.get(pk=port.pk)) == {
         "port": str(port.pk), "network": str(wired.network.pk), "mac": port.mac, "mtu": 1450,
-        "addresses": [f"{port.addresses.get().address}/{length}"], "gateway": subnet.gateway, "dns": [],
+        "addresses": [f"{port.addresses.get().address}/{length}"], "dns": [],
         "dhcp6": False, "slot": 0,
     }  # fmt: skip
 
