@@ -16,8 +16,8 @@ from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute.models import Instance
 from compute.volumes import HOLDER, MAX_VOLUMES, UnfitVolumes
-from storage.models import Image, Volume
-from storage.services import attaching, volumes
+from storage.models import Image, Volume, VolumeType
+from storage.services import attaching, volume_types, volumes
 from storage.services.attaching import Holder
 
 MAX_NAME = 63  # characters
@@ -35,6 +35,7 @@ class Disk:
 
     volume: Volume | None = None
     size_gib: int | None = None
+    type: VolumeType | None = None
     name: str = ""
     disk: int | None = None
     read_only: bool = False
@@ -155,6 +156,7 @@ def _make(instance: Instance, actor: Actor, disk: Disk) -> Volume:
         actor=actor,
         name=name,
         size_gib=disk.size_gib,
+        type=disk.type,
         image=None if disk.disk is None else instance.image,
         disk=disk.disk or 0,
     )
@@ -176,8 +178,13 @@ def kept(disks: Sequence[Disk]) -> list[dict[str, Any]]:
     """What was asked for, as it is kept with the instance."""
     return [
         {
-            **{name: value for name, value in asdict(replace(disk, volume=None)).items() if name != "pointer"},
+            **{
+                name: value
+                for name, value in asdict(replace(disk, volume=None, type=None)).items()
+                if name != "pointer"
+            },
             "volume": str(disk.volume.pk) if disk.volume else None,
+            "type": str(disk.type.pk) if disk.type else None,
         }
         for disk in disks
     ]
@@ -193,7 +200,17 @@ def attach_again(instance: Instance, actor: Actor) -> None:
         return
     rows = Volume.objects.filter(project=instance.project_id, trashed_at=None).select_related("active__host")
     there = rows.in_bulk([UUID(one["volume"]) for one in asked if one["volume"]])
-    disks = [Disk(**{**one, "volume": there.get(UUID(one["volume"])) if one["volume"] else None}) for one in asked]
+    offered = {str(one.pk): one for one in volume_types.offered_to(instance.project)}  # of others it is the default
+    disks = [
+        Disk(
+            **{
+                **one,
+                "volume": there.get(UUID(one["volume"])) if one["volume"] else None,
+                "type": offered.get(one.get("type") or ""),
+            }
+        )
+        for one in asked
+    ]
     if any(one["volume"] and disk.is_new for one, disk in zip(asked, disks, strict=True)):
         raise UnfitVolumes("A volume that it was launched with is not there any more. Launch a new one.")
     if apart := [fault for fault in _faults_of_hosts([disk for disk in disks if disk.volume], None)]:

@@ -14,6 +14,7 @@ from network.api.fields import AddressText
 from network.api.ports import groups_of, ports_of
 from network.api.subnets import networks_of
 from network.services.ports import MAX_GROUPS
+from storage.api.volume_types import offered
 from storage.api.volumes import volumes_of
 from storage.models.volumes import MAX_SIZE_GIB
 
@@ -125,6 +126,7 @@ class NewVolumeBody(Body):
 
     volume = ReferenceField(volumes_of, required=False, help_text="One that there is. Without it a new one is made.")
     size_gib = Integer(required=False, min_value=1, max_value=MAX_SIZE_GIB, help_text="Of a new one.")
+    type = ReferenceField(offered, required=False, help_text="Of a new one; left out it is the default type.")
     name = NameField(required=False, help_text="Of a new one; left out it is named after the instance.")
     delete_with_instance = Flag(
         required=False,
@@ -134,7 +136,7 @@ class NewVolumeBody(Body):
     def validate(self, body: dict[str, Any]) -> Disk:
         is_new = "volume" not in body
         words = "That is for a new volume, and not for one that there is."
-        wrong: dict[str, Any] = {name: words for name in ("size_gib", "name") if name in body and not is_new}
+        wrong: dict[str, Any] = {name: words for name in ("size_gib", "type", "name") if name in body and not is_new}
         if wrong:
             raise serializers.ValidationError(wrong)
         return Disk(**{"delete_with_instance": is_new, **body})

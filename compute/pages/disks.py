@@ -10,6 +10,7 @@ from cloud.pages import forms
 from cloud.tenancy.models import Project
 from network.pages.base import MAX_CHOICES
 from storage.models import Volume
+from storage.pages.volumes import types_for
 
 # What a select says: a new volume, or "volume/data". Names have no slash.
 NEW, NEW_KEPT, VOLUME = "new", "new-kept", "volume/"
@@ -30,6 +31,7 @@ def choices(project: Project) -> dict[str, Any]:
     return {
         "disk_choices": _in_words(found),
         "boot_choices": _in_words(one for one in found if one.bootable),
+        "type_choices": types_for(project),
     }
 
 
@@ -46,9 +48,10 @@ def rows(given: QueryDict) -> list[Row]:
 def read(post: QueryDict) -> dict[str, Any]:
     """The body's `boot_from` and `volumes`; each is left out where nothing is asked for."""
     body: dict[str, Any] = {}
-    if boot := _disk(post.get("boot_from", ""), post.get("boot_size", "")):
+    of = post.get("volume_type", "")
+    if boot := _disk(post.get("boot_from", ""), post.get("boot_size", ""), of):
         body["boot_from"] = boot
-    if volumes := [_disk(row.choice, row.size) for row in rows(post) if row.choice]:
+    if volumes := [_disk(row.choice, row.size, of) for row in rows(post) if row.choice]:
         body["volumes"] = volumes
     return body
 
@@ -58,11 +61,12 @@ def brings_image(body: dict[str, Any]) -> bool:
     return "volume" in body.get("boot_from", {})
 
 
-def _disk(choice: str, size: str) -> dict[str, Any]:
+def _disk(choice: str, size: str, of: str) -> dict[str, Any]:
     if choice.startswith(VOLUME):
         return {"volume": choice.removeprefix(VOLUME)}
     if not choice:
         return {}
     given = QueryDict(mutable=True)
     given["size_gib"] = size
-    return {**forms.whole(given, "size_gib"), "delete_with_instance": choice != NEW_KEPT}
+    type_ = {"type": of} if of else {}
+    return {**forms.whole(given, "size_gib"), **type_, "delete_with_instance": choice != NEW_KEPT}

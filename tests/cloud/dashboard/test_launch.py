@@ -334,13 +334,17 @@ def test_volumes_and_what_it_boots_from_are_chosen_on_the_form(mia, world):
         volumes.create(project=world.project, actor=ALICE, name=name, size_gib=2, image=of)
     page = mia.get(HERE).content.decode()
     assert "data (2 GiB)" in page
+    fast = factories.volume_type(iops=5000)
+    assert "5000 operations a second" in mia.get(HERE).content.decode()
     chosen = {"disk": ["new", "volume/data", ""], "disk_size": ["3", "", ""], "boot_from": "new-kept", "boot_size": "5"}
+    chosen["volume_type"] = str(fast.pk)
     shown = mia.post(PREVIEW, filled(world, image="disk", **chosen)).content.decode()
     assert "amber-heron-root, 5 GiB, boots from it" in shown
     assert '"delete_with_instance": true' in html.unescape(shown)
     mia.post(HERE, filled(world, image="disk", **chosen))
     made = Instance.objects.get(name="amber-heron")
     held = {one.slot: (one.volume.name, one.delete_with_holder) for one in held_by(made)}
+    assert {one.volume.type for one in held_by(made) if one.slot in (0, 1)} == {fast}
     assert held == {0: ("amber-heron-root", False), 1: ("amber-heron-volume-1", True), 2: ("data", False)}
     mia.post(HERE, filled(world, name="brave-otter", boot_from="volume/root"))
     assert Instance.objects.get(name="brave-otter").image == image

@@ -180,8 +180,9 @@ def cancelled(launched):
 
 def test_a_launch_that_is_cancelled_leaves_no_volume_and_can_be_tried_again(cloud, client, launch):
     data = make(cloud, name="data")
-    wishes = [{"volume": "data", "delete_with_instance": True}, {"size_gib": 2, "delete_with_instance": False}]
-    launched = launch(volumes=wishes)
+    fast = factories.volume_type()
+    new = {"size_gib": 2, "type": fast.name, "delete_with_instance": False}
+    launched = launch(volumes=[{"volume": "data", "delete_with_instance": True}, new])
     cancelled(launched)
     settle(cloud)
     settle(cloud)
@@ -192,6 +193,7 @@ def test_a_launch_that_is_cancelled_leaves_no_volume_and_can_be_tried_again(clou
     assert answer.status_code == 202, answer.content
     settle(cloud)
     assert attached() == {1: ("data", True), 2: ("web-volume-2", False)}
+    assert Volume.objects.get(name="web-volume-2").type == fast
     assert set(seen(cloud)) == {0, 1, 2}
     assert cloud.breaches() == []
 
