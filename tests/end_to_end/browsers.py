@@ -31,7 +31,7 @@ def chromium() -> Iterator[Browser]:
     """Debian's chromium. Playwright keeps an event loop in this thread, which Django is told to put up with."""
     before = os.environ.get("DJANGO_ALLOW_ASYNC_UNSAFE")
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    expect.set_options(timeout=10_000)
+    expect.set_options(timeout=30_000)  # for machines that have much else to do
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -78,7 +78,7 @@ class Visitor:
         page.get_by_label("User name").fill(username)
         page.get_by_label("Password").fill(password or username * 2)
         page.get_by_role("button", name="Sign in", exact=True).click()
-        page.wait_for_url(lambda url: "/sign-in" not in url, timeout=6000)
+        page.wait_for_url(lambda url: "/sign-in" not in url)
         return page
 
     def serious_faults(self) -> list[str]:

@@ -28,10 +28,18 @@ def test_an_update_reaches_an_open_page_within_a_second(visit, cloud):
     expect(pill).to_have_text("running")
     expect(page.locator("html")).to_have_attribute("data-stream", "on")
     time.sleep(0.3)  # the stream's place in the log is asked for after its head was sent
-    began = time.monotonic()
-    cloud.do(services.stop, instance)
-    expect(pill).to_have_text("stopping", timeout=5000)
-    assert time.monotonic() - began < 2  # one second, and what a busy test machine adds
+    times = []
+    for _ in range(3):  # a busy machine may be late once; a page that waits for its own clock is late each time
+        for verb, words, after in ((services.stop, "stopping", "stopped"), (services.start, "starting", "running")):
+            began = time.monotonic()
+            cloud.do(verb, instance)
+            expect(pill).to_have_text(words)
+            times.append(time.monotonic() - began)
+            cloud.settle()
+            expect(pill).to_have_text(after)
+        if min(times) < 1:
+            return
+    raise AssertionError(times)
 
 
 def test_pages_tell_by_themselves_that_a_host_fell_silent_and_is_heard_again(visit, cloud, monkeypatch):
@@ -49,13 +57,13 @@ def test_pages_tell_by_themselves_that_a_host_fell_silent_and_is_heard_again(vis
     HostPulse.objects.update(seen_at=Now() - timedelta(minutes=5))
     silence.note()
     for pill, _ in pills:
-        expect(pill).to_have_text("unreachable", timeout=5000)
+        expect(pill).to_have_text("unreachable")
     expect(usable).to_contain_text("0 of 1 take new instances")
     wrong = admin.locator("#waiting-health")
     expect(wrong).to_have_text("1 wrong")
     cloud.node.heartbeat()
     for pill, words in pills:
-        expect(pill).to_have_text(words, timeout=5000)
+        expect(pill).to_have_text(words)
     expect(wrong).to_be_hidden()
 
 
@@ -221,8 +229,8 @@ def test_the_health_page_tells_by_itself_of_a_promise_that_is_broken_and_of_its_
     expect(page.locator("html")).to_have_attribute("data-stream", "on")
     Allocation.objects.all().delete()
     checks.look(every=True)
-    expect(page.locator("main")).to_contain_text("web is on node1, but has no capacity allocated there", timeout=5000)
+    expect(page.locator("main")).to_contain_text("web is on node1, but has no capacity allocated there")
     page.get_by_role("button", name="Repair: Every placed instance has its share").click()
     expect(page.locator("main")).to_contain_text("Repair requested by root")
     checks.look()
-    expect(page.locator("main")).not_to_contain_text("no capacity allocated", timeout=5000)
+    expect(page.locator("main")).not_to_contain_text("no capacity allocated")
