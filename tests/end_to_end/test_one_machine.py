@@ -74,13 +74,19 @@ def test_the_doctor_tells_what_listens_in_the_guest_from_what_does_not(machine):
             made = api.request(found["fix"]["method"], path, json=found["fix"]["body"])
             assert made.status_code == 201, made.text
             cleaning.callback(api.delete, f"{path}/{made.json()['id']}")
-        wait_until(lambda: look(8022)["blocked_at"] == "answer", what="silence", told=lambda: f"{look(8022)}")
-        assert "nothing listens on port 8022" in look(8022)["says"]
-        begun = ssh(line[0].split(), "nc -l -p 8022 >/dev/null 2>&1 </dev/null & echo begun")
-        assert begun.stdout.strip() == "begun", begun.stderr
+        silence = "nothing listens on port 8022"
+        wait_until(lambda: silence in look(8022)["says"], what=silence, told=lambda: f"{look(8022)}")
+
+        def within(do: str) -> str:
+            def said() -> str:
+                return ssh(line[0].split(), do).stdout.strip()
+
+            return wait_until(said, what=do)
+
+        assert within("nc -l -p 8022 >/dev/null 2>&1 </dev/null & echo begun") == "begun"
         wait_until(lambda: look(8022)["verdict"] == "open", what="a program", told=lambda: f"{look(8022)}")
-        assert look(8022)["verdict"] == "open"
-        ssh(line[0].split(), "killall nc")
+        assert within("pidof nc")  # which serves one connection
+        within("killall nc; echo ended")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's host leads in single ports only")

@@ -95,10 +95,10 @@ def test_who_else_has_a_floating_ip_is_found(host, outside, closing):  # noqa: F
         seen = host.client.probe(spec["ports"][0]["id"], "10.0.0.10", "tcp", 80, address)
         return seen["has_rival"], seen["answer"]
 
-    assert look(DOOR) == (False, "open")
+    lab.wait_for(lambda: look(DOOR) == (False, "open"), 30)
     outside.run("ip", "addr", "add", f"{DOOR}/32", "dev", "up")
-    assert look(DOOR) == (True, "open")
-    assert look(FAR) == (False, "open")  # which is on no segment
+    lab.wait_for(lambda: look(DOOR) == (True, "open"), 30)
+    lab.wait_for(lambda: look(FAR) == (False, "open"), 30)  # which is on no segment
 
 
 def test_moving_a_floating_ip_cuts_what_it_led_to_at_once(host, outside, closing):  # noqa: F811
