@@ -224,6 +224,7 @@ CELERY_BEAT_SCHEDULE = {
     "empty-trash": {"task": "api.empty_trash", "schedule": 600.0},
     "warn-of-budgets": {"task": "costs.warn", "schedule": 900.0},
     "tidy-images": {"task": "storage.tidy", "schedule": 600.0},
+    "back-up": {"task": "storage.back_up", "schedule": 60.0},
     "tidy-backups": {"task": "storage.tidy_backups", "schedule": 600.0},
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }

@@ -6,7 +6,7 @@ from django.db import transaction
 
 from cloud.events.services import SYSTEM
 from storage import backing_up, files, uploads, verifying
-from storage.services import backups, exports, images
+from storage.services import backups, exports, images, policies
 
 log = structlog.get_logger(__name__)
 
@@ -26,10 +26,17 @@ def tidy() -> None:
 
 @shared_task(name="storage.tidy_backups")
 def tidy_backups() -> None:
-    """Forget backups that failed, remove what no backup needs, and read some blocks back."""
-    if ended := backups.expire():
-        log.info("storage.failed_backups_ended", backups=ended)
+    """Delete backups that failed or that no policy keeps, remove what no backup needs, and read some blocks back."""
+    if ended := backups.expire() + policies.prune():
+        log.info("storage.backups_ended", backups=ended)
     removed = backing_up.prune_all() + backing_up.sweep()
     if removed:
         log.info("storage.backups_tidied", blocks=removed)
     verifying.verify()
+
+
+@shared_task(name="storage.back_up")
+def back_up() -> None:
+    """Begin the backups whose time has come."""
+    if begun := policies.run_due():
+        log.info("storage.backups_begun", backups=begun)

@@ -9,7 +9,7 @@ from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
 from cloud.operations.troubles import MOST_SHOWN, Case, Looked, of_operations, trouble
-from storage.models import Backup
+from storage.models import Backup, BackupPolicy
 from storage.models.images import GIB
 from storage.store import incoming
 from storage.workflows.exports import ExportImage
@@ -52,16 +52,27 @@ def waiting_exports() -> Looked:
 
 
 @trouble(
+    "Scheduled backups that cannot begin",
+    "They are tried again each minute. The reason says what hinders them; the page of the volume has its schedule.",
+)
+def late_backups() -> Looked:
+    late = BackupPolicy.objects.exclude(problem_since=None).filter(enabled=True, volume__trashed_at=None)
+    found = [
+        Case("volume", str(one.volume_id), one.volume.name, one.problem, one.problem_since, one.volume.project.name)
+        for one in late.select_related("volume__project").order_by("problem_since")
+    ]
+    return len(found), found[:MOST_SHOWN]
+
+
+@trouble(
     "Damaged backups",
     "Some of their blocks cannot be read back. Back the volume up again: what it still has is stored again. Look "
     "whether the disk of the backup store is failing.",
 )
 def damaged_backups() -> Looked:
     damaged = Backup.objects.filter(status=Backup.Status.DAMAGED).select_related("project").order_by("verified_at")
-    return damaged.count(), [
-        Case("backup", str(one.pk), one.name, one.reason, one.verified_at, one.project.name)
-        for one in damaged[:MOST_SHOWN]
-    ]
+    found = [Case("backup", str(one.pk), one.name, one.reason, one.verified_at, one.project.name) for one in damaged]
+    return len(found), found[:MOST_SHOWN]
 
 
 @trouble(

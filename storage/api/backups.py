@@ -1,17 +1,20 @@
 """/api/v1/projects/{project}/backups: what was on volumes, apart from their hosts. `volumes/{v}/backup` makes one."""
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from django.db.models import QuerySet
 from django.urls import path
 from rest_framework import serializers
 
-from cloud.api.fields import LabelsField
+from cloud.api.fields import Flag, Integer, LabelsField, Text
 from cloud.api.pagination import Filter
 from cloud.api.scope import Scope
+from cloud.api.serializers import Body
 from cloud.api.views import Collection, InProject, Item, Verb
 from cloud.operations.api import OperationSerializer
 from cloud.operations.live import live_operation
+from storage import schedules
 from storage.api.volumes import (
     CloneVolumeForm,
     SnapshotForm,
@@ -22,8 +25,10 @@ from storage.api.volumes import (
 )
 from storage.backing_up import BACKUP
 from storage.models import Backup, Volume
-from storage.services import backups
+from storage.services import backups, policies
 from storage.status import with_status
+
+MAX_KEPT = 1000
 
 
 def backups_of(scope: Scope) -> QuerySet[Backup]:
@@ -123,10 +128,71 @@ class BackUp(VolumeView, Verb):
         return dict(form(row, context=self.context()).data)
 
 
+class KeepField(Integer):
+    """How many stay."""
+
+    def __init__(self) -> None:
+        super().__init__(min_value=0, max_value=MAX_KEPT, default=0)
+
+
+class BackupPolicyForm(Body):
+    """At least one of the numbers is not 0."""
+
+    schedule = Text(
+        max_length=100, help_text="As in a crontab: minute, hour, day of the month, month, weekday. Hourly at most."
+    )
+    time_zone = Text(max_length=64, default="UTC", help_text="Such as Europe/Berlin.")
+    keep_last = KeepField()
+    keep_hourly = KeepField()
+    keep_daily = KeepField()
+    keep_weekly = KeepField()
+    keep_monthly = KeepField()
+    enabled = Flag(default=True)
+
+    def validate_schedule(self, schedule: str) -> str:
+        try:
+            schedules.parse(schedule)
+        except schedules.NoSchedule as problem:
+            raise serializers.ValidationError(str(problem)) from problem
+        return schedule
+
+    def validate_time_zone(self, name: str) -> str:
+        if name not in available_timezones():
+            raise serializers.ValidationError("This is no time zone. Give one such as Europe/Berlin, or UTC.")
+        return name
+
+    def validate(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not any(body[name] for name in ("keep_last", *policies.RULES)):
+            raise serializers.ValidationError("Say how many backups are to stay, for example keep_daily 7.")
+        return body
+
+
+class ScheduleBackups(VolumeView, Verb):
+    summaries = {"POST": "Back up a volume by a schedule"}
+    forms = {"POST": BackupPolicyForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Back it up by itself from now on. Of the last hours, days, weeks and months that have a backup the newest one
+        stays, and the last ones; the others are deleted, unless they are protected."""
+        policies.set_policy(volume=volume, actor=self.actor, **body)
+        return volume
+
+
+class UnscheduleBackups(VolumeView, Verb):
+    summaries = {"POST": "Stop the scheduled backups of a volume"}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """Back it up no longer by itself. The backups that are there stay."""
+        policies.drop_policy(volume=volume, actor=self.actor)
+        return volume
+
+
 P = "projects/<str:project>"
 urlpatterns = [
     path(f"{P}/backups", Backups.as_view()),
     path(f"{P}/backups/<str:ref>", OneBackup.as_view()),
     path(f"{P}/backups/<str:ref>/restore", RestoreBackup.as_view()),
     path(f"{P}/volumes/<str:ref>/backup", BackUp.as_view()),
+    path(f"{P}/volumes/<str:ref>/schedule-backups", ScheduleBackups.as_view()),
+    path(f"{P}/volumes/<str:ref>/unschedule-backups", UnscheduleBackups.as_view()),
 ]

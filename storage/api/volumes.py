@@ -31,7 +31,9 @@ def volumes_of(scope: Scope) -> QuerySet[Volume]:
 
 
 def every_volume_of(scope: Scope) -> QuerySet[Volume]:
-    return Volume.objects.filter(project_id=scope.project_id).select_related("active__host", "project", "type")
+    return Volume.objects.filter(project_id=scope.project_id).select_related(
+        "active__host", "project", "backup_policy", "type"
+    )
 
 
 def snapshots_of(scope: Scope) -> QuerySet[Snapshot]:
@@ -58,6 +60,21 @@ class AttachmentSerializer(serializers.Serializer):
     delete_with_holder = serializers.BooleanField(help_text="Whether the volume is deleted with it.")
 
 
+class BackupPolicySerializer(serializers.Serializer):
+    """When it is backed up by itself, and which of these backups stay."""
+
+    schedule = serializers.CharField()
+    time_zone = serializers.CharField()
+    keep_last = serializers.IntegerField()
+    keep_hourly = serializers.IntegerField()
+    keep_daily = serializers.IntegerField()
+    keep_weekly = serializers.IntegerField()
+    keep_monthly = serializers.IntegerField()
+    enabled = serializers.BooleanField()
+    next_at = serializers.DateTimeField(allow_null=True, help_text="When the next one is due.")
+    problem = serializers.CharField(help_text="Why the one that is due could not begin; it is tried again each minute.")
+
+
 class VolumeSerializer(serializers.Serializer):
     """A disk that outlives the instances that it is attached to."""
 
@@ -77,6 +94,7 @@ class VolumeSerializer(serializers.Serializer):
         source="source", allow_null=True, help_text="What it was made from; null: it began empty."
     )
     attached_to = serializers.SerializerMethodField(help_text="Null: to nothing.")
+    backup_policy = serializers.SerializerMethodField(help_text="Null: it is not backed up by itself.")
     protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
     trashed_at = serializers.DateTimeField(allow_null=True, help_text="Since when it is in the trash.")
     operation = OperationSerializer(source="live_operation", allow_null=True, help_text="What is under way.")
@@ -91,6 +109,11 @@ class VolumeSerializer(serializers.Serializer):
     def get_attached_to(self, volume: Volume) -> Any:
         held: Attachment | None = next(iter(volume.attachments.all()), None)
         return AttachmentSerializer(held).data if held else None
+
+    @extend_schema_field(BackupPolicySerializer(allow_null=True))
+    def get_backup_policy(self, volume: Volume) -> Any:
+        policy = getattr(volume, "backup_policy", None)
+        return BackupPolicySerializer(policy).data if policy else None
 
     @extend_schema_field(ReferenceSerializer(allow_null=True))
     def get_host(self, volume: Volume) -> dict[str, str] | None:

@@ -8,13 +8,20 @@ from cloud.operations.live import live_operation
 from cloud.pages import forms
 from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
-from cloud.pages.generic import ChangePage, ListPage, ResourcePage
+from cloud.pages.generic import ChangePage, ListPage, ResourcePage, VerbPage
 from cloud.pages.lists import By
+from storage.api.backups import BackupPolicyForm
 from storage.api.volumes import CloneVolumeForm, SnapshotForm, VolumeChanges
 from storage.backing_up import BACKUP
 from storage.models import Backup
-from storage.pages.volumes import SIZE, VerbFormPage, VolumeVerbPage
-from storage.services import backups
+from storage.pages.volumes import SIZE, VerbFormPage, VolumePage, VolumeVerbPage
+from storage.services import backups, policies
+
+# Every night, for a week, a month and half a year.
+FIRST_POLICY = {
+    "schedule": "0 3 * * *", "time_zone": "UTC", "keep_last": 0, "keep_hourly": 0, "keep_daily": 7, "keep_weekly": 4,
+    "keep_monthly": 6, "enabled": True,
+}  # fmt: skip
 
 
 class BackupPage(ResourcePage):
@@ -77,6 +84,39 @@ class DeleteBackup(BackupPage, DeletePage):
 
     def delete(self) -> None:
         backups.delete(backup=self.item, actor=self.scope.actor)
+
+
+class ScheduleBackups(VolumeVerbPage):
+    template, form = "storage/backups/schedule.html", BackupPolicyForm
+    fields = {
+        "schedule": forms.REQUIRED,
+        "time_zone": forms.REQUIRED,
+        **dict.fromkeys(("keep_last", *policies.RULES), SIZE),
+        "enabled": forms.FLAG,
+    }
+
+    def initial(self) -> dict[str, Any]:
+        policy = getattr(self.item, "backup_policy", None)
+        if policy is None:
+            return FIRST_POLICY
+        return {name: getattr(policy, name) for name in self.fields}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        return policies.set_policy(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} is backed up by this schedule."
+
+
+class UnscheduleBackups(VolumePage, VerbPage):
+    def act(self) -> Any:
+        return policies.drop_policy(volume=self.item, actor=self.scope.actor)
+
+    def done(self, result: Any) -> str:
+        return f"{self.item.name} is not backed up by itself any more. The backups that are there stay."
+
+    def after(self) -> str:
+        return self.route("volume", self.kwargs[self.key])
 
 
 class BackUpVolume(VolumeVerbPage):

@@ -53,6 +53,8 @@ words.VERBS |= {
     "snapshot": "took a snapshot of",
     "revert": "reverted",
     "restore": "took out of the trash",
+    "schedule_backups": "scheduled the backups of",
+    "unschedule_backups": "stopped the scheduled backups of",
     "restore_from": "restored a volume from",
 }
 

@@ -57,7 +57,9 @@ class VolumePage(ResourcePage):
 
     def rows(self) -> "QuerySet[Volume]":
         own = Volume.objects.filter(project=self.project, trashed_at=None)
-        return with_status(own.select_related("project", "active__host", "type")).prefetch_related("attachments")
+        return with_status(own.select_related("project", "active__host", "type", "backup_policy")).prefetch_related(
+            "attachments"
+        )
 
 
 class Volumes(VolumePage, ListPage):

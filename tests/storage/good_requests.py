@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 
 from cloud.tenancy.models import Project
 from storage.models import Backup, Layer, Snapshot, Volume, VolumeType
-from storage.services import trash, volume_types, volumes
+from storage.services import policies, trash, volume_types, volumes
 from tests import factories
 
 
@@ -71,10 +71,16 @@ def volume_on_a_host_with_images(world: Any) -> Volume:
     return made
 
 
+def scheduled(world: Any) -> Volume:
+    rules = {"schedule": "0 3 * * *", "time_zone": "UTC", "keep_daily": 7}
+    return policies.set_policy(volume=volume(world), actor=world.actor, **rules)
+
+
 VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
     "volumes/restore": trashed,
     "volumes/purge": trashed,
     "volumes/backup": on_a_host_with_backups,
+    "volumes/unschedule-backups": scheduled,
     "snapshots/create-image": on_a_host_with_images,
     "volumes/create-image": volume_on_a_host_with_images,
 }
@@ -95,6 +101,7 @@ BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes/clone": lambda world: {"name": factories.name("copy")},
     "POST volumes/revert": _revert,
     "POST volumes/backup": lambda world: {"name": factories.name("backup")},
+    "POST volumes/schedule-backups": lambda world: {"schedule": "0 3 * * *", "keep_daily": 7},
     "POST backups/restore": lambda world: {"name": factories.name("restored")},
     "PATCH backups": lambda world: {"protected": True},
     "POST snapshots/create-image": lambda world: {"name": factories.name("image")},

@@ -71,7 +71,10 @@ SHOWN: dict[str, str] = {
     f"{I}/change": VIEWER,
     f"{P}/volumes": VIEWER,
     V: VIEWER,
-    **{f"{V}/{verb}": VIEWER for verb in ("change", "resize", "retype", "snapshot", "back-up", "clone", "revert")},
+    **{
+        f"{V}/{verb}": VIEWER
+        for verb in ("change", "resize", "retype", "snapshot", "back-up", "schedule-backups", "clone", "revert")
+    },
     f"{V}/create-image": VIEWER,
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
@@ -142,6 +145,7 @@ NOT_SHOWN = {
     "cloud/users/<uuid:user>/second-factor", "cloud/health/<uuid:ident>/repair",
     f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", f"{I}/open-ssh", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
+    f"{V}/unschedule-backups",
     "cloud/volume-types/<uuid:volume_type>/make-default", "cloud/volume-types/<uuid:volume_type>/delete",
     f"{P}/instances/<slug:name>", f"{P}/networks/<slug:name>",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
@@ -209,7 +213,7 @@ GROWING = {f"{R}/delete", f"{V}/delete"}
 MOST_QUERIES = {
     f"{P}/launch": 44,  # with its ports and security groups
     "cloud": 48,  # all that the health page looks for, and more
-    "cloud/health": 35,  # a look for each kind of trouble
+    "cloud/health": 37,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
     **dict.fromkeys((I, N, f"{P}/networks"), 20),
     **{route: 150 for route in SHOWN if route.startswith((*NETWORKING, *STORING)) and route.endswith("/delete")},
