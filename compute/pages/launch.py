@@ -220,7 +220,7 @@ class Launch(FormPage):
                     "waiting": len(launched) - len(placed),
                     "decision": first.placement,
                     "nics": nics.planned(launched[0]) if len(launched) == 1 else [],
-                    "volumes": list(held_by(launched[0])),
+                    "volumes": list(held_by(launched[0])) if launched[0].volume_wish else [],
                     "open_to": nics.open_to(launched[0]),
                     "hosts": self.hosts_of(placed) if self.scope.is_cloud_admin else [],
                     "price": price,
