@@ -74,6 +74,20 @@ def test_the_preview_follows_what_is_chosen(visit, cloud):
     expect(page.locator("#preview pre").first).to_contain_text('"name": "Not A Name"')
 
 
+def test_a_call_of_the_api_reference_is_tried_and_changes_nothing(visit, cloud):
+    page = visit().sign_in("mia")
+    page.goto("/api/v1/docs?of=keypairs#create_projects_keypairs")
+    call = page.locator("#create_projects_keypairs")
+    call.get_by_text("Try it").click()
+    call.get_by_role("button", name="Dry run").click()
+    expect(call.get_by_role("status")).to_contain_text('"plan"')
+    expect(call.get_by_role("status")).to_contain_text('"name": "desk"')
+    assert not KeyPair.objects.exists()
+    call.get_by_label("Body").fill('{"name": "Not A Name"}')
+    call.get_by_role("button", name="Dry run").click()
+    expect(call.get_by_role("status")).to_contain_text("lower-case letters")
+
+
 def test_everything_goes_without_script(visit, cloud):
     page = visit(java_script_enabled=False).sign_in("mia")
     page.get_by_role("link", name="Launch the first instance").click()
