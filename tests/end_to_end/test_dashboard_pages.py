@@ -72,6 +72,7 @@ def known(cloud) -> dict[str, Any]:
     return {
         "project": "demo", "ident": cloud.project.pk, "instance": instance.pk, "host": instance.host_id,
         "flavor": cloud.flavor.pk, "image": cloud.image.pk, "keypair": keypair.pk, "user": member.pk,
+        "volume_type": factories.volume_type().pk,
         **networks_and_volumes_of(cloud),
     }  # fmt: skip
 
