@@ -211,7 +211,7 @@ MANY = 12
 GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MOST_QUERIES = {
-    f"{P}/launch": 44,  # with its ports and security groups
+    f"{P}/launch": 45,  # with its ports, security groups and types of volumes
     "cloud": 48,  # all that the health page looks for, and more
     "cloud/health": 37,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
