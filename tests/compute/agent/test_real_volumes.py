@@ -1,9 +1,11 @@
 """Volumes of real guests: what one wrote another one reads, whatever was killed in between."""
 
+import hashlib
 import json
 import os
 import re
 import signal
+import subprocess
 import time
 import uuid
 
@@ -142,3 +144,20 @@ def test_a_guest_boots_from_a_volume_and_it_outlives_its_machine(start, node, vo
     assert not other.home.disk.exists()
     with other.slots() as machine:
         assert machine.look().disks[0].serial == boot["serial"]
+
+
+def test_a_volume_is_copied_while_its_guest_has_it(start, node, volume, tmp_path):  # noqa: F811
+    guest = start()
+    guest.says("NONE here")
+    give(guest, volume)
+    written = sum_of(guest)
+    target = tmp_path / "copy"
+    machine = guest.spec["id"]
+    chain, worth = node.machines.copy_disk(machine, target, Work(), lambda *done: None, volume=volume["id"])
+    assert ([path for path, _ in chain], worth) == ([target], "crash")
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", target, raw], check=True)
+    with raw.open("rb") as file:
+        assert hashlib.md5(file.read(8 << 20), usedforsecurity=False).hexdigest() == written
+    give(guest)
+    guest.says("NONE here")
