@@ -17,7 +17,7 @@ from typing import Any
 from agent.paths import Paths
 
 # systemd leaves 1879048192 to 2147483647 unused (its documentation "Users, Groups, UIDs and GIDs"): no account and no
-# container is there.
+# container uses them.
 FIRST_UID = 1_900_000_000
 UIDS = 65_472  # for machines; the rest of a block of 65 536 is for other confined programs
 CGROUPS = Path("/sys/fs/cgroup")
@@ -27,7 +27,7 @@ MAX_SECONDS_TO_REAP = 0.2
 
 @dataclass(frozen=True)
 class Limits:
-    """What a machine's processes may use together."""
+    """Limits for all processes of a machine together."""
 
     memory_mib: int
     cpus: float
@@ -47,7 +47,7 @@ class Confinement:
 
 @dataclass(frozen=True)
 class Jail:
-    """What this host can do to confine emulators."""
+    """The ways in which this host can confine emulators."""
 
     uid: bool = False
     capabilities: bool = False
@@ -56,7 +56,7 @@ class Jail:
     missing: dict[str, str] = field(default_factory=dict)
 
     def confine(self, uid: int | None, groups: tuple[int, ...] = (), cgroups: tuple[Path, ...] = ()) -> Confinement:
-        """A confinement with all layers that there are: `uid` counts where emulators can have users of their own."""
+        """A confinement with all available layers. `uid` is used where emulators can have their own users."""
         return Confinement(
             uid=uid if self.uid else None,
             drop_capabilities=self.capabilities,
@@ -66,7 +66,7 @@ class Jail:
         )
 
     def describe(self) -> dict[str, Any]:
-        """For the host's capabilities; `missing` says why a layer is not there."""
+        """The layers, for the host's capabilities; `missing` says why a layer is not available."""
         return {
             "uid": self.uid,
             "no_new_privileges": True,
@@ -199,7 +199,7 @@ def _limit_files(version: str, name: str, limits: Limits) -> Iterator[tuple[Path
 
 
 def remove_cgroups(version: str | None, name: str, patience: float = MAX_SECONDS_TO_REAP) -> bool:
-    """Remove a machine's cgroups, which are in use until init has reaped its processes; whether they are gone."""
+    """Remove a machine's cgroups; returns whether they are gone. They stay until init has reaped its processes."""
     deadline = time.monotonic() + patience
     left = [path for path in (cgroup_paths(version, name) if version else ()) if path.exists()]
     while left:
@@ -214,7 +214,7 @@ def remove_cgroups(version: str | None, name: str, patience: float = MAX_SECONDS
 
 
 def kill_all(version: str | None, name: str) -> None:
-    """Kill what an emulator that has ended left behind in its cgroups, which its user cannot leave."""
+    """Kill processes that an ended emulator left in its cgroups; its user cannot leave them."""
     for path in cgroup_paths(version, name) if version else ():
         with contextlib.suppress(OSError):
             for pid in (path / "cgroup.procs").read_text().split():
@@ -223,7 +223,7 @@ def kill_all(version: str | None, name: str) -> None:
 
 
 def out_of_memory(version: str | None, name: str) -> bool:
-    """Whether the kernel killed something in this cgroup for want of memory."""
+    """Whether the kernel's OOM killer killed a process in this cgroup."""
     if version is None:
         return False
     path = cgroup_paths(version, name)[0]

@@ -30,16 +30,16 @@ def meta_data(seed: dict[str, Any]) -> str:
 
 
 def user_data(seed: dict[str, Any]) -> str:
-    """What the tenant wrote, without a byte order mark, MIME as an archive; for nothing an empty cloud-config."""
+    """The tenant's user-data without a byte order mark, MIME as an archive; an empty cloud-config if there is none."""
     text = multipart.without_mark(seed.get("user_data") or "")
     if multipart.is_multipart(text):
-        with contextlib.suppress(multipart.Unreadable):  # refused at launch; from a control plane of before it may come
+        with contextlib.suppress(multipart.Unreadable):  # launch refuses it, but older control planes did not
             return multipart.archive(text)
     return text or "#cloud-config\n{}\n"
 
 
 def vendor_data(host_key: HostKey, password_hash: str = "") -> str:
-    """What the cloud says; the tenant's user-data may say otherwise. The public key's comment is its fingerprint.
+    """The cloud's cloud-config; the tenant's user-data may override it. The public key's comment is its fingerprint.
 
     The password is the default user's, and opens SSH as well as the console.
     """
@@ -52,7 +52,7 @@ def vendor_data(host_key: HostKey, password_hash: str = "") -> str:
 
 
 def network_config(nics: Sequence[Nic]) -> str:
-    """A line for each NIC, which a guest without a YAML parser can read, too."""
+    """One line for each NIC, so that guests without a YAML parser can read it too."""
     lines = []
     for number, nic in enumerate(nics):
         how: dict[str, Any] = {"addresses": [nic.address]} if nic.address else _asking(nic)

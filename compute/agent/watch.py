@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MAX_READS = 16  # of what one emulator says; the rest waits until others were heard
+MAX_READS = 16  # per emulator in one turn, so that others are not held up
 
 
 @dataclass

@@ -34,6 +34,6 @@ def installed(paths: Paths, jail: Jail) -> dict[str, Hypervisor]:
             hypervisor = make(paths, jail)
             if hypervisor.probe():
                 found[name] = hypervisor
-        except Exception:  # one that does not work here keeps the others from nothing
+        except Exception:  # a hypervisor that fails here must not take the others with it
             log.exception("a hypervisor cannot be used", hypervisor=name)
     return found

@@ -1,8 +1,8 @@
-"""What a hypervisor is to this host: it can start a machine, and a started machine obeys few verbs on a control socket.
+"""The interface of hypervisors: one starts machines, and a started machine obeys a few verbs on a control socket.
 
-`machine.py` knows nothing else, so it cannot tell one hypervisor from another. The truth about a machine is kept by its
-own emulator: a guest that switched itself off leaves an emulator that says `off` until it is told to quit, so nothing
-is lost when nobody was listening.
+`machine.py` uses nothing else, so all hypervisors look the same to it. A machine's own emulator keeps its state: when
+a guest switches itself off, the emulator goes on running and says `off` until it is told to quit. So nothing is lost
+when no worker was listening.
 """
 
 import socket
@@ -21,7 +21,7 @@ from compute.agent.nics import Nic
 
 
 class Power(StrEnum):
-    """What an emulator says of its machine. OFF: the guest has switched itself off, the emulator is still there."""
+    """The state of a machine, from its emulator. OFF: the guest has switched itself off; the emulator still runs."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -30,7 +30,7 @@ class Power(StrEnum):
 
 @dataclass(frozen=True)
 class Status:
-    """`problem`: why a machine is paused when nobody paused it; `curable`: resuming may help once that has changed."""
+    """`problem`: why a machine is paused that nobody paused. `curable`: resume may help when the cause is gone."""
 
     power: Power
     problem: str = ""
@@ -39,10 +39,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Counters:
-    """What a machine's devices have done since its emulator started; NICs, since they were plugged. None: it is not
-    counted. Emulators tell of disks, the host's network process of NICs."""
+    """Counters of a machine's devices: of disks since its emulator started, of NICs since they were plugged in. None:
+    not counted. Emulators count disks, the host's network process counts NICs."""
 
-    guest_memory_mib: float | None = None  # that the guest says it uses
+    guest_memory_mib: float | None = None  # as reported by the guest
     disk_read_bytes: int | None = None
     disk_write_bytes: int | None = None
     disk_reads: int | None = None
@@ -56,11 +56,11 @@ class Counters:
 
 @dataclass(frozen=True)
 class Boot:
-    """Everything that a start needs: the order's spec, the machine's home, image files by role, its confinement; its
-    disks and NICs as ready parts, none, one or many, with open files and taps.
+    """All that a start needs: the order's spec, the machine's home, image files by role, its confinement; and any
+    number of disks and NICs as ready parts, with open files and taps.
 
-    `saved`: what `Control.save` wrote, to go on from instead of booting; the guest stands still until `resume`. A clone
-    goes on as somebody else: with another seed and other addresses, which its guest is told.
+    `saved`: the folder that `Control.save` wrote. The machine starts from it instead of booting, paused until `resume`.
+    A clone gets a new identity: another seed and other addresses, and its guest is told.
     """
 
     spec: dict[str, Any]
@@ -74,7 +74,7 @@ class Boot:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What the emulator inherits."""
+        """The file descriptors that the emulator inherits."""
         files = [layer.descriptor for disk in self.disks for layer in disk.layers]
         taps = [nic.descriptor for nic in self.nics]
         return tuple(descriptor for descriptor in (*files, *taps) if descriptor is not None)
@@ -92,7 +92,7 @@ class PluggedDisk:
 
 @dataclass(frozen=True)
 class Copying:
-    """How far the copy of a disk is, in bytes. `problem`: why it has ended too early."""
+    """Progress of a disk's copy, in bytes. `problem`: why the copy failed."""
 
     done: int
     of: int
@@ -102,14 +102,14 @@ class Copying:
 
 @dataclass(frozen=True)
 class Plugged:
-    """What is plugged into a running machine, by slot; NICs by their MAC address."""
+    """The devices of a running machine: disks by slot, NICs by MAC address."""
 
     disks: dict[int, PluggedDisk]
     nics: dict[int, str]
 
 
 class Slots(Protocol):
-    """The slots of a running machine. Doing anything again that was begun and not finished is safe.
+    """Hot-plugging for a running machine. Every method may be repeated after it was interrupted.
 
     Each may raise NoAnswer, and Refused with the reason.
     """
@@ -117,30 +117,30 @@ class Slots(Protocol):
     def look(self) -> Plugged: ...
 
     def plug_disk(self, disk: Disk) -> None:
-        """Its layers are open, and stay open here."""
+        """Plug a disk in. The caller opened its layers, and closes them."""
 
     def unplug_disk(self, slot: int) -> None:
-        """Ends when the guest has let go of it, and nothing of it is open any more."""
+        """Unplug a disk. Returns when the guest has released it and all its files are closed."""
 
     def put_layer_over(self, slot: int, layer: Layer) -> None:
-        """From one moment to the next, what the guest writes goes into this empty layer, which is open."""
+        """Atomically switch the guest's writes to this empty layer, an open file."""
 
     def grow_disk(self, slot: int, size_bytes: int) -> None: ...
 
     def limit_disk(self, slot: int, limits: Limits) -> None: ...
 
     def begin_copy(self, slot: int, target: Layer, below: Layer | None) -> None:
-        """Begin to copy what is in a disk's active layer now into an empty one, which is open, while the guest goes on.
-        `below`: what the active layer lies on, and so does the copy."""
+        """Begin to copy the active layer, as it is now, into an empty layer (an open file) while the guest runs.
+        `below`: the backing file of the active layer; the copy has the same."""
 
     def look_at_copy(self, slot: int) -> Copying | None:
-        """None: there is none."""
+        """The progress of the copy, or None if there is no copy."""
 
     def end_copy(self, slot: int) -> None:
-        """Let go of the copy, done or not. Without one nothing happens."""
+        """End the copy, finished or not. Without a copy this does nothing."""
 
     def plug_nic(self, nic: Nic, hostname: str) -> None:
-        """Its tap is open."""
+        """Plug a NIC in. The caller opened its tap."""
 
     def unplug_nic(self, slot: int) -> None: ...
 
@@ -150,7 +150,7 @@ class Control(Protocol):
 
     @property
     def slots(self) -> Slots | None:
-        """None: this hypervisor plugs nothing while a machine runs."""
+        """None if this hypervisor cannot hot-plug."""
 
     def status(self) -> Status: ...
 
@@ -158,7 +158,7 @@ class Control(Protocol):
         """Ask the guest to switch itself off."""
 
     def reset(self) -> None:
-        """Start the guest again from its firmware, whatever it was doing, also when it is off."""
+        """Reset: start again from the firmware, in any state, also when the machine is off."""
 
     def pause(self) -> None: ...
 
@@ -170,7 +170,7 @@ class Control(Protocol):
         and not in it. Afterwards there are regular files only, whose content is the emulator's word."""
 
     def quit(self) -> None:
-        """End the emulator: what the guest wrote to its disks is kept."""
+        """End the emulator. Everything that the guest wrote to its disks is kept."""
 
 
 class Hypervisor(Protocol):
@@ -178,7 +178,7 @@ class Hypervisor(Protocol):
 
     name: str
     takes_headers: bool
-    """Whether it wants frames of taps with virtio-net headers before them."""
+    """Whether taps must put a virtio-net header before each frame."""
 
     def probe(self) -> dict[str, Any] | None:
         """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
@@ -186,16 +186,16 @@ class Hypervisor(Protocol):
         copied meanwhile."""
 
     def probe_accelerators(self) -> bool:
-        """Look, once, for what makes machines faster, which may take seconds; whether `probe` says more than before."""
+        """Test accelerators, once; this may take seconds. Returns whether `probe` now says more than before."""
 
     def overhead_mib(self, spec: dict[str, Any]) -> int:
-        """Memory that the emulator may need beside the guest's."""
+        """MiB of memory that the emulator may need besides the guest's."""
 
     def groups(self) -> tuple[int, ...]:
-        """Groups that an emulator's own user has to be in, such as that of /dev/kvm."""
+        """The groups that an emulator's user must be in, such as the group of /dev/kvm."""
 
     def accelerator(self, spec: dict[str, Any]) -> str:
-        """What a machine started now would run on: `kvm`, `tcg`, …"""
+        """The accelerator that a machine started now would use: `kvm`, `tcg`, …"""
 
     def check(self, spec: dict[str, Any], files: Mapping[str, Path]) -> None:
         """Raises Refused for a machine that it cannot run, with its image's files by role."""
@@ -204,7 +204,7 @@ class Hypervisor(Protocol):
         """Start the emulator, detached and confined, with the guest running. Raises Refused."""
 
     def find(self, home: Home) -> Process | None:
-        """The machine's live emulator, whoever started it."""
+        """The machine's running emulator, whichever process started it; None if there is none."""
 
     def control(self, home: Home) -> AbstractContextManager[Control]:
         """A connection to a live machine. Raises NoAnswer."""
@@ -213,4 +213,4 @@ class Hypervisor(Protocol):
         """A non-blocking socket that becomes readable when the machine's status may have changed. Raises NoAnswer."""
 
     def counters(self, home: Home) -> Counters:
-        """Asked of every machine every few seconds: it costs next to nothing, and waits for nobody. Raises NoAnswer."""
+        """Called for every machine every few seconds, so it must be cheap and never wait. Raises NoAnswer."""

@@ -27,7 +27,7 @@ FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
 
 
 def groups_to_use(device: Path) -> tuple[int, ...] | None:
-    """The groups that a user has to be in to use a device; None when no group does: root's would open much else."""
+    """The groups that give access to a device. None: only root's would, and that gives access to much more."""
     found = device.stat()
     if found.st_mode & 0o006 == 0o006:
         return ()
@@ -68,7 +68,7 @@ class Qemu:
         return found
 
     def _kvm_problem(self, architecture: str) -> str | None:
-        """Why KVM is not taken; None when it is."""
+        """Why KVM is not used; None if it is used."""
         problem = self._why_not_kvm(architecture)
         if problem:
             return problem
@@ -79,7 +79,7 @@ class Qemu:
         return self._probes.known(architecture, "kvm", self._versions[architecture], self._confinement("kvm"))
 
     def _why_not_kvm(self, architecture: str) -> str | None:
-        """What can be told without running a guest."""
+        """What is known without running a guest."""
         if platform.machine() != architecture:
             return f"this host is {platform.machine()}"
         if not KVM.exists():
@@ -91,7 +91,7 @@ class Qemu:
         return None
 
     def _confinement(self, kind: str) -> Confinement:
-        """What a machine on this accelerator would be in."""
+        """The confinement of a machine with this accelerator."""
         return self._jail.confine(first_uid(), (groups_to_use(KVM) or ()) if kind == "kvm" else ())
 
     def _accelerator(self, architecture: str, kind: str) -> Accelerator:
@@ -99,7 +99,7 @@ class Qemu:
         return Accelerator(kind, self._binaries[architecture], firmware if firmware and firmware.exists() else None)
 
     def overhead_mib(self, spec: dict[str, Any]) -> int:
-        # QEMU itself, its device models and threads, slirp, and page cache that should not be squeezed out at once.
+        # QEMU, its device models and threads, slirp, and some page cache.
         return TRANSLATION_CACHE_MIB + 384 + int(spec["memory_mib"]) // 32
 
     def groups(self) -> tuple[int, ...]:

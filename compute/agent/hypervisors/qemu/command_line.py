@@ -1,7 +1,7 @@
 """QEMU's command line for one machine: a pure function, with golden tests.
 
-Everything is said explicitly: no default devices, no user configuration, no probing of image formats. Devices that may
-be exchanged while the machine runs sit behind PCI Express root ports, because q35 and virt cannot hot-plug elsewhere.
+Everything is explicit: no default devices, no user configuration, no probing of image formats. Devices that
+can be hot-plugged are behind PCI Express root ports, because q35 and virt support it only there.
 Source: qemu(1) of 7.2.
 """
 
@@ -19,7 +19,7 @@ from compute.agent.hypervisors.qemu import devices
 from compute.agent.nics import Nic
 
 SLOTS_OF_PORTS = (0x4, 0x6)  # on the root bus: each has room for eight
-# Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB more of it gains nothing measurable.
+# Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB there is no measurable gain.
 TRANSLATION_CACHE_MIB = 128
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -35,7 +35,7 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Board:
-    """What differs between architectures."""
+    """The differences between architectures."""
 
     machine: str
     cpu_under_tcg: str
@@ -90,7 +90,7 @@ def arguments(boot: Boot, accelerator: Accelerator, *, ports: int = devices.PORT
         argv += ["-device", "virtio-keyboard-pci,id=keyboard,bus=pcie.0,addr=0x2"]
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
-    argv += ["-device", "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x7"]  # for what the guest says of its memory
+    argv += ["-device", "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x7"]  # reports the guest's memory use
     argv += [*_ports(ports), *_disks(boot.disks), *_seed(home), *_nics(spec, boot.nics)]
     argv += ["-incoming", "defer"] if boot.saved else []
     return argv
@@ -136,7 +136,7 @@ def _ports(count: int) -> list[str]:
 
 
 def _disks(disks: tuple[Disk, ...]) -> list[str]:
-    """Each on a port of its own; every layer is an open file in a set of file descriptors, and has its format."""
+    """Each disk on its own port. Every layer is an open file in a set of file descriptors, with an explicit format."""
     argv: list[str] = []
     number_of_set = 0
     for disk in disks:
@@ -161,7 +161,7 @@ def _seed(home: Home) -> list[str]:
 
 
 def _nics(spec: dict[str, Any], nics: tuple[Nic, ...]) -> list[str]:
-    """Each on a port of its own. Raises Refused when there are not so many."""
+    """Each NIC on its own port. Raises Refused if there are not enough ports."""
     argv: list[str] = []
     for nic in nics:
         argv += ["-netdev", _options(devices.netdev(nic, spec["seed"]["hostname"]))]
@@ -170,7 +170,7 @@ def _nics(spec: dict[str, Any], nics: tuple[Nic, ...]) -> list[str]:
 
 
 def _options(said: Mapping[str, Any]) -> str:
-    """What QMP would be told as an object, as one argument."""
+    """A QMP object as one command line argument (JSON)."""
     texts = {name: ("off", "on")[value] if isinstance(value, bool) else str(value) for name, value in said.items()}
     return ",".join(f"{name}={_value(text)}" for name, text in texts.items())
 

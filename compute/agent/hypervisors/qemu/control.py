@@ -1,6 +1,6 @@
 """Drives a running QEMU over its control socket (QMP), one short conversation at a time.
 
-QEMU serves one client per socket and lets others wait, so a conversation is never kept open for long.
+QEMU serves one client per socket and makes others wait, so no connection stays open for long.
 Source: QEMU QMP Reference Manual, sections "Virtual machine run state" and "QMP introspection".
 """
 
@@ -32,7 +32,7 @@ SECONDS_TO_START = 60.0
 SECONDS_TO_MIGRATE = 300.0
 UNLIMITED = 1 << 40  # bytes a second
 STATE, PORTS = "state", "ports"  # files of a saved machine
-PORTS_OF_OLD = 8  # of a machine that an older release saved, and did not write down
+PORTS_OF_OLD = 8  # of machines that an older release saved without this file
 SECONDS_TO_COUNT = 0.5
 OFF = {"shutdown", "guest-panicked"}
 PROBLEMS = {
@@ -44,7 +44,7 @@ CURABLE = {"io-error"}
 
 
 class QemuControl:
-    """The verbs of `hypervisors.base.Control`, said in QMP."""
+    """`hypervisors.base.Control` over QMP."""
 
     def __init__(self, client: QMPClient, loop: asyncio.AbstractEventLoop) -> None:
         self._client = client
@@ -55,7 +55,7 @@ class QemuControl:
         return within(self._loop, self._client.execute(command, arguments), command)
 
     def attempt(self, command: str, arguments: Mapping[str, object] | None = None) -> bool:
-        """Run a command that may be impossible; whether it was done. Raises NoAnswer when there is no answer at all."""
+        """Run a command that QEMU may refuse. Returns whether it was done. Raises NoAnswer if QEMU does not answer."""
         try:
             self.execute(command, arguments)
         except NoAnswer as error:
@@ -78,7 +78,7 @@ class QemuControl:
 
     def press_power_button(self) -> None:
         self.execute("system_powerdown")
-        if self.execute("query-target")["arch"] == "riscv64":  # whose board has the button on its keyboard alone
+        if self.execute("query-target")["arch"] == "riscv64":  # its board's power button is on the keyboard
             self.execute("send-key", {"keys": [{"type": "qcode", "data": "power"}]})
 
     def reset(self) -> None:
@@ -102,7 +102,7 @@ class QemuControl:
             self._await_migration()
 
     def load(self, directory: Path) -> None:
-        """Take in what `save` wrote, in a QEMU that was started to wait for it; it stays paused."""
+        """Load what `save` wrote, in a QEMU that was started for incoming migration. The machine stays paused."""
         with os.fdopen(folders.open_file(directory / STATE), "rb") as file:
             self.hand_over(file.fileno(), STATE)
             self.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
@@ -113,12 +113,12 @@ class QemuControl:
         return sum(name.startswith("port") for name in self.slots.devices())
 
     def hand_over(self, descriptor: int, name: str) -> None:
-        """Give QEMU an open file under a name: it may open none by itself there."""
+        """Give QEMU an open file under a name. Its confinement does not let it open files there itself."""
         self.send(descriptor)
         self.execute("getfd", {"fdname": name})
 
     def send(self, descriptor: int) -> None:
-        """Send an open file with the next command, which takes it."""
+        """Send an open file, for the next command to use."""
         try:
             self._client.send_fd_scm(descriptor)
         except (OSError, QMPError) as error:
@@ -140,7 +140,7 @@ class QemuControl:
 
 
 def ports_of_saved(directory: Path) -> int:
-    """How many root ports a saved machine has, which it needs again. Raises OSError."""
+    """The number of root ports of a saved machine; it must start with the same number. Raises OSError."""
     if folders.status(directory / PORTS) is None:
         return PORTS_OF_OLD
     return int(folders.read_file(directory / PORTS, 8))
@@ -165,7 +165,7 @@ def connect(home: Home) -> Iterator[QemuControl]:
 
 
 def dial(home: Home, path: Path) -> socket.socket:
-    """Connect to one of the machine's sockets, which a QEMU that was started a moment ago has yet to open.
+    """Connect to one of the machine's sockets; waits for a QEMU that was just started to open it.
 
     Raises NoAnswer when QEMU ends, or is too busy for too long.
     """
@@ -185,7 +185,7 @@ def dial(home: Home, path: Path) -> socket.socket:
 
 
 def within(loop: asyncio.AbstractEventLoop, conversation: Coroutine[Any, Any, T], what: str) -> T:
-    """Run a coroutine with a time-out; every failure is a NoAnswer that says at what."""
+    """Run a coroutine with a timeout. Every failure becomes a NoAnswer that names the step."""
     try:
         return loop.run_until_complete(asyncio.wait_for(conversation, SECONDS_TO_ANSWER))
     except (QMPError, OSError, EOFError, TimeoutError) as error:
@@ -193,7 +193,7 @@ def within(loop: asyncio.AbstractEventLoop, conversation: Coroutine[Any, Any, T]
 
 
 def events(home: Home) -> socket.socket:
-    """A socket on which QEMU tells what happens, readable when something did. Raises NoAnswer."""
+    """A socket with QEMU's events, readable when there are any. Raises NoAnswer."""
     connection = dial(home, home.events_socket)
     try:
         connection.sendall(json.dumps({"execute": "qmp_capabilities"}).encode() + b"\n")
@@ -204,11 +204,11 @@ def events(home: Home) -> socket.socket:
     return connection
 
 
-SECONDS_BETWEEN_WORDS = 5  # of a guest about its memory
+SECONDS_BETWEEN_WORDS = 5  # between the guest's reports of its memory use
 MIB = 1 << 20
-NOT_TOLD = 2**63  # and more: what QEMU says of what the guest has not said
+NOT_TOLD = 2**63  # QEMU's value, or a greater one, for a figure that the guest has not reported
 BALLOON = {"path": "/machine/peripheral/balloon"}
-# One after the other on one connection. To ask for the guest's words again changes nothing.
+# In this order on one connection. Setting the polling interval again changes nothing.
 QUESTIONS = b"".join(
     json.dumps({"execute": name, "arguments": arguments}).encode()
     for name, arguments in (
@@ -221,10 +221,9 @@ QUESTIONS = b"".join(
 
 
 def counters(home: Home) -> Counters:
-    """What the disks have done, and what the guest says of its memory: plain questions without a client's machinery, or
-    NoAnswer soon.
+    """Counters of disks, and the guest's memory use: a plain exchange without the QMP client, with a short timeout.
 
-    QEMU does not count what goes through a network of its own making.
+    QEMU does not count traffic of its user-mode network. Raises NoAnswer.
     """
     try:
         with sockets.connect(home, home.control_socket, SECONDS_TO_COUNT) as connection:
@@ -244,7 +243,7 @@ def counters(home: Home) -> Counters:
 
 
 def guest_memory_mib(told: dict[str, Any]) -> float | None:
-    """What the guest uses of its memory, as its balloon driver said lately; None: it has none, or is silent."""
+    """The guest's memory use in MiB, as its balloon driver reported; None without a driver or a recent report."""
     at, total, available = (
         int(told.get("last-update", 0)),
         int(told.get("stats", {}).get("stat-total-memory", -1)),
@@ -255,7 +254,7 @@ def guest_memory_mib(told: dict[str, Any]) -> float | None:
 
 
 def _next_answer(lines: sockets.Lines) -> bytes:
-    """The answer to a command, among the greeting and whatever events come in between."""
+    """The answer to a command; skips the greeting and events."""
     while not (line := lines.read()).startswith((b'{"return"', b'{"error"')):
         pass
     return line

@@ -1,7 +1,7 @@
-"""Disks and NICs as QEMU's devices: pure functions, for the command line and for what is plugged in later.
+"""Disks and NICs as QEMU's devices: pure functions, for the command line and for hot-plugging.
 
-Each sits behind a PCI Express root port of its own, by its slot, so that it can be exchanged while the machine runs,
-and is found in the same place when a suspended machine goes on.
+Each is behind its own PCI Express root port, given by its slot, so that it can be hot-plugged and has the same address
+when a suspended machine resumes.
 Source: QEMU QMP Reference Manual, BlockdevOptions and Netdev; qemu(1).
 """
 
@@ -12,7 +12,7 @@ from agent.errors import YOU, Refused
 from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.nics import Nic
 
-# The first disk, then the NICs, then the other disks. Every eight more make a guest's boot some 5 % longer.
+# The first disk, then the NICs, then the other disks. Each further eight ports make a guest's boot about 5 % longer.
 MAX_NICS = 8
 MAX_DISKS = 8
 PORTS = MAX_NICS + MAX_DISKS
@@ -40,12 +40,12 @@ def layer(layer: Layer, number_of_set: int, *, below: Layer | None, read_only: b
     if below:
         content["backing"] = below.name
     elif layer.format == "qcow2":
-        content["backing"] = None  # whatever its header says
+        content["backing"] = None  # ignore the backing file in its header
     return [file | access, content | access]
 
 
 def disk(disk: Disk) -> dict[str, Any]:
-    # A full disk of the host pauses the guest, where any other fault is the guest's to handle.
+    # When the host's disk is full the guest pauses; every other error is reported to the guest.
     boots = {"bootindex": 1} if disk.slot == 0 else {}
     return {
         "driver": "virtio-blk-pci",
@@ -70,8 +70,8 @@ def throttle(slot: int, limits: Limits) -> dict[str, Any]:
 
 
 def netdev(nic: Nic, hostname: str, file: str | None = None) -> dict[str, Any]:
-    """A port's tap, or the `file` of that name that QEMU was given; without a port user-mode networking that answers
-    DHCP and reaches nothing, not even the host."""
+    """A port's tap, or the open file with that name in QEMU. Without a port: user-mode networking that answers DHCP and
+    reaches nothing, not even the host."""
     if nic.descriptor is None:
         return {"type": "user", "id": netdev_of_nic(nic.slot), "restrict": True, "hostname": hostname}
     return {"type": "tap", "id": netdev_of_nic(nic.slot), "fd": file or str(nic.descriptor), "vhost": False}

@@ -1,9 +1,9 @@
-"""Which accelerators work here, found out by running a tiny guest on each with a time-out.
+"""Finds out which accelerators work here: runs a tiny guest on each, with a timeout.
 
-A /dev/kvm that can be opened proves nothing: there are hosts where the emulator aborts or the guest hangs on it, and
-others where it is the agent's alone. So the guest is run as machines are: as a user of its own and in the same jail.
-What was found is kept on disk, for as long as kernel, CPU model, QEMU's version and that jail stay the same; a failure
-only for an hour, as the host may just have been busy.
+That /dev/kvm can be opened proves nothing: on some hosts the emulator aborts or the guest hangs, on others only the
+agent's user has access. So the guest runs as machines do: as its own user, in the same jail. The result is kept on
+disk as long as kernel, CPU model, QEMU's version and jail stay the same; a failure only for an hour, because the host
+may have been busy.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from agent.jail import Confinement, prefix
 from compute.agent.hypervisors.qemu import payload
 from compute.agent.hypervisors.qemu.command_line import BOARDS, SANDBOX, Accelerator
 
-# After that long a guest has hung; an idle host takes 0.2 s.
+# A guest that takes longer hangs; on an idle host it takes 0.2 s.
 PATIENCE = {"tcg": 10.0, "kvm": 3.0}
-# A guest needs a tenth of this, however busy the host is. There are hosts whose KVM is emulated itself: the tiny guest
-# takes from one to five seconds of a processor there, and a real one never boots.
+# A guest needs a tenth of this, however busy the host is. On hosts whose KVM is itself emulated the tiny
+# guest uses one to five CPU seconds, and a real one never boots.
 PROCESSOR_SECONDS = {"tcg": 10, "kvm": 1}
 FAILURE_IS_BELIEVED_SECONDS = 3600
 BINARIES = {"x86_64": "qemu-system-x86_64", "aarch64": "qemu-system-aarch64", "riscv64": "qemu-system-riscv64"}
@@ -97,7 +97,7 @@ def run_guest(architecture: str, accelerator: Accelerator, confinement: Confinem
 
 
 class Probes:
-    """What was found, kept in a file at `path`."""
+    """The results, kept in the file `path`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -107,7 +107,7 @@ class Probes:
         return Finding(found["problem"], found["seconds"], found.get("at", 0.0)) if found else None
 
     def find(self, architecture: str, accelerator: Accelerator, qemu_version: str, confinement: Confinement) -> Finding:
-        """The kept finding if it is beyond doubt, or a new one."""
+        """The kept result if it is still valid, otherwise a new one."""
         known = self.known(architecture, accelerator.kind, qemu_version, confinement)
         if known and not known.is_doubtful:
             return known
@@ -116,7 +116,7 @@ class Probes:
         key = self._key(architecture, accelerator.kind, qemu_version, confinement)
         kept[key] = {"problem": finding.problem, "seconds": round(finding.seconds, 3), "at": finding.at}
         new = self._path.with_suffix(".new")
-        with contextlib.suppress(OSError):  # a full disk makes no accelerator worse
+        with contextlib.suppress(OSError):  # a full disk does not make the result wrong
             new.write_text(json.dumps(kept, indent=1))
             os.replace(new, self._path)
         return finding

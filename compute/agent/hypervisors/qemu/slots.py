@@ -1,7 +1,7 @@
-"""What is plugged into a running QEMU, and changes of it.
+"""Hot-plugging in a running QEMU.
 
-QEMU itself knows what is plugged in, so nothing has to be remembered: whatever a worker that was killed left half
-done is cleared away before it is done again. Everything that belongs to a disk has a name that begins with the disk's.
+QEMU knows what is plugged in, so nothing is stored here: leftovers of a worker that was killed are removed before a
+step is repeated. The names of all parts of a disk begin with the disk's name.
 Source: QEMU QMP Reference Manual, sections "Block devices", "QMP device_add and device_del", "Net devices".
 """
 
@@ -20,14 +20,14 @@ from compute.agent.nics import Nic
 
 SECONDS_TO_LET_GO = 15.0
 SECONDS_TO_CLOSE = 10.0
-SECONDS_BETWEEN_REQUESTS = 3.0  # a guest that is still booting does not hear the first one
-OF_A_COPY = "-copy"  # behind the name of an active layer: what lies over it while it is copied
+SECONDS_BETWEEN_REQUESTS = 3.0  # a guest that is still booting ignores the first request
+OF_A_COPY = "-copy"  # suffix of an active layer's name: the layer above it during a copy
 PERIPHERAL = "/machine/peripheral"
 DISK, NIC = re.compile(r"vd([a-z])-device"), re.compile(r"nic(\d+)-device")
 
 
 class Monitor(Protocol):
-    """What `control.QemuControl` does for this."""
+    """The part of `control.QemuControl` that is used here."""
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any: ...
 
@@ -61,7 +61,7 @@ class QemuSlots:
         return Plugged(disks, nics)
 
     def devices(self) -> list[str]:
-        """The names of all devices that were not there from the board on."""
+        """The names of all hot-pluggable devices."""
         return [one["name"] for one in self._monitor.execute("qom-list", {"path": PERIPHERAL})]
 
     # Disks
@@ -146,7 +146,7 @@ class QemuSlots:
             self._monitor.execute("blockdev-add", node)
 
     def _drop(self, prefix: str) -> None:
-        """Close all whose names begin like this. A device that has just gone may use them for a moment."""
+        """Close all files whose names begin so. A device that was just removed may use them a moment longer."""
         nodes = self._monitor.execute("query-named-block-nodes", {"flat": True})
         left = [name for node in nodes if _is_part(name := node["node-name"], prefix)]
         deadline = time.monotonic() + SECONDS_TO_CLOSE
@@ -194,7 +194,7 @@ class QemuSlots:
             )
 
     def _remove(self, device: str) -> None:
-        """Ask the guest to let go of a device, until it has."""
+        """Ask the guest to release a device, again and again, until it has."""
         began = time.monotonic()
         next_request = began
         while device in self.devices():

@@ -2,8 +2,8 @@
 
 This side only describes machines, starts their processes and talks to them; the computer itself is in `board/`, a
 program of its own under a licence of its own. One vCPU, riscv64, no graphics, and no security boundary: a guest that
-breaks the engine has its process, which is confined like every emulator's. So it is offered in the embedded mode, and
-elsewhere only where `PILEUS_UNICORN=1` says that all tenants are trusted.
+breaks out of the engine controls its process, which is confined like every emulator. So it is offered in embedded mode,
+and elsewhere only with `PILEUS_UNICORN=1`, which says that all tenants are trusted.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class Unicorn:
         return False
 
     def overhead_mib(self, spec: dict[str, Any]) -> int:
-        # At a reset there is, for a moment, a second engine; the rest is page cache that should not be squeezed out.
+        # During a reset there are two engines for a moment; the rest is for page cache.
         return INTERPRETER_MIB + 2 * TRANSLATION_CACHE_MIB + 64
 
     def groups(self) -> tuple[int, ...]:
@@ -103,11 +103,11 @@ class Unicorn:
         return control.events(home)
 
     def counters(self, home: Home) -> Counters:
-        return Counters()  # its board counts nothing
+        return Counters()  # its board has no counters
 
     @staticmethod
     def _await_socket(home: Home) -> None:
-        """The control socket is there once the guest runs. Raises NoAnswer."""
+        """Waits until the guest runs and the control socket exists. Raises NoAnswer."""
         deadline = time.monotonic() + SECONDS_TO_START
         while not sockets.exists(home.control_socket):
             process = emulators.find(home, patience=0)

@@ -21,14 +21,14 @@ POWERS = {"running": Power.RUNNING, "paused": Power.PAUSED, "off": Power.OFF}
 class UnicornControl:
     """The verbs of `hypervisors.base.Control`."""
 
-    slots = None  # its devices are those that it was started with
+    slots = None  # no hot-plugging
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._lines = sockets.Lines(connection, SECONDS_TO_ANSWER)
 
     def execute(self, verb: str, *, seconds: float = SECONDS_TO_ANSWER, **arguments: Any) -> dict[str, Any]:
-        """Have one verb done within so many seconds; its answer. Raises NoAnswer."""
+        """Run one verb with a timeout in seconds; returns its answer. Raises NoAnswer."""
         try:
             self._lines.allow(seconds)
             self._connection.settimeout(seconds)
@@ -78,7 +78,7 @@ def connect(home: Home) -> Iterator[UnicornControl]:
 
 
 def events(home: Home) -> socket.socket:
-    """A socket on which the process tells what happens, readable when something did. Raises NoAnswer."""
+    """A socket with the process's events, readable when there are any. Raises NoAnswer."""
     connection = _connection(home)
     try:
         connection.sendall(b'{"execute": "listen"}\n')

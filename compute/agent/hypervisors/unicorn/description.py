@@ -1,6 +1,6 @@
-"""What the emulator's process is told about one machine: a pure function, with golden tests.
+"""The description of one machine for the emulator's process: a pure function, with golden tests.
 
-The document's form is in `board/process.py`. Every disk is told with its format; nothing is probed.
+`board/process.py` defines its format. Every disk has an explicit format; nothing is probed.
 """
 
 from typing import Any
@@ -15,9 +15,9 @@ MEMORY_MIB = range(64, 1025)
 
 
 def describe(boot: Boot, *, exact_stops: bool | None = None) -> dict[str, Any]:
-    """The machine that is started; from `boot.saved` it goes on, paused, where it or another was saved.
+    """The machine to start. With `boot.saved` it resumes, paused, from what it or another machine saved.
 
-    `exact_stops` is what the engine's self-test found on this host; None: the process does it again, which takes 20 ms.
+    `exact_stops`: the result of the engine's self-test on this host; None: the process tests again, which takes 20 ms.
     """
     spec, home, files = boot.spec, boot.home, boot.files
     generation = "new" if boot.is_clone else "same"

@@ -1,7 +1,7 @@
-"""The emulator's program on this host: `board/`, copied to where every machine's own user can read it, and tested.
+"""The emulator's program on this host: `board/`, copied to where every machine's user can read it, and tested.
 
-Such a user may not be able to reach the source tree. A copy is named by a hash of its content, so an upgrade leaves the
-programs of running machines as they are.
+These users may have no access to the source tree. A copy is named by a hash of its content, so an upgrade does not
+change the programs of running machines.
 """
 
 import compileall
@@ -32,7 +32,7 @@ SECONDS_TO_TEST = 20.0
 
 @dataclass(frozen=True)
 class Finding:
-    """`problem` is empty when the engine can be used here; `exact_stops` False: it is, five times slower."""
+    """`problem` is empty when the engine can be used here; `exact_stops` False: usable, but five times slower."""
 
     version: str
     exact_stops: bool = False
@@ -67,7 +67,7 @@ class Program:
                 for path in [Path(new), *Path(new).rglob("*")]:
                     path.chmod(0o755 if path.is_dir() else 0o644)
                 with contextlib.suppress(FileExistsError, NotADirectoryError):
-                    # Somebody else's copy is as good: a directory that is not empty is not replaced.
+                    # Another process has made the same copy; a directory with files is never replaced.
                     os.rename(f"{new}/board", self._made(board))
         return board
 
@@ -78,7 +78,7 @@ class Program:
         return board
 
     def find(self) -> Finding | None:
-        """Whether the engine works here, tested once as a machine's user; None when it is not installed."""
+        """The result of testing the engine once, as a machine's user; None if it is not installed."""
         version = _version()
         if version is None:
             return None
@@ -87,16 +87,16 @@ class Program:
         finding = self._test(version)
         if finding.problem:
             log.warning("the embedded emulator does not work here", problem=finding.problem)
-            return finding  # and may do so the next time
+            return finding  # the next test may succeed
         new = self._kept.with_suffix(".new")
-        with contextlib.suppress(OSError):  # a full disk makes the engine no worse
+        with contextlib.suppress(OSError):  # a full disk does not make the result wrong
             new.write_text(json.dumps({"key": self._key(version), "finding": asdict(finding)}, indent=1))
             os.replace(new, self._kept)
         return finding
 
     @property
     def exact_stops(self) -> bool | None:
-        """What `find` has found of them; None when it was not asked since something changed."""
+        """The kept result for these; None if nothing is kept or something changed since."""
         version = _version()
         known = self._known(version) if version else None
         return known.exact_stops if known else None
@@ -106,7 +106,7 @@ class Program:
         return self._paths.home / "unicorn.json"
 
     def _key(self, version: str) -> str:
-        """What a finding holds for: with any other engine, program, kernel or processor it is tested again."""
+        """What a result depends on: another engine, program, kernel or processor is tested again."""
         return " | ".join((version, self._directory.name, system.kernel(), system.cpu_model()))
 
     def _known(self, version: str) -> Finding | None:

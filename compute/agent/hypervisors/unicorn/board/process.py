@@ -9,7 +9,7 @@
      "exact_stops": what the self-test found here; it is done again when this is missing}
 
 A machine that is restored has the same devices as the one that was saved; its disks and addresses may be others. It is
-a clone, a new generation of what was saved, unless it is the only one to go on from there ("same").
+a clone, a new generation of the saved machine, unless it is the only machine that resumes from there ("same").
 
 With `--self-test` instead: prints {"unicorn", "exact_stops"} and ends, with status 0 if the engine can be used here.
 """
@@ -96,7 +96,7 @@ def build(description: dict[str, Any]) -> Machine:
 
 
 def run(machine: Machine) -> int:
-    """Until `quit` or SIGTERM: 0. What goes wrong inside ends the process, with its reason on standard error."""
+    """Runs until `quit` or SIGTERM, and returns 0. An internal error ends the process, with the reason on stderr."""
     threading.Thread(target=_quit_when_told, args=(machine,), name="signals", daemon=True).start()
     status = 0
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The memory of translated code, given back by a guest that has become idle: half of what its process would hold.
+"""Releases the memory of translated code when a guest becomes idle: half of what its process would hold.
 
 The engine keeps its translations in one large mapping that may be written to and executed, with its own entry code at
 the beginning, and reuses it only once it is full. Source: Linux's proc(5), madvise(2).
@@ -35,18 +35,18 @@ class Thrift:
 
 
 def give_back() -> int:
-    """Give back the pages of translations that the engine has just dropped; how many bytes of address space."""
+    """Release the pages of translations that the engine has just dropped; returns the bytes of address space."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     total = 0
     for begin, end in _executable_mappings():
         if end - begin < SMALLEST:
             continue
-        # What the idle guest goes on running is a few pages here and there, not 2 MiB around each.
+        # An idle guest still runs a few scattered pages; huge pages would keep 2 MiB around each.
         libc.madvise(begin, end - begin, MADV_NOHUGEPAGE)
         if libc.madvise(begin + ENTRY_CODE, end - begin - ENTRY_CODE, MADV_DONTNEED) == 0:
             total += end - begin - ENTRY_CODE
-    libc.malloc_trim(0)  # what the engine knew about them
+    libc.malloc_trim(0)  # the engine's own records of them
     return total
 
 
