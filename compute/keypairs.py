@@ -17,9 +17,9 @@ from compute.ssh import fingerprint
 
 PLAIN_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521")
 SECURITY_KEY_TYPES = {"sk-ssh-ed25519@openssh.com": 32, "sk-ecdsa-sha2-nistp256@openssh.com": 65}
-LONGEST_KEY = 16 * 1024
-SMALLEST_RSA = 2048
-LARGEST_RSA = 16384
+MAX_KEY = 16 * 1024
+MIN_RSA = 2048
+MAX_RSA = 16384
 
 
 class InvalidPublicKey(Problem):
@@ -37,7 +37,7 @@ def normalize(text: str) -> str:
     words = text.split(None, 2)
     if "PRIVATE KEY" in text:
         raise InvalidPublicKey("This is a private key. Keep it to yourself, and send the file that ends in .pub.")
-    if len(text) > LONGEST_KEY or len(words) < 2 or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text.strip()):
+    if len(text) > MAX_KEY or len(words) < 2 or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text.strip()):
         raise InvalidPublicKey("Give one line as in ~/.ssh/id_ed25519.pub: type, base64, comment.")
     kind, encoded, comment = words[0], words[1], "".join(words[2:])
     if kind not in PLAIN_TYPES and kind not in SECURITY_KEY_TYPES:
@@ -62,8 +62,8 @@ def _check_plain_key(kind: str, encoded: str) -> None:
         key = serialization.load_ssh_public_key(f"{kind} {encoded}".encode())
     except (ValueError, UnsupportedAlgorithm):
         raise InvalidPublicKey(f"It does not hold a key of type {kind}.") from None
-    if isinstance(key, rsa.RSAPublicKey) and not SMALLEST_RSA <= key.key_size <= LARGEST_RSA:
-        raise InvalidPublicKey(f"An RSA key has {SMALLEST_RSA} to {LARGEST_RSA} bits; this one has {key.key_size}.")
+    if isinstance(key, rsa.RSAPublicKey) and not MIN_RSA <= key.key_size <= MAX_RSA:
+        raise InvalidPublicKey(f"An RSA key has {MIN_RSA} to {MAX_RSA} bits; this one has {key.key_size}.")
     if not isinstance(key, rsa.RSAPublicKey | ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey):
         raise InvalidPublicKey(f"It does not hold a key of type {kind}.")
 

@@ -9,7 +9,7 @@ from django.db.models.functions import Coalesce
 from cloud.hosts.hosted import BROKEN
 from cloud.operations.live import last_fix_by
 from cloud.operations.models import FixBy
-from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
+from cloud.operations.troubles import MAX_SHOWN, Case, Looked, trouble
 from compute.models import Instance
 from compute.status import reason, with_status
 
@@ -27,9 +27,9 @@ def _of_operators(broken: "QuerySet[Any]") -> "QuerySet[Any]":
 def broken_instances() -> Looked:
     every = with_status(Instance.objects.select_related("machine__host", "project").defer("user_data", "placement"))
     broken = _of_operators(every.filter(status="error", trashed_at=None))
-    found = list(broken.order_by("created_at", "id")[: MOST_SHOWN + 1])
-    count = len(found) if len(found) <= MOST_SHOWN else broken.count()
+    found = list(broken.order_by("created_at", "id")[: MAX_SHOWN + 1])
+    count = len(found) if len(found) <= MAX_SHOWN else broken.count()
     return count, [
         Case("instance", str(row.pk), row.name, reason(row), row.failed_at or row.seen_at, row.project.name)
-        for row in found[:MOST_SHOWN]
+        for row in found[:MAX_SHOWN]
     ]

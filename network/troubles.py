@@ -3,7 +3,7 @@
 from django.db.models import Exists, OuterRef
 
 from cloud.hosts.hosted import BROKEN
-from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
+from cloud.operations.troubles import MAX_SHOWN, Case, Looked, trouble
 from network.models import NetworkOnHost, RouterOnHost
 
 
@@ -16,7 +16,7 @@ def lonely_networks() -> Looked:
     others = NetworkOnHost.objects.filter(network=OuterRef("network"), wanted=True).exclude(host=OuterRef("host"))
     lonely = NetworkOnHost.objects.filter(Exists(others), wanted=True, vtep="").select_related("network__project")
     cases = []
-    for row in lonely.select_related("host").order_by("pk")[:MOST_SHOWN]:
+    for row in lonely.select_related("host").order_by("pk")[:MAX_SHOWN]:
         assert row.host is not None
         why = row.host.capabilities.get("network", {}).get("tunnels") or "it does not say where its tunnels end"
         words = f"{row.host}: {why}"
@@ -33,7 +33,7 @@ def broken_networks() -> Looked:
     for model, kind in ((NetworkOnHost, "network"), (RouterOnHost, "router")):
         broken = model.objects.filter(wanted=True, seen=BROKEN).select_related(kind, "host")
         count += broken.count()
-        for row in broken.order_by("seen_at")[: MOST_SHOWN - len(cases)]:
+        for row in broken.order_by("seen_at")[: MAX_SHOWN - len(cases)]:
             subject, words = getattr(row, kind), f"{row.host}: {row.seen_problem or 'no reason is known'}"
             cases.append(Case(kind, str(subject.pk), subject.name, words, row.seen_at, subject.project.name))
     return count, cases

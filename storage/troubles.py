@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
-from cloud.operations.troubles import MOST_SHOWN, Case, Looked, of_operations, trouble
+from cloud.operations.troubles import MAX_SHOWN, Case, Looked, of_operations, trouble
 from storage.models import Backup, BackupPolicy
 from storage.models.images import GIB
 from storage.store import incoming
@@ -61,7 +61,7 @@ def late_backups() -> Looked:
         Case("volume", str(one.volume_id), one.volume.name, one.problem, one.problem_since, one.volume.project.name)
         for one in late.select_related("volume__project").order_by("problem_since")
     ]
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 @trouble(
@@ -72,7 +72,7 @@ def late_backups() -> Looked:
 def damaged_backups() -> Looked:
     damaged = Backup.objects.filter(status=Backup.Status.DAMAGED).select_related("project").order_by("verified_at")
     found = [Case("backup", str(one.pk), one.name, one.reason, one.verified_at, one.project.name) for one in damaged]
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 @trouble(

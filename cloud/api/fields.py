@@ -12,8 +12,8 @@ from rest_framework import serializers
 from cloud.tenancy.models import NAME_PATTERN, validate_name
 
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-MOST_LABELS, LONGEST_KEY, LONGEST_VALUE = 50, 63, 255
-LARGEST = 2**31 - 1  # what an integer column of PostgreSQL holds
+MAX_LABELS, MAX_KEY, MAX_VALUE = 50, 63, 255
+MAX_INTEGER = 2**31 - 1  # what an integer column of PostgreSQL holds
 
 NOT_FOUND = "Not found, or you may not see it."
 
@@ -42,7 +42,7 @@ class Integer(serializers.IntegerField):
 
     def __init__(self, **options: Any):
         options.setdefault("min_value", 0)
-        options.setdefault("max_value", LARGEST)
+        options.setdefault("max_value", MAX_INTEGER)
         super().__init__(**options)
 
     def to_internal_value(self, data: Any) -> int:
@@ -103,9 +103,9 @@ class NameField(Text):
 @extend_schema_field(
     {
         "type": "object",
-        "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
-        "propertyNames": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": r"^[^:\s]+$"},
-        "maxProperties": MOST_LABELS,
+        "additionalProperties": {"type": "string", "maxLength": MAX_VALUE},
+        "propertyNames": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": r"^[^:\s]+$"},
+        "maxProperties": MAX_LABELS,
     }
 )
 class LabelsField(serializers.Field):
@@ -113,21 +113,21 @@ class LabelsField(serializers.Field):
 
     default_error_messages = {
         "invalid": "Labels are an object of texts.",
-        "too_many": f"At most {MOST_LABELS} labels.",
-        "key": f"A label's key has 1 to {LONGEST_KEY} characters, without colon and space.",
-        "value": f"A label's value is a text of at most {LONGEST_VALUE} characters.",
+        "too_many": f"At most {MAX_LABELS} labels.",
+        "key": f"A label's key has 1 to {MAX_KEY} characters, without colon and space.",
+        "value": f"A label's value is a text of at most {MAX_VALUE} characters.",
     }
 
     def to_internal_value(self, data: Any) -> dict[str, str]:
         if not isinstance(data, dict):
             self.fail("invalid")
-        if len(data) > MOST_LABELS:
+        if len(data) > MAX_LABELS:
             self.fail("too_many")
         faults = {}
         for key, value in data.items():
-            if not re.fullmatch(rf"[^:\s]{{1,{LONGEST_KEY}}}", key):
+            if not re.fullmatch(rf"[^:\s]{{1,{MAX_KEY}}}", key):
                 faults[key] = [self.error_messages["key"]]
-            elif not isinstance(value, str) or len(value) > LONGEST_VALUE:
+            elif not isinstance(value, str) or len(value) > MAX_VALUE:
                 faults[key] = [self.error_messages["value"]]
         if faults:
             raise serializers.ValidationError(faults)

@@ -20,7 +20,7 @@ from cloud.problems import RateLimited
 
 TIMEOUT = 0.2
 CIRCUIT_OPEN_SECONDS = 5.0
-MOST_LOCAL_BUCKETS = 10_000
+MAX_LOCAL_BUCKETS = 10_000
 
 # KEYS[1] bucket; ARGV: seconds a request costs, seconds the bucket holds. Answers {allowed, seconds until full}.
 SCRIPT = """
@@ -113,7 +113,7 @@ def _take(key: str, cost: float, holds: float) -> tuple[bool, float]:
 def _take_locally(key: str, cost: float, holds: float) -> tuple[bool, float]:
     now = time.monotonic()
     with _lock:
-        if len(_local) > MOST_LOCAL_BUCKETS:
+        if len(_local) > MAX_LOCAL_BUCKETS:
             _local.clear()
         full_at = max(_local.get(key, 0.0), now) + cost
         if full_at - now > holds:

@@ -15,10 +15,10 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from cloud.api.addresses import absolute
-from cloud.api.fields import LONGEST_KEY, LONGEST_VALUE, MOST_LABELS
+from cloud.api.fields import MAX_KEY, MAX_LABELS, MAX_VALUE
 from cloud.problems import Fault, Invalid
 
-DEFAULT_LIMIT, LARGEST_LIMIT = 50, 500
+DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 PAGING = ("limit", "cursor")
 signer = signing.Signer(salt="api.cursor")
 
@@ -63,14 +63,14 @@ def read_parameters(
 
 def _labels(given: list[str]) -> tuple[dict[str, str], list[Fault]]:
     labels: dict[str, str] = {}
-    for text in given[: MOST_LABELS + 1]:
+    for text in given[: MAX_LABELS + 1]:
         key, colon, value = text.partition(":")
-        if not colon or not 0 < len(key) <= LONGEST_KEY or len(value) > LONGEST_VALUE or "\x00" in text:
+        if not colon or not 0 < len(key) <= MAX_KEY or len(value) > MAX_VALUE or "\x00" in text:
             return {}, [Fault("?label", "Write it as key:value.", "invalid")]
         if labels.setdefault(key, value) != value:
             return {}, [Fault("?label", f"{key} cannot have two values.", "invalid")]
-    if len(given) > MOST_LABELS:
-        return {}, [Fault("?label", f"At most {MOST_LABELS} labels.", "invalid")]
+    if len(given) > MAX_LABELS:
+        return {}, [Fault("?label", f"At most {MAX_LABELS} labels.", "invalid")]
     return labels, []
 
 

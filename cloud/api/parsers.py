@@ -19,8 +19,8 @@ STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 BRACKETS = bytes.maketrans(b"{}", b"[]")
 NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 SURROGATE = re.compile("[\ud800-\udfff]")
-LARGEST = 2**63
-MOST_VALUES = 50_000  # reading more would take longer than a refusal may
+MAX_NUMBER = 2**63
+MAX_VALUES = 50_000  # reading more would take longer than a refusal may
 
 
 class StrictJSONParser(BaseParser):
@@ -110,8 +110,8 @@ def _is_deep(body: bytes) -> bool:
     """Whether it is nested too deep, or a bracket is not closed. Measured on the brackets alone, a level at a time."""
     bare = STRING.sub(b"", body)
     pairs = bare.translate(BRACKETS, NOT_BRACKETS)
-    if bare.count(b",") + len(pairs) > MOST_VALUES:
-        raise refusal(f"The body holds more than {MOST_VALUES} values.")
+    if bare.count(b",") + len(pairs) > MAX_VALUES:
+        raise refusal(f"The body holds more than {MAX_VALUES} values.")
     for _ in range(settings.API_MAX_DEPTH):
         pairs = pairs.replace(b"[]", b"")
         if not pairs:
@@ -130,7 +130,7 @@ def _refuse_constant(word: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > 20 or not -LARGEST <= int(digits) < LARGEST:
+    if len(digits) > 20 or not -MAX_NUMBER <= int(digits) < MAX_NUMBER:
         raise refusal(f"A number is too large: {digits[:24]}….")
     return int(digits)
 

@@ -18,7 +18,7 @@ from cloud.api.mutations import Once, Several, View
 from cloud.api.pagination import Filter
 from cloud.tenancy.models import Project, Role
 
-LIMIT = serializers.IntegerField(min_value=1, max_value=pagination.LARGEST_LIMIT, help_text="Objects on a page.")
+LIMIT = serializers.IntegerField(min_value=1, max_value=pagination.MAX_LIMIT, help_text="Objects on a page.")
 CURSOR = serializers.CharField(max_length=1000, help_text="Where the page begins: taken from `next`.")
 
 

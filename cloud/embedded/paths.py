@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[2]
-LONGEST_RUNTIME = 55  # the agent's sockets are up to 48 bytes below it
+MAX_RUNTIME = 55  # the agent's sockets are up to 48 bytes below it
 DEFAULT_ROOT_HOME = Path("/var/lib/pileus")
 
 
@@ -107,7 +107,7 @@ class Home:
         if os.geteuid() == 0:
             return Path("/run/pileus" if self.root == DEFAULT_ROOT_HOME else f"/run/pileus-{tag}")
         inside = self.root / "run"
-        if len(os.fsencode(inside)) <= LONGEST_RUNTIME:
+        if len(os.fsencode(inside)) <= MAX_RUNTIME:
             return inside  # $XDG_RUNTIME_DIR goes when its user logs out, and the cloud stays
         base = os.environ.get("XDG_RUNTIME_DIR")
         if base and os.access(base, os.W_OK):

@@ -21,7 +21,7 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 STEADY_SECONDS = 60  # having run this long, an end counts as the first again
-LONGEST_PAUSE = 30
+MAX_PAUSE = 30
 LOG_BYTES = 8 * 2**20
 LOGS_KEPT = 3
 TICK_SECONDS = 1
@@ -229,7 +229,7 @@ class Supervisor:
         asked = child.kill_at is not None
         child.popen, child.kill_at, child.last_end = None, None, how
         child.ends_in_a_row = 1 if steady else child.ends_in_a_row + 1
-        pause = 0.0 if asked else min(0.25 * 2 ** (child.ends_in_a_row - 1), LONGEST_PAUSE)
+        pause = 0.0 if asked else min(0.25 * 2 ** (child.ends_in_a_row - 1), MAX_PAUSE)
         child.start_at = time.monotonic() + pause
         self.say(f"{child.spec['name']} {how}" + (f"; again in {pause:g} s" if child.wanted else ""))
         self.write_pids()

@@ -17,7 +17,7 @@ from django.db.models import Q, QuerySet
 
 from cloud.events.models import Event, Verb
 
-LONGEST_TRANSACTION = timedelta(hours=1)
+MAX_TRANSACTION = timedelta(hours=1)
 NEWEST = datetime(9000, 1, 1, tzinfo=UTC)  # nothing is later, and what is reckoned from it is still a date
 HOST = "host "  # as the names of hosts begin, where they are actors
 CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})")
@@ -75,7 +75,7 @@ def as_of(rows: QuerySet[Event], moment: datetime) -> QuerySet[Event]:
     all that had begun by then, as none takes that long.
     """
     moment = min(moment, NEWEST)
-    later = Event.objects.filter(at__gt=moment + LONGEST_TRANSACTION).order_by("at")
+    later = Event.objects.filter(at__gt=moment + MAX_TRANSACTION).order_by("at")
     bound = later.values_list("transaction", flat=True).first()
     found = rows.filter(at__lte=moment)
     return found if bound is None else found.filter(transaction__lt=bound)

@@ -6,7 +6,7 @@ from django.db.models import F, Q
 
 from cloud.hosts.models import Host, HostPulse
 from cloud.hosts.silence import reachable_since
-from cloud.operations.troubles import MOST_SHOWN, Case, Looked, trouble
+from cloud.operations.troubles import MAX_SHOWN, Case, Looked, trouble
 
 
 @trouble(
@@ -26,7 +26,7 @@ def no_host_in_service() -> Looked:
     if not hosts:
         return 1, [Case("cloud", "", "No hosts", "No machine has joined this cloud yet.", None)]
     found = [Case("host", str(host.pk), host.name, _why_not(host), None) for host in hosts]
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 def _why_not(host: Any) -> str:
@@ -45,7 +45,7 @@ def unreachable_hosts() -> Looked:
     found = [
         Case("host", str(host.pk), host.name, "No heartbeat", host.seen_at) for host in silent.order_by("seen_at", "id")
     ]
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 @trouble(
@@ -57,7 +57,7 @@ def quarantined_hosts() -> Looked:
         Case("host", str(host.pk), host.name, host.quarantined, None)
         for host in Host.objects.exclude(quarantined="").only("id", "name", "quarantined").order_by("name")
     ]
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 def told_of(what: str) -> Looked:
@@ -68,7 +68,7 @@ def told_of(what: str) -> Looked:
         problems = [problem for problem in pulse.problems if problem["what"] == what]
         more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
         found.append(Case("host", str(pulse.pk), pulse.host.name, f"{problems[0]['problem']}{more}", None))
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 @trouble(
@@ -116,7 +116,7 @@ def overcommitted_hosts() -> Looked:
         Case("host", str(host.pk), host.name, ", ".join(lacks(host)), None)
         for host in below.only("id", "name", "free_vcpus", "free_memory_mib", "free_disk_gib").order_by("name")
     ]
-    return len(found), found[:MOST_SHOWN]
+    return len(found), found[:MAX_SHOWN]
 
 
 def lacks(host: Host) -> list[str]:

@@ -6,7 +6,7 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from cloud.operations import bells
 
-MOST_WAITING = 100
+MAX_WAITING = 100
 
 
 class Bells(Scheduler):
@@ -17,4 +17,4 @@ class Bells(Scheduler):
     def apply_async(self, entry: ScheduleEntry, producer: None = None, advance: bool = True, **options: Any) -> None:
         if advance:
             entry = self.reserve(entry)
-        bells.push("control", entry.task, longest=MOST_WAITING)
+        bells.push("control", entry.task, longest=MAX_WAITING)

@@ -15,7 +15,7 @@ from django.utils.module_loading import autodiscover_modules
 from cloud.operations import checks
 from cloud.operations.models import Check, FailingTask, FixBy, Operation, Outcome
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 STUMBLES = 5  # attempts at a step before somebody should look
 RECENT = timedelta(hours=24)
 FAILED_WORK = "Work that failed in the last day"
@@ -58,7 +58,7 @@ def trouble(title: str, advice: str) -> Callable[[Callable[[], Looked]], Callabl
 
 
 def troubles() -> list[Trouble]:
-    """All that is wrong; of each kind the first MOST_SHOWN."""
+    """All that is wrong; of each kind the first MAX_SHOWN."""
     autodiscover_modules("troubles")
     return list(_look())
 
@@ -72,8 +72,8 @@ def _look() -> Iterator[Trouble]:
 
 def of_operations(rows: "QuerySet[Operation]", since: str) -> Looked:
     """The first of these operations as cases, and how many there are."""
-    found = list(rows.defer("history").order_by(since)[: MOST_SHOWN + 1])
-    count = len(found) if len(found) <= MOST_SHOWN else rows.count()
+    found = list(rows.defer("history").order_by(since)[: MAX_SHOWN + 1])
+    count = len(found) if len(found) <= MAX_SHOWN else rows.count()
     return count, [
         Case(
             "operation",
@@ -82,7 +82,7 @@ def of_operations(rows: "QuerySet[Operation]", since: str) -> Looked:
             row.reason,
             getattr(row, since.lstrip("-")),
         )
-        for row in found[:MOST_SHOWN]
+        for row in found[:MAX_SHOWN]
     ]
 
 
@@ -130,4 +130,4 @@ def unchecked() -> Looked:
 )
 def failing_tasks() -> Looked:
     failing = list(FailingTask.objects.order_by("since"))
-    return len(failing), [Case("task", row.name, row.name, row.problem, row.since) for row in failing[:MOST_SHOWN]]
+    return len(failing), [Case("task", row.name, row.name, row.problem, row.since) for row in failing[:MAX_SHOWN]]

@@ -17,7 +17,7 @@ from pathlib import Path
 from django.conf import settings
 
 TIMEOUT = 30
-LARGEST_TARBALL = 64 * 2**20
+MAX_TARBALL = 64 * 2**20
 DEFAULT_REGISTRY = "https://registry.npmjs.org"
 
 
@@ -120,7 +120,7 @@ def tarball(package: Package) -> bytes:
     url = f"{registry()}/{package.tarball}"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310
-            content = answer.read(LARGEST_TARBALL)
+            content = answer.read(MAX_TARBALL)
     except (OSError, ValueError) as error:
         raise NotFetched(f"{package.name} {package.version} cannot be fetched from {url}: {error}") from error
     if not fits(package, content):

@@ -13,7 +13,7 @@ from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import F, OrderBy, Q, QuerySet
 from django.http import QueryDict
 
-from cloud.api.fields import MOST_LABELS
+from cloud.api.fields import MAX_LABELS
 from cloud.pages import rows
 
 MAX_OPTIONS = 200  # of a select
@@ -98,7 +98,7 @@ class Listing:
 def read(query: QueryDict, filters: Sequence[By], sorts: Mapping[str, Any]) -> Asked:
     """What a query string asks for. What means nothing here is left out."""
     page, sort = query.get("page", ""), query.get("sort", "")
-    labels = [_clean(text).partition(":") for text in query.getlist("label")[:MOST_LABELS]]
+    labels = [_clean(text).partition(":") for text in query.getlist("label")[:MAX_LABELS]]
     return Asked(
         q=_clean(query.get("q", "")),
         status=_clean(query.get("status", "")),

@@ -78,11 +78,11 @@ def open_socket(path: str) -> socket.socket:
 
 def receive(line: socket.socket, accept: dict[str, Accept], tasks: "set[asyncio.Task[None]]") -> None:
     """Takes every connection that waits to be taken; `accept` has who takes it, by what is wanted."""
-    from cloud.streams.handover import LARGEST_MESSAGE, Message
+    from cloud.streams.handover import MAX_MESSAGE, Message
 
     while True:
         try:
-            datagram, descriptors, _, _ = socket.recv_fds(line, LARGEST_MESSAGE, 4)
+            datagram, descriptors, _, _ = socket.recv_fds(line, MAX_MESSAGE, 4)
         except BlockingIOError:
             return
         clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]

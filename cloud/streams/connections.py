@@ -11,7 +11,7 @@ from cloud.events.reading import Cursor
 from cloud.problems import Problem
 from cloud.streams.handover import Message
 
-MOST_UNSENT = 256 * 1024  # bytes that a slow reader may be behind before the connection ends; it resumes where it was
+MAX_UNSENT = 256 * 1024  # bytes that a slow reader may be behind before the connection ends; it resumes where it was
 
 
 class Connection(asyncio.Protocol):
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=MOST_UNSENT)
+        transport.set_write_buffer_limits(high=MAX_UNSENT)
 
     def data_received(self, data: bytes) -> None:
         """A client has nothing more to say: the answer closes the connection."""
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         if not self.is_open:
             return
         assert self._transport is not None
-        if self._transport.get_write_buffer_size() + len(data) > MOST_UNSENT:
+        if self._transport.get_write_buffer_size() + len(data) > MAX_UNSENT:
             self._transport.abort()
         else:
             self._transport.write(data)

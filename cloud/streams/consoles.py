@@ -17,8 +17,8 @@ from cloud.streams.websockets import CloseCode, Connection, open_websocket, shor
 
 log = logging.getLogger(__name__)
 
-LARGEST_TYPED = 64 << 10  # bytes in one message of a browser
-MOST_OF_ONE_CALLER = 32
+MAX_TYPED = 64 << 10  # bytes in one message of a browser
+MAX_OF_ONE_CALLER = 32
 
 
 class Console:
@@ -50,15 +50,13 @@ class Consoles:
         caller = message.caller
         assert caller is not None
         assert message.host is not None
-        connection = await open_websocket(client, message.head.encode(), max_size=LARGEST_TYPED)
+        connection = await open_websocket(client, message.head.encode(), max_size=MAX_TYPED)
         console = Console(caller, connection)
         self._of_user[caller.user] += 1
         self._switchboard.guests.add(console)
         try:
-            if self._of_user[caller.user] > MOST_OF_ONE_CALLER:
-                await console.end(
-                    CloseCode.TRY_AGAIN_LATER, f"You have {MOST_OF_ONE_CALLER} consoles open. Close some."
-                )
+            if self._of_user[caller.user] > MAX_OF_ONE_CALLER:
+                await console.end(CloseCode.TRY_AGAIN_LATER, f"You have {MAX_OF_ONE_CALLER} consoles open. Close some.")
             elif await self._switchboard.ask(rows.no_longer_allowed, [caller]):
                 await console.end(CloseCode.POLICY_VIOLATION, "You may not open this console any more.")
             else:

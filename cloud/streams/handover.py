@@ -24,7 +24,7 @@ from cloud.tenancy.models import Role
 
 TIMEOUT = 0.2
 SECONDS_TO_ANSWER = 3.0  # streams waits two for the host
-LARGEST_MESSAGE = 8192
+MAX_MESSAGE = 8192
 MAX_ANSWER = 16 << 20  # bytes: twice what a host keeps of a log
 
 

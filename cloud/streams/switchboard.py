@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_SECONDS = 15
 RECHECK_SECONDS = 30
 RECHECK_CONSOLES_SECONDS = 5
-MOST_OF_ONE_CALLER = 64
+MAX_OF_ONE_CALLER = 64
 PAGE = 200
 SETTLE_SECONDS = 0.1  # until events that are not yet settled are looked at again
 RETRY_SECONDS = 1.0  # after the database did not answer
@@ -64,8 +64,8 @@ class Switchboard:
         connection = await Connection.open(client, message, self._closed)
         holder = (connection.caller.user, connection.caller.token)
         self.of_caller[holder] += 1
-        if self.of_caller[holder] > MOST_OF_ONE_CALLER:
-            words = f"You have {MOST_OF_ONE_CALLER} open. Close some."
+        if self.of_caller[holder] > MAX_OF_ONE_CALLER:
+            words = f"You have {MAX_OF_ONE_CALLER} open. Close some."
             connection.refuse(TooMany(words, headers={"Retry-After": "5"}))
         elif message.want == "operation" and message.subject:
             self._wait(connection, message.subject, message.seconds)

@@ -7,7 +7,7 @@ from websockets.asyncio.connection import Connection
 from websockets.frames import CloseCode
 from websockets.protocol import SERVER, Protocol, State
 
-LONGEST_CLOSE_REASON = 120  # bytes: a control frame has at most 125
+MAX_CLOSE_REASON = 120  # bytes: a control frame has at most 125
 
 
 async def open_websocket(client: socket.socket, head: bytes, *, max_size: int) -> Connection:
@@ -24,7 +24,7 @@ async def open_websocket(client: socket.socket, head: bytes, *, max_size: int) -
 
 def shortened(because: str) -> str:
     """A reason that fits into a closing frame."""
-    return because.encode()[:LONGEST_CLOSE_REASON].decode(errors="ignore")
+    return because.encode()[:MAX_CLOSE_REASON].decode(errors="ignore")
 
 
 __all__ = ["CloseCode", "Connection", "open_websocket", "shortened"]

@@ -23,7 +23,7 @@ from cloud.tenancy.models import Membership, Project, Role, Token, User
 TOKEN_PREFIX = "pileus-"  # noqa: S105
 TOKEN_LIFE = timedelta(days=90)
 MAX_TOKENS = 200  # of one user
-LONGEST_TOKEN_LIFE = timedelta(days=3660)
+MAX_TOKEN_LIFE = timedelta(days=3660)
 
 explain_constraint("tenancy_user_username_key", "This user name is taken. Choose another one.", pointer="/username")
 explain_constraint("token_name_is_unique_per_user", "You have a token of this name already.", pointer="/name")
@@ -225,7 +225,7 @@ def create_token(
         expires_at=expires_at or Now() + TOKEN_LIFE,
     )
     token = Token.objects.select_related("project").annotate(now=Now()).get(pk=token.pk)
-    if not token.now < token.expires_at <= token.now + LONGEST_TOKEN_LIFE:
+    if not token.now < token.expires_at <= token.now + MAX_TOKEN_LIFE:
         message = "It must end in the future, within ten years."
         raise Invalid(message, errors=[Fault("/expires_at", message)])
     after = {"name": name, "user": user.username, "read_only": read_only, "expires_at": token.expires_at}

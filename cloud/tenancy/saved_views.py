@@ -6,7 +6,7 @@ from cloud.events.services import Actor, record
 from cloud.problems import Conflict, explain_constraint
 from cloud.tenancy.models import Project, SavedView, User
 
-MOST = 30
+MAX_VIEWS = 30
 
 explain_constraint("saved_view_name_is_unique", "You have a view of this name already.", pointer="/name")
 
@@ -19,8 +19,8 @@ class TooManyViews(Conflict):
 
 def save(*, user: User, project: Project, actor: Actor, name: str, query: str) -> SavedView:
     """Keep a view. Raises TooManyViews."""
-    if SavedView.objects.filter(user=user, project=project).count() >= MOST:
-        raise TooManyViews(f"You have {MOST} in this project. Delete one first.")
+    if SavedView.objects.filter(user=user, project=project).count() >= MAX_VIEWS:
+        raise TooManyViews(f"You have {MAX_VIEWS} in this project. Delete one first.")
     view = SavedView.objects.create(user=user, project=project, name=name, query=query)
     record("tenancy.saved_view.create", view, actor=actor, after={"query": query})
     return view

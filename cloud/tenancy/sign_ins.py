@@ -8,7 +8,7 @@ from cloud.tenancy import second_factor
 from cloud.tenancy.models import User
 
 NOBODY = UUID(int=0)  # the subject of an attempt on a name that nobody has
-LONGEST_NAME = 63
+MAX_NAME = 63
 
 
 def note(user: User, *, address: str, request_id: str = "") -> None:
@@ -23,7 +23,7 @@ def note_sign_out(user: User, *, address: str, request_id: str = "") -> None:
 
 def note_refusal(username: str, *, address: str, gave: str) -> None:
     """Somebody `gave` a wrong password or code. The same is done for names that nobody has: it takes as long."""
-    name = username.replace("\x00", "")[:LONGEST_NAME]
+    name = username.replace("\x00", "")[:MAX_NAME]
     user = User.objects.filter(username=name).first() or User(pk=NOBODY, username=name)
     facts = {"address": address, "gave": gave}
     record("tenancy.user.refuse_sign_in", user, actor=Actor(address[:80]), after=facts)

@@ -13,8 +13,8 @@ from cloud.hosts.agent_api.views import AgentView
 from cloud.problems import Fault, Invalid
 from compute import console_logs, samples
 
-LONGEST_LOG = 64 * 1024
-MOST_SAMPLES = 10_000
+MAX_LOG = 64 * 1024
+MAX_SAMPLES = 10_000
 
 
 class Bytes(BaseParser):
@@ -23,7 +23,7 @@ class Bytes(BaseParser):
     media_type = "*/*"
 
     def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
-        return bytes(stream.read(LONGEST_LOG))
+        return bytes(stream.read(MAX_LOG))
 
 
 class PushConsoleLog(AgentView):
@@ -41,8 +41,8 @@ class PushConsoleLog(AgentView):
 class PushSamples(AgentView):
     def post(self, request: Request) -> Response:
         told = request.data.get("samples") if isinstance(request.data, dict) else None
-        if not isinstance(told, list) or len(told) > MOST_SAMPLES:
-            raise Invalid(errors=[Fault("/samples", f"A list of at most {MOST_SAMPLES} samples.")])
+        if not isinstance(told, list) or len(told) > MAX_SAMPLES:
+            raise Invalid(errors=[Fault("/samples", f"A list of at most {MAX_SAMPLES} samples.")])
         return Response({"kept": samples.take_in(host=self.host, samples=told)})
 
 

@@ -12,7 +12,7 @@ from cloud.api.views import Item, conditional
 from compute import console_logs
 from compute.api.instances import InstanceView
 
-MOST_LINES = 5000
+MAX_LINES = 5000
 
 
 class ConsoleLogSerializer(serializers.Serializer):
@@ -28,7 +28,7 @@ class ConsoleLogView(InstanceView, Item):
     serializer = ConsoleLogSerializer  # type: ignore[assignment]
     parameters = {
         "GET": {
-            "lines": serializers.IntegerField(min_value=1, max_value=MOST_LINES, help_text="200, when left out."),
+            "lines": serializers.IntegerField(min_value=1, max_value=MAX_LINES, help_text="200, when left out."),
             "whole": serializers.BooleanField(help_text="All lines that the host still keeps, instead."),
         }
     }

@@ -38,7 +38,7 @@ class KeyPairForm(Body):
     labels = LabelsField(required=False)
     public_key = Text(
         required=False,
-        max_length=keypairs.LONGEST_KEY,
+        max_length=keypairs.MAX_KEY,
         error_messages={"blank": "Give the public key, such as the line in ~/.ssh/id_ed25519.pub."},
     )
 

@@ -47,4 +47,4 @@ class Cordon(HostPage, ItemPage):
         """Where each instance would go, if the host had to be emptied; those without a place first."""
         found = emptying.simulate(self.item.pk)
         stuck = [move for move in found if not move.host]
-        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": emptying.MOST}
+        return {"moves": stuck + [move for move in found if move.host], "stuck": len(stuck), "most": emptying.MAX_TRIED}

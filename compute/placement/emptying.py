@@ -10,7 +10,7 @@ from compute.placement.choose import choose
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
 
-MOST = 200  # instances that are tried: it takes about a millisecond each
+MAX_TRIED = 200  # instances that are tried: it takes about a millisecond each
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Move:
 
 
 def simulate(host_id: UUID) -> list[Move]:
-    """The moves of up to MOST of a host's instances, the largest first, as they would compete for room."""
+    """The moves of up to MAX_TRIED of a host's instances, the largest first, as they would compete for room."""
     found: list[Move] = transactions.run(lambda: _move_all(host_id), dry=True)
     return found
 
 
 def _move_all(host_id: UUID) -> list[Move]:
     placed = Instance.objects.filter(machine__host_id=host_id, trashed_at=None).select_related("image", "project")
-    instances = list(placed.order_by("-memory_mib", "-vcpus", "name", "pk")[:MOST])
+    instances = list(placed.order_by("-memory_mib", "-vcpus", "name", "pk")[:MAX_TRIED])
     Host.objects.filter(pk=host_id).update(enabled=False)
     Allocation.of("instance", *(instance.pk for instance in instances)).filter(host_id=host_id).delete()
     decisions = [(instance, choose(instance)) for instance in instances]

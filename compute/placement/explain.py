@@ -20,7 +20,7 @@ from compute.placement.rules import (
     rules_for,
 )
 
-MOST_HOSTS_SHOWN = 200
+MAX_HOSTS_SHOWN = 200
 LASTING = (Runs, Virtualised, Chosen, BesideVolumes, KeepsVolumes)  # true of a host however full it is
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
 
@@ -142,7 +142,7 @@ def _table(wish: Wish) -> list[dict[str, Any]]:
         columns += [rule.condition, f"({rule.have})::text"]
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {', '.join(columns)} FROM {HOSTS} ORDER BY h.name LIMIT {MOST_HOSTS_SHOWN}",
+            f"SELECT {', '.join(columns)} FROM {HOSTS} ORDER BY h.name LIMIT {MAX_HOSTS_SHOWN}",
             parameters(wish),
         )
         rows = cursor.fetchall()

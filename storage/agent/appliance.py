@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 DISK_FORMAT = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 HARDWARE = "vmx-13"  # of ESXi 6.5, which every later one runs; VirtualBox takes any
-LARGEST_IN_USTAR = 8 << 30
+MAX_IN_USTAR = 8 << 30
 # The id of the CIM and VMware's word for each system.
 SYSTEMS = {
     "linux": (101, "otherLinux64Guest"),
@@ -145,7 +145,7 @@ def write(target: Path, machine: dict[str, Any], disks: Sequence[DiskFile], chec
         with disk.path.open("rb") as file:
             sums[disk_name] = hashlib.file_digest(_Checked(file, check), "sha256").hexdigest()  # type: ignore[arg-type]
     manifest = "".join(f"SHA256({member})= {value}\n" for member, value in sums.items())
-    format_ = tarfile.USTAR_FORMAT if max(sizes) < LARGEST_IN_USTAR else tarfile.GNU_FORMAT
+    format_ = tarfile.USTAR_FORMAT if max(sizes) < MAX_IN_USTAR else tarfile.GNU_FORMAT
     with target.open("xb") as out, tarfile.open(fileobj=out, mode="w", format=format_) as archive:
         _add(archive, f"{name}.ovf", len(ovf.encode()), io.BytesIO(ovf.encode()))
         _add(archive, f"{name}.mf", len(manifest), io.BytesIO(manifest.encode()))

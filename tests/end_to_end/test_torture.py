@@ -34,7 +34,7 @@ OPERATIONS = int(os.environ.get("PILEUS_TORTURE", "60"))
 CLIENTS = 4
 MEAN_SECONDS_BETWEEN_KILLS = 1.5  # from when all answer again
 VERBS = ("launch", "launch", "launch", "stop", "start", "reboot", "pause", "resume", "suspend", "delete", "relabel")
-MOST = 12  # instances of a client at once
+MAX_INSTANCES = 12  # instances of a client at once
 INSTANCES = "/api/v1/projects/demo/instances"
 
 
@@ -101,7 +101,7 @@ class Client(threading.Thread):
         for count in range(self.operations):
             verb = chance.choice(VERBS)
             known = sorted(self.made)
-            if verb == "launch" and len(known) < MOST or not known:
+            if verb == "launch" and len(known) < MAX_INSTANCES or not known:
                 name = f"c{self.number}-{count}"
                 answer = self.ask("POST", "", {"name": name, "flavor": "tiny", "image": "tiny-linux"})
                 self.made |= {name} if answer.status_code == 202 else set()

@@ -18,9 +18,9 @@ from cloud.operations.models import Operation, Outcome
 from cloud.problems import NotFound
 from cloud.streams import handover
 
-LONGEST_WAIT = 60
+MAX_WAIT = 60
 WAIT = serializers.IntegerField(
-    min_value=0, max_value=LONGEST_WAIT, help_text="Answer when it has finished, at latest after so many seconds."
+    min_value=0, max_value=MAX_WAIT, help_text="Answer when it has finished, at latest after so many seconds."
 )
 
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cloud.api.fields import LARGEST, Integer, LabelsField, NameField, ReferenceField, Text, as_uuid
+from cloud.api.fields import MAX_INTEGER, Integer, LabelsField, NameField, ReferenceField, Text, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item, View, conditional
@@ -174,7 +174,10 @@ QuotaSerializer: Any = of_every_kind(
     "QuotaSerializer", UseSerializer, serializers.Serializer, "Limit, use and what is left, by kind."
 )
 QuotaChanges: Any = of_every_kind(
-    "QuotaChanges", lambda: Integer(allow_null=True, max_value=LARGEST), Body, "Limits by kind; null means: no limit."
+    "QuotaChanges",
+    lambda: Integer(allow_null=True, max_value=MAX_INTEGER),
+    Body,
+    "Limits by kind; null means: no limit.",
 )
 
 

@@ -7,7 +7,7 @@ from django.urls import path
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from cloud.api.fields import LARGEST, Integer, Text, as_uuid
+from cloud.api.fields import MAX_INTEGER, Integer, Text, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, InProject, Item, Verb, View
@@ -16,7 +16,7 @@ from cloud.tenancy import quota_requests
 from cloud.tenancy.api.projects import of_every_kind
 from cloud.tenancy.models import QuotaRequest
 
-LONGEST_NOTE = 1000
+MAX_NOTE = 1000
 
 
 class QuotaRequestSerializer(serializers.Serializer):
@@ -40,23 +40,23 @@ class QuotaRequestSerializer(serializers.Serializer):
 
 
 class Reasoned(Body):
-    reason = Text(required=False, allow_blank=True, max_length=LONGEST_NOTE)
+    reason = Text(required=False, allow_blank=True, max_length=MAX_NOTE)
 
 
 QuotaRequestForm: Any = of_every_kind(
     "QuotaRequestForm",
-    lambda: Integer(required=False, max_value=LARGEST),
+    lambda: Integer(required=False, max_value=MAX_INTEGER),
     Reasoned,
     "The limits that are wanted, by kind, and why.",
 )
 
 
 class ApproveForm(Body):
-    note = Text(required=False, allow_blank=True, max_length=LONGEST_NOTE)
+    note = Text(required=False, allow_blank=True, max_length=MAX_NOTE)
 
 
 class DeclineForm(Body):
-    note = Text(max_length=LONGEST_NOTE, help_text="Why, for those who asked.")
+    note = Text(max_length=MAX_NOTE, help_text="Why, for those who asked.")
 
 
 class OfRequests(View):

@@ -16,7 +16,7 @@ from cloud.problems import Forbidden
 from cloud.tenancy import accounts
 from cloud.tenancy.models import USERNAME_PATTERN, Membership, Role, User
 
-LONGEST_PASSWORD = 1000
+MAX_PASSWORD = 1000
 
 
 class UsernameField(serializers.RegexField):
@@ -72,14 +72,14 @@ class UserForm(Body):
     """Without a password, one is made up and shown once."""
 
     username = UsernameField()
-    password = Text(required=False, max_length=LONGEST_PASSWORD)
+    password = Text(required=False, max_length=MAX_PASSWORD)
     email = EmailField(required=False, allow_blank=True, max_length=254)
     full_name = Text(required=False, allow_blank=True, max_length=120)
     is_cloud_admin = Flag(required=False)
 
 
 class UserChanges(Body):
-    password = Text(max_length=LONGEST_PASSWORD)
+    password = Text(max_length=MAX_PASSWORD)
     email = EmailField(allow_blank=True, max_length=254)
     full_name = Text(allow_blank=True, max_length=120)
     is_active = Flag()
@@ -155,8 +155,8 @@ class MeSerializer(UserSerializer):
 class MeChanges(Body):
     """A new password needs the present one beside it."""
 
-    password = Text(max_length=LONGEST_PASSWORD)
-    current_password = Text(max_length=LONGEST_PASSWORD)
+    password = Text(max_length=MAX_PASSWORD)
+    current_password = Text(max_length=MAX_PASSWORD)
     email = EmailField(allow_blank=True, max_length=254)
     full_name = Text(allow_blank=True, max_length=120)
 

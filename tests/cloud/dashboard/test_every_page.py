@@ -210,7 +210,7 @@ MANY = 12
 # Tried out, they let go of each floating IP and each port forward that leads in, or delete each snapshot.
 GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
-MOST_QUERIES = {
+MAX_QUERIES = {
     f"{P}/launch": 45,  # with its ports, security groups and types of volumes
     "cloud": 48,  # all that the health page looks for, and more
     "cloud/health": 37,  # a look for each kind of trouble
@@ -341,7 +341,7 @@ def test_pages_cost_as_many_queries_with_one_row_as_with_many(kind, people, path
     # Troubled instances and a host's accelerators bring a section of their own into view: one query each.
     growing = {route: (few[route], count) for route, count in many.items() if count > few[route] + 1}
     assert growing.keys() <= GROWING, growing
-    assert {route: count for route, count in many.items() if count > MOST_QUERIES.get(route, 18)} == {}
+    assert {route: count for route, count in many.items() if count > MAX_QUERIES.get(route, 18)} == {}
 
 
 def add_one_of_each(kind: str, number: int, world: Any, cloud_admin: Any) -> None:

@@ -58,7 +58,7 @@ def test_all_faults_are_named(vera, body, pointers):
 
 
 def test_there_is_an_end_to_them(vera, viewer, project, monkeypatch):
-    monkeypatch.setattr(saved_views, "MOST", 1)
+    monkeypatch.setattr(saved_views, "MAX_VIEWS", 1)
     vera.post(HERE, {"name": "One", "query": ""})
     assert vera.post(HERE, {"name": "Two", "query": ""}).status_code == 409
 

@@ -57,7 +57,7 @@ def test_what_was_dropped_is_translated_again(monkeypatch):
             one.save()
             assert (one.words[5], one.words[engine.PC]) == (6, BASE + 12)
             one.drop_translations()
-        assert min(given_back) >= translations.SMALLEST
+        assert min(given_back) >= translations.MIN_BLOCK
     finally:
         one.close()
         ram.close()

@@ -27,8 +27,8 @@ from .library import VERSION
 from .translations import Thrift
 
 T = TypeVar("T")
-LONGEST_TICK = 0.004
-SHORTEST_TICK = 0.0005
+MAX_TICK = 0.004
+MIN_TICK = 0.0005
 DISK_FULL = "paused: the host's disk is full or failing"
 
 
@@ -110,8 +110,8 @@ class Machine:
             self._computing.wait()
             hart = self.computer.hart
             deadline = hart.deadline
-            left = LONGEST_TICK if deadline is None else (deadline - hart.now()) / TIMEBASE
-            time.sleep(min(LONGEST_TICK, max(SHORTEST_TICK, left)))
+            left = MAX_TICK if deadline is None else (deadline - hart.now()) / TIMEBASE
+            time.sleep(min(MAX_TICK, max(MIN_TICK, left)))
             if self._jobs or hart.timer_is_due:
                 self.computer.engine.stop()
             self.console.write_out()

@@ -29,7 +29,7 @@ ADDRESS = (1 << 56) - 512
 REFERENCES_PER_BLOCK = CLUSTER // 2
 TABLES_KEPT = 64
 CHUNKS_KEPT = 32
-LARGEST = 64 << 40
+MAX_SIZE = 64 << 40
 
 
 class Unsupported(ValueError):
@@ -71,9 +71,9 @@ class Qcow2:
             incompatible, order = 0, 4
         if version not in (2, 3) or cluster_bits != CLUSTER_BITS or encryption or snapshots or order != 4:
             raise Unsupported("a qcow2 image of another kind than Pileus makes")
-        if incompatible & ~DIRTY or not 0 < self.size <= LARGEST or self.size % 512:
+        if incompatible & ~DIRTY or not 0 < self.size <= MAX_SIZE or self.size % 512:
             raise Unsupported("a qcow2 image with features or of a size that Pileus does not use")
-        if level_1 < -(-self.size // (CLUSTER * ENTRIES)) or level_1 > LARGEST // (CLUSTER * ENTRIES):
+        if level_1 < -(-self.size // (CLUSTER * ENTRIES)) or level_1 > MAX_SIZE // (CLUSTER * ENTRIES):
             raise Unsupported("a qcow2 image whose table does not cover its size")
         if reference_clusters > 64 or (not self.read_only and version != 3):
             raise Unsupported("a qcow2 image with a table of reference counts that Pileus does not make")

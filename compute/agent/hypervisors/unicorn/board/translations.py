@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 MADV_DONTNEED, MADV_NOHUGEPAGE = 4, 15
 ENTRY_CODE = 1 << 16  # what the engine itself keeps there
-SMALLEST = 8 << 20
+MIN_BLOCK = 8 << 20
 WINDOW_SECONDS = 10.0
 IDLE_SHARE = 0.05  # of a processor
 
@@ -40,7 +40,7 @@ def give_back() -> int:
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     total = 0
     for begin, end in _executable_mappings():
-        if end - begin < SMALLEST:
+        if end - begin < MIN_BLOCK:
             continue
         # An idle guest still runs a few scattered pages; huge pages would keep 2 MiB around each.
         libc.madvise(begin, end - begin, MADV_NOHUGEPAGE)

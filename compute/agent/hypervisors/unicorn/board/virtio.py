@@ -18,7 +18,7 @@ USED_BUFFER, CONFIGURATION_CHANGE = 1, 2  # interrupt status
 F_INDIRECT_DESCRIPTORS, F_VERSION_1 = 1 << 28, 1 << 32
 WORD = 0xFFFF_FFFF
 # Below this a device's write to memory holds no code worth looking for: rings, status bytes, small packets' headers.
-SMALLEST_CODE = 64
+MIN_CODE = 64
 
 
 class Bus:
@@ -30,7 +30,7 @@ class Bus:
 
     def write(self, address: int, content: bytes | memoryview) -> None:
         self.ram.write(address, content)
-        if len(content) >= SMALLEST_CODE:
+        if len(content) >= MIN_CODE:
             self.forget_code(address, len(content))
 
 
