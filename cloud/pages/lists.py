@@ -2,7 +2,7 @@
 
     ?q=web&status=running&flavor=small&label=tier:front&sort=-name&page=2
 
-A page of a list declares what it can be ordered and narrowed by; see `ListPage` in cloud/pages/generic.py.
+A page of a list declares what it can be ordered and narrowed by; see `ListPage` in cloud/pages/generic.
 """
 
 from collections.abc import Mapping, Sequence
