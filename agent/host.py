@@ -12,9 +12,9 @@ from typing import Any
 import structlog
 
 from agent import system
+from agent.entries import Entry, Key
 from agent.errors import NoAnswer, Refused
 from agent.kinds import Tools
-from agent.ledger import Entry, Key
 from agent.orders import Orders, Spawn
 from agent.reports import Problem, Reports
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from agent import apps
 from agent.control_plane import ControlPlane
+from agent.entries import Entry
 from agent.jail import Jail
-from agent.ledger import Entry, Ledger
+from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.unwritten import Unwritten
 from agent.work import Work

@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from agent.entries import Entry, Key, key_of
 from agent.errors import NotWritten, Stale
 from agent.ledger_schema import SCHEMA
 
@@ -24,34 +24,6 @@ TOMBSTONES_ARE_KEPT = "-30 days"
 GONE = "ensure_gone"  # the verb of every kind that ends a resource; its order may carry no spec
 # What its tenant had given it (user data) goes with the resource.
 EMPTY_TOMBSTONES = "UPDATE resource SET spec = '{}' WHERE seen = 'gone' AND wanted = 'gone' AND spec != '{}'"
-
-
-class Key(NamedTuple):
-    """What names a resource: ids of different types may be the same."""
-
-    type: str
-    id: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One resource's page. `order`: the order in hand; `report`: what the control plane has not acknowledged yet."""
-
-    type: str
-    id: str
-    generation: int
-    sequence: int
-    wanted: str
-    spec: dict[str, Any]
-    seen: str
-    facts: dict[str, Any]
-    quarantined: bool
-    order: dict[str, Any] | None
-    report: dict[str, Any] | None
-
-    @property
-    def key(self) -> Key:
-        return Key(self.type, self.id)
 
 
 class Ledger:
@@ -128,7 +100,7 @@ class Ledger:
 
     def get(self, key: Key) -> Entry | None:
         rows = self.rows("SELECT * FROM resource WHERE (type, id) = (?, ?)", key)
-        return _entry(rows[0]) if rows else None
+        return Entry.of(rows[0]) if rows else None
 
     def entries(self, type_: str | None = None) -> list[Entry]:
         """All resources that are on this host, or those of one type, without tombstones."""
@@ -145,7 +117,7 @@ class Ledger:
 
     def _select(self, condition: str, *parameters: str) -> list[Entry]:
         query = f"SELECT * FROM resource WHERE {condition} ORDER BY type, id"  # noqa: S608
-        return [_entry(row) for row in self.rows(query, parameters)]
+        return [Entry.of(row) for row in self.rows(query, parameters)]
 
     # Orders
 
@@ -303,30 +275,9 @@ def look(path: Path, key: Key) -> Entry | None:
             row = connection.execute("SELECT * FROM resource WHERE (type, id) = (?, ?)", key).fetchone()
     except sqlite3.OperationalError:
         return None  # there is no ledger yet, or the worker has not brought it up to date
-    return _entry(row) if row else None
-
-
-def key_of(order: dict[str, Any]) -> Key:
-    """The resource that an order is for."""
-    return Key(order["resource"]["type"], order["resource"]["id"])
+    return Entry.of(row) if row else None
 
 
 def _first_sequence() -> int:
     """Where a resource's reports begin to count: above those of a lost ledger, reports being rarer than seconds."""
     return int(time.time())
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(
-        type=row["type"],
-        id=row["id"],
-        generation=row["generation"],
-        sequence=row["sequence"],
-        wanted=row["wanted"],
-        spec=json.loads(row["spec"]),
-        seen=row["seen"],
-        facts=json.loads(row["facts"]),
-        quarantined=bool(row["quarantined"]),
-        order=json.loads(row["order"]) | {"spec": json.loads(row["spec"])} if row["order"] else None,
-        report=json.loads(row["report"]) if row["report"] else None,
-    )

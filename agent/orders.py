@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 
 from agent import faults, system
+from agent.entries import Entry, Key, key_of
 from agent.errors import Abandoned, NoAnswer, NotWritten, Refused, Stale, told
 from agent.kinds import Sight, Tools
-from agent.ledger import Entry, Key, key_of
 from agent.work import Work
 
 log = structlog.get_logger()

@@ -10,9 +10,9 @@ import structlog
 
 from agent import faults
 from agent.control_plane import OUTDATED
+from agent.entries import Entry, Key
 from agent.errors import NotWritten, Refused
 from agent.kinds import Tools
-from agent.ledger import Entry, Key
 
 log = structlog.get_logger()
 

@@ -9,8 +9,9 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from agent.entries import Key, key_of
 from agent.errors import NotWritten
-from agent.ledger import Key, Ledger, key_of
+from agent.ledger import Ledger
 
 Sight = tuple[str, dict[str, Any]]
 

@@ -23,10 +23,11 @@ from typing import Any
 import httpx
 
 from agent.control_plane import ControlPlane
+from agent.entries import Entry
 from agent.errors import NoAnswer, Refused, Unreachable
 from agent.host import Host
 from agent.kinds import Tools
-from agent.ledger import Entry, Ledger
+from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.processes import Process
 from compute.agent.disks import Disk, Layer, Limits

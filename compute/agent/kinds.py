@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 
 from agent import folders, jail
+from agent.entries import Entry
 from agent.errors import Unreachable
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
-from agent.ledger import Entry
 from agent.work import Work
 from compute.agent import captures, hypervisors, upkeep
 from compute.agent.console_log import ConsoleLogs

@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 
 from agent import faults, folders, jail, processes, system
+from agent.entries import Entry
 from agent.errors import YOU, NoAnswer, Refused, told
 from agent.kinds import Sight
-from agent.ledger import Entry
 from agent.processes import Process
 from agent.work import Work
 from compute.agent import disks, host_keys, metadata, nics, plugging, preparation, snapshots, suspension

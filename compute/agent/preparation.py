@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agent import folders, jail, system
 from agent.durability import write_secret
+from agent.entries import Entry
 from agent.jail import Jail
-from agent.ledger import Entry
 from compute.agent import disks, host_keys, nics, nocloud, snapshots
 from compute.agent.disks import Fetch, Layers
 from compute.agent.homes import Home, Homes

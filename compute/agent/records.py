@@ -4,8 +4,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from agent.entries import Key
 from agent.errors import Refused
-from agent.ledger import Key, Ledger
+from agent.ledger import Ledger
 from agent.processes import Process
 
 TYPE = "instance"

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent import processes
 from agent.control_plane import ControlPlane
+from agent.entries import Entry
 from agent.errors import NoAnswer, Refused
-from agent.ledger import Entry, Ledger
+from agent.ledger import Ledger
 from agent.processes import Process, Usage
 from compute.agent.hypervisors.base import Counters
 from compute.agent.records import TYPE

@@ -13,8 +13,8 @@ import structlog
 
 from agent import faults, folders
 from agent.durability import sync_directory, sync_file, sync_files
+from agent.entries import Entry
 from agent.errors import YOU, NoAnswer, Refused, told
-from agent.ledger import Entry
 from agent.system import MIN_FREE_BYTES
 from compute.agent import suspension
 from compute.agent.homes import Home

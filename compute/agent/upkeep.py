@@ -8,8 +8,8 @@ import time
 from typing import Any
 
 from agent import faults, jail, processes, system
+from agent.entries import Entry
 from agent.kinds import Sight
-from agent.ledger import Entry
 from agent.processes import Process
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work

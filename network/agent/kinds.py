@@ -11,10 +11,10 @@ from typing import Any, ClassVar, TypeVar
 import structlog
 
 from agent import faults
+from agent.entries import Entry
 from agent.errors import NoAnswer, Refused
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
-from agent.ledger import Entry
 from agent.work import Work
 from network.agent.client import NetworkProcess
 

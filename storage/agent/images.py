@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 
 from agent import faults, folders
+from agent.entries import Entry
 from agent.errors import NoAnswer, Refused, told
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
-from agent.ledger import Entry
 from agent.paths import make_passable
 from agent.work import Work
 from storage.agent import captures, exports

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import structlog
 
 from agent import faults
+from agent.entries import Entry
 from agent.errors import YOU, Refused
 from agent.kinds import Kind, Sight, Tools
-from agent.ledger import Entry
 from agent.work import Work
 from storage.agent import qemu_img
 from storage.agent.image_cache import ImageCache

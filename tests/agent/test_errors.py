@@ -2,8 +2,8 @@
 
 import pytest
 
+from agent.entries import Key
 from agent.errors import NOBODY, OPERATOR, YOU, NoAnswer, Refused
-from agent.ledger import Key
 from agent.orders import carefully
 from storage.agent.inspection.common import Unfit
 

@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
+from agent.entries import Key
 from agent.errors import Stale
-from agent.ledger import Key, Ledger, look
+from agent.ledger import Ledger, look
 from tests.hosts import make_spec
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent import faults, orders, system
+from agent.entries import Key
 from agent.errors import Abandoned
-from agent.ledger import Key
 from agent.work import Work
 from tests.agent.looker import Looker
 from tests.agent.things import ThingHost

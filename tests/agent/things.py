@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from agent.control_plane import ControlPlane
+from agent.entries import Entry, Key
 from agent.errors import Refused
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
-from agent.ledger import Entry, Key, Ledger
+from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.work import Work
 

@@ -4,9 +4,9 @@ import os
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from agent.entries import Entry
 from agent.errors import Refused
 from agent.kinds import Kind, Sight
-from agent.ledger import Entry
 from agent.work import Work
 from tests.fakes import FakeNode
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
+from agent.entries import Entry
 from agent.errors import Refused
 from agent.kinds import Kind, Sight
-from agent.ledger import Entry
 from agent.work import Work
 from cloud.hosts.models import Allocation
 from storage.models import Snapshot, Volume, VolumeOnHost

@@ -5,7 +5,8 @@ import sqlite3
 
 import pytest
 
-from agent.ledger import Key, Ledger
+from agent.entries import Key
+from agent.ledger import Ledger
 from agent.ledger_schema import SCHEMA
 from agent.processes import Process
 from compute.agent.records import Record, Records, key

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from agent.control_plane import ControlPlane
+from agent.entries import Key
 from agent.errors import NoAnswer, Refused
 from agent.host import Host
 from agent.jail import Confinement
 from agent.kinds import Tools
-from agent.ledger import Key, Ledger
+from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.processes import Process
 from compute.agent import nics

@@ -15,10 +15,11 @@ import pytest
 
 from agent import faults, jail
 from agent.control_plane import ControlPlane
+from agent.entries import Key
 from agent.errors import Abandoned
 from agent.host import Host
 from agent.kinds import Tools
-from agent.ledger import Key, Ledger
+from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.work import Work
 from storage.agent import conversion, imports
