@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import IntegrityError, connection, models, transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Coalesce, Now
 from django.db.utils import OperationalError
 
 from cloud.events.services import SYSTEM, Actor, record
@@ -93,6 +93,7 @@ def start(
                     deadline_at=Now() + workflow.patience,
                     requested_by=actor.name,
                     requested_by_id=actor.user_id,
+                    owner_id=owner_of(workflow.subject_type, subject.pk) or actor.user_id,
                     request_id=actor.request_id,
                 )
         except IntegrityError:
@@ -112,6 +113,12 @@ def _supersede(workflow: type[Workflow], subject: models.Model) -> None:
         raise Busy.with_operation(live, str(subject))
     _finish(live, Outcome.SUPERSEDED, f"a {workflow.kind.rpartition('.')[2]} took over")
     live.save()
+
+
+def owner_of(subject_type: str, subject_id: UUID) -> UUID | None:
+    """The user whose work on a resource was the first. The oldest operation that is kept knows who that was."""
+    known = Operation.objects.filter(subject_type=subject_type, subject_id=subject_id).order_by("started_at")
+    return known.values_list(Coalesce("owner_id", "requested_by_id"), flat=True).first()
 
 
 def lock(subject_type: str, subject_id: UUID) -> Operation | None:

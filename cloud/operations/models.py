@@ -54,6 +54,7 @@ class Operation(models.Model):
     cancel_requested_by = models.CharField(max_length=80, blank=True)
     requested_by_id = models.UUIDField(null=True)
     requested_by = models.CharField(max_length=80)
+    owner_id = models.UUIDField(null=True)  # the user whose work on the subject was the first that is known
     request_id = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
@@ -76,6 +77,7 @@ class Operation(models.Model):
             models.Index(fields=["subject_id", "-started_at"], name="operation_by_subject"),
             models.Index(fields=["-finished_at"], condition=Q(outcome="failed"), name="operation_failed"),
             models.Index(fields=["requested_by_id", "-finished_at"], name="operation_by_requester"),
+            models.Index(fields=["owner_id", "-finished_at"], name="operation_by_owner"),
             GinIndex(fields=["waits_for"], condition=Q(finished_at__isnull=True), name="operation_waits_for"),
         ]
         triggers = [

@@ -28,7 +28,7 @@ from cloud.api.fields import as_uuid
 from cloud.api.scope import RANK, Scope
 from cloud.api.translate import problem_of
 from cloud.events import reading
-from cloud.pages import navigation
+from cloud.pages import following, navigation
 from cloud.problems import Problem
 from cloud.tenancy import notifications, sessions
 from cloud.tenancy.models import Project, Role, User
@@ -153,6 +153,7 @@ class Page(View):
                 "switch_to": list(self.scope.projects().order_by("name")[: navigation.MAX_PROJECTS]),
                 "section": self.section,
                 "undo": self.request.session.pop(UNDO, None),
+                "followed": following.followed(self.request),
                 "as_of": self.as_of,
             }
             frame["unread"], frame["bell_at"] = notifications.bell(self.scope.user)
@@ -227,13 +228,23 @@ class Page(View):
             return told
         if replayed:
             messages.info(request, "This was sent before, and was done then. It has not been done twice.")
-        elif secret is not None:
-            return secret(result)
-        elif words := done if isinstance(done, str) else done(result):
-            messages.success(request, words)
-            if back := undo() if callable(undo) else undo:
-                request.session[UNDO] = {"url": back[0], "fields": dict(back[1])}
-        return SeeOther(location)
+            return SeeOther(location)
+        works = following.begun(scope)
+        if secret is None or works:
+            self.announce(done if isinstance(done, str) else done(result), works, undo)
+        return SeeOther(location) if secret is None else secret(result)
+
+    def announce(self, words: str, works: list[str], undo: Undo | Callable[[], Undo | None] | None) -> None:
+        """Say on the next page what was done, and how to take it back. Of work that goes on, follow it to its end."""
+        if not words:
+            return
+        back = undo() if callable(undo) else undo
+        kept = {"url": back[0], "fields": dict(back[1])} if back else None
+        if works:
+            following.follow(self.request, words, works, kept)
+        else:
+            messages.success(self.request, words)
+            self.request.session[UNDO] = kept
 
 
 class FormPage(Page):

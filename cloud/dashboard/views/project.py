@@ -7,6 +7,7 @@ from django.urls import reverse
 from cloud.costs import budgets, sums
 from cloud.dashboard import getting_started
 from cloud.events import reading
+from cloud.events.pages.actions import folded
 from cloud.operations.models import Operation
 from cloud.pages.base import LAST_PROJECT, Page, SeeOther
 from cloud.tenancy import quota
@@ -47,6 +48,7 @@ class Overview(Page):
         counts = count_by_status(Instance.objects.filter(project=self.project, trashed_at=None))
         troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
         cost = sums.of(self.project)
+        log = reading.log(project_id=self.project.pk)
         live = Operation.objects.filter(project_id=self.project.pk, finished_at=None).order_by("-started_at")
         return self.show(
             {
@@ -58,7 +60,7 @@ class Overview(Page):
                 "troubled_count": troubled,
                 "troubled": list(rows.troubled(instances)[:MAX_TROUBLED]) if troubled else [],
                 "live": list(live[:MAX_TROUBLED]),
-                "events": list(reading.log(project_id=self.project.pk).order_by("-transaction", "-id")[:RECENT_EVENTS]),
+                "events": folded(log.order_by("-transaction", "-id")[: 3 * RECENT_EVENTS])[:RECENT_EVENTS],
                 "has_image": images_of(self.project).exists(),
             }
         )

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse
 
 from cloud.events import reading
 from cloud.events.models import Event
+from cloud.events.pages import actions
 from cloud.pages.base import Page
 from cloud.tenancy.models import Project
 
@@ -14,7 +15,7 @@ NEWEST_FIRST = ("-transaction", "-id")
 
 
 class Activity(Page):
-    """The events of a project."""
+    """What was done in a project, a row for each action. With `all`, or a filter by action: every event of its own."""
 
     template = "events/activity.html"
     partials = {"activity": "events/_activity.html"}
@@ -22,7 +23,10 @@ class Activity(Page):
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         found = narrow(reading.log(project_id=self.project.pk), request, of_project=True)
-        return self.show({**self.slice(found, NEWEST_FIRST), "filters": request.GET})
+        page = self.slice(found, NEWEST_FIRST)
+        is_folded = not (request.GET.get("action") or request.GET.get("all"))
+        rows = actions.folded(page["rows"]) if is_folded else page["rows"]
+        return self.show({**page, "rows": rows, "is_folded": is_folded, "filters": request.GET})
 
 
 class Audit(Page):

@@ -74,11 +74,13 @@ def steps(operation: Any) -> list[dict[str, Any]]:
 @register.filter
 def event_tone(event: Any) -> str:
     """The dot of an event: what ended well, what went wrong."""
-    after = event.after or {}
+    after, work = event.after or {}, getattr(event, "work", None)
+    if work is not None:
+        return {"good": "done", "bad": "bad"}.get(words.TONES.get(work.outcome, ""), "")
     if event.action.endswith(".finish"):
         return "done" if after.get("outcome") == "done" else "bad" if after.get("outcome") == "failed" else ""
     if event.action.endswith(".seen"):
-        return "bad" if after.get("power") == "broken" else ""
+        return "bad" if "broken" in after.values() else ""
     return ""
 
 

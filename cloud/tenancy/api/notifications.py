@@ -22,7 +22,8 @@ class NotificationSerializer(serializers.Serializer):
     outcome = serializers.CharField()
     reason = serializers.CharField()
     at = serializers.DateTimeField()
-    unread = serializers.BooleanField(help_text="It has come since the caller last looked.")
+    unread = serializers.BooleanField(help_text="News since the caller last looked: it failed, or others did it.")
+    by = serializers.CharField(help_text="Who began it, if somebody else.")
 
 
 class NotificationsSerializer(serializers.Serializer):
@@ -31,7 +32,7 @@ class NotificationsSerializer(serializers.Serializer):
 
 
 class Notifications(View):
-    """What has ended or failed of what the caller began, and how much of it is unread."""
+    """What has ended of what the caller began, what others did with the caller's resources, and how much is unread."""
 
     serializer = NotificationsSerializer
 

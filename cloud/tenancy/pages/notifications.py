@@ -1,4 +1,4 @@
-"""The bell: what has come of what one has asked for, unread since one last looked."""
+"""The bell: what failed, what others did with one's resources, and answers, unread since one last looked."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from cloud.pages import links, navigation
+from cloud.pages import following, links, navigation
 from cloud.pages.base import Page
 from cloud.tenancy import notifications
 from cloud.tenancy.notifications import Notification
 
-MOST_TOASTS = 3
+MAX_TOASTS = 3
 
 
 def place_of(notice: Notification) -> str:
@@ -37,18 +37,22 @@ class Notifications(Page):
         return self.show({"notices": notices})
 
     def ring(self, user: Any) -> HttpResponse:
-        """The bell as it is now, and a toast for each thing that has come since it was last fetched."""
+        """The bell as it is now, the toasts about the viewer's own work, and one for each piece of news since then."""
         unread, now = notifications.bell(user)
         try:
             after = parse_datetime(self.request.GET.get("after", ""))
         except ValueError:
             after = None
-        fresh = notifications.latest(user, after=after)[:MOST_TOASTS] if after and timezone.is_aware(after) else []
+        followed = following.followed(self.request)
+        told = {one.id for one in followed}
+        fresh = notifications.latest(user, after=after) if after and timezone.is_aware(after) else []
+        news = [notice for notice in fresh if notice.is_news and str(notice.id) not in told]
         return self.show(
             {
                 "unread": unread,
                 "bell_at": now,
-                "toasts": [(notice, place_of(notice)) for notice in fresh],
+                "toasts": [(notice, place_of(notice)) for notice in news[:MAX_TOASTS]],
+                "followed": followed,
                 "replaces": True,
                 "waiting": navigation.waiting() if self.scope.is_cloud_admin else {},
             }

@@ -211,7 +211,7 @@ MANY = 12
 GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MAX_QUERIES = {
-    f"{P}/launch": 45,  # with its ports, security groups and types of volumes
+    f"{P}/launch": 46,  # with its ports, security groups and types of volumes
     "cloud": 48,  # all that the health page looks for, and more
     "cloud/health": 37,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,

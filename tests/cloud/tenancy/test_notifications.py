@@ -8,6 +8,7 @@ from cloud.events.services import Actor
 from cloud.operations.models import Operation
 from cloud.tenancy import quota_requests
 from compute import services
+from compute.models import Instance
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -45,7 +46,22 @@ def test_ended_work_of_ones_own_is_unread_until_looked_at(api, begin, member, pr
     seen = mia.post("notifications/seen").json()
     assert (seen["unread"], [item["unread"] for item in seen["items"]]) == (0, [False])
     begin("done")
-    assert mia.get("notifications").json()["unread"] == 1
+    told = mia.get("notifications").json()
+    assert (told["unread"], [item["outcome"] for item in told["items"]]) == (0, ["done", "failed"])
+
+
+def test_what_others_do_with_ones_own_is_news(api, begin, member, project_admin):
+    instance = Instance.objects.get(pk=begin("done").subject_id)
+    for user in (project_admin, member):
+        with transaction.atomic():
+            services.stop(instance=instance, actor=Actor(user.username, user.pk))
+        Operation.objects.filter(finished_at=None).update(outcome="done", finished_at=Now())
+        Instance.objects.update(wanted_power="running")
+    told = api.as_(member).get("notifications").json()
+    assert told["unread"] == 1
+    (item,) = [item for item in told["items"] if item["unread"]]
+    assert (item["kind"], item["by"], item["outcome"]) == ("compute.stop", project_admin.username, "done")
+    assert api.as_(project_admin).get("notifications").json()["unread"] == 0
 
 
 def test_the_answer_to_a_request_is_told_to_who_asked(api, project, member, cloud_admin):
@@ -72,11 +88,12 @@ def test_the_bell_alone_comes_with_toasts_for_what_is_new(page_client, begin):
     first = page_client.get("/notifications?after=2000-01-01T00:00:00%2B00:00", headers=here).content.decode()
     assert 'class="toast' not in first
     after = first.partition("?after=")[2].partition('"')[0]
-    done = begin("done")
+    begin("done")  # by the API, say: whoever did that knows
+    failed = begin("failed")
     text = page_client.get(f"/notifications?after={after}", headers=here).content.decode()
-    assert f'href="/projects/demo/instances/{done.subject_id}"' in text
+    assert f'href="/projects/demo/instances/{failed.subject_id}"' in text
     assert "Launching" in text
-    assert text.count('class="toast success"') == 1
+    assert (text.count('class="toast error"'), text.count('class="toast')) == (1, 1)
     assert "Notifications, 1 unread" in text
     for nonsense in ("", "yesterday", "2000-01-01T00:00:00", "9999-99-99T00:00:00Z"):
         assert page_client.get("/notifications", {"after": nonsense}, headers=here).status_code == 200

@@ -12,6 +12,7 @@
   const SILENT = 5000; // ms without a stream until that is said
   const QUIET = 40000; // ms without a word until a stream is given up: the cloud says every 15 s that it is there
   const CLOCK = 30000; // ms between looks at what no event tells of: whether Redis answers, how late something is
+  const LEAVING = 10000; // ms that the next page may take to come
   const ASLEEP = 15000; // ms out of sight: a browser has six connections to a cloud, and each open page holds one
   const url = document.body.dataset.events;
   if (!url || !window.htmx || !document.querySelector("[data-live]")) return;
@@ -27,10 +28,23 @@
     return about === wanted || change.subject?.id === wanted;
   }
 
+  /* A form was sent, or a link followed: what this page would learn now (that its subject is gone) comes too late, and
+     looking at it again would cancel the way to the next page. */
+  let left = 0;
+  addEventListener("beforeunload", () => { left = Date.now(); });
+  const isLeaving = () => Date.now() - left < LEAVING;
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (isLeaving() && event.detail.elt.dataset.live !== undefined) event.preventDefault();
+  });
+
   function refresh(id) {
     waiting.delete(id);
     const part = document.getElementById(id);
     if (!part) return;
+    if (isLeaving()) {
+      schedule(part, LEAVING);
+      return;
+    }
     /* Nothing is taken from under somebody's hands. */
     const typing = part.contains(document.activeElement) && document.activeElement.matches("input:not([type=checkbox]), textarea, select");
     if (typing || part.querySelector(":popover-open, details.menu[open]")) {

@@ -54,9 +54,23 @@
   }
 
   function expire(box, life) {
-    setTimeout(() => (box.matches(":hover, :focus-within") || document.hidden ? expire(box, 2000) : box.remove()), life);
+    setTimeout(() => (box.matches(":hover, :focus-within") || document.hidden ? expire(box, 2000) : remove(box)), life);
+  }
+
+  /* A toast about work that goes on is shown for a while, and then again with its end. */
+  const SHOWN = "pileus:shown";
+  const shown = new Set(JSON.parse(sessionStorage.getItem(SHOWN) ?? "[]"));
+  function remove(box) {
+    if (box.matches("[data-following]")) {
+      shown.add(box.dataset.toast);
+      sessionStorage.setItem(SHOWN, JSON.stringify([...shown].slice(-50)));
+    }
+    box.remove();
   }
   function expireAll() {
+    for (const box of document.querySelectorAll("#toasts [data-following]")) {
+      if (shown.has(box.dataset.toast)) box.remove();
+    }
     for (const box of document.querySelectorAll("#toasts .toast:not(.error, .warning, [data-expires])")) {
       box.dataset.expires = "";
       expire(box, box.querySelector("[data-undo]") ? 30000 : 7000); // whoever goes by the keyboard needs longer
@@ -122,7 +136,7 @@
     if (!target) return;
     if (target.matches("[aria-disabled='true']")) event.preventDefault();
     else if (target.dataset.copy !== undefined) copy(target);
-    else if (target.dataset.dismiss !== undefined) target.closest(".toast").remove();
+    else if (target.dataset.dismiss !== undefined) remove(target.closest(".toast"));
     else if (target.dataset.close !== undefined && dialog.open) { event.preventDefault(); dialog.close(); }
     else if (target.dataset.dialog !== undefined && !event.metaKey && !event.ctrlKey && ask(target.href)) event.preventDefault();
   });
