@@ -13,7 +13,7 @@ SYSTEM_USER = "pileus"
 
 @dataclass(frozen=True)
 class Account:
-    """Who a process runs as. `owner` is None where that is simply whoever started us."""
+    """The user a process runs as. `owner` None: the user who started us."""
 
     name: str
     uid: int

@@ -14,7 +14,7 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
 # Machines' users: blocks of as many as an agent takes. Two clouds on one machine hardly have the same block.
-FIRST_UID = 1_900_000_000  # of clouds from before, too
+FIRST_UID = 1_900_000_000  # also of clouds that older releases made
 UIDS_OF_A_CLOUD = 65_536
 BLOCKS = 3_500
 

@@ -39,7 +39,7 @@ SETTINGS = {
     "log_line_prefix": "'%m [%p] %d '",
     "log_checkpoints": "off",
 }
-# A statement that fails is told to whoever sent it; its values (user data, hashes of passwords) are in no log.
+# The client is told of a failed statement; its values (user data, password hashes) are in no log.
 NO_VALUES_IN_LOGS = {
     "log_statement": "none",
     "log_min_duration_statement": "-1",

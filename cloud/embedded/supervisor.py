@@ -29,7 +29,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot: with the pid it names one process for ever."""
+    """When a process was started, in clock ticks since boot: together with the pid it identifies one process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -235,7 +235,7 @@ class Supervisor:
         self.write_pids()
 
     def write_pids(self) -> None:
-        """Who runs, for whoever comes after a supervisor that was killed."""
+        """The running processes, for the successor of a supervisor that was killed."""
         running: dict[str, Any] = {"boot_id": boot_id()}
         running |= {name: [child.popen.pid, child.started] for name, child in self.children.items() if child.popen}
         running["supervisor"] = [os.getpid(), start_time(os.getpid()) or 0]

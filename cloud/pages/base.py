@@ -164,7 +164,7 @@ class Page(View):
         return []
 
     def refuse(self, problem: Problem) -> HttpResponse:
-        """The page that says why there is no page. A part of a page is kept as it is, or the whole page looked at."""
+        """The error page. For a part of a page (htmx): keep the part as it is, or reload the whole page."""
         context = {"problem": problem, "request_id": self.scope.request_id, "elsewhere": self.elsewhere()}
         if self.part_wanted == "dialog-body":
             response = self.show(context, status=problem.status, template="pages/parts/refused_dialog.html")

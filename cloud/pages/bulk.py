@@ -205,7 +205,7 @@ class SelectedPage(FormPage):
         return getattr(verb.page, "kind", "")
 
     def comes_back(self, verb: Any) -> str:
-        """How the items can be had back from the trash, if they can."""
+        """How the items can be restored; "" if they cannot."""
         return getattr(verb.page(), "comes_back", "")
 
 

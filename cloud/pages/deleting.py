@@ -25,7 +25,7 @@ class DeletePage(ItemFormPage):
     partials = {"dialog-body": "pages/_delete.html"}
     role = Role.MEMBER
     kind: ClassVar[str]  # the type of the item, as its events have it
-    comes_back: str = ""  # how it can be had back, if it can
+    comes_back: str = ""  # how it can be restored, if it can
 
     def enter(self, **kwargs: Any) -> None:
         if self.request.method == "POST":

@@ -27,13 +27,13 @@ def required(post: QueryDict, *names: str) -> dict[str, str]:
 
 
 def whole(post: Mapping[str, str], *names: str) -> dict[str, Any]:
-    """Whole numbers; what is none is passed on as it was written, and refused there."""
+    """Whole numbers. Other text is passed on unchanged, for the API's form to refuse."""
     found = texts(post, *names)
     return {name: int(text) if _WHOLE_NUMBER.fullmatch(text) else text for name, text in found.items()}
 
 
 def number(post: QueryDict, *names: str) -> dict[str, Any]:
-    """Numbers that may have a fraction; what is none is passed on as it was written, and refused there."""
+    """Numbers that may have a fraction. Other text is passed on unchanged, for the API's form to refuse."""
     found = texts(post, *names)
     return {name: float(text) if _NUMBER.fullmatch(text) else text for name, text in found.items()}
 

@@ -68,7 +68,7 @@ def present(operation_id: str) -> dict[str, Any]:
 
 @fresh
 def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
-    """Those whose token, session, account, role or machine is no more what it was when they were let in."""
+    """Connections whose rights were revoked: the token, session, account, role or machine has changed since."""
     users = {str(user.pk): user for user in User.objects.filter(pk__in={each.user for each in callers}, is_active=True)}
     tokens = {
         str(token.pk): token

@@ -213,7 +213,7 @@ class Switchboard:
                     connection.keep_alive()
 
     async def recheck_now_and_then(self) -> None:
-        """Nothing tells of a session that is over; whoever can type in a console is looked after more closely."""
+        """No event says that a session has ended, so it is checked by time; connections that can type, more often."""
         for tick in itertools.count(1):
             await asyncio.sleep(RECHECK_CONSOLES_SECONDS)
             if self.guests or tick % (RECHECK_SECONDS // RECHECK_CONSOLES_SECONDS) == 0:

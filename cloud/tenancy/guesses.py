@@ -1,4 +1,4 @@
-"""Names of other tenants: whoever may try as many as he likes finds out which there are, also by dry runs.
+"""Names of other tenants: a caller with unlimited tries could find out which exist, also by dry runs.
 
 That a name is taken, or nobody's, has to be said to those who mean it; so each user is told so often, and no oftener.
 """

@@ -28,7 +28,7 @@ from storage.agent.conversion import check_room
 
 log = structlog.get_logger()
 
-MAX_TRIES = 3  # of a machine that is started and stopped meanwhile
+MAX_TRIES = 3  # if the machine is started or stopped meanwhile
 SECONDS_BETWEEN_LOOKS = 0.5
 CRASH, FILESYSTEM = "crash", "filesystem"
 
@@ -117,7 +117,7 @@ def _begin(hypervisor: Hypervisor, machine: Machine, disk: Disk, target: Path) -
 
 
 def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, slot: int, copy: Copy) -> bool:
-    """Until all is copied; False: the emulator has ended before."""
+    """Wait until all is copied. False: the emulator ended first."""
     try:
         while True:
             copy.work.sleep(SECONDS_BETWEEN_LOOKS)

@@ -1,8 +1,8 @@
 """Serial logs: kept small on disk without losing an end of them, and their ends pushed to the control plane.
 
-QEMU appends a machine's serial output to one file for ever. The file's beginning is given back to the filesystem by
-punching a hole, so a byte's offset in the file is its offset in all that the machine ever said, nothing is copied,
-and no output is lost while the agent is away or looks.
+QEMU appends a machine's serial output to one file without limit. The agent frees the beginning of the file by punching
+a hole, so a byte's offset in the file is its offset in all output of the machine, nothing is copied, and no output is
+lost while the agent is away.
 """
 
 import ctypes

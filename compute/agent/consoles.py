@@ -29,7 +29,7 @@ MIN_KEPT_BYTES = 256 << 10  # console_log.py keeps no less: older bytes may be h
 READ_AT_ONCE = 32 << 10
 MAX_LOG_BYTES = 8 << 20  # more is never kept, unless an emulator pretends
 SETTLE_SECONDS = 0.01  # an emulator writes its log just after the socket; and a burst is sent in one piece
-LOOK_SECONDS = 0.25  # in case that somebody else has the emulator's socket, and nothing wakes us
+LOOK_SECONDS = 0.25  # when another process holds the emulator's socket, no event wakes us
 MAX_SECONDS_TO_CONNECT = 2.0
 GONE = "the machine has ended"
 WHAT = ("serial", "vnc", "log")
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class SerialPort:
-    """One machine's serial port, open while somebody looks at it."""
+    """One machine's serial port, open while a viewer is connected."""
 
     def __init__(self, home: Home, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.log = home.console_log
@@ -103,7 +103,7 @@ class Consoles(Server):
             await self._connect(channel, home, path)
 
     def _home(self, wish: dict[str, Any]) -> Home:
-        """Where the machine is. A wish from before the machine's present generation is refused."""
+        """The machine's home. Requests for an older generation are refused."""
         try:
             home = self._homes.of(str(wish.get("machine")))
         except ValueError as error:
@@ -186,7 +186,7 @@ class Consoles(Server):
 
     @staticmethod
     async def _send_log(channel: Channel, home: Home) -> None:
-        """All of the serial log that is still kept."""
+        """The kept part of the serial log."""
         size = _size(home.console_log)
         offset = max(_first_byte(home.console_log), size - MAX_LOG_BYTES)
         await channel.opened(offset=offset)

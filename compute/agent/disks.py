@@ -1,4 +1,4 @@
-"""A machine's disks, as ready parts: files that are there and open. A hypervisor plugs them in; it makes none.
+"""A machine's disks as ready parts: existing, open files. A hypervisor only plugs them in.
 
 The disk in slot 0 is the one that the guest boots from. A disk is a chain of layers: only the last one is written to.
 Emulators get layers as open descriptors and are told each one's format, so nothing that stands in a file decides which
@@ -60,7 +60,7 @@ class Disk:
 
     @property
     def name(self) -> str:
-        """What guests with virtio call it, as long as no slot before it is empty."""
+        """Its name in guests with virtio, if no slot before it is empty."""
         return f"vd{ascii_lowercase[self.slot]}"
 
     def writes(self, layer: Layer) -> bool:
@@ -160,7 +160,7 @@ def grow_volumes(spec: dict[str, Any], layers: Layers) -> None:
 
 
 def require_room(home: Home) -> None:
-    """Raises Refused when the host's disk is so full that running guests will need what is left."""
+    """Raises Refused if the host's free disk space is reserved for running guests."""
     free = shutil.disk_usage(home.directory).free
     if free < MIN_FREE_BYTES:
         words = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"

@@ -33,7 +33,7 @@ def find(home: Home, patience: float | None = None) -> Process | None:
 
 
 def read_pid(home: Home) -> Process | None:
-    """What the emulator wrote down about itself before it began: `pid` and `start time`."""
+    """The pid and start time that the emulator's process wrote before it began."""
     try:
         pid, started = folders.read_file(home.pid, MAX_PID_BYTES).split()
         return Process(int(pid), int(started))

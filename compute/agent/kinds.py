@@ -154,7 +154,7 @@ class Machines(Kind):
         return sum(disk.st_blocks * 512 for disk in disks)
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
-        """By its spec, which is in the ledger before it asks for a file; a stranger without a spec may use any."""
+        """By its spec, which the ledger has before a file is fetched. A stranger without a spec may use any file."""
         if not entry.spec:
             return True
         bases = [volume["base_image"] for volume in entry.spec.get("volumes") or () if volume["base_image"]]
@@ -178,7 +178,7 @@ class Machines(Kind):
             self._watch.wake()
 
     def _measure(self, host: Host) -> None:
-        """Measure what machines use, at even distances. A thread of its own, as it asks emulators."""
+        """Measure what machines use, at regular intervals. In its own thread, because it waits for emulators."""
         samples = Samples(self, host.ledger, host.control_plane)
         due = time.monotonic()
         while not host.stopping.wait(max(0.0, due - time.monotonic())):
@@ -187,7 +187,7 @@ class Machines(Kind):
                 samples.take()
                 samples.tell()
             except Unreachable:
-                pass  # the heartbeat says so; what was measured is kept for a while
+                pass  # the heartbeat reports it; samples are kept for a while
             except Exception:
                 log.exception("samples were not taken")
 
@@ -200,7 +200,7 @@ class Machines(Kind):
                 log.exception("console logs were not pushed")
 
     def _probe_accelerators(self, host: Host) -> None:
-        """Once the first machine is up: a probe may take seconds, and nobody's first machine waits for it."""
+        """Runs once the first machine is up: a probe may take seconds, and must not delay the first start."""
         while not any(entry.seen == "running" for entry in host.ledger.entries(TYPE)):
             if host.stopping.wait(1.0):
                 return

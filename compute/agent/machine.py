@@ -1,4 +1,4 @@
-"""One machine on this host and its life: what its orders make true.
+"""One machine on this host: carries out its orders.
 
 A machine is alive as long as its emulator is (`emulators.py`); the worker that started it does not matter. Everything
 here runs under the machine's lock (`agent/orders.py`).
@@ -35,7 +35,7 @@ VERBS = {
 }
 KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics")  # of a machine that runs on
 GRACE_SECONDS = 30.0
-# A guest that is still booting does not hear its power button: it is pressed again.
+# A guest that is still booting ignores its power button, so it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
 MAX_SECONDS_TO_QUIT = 5.0
 MAX_SECONDS_TO_DIE = 10.0
@@ -72,7 +72,7 @@ class Machine:
         return self.records.get(self.id)
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
-        """Make true what an order says; with it, take or drop the snapshots that its spec names."""
+        """Carry out an order; also take or drop the snapshots that its spec names."""
         if self.record.interrupted_at:
             self.records.interrupt(self.id, interrupted=False)
         seen, facts = self.run(verb, entry, work)
@@ -172,7 +172,7 @@ class Machine:
     # Parts of verbs
 
     def _alive(self, entry: Entry, work: Work) -> tuple[Hypervisor, Process]:
-        """The machine's emulator with a guest that is on; started if it is not."""
+        """The machine's emulator with a running guest; starts it if necessary."""
         hypervisor = self.hypervisor(entry)
         process = hypervisor.find(self.home)
         if process:
@@ -292,16 +292,16 @@ class Machine:
             raise Refused(f"the emulator, process {process.pid}, does not die")
 
     def clear_runtime(self) -> None:
-        """Remove what an emulator that has ended leaves behind."""
+        """Remove the runtime files of an emulator that has ended."""
         jail.kill_all(self.tools.jail.cgroup, self.id)
-        with suppress(OSError):  # what is left is removed before the next start
+        with suppress(OSError):  # leftovers are removed before the next start
             folders.remove(self.home.runtime)
         jail.remove_cgroups(self.tools.jail.cgroup, self.id)
         if self.record.process:
             self.records.ended(self.id)
 
     def facts(self, entry: Entry, process: Process) -> dict[str, Any]:
-        """Facts about a running machine: those known of this process, or what can be found out."""
+        """Facts about a running machine: the recorded ones if they are of this process, otherwise observed ones."""
         if self.record.process == process and entry.seen in ("running", "paused") and entry.facts.get("started_at"):
             facts = {key: entry.facts[key] for key in KEPT_FACTS if key in entry.facts}
         else:

@@ -23,7 +23,7 @@ def pages(spec: dict[str, Any]) -> Pages:
 
 
 def introduce(spec: dict[str, Any], plugs: nics.Plugs) -> None:
-    """Give the networks of this host what its guest may read there. Raises Refused, NoAnswer."""
+    """Give this host's network process the metadata of the guest. Raises Refused, NoAnswer."""
     for nic in spec["nics"]:
         plugs.introduce(nic["port"], pages(spec))
 
@@ -58,7 +58,7 @@ def _openstack(spec: dict[str, Any]) -> Pages:
 
 
 def network_data(nics: list[dict[str, Any]]) -> dict[str, Any]:
-    """OpenStack's `network_data.json`: every NIC asks for what it needs."""
+    """OpenStack's `network_data.json`: every NIC uses DHCP."""
     links: list[dict[str, Any]] = []
     networks: list[dict[str, Any]] = []
     for number, nic in enumerate(nics):

@@ -1,4 +1,4 @@
-"""A machine's NICs: what its emulator is given, and what its guest is told."""
+"""A machine's NICs: taps for its emulator, configuration for its guest."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ class Plugs(Protocol):
         """The descriptor of a port's tap; the caller closes it. Raises Refused, NoAnswer."""
 
     def introduce(self, port: str, pages: dict[str, str]) -> None:
-        """Say what the guest of a port may read as its metadata. Raises Refused, NoAnswer."""
+        """Set the metadata that the guest of a port may read. Raises Refused, NoAnswer."""
 
     def unplug(self, port: str) -> None:
         """Remove a port's tap and its guest's metadata. Raises Refused, NoAnswer."""
@@ -46,7 +46,7 @@ class Nic:
 
 
 def of(spec: dict[str, Any]) -> tuple[Nic, ...]:
-    """Those of the spec; a machine that has none is alone in its emulator's own network."""
+    """The NICs of the spec. A machine without any gets its emulator's isolated network."""
     if not spec["nics"]:
         return (Nic(mac_address(spec["id"]), OWN_NETWORK_ADDRESS),)
     return tuple(
@@ -76,7 +76,7 @@ def plugged(nics: tuple[Nic, ...], plugs: Plugs, *, headers: bool) -> Iterator[t
 
 
 def unplug(spec: dict[str, Any], plugs: Plugs) -> None:
-    """Let the ports of a machine that is gone go; what does not work now is done when its network is applied."""
+    """Remove the ports of a machine that is gone. What fails now is repeated when its network is applied."""
     for nic in spec.get("nics", ()):  # an order to remove may carry no spec
         with suppress(Refused, NoAnswer):
             plugs.unplug(nic["port"])

@@ -1,4 +1,4 @@
-"""Keeps what is plugged into a running machine as its spec says: disks and NICs come and go while the guest runs.
+"""Makes the devices of a running machine match its spec: plugs and unplugs disks and NICs while the guest runs.
 
 The emulator is asked what is plugged in, so this can be repeated after whatever went wrong before.
 """

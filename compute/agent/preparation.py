@@ -1,4 +1,4 @@
-"""What has to be there before a machine's emulator starts: its home, its user, its cgroups, its disks, its seed."""
+"""Prepares the start of a machine's emulator: its home, user, cgroups, disks and seed."""
 
 import os
 import threading
@@ -34,7 +34,7 @@ class MachineTools:
 
 
 def begin(entry: Entry, home: Home, homes: Homes) -> None:
-    """Make what comes before the disk: the host key, and the state of a clone. Raises Refused or OSError."""
+    """Make what the disk needs: the host key, and the state of a clone. Raises Refused or OSError."""
     folders.make_folder(home.directory, 0o710)
     clone = entry.spec.get("clone")
     # Guests that are older than host keys made by the host generate their own, and so do their clones.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compute.agent.kinds import Machines
 
 SECONDS_BETWEEN_SAMPLES = 10.0
-MAX_ROUNDS_KEPT = 30  # while the control plane is away: it takes nothing that is older than ten minutes
+MAX_ROUNDS_KEPT = 30  # while the control plane is away; it refuses samples older than ten minutes
 RATES = {
     "disk_read_bytes": "disk_read_bytes_per_second",
     "disk_write_bytes": "disk_write_bytes_per_second",
@@ -48,7 +48,7 @@ class Look:
 
 
 class Samples:
-    """Looks at all machines of a host, and remembers the last look at each and what is still to be told."""
+    """Measures all machines of a host; keeps the last sample of each, and the samples that are not sent yet."""
 
     def __init__(self, machines: "Machines", ledger: Ledger, control_plane: ControlPlane) -> None:
         self._machines = machines
@@ -58,7 +58,7 @@ class Samples:
         self._untold: deque[tuple[float, list[dict[str, Any]]]] = deque(maxlen=MAX_ROUNDS_KEPT)
 
     def take(self) -> list[dict[str, Any]]:
-        """Look at every machine that is alive; what it used since the last look."""
+        """Measure every running machine: what it used since the last sample."""
         looks, samples = {}, []
         ports = self._ports()
         for entry in self._ledger.entries(TYPE):
@@ -73,7 +73,7 @@ class Samples:
         return samples
 
     def tell(self) -> None:
-        """Send what has not been told yet, with its age: no clock of a host is believed. Raises Unreachable."""
+        """Send the samples with their ages, because hosts' clocks are not trusted. Raises Unreachable."""
         if self._untold:
             rounds, now = list(self._untold), time.monotonic()
             told = [{**sample, "age": round(now - at, 3)} for at, samples in rounds for sample in samples]
@@ -106,7 +106,7 @@ class Samples:
 
 
 def _traffic(nics: list[dict[str, Any]], ports: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """Of all NICs of a machine; nothing when one of them is not counted, or there is none in a network of the host."""
+    """The sum over a machine's NICs; None if one of them is not counted, or none is in a network of the host."""
     counted = [ports[nic["port"]] for nic in nics if nic["port"] in ports]
     if not nics or len(counted) < len(nics):
         return {}

@@ -17,7 +17,7 @@ from agent import folders
 from compute.agent.homes import Home
 
 MAX_LINE = 1 << 20
-NO_SENSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what reading nonsense ends in
+NO_SENSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # raised by malformed input
 
 
 def exists(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Starts an emulator as a process of its own: nobody's child, in its own session, confined, holding its machine's lock.
+"""Starts an emulator as a detached process: in its own session, confined, holding its machine's lock.
 
 The work is done by a few lines of shell around setsid(1) and setpriv(1), which every Debian has: forking a worker full
 of threads is unsafe, and a Python in between would cost more time than all the rest of a start.
@@ -73,7 +73,7 @@ def spawn(argv: list[str], home: Home, confinement: Confinement, descriptors: tu
 
 
 def _take(lock: int) -> None:
-    """Take the machine's lock for the emulator to inherit; somebody may be looking whether it is taken."""
+    """Take the machine's lock for the emulator to inherit. Waits a moment for others who only test it."""
     for _ in range(50):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

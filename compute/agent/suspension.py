@@ -15,8 +15,8 @@ from agent.system import MIN_FREE_BYTES
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Control, Power
 
-MAX_DEVICES_MIB = 256  # what an emulator saves beside the guest's memory
-CLONE = "clone"  # a file that says: what starts from here is a clone, with another identity
+MAX_DEVICES_MIB = 256  # saved by an emulator besides the guest's memory
+CLONE = "clone"  # a marker file: what starts from here is a clone, with a new identity
 
 faults.declare("suspension.before_save", "suspension.before_rename", "suspension.before_forget")
 

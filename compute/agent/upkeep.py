@@ -40,7 +40,7 @@ def look(machine: Machine, entry: Entry, ended: str) -> Sight | None:
     if record.process != process:
         machine.records.started(machine.id, process, boot_id=system.boot_id(), reboot_nonce=None)
     if 0 < record.interrupted_at < time.time() - MAX_SECONDS_TO_INTERRUPT:
-        machine.records.interrupt(machine.id, interrupted=False)  # whoever wanted to switch it off did not succeed
+        machine.records.interrupt(machine.id, interrupted=False)  # it was not switched off after all
     with hypervisor.control(machine.home) as control:
         status = control.status()
         has_room = shutil.disk_usage(machine.home.directory).free > MIN_FREE_TO_RESUME
@@ -93,7 +93,7 @@ def set_paused(machine: Machine, entry: Entry, *, paused: bool) -> Sight | None:
 
 
 def interrupt(machine: Machine, entry: Entry, grace: float) -> Sight | None:
-    """Switch a machine off because its host goes down: what is wanted of it stays as it is. None: it was not alive."""
+    """Switch a machine off because its host goes down; its wanted power stays. None: it was not running."""
     hypervisor = machine.hypervisor(entry)
     process = hypervisor.find(machine.home)
     if process is None:

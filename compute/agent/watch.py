@@ -95,7 +95,7 @@ class Watch(threading.Thread):
         self._selector.register(pidfd, selectors.EVENT_READ, machine_id)
         if events:
             self._selector.register(events, selectors.EVENT_READ, machine_id)
-        self._notice(machine_id)  # for what happened before anybody was watching
+        self._notice(machine_id)  # for events before the watch began
 
     def _forget(self, machine_id: str) -> None:
         watched = self._watched.pop(machine_id)
@@ -124,7 +124,7 @@ class Watch(threading.Thread):
 
 
 def _drain(events: socket.socket) -> bool:
-    """Read away what was said, to a limit; whether the other side is still there."""
+    """Drain the socket, up to a limit; returns whether the other side is still connected."""
     with contextlib.suppress(BlockingIOError):
         for _ in range(MAX_READS):
             try:

@@ -75,7 +75,7 @@ class Image(models.Model):
 
     class MachineType(models.TextChoices):
         Q35 = "q35"
-        PC = "pc"  # i440FX, for guests from before PCI Express
+        PC = "pc"  # i440FX, for guests without PCI Express
         VIRT = "virt"  # what arm64 and RISC-V have
 
     class DiskBus(models.TextChoices):

@@ -153,7 +153,7 @@ class ChangeImage(OwnImagePage, ChangePage):
 
 
 class DeprecateImage(OwnImagePage, VerbPage):
-    """From now on its name means another version; or no longer so."""
+    """Deprecate it: its name then means another version. Or undo that."""
 
     def act(self) -> Image:
         at = None if self.item.deprecated_at else images.now()

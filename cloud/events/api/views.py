@@ -111,9 +111,9 @@ class EventLog(Collection):
 
 
 def _require_past(cursor: Cursor, pointer: str) -> None:
-    """Raises Invalid for a cursor that this log has not come to: it is of another cloud, or of before a restore."""
+    """Raises Invalid for a cursor ahead of this log: from another cloud, or from before a restore of the database."""
     if cursor > reading.now():
-        message = "This cursor is ahead of this event log (of another cloud, or of before a restore). Begin again."
+        message = "This cursor is ahead of this event log (from another cloud, or from before a restore). Begin again."
         raise Invalid(message, errors=[Fault(pointer, message)])
 
 

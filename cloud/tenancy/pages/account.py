@@ -47,7 +47,7 @@ def safe_next(request: HttpRequest) -> str:
 
 @method_decorator([never_cache, sensitive_post_parameters("password")], name="dispatch")
 class SignIn(View):
-    """Whoever fails is told the same, whether the user exists or not; guessing is bounded (`accounts.sign_in`)."""
+    """The refusal is the same whether the user exists or not; guessing is limited (`accounts.sign_in`)."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         if isinstance(request.user, User):

@@ -70,7 +70,7 @@ def limit(memory_mib: int) -> None:
 
 
 def forswear() -> bool:
-    """Refuse this process, for ever, what it does not need; whether this kernel and architecture can."""
+    """Install the seccomp filter; returns False where this kernel or architecture has none."""
     machine = os.uname().machine
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or machine not in REFUSED or sys.byteorder != "little":

@@ -154,7 +154,7 @@ class Device:
     # Virtqueues
 
     def notify(self, number: int) -> None:
-        """Serve a queue, if driver and device are on speaking terms."""
+        """Serve a queue, if the driver has set the device up."""
         if number < len(self.queues) and self.is_live:
             try:
                 self.serve(number)
