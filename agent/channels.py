@@ -60,7 +60,7 @@ class Channel:
         return not self._ended
 
     async def opened(self, **facts: Any) -> None:
-        """Tell the one who asked that it is open."""
+        """Tell the requester that it is open."""
         await self._line.say({"opened": self.number, **facts})
 
     async def read(self) -> bytes:
@@ -118,7 +118,7 @@ class Channel:
             self._changed.set()
             if not self.answer.done():
                 self.answer.set_exception(NotOpened("gone", because))
-                self.answer.exception()  # perhaps nobody waits for it any more
+                self.answer.exception()  # retrieved, because perhaps no caller waits any more
 
     async def _until_changed(self) -> None:
         self._changed.clear()

@@ -133,7 +133,7 @@ def _status(paths: Paths, options: argparse.Namespace) -> int:
 
 
 def _capabilities(paths: Paths, options: argparse.Namespace) -> int:
-    # Nothing of this host's ledger is needed, and an older worker that still runs needs it as it is.
+    # The ledger is not needed here, and must not be migrated under an older worker that still runs.
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(_host(paths, ledger=Path(folder) / "ledger").capabilities(), indent=1))
     return 0

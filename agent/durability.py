@@ -29,7 +29,7 @@ def sync_files(directory: Path) -> None:
 
 
 def write_secret(path: Path, content: str) -> None:
-    """Put a file there that nobody else may read, whole or not at all."""
+    """Atomically write a file that only its owner may read."""
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     with folders.create_file(new) as file:

@@ -1,4 +1,4 @@
-"""Files and folders of resources, used so that nobody with fewer rights can turn the work elsewhere.
+"""Files and folders of resources, opened so that a less privileged user cannot redirect the access (symlink attacks).
 
 An emulator's user owns some files here, and at times a whole folder. Whoever has broken out into that user can put
 anything there under any name at any moment: a link to a file of root, a FIFO that nobody writes to, a file without an
@@ -193,7 +193,7 @@ def remove(path: Path) -> None:
 
 
 def _take(folder: int, mode: int) -> None:
-    """From here on nobody else puts anything into this folder."""
+    """Take the folder over: other users cannot add files to it any more."""
     if os.fstat(folder).st_uid != os.geteuid():
         os.fchown(folder, os.geteuid(), os.getegid())
     os.fchmod(folder, mode)

@@ -1,4 +1,4 @@
-"""This host: what it obeys, sees, reports and says of itself, whatever lives on it.
+"""This host: obeys orders, observes and reports resources of every kind, and describes itself.
 
 Everything here may be called at any time, by anybody, again: threads and clocks are in `worker.py` and `rounds.py`.
 """
@@ -129,7 +129,7 @@ class Host:
     # The host goes down and comes back
 
     def interrupt(self, entry: Entry, grace: float) -> bool:
-        """Switch a resource off because its host goes down: what is wanted of it stays as it is. Whether it was on."""
+        """Switch a resource off because its host goes down; its wanted state stays. Returns whether it was on."""
         kind = self.kinds.get(entry.type)
         if kind is None:
             return False
@@ -176,7 +176,7 @@ class Host:
         ]
 
     def heartbeat(self) -> dict[str, Any]:
-        """Say that this host lives, and what is on it; quarantine what nobody owns. The control plane's answer.
+        """Send a heartbeat with the inventory; quarantine what no row owns. Returns the control plane's answer.
 
         Raises Unreachable.
         """

@@ -63,7 +63,7 @@ class Kind:
     # Quarantine
 
     def quarantine(self, entry: Entry) -> Sight | None:
-        """Stop a resource that no row owns from doing anything, and keep all that it is. What is seen then."""
+        """Stop a resource that no row owns, and keep all of its data. Returns what is seen then."""
         return None
 
     def release(self, entry: Entry) -> Sight | None:
@@ -85,11 +85,11 @@ class Kind:
         return None
 
     def is_interrupted(self, entry: Entry) -> bool:
-        """Whether it was switched off with its host and is to go on."""
+        """Whether it was switched off with its host and has to be resumed."""
         return False
 
     def needs_only_host(self, entry: Entry) -> bool:
-        """Whether it may go on although the control plane does not answer."""
+        """Whether it may be resumed while the control plane does not answer."""
         return True
 
     def revive(self, entry: Entry, work: Work) -> Sight:
@@ -97,9 +97,9 @@ class Kind:
         raise NotImplementedError
 
     def stand_down(self, entry: Entry) -> None:
-        """The control plane does not want what this host reports: an interrupted resource does not go on by itself."""
+        """The control plane refused the report: an interrupted resource is not resumed by itself."""
 
-    # What the host says of itself
+    # The host's description of itself
 
     def capabilities(self) -> dict[str, Any]:
         """What this kind adds to the host's capabilities."""

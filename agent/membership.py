@@ -1,4 +1,4 @@
-"""What a joined host knows of its control plane: `agent.json` in the agent's home, readable by nobody else."""
+"""What a joined host knows of its control plane: `agent.json` in the agent's home, readable by the agent only."""
 
 import json
 from dataclasses import asdict, dataclass, fields, replace

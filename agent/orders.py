@@ -146,7 +146,7 @@ class Orders:
         self._run(key, work, lambda: obey(self._tools, order, work))
 
     def revive(self, entry: Entry) -> None:
-        """Begin to go on with an interrupted resource."""
+        """Begin to resume an interrupted resource."""
         key = entry.key
         with self._lock:
             work = self._in_hand[key] = Work()
@@ -189,7 +189,7 @@ class Orders:
         self._spawn(run)
 
     def _resume_left_over(self) -> None:
-        """Go on with what an earlier run began and nobody has claimed again, where it is still ours."""
+        """Continue orders that an earlier run began and that are still ours and not claimed again."""
         for key in sorted(self._left_over):
             entry = self._ledger.get(key)
             if entry and entry.order and key not in self:

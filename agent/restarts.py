@@ -71,5 +71,5 @@ class Restarts:
             new = path.with_name(f".{part}.new")
             new.write_text(json.dumps(notes[-MAX_NOTES:]))
             new.replace(path)
-        except OSError as problem:  # a full disk, say, which is told as such
+        except OSError as problem:  # for example a full disk, which is reported by others
             log.warning("cannot note that this part began", part=part, problem=str(problem))

@@ -64,7 +64,7 @@ class HostWorker:
             self._bells.follow(str(broker))
 
     def _stop(self) -> None:
-        """Leave resources alone and work in hand where it is: the next worker goes on with both."""
+        """Stop without touching resources or unfinished work: the next worker continues with both."""
         self._host.stop()
         self._host.wake()
         deadline = time.monotonic() + MAX_SECONDS_TO_FINISH

@@ -50,7 +50,7 @@ def answer(message: bytes, spec: NetworkSpec) -> bytes | None:
 
 
 def failure(message: bytes) -> bytes | None:
-    """The answer when there is nobody to ask."""
+    """The answer without an upstream resolver."""
     question = _question(message)
     return _reply(message, question[2], SERVER_FAILED, []) if question else None
 
@@ -74,7 +74,7 @@ class Forwarder:
     _asking: Counter[Guest] = field(default_factory=Counter)
 
     def ask(self, message: bytes, heard: socket.socket, source: Source) -> None:
-        """Ask for a guest. Where nobody can be asked it hears so at once."""
+        """Forward a guest's query. Without an upstream resolver the guest gets an error at once."""
         now = time.monotonic()
         while self._waiting and (number := next(iter(self._waiting))) and self._waiting[number].until < now:
             self._end(number)

@@ -126,7 +126,7 @@ def answer(request: h11.Request, guest: Guest) -> Reply:
 
 
 def _is_asked_by_address(host: str | None, http_version: bytes) -> bool:
-    """A web page whose own name was made to lead here (DNS rebinding) is told by that name."""
+    """Whether the request names the service by its address. A web page that DNS rebinding led here sends a name."""
     if host is None:
         return http_version == b"1.0"
     return host.removesuffix(f":{PORT}") in (SERVICE_ADDRESS, f"[{SERVICE_ADDRESS6}]")

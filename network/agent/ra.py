@@ -21,7 +21,7 @@ SOLICIT, ADVERTISE = 133, 134
 ALL_NODES = ("33:33:00:00:00:01", ipaddress.IPv6Address("ff02::1"))
 ALL_ROUTERS = ipaddress.IPv6Address("ff02::2")
 ICMP6_FILTER = 1
-SECONDS_BETWEEN = 200.0  # of advertisements that nobody asked for
+SECONDS_BETWEEN = 200.0  # between unsolicited advertisements
 ROUTER_SECONDS, VALID_SECONDS, PREFERRED_SECONDS = 1800, 86400, 14400
 MANAGED, OTHER = 0x80, 0x40
 ON_LINK, AUTONOMOUS = 0x80, 0x40
@@ -59,7 +59,7 @@ def send(frames: socket.socket, advertised: list[bytes]) -> None:
 
 
 def advertisements(spec: NetworkSpec, gateways: Gateways) -> list[bytes]:
-    """What nobody asked for: to all guests at once, or to each of them where they are not told the same. Pure."""
+    """Unsolicited advertisements: one for all guests, or one for each where they differ. Pure."""
     if not any(6 in port.aside for port in spec.local):
         return _advertisements(spec, gateways, ALL_NODES, leads=True)
 

@@ -150,7 +150,7 @@ def own_address(namespaces: Namespaces, spec: RouterSpec) -> Address | None:
 
 
 def _free_address(spec: RouterSpec, taken: Container[Network]) -> Interface:
-    """An address between router and host that nobody else has here."""
+    """An unused address between router and host."""
     start = int(hashlib.sha256(spec.id.encode()).hexdigest(), 16)
     for step in range(TRANSIT.num_addresses):
         value = TRANSIT[(start + step) % TRANSIT.num_addresses]

@@ -63,7 +63,7 @@ class Backup(Capture):
         return "/".join(("/agent/v1/backups", str(self.spec["id"]), *more))
 
     def _chain(self, progress: Progress) -> tuple[Chain, str]:
-        """What a worker before this one has copied is taken as it is: the volume may be in use again by now."""
+        """Reuse what an earlier worker has copied: the volume may be in use again by now."""
         note = self.folder / NOTE
         if folders.status(note) is None:
             source = self.spec["source"]
@@ -80,7 +80,7 @@ class Backup(Capture):
         return chain, said["consistency"]
 
     def _of_detached(self, source: Mapping[str, Any]) -> tuple[Chain, str]:
-        """Nothing has it open, and nothing gets it before the control plane hears that it is copied."""
+        """No process has it open, and none gets it before the control plane knows that it is copied."""
         chain, _ = self._of_layers(source)
         path, format_ = chain[-1]
         copied = self.folder / COPIED

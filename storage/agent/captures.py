@@ -1,4 +1,4 @@
-"""One image on this host of a disk that is here: of a machine, or of a volume's layers that nobody writes any more.
+"""Makes an image of a disk on this host: of a machine's disk, or of a volume's layers that are no longer written.
 
 Whoever has the machine copies what its guest has written, as of one moment; then all that the disk lies on becomes one
 file, confined, without what the headers of these files say being followed.
@@ -40,7 +40,7 @@ class HasDisks(Protocol):
         boots from. What the copy lies on and itself, and what it is worth: "crash" or "filesystem"."""
 
     def end_copy(self, resource_id: str) -> None:
-        """Let go of a copy that somebody began who is no more."""
+        """End a copy whose worker is gone."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def write_holder(folder: Path, source: Mapping[str, Any]) -> None:
 
 
 def let_go(folder: Path, kinds: Mapping[str, Any]) -> None:
-    """An emulator may still copy for somebody who is no more: have it end that."""
+    """End a copy that an emulator still makes for a worker that is gone."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         type_, _, machine = folders.read_file(folder / MACHINE, 200).decode().partition(" ")
         with contextlib.suppress(Refused):

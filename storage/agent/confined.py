@@ -143,7 +143,7 @@ class Helpers:
 
     @contextlib.contextmanager
     def turn(self, work: Work) -> Iterator[int | None]:
-        """Wait until few enough programs run, and have a user that nobody else has; None: our own. Raises Abandoned."""
+        """Wait for a free place among the running programs, and take an unused uid; None: our own. Raises Abandoned."""
         while True:
             for number in range(HELPERS):
                 lock = os.open(self._locks / f"helper-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -157,7 +157,7 @@ def argv_of_part(chain: list[tuple[Path, str]], offset: int, size: int, target: 
 
 
 def node_of_chain(chain: list[tuple[Path, str]]) -> dict[str, Any] | None:
-    """Files that lie on each other, the lowest first. What they lie on is said, whatever their headers say."""
+    """A chain of files, the lowest first. Backing files are given explicitly; those in the headers are ignored."""
     node: dict[str, Any] | None = None
     for path, format_ in chain:
         below, node = node, {"driver": format_, "file": {"driver": "file", "filename": os.fspath(path)}}

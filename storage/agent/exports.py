@@ -16,7 +16,7 @@ FORMATS = ("qcow2", "raw", "vdi", "vmdk", "vhdx", "ova")
 
 @dataclass(frozen=True)
 class Export(ImageWork):
-    """The image's files come from the host's cache, where nobody writes to them."""
+    """The image's files come from the host's cache, where they are never written."""
 
     images: ImageCache
 

@@ -67,7 +67,7 @@ class ImageCache:
                     pause = min(pause * 2, MAX_PAUSE)
 
     def let_go(self, unused_seconds: float = SECONDS_KEPT_UNUSED) -> None:
-        """Remove files that nothing here uses and that nobody has asked for lately."""
+        """Remove files that are unused and were not requested lately."""
         for path in self.directory.iterdir():
             with contextlib.suppress(BlockingIOError), self._lock(path.stem):
                 if path.stat().st_mtime <= time.time() - unused_seconds and not self._is_used(path.stem):
@@ -130,7 +130,7 @@ class ImageCache:
 
     @contextlib.contextmanager
     def _lock(self, sha256: str) -> Iterator[None]:
-        """Raises BlockingIOError while somebody else has it."""
+        """Raises BlockingIOError while another process holds it."""
         lock = os.open(self._locks / f"{sha256}.image", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""What every work on a tenant's image has in common: a folder of its own, confined programs, progress, the result.
+"""The common part of all work on tenants' images: its folder, confined programs, progress, the result.
 
 In the folder are what is being made, `out` where the confined programs write, and at the end `done.json`. A worker that
 dies leaves the folder; the next one does again what is missing.
@@ -80,7 +80,7 @@ class ImageWork:
         return None
 
     def _write_done(self, facts: Facts) -> None:
-        """Write down what was done, and let go of everything else."""
+        """Record the result, and remove everything else."""
         new = self.folder / "done.new"
         new.unlink(missing_ok=True)
         with folders.create_file(new) as file:
@@ -93,7 +93,7 @@ class ImageWork:
     # With the confined programs
 
     def _open_to(self, uid: int | None) -> None:
-        """Let the confined programs, and nobody else, pass through the folder. What they left is removed."""
+        """Give only the confined programs access to the folder. Remove what they left."""
         folders.make_folder(self.folder, 0o710, gid=uid)
         folders.remove(self.out)
         folders.make_folder(self.out, 0o700, uid=uid, gid=uid)

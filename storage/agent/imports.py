@@ -13,7 +13,7 @@ from storage.agent.conversion import Tool, check_room
 from storage.agent.image_work import MAX_PAUSE, Facts, ImageWork, Progress, file_sum
 from storage.agent.inspection.common import Found, Unfit
 
-MAX_TRIES = 5  # of a download from a server of which nobody knows
+MAX_TRIES = 5  # of a download from an unknown server
 DEFAULT_MAX_BYTES = 64 << 30
 DEFAULT_MAX_SECONDS = 6 * 3600
 

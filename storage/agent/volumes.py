@@ -40,7 +40,7 @@ faults.declare("volume.after_make", "volume.before_forget")
 
 
 class Volumes(Kind):
-    """Volumes on this host. One in quarantine stays as it is: nothing on its own does anything with it."""
+    """Volumes on this host. Quarantine changes nothing, as a volume does nothing by itself."""
 
     type: ClassVar[str] = TYPE
     suffices: ClassVar[bool] = False
@@ -143,7 +143,7 @@ class Volumes(Kind):
     # What the ledger knows of layers
 
     def _note(self, volume_id: str, tree: str, layers: Iterable[str]) -> None:
-        """Before a file is made: so that it is found again, whatever happens."""
+        """Record a file before it is made, so that it is found again after a crash."""
         known = set(self._noted(volume_id))
         new = [(volume_id, layer_id, tree) for layer_id in dict.fromkeys(layers) if layer_id not in known]
         if new:

@@ -46,7 +46,7 @@ class Disk:
 
 @dataclass(frozen=True)
 class Machine:
-    """What an appliance says of the machine that its disks are for. None: it does not say."""
+    """The machine that an appliance describes. None: not described."""
 
     name: str = ""
     os: str = ""

@@ -41,7 +41,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def detect(file: Window) -> str:
-    """The format of a file, one of `common.FORMATS`. Raises Unfit when it is none of them, or could be two."""
+    """The format of a file, one of `common.FORMATS`. Raises Unfit for an unknown or ambiguous one."""
     if not file.size:
         raise Unfit("The file is empty.")
     head = file.head(HEAD_BYTES)

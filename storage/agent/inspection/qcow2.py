@@ -97,7 +97,7 @@ def _snapshots(file: Window, count: int, offset: int) -> list[str]:
 
 
 def _extensions(file: Window, offset: int, cluster: int) -> list[str]:
-    """Walk through the header's extensions: what each is, and that it is harmless."""
+    """Walk through the header's extensions and check that each is harmless."""
     notes: list[str] = []
     for _ in range(MAX_EXTENSIONS):
         if offset + 8 > min(cluster, file.size):
