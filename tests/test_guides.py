@@ -1,4 +1,4 @@
-"""The guides in docs/ name files that exist."""
+"""The guides in docs/ name files that exist, and decisions have numbers of their own."""
 
 import re
 from pathlib import Path
@@ -23,3 +23,9 @@ def is_there(name: str) -> bool:
     app = name.split("/", maxsplit=1)[0]
     places = (TREE / name, TREE / f"{name}.py", TREE / app / "templates" / name)
     return any(place.exists() for place in places)
+
+
+def test_decisions_are_numbered_one_after_the_other():
+    decisions = sorted((TREE / "docs" / "decisions").glob("*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    assert [path.read_text().split(".")[0] for path in decisions] == [f"# {int(path.name[:4])}" for path in decisions]
