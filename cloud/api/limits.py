@@ -79,15 +79,38 @@ _lock = threading.Lock()
 
 
 @cache
-def _script() -> Any:
-    client = redis.Redis.from_url(
+def _client() -> Any:
+    return redis.Redis.from_url(
         settings.REDIS_URL,
         socket_timeout=TIMEOUT,
         socket_connect_timeout=TIMEOUT,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
-    return client.register_script(SCRIPT)
+
+
+@cache
+def _script() -> Any:
+    return _client().register_script(SCRIPT)
+
+
+def trust(who: str, *, seconds: int) -> None:
+    """Remember that somebody has proved who they are, so that they can have a bucket of their own for a time."""
+    if not circuit.is_open():
+        try:
+            _client().set(f"trusted:{who}", 1, ex=seconds)
+        except redis.RedisError:
+            circuit.break_()
+
+
+def is_trusted(who: str) -> bool:
+    """Nobody is while Redis is away."""
+    if not circuit.is_open():
+        try:
+            return bool(_client().exists(f"trusted:{who}"))
+        except redis.RedisError:
+            circuit.break_()
+    return False
 
 
 def take(bucket: str, *, rate: float | None = None, burst: int | None = None) -> Verdict:

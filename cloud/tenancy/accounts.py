@@ -22,6 +22,7 @@ from cloud.tenancy.models import Membership, Project, Role, Token, User
 
 TOKEN_PREFIX = "pileus-"  # noqa: S105
 TOKEN_LIFE = timedelta(days=90)
+OWNERS_ADDRESS_SECONDS = 90 * 24 * 3600  # for so long an address that knew the password is its owner's
 MAX_TOKENS = 200  # of one user
 MAX_TOKEN_LIFE = timedelta(days=3660)
 
@@ -53,10 +54,16 @@ class LastAdmin(Conflict):
 
 
 def sign_in(*, username: str, password: str, address: str) -> User:
-    """The user whose password this is; guessing is bounded. Raises WrongCredentials, RateLimited."""
+    """The user whose password this is; guessing is bounded. Raises WrongCredentials, RateLimited.
+
+    All strangers share the tries at one account. Who has known its password is counted by address, so that strangers
+    do not keep the owner out.
+    """
+    here = counted_as(address)
+    account, owner = digest(username), f"{digest(username)}:{here}"
     for bucket, rate, burst in (
-        (f"sign-in:{counted_as(address)}", 0.2, 20),
-        (f"sign-in-as:{digest(username)}", 0.1, 30),
+        (f"sign-in:{here}", 0.2, 20),
+        (f"sign-in-as:{owner if limits.is_trusted(owner) else account}", 0.1, 30),
     ):
         verdict = limits.take(bucket, rate=rate, burst=burst)
         if not verdict.allowed:
@@ -66,6 +73,7 @@ def sign_in(*, username: str, password: str, address: str) -> User:
     if not isinstance(user, User):
         sign_ins.note_refusal(username, address=address, gave="a wrong password")
         raise WrongCredentials("Try again. Your admin can set a new password.")
+    limits.trust(owner, seconds=OWNERS_ADDRESS_SECONDS)
     return user
 
 

@@ -14,7 +14,11 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def visitor():
-    """Somebody at an address of their own, so that no other test's failures count."""
+    return somebody()
+
+
+def somebody():
+    """At an address of their own, so that no other test's failures count."""
     number = uuid.uuid4().int
     return Client(REMOTE_ADDR=f"10.{number % 250}.{number // 250 % 250}.{number // 62500 % 250}")
 
@@ -48,6 +52,19 @@ def test_guessing_is_slowed_down_for_known_and_unknown_users_alike(visitor, sett
         assert answers[-1].status_code == 429
         assert int(answers[-1]["Retry-After"]) > 0
         assert b"Wait" in answers[-1].content
+
+
+def test_strangers_who_guess_do_not_keep_the_owner_out(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    name = factories.user(factories.name("besieged")).username
+    owner, newcomer, *strangers = (somebody() for _ in range(5))
+    assert sign_in(owner, name, name * 2).status_code == 303
+    owner.post("/sign-out")
+    for stranger in strangers:
+        guesses = [sign_in(stranger, name, "guess").status_code for _ in range(15)]
+    assert guesses[-1] == 429
+    assert sign_in(newcomer, name, name * 2).status_code == 429, "an address that nobody knows is a stranger's"
+    assert sign_in(owner, name, name * 2).status_code == 303
 
 
 @pytest.mark.parametrize("elsewhere", ["https://evil.example/", "//evil.example/", "javascript:alert(1)", "/\\evil"])
