@@ -172,7 +172,7 @@ class ScheduleBackups(VolumeView, Verb):
     forms = {"POST": BackupPolicyForm}
 
     def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
-        """Back it up by itself from now on. Of the last hours, days, weeks and months that have a backup the newest one
+        """Back it up regularly from now on. Of the last hours, days, weeks and months that have a backup the newest one
         stays, and the last ones; the others are deleted, unless they are protected."""
         policies.set_policy(volume=volume, actor=self.actor, **body)
         return volume
@@ -182,7 +182,7 @@ class UnscheduleBackups(VolumeView, Verb):
     summaries = {"POST": "Stop the scheduled backups of a volume"}
 
     def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
-        """Back it up no longer by itself. The backups that are there stay."""
+        """Back it up regularly no longer. The backups that are there stay."""
         policies.drop_policy(volume=volume, actor=self.actor)
         return volume
 

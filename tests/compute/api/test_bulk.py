@@ -104,7 +104,7 @@ def test_clones_of_many_are_called_by_the_suffix_and_who_cannot_says_why(cloud, 
         ({"verb": "start", "instances": ["web"], "force": True, "hard": True}, {"/force", "/hard"}),
         ({"verb": "stop", "instances": ["web"], "hard": True}, {"/hard"}),
         ({"verb": "clone", "instances": ["web"], "suffix": "No", "count": 21}, {"/suffix", "/count"}),
-        ({"verb": "stop", "instances": ["web"] * 101}, {"/instances"}),
+        ({"verb": "stop", "instances": ["web"] * 501}, {"/instances"}),
         ({"verb": "stop", "instances": [7], "grace_seconds": 601}, {"/instances/0", "/grace_seconds"}),
     ],
 )
