@@ -39,5 +39,6 @@ register(
         related=("image__project", "image__upload", "export__project", "backup__project", "backup__volume__active"),
         project="image__project_id",
         unit="import",
+        is_work=True,
     )
 )

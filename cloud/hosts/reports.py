@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from cloud.events.services import Actor, record
 from cloud.hosts import orders
-from cloud.hosts.hosted import GONE, Hosted, catch_up
+from cloud.hosts.hosted import BROKEN, GONE, Hosted, catch_up
 from cloud.hosts.models import Allocation, Host, Order
 from cloud.hosts.resources import HostedResource, Report, kind_of
 from cloud.hosts.room import offer_room
@@ -85,7 +85,7 @@ def _write(kind: HostedResource, row: Hosted, report: Report) -> Accepted | Outd
     row.save(
         update_fields=["seen", "seen_generation", "seen_sequence", "seen_problem", "seen_facts", "seen_at"],
     )
-    if before != report.seen:
+    if before != report.seen and (report.seen == BROKEN or not kind.is_work):
         record(
             f"{row._meta.app_label}.{kind.type}.seen",
             getattr(row, kind.within) if kind.within else row,

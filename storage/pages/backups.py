@@ -113,7 +113,7 @@ class UnscheduleBackups(VolumePage, VerbPage):
         return policies.drop_policy(volume=self.item, actor=self.scope.actor)
 
     def done(self, result: Any) -> str:
-        return f"{self.item.name} is not backed up by itself any more. The backups that are there stay."
+        return f"{self.item.name} has no schedule for backups any more. Those that are there stay."
 
     def after(self) -> str:
         return self.route("volume", self.kwargs[self.key])

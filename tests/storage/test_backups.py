@@ -9,6 +9,7 @@ import zstandard
 from django.db import transaction
 
 from agent import faults
+from cloud.events.models import Event
 from cloud.hosts.models import Allocation, Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
@@ -72,6 +73,7 @@ def test_what_was_on_a_volume_comes_back_and_only_changes_are_stored(cloud, sett
     first = back_up(cloud, volume)
     assert (first.status, first.reason, first.consistency) == ("ready", "", "filesystem")
     assert first.data_bytes == 3 * BLOCK_BYTES
+    assert not Event.objects.filter(action="storage.image.seen").exists(), "the backup tells of its work"
     assert BackupBlock.objects.count() == 2  # the two that are full of the same are one
     write(cloud, volume, 3, "5M", "64k")
     second = back_up(cloud, volume)

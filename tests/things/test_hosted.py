@@ -1,6 +1,7 @@
 """The protocol between hosts and the control plane, over a kind of resource that it knows nothing about."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from cloud.events.models import Event
+from cloud.hosts import resources
 from cloud.hosts.models import Allocation, Host, HostPulse, Order
 from cloud.hosts.reconcile import reconcile
 from cloud.hosts.resources import kind_of
@@ -62,6 +64,16 @@ def test_what_the_host_cannot_make_fails_with_the_hosts_words(cloud, node):
     cloud.settle()
     assert Operation.objects.get(subject_id=made.pk).reason == "no such luck"
     assert (Thing.objects.get().seen, Allocation.of("thing", made.pk).count()) == ("gone", 0)
+
+
+@pytest.mark.parametrize(("broken", "told"), [("", []), ("no such luck", ["no such luck"])])
+def test_of_what_is_work_only_what_goes_wrong_is_an_event_of_its_own(cloud, node, monkeypatch, broken, told):
+    monkeypatch.setitem(resources._kinds, "thing", replace(kind_of("thing"), is_work=True))
+    node.broken = broken
+    make(cloud)
+    cloud.settle()
+    seen = Event.objects.filter(action="things.thing.seen")
+    assert [event.after["problem"] for event in seen] == told
 
 
 @pytest.mark.parametrize(
