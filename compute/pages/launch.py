@@ -81,10 +81,11 @@ class Launch(FormPage):
         }
 
     def choose(self, images: list[Any], flavors: list[Any], lacks: dict[Any, str]) -> dict[str, str]:
-        """What is chosen: as asked, otherwise the lightest image and the smallest flavor that fits it and the quota."""
+        """What is chosen: as asked, otherwise the lightest image, of the cloud's if it has any, as an image of a data
+        volume is light and does not boot; and the smallest flavor that fits it and the quota."""
         given = self.request.POST or self.request.GET
         image = next((one for one in images if given.get("image") in (one.reference, one.name, str(one.pk))), None)
-        image = image or min(images, key=lambda one: (one.size == 0, one.size), default=None)
+        image = image or min(images, key=preference, default=None)
         if image is not None:
             flavors = [flavor for flavor in flavors if is_enough(flavor, image)] or flavors
         flavor = next((one for one in flavors if not lacks[one.pk]), flavors[0] if flavors else None)
@@ -274,6 +275,10 @@ class Preview(Launch):
 def spoken(names: list[str]) -> str:
     """ "web is", "web-1 to web-5 are" """
     return f"{names[0]} is" if len(names) == 1 else f"{names[0]} to {names[-1]} are"
+
+
+def preference(image: Image) -> tuple[bool, bool, int]:
+    return (image.size == 0, image.project_id is not None, image.size)
 
 
 def is_enough(flavor: Flavor, image: Image) -> bool:

@@ -163,8 +163,10 @@ def test_without_script_the_preview_comes_with_the_form(mia, world):
 
 
 def test_it_begins_with_what_fits(mia, world):
-    factories.image("alight", min_memory_mib=4096, files=[{"role": "disk", "size": 1}])
+    factories.image("alight", min_memory_mib=4096, files=[{"role": "disk", "size": 2}])
     factories.flavor("roomy", memory_mib=8192)
+    own = {"project": world.project, "min_memory_mib": 4096}
+    factories.image("lighter-and-never-boots", files=[{"role": "disk", "size": 1}], **own)
     text = mia.get(HERE).content.decode()
     assert re.search(r'value="alight" required checked', text)
     assert re.search(r'value="roomy" required checked', text)
