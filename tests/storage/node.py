@@ -85,6 +85,9 @@ class ImageNode:
         for number in range(self.specs[ident]["size_gib"]):
             body = json.dumps({"run": run, "digests": digests}).encode()
             told = self.call("PUT", f"backups/{ident}/parts/{number}", body, content_type="application/json")
+            if told.status_code != 200:  # the volume is not held for it any more
+                self.see(ident, generation, "broken", problem=told.json()["detail"], final=False)
+                return
             for index in told.json()["missing"]:
                 packed = pack(block)
                 sha256 = hashlib.sha256(packed).hexdigest()
