@@ -124,6 +124,11 @@
       return whole;
     }
 
+    /* A long terminal that is emptied scrolls a frame later, and takes that for its user's wish to stay there. */
+    function showEnd() {
+      requestAnimationFrame(() => requestAnimationFrame(() => terminal.scrollToBottom()));
+    }
+
     async function attach(line, isOpen) {
       socket = line;
       terminal.reset();
@@ -135,7 +140,11 @@
           isOpen({ send: (text) => terminal.paste(text), picture, size });
           terminal.focus();
         } else {
-          terminal.write(new Uint8Array(data), () => { unanswered -= data.byteLength; });
+          terminal.write(new Uint8Array(data), () => {
+            const isHistory = unanswered > 0;
+            unanswered -= data.byteLength;
+            if (isHistory && unanswered <= 0) showEnd();
+          });
         }
       });
     }
