@@ -42,7 +42,7 @@ class ListPage(ResourcePage, FormPage):
 
     def fill(self) -> dict[str, Any]:
         if self.part_wanted == RESULTS_PART:
-            return {"results": self.results()}
+            return {"results": self.results(), "bulk_url": self.bulk_url()}
         self.asked = lists.read(self.request.GET, self.own_filters, self.own_sorts)
         narrowed = self.narrow(self.rows())
         counts = self.count_by_status(narrowed) if self.statuses else {}

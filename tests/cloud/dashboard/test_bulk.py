@@ -97,7 +97,12 @@ def test_the_card_follows_the_work_to_its_end(mia, world):
     world.settle(world.instance, "stopped")
     part = mia.get(INSTANCES, headers={"HX-Target": "results"}).content.decode()
     assert ("Stop: 1 done" in part, "data-live" in part) == (True, False)
-    assert [heading(mia, INSTANCES) for _ in range(2)] == ["Stop: 1 done", ""]
+    assert set(re.findall(r'method="post" action="(.*?)"', part)) == {f"{INSTANCES}/selected"}
+    undo = dict(re.findall(r'name="(form_key|verb|to|item)" value="(.+?)"', part))
+    assert mia.post(f"{INSTANCES}/selected", undo)["Location"] == INSTANCES
+    assert heading(mia, INSTANCES) == "Start: 1 begun"
+    world.settle(world.instance, "running")
+    assert [heading(mia, INSTANCES) for _ in range(2)] == ["Start: 1 done", ""]
 
 
 def test_work_that_failed_says_why_on_the_card(mia, world):
