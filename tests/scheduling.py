@@ -7,14 +7,18 @@ https://github.com/pytest-dev/pytest-xdist/issues/1386
 from xdist.scheduler import LoadScopeScheduling
 
 UNICORN = "tests/compute/agent/unicorn"
+# Whole clouds, of which one is made for all, and which share this host's addresses.
+CLOUDS = ("consoles", "dashboard_vm", "faults", "images", "lifecycle", "one_machine", "upgrade", "without_qemu")
 TOGETHER = {
+    **{f"tests/end_to_end/test_{name}.py": "whole clouds" for name in CLOUDS},
     f"{UNICORN}/test_linux.py": "emulated guests",
     f"{UNICORN}/test_snapshots.py": "emulated guests",
 }
 
 
 class InGroups(LoadScopeScheduling):
-    """Each test by itself, and what is together by what it is called there."""
+    """Each test by itself (or each file with `--dist loadfile`), and what is together by what it is called there."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return TOGETHER.get(nodeid.partition("::")[0], nodeid)
+        file = nodeid.partition("::")[0]
+        return TOGETHER.get(file, file if self.config.getvalue("dist") == "loadfile" else nodeid)

@@ -23,8 +23,9 @@ from cloud.embedded.screen import Screen
 from cloud.embedded.supervisor import PR_SET_PDEATHSIG
 
 TEST_REDIS_PORTS = range(6580, 6680)
-# Tests that boot machines, drive a browser or kill the whole cloud have the machine to themselves.
-ALONE = "vm or browser"
+# Tests that boot machines, drive a browser or kill whole clouds come last, file by file in two workers: they wait
+# for guests and pages most of the time, and leave the processors to the other worker meanwhile.
+HEAVY = "vm or browser"
 ON_REQUEST = "benchmark"  # run by `./pileus bench`
 NOTHING_COLLECTED = 5
 
@@ -84,7 +85,7 @@ def _server(command: list[str], account: Account, log: Path) -> "subprocess.Pope
 
 
 def test(home: Home, arguments: list[str]) -> int:
-    """pytest with these arguments, or else everything: what may run side by side first, then the rest alone."""
+    """pytest with these arguments, or else everything: the many light tests first, then those with machines."""
     with Screen() as screen:
         if system_packages.missing("test"):
             with screen.step("System packages for the tests"):
@@ -99,23 +100,18 @@ def test(home: Home, arguments: list[str]) -> int:
 
 
 def _everything(env: dict[str, str]) -> int:
-    side_by_side = [
-        "-n",
-        str(max(2, os.cpu_count() or 2)),
-        "-m",
-        f"not {ON_REQUEST} and not ({ALONE})",
-        *ratchet.ARGUMENTS,
-    ]
     env = env | _migrated(env)
     env = env | {"COVERAGE_FILE": str(Path(env["PILEUS_HOME"]).parent / "coverage")}
-    first = _pytest(side_by_side, env)
+    workers = str(max(2, os.cpu_count() or 2))
+    first = _pytest(["-n", workers, "-m", f"not {ON_REQUEST} and not ({HEAVY})", *ratchet.ARGUMENTS], env)
     if first not in (0, 1, NOTHING_COLLECTED):
         return first
-    second = _pytest(["-m", f"not {ON_REQUEST} and ({ALONE})"], env)
+    # Two on any machine: guests take memory, and whole clouds stay in one worker, which is the longest part.
+    second = _pytest(["-n", "2", "--dist", "loadfile", "-m", f"not {ON_REQUEST} and ({HEAVY})"], env)
     if said := ratchet.advice(ratchet.measured(env), ratchet.floor()):
         print(f"pileus: {said}", file=sys.stderr)
     if first == 1:
-        print("pileus: tests that run side by side failed; see the first summary", file=sys.stderr)
+        print("pileus: tests without machines failed; see the first summary", file=sys.stderr)
     return max(code if code != NOTHING_COLLECTED else 0 for code in (first, second))
 
 
