@@ -1,4 +1,4 @@
-"""The layers that confine an emulator: own user, no privileges, seccomp, own namespaces, cgroup limits.
+"""The layers that confine an emulator: own user, no privileges, seccomp, own namespaces, limits, no shared folders.
 
 Each layer is probed by using it, and listed in the host's capabilities; a missing one is a warning in the embedded mode
 and otherwise a refusal to join.
@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent import temporary
+from agent.errors import Refused
 from agent.paths import Paths
+from agent.processes import Process
 
 # systemd leaves 1879048192 to 2147483647 unused (its documentation "Users, Groups, UIDs and GIDs"): no account and no
 # container uses them.
@@ -23,6 +26,7 @@ UIDS = 65_472  # for machines; the rest of a block of 65 536 is for other confin
 CGROUPS = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("memory", "cpu", "pids")
 MAX_SECONDS_TO_REAP = 0.2
+MAX_SECONDS_TO_RAISE = 10.0
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Confinement:
-    """How one emulator is confined. `uid` None: it runs as the agent's own user."""
+    """How one emulator is confined. `uid` None: it runs as the agent's own user.
+
+    `temporary`: the words before a command that give it temporary folders of its own. `file_bytes`: the size of the
+    largest file that it may write; `for_good`: it cannot lift this limit itself.
+    """
 
     uid: int | None = None
     drop_capabilities: bool = False
     own_namespaces: bool = False
     groups: tuple[int, ...] = ()
     cgroups: tuple[Path, ...] = ()
+    temporary: tuple[str, ...] = ()
+    file_bytes: int | None = None
+    for_good: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,18 @@ class Jail:
     uid: bool = False
     capabilities: bool = False
     namespaces: bool = False
+    temporary: tuple[str, ...] = ()
+    file_size: bool = False
     cgroup: str | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
-    def confine(self, uid: int | None, groups: tuple[int, ...] = (), cgroups: tuple[Path, ...] = ()) -> Confinement:
+    def confine(
+        self,
+        uid: int | None,
+        groups: tuple[int, ...] = (),
+        cgroups: tuple[Path, ...] = (),
+        file_bytes: int | None = None,
+    ) -> Confinement:
         """A confinement with all available layers. `uid` is used where emulators can have their own users."""
         return Confinement(
             uid=uid if self.uid else None,
@@ -63,6 +82,9 @@ class Jail:
             own_namespaces=self.namespaces,
             groups=groups,
             cgroups=cgroups,
+            temporary=self.temporary,
+            file_bytes=file_bytes,
+            for_good=self.file_size,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -72,6 +94,8 @@ class Jail:
             "no_new_privileges": True,
             "capabilities": self.capabilities,
             "namespaces": self.namespaces,
+            "private_temporary_folders": bool(self.temporary),
+            "file_size_limit": self.file_size,
             "seccomp": True,
             "cgroup": self.cgroup,
             "missing": self.missing,
@@ -79,9 +103,10 @@ class Jail:
 
 
 def prefix(confinement: Confinement) -> list[str]:
-    """The unshare(1) and setpriv(1) commands that put a process into its confinement: a pure function."""
-    argv = ["unshare", "--net", "--ipc", "--uts", "--"] if confinement.own_namespaces else []
-    argv += ["setpriv", "--no-new-privs"]
+    """The prlimit(1), unshare(1) and setpriv(1) commands that put a process into its confinement: a pure function."""
+    argv = [] if confinement.file_bytes is None else ["prlimit", _file_limit(confinement), "--"]
+    argv += ["unshare", "--net", "--ipc", "--uts", "--"] if confinement.own_namespaces else []
+    argv += [*confinement.temporary, "setpriv", "--no-new-privs"]
     if confinement.drop_capabilities:
         argv += ["--bounding-set=-all", "--inh-caps=-all"]
     if confinement.uid is not None:
@@ -91,13 +116,37 @@ def prefix(confinement: Confinement) -> list[str]:
     return [*argv, "--"]
 
 
+def _file_limit(confinement: Confinement) -> str:
+    """An argument of prlimit(1). With a colon at its end it leaves the hard limit alone."""
+    return f"--fsize={confinement.file_bytes}" + ("" if confinement.for_good else ":")
+
+
+def raise_file_limit(process: Process, confinement: Confinement) -> None:
+    """Let a running emulator write files of `confinement.file_bytes`. A limit that is higher stays. Raises Refused.
+
+    Without the capability for it the kernel asks for a process of the same user.
+    """
+    known = process.file_limit()
+    if confinement.file_bytes is None or known is None or known >= confinement.file_bytes:
+        return
+    as_its_user = [] if confinement.for_good else prefix(Confinement(uid=confinement.uid, drop_capabilities=True))
+    command = [*as_its_user, "prlimit", f"--pid={process.pid}", _file_limit(confinement)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=MAX_SECONDS_TO_RAISE)  # noqa: S603
+    if done.returncode != 0 and process.alive:
+        raise Refused(f"the emulator may not write files as large as it needs to: {done.stderr.strip()[-300:]}")
+
+
 def probe(paths: Paths) -> Jail:
     """Find out which layers work here, by using them."""
     missing: dict[str, str] = {}
     cgroup = _probe_cgroup(missing)
+    own_folders = temporary.command(paths)
+    if not _runs([*own_folders, *prefix(Confinement()), "true"]):
+        own_folders, missing["private_temporary_folders"] = (), "unshare(1) and mount(8) may not make any here"
     if os.geteuid() != 0:
-        missing |= dict.fromkeys(("uid", "capabilities", "namespaces"), "the agent does not run as root")
-        return Jail(cgroup=cgroup, missing=missing)
+        layers = ("uid", "capabilities", "namespaces", "file_size_limit")
+        missing |= dict.fromkeys(layers, "the agent does not run as root")
+        return Jail(cgroup=cgroup, temporary=own_folders, missing=missing)
     uid = True
     for problem in (_probe_uid(), _probe_reach(paths)):
         if problem:
@@ -108,10 +157,15 @@ def probe(paths: Paths) -> Jail:
     namespaces = _runs([*prefix(Confinement(own_namespaces=True)), "true"])
     if not namespaces:
         missing["namespaces"] = "unshare(1) may not make any here"
+    file_size = _runs(["prlimit", "--fsize=4096", "--", "prlimit", "--fsize=8192", "--", "true"])
+    if not file_size:
+        missing["file_size_limit"] = "the agent may not raise it (CAP_SYS_RESOURCE), so an emulator may lift its own"
     return Jail(
         uid=uid,
         capabilities=capabilities,
         namespaces=namespaces,
+        temporary=own_folders,
+        file_size=file_size,
         cgroup=cgroup,
         missing=missing,
     )

@@ -38,6 +38,14 @@ class Process:
         match = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
         return int(match.group(1) if match else 0) + self.started / os.sysconf("SC_CLK_TCK")
 
+    def file_limit(self) -> int | None:
+        """The size in bytes of the largest file that it may write; None: any, or it has ended."""
+        with contextlib.suppress(OSError):
+            limits = Path(f"/proc/{self.pid}/limits").read_text()
+            match = re.search(r"^Max file size +(\d+) ", limits, re.MULTILINE)
+            return int(match.group(1)) if match and start_time(self.pid) == self.started else None
+        return None
+
     def kill(self) -> None:
         """Kill it as by kill -9. The pidfd makes sure that it is still this process."""
         with contextlib.suppress(ProcessLookupError):

@@ -8,13 +8,14 @@ lost while the agent is away.
 import ctypes
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from agent import folders
 from agent.control_plane import ControlPlane
-from agent.errors import Unreachable
+from agent.errors import Refused, Unreachable
 from agent.ledger import Ledger
 from compute.agent.homes import Homes
 from compute.agent.records import TYPE
@@ -30,15 +31,17 @@ FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE = 1, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def trim(path: Path) -> None:
-    """Give the beginning of a long file back to the filesystem. Raises OSError."""
+def trim(path: Path) -> int:
+    """Give the beginning of a long file back to the filesystem; the bytes that were freed. Raises OSError."""
     handle = folders.open_file(path, os.O_RDWR)
     try:
-        status = os.fstat(handle)
-        if status.st_blocks * 512 > MAX_BYTES_ON_DISK:
-            length = ctypes.c_long(status.st_size - MIN_KEPT_BYTES)
-            if _libc.fallocate(handle, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), length) != 0:
-                raise OSError(ctypes.get_errno(), "cannot punch holes on this filesystem")
+        before = os.fstat(handle)
+        if before.st_blocks * 512 <= MAX_BYTES_ON_DISK:
+            return 0
+        length = ctypes.c_long(before.st_size - MIN_KEPT_BYTES)
+        if _libc.fallocate(handle, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ctypes.c_long(0), length) != 0:
+            raise OSError(ctypes.get_errno(), "cannot punch holes on this filesystem")
+        return max(0, before.st_blocks - os.fstat(handle).st_blocks) * 512
     finally:
         os.close(handle)
 
@@ -54,12 +57,15 @@ def read_end(path: Path, limit: int = MAX_PUSHED_BYTES) -> tuple[bytes, int]:
 
 
 class ConsoleLogs:
-    """All serial logs of this host."""
+    """All serial logs of this host. `freed` hears how many bytes of a machine's log were given back."""
 
-    def __init__(self, homes: Homes, ledger: Ledger, control_plane: ControlPlane) -> None:
+    def __init__(
+        self, homes: Homes, ledger: Ledger, control_plane: ControlPlane, freed: Callable[[str, int], None]
+    ) -> None:
         self._homes = homes
         self._ledger = ledger
         self._control_plane = control_plane
+        self._freed = freed
         self._pushed: dict[str, int] = {}  # size of the log when its end was last pushed
         self._not_before = 0.0
 
@@ -98,6 +104,6 @@ class ConsoleLogs:
         for path in (home.console_log, home.emulator_log):
             try:
                 if (status := folders.status(path)) and status.st_blocks * 512 > MAX_BYTES_ON_DISK:
-                    trim(path)
-            except OSError as problem:
+                    self._freed(machine_id, trim(path))
+            except (OSError, Refused) as problem:
                 log.warning("cannot trim a log", machine=machine_id, log=path.name, problem=str(problem))

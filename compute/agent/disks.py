@@ -23,6 +23,7 @@ from compute.agent.homes import Home
 from storage.agent import qcow2
 
 GIB = 1 << 30
+BASE = "base"  # the name of the layer below a root disk: the image's own
 
 faults.declare("disk.before_create", "disk.before_rename")
 
@@ -95,7 +96,7 @@ def boots_from_volume(spec: dict[str, Any]) -> bool:
 def _root(spec: dict[str, Any], home: Home, fetch: Fetch) -> Disk:
     """An overlay over the image's own disk where it has one."""
     image = _disk_of_image(spec)
-    base = (Layer("base", fetch(image), image["format"]),) if image else ()
+    base = (Layer(BASE, fetch(image), image["format"]),) if image else ()
     return Disk(slot=0, serial=spec["id"][:20], layers=(*base, Layer("vda", home.disk, "qcow2")))
 
 

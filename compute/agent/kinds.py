@@ -17,7 +17,7 @@ from agent.errors import Unreachable
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from compute.agent import captures, hypervisors, upkeep
+from compute.agent import captures, file_limit, hypervisors, upkeep
 from compute.agent.console_log import ConsoleLogs
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Hypervisor
@@ -192,12 +192,17 @@ class Machines(Kind):
                 log.exception("samples were not taken")
 
     def _push_logs(self, host: Host) -> None:
-        logs = ConsoleLogs(self.homes, host.ledger, host.control_plane)
+        logs = ConsoleLogs(self.homes, host.ledger, host.control_plane, self._lift_file_limit)
         while not host.stopping.wait(SECONDS_BETWEEN_LOGS):
             try:
                 logs.push_changed()
             except Exception:
                 log.exception("console logs were not pushed")
+
+    def _lift_file_limit(self, machine_id: str, freed: int) -> None:
+        record = self.tools.records.get(machine_id)
+        if record.process:
+            file_limit.lift_for_log(record.process, freed, self.tools.jail, record.uid)
 
     def _probe_accelerators(self, host: Host) -> None:
         """Runs once the first machine is up: a probe may take seconds, and must not delay the first start."""

@@ -19,7 +19,7 @@ from agent.errors import YOU, NoAnswer, Refused, told
 from agent.kinds import Sight
 from agent.processes import Process
 from agent.work import Work
-from compute.agent import disks, host_keys, metadata, nics, plugging, preparation, snapshots, suspension
+from compute.agent import disks, file_limit, host_keys, metadata, nics, plugging, preparation, snapshots, suspension
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
@@ -95,6 +95,9 @@ class Machine:
         there = {name: entry.facts.get(name, type(wanted[name])()) for name in wanted}
         try:
             parts = disks.of(entry.spec, self.home, self.tools.layers, self._fetch(work))
+            if process := hypervisor.find(self.home):
+                file_bytes = file_limit.needed(entry.spec, parts, self.home)
+                file_limit.lift(process, file_bytes, self.tools.jail, self.record.uid)
             with hypervisor.control(self.home) as control:
                 if control.slots is not None:
                     plugging.keep_as_specified(

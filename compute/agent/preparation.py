@@ -10,7 +10,7 @@ from agent import folders, jail, system
 from agent.durability import write_secret
 from agent.entries import Entry
 from agent.jail import Jail
-from compute.agent import disks, host_keys, nics, nocloud, snapshots
+from compute.agent import disks, file_limit, host_keys, nics, nocloud, snapshots
 from compute.agent.disks import Fetch, Layers
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Boot, Hypervisor
@@ -69,8 +69,10 @@ def prepare(
     for path, mode in ((home.disk, 0o600), (home.console_log, 0o600), (home.seed, 0o400)):
         if folders.status(path):
             folders.give_file(path, uid, mode)
-    confinement = tools.jail.confine(uid, hypervisor.groups(), cgroups)
-    return Boot(entry.spec, home, files, confinement, disks.of(entry.spec, home, tools.layers, fetch))
+    parts = disks.of(entry.spec, home, tools.layers, fetch)
+    file_bytes = file_limit.needed(entry.spec, parts, home)
+    confinement = tools.jail.confine(uid, hypervisor.groups(), cgroups, file_bytes)
+    return Boot(entry.spec, home, files, confinement, parts)
 
 
 def close_runtime(home: Home, uid: int | None) -> None:

@@ -19,7 +19,8 @@ from compute.agent.homes import Home
 MAX_SECONDS_TO_BEGIN = 60.0  # on a host that is very busy
 
 # Arguments: pid file, number of cgroups, their cgroup.procs files, then the command. The pid stays the same through
-# exec, and so does the start time: both are written down before anything of the emulator has run.
+# exec, and so does the start time: both are written down before anything of the emulator has run. Without its signal,
+# a file that has become too large is an error for the emulator, and not its end.
 SCRIPT = """
 set -e
 pid_file=$1; cgroups=$2; shift 2
@@ -30,6 +31,7 @@ echo "$$ $started" > "$pid_file.new"
 mv "$pid_file.new" "$pid_file"
 echo 500 > /proc/$$/oom_score_adj 2>/dev/null || :
 ulimit -c 0
+trap '' XFSZ
 exec "$@"
 """
 

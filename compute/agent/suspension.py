@@ -49,10 +49,15 @@ def require_room(home: Home, memory_mib: int) -> None:
         raise Refused(f"the host's disk is too full for the machine's memory: {words}")
 
 
+def max_bytes(memory_mib: int) -> int:
+    """Of the largest file that an emulator leaves behind for a memory of that size."""
+    return 2 * memory_mib + MAX_DEVICES_MIB << 20
+
+
 def require_sane(saved: Path, memory_mib: int) -> None:
     """Raises Refused when an emulator has written more than a machine with so much memory can leave behind."""
     sizes = {name: status.st_size for name in folders.names(saved) if (status := folders.status(saved / name))}
-    limit = 2 * memory_mib + MAX_DEVICES_MIB << 20
+    limit = max_bytes(memory_mib)
     if any(size > limit for size in sizes.values()):
         raise Refused(f"the emulator has written more than {limit >> 20} MiB for a memory of {memory_mib} MiB")
 

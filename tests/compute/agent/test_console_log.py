@@ -5,7 +5,7 @@ from compute.agent.console_log import ConsoleLogs
 
 
 def logs(node):
-    return ConsoleLogs(node.machines.homes, node.ledger, node.control_plane)
+    return ConsoleLogs(node.machines.homes, node.ledger, node.control_plane, lambda machine_id, freed: None)
 
 
 def test_a_long_log_is_small_on_disk_and_keeps_its_offsets(tmp_path):

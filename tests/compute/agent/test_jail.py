@@ -4,6 +4,8 @@ import contextlib
 import os
 import signal
 import time
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,10 @@ def test_the_confinement_word_for_word():
         *("--reuid=5", "--regid=5", "--groups=105,106", "--"),
     ]
     assert "--clear-groups" in jail.prefix(Confinement(uid=5))
+    assert jail.prefix(Confinement(temporary=("of", "its", "own"), file_bytes=4096)) == [
+        *("prlimit", "--fsize=4096:", "--", "of", "its", "own", "setpriv", "--no-new-privs", "--"),
+    ]
+    assert "--fsize=4096" in jail.prefix(Confinement(file_bytes=4096, for_good=True))
 
 
 def test_limits_for_both_kinds_of_cgroups():
@@ -64,7 +70,7 @@ def test_limits_for_both_kinds_of_cgroups():
 def test_what_is_missing_has_a_reason(home, tmp_path):
     found = jail.probe(Paths(tmp_path / "agent", tmp_path / "run"))
     described = found.describe()
-    for layer in ("uid", "capabilities", "namespaces", "cgroup"):
+    for layer in ("uid", "capabilities", "namespaces", "private_temporary_folders", "file_size_limit", "cgroup"):
         assert bool(described[layer]) == (layer not in found.missing)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
@@ -134,6 +140,89 @@ def test_it_lives_on_when_its_starter_is_killed(home):
     process = emulators.find(home)
     assert process is not None
     process.kill()
+
+
+@pytest.fixture
+def confined(open_home):
+    """Runs shell scripts as emulators, each of a machine and a user of its own; gives the machine and the process."""
+    paths = Paths(open_home / "agent", open_home / "run")
+    paths.make()
+    Homes(paths).make()
+    found, running = jail.probe(paths), []
+
+    def run(script, file_bytes=None):
+        uid = jail.first_uid() + len(running)
+        home = Homes(paths).of(str(uuid.uuid4()))
+        for folder in (home.directory, home.runtime):
+            folder.mkdir(mode=0o711)
+        confinement = found.confine(uid, file_bytes=file_bytes)
+        if confinement.uid is not None:
+            os.chown(home.runtime, uid, uid)
+        running.append(spawn(["sh", "-c", script.format(mine=home.runtime)], home, confinement))
+        return home, running[-1], confinement
+
+    run.jail = found
+    yield run
+    for process in running:
+        process.kill()
+        process.wait(10)
+
+
+def said_by(home, words):
+    """Wait until an emulator has said this; all that it said."""
+    deadline = time.monotonic() + 60
+    while words not in (said := processes.tail(home.emulator_log, 4000)):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.01)
+    return said
+
+
+def test_no_emulator_sees_temporary_files_of_others(confined):
+    if not confined.jail.temporary:
+        pytest.skip("no temporary folders of their own here")
+    name = f"pileus-{uuid.uuid4()}"
+    folders = [folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if Path(folder).is_dir()]
+    for folder in folders:
+        Path(folder, f"{name}-host").write_text("of the host")
+    plant = "; ".join(f"echo secret > {folder}/{name}" for folder in folders)
+    try:
+        writer, _, _ = confined(f"echo mine > {{mine}}/seen && {plant} && echo PLANTED; sleep 60")
+        said_by(writer, "PLANTED")
+        assert (writer.runtime / "seen").read_text() == "mine\n", "what is its own it sees, also below such a folder"
+        looks = "; ".join(f"ls {folder} | sed s,^,{folder}:," for folder in folders)
+        reader, _, _ = confined(f"{looks}; echo LOOKED; sleep 60")
+        assert name not in said_by(reader, "LOOKED")
+        assert not [folder for folder in folders if Path(folder, name).exists()]
+        filler, _, _ = confined("head -c 64M /dev/zero > /dev/shm/much; wc -c < /dev/shm/much; echo FULL; sleep 60")
+        assert str(16 << 20) in said_by(filler, "FULL")
+    finally:
+        for folder in folders:
+            Path(folder, f"{name}-host").unlink()
+
+
+def test_an_emulator_writes_no_file_that_is_larger_than_it_may(confined):
+    write = "head -c 3000000 /dev/zero > {mine}/disk; wc -c < {mine}/disk; echo WROTE"
+    home, process, confinement = confined(
+        f"{write} $?; until [ -e {{mine}}/go ]; do sleep 0.05; done; {write} again; sleep 60", 1_000_000
+    )
+    said = said_by(home, "WROTE")
+    assert "File too large" in said, "an error, and not a signal that ends it"
+    assert "1000000" in said.split()
+    assert process.file_limit() == 1_000_000
+    jail.raise_file_limit(process, replace(confinement, file_bytes=500_000))
+    assert process.file_limit() == 1_000_000, "a limit is not lowered: such a file may be there"
+    jail.raise_file_limit(process, replace(confinement, file_bytes=4_000_000))
+    assert processes.Process(process.pid, process.started).file_limit() == 4_000_000, "the next agent reads it"
+    (home.runtime / "go").touch()
+    assert "3000000" in said_by(home, "WROTE again").split()
+
+
+@pytest.mark.skipif(not ROOT, reason="needs root")
+def test_an_emulator_cannot_lift_its_limit_where_the_agent_can(confined):
+    if not confined.jail.file_size:
+        pytest.skip("the agent has no right to lift limits here")
+    home, _, _ = confined("prlimit --pid=$$ --fsize=unlimited || echo REFUSED; sleep 60", 1_000_000)
+    said_by(home, "REFUSED")
 
 
 @pytest.mark.skipif(not ROOT, reason="needs root")

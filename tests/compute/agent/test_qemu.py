@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import time
@@ -92,6 +93,11 @@ def test_a_guest_runs_in_its_jail(host, obey_really, kernel_spec):
     assert os.getsid(process.pid) == process.pid
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
+    assert int(status["SigIgn"], 16) >> signal.SIGXFSZ - 1 & 1, "a file that is too large is an error, and not its end"
+    assert host.record(kernel_spec["id"]).process.file_limit() > kernel_spec["disk_gib"] << 30
+    mounts = Path(f"/proc/{process.pid}/mountinfo").read_text()
+    for folder in ("/tmp", "/var/tmp", "/dev/shm") if host.tools.jail.temporary else ():
+        assert re.search(rf" {folder} \S+ (\S+ )*- tmpfs none rw,size=16384k", mounts), folder
     if ROOT:
         uid = str(host.record(kernel_spec["id"]).uid)
         assert status["Uid"].split() == [uid] * 4

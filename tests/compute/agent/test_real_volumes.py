@@ -92,9 +92,12 @@ def test_what_one_guest_wrote_another_one_reads(start, node, volume):  # noqa: F
     give(first, volume)
     written = sum_of(first)
     second_layer = str(uuid.uuid4())
+    emulator = node.record(first.spec["id"]).process
+    before = emulator.file_limit()
     node.machines.tools.layers.create(second_layer, 2 * GIB, parent=volume["chain"][0])
     give(first, {**volume, "chain": [*volume["chain"], second_layer], "size_bytes": 2 * GIB})
     assert sum_of(first) == written
+    assert before < 3 * GIB < emulator.file_limit(), "with a larger disk it may write a larger file"
     limited = {**volume, "chain": [*volume["chain"], second_layer], "size_bytes": 2 * GIB}
     give(first, {**limited, "limits": {"iops": 900, "bytes_per_second": 100 << 20}})
     assert limits_of(first) == Limits(900, 100 << 20)
