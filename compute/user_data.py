@@ -1,7 +1,7 @@
 """User data, looked at while its writer can mend it: in the guest a fault would be a line in a log.
 
 What passes here is applied by the guest images of this cloud and by cloud-init; what one of them would pass over in
-silence is refused with its line.
+silence is refused with its line. What only a full cloud-init knows passes for images that are said to have one.
 """
 
 import binascii
@@ -22,7 +22,8 @@ MERGE = f"{YAML_TAGS}merge"
 SCRIPT, CLOUD_CONFIG, ARCHIVE, BOOTHOOK = (
     "text/x-shellscript", "text/cloud-config", "text/cloud-config-archive", "text/cloud-boothook",
 )  # fmt: skip
-NEEDS_CLOUD_INIT = "is not supported here: write out what it would become"
+NEEDS_CLOUD_INIT = "is not supported by this image: write out what it would become, or take one with a full cloud-init"
+NOT_SUPPORTED = "is not supported: write out what it would become"
 # First characters → what it is, as cloud-init tells them apart: in any case, after white space. The longest wins.
 STARTS = {
     "#!": SCRIPT,
@@ -36,6 +37,10 @@ STARTS = {
     "#upstart-job": "text/upstart-job",
     "## template: jinja": "text/jinja2",
 }
+FOR_CLOUD_INIT = frozenset({
+    "text/cloud-config-jsonp", "text/x-include-url", "text/x-include-once-url", "text/part-handler", "text/jinja2",
+    "text/x-shellscript-per-boot",
+})  # fmt: skip
 # The others that a part may be declared as, with what they come to.
 ALIASES = {
     "text/x-shellscript-per-once": SCRIPT,
@@ -63,36 +68,57 @@ def kind_of(text: str) -> str:
     return next((STARTS[words] for words in sorted(STARTS, key=len, reverse=True) if start.startswith(words)), "")
 
 
-def fault(text: str) -> str | None:
-    """What is wrong with user data, in words with a line; None when a guest applies all of it."""
-    if not without_mark(text).strip():
-        return None
+def fault(text: str, *, full: bool) -> str | None:
+    """What is wrong with user data, in words with a line; None when a guest applies all of it.
+
+    `full`: its image has a full cloud-init. What is for that alone is not looked into.
+    """
     try:
-        if multipart.is_multipart(text):
-            for part in multipart.parts(text):
-                _check_part(part)
-        else:
-            _check_part(Part(type="", text=without_mark(text), line=1))
+        for part in _parts(text):
+            _check_part(part, full=full)
     except (Fault, Unreadable) as found:
         return f"Line {found.line}{'' if str(found).startswith(',') else ': '}{found}."
     return None
 
 
-def _check_part(part: Part, depth: int = 0) -> None:
-    kind = ALIASES.get(part.type, part.type) or kind_of(part.text)
+def not_checked(text: str) -> list[str]:
+    """What of valid user data only a full cloud-init reads, in words: its faults are told by the guest alone."""
+    parts = list(_parts(text))
+    parts += [inner for part in parts if _kind(part) == ARCHIVE for inner in _archived(_document(part.text))]
+    found = {_kind(part) for part in parts} & FOR_CLOUD_INIT
+    return [f"{kind} in its user data is given to the guest as it is, and is not checked." for kind in sorted(found)]
+
+
+def _parts(text: str) -> Iterator[Part]:
+    """The parts of user data; those of an archive are not told apart. Raises Unreadable."""
+    if multipart.is_multipart(text):
+        yield from multipart.parts(text)
+    elif without_mark(text).strip():
+        yield Part(type="", text=without_mark(text), line=1)
+
+
+def _kind(part: Part) -> str:
+    return ALIASES.get(part.type, part.type) or kind_of(part.text)
+
+
+def _check_part(part: Part, depth: int = 0, *, full: bool) -> None:
+    kind = _kind(part)
     first = part.line_of(1 + len(part.text) - len(part.text.lstrip("\n")))
     try:
         if kind == CLOUD_CONFIG:
             _check_mapping(_document(part.text))
         elif kind == ARCHIVE and depth == 0:
             for inner in _archived(_document(part.text)):
-                _check_part(inner, depth + 1)
+                _check_part(inner, depth + 1, full=full)
         elif kind == SCRIPT and not part.text.lstrip().startswith("#!"):
             raise Fault("a script begins with #! and its interpreter, such as #!/bin/sh", 1)
         elif not kind:
             raise Fault(_unknown(part.text), 1)
+        elif kind in FOR_CLOUD_INIT:
+            if not full:
+                raise Fault(f"{kind} {NEEDS_CLOUD_INIT}", 1)
         elif kind not in (SCRIPT, BOOTHOOK):
-            raise Fault(f"{kind} {NEEDS_CLOUD_INIT}", 1)
+            raise Fault(f"{kind} {NOT_SUPPORTED}", 1)
     except Fault as found:
         raise Fault(str(found), part.line_of(found.line) if found.line > 1 else first) from None
 

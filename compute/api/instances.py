@@ -19,7 +19,7 @@ from cloud.api.views import DRY_RUN, Collection, InProject, Item, Once, Several
 from cloud.operations.api import OperationSerializer
 from cloud.queries import built_once
 from cloud.tenancy.models import Role
-from compute import logins, services
+from compute import logins, services, user_data
 from compute.api.launching import LaunchForm
 from compute.models import WISHES, Instance, Power, RestartPolicy
 from compute.networking import with_addresses
@@ -220,7 +220,7 @@ class Instances(InstanceView, Collection):
             user_data=self.asked.get("user_data", ""),
         )
         placing = {"placements": decisions} if "items" in body else {"placement": decisions[0]}
-        return {**placing, "warnings": warnings}
+        return {**placing, "warnings": [*warnings, *user_data.not_checked(self.asked.get("user_data", ""))]}
 
 
 class OneInstance(InstanceView, Item):

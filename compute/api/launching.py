@@ -78,6 +78,9 @@ class LaunchForm(NumberedForm):
             raise serializers.ValidationError({"image": self.fields["image"].error_messages["required"]})
         if "image" in body and brings_image:
             raise serializers.ValidationError({"image": "The volume that it boots from brings its own."})
+        image = body["boot_from"].volume.image if brings_image else body["image"]
+        if fault := user_data.fault(body.get("user_data", ""), full=bool(image and image.cloud_init)):
+            raise serializers.ValidationError({"user_data": fault})
         return super().validate(body)
 
     def validate_networks(self, nics: list[Nic]) -> list[Nic]:
@@ -94,6 +97,6 @@ class LaunchForm(NumberedForm):
     def validate_user_data(self, text: str) -> str:
         if len(text.encode()) > MAX_USER_DATA_BYTES:
             raise serializers.ValidationError(f"At most {MAX_USER_DATA_BYTES // 1024} KiB.")
-        if fault := user_data.fault(text):
+        if fault := user_data.fault(text, full=True):  # what depends on the image comes later
             raise serializers.ValidationError(fault)
         return text

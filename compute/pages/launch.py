@@ -15,7 +15,7 @@ from cloud.pages.base import FormPage
 from cloud.problems import Fault, Invalid, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Role
-from compute import keypairs, services
+from compute import keypairs, services, user_data
 from compute import logins as ways_in
 from compute.api.bodies import MAX_AT_ONCE
 from compute.api.keypairs import KeyPairForm
@@ -215,7 +215,10 @@ class Launch(FormPage):
             first, price = (placed or launched)[0], launched[0].flavor.price_per_hour
             return {
                 "preview": {
-                    "warnings": logins.warnings(body, self.new_key()),
+                    "warnings": [
+                        *logins.warnings(body, self.new_key()),
+                        *user_data.not_checked(body.get("user_data", "")),
+                    ],
                     "names": [instance.name for instance in launched],
                     "placed": len(placed),
                     "waiting": len(launched) - len(placed),

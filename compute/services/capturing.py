@@ -35,6 +35,7 @@ def create_image(*, instance: Instance, actor: Actor, name: str, **said: Any) ->
         hypervisors=image.hypervisors,
         min_memory_mib=image.min_memory_mib,
         default_user=image.default_user,
+        cloud_init=image.cloud_init,
         kernel_command_line=instance.kernel_command_line,
         **instance.hardware,
         **said,

@@ -84,6 +84,11 @@ class ImageProperties(Body):
     min_disk_gib = Integer(required=False, min_value=1, max_value=16 * 1024)
     min_memory_mib = Integer(required=False, min_value=16, max_value=16 * 1024 * 1024)
     default_user = Text(required=False, max_length=32, validators=[USER])
+    cloud_init = Flag(
+        required=False,
+        help_text="Whether it has a full cloud-init: user data may then also be a template, an include, a part handler "
+        "or a JSON patch, and goes to the guest as it is.",
+    )
 
 
 class ImageForm(ImageProperties):
@@ -175,6 +180,7 @@ class ImageSerializer(serializers.Serializer):
     min_disk_gib = serializers.IntegerField()
     min_memory_mib = serializers.IntegerField()
     default_user = serializers.CharField()
+    cloud_init = serializers.BooleanField(help_text="Whether it has a full cloud-init.")
     size = serializers.IntegerField(help_text="Bytes of all its files.")
     files = ImageFileSerializer(many=True)
     upload = serializers.SerializerMethodField(help_text="While it waits for its content; otherwise null.")

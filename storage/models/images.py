@@ -118,6 +118,7 @@ class Image(models.Model):
     min_disk_gib = models.PositiveIntegerField(default=1)
     min_memory_mib = models.PositiveIntegerField(default=64)
     default_user = models.CharField(max_length=32, default="root")
+    cloud_init = models.BooleanField(default=False, db_default=False)  # whether it has a full one
     kernel_command_line = models.CharField(max_length=1000, blank=True)
     files = models.JSONField(default=list)  # [{"role", "sha256", "size", "format"}]; of disks also index, virtual_bytes
     created_at = models.DateTimeField(db_default=Now())

@@ -24,6 +24,7 @@ PROPERTIES = {
     **dict.fromkeys(("os", "architecture", "default_user"), forms.REQUIRED),
     **dict.fromkeys(("min_disk_gib", "min_memory_mib"), forms.WHOLE),
     **dict.fromkeys(("description", "firmware", "machine_type", "disk_bus", "nic_bus"), forms.REQUIRED),
+    "cloud_init": forms.FLAG,
     "labels": forms.LABELS,
 }
 CHOICES: dict[str, Any] = {
@@ -99,7 +100,8 @@ class ImportImage(ResourcePage, FormPage):
         if source["kind"] == "url":
             source |= forms.required(post, "url")
         given = {**forms.required(post, "name"), **forms.texts(post, "version", "os", "architecture", "firmware")}
-        return {**given, **forms.texts(post, "disk_bus", "nic_bus", "default_user"), "source": source}
+        given |= forms.texts(post, "disk_bus", "nic_bus", "default_user")
+        return {**given, **({"cloud_init": True} if "cloud_init" in post else {}), "source": source}
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         def work() -> Image:

@@ -61,7 +61,7 @@ def _of_layer(layer: Layer, volume: Volume, **said: Any) -> Image:
     assert layer.host is not None
     properties: dict[str, Any] = {"architecture": Image.Architecture.X86_64, "hypervisors": HYPERVISORS}
     if image := volume.image:
-        copied = ("os", "architecture", "hypervisors", "min_memory_mib", "default_user")
+        copied = ("os", "architecture", "hypervisors", "min_memory_mib", "default_user", "cloud_init")
         properties = {field: getattr(image, field) for field in copied} | image.hardware
     return begin(
         project=volume.project,

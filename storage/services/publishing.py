@@ -63,6 +63,7 @@ def publish_image(description: Mapping[str, Any], *, actor: Actor) -> Image:
         "min_disk_gib": description.get("min_disk_gib", 1),
         "min_memory_mib": description.get("min_memory_mib", 64),
         "default_user": description.get("default_user", "root"),
+        "cloud_init": description.get("cloud_init", False),
         "kernel_command_line": description.get("kernel_command_line", ""),
         "source": BUILT,
         "visibility": Image.Visibility.PUBLIC,

@@ -9,6 +9,7 @@ from email.mime.text import MIMEText
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compute import user_data
 from compute.agent import nocloud
@@ -126,7 +127,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("text", APPLIED.values(), ids=APPLIED)
 def test_what_is_taken_is_applied(text, guest):
-    assert user_data.fault(text) is None
+    assert (user_data.fault(text, full=False), user_data.not_checked(text)) == (None, [])
     _, calls = guest.translate(user_data=nocloud.user_data({"user_data": text}).encode())
     assert [call for call in calls if call[0] == "say"] == []
     for name in ("SCRIPT", "CONFIG"):
@@ -136,7 +137,7 @@ def test_what_is_taken_is_applied(text, guest):
 
 @pytest.mark.parametrize(("text", "line", "words"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_applied_is_refused_with_its_line(text, line, words):
-    found = user_data.fault(text)
+    found = user_data.fault(text, full=False)
     assert found is not None
     assert re.match(rf"Line {line}[:,] ", found), found
     assert words in found
@@ -144,7 +145,32 @@ def test_what_is_not_applied_is_refused_with_its_line(text, line, words):
 
 @pytest.mark.parametrize("text", ["my_app: 5", "package-update: true", "runcmd:", "ntp: null", "<<: {a: 1}"])
 def test_keys_of_others_older_spellings_and_empty_values_pass(text):
-    assert user_data.fault(f"#cloud-config\n{text}\n") is None
+    assert user_data.fault(f"#cloud-config\n{text}\n", full=False) is None
+
+
+FOR_CLOUD_INIT = {name: REFUSED[name][0] for name in (
+    "a template", "an include", "an include, once", "a part handler", "JSON patches", "a template in MIME",
+)} | {
+    "a template in an archive": "#cloud-config-archive\n- type: text/jinja2\n  content: '{{ v1.region }}'\n",
+    "a script of each boot": mime(("x-shellscript-per-boot", SCRIPT)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FOR_CLOUD_INIT.values(), ids=FOR_CLOUD_INIT)
+def test_an_image_with_a_full_cloud_init_gets_what_only_that_reads(text):
+    assert "by this image" in user_data.fault(text, full=False)
+    assert user_data.fault(text, full=True) is None
+    assert "not checked" in "".join(user_data.not_checked(text))
+    given = nocloud.user_data({"user_data": text})
+    assert given == text or yaml.safe_load(given)[-1]["type"] in text
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name not in FOR_CLOUD_INIT])
+def test_what_is_wrong_in_every_guest_is_refused_for_all(name):
+    text, line, words = REFUSED[name]
+    found = user_data.fault(text, full=True)
+    assert found.startswith(f"Line {line}")
+    assert words in found
 
 
 @pytest.mark.parametrize("name", [name for name in APPLIED if "MIME" in name and "speaks" not in name])

@@ -59,11 +59,12 @@ def test_what_is_said_of_it_is_changed(mia, own):
     sent = {
         "name": "mine", "description": "ours", "os": "bsd", "architecture": "x86_64", "default_user": "root",
         "firmware": "uefi", "machine_type": "", "disk_bus": "sata", "nic_bus": "", "min_disk_gib": "4",
-        "min_memory_mib": "512", "protected": "on", "labels": "tier=front",
+        "min_memory_mib": "512", "protected": "on", "cloud_init": "on", "labels": "tier=front",
     }  # fmt: skip
     assert mia.post(there, sent).status_code == 303
     own.refresh_from_db()
     assert (own.firmware, own.disk_bus, own.min_disk_gib, own.protected) == ("uefi", "sata", 4, True)
+    assert own.cloud_init
     assert b"is protected" in mia.get(f"{P}/{own.pk}/delete").content
     assert mia.post(f"{P}/{own.pk}/deprecate").status_code == 303
     assert b"Offer again" in mia.get(f"{P}/{own.pk}").content

@@ -10,6 +10,7 @@ from cloud.hosts.models import Allocation, Host
 from cloud.tenancy.models import Quota
 from compute import logins
 from compute.models import Instance
+from storage.models import Image
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -144,6 +145,21 @@ def test_ones_own_password_reaches_the_guest_as_a_hash(cloud, mia, path, body):
 def test_a_password_that_cannot_be_is_refused(mia, path, body, wish, field):
     answer = mia.post(path, {**body, **wish})
     assert (answer.status_code, [fault["pointer"] for fault in answer.json()["errors"]]) == (400, [field])
+
+
+def test_what_only_a_full_cloud_init_reads_needs_an_image_that_has_one(cloud, mia, path, body):
+    template = "## template: jinja\n#cloud-config\nhostname: {{ v1.x }}\n"
+    wish = {**body, "password": "correct horse", "user_data": template}
+    (fault,) = mia.post(path, wish).json()["errors"]
+    assert fault["pointer"] == "/user_data"
+    assert "Line 1: text/jinja2 is not supported by this image" in fault["message"]
+    Image.objects.update(cloud_init=True)
+    (warning,) = mia.post(f"{path}?dry_run=true", wish).json()["plan"]["warnings"]
+    assert warning.startswith("text/jinja2 in its user data is given to the guest as it is")
+    assert mia.post(path, wish).status_code == 202
+    cloud.settle()
+    seed = cloud.nodes[0].hypervisor.spec(str(Instance.objects.get().pk))["seed"]
+    assert seed["user_data"] == wish["user_data"]
 
 
 def test_a_plan_warns_that_nobody_could_log_in(mia, path, body):
