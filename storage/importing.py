@@ -27,6 +27,7 @@ EXPORT = "image_export"  # as operations call it
 OFFER = "images"  # what a host says that it can, so that it is given any
 WORDS = {
     "fetching": "a host fetches it",
+    "unpacking": "a host unpacks it",
     "inspecting": "a host looks at what is in it",
     "converting": "a host converts it",
     "storing": "a host brings it into the store",

@@ -13,6 +13,7 @@ from agent import folders
 from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
+from storage.agent import unpacking
 from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, View, own_python, python
 from storage.agent.inspection.common import MIB, Disk, Examined, Found, Limits, Machine, Unfit, Window, size_words
 from storage.agent.inspection.readers import READERS
@@ -56,6 +57,30 @@ class Tool:
         if "unfit" in said:
             raise Unfit(said["unfit"])
         return found(said)
+
+    def unpack(self, source: Path, target: Path, virtual_bytes: int, hear: Callable[[int], None]) -> None:
+        """Write what a compressed file holds into a new file; `hear` gets the bytes of `source` that are done. Raises
+        Unfit, Refused or Abandoned."""
+        line = python("storage.agent.unpacking", os.fspath(source), os.fspath(target), str(virtual_bytes))
+        bounds = Bounds(600 + source.stat().st_size / MIB, file_bytes=unpacking.max_bytes(virtual_bytes) + MIB)
+        view = View(readable=(*own_python(), source), writable=(self.folder,))
+        check_room(self.folder)
+
+        def listen(line: str) -> None:
+            check_room(self.folder)
+            match line.split():
+                case ["progress", done, _]:
+                    hear(int(done))
+
+        try:
+            printed = self.helpers.run(Program(line, bounds, view), self.uid, self.work, listen)
+            said = json.loads(printed.strip().splitlines()[-1])
+        except TooLong as problem:
+            raise Unfit("It takes too long to unpack it. Upload it as qcow2, not compressed as a whole.") from problem
+        except (Failed, ValueError, IndexError) as problem:
+            raise Refused(f"the file could not be unpacked: {problem}") from problem
+        if "unfit" in said:
+            raise Unfit(said["unfit"])
 
     def convert(self, source: Path, disk: Disk, format_: str, target: Path, hear: Callable[[float], None]) -> None:
         """Write a disk into a new file of a format; `hear` gets the percentage. Raises Unfit, Refused or Abandoned."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent import faults, folders
 from agent.errors import Refused, Unreachable
+from storage.agent import unpacking
 from storage.agent.confined import FOR_THE_NETWORK, Bounds, Failed, Program, TooLong, View, own_python, python
 from storage.agent.conversion import Tool, check_room
 from storage.agent.image_work import MAX_PAUSE, Facts, ImageWork, Progress, file_sum
@@ -17,7 +18,7 @@ MAX_TRIES = 5  # of a download from an unknown server
 DEFAULT_MAX_BYTES = 64 << 30
 DEFAULT_MAX_SECONDS = 6 * 3600
 
-faults.declare("import.before_fetch", "import.after_fetch")
+faults.declare("import.before_fetch", "import.after_fetch", "import.after_unpack")
 
 
 class Import(ImageWork):
@@ -30,6 +31,8 @@ class Import(ImageWork):
     def make(self, tool: Tool, progress: Progress) -> Facts:
         if folders.status(self.source) is None:
             self._fetch(tool, progress)
+        if unpacking.compression(self.source):
+            self._unpack(tool, progress)
         progress.tell("inspecting", 0, None, "bytes")
         found = tool.inspect(self.source, self.spec.get("declared_format"), self.virtual_bytes)
         format_, files = str(self.spec["result"]["format"]), []
@@ -56,6 +59,15 @@ class Import(ImageWork):
         part.chmod(0o444)
         part.rename(self.source)
         faults.reach("import.after_fetch")
+
+    def _unpack(self, tool: Tool, progress: Progress) -> None:
+        """Put what a compressed file holds in its place. What is compressed twice, the inspection refuses."""
+        size = self.source.stat().st_size
+        made = self.out / "unpacked"
+        made.unlink(missing_ok=True)
+        tool.unpack(self.source, made, self.virtual_bytes, lambda done: progress.tell("unpacking", done, size, "bytes"))
+        self.take(made, self.source)
+        faults.reach("import.after_unpack")
 
     def _receive(self, part: Path, progress: Progress) -> None:
         """Fetch what was uploaded to the control plane."""

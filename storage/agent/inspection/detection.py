@@ -26,7 +26,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"VMA\0", "It is a backup of Proxmox VE. Restore it there and export the disk as qcow2."),
     (0, b"QFI\xfb\0\0\0\1", _OTHER_DISK.format("qcow, version 1")),
     (0, b"LUKS\xba\xbe", "It is encrypted with LUKS. Decrypt it first: a guest could not read its own disk here."),
-    (0, b"\x1f\x8b", _COMPRESSED.format("gzip; an OVA has to be a plain tar")),
+    (0, b"\x1f\x8b", _COMPRESSED.format("gzip")),
     (0, b"\xfd7zXZ\0", _COMPRESSED.format("xz")),
     (0, b"BZh", _COMPRESSED.format("bzip2")),
     (0, b"\x28\xb5\x2f\xfd", _COMPRESSED.format("zstd")),

@@ -1,8 +1,10 @@
 """Imports on a host: what a tenant gave becomes a disk in the store, or is refused in words; nothing is left behind."""
 
 import contextlib
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from agent import faults, jail
 from agent.control_plane import ControlPlane
@@ -142,6 +145,38 @@ def test_a_disk_of_every_format_comes_in_as_it_was(kind, bring_in, upload, contr
     assert identical(result, "qcow2", content, {"stream": "vmdk", "fixed-vpc": "vpc"}.get(kind, kind), tmp_path)
     assert {one["phase"] for one in control_plane.progress} >= {"fetching", "inspecting", "converting", "storing"}
     assert sorted(path.name for path in host.images.folder(spec["id"]).iterdir()) == ["done.json"]
+
+
+COMPRESSIONS = {"gzip": gzip.compress, "xz": lzma.compress, "zstd": zstandard.compress}
+
+
+@pytest.mark.parametrize("how", COMPRESSIONS)
+def test_a_compressed_disk_comes_in_as_it_was(how, bring_in, upload, control_plane, spec, tmp_path):
+    content = hostile.sound("raw")
+    upload(COMPRESSIONS[how](content))
+    report = bring_in()
+    assert report["seen"] == "present", report["facts"]
+    result = tmp_path / "result"
+    result.write_bytes(control_plane.imported[spec["id"], 0])
+    assert identical(result, "qcow2", content, "raw", tmp_path)
+    assert "unpacking" in {one["phase"] for one in control_plane.progress}
+
+
+def test_what_a_hostile_file_is_compressed_into_makes_no_difference(bring_in, upload, control_plane, host):
+    make, _, _ = hostile.KINDS["qcow2-backing-path"]
+    cases = (
+        (lzma.compress(make()), "."),
+        (lzma.compress(gzip.compress(hostile.sound("raw"))), "compressed (gzip)"),
+        (gzip.compress(b"\x55" * (256 << 20)), "unpacks to more than 100 times its size"),
+    )
+    for generation, (packed, words) in enumerate(cases, start=1):
+        upload(packed)
+        report = bring_in(generation=generation)
+        assert report["seen"] == "broken"
+        assert report["facts"]["final"] is True
+        assert words in report["facts"]["problem"]
+        assert list(host.images.directory.iterdir()) == []
+    assert control_plane.imported == {}
 
 
 def test_an_appliance_comes_in_with_all_of_its_disks(bring_in, upload, control_plane, spec, tmp_path):
@@ -369,7 +404,7 @@ def looker():
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("how", ["kill", "refuse"])
 def test_an_import_survives_every_fault_point(how, point, looker, control_plane, open_to_all, spec, upload):
-    upload(hostile.sound("vmdk"))
+    upload(gzip.compress(hostile.sound("vmdk")))
     trace = open_to_all / "trace"
     struck = False
     for generation, (verb, expected) in enumerate((("ensure_present", "present"), ("ensure_gone", "gone")), start=1):
