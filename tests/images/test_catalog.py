@@ -1,5 +1,7 @@
 """The catalog of systems' own images: whole, and its checksums are found."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from images.catalog import checksum, entries, find
@@ -15,6 +17,24 @@ def test_every_entry_could_be_imported(entry):
     assert form.is_valid(), form.errors
     assert entry.url.startswith("https://")
     assert entry.sums == "" or entry.sums.startswith("https://")
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.reference)
+def test_every_address_says_what_the_entry_says(entry):
+    """A slip of the pen would fetch another system, another architecture or a format that is refused."""
+    names = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "aarch64")}[entry.properties["architecture"]]
+    assert any(name in entry.filename for name in names)
+    assert str(entry.properties["os"]) in entry.url.lower()
+    version = entry.version
+    codenames = {"debian": {"13": "trixie", "12": "bookworm"}}.get(str(entry.properties["os"]), {})
+    assert codenames.get(version, version) in entry.url
+    assert entry.filename.removesuffix(".xz").endswith((".qcow2", ".img"))
+    assert urlsplit(entry.url).query == ""
+    if entry.sums:
+        assert urlsplit(entry.sums).hostname == urlsplit(entry.url).hostname
+        assert entry.sums.rpartition("/")[0] == entry.url.rpartition("/")[0]
+    references = [other.reference for other in entries()]
+    assert references.count(entry.reference) == 1
 
 
 def test_a_name_means_its_newest_version():
