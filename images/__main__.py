@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(f"{name}: {recipe.description}" for name, recipe in sorted(build.RECIPES.items())))
         return 0
     if chosen.command == "tools":
-        print("\n".join(sorted({*tools.REQUIRED_TOOLS.values(), *tools.UNPACKING_TOOLS.values()})))
+        print("\n".join(sorted(set(tools.PACKAGES.values()))))
         return 0
     started = time.monotonic()
 

@@ -7,18 +7,19 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from . import debian, ext4, tools
 from .architectures import ARCHITECTURES, Architecture
 from .debian import Archive, Package
+from .debian_cloud import DebianCloud
+from .recipe import Recipe, Say
 from .tiny_linux import TinyLinux
 from .tools import BuildError
 
-RECIPES = {recipe.name: recipe for recipe in (TinyLinux(),)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (TinyLinux(), DebianCloud())}
 USUAL_ARCHITECTURE = "x86_64"
-Say = Callable[[str], None]
 
 
 def default_cache() -> Path:
@@ -35,7 +36,7 @@ def build(
     The answer is what image.json says. Raises BuildError, or OSError when a disk is full or a directory closed.
     """
     recipe, architecture = RECIPES[name], ARCHITECTURES[architecture_name]
-    tools.check(unpacking=architecture.unpack_kernel)
+    tools.check(unpacking=architecture.unpack_kernel, more=recipe.tools)
     cache.mkdir(parents=True, exist_ok=True)
     with alone(cache, say):
         archive, packages = _resolve(recipe, architecture, cache, refresh, say)
@@ -54,7 +55,7 @@ def build(
 
 
 def _resolve(
-    recipe: TinyLinux, architecture: Architecture, cache: Path, refresh: bool, say: Say
+    recipe: Recipe, architecture: Architecture, cache: Path, refresh: bool, say: Say
 ) -> tuple[Archive, list[Package]]:
     """The packages, from the running release or the first of the architecture's other suites that has them."""
     release = debian.running_release()
@@ -72,7 +73,7 @@ def _resolve(
 
 
 def _build(
-    recipe: TinyLinux, architecture: Architecture, archive: Archive, packages: list[Package], *, home: Path, say: Say
+    recipe: Recipe, architecture: Architecture, archive: Archive, packages: list[Package], *, home: Path, say: Say
 ) -> None:
     """Build into the cache: whole or not at all."""
     files = archive.fetch(packages)
@@ -94,7 +95,7 @@ def image_name(recipe: str, architecture: str) -> str:
 
 
 def describe(
-    recipe: TinyLinux, architecture: Architecture, version: str, made: dict[str, object], directory: Path
+    recipe: Recipe, architecture: Architecture, version: str, made: dict[str, object], directory: Path
 ) -> dict[str, object]:
     """image.json: what a cloud has to know to register and boot the image."""
     files = [
@@ -104,13 +105,13 @@ def describe(
     return {
         "name": image_name(recipe.name, architecture.name),
         "architecture": architecture.name,
-        "os": "linux",
+        "os": recipe.os,
         "version": version,
         "description": recipe.description,
-        "min_disk_gib": 1,
+        "min_disk_gib": recipe.min_disk_gib,
         "min_memory_mib": recipe.min_memory_mib,
         "hypervisors": list(architecture.hypervisors),
-        "default_user": "root",
+        "default_user": recipe.default_user,
         "kernel_command_line": made["kernel_command_line"],
         "files": files,
     }

@@ -62,7 +62,7 @@ def image(home: Home, arguments: list[str]) -> int:
     from cloud.embedded.guests import offer
 
     if len(arguments) != 1:
-        raise Trouble("say for which architecture: ./pileus image riscv64")
+        raise Trouble("say which guest: ./pileus image debian, or an architecture: ./pileus image riscv64")
     offer(home, arguments[0])
     return 0
 

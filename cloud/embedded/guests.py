@@ -1,10 +1,11 @@
 """Guest images: built out of Debian's packages, and offered to the tenants."""
 
+import platform
 import subprocess
 from concurrent.futures import Future
 from pathlib import Path
 
-from cloud.embedded import environment, machine_host
+from cloud.embedded import environment, machine_host, system_packages
 from cloud.embedded.accounts import Account, service_account
 from cloud.embedded.control_plane import ControlPlane, names
 from cloud.embedded.down import existing
@@ -13,53 +14,66 @@ from cloud.embedded.files import open_log, read_file, write_file
 from cloud.embedded.folders import one_command_at_a_time
 from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
-from cloud.embedded.starters import ARCHITECTURES, IMAGE
+from cloud.embedded.starters import ARCHITECTURES as FIRST_ARCHITECTURES
+from cloud.embedded.starters import IMAGE
 from images import tools
-from images.architectures import ARCHITECTURES as RECIPES
+from images.architectures import ARCHITECTURES
+from images.build import RECIPES
 
 
-def offer(home: Home, architecture: str) -> None:
-    """`./pileus image ARCHITECTURE`: build a guest for it and offer it to every project; again, bring it up to date.
+def offer(home: Home, wanted: str) -> None:
+    """`./pileus image …`: build a guest and offer it to every project; again, bring it up to date. `wanted`: a recipe,
+    or an architecture for which the small guest is built.
 
-    Raises Trouble for an architecture that there is no recipe for, or that this machine cannot run.
+    Raises Trouble for one that there is not, or that this machine cannot build or run.
     """
     memory = existing(home)
-    if architecture not in RECIPES:
-        raise Trouble(f"there is no guest for “{architecture}”, only for {', '.join(RECIPES)}")
+    recipe, architecture = _chosen(wanted)
+    lacking = [*system_packages.install(recipe), *system_packages.install(architecture)]
     runs = machine_host.architectures(home)
     if architecture not in runs:
         others = ", ".join(sorted(runs)) or "nothing"
-        raise Trouble(f"this machine has no emulator for {architecture}, only for {others}")
-    if packages := " ".join(tools.missing(unpacking=RECIPES[architecture].unpack_kernel)):
-        raise Trouble(f"building it needs more packages: sudo apt install {packages}")
+        what_to_do = f"; {system_packages.in_words(lacking)}" if lacking else ""
+        raise Trouble(f"this machine has no emulator for {architecture}, only for {others}{what_to_do}")
+    if packages := tools.missing(unpacking=ARCHITECTURES[architecture].unpack_kernel, more=RECIPES[recipe].tools):
+        raise Trouble(f"building it needs more packages: sudo apt install {' '.join(packages)}")
     with one_command_at_a_time(home), Screen() as screen:
         plane = ControlPlane(home, memory, service_account(), screen)
         if not plane.running().issuperset(names("control")):
             raise Trouble("the cloud is not running; ./pileus up starts it")
-        folder = build(home, plane.account, screen, architecture)
+        folder = build(home, plane.account, screen, architecture, recipe)
         with screen.step("Offered to every project") as step:
             step.result = plane.manage("import_images", folder).strip()
+
+
+def _chosen(wanted: str) -> tuple[str, str]:
+    """A recipe with an architecture."""
+    if wanted in ARCHITECTURES:
+        return IMAGE, wanted
+    if wanted in RECIPES:
+        return wanted, platform.machine()
+    raise Trouble(f"there is no guest “{wanted}”, only {', '.join((*RECIPES, *ARCHITECTURES))}")
 
 
 def first_image(plane: ControlPlane, packages: "Future[None]") -> str:
     """A guest of the first architecture that this machine can run and build for; its folder, or nothing."""
     packages.result()
     runs = machine_host.architectures(plane.home)
-    for name in ARCHITECTURES:
-        if name in runs and not tools.missing(unpacking=RECIPES[name].unpack_kernel):
+    for name in FIRST_ARCHITECTURES:
+        if name in runs and not tools.missing(unpacking=ARCHITECTURES[name].unpack_kernel):
             return build(plane.home, plane.account, plane.screen, name)
     return ""
 
 
-def build(home: Home, account: Account, screen: Screen, architecture: str) -> str:
+def build(home: Home, account: Account, screen: Screen, architecture: str, recipe: str = IMAGE) -> str:
     """The guest image, built from Debian packages once per version of its recipe; gives back its folder."""
-    folder = home.built_images / f"{IMAGE}-{architecture}"
-    stamp, recipe = home.stamps / folder.name, environment.source_fingerprint("images")
-    if stamp.exists() and stamp.read_text() == recipe and (folder / "image.json").exists():
+    folder = home.built_images / f"{recipe}-{architecture}"
+    stamp, fingerprint = home.stamps / folder.name, environment.source_fingerprint("images")
+    if stamp.exists() and stamp.read_text() == fingerprint and (folder / "image.json").exists():
         return str(folder)
-    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", IMAGE, "--architecture", architecture]
+    command = [str(home.venv / "bin" / "python"), "-P", "-m", "images", "build", recipe, "--architecture", architecture]
     said: list[str] = []
-    with screen.step(f"Guest image {IMAGE} for {architecture}") as step, open_log(home.log / "images.log") as log:
+    with screen.step(f"Guest image {recipe} for {architecture}") as step, open_log(home.log / "images.log") as log:
         builder = subprocess.Popen(
             [*command, "--output", str(folder)],
             env=environment.common(home),
@@ -76,7 +90,7 @@ def build(home: Home, account: Account, screen: Screen, architecture: str) -> st
                 step.note = line.rpartition("] ")[2].strip()[:60]
         if builder.returncode != 0:
             raise Trouble("the guest image could not be built:\n    " + "\n    ".join(said[-8:]))
-    write_file(stamp, recipe)
+    write_file(stamp, fingerprint)
     return str(folder)
 
 

@@ -14,7 +14,7 @@ from typing import IO
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS  # noqa: E402
+from images.tools import DEBIAN_CLOUD_TOOLS, REQUIRED_TOOLS, UNPACKING_TOOLS  # noqa: E402
 
 # `up` starts an installation while pip is still working, and waits for it here.
 LOCK = Path("/run/lock/pileus-apt.lock")
@@ -22,6 +22,7 @@ QEMU = "machines under QEMU"
 NETWORKS = "virtual networks"
 GUEST_IMAGES = "guest images"
 X86_64_IMAGES = "x86_64 guest images"
+DEBIAN_IMAGES = "Debian guest images"
 APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
 
 
@@ -44,9 +45,14 @@ TOOLS = (
     _tool("qemu-img", "qemu-utils", QEMU, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     *(_tool(program, package, X86_64_IMAGES, "up", "test") for program, package in UNPACKING_TOOLS.items()),
+    *(_tool(program, package, DEBIAN_IMAGES, "debian") for program, package in DEBIAN_CLOUD_TOOLS.items()),
     _tool("libnftables.so.1", "libnftables1", NETWORKS, "up", "test"),
     _tool("pasta", "passt", "a way out for guests of an ordinary user", "test", *([] if os.geteuid() == 0 else ["up"])),
-    _tool("qemu-system-riscv64", "qemu-system-misc", "tests of riscv64 machines", "test"),
+    _tool("qemu-system-riscv64", "qemu-system-misc", "riscv64 machines", "test", "riscv64"),
+    _tool("qemu-system-aarch64", "qemu-system-arm", "arm64 machines", "aarch64"),
+    _tool(
+        "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "qemu-efi-aarch64", "arm64 machines without a kernel file", "aarch64"
+    ),
     _tool("chromium", "chromium", "browser tests", "test"),
     _tool("libatomic.so.1", "libatomic1", "browser tests", "test"),  # Playwright's node links to it
     _tool("ssh-keygen", "openssh-client", "tests of key pairs", "test"),
@@ -61,13 +67,15 @@ TOOLS = (
 
 
 def missing(purpose: str) -> list[Tool]:
-    """The tools for a purpose (`up`, `test`) that this machine has not got."""
+    """The tools for a purpose (`up`, `test`, `debian` or an architecture) that this machine has not got."""
     return [tool for tool in TOOLS if purpose in tool.purposes and not _is_there(tool.program)]
 
 
 def _is_there(program: str) -> bool:
     if ".so." in program:
         return any(Path("/usr/lib").glob(f"*/{program}"))
+    if program.startswith("/"):
+        return Path(program).exists()
     return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin") is not None
 
 

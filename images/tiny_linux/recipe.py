@@ -6,12 +6,12 @@ A small initramfs holds busybox and the modules of the root disk; the root is an
 
 import gzip
 import posixpath
-from collections.abc import Callable
 from pathlib import Path
 
 from .. import cpio, elf, ext4, kernel, qcow2
 from ..architectures import Architecture
 from ..debian import Archive, Package, contents
+from ..recipe import Recipe, Say
 from ..tools import BuildError
 from ..tree import Tree, merged
 
@@ -28,12 +28,15 @@ LARGE_INITRD = 4 << 20
 IDENTITY = "70696c65-7573-4000-8000-74696e796c6e"  # of the file system: the same in every build
 
 
-class TinyLinux:
+class TinyLinux(Recipe):
     """What `python -m images build tiny-linux` makes; see images/README.md for how it boots."""
 
     name = "tiny-linux"
     description = "Debian kernel, busybox, SSH and a small cloud-config agent; root disk grows to its size"
+    os = "linux"
+    min_disk_gib = 1
     min_memory_mib = 128
+    default_user = "root"
 
     def packages(self, archive: Archive, architecture: Architecture, *, refresh: bool) -> list[Package]:
         """All packages whose files may be needed: the userland with its dependencies, and the kernel alone."""
@@ -42,7 +45,7 @@ class TinyLinux:
         return userland + [package for package in linux if package.name.startswith("linux-")]
 
     def build(
-        self, architecture: Architecture, files: dict[Package, Path], directory: Path, say: Callable[[str], None]
+        self, architecture: Architecture, files: dict[Package, Path], directory: Path, say: Say
     ) -> dict[str, object]:
         """Write kernel, initrd and disk into the directory; the answer is this recipe's part of image.json."""
         say("unpacking packages")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.embedded import environment, folders, get_pip, machine_host, ports, publish, system_packages
+from cloud.embedded import environment, folders, get_pip, guests, machine_host, ports, publish, system_packages
 from cloud.embedded.accounts import myself
 from cloud.embedded.control_plane import ControlPlane
 from cloud.embedded.errors import Trouble
@@ -23,7 +23,7 @@ from cloud.embedded.memory import Memory
 from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
 from cloud.embedded.told import told_by_environment
-from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
+from images.tools import PACKAGES
 
 
 @pytest.fixture
@@ -186,7 +186,21 @@ def test_valkey_moves_from_a_port_that_another_holds_on_to_and_says_so(port_of_v
 
 def test_every_tool_that_images_need_is_among_the_packages():
     listed = {tool.program: tool.package for tool in system_packages.TOOLS}
-    assert (REQUIRED_TOOLS | UNPACKING_TOOLS).items() <= listed.items()
+    assert PACKAGES.items() <= listed.items()
+
+
+def test_what_a_whole_debian_needs_is_installed_for_that_only():
+    for purpose in ("up", "test"):
+        assert not any(tool.program == "mmdebstrap" for tool in system_packages.TOOLS if purpose in tool.purposes)
+    assert any(tool.program == "mmdebstrap" for tool in system_packages.TOOLS if "debian" in tool.purposes)
+
+
+def test_a_guest_is_named_by_its_recipe_or_by_an_architecture(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert guests._chosen("debian") == ("debian", "x86_64")
+    assert guests._chosen("aarch64") == ("tiny-linux", "aarch64")
+    with pytest.raises(Trouble, match="no guest “windows”, only tiny-linux, debian, x86_64, aarch64, riscv64"):
+        guests._chosen("windows")
 
 
 def test_what_is_missing_is_said_in_one_line_with_what_to_type(monkeypatch):

@@ -1,0 +1,5 @@
+"""debian: a whole Debian with systemd and cloud-init, as Debian's own cloud images have them."""
+
+from .recipe import DebianCloud
+
+__all__ = ["DebianCloud"]
