@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
@@ -90,13 +91,20 @@ def diagnose(*, instance: Instance, origin: Origin, wish: Wish) -> Diagnosis:
 
 
 def look_closer(found: Diagnosis) -> Diagnosis:
-    """The diagnosis with what the instance's host sees, where it runs. Waits for the host, so in no transaction."""
-    target = found.walk.target
-    is_out_of_sight = any(hop.verdict == BLOCKED and hop.name in ("instance", "host") for hop in found.hops)
-    if target is None or target.port.host_id is None or is_out_of_sight:
-        return found
-    seen = evidence.ask(target, found.wish, found.walk.outside)
-    return replace(found, hops=closer.look(found.hops, seen, target, found.wish))
+    """The diagnosis with what the hosts of both ends see, where these run. Waits for them, so in no transaction."""
+    target, source, hops = found.walk.target, found.walk.source, found.hops
+    blocked_at = {hop.name for hop in hops if hop.verdict == BLOCKED}
+    with ThreadPoolExecutor(2) as both:  # they are asked at once: a person waits
+        sending = receiving = None
+        if target and source and source.port.host_id and "source" not in blocked_at:
+            sending = both.submit(evidence.ask_sender, source, target, found.wish)
+        if target and target.port.host_id and not blocked_at & {"instance", "host"}:
+            receiving = both.submit(evidence.ask, target, found.wish, found.walk.outside)
+    if target and source and sending:
+        hops = closer.look_at_sender(hops, sending.result(), source, target, found.wish)
+    if target and receiving:
+        hops = closer.look(hops, receiving.result(), target, found.wish)
+    return replace(found, hops=hops)
 
 
 def _ports(instance: Instance) -> list[Port]:

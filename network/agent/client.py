@@ -83,12 +83,20 @@ class NetworkProcess:
         return self._ask({"do": "counters"})
 
     def probe(
-        self, port: str, address: str, protocol: str, number: int | None = None, outside: str | None = None
+        self,
+        port: str,
+        address: str,
+        protocol: str,
+        number: int | None = None,
+        *,
+        outside: str | None = None,
+        towards: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What is seen of a port's guest, and whether it answers at this address and port (`examining` has the shape).
-        `outside`: what leads there. Takes up to two seconds."""
-        about = {"port": port, "address": address, "protocol": protocol, "number": number, "outside": outside}
-        return self._ask({"do": "probe", **about})
+        `outside`: what leads there; `towards`: {"address", "protocol", "number"} that it should reach. Takes up to two
+        seconds."""
+        about = {"port": port, "address": address, "protocol": protocol, "number": number}
+        return self._ask({"do": "probe", **about, "outside": outside, "towards": towards})
 
     def capabilities(self) -> dict[str, Any]:
         """{"networks": bool, "tracking", "overlay", "taps", "missing": {part: words}, "way_out": "" or words}"""

@@ -47,7 +47,8 @@ class Examination:
         """Ask the guest, for a second or two, and give back all that was seen; in whatever thread and namespace.
 
         {"nic", "watched_seconds", "lease", counts (see `counting`), "is_there": bool or None, "answer": one of
-        `questions` or None, "has_rival": bool}; None where nobody was asked."""
+        `questions` or None, "has_rival": bool}; None where nobody was asked. "tried": one of `sending`, where that was
+        asked and is known."""
         answered: dict[str, Any] = {"is_there": None, "answer": None}
         if self.wire:
             with self.wire, contextlib.suppress(OSError):  # the tap has gone meanwhile

@@ -13,6 +13,7 @@ from network.agent.rules import REFLEXIVE, SERVICE_ADDRESS, SERVICE_ADDRESS6
 from network.agent.specs import PROTOCOLS, Address, NetworkSpec, Port
 
 NFNL_CONNTRACK, CT_GET, CT_DELETE = 1 << 8, 1, 2
+CTA_STATUS, SEEN_REPLY = 3, 1 << 1
 NO_ANSWER = (ipaddress.IPv4Address(0), ipaddress.IPv4Address(0), 0)  # where addresses are not translated
 NAMES = {number: name for name, number in PROTOCOLS.items()}
 
@@ -20,7 +21,8 @@ NAMES = {number: name for name, number in PROTOCOLS.items()}
 @dataclass(frozen=True)
 class Flow:
     """A flow that the kernel tracks, as its first packet was. `key`: the kernel's own description of it. `answer`:
-    source, destination and source port of its answers, which differ where addresses are translated."""
+    source, destination and source port of its answers, which differ where addresses are translated. `is_answered`: some
+    have come."""
 
     source: Address
     destination: Address
@@ -29,18 +31,22 @@ class Flow:
     destination_port: int  # of ICMP: type * 256 + code
     key: bytes
     answer: tuple[Address, Address, int]
+    is_answered: bool = False
 
 
-def tracked(kernel: Netlink) -> list[Flow]:
-    """Every flow that this namespace tracks; `kernel` was made for NETFILTER."""
-    found = []
+def tracked(kernel: Netlink, about: Address | None = None) -> list[Flow]:
+    """Every flow that this namespace tracks, or those `about` an address; `kernel` was made for NETFILTER."""
+    found, part = [], about.packed if about else b""
     for body in kernel.dump(NFNL_CONNTRACK | CT_GET, struct.pack("=BBH", socket.AF_UNSPEC, 0, 0)):
+        if part not in body:  # what is looked for is one of very many: the others are not read
+            continue
         attributes = parse(body[4:])
         key = attributes[1]
         source, destination, protocol, ports = _tuple(key)
         answerer, answered, _, (answer_port, _) = _tuple(attributes[2])
         answer = (answerer, answered, answer_port)
-        found.append(Flow(source, destination, protocol, *ports, key=body[:1] + key, answer=answer))
+        seen = bool(int.from_bytes(attributes.get(CTA_STATUS, b""), "big") & SEEN_REPLY)
+        found.append(Flow(source, destination, protocol, *ports, key=body[:1] + key, answer=answer, is_answered=seen))
     return found
 
 

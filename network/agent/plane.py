@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from network.agent import counting, deltas, edge, examining, kept, messages, networks, nft, pools, routers
+from network.agent import counting, deltas, edge, examining, kept, messages, networks, nft, pools, routers, sending
 from network.agent.guests import Guests
 from network.agent.namespaces import Namespaces
 from network.agent.netlink import Netlink
@@ -24,6 +24,7 @@ from network.agent.networks import Problem
 from network.agent.outside import Outside
 from network.agent.probe import Abilities
 from network.agent.router_specs import RouterSpec
+from network.agent.rules import REFLEXIVE
 from network.agent.services import Services
 from network.agent.specs import Address, NetworkSpec, Port, digest
 from network.agent.world import World
@@ -209,12 +210,15 @@ class Plane:
 
     def examine(self, wish: dict[str, Any]) -> examining.Examination:
         """Look at a port of this host, and be ready to ask its guest, and who else has the address outside that leads
-        there. Raises Problem, ValueError, OSError."""
+        there; what came of what it sent `towards` another one. Raises Problem, ValueError, OSError."""
         spec, port = self._port(wish["port"])
         question = examining.question_for(spec, port, self._gateways(spec.network), wish)
         found = examining.begin(self._namespaces, spec, port, question, self._services.leases(spec.id))
         if outside := wish.get("outside"):
             found.rival = self.world.rival(ipaddress.ip_address(outside))
+        if (towards := wish.get("towards")) and self._abilities.tracking != REFLEXIVE:
+            with self._namespaces.within(networks.namespace(spec)):
+                found.seen["tried"] = sending.tried(port, towards)
         return found
 
     def look_at_next(self) -> None:

@@ -12,7 +12,7 @@ makes a user namespace and has rights in there alone. It answers on a Unix socke
     {"do": "unplug", "port"}                             {"ok": true}
     {"do": "quarantine", "id", "on"}                     {"ok": true}: nothing plugs into this network any more
     {"do": "inventory"}, {"do": "counters"}, {"do": "capabilities"}
-    {"do": "probe", "port", "address", "protocol", "number"?, "outside"?}
+    {"do": "probe", "port", "address", "protocol", "number"?, "outside"?, "towards"?}
                                                          what is seen of a guest, see `examining`: takes a second or two
 
 Whatever cannot be done is answered by {"problem": words}.

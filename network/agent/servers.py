@@ -31,9 +31,9 @@ class Probes(Server):
             raise NotOpened("busy", f"{MAX_AT_ONCE} guests are being looked at: ask again")
         self._under_way += 1
         port, address, protocol = (str(wish.get(name)) for name in ("port", "address", "protocol"))
-        rest = wish.get("number"), wish.get("outside")
+        number, beside = wish.get("number"), {name: wish.get(name) for name in ("outside", "towards")}
         try:
-            seen = await asyncio.to_thread(self._process.probe, port, address, protocol, *rest)
+            seen = await asyncio.to_thread(self._process.probe, port, address, protocol, number, **beside)
         except Refused as refusal:
             raise NotOpened("refused", str(refusal)) from refusal
         except NoAnswer as silence:

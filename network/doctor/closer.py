@@ -7,16 +7,19 @@ from dataclasses import replace
 
 from network.doctor.evidence import (
     ABSENT,
+    ANSWERED,
     CLOSED,
     GIVEN,
     IDLE,
     NOT_LET_IN,
     NOT_LET_OUT,
+    NOTHING,
     OFFERED,
     OPEN,
     PROHIBITED,
     REFUSED,
     SPOOFED,
+    UNANSWERED,
     UP,
     Seen,
     Silence,
@@ -28,6 +31,12 @@ SSH = 22
 PLUGGED = {
     ABSENT: "The host has made no NIC for it. Stop the instance, then start it.",
     IDLE: "Its NIC is on the host, and no machine is at the other end. Stop the instance, then start it.",
+}
+
+SENT = {
+    NOTHING: "Nothing of that passed the rules of its host. If nothing blocks the way: try it now, then ask again.",
+    UNANSWERED: "It sends, and its packets pass the rules of its host. Nothing has come back.",
+    ANSWERED: "It sends, and is answered.",
 }
 
 
@@ -45,6 +54,24 @@ def look(hops: tuple[Hop, ...], seen: Seen | Silence, target: Address, wish: Wis
     if seen.is_there:
         found.append(_answer(seen, name, wish))
     return (*known, *found)
+
+
+def look_at_sender(
+    hops: tuple[Hop, ...], seen: Seen | Silence, source: Address, target: Address, wish: Wish
+) -> tuple[Hop, ...]:
+    """The hops with what the sending end's host sees beside them, and what that says of the sending guest."""
+    name = source.port.holder_name or str(source.port)
+    if isinstance(seen, Silence):
+        words = f"{seen.because} What the guest that sends does is not known."
+        return (*hops, unknown("sender", f"the host of {name}", words))
+    known = tuple(replace(hop, seen=_held_back(seen)) if hop.name == "egress" else hop for hop in hops)
+    found = [_plugged(seen, name)]
+    if seen.is_there is not None:
+        found.append(_address(seen, source))
+    if seen.tried:
+        looked_at = f"what {name} sent to {wish} of {target.address} in the last half minute, TCP in the last two"
+        found.append(ok("sender", looked_at, SENT[seen.tried]))
+    return (*known, *(replace(hop, name="sender") for hop in found))
 
 
 def _astray(hop: Hop, seen: Seen) -> Hop:
@@ -126,6 +153,10 @@ def _traffic(seen: Seen) -> str:
     lost = seen.dropped.get(NOT_LET_OUT, 0)
     refused = f" Its security groups refused {lost} of these." if lost else ""
     return f"Its guest has received {_packets(seen.received)} and sent {seen.sent}.{refused}"
+
+
+def _held_back(seen: Seen) -> str:
+    return f"Its security groups have refused {_packets(seen.dropped.get(NOT_LET_OUT, 0))} that it sent so far."
 
 
 def _refused(seen: Seen) -> str:

@@ -13,6 +13,8 @@ ABSENT, IDLE, DOWN, UP = NICS = ("absent", "idle", "down", "up")
 GIVEN, OFFERED, REFUSED = LEASES = ("given", "offered", "refused")
 # refused: nothing listens; prohibited: a firewall says no.
 OPEN, CLOSED, PROHIBITED, SILENT = ANSWERS = ("open", "refused", "prohibited", "silent")
+# Of what a guest sent to another: nothing that passed the rules, or nothing came back, or something did.
+NOTHING, UNANSWERED, ANSWERED = TRIED = ("nothing", "unanswered", "answered")
 # Why packets were dropped, as people understand it.
 SPOOFED = {
     "spoofed_mac": "from a MAC that is not its own",
@@ -42,7 +44,7 @@ class Lease:
 class Seen:
     """`is_there`: whether the guest said that it has the address; `answer`: what came of a first packet. Both are None
     where nobody was asked. `watched`: for so many seconds its DHCP is remembered. `dropped`: packets by reason.
-    `has_rival`: another machine outside has the floating IP."""
+    `has_rival`: another machine outside has the floating IP. `tried`: what came of what it sent; None: not known."""
 
     nic: str
     lease: Lease | None
@@ -53,6 +55,7 @@ class Seen:
     is_there: bool | None
     answer: str | None
     has_rival: bool
+    tried: str | None
 
     @classmethod
     def read(cls, told: Any) -> "Seen":
@@ -70,6 +73,7 @@ class Seen:
             is_there=_of(bool, facts["is_there"]) if asked else None,
             answer=_among(ANSWERS, facts.get("answer")) if asked else None,
             has_rival=_of(bool, facts.get("has_rival", False)),
+            tried=_among(TRIED, facts["tried"]) if facts.get("tried") is not None else None,
         )
 
 
@@ -83,9 +87,20 @@ class Silence:
 def ask(target: Address, wish: Wish, outside: str = "") -> Seen | Silence:
     """Ask the host of an address's port; `outside`: the floating IP that leads there. Waits for the host, three seconds
     at most, so in no transaction."""
-    assert target.port.host_id is not None
-    about = {"what": "probe", "port": str(target.port_id), "address": target.address, "protocol": wish.protocol}
-    told = handover.ask_facts(target.port.host_id, {**about, "number": wish.port, "outside": outside or None})
+    return _ask(target, wish, outside=outside or None)
+
+
+def ask_sender(source: Address, target: Address, wish: Wish) -> Seen | Silence:
+    """Ask the host of the port that should send: whether its guest is there, and what came of what it sent. Waits as
+    `ask` does."""
+    towards = {"address": target.address, "protocol": wish.protocol, "number": wish.port}
+    return _ask(source, Wish("icmp"), towards=towards)
+
+
+def _ask(of: Address, wish: Wish, **more: Any) -> Seen | Silence:
+    assert of.port.host_id is not None
+    about = {"what": "probe", "port": str(of.port_id), "address": of.address, "protocol": wish.protocol}
+    told = handover.ask_facts(of.port.host_id, {**about, "number": wish.port, **more})
     match told.get("code"):
         case None:
             try:

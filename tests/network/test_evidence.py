@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from network.agent import counting, examining, leases, questions
+from network.agent import counting, examining, leases, questions, sending
 from network.doctor import closer, evidence
 from network.doctor.evidence import Seen, Silence
 from network.doctor.hops import Wish, first_blocked, ok
@@ -29,6 +29,7 @@ GOOD = {
     "is_there": True,
     "answer": "open",
     "has_rival": False,
+    "tried": "unanswered",
 }
 SILENT = {"is_there": False, "answer": "silent"}
 SPOOFING = {"dropped": {"spoofed_address": 4}, "lease": None}
@@ -69,6 +70,32 @@ def test_each_finding_is_told_in_words_with_what_to_do(name):
     assert (found.name if found else "") == hop, hops
     assert words in (found.says if found else ""), found
     assert all(hop.fix_by for hop in hops if hop.verdict == "blocked")
+
+
+SENDER_FINDINGS = {
+    "it sends": ({}, "", "Nothing has come back."),
+    "it is answered": ({"tried": "answered"}, "", "is answered"),
+    "it does not try": ({"tried": "nothing"}, "", "try it now"),
+    "not known": ({"tried": None}, "", ""),
+    "no emulator": ({"nic": "idle", "is_there": None, "answer": None}, "sender", "start it"),
+    "has not booted": (SILENT | {"lease": None, "sent_packets": 0, "dropped": {}}, "sender", "not booted"),
+    "another's address": (SILENT | SPOOFING, "sender", "Set its NIC to DHCP"),
+    "no ping": ({"answer": "silent"}, "", ""),
+}
+
+
+@pytest.mark.parametrize("name", SENDER_FINDINGS)
+def test_the_sending_end_is_told_in_words_too(name):
+    told, blocked_at, words = SENDER_FINDINGS[name]
+    way = (ok("nic", "", ""), ok("egress", "", ""))
+    other = SimpleNamespace(**{**vars(TARGET), "address": "10.0.0.9"})
+    hops = closer.look_at_sender(way, Seen.read(GOOD | told), TARGET, other, SSH)
+    found = first_blocked(hops)
+    assert (found.name if found else "") == blocked_at, hops
+    assert any(words in hop.says for hop in hops if hop.name == "sender"), hops
+    assert (hops[0].seen, "refused" in hops[1].seen) == ("", True)
+    silent = closer.look_at_sender(way, Silence("Its host did not answer."), TARGET, other, SSH)
+    assert (silent[-1].name, silent[-1].verdict) == ("sender", "unknown")
 
 
 def test_what_the_host_counts_is_beside_the_hops():
@@ -114,3 +141,4 @@ def test_both_ends_use_the_same_words():
     assert set(evidence.NICS) == {examining.ABSENT, examining.IDLE, examining.DOWN, examining.UP}
     assert set(evidence.LEASES) == {leases.GIVEN, leases.OFFERED, leases.REFUSED}
     assert set(evidence.ANSWERS) == {questions.OPEN, questions.REFUSED, questions.PROHIBITED, questions.SILENT}
+    assert set(evidence.TRIED) == {sending.NOTHING, sending.UNANSWERED, sending.ANSWERED}

@@ -211,6 +211,32 @@ def test_what_only_the_host_sees_is_found_as_well(world, monkeypatch):
     assert (ask(world, SSH)["blocked_at"], len(asked)) == ("instance", 2)
 
 
+def test_the_sending_ends_host_is_asked_as_well(world, monkeypatch):
+    said = {"sender": {**SEEN, "is_there": False}, "target": SEEN}
+    asked = []
+
+    def answer(host, wish):
+        asked.append(wish)
+        return {"seen": said["sender" if "towards" in wish else "target"]}
+
+    monkeypatch.setattr("cloud.streams.handover.ask_facts", answer)
+    found = ask(world, PEER)
+    assert (found["blocked_at"], found["says"].split(".")[0]) == ("sender", "The guest does not answer ARP for 10")
+    sent = next(wish for wish in asked if "towards" in wish)
+    address = world.port.addresses.get().address
+    assert sent["port"] == str(Port.objects.get(holder_id=world.peer.pk).pk)
+    assert sent["towards"] == {"address": address, "protocol": "tcp", "number": 22}
+    said["sender"] = {**SEEN, "tried": "unanswered"}
+    found = ask(world, PEER)
+    assert found["verdict"] == "open"
+    assert any("Nothing has come back." in hop["says"] for hop in found["hops"] if hop["name"] == "sender"), found
+    world.do(services.stop, world.peer, force=True)
+    world.settle_networks()
+    asked.clear()
+    assert ask(world, PEER)["blocked_at"] == "source"
+    assert not any("towards" in wish for wish in asked)
+
+
 def test_bad_questions_are_refused_in_words(world):
     for body, pointer in (
         ({}, "/port"),

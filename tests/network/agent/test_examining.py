@@ -91,6 +91,29 @@ def test_the_nic_and_what_it_was_told_by_dhcp(host):
             host.client.probe(port, "10.0.0.10", protocol, number)
 
 
+def test_it_tells_what_came_of_what_a_guest_sent(host, closing):  # noqa: F811
+    spec = lab.network(host, rules=[lab.ingress("tcp", 80, 82)], a="10.0.0.10", b="10.0.0.11")
+    host.apply(spec)
+    a, b = (closing(lab.Machine(host.guest(spec, name))) for name in "ab")
+    closing(b.listen(80))
+
+    def tried(number: int) -> str:
+        towards = {"address": "10.0.0.11", "protocol": "tcp", "number": number}
+        return host.client.probe(spec["ports"][0]["id"], "10.0.0.10", "icmp", towards=towards)["tried"]
+
+    assert tried(80) == "nothing"
+    a.connect("10.0.0.11", 80).close()
+    assert tried(80) == "answered"
+    b.run("ip", "route", "add", "blackhole", "10.0.0.10/32")
+    with pytest.raises(TimeoutError):
+        a.connect("10.0.0.11", 81, seconds=0.2)
+    assert (tried(80), tried(81), tried(82)) == ("answered", "unanswered", "nothing")
+    for wrong in ({"protocol": "sctp"}, {"number": None}, {"address": "web"}):
+        towards = {"address": "10.0.0.11", "protocol": "tcp", "number": 80, **wrong}
+        with pytest.raises(Refused):
+            host.client.probe(spec["ports"][0]["id"], "10.0.0.10", "icmp", towards=towards)
+
+
 def test_each_answer_of_dhcp_is_noted(closing):  # noqa: F811
     spec = NetworkSpec.read(lab.network(a="10.0.0.10 fd00:1::10", cidr6=PREFIX))
     port = spec.ports[0]
@@ -134,10 +157,10 @@ class Process:
     def __init__(self, said) -> None:
         self.said = said
 
-    def probe(self, *asked):
+    def probe(self, *asked, **beside):
         if isinstance(self.said, Exception):
             raise self.said
-        return {"asked": asked}
+        return {"asked": asked, "beside": beside}
 
 
 class Opened:
@@ -166,7 +189,8 @@ def test_the_node_service_asks_the_process_and_says_why_it_cannot():
         assert probes._under_way == under_way
         return channel.facts
 
-    assert asyncio.run(serve(None)) == {"seen": {"asked": ("p", "10.0.0.10", "tcp", 22, "192.0.2.9")}}
+    beside = {"outside": "192.0.2.9", "towards": None}
+    assert asyncio.run(serve(None)) == {"seen": {"asked": ("p", "10.0.0.10", "tcp", 22), "beside": beside}}
     for said, under_way, code in (
         (Refused("no network of this host has a port p"), 0, "refused"),
         (NoAnswer("timed out"), 0, "not_running"),
