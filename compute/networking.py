@@ -120,6 +120,11 @@ def attach(instance: Instance, actor: Actor, nic: Nic, groups: Sequence[Security
     return held
 
 
+def chosen(instance: Instance) -> Port | None:
+    """The NIC that somebody has chosen for its default route."""
+    return _held(instance).filter(gateway=True).first()
+
+
 def plugged(instance: Instance, network: Network | None, port: Port | None) -> Port:
     """The port of one NIC of an instance: this one, or its only one on a network. Raises UnfitNetworks."""
     held = list(_held(instance).filter(pk=port.pk) if port else _held(instance).filter(network=network))

@@ -35,8 +35,9 @@ def attach_nic(
     quota.lock(instance.project_id)
     operation = engine.start(AttachNic, instance, actor=actor)
     require(instance, why_not.attach_nic(instance))
+    chosen = networking.chosen(instance)
     held = networking.attach(instance, actor, Nic(network, address, port, gateway), security_groups)
-    operation.parameters = {"port": str(held.pk)}
+    operation.parameters = {"port": str(held.pk), "chosen": str(chosen.pk) if gateway and chosen else None}
     operation.save(update_fields=["parameters"])
     told = {"gateway": True} if gateway else {}
     record_verb("attach-nic", instance, actor, port=held.name, network=held.network.name, **told)

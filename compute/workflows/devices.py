@@ -14,6 +14,7 @@ from compute import networking, volumes
 from compute.models import Power
 from compute.workflows.base import InstanceWorkflow
 from network import hosting
+from network.services import ports
 from storage.models import Attachment
 from storage.services import attaching
 
@@ -53,7 +54,8 @@ class DeviceChange(InstanceWorkflow):
 
 
 class AttachNic(DeviceChange):
-    """Plug in one more NIC, once its host has made the network. `parameters`: {"port": its id}."""
+    """Plug in one more NIC, once its host has made the network. `parameters`: {"port": its id, "chosen": that of the
+    NIC that was chosen for the default route, where this one was to have it}."""
 
     kind = "compute.attach-nic"
     first = "connect"
@@ -73,6 +75,8 @@ class AttachNic(DeviceChange):
 
     def undo(self) -> None:
         networking.detach(UUID(self.operation.parameters["port"]))
+        if chosen := self.operation.parameters.get("chosen"):
+            ports.choose_again(port_id=UUID(chosen), holder_id=self.instance.pk)
 
 
 class DetachNic(DeviceChange):

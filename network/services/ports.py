@@ -280,6 +280,18 @@ def _choose_none(holder_type: str, holder_id: UUID | None) -> None:
     Port.objects.filter(holder_type=holder_type, holder_id=holder_id, gateway=True).update(gateway=False)
 
 
+def choose_again(*, port_id: UUID, holder_id: UUID) -> None:
+    """A later choice has come to nothing: a machine has its default route by this port again, if it still can, and
+    nobody has chosen another one since."""
+    held = list(Port.objects.select_for_update().filter(holder_id=holder_id).order_by("pk"))
+    found = next((port for port in held if port.pk == port_id), None)
+    if found is None or any(port.gateway for port in held):
+        return
+    Port.objects.filter(pk=found.pk).update(gateway=True)
+    if found.host_id:
+        hosting.changed(found.project_id, networks={found.network_id, *networks_beside([found])})
+
+
 def has_default_route(port: Port) -> bool:
     """Whether a machine has its default route by a port, in one family at least."""
     return is_held_from_above(port) and with_default_routes(port.addresses.all()).filter(leads=True).exists()

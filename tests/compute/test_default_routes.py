@@ -1,11 +1,15 @@
 """One default route for a machine with several NICs: by the first that has a gateway, or by the one that was chosen."""
 
+from importlib import import_module
+
 import pytest
+from django.apps import apps
 
 from cloud.events.models import Event
+from cloud.hosts.reconcile import reconcile
 from compute import services
 from compute.networking import Nic
-from network.models import Port
+from network.models import Network, NetworkOnHost, Port
 from network.services import networks, subnets
 from tests.network.clouds import Wired
 
@@ -101,6 +105,38 @@ def test_a_nic_that_comes_takes_it_and_gives_it_back_when_it_goes(wired, client)
     assert client.post(f"{client.at}/instances/web/detach-nic", {"network": "back"}).status_code == 202
     wired.settle()
     assert aside(wired) == {"default": []}
+
+
+def test_a_nic_that_could_not_be_plugged_in_leaves_the_earlier_choice(wired, client):
+    network = wired.change(networks.create, project=wired.project, name="third")
+    wired.change(subnets.create, network=network, name="third", cidr="10.7.0.0/24")
+    instance = launch(wired, "default", "back", gateway="back")
+    for kinds in wired.kinds:
+        kinds[0].broken = "no such luck"
+    wired.do(services.attach_nic, instance, network=network, gateway=True)
+    assert leads(client) == {"third", "back"}  # by the latter IPv6
+    wired.settle()
+    for kinds in wired.kinds:
+        kinds[0].broken = ""
+    Network.objects.get(name="third").on_hosts.all().delete()
+    NetworkOnHost.objects.update(seen="unknown")
+    reconcile()
+    wired.look()
+    assert leads(client) == {"back"}
+    assert aside(wired) == {"default": [4], "back": []}
+
+
+def test_hosts_hear_of_machines_that_had_several_nics_before_there_was_a_choice(wired, client):
+    launch(wired, "default", "back")
+    wired.plug(1, network=wired.project.networks.get(name="apart"))
+    wired.look()
+    before = dict(NetworkOnHost.objects.values_list("network__name", "generation"))
+    import_module("network.migrations.0007_tell_default_routes").tell_hosts(apps, None)
+    after = dict(NetworkOnHost.objects.values_list("network__name", "generation"))
+    assert {name for name in after if after[name] != before[name]} == {"default", "back"}
+    reconcile()
+    wired.look()
+    assert all(row.is_true for row in NetworkOnHost.objects.all())
 
 
 def test_it_is_there_again_after_the_trash(wired, client):
