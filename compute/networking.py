@@ -51,6 +51,14 @@ class Nic:
     gateway: bool = False
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """The hosts that have other machines of an instance's networks, and whether tunnels lead to all of them."""
+
+    hosts: tuple[UUID, ...]
+    have_tunnels: bool
+
+
 def require_alone(nics: Sequence[Nic] | None, count: int) -> None:
     """Raises UnfitNetworks where several instances would have to share an address or a port."""
     if count == 1:
@@ -233,6 +241,15 @@ def connect(instance: Instance) -> Wait | None:
         return None
     topics = tuple(Topic(hosting.NETWORK, row.pk) for row in waiting)
     return Wait(LOOK_AGAIN_SECONDS, because="waiting for the host to make its network", on=topics)
+
+
+def neighbours(instance: Instance) -> Neighbours | None:
+    """None while it has no neighbours on any host that carries networks. They may be on their way there still."""
+    beside = Port.objects.filter(network__in=_held(instance).values("network"), holder_type=HOLDER)
+    others = Instance.objects.filter(pk__in=beside.values("holder_id"), machine__isnull=False).exclude(pk=instance.pk)
+    hosts = Host.objects.filter(pk__in=others.values("machine__host")).only("pk", "capabilities")
+    found = [host for host in hosts if hosting.carries(host)]
+    return Neighbours(tuple(host.pk for host in found), all(map(hosting.vtep, found))) if found else None
 
 
 def nics(instance: Instance, host: Host, *, leaving: str | None = None) -> list[dict[str, Any]]:

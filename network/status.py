@@ -6,7 +6,7 @@ from uuid import UUID
 
 from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
-from network.models import Network, Port, Router
+from network.models import Network, NetworkOnHost, Port, Router
 from network.models.hosted import OnHost
 
 STATUSES = ("ready", "waiting", "error")
@@ -24,6 +24,11 @@ NO_HOST = Status("waiting", "No host of this cloud carries networks yet.")
 NOT_YET = Status("waiting", "A host has not made it so yet.")
 UNPLUGGED = Status("waiting", "Nothing is plugged in.")
 NOT_CARRIED = Status("waiting", "The instance is on no host that carries networks.")
+APART = Status(
+    "error",
+    "Its instances on different hosts do not reach each other, as no tunnels lead to one of these hosts. An admin of "
+    "the cloud can mend that.",
+)
 LEADS_NOWHERE = Status("waiting", "It leads nowhere yet.")
 
 
@@ -38,8 +43,17 @@ def of_rows(rows: Iterable[OnHost]) -> Status:
 
 def of_network(network: "Network | Router", *, carried: bool) -> Status:
     """Of a network or a router, with its `on_hosts` fetched. `carried`: whether any host has networks."""
-    rows = network.on_hosts.all()
-    return of_rows(rows) if rows else READY if carried else NO_HOST
+    rows: list[OnHost] = list(network.on_hosts.all())
+    if not rows:
+        return READY if carried else NO_HOST
+    seen = of_rows(rows)
+    return APART if seen == READY and _is_apart(rows) else seen
+
+
+def _is_apart(rows: Iterable[OnHost]) -> bool:
+    """Whether a network is on several hosts, of which one has no end of tunnels."""
+    ends = [row.vtep for row in rows if row.wanted and isinstance(row, NetworkOnHost)]
+    return len(ends) > 1 and not all(ends)
 
 
 def of_port(port: Port, *, carried: bool) -> Status:

@@ -9,8 +9,8 @@ from network.models import NetworkOnHost, RouterOnHost
 
 @trouble(
     "Networks whose hosts do not reach each other",
-    "Their instances on one host do not reach those on the other. As root, give the host a default route, or say in "
-    "PILEUS_VTEP which of its addresses the other hosts reach.",
+    "Their instances on one host do not reach those on the other. Run the host's agent as root; give the host a "
+    "default route, or say in PILEUS_VTEP which of its addresses the other hosts reach. Or have all on one host.",
 )
 def lonely_networks() -> Looked:
     others = NetworkOnHost.objects.filter(network=OuterRef("network"), wanted=True).exclude(host=OuterRef("host"))

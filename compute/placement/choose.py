@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from psycopg import Cursor
 from cloud.hosts.orders import first_generation
 from compute import volumes
 from compute.models import Instance, Machine
-from compute.placement.rules import Rule, Wish, parameters, rules_for
+from compute.placement.rules import Rule, Wish, parameters, preferred
 
 ORDER = {
     "pack": "h.free_vcpus, h.free_memory_mib, h.id",  # best fit: 1.055 × the lower bound on Azure's trace
@@ -50,9 +51,10 @@ def choose(instance: Instance, *, allocate: bool = True) -> Decision:
         return Decision(None)
     facts = {**parameters(wish), "instance": instance.pk}
     facts |= {f"way_{rank}": f"{run}/{accelerator}".rstrip("/") for rank, (run, accelerator) in enumerate(ways)}
-    for lock in ("FOR UPDATE OF h SKIP LOCKED", "FOR UPDATE OF h") if allocate else ("",):
+    locks = ("FOR UPDATE OF h SKIP LOCKED", "FOR UPDATE OF h") if allocate else ("",)
+    for rules, lock in product(preferred(wish), locks):
         statement = _statement(
-            tuple(accelerator for _, accelerator in ways), ORDER[settings.PLACEMENT_STRATEGY], lock, rules_for(wish)
+            tuple(accelerator for _, accelerator in ways), ORDER[settings.PLACEMENT_STRATEGY], lock, rules
         )
         connection.ensure_connection()
         with Cursor(connection.connection) as cursor:  # Django's own cursor prepares nothing

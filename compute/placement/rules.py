@@ -11,9 +11,10 @@ from uuid import UUID
 
 from django.conf import settings
 
-from compute import volumes
+from compute import networking, volumes
 from compute.hypervisors import KINDS
 from compute.models import Instance
+from compute.networking import Neighbours
 from compute.volumes import Needs
 
 
@@ -27,13 +28,19 @@ class Wish:
     runs: tuple[str, ...]
     host_id: UUID | None = None
     volumes: Needs = Needs()
+    neighbours: Neighbours | None = None
 
     @classmethod
     def of(cls, instance: Instance) -> "Wish":
         hypervisors = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
         size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
         wish = cls.of_size(**size, hypervisors=hypervisors, architecture=instance.image.architecture)
-        return replace(wish, host_id=instance.host_wish_id, volumes=volumes.needs(instance))
+        return replace(
+            wish,
+            host_id=instance.host_wish_id,
+            volumes=volumes.needs(instance),
+            neighbours=networking.neighbours(instance),
+        )
 
     @classmethod
     def of_size(
@@ -136,6 +143,19 @@ class KeepsVolumes:
         return "any" if wish.volumes.have_base else "empty"
 
 
+class ReachesNeighbours:
+    """Where its networks' other machines are, or with tunnels to these. It is preferred, and not insisted on."""
+
+    name = "reaches its networks' other hosts"
+    condition = """(h.id = ANY(%(neighbours)s::uuid[])
+        OR (%(tunnels_lead_there)s::bool AND coalesce(h.capabilities #>> '{network,vtep}', '') <> ''))"""
+    have = "coalesce(nullif(h.capabilities #>> '{network,vtep}', ''), 'no tunnels')"
+    lacking = "{count} without tunnels to the hosts of its networks"
+
+    def need(self, wish: Wish) -> str:
+        return "tunnels, or the host of its neighbours"
+
+
 class Capacity:
     """Enough of one resource is free."""
 
@@ -156,6 +176,7 @@ CAPACITY = (
 )
 ALWAYS: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised())
 CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES = Chosen(), BesideVolumes(), KeepsVolumes()
+REACHES_NEIGHBOURS = ReachesNeighbours()
 
 
 def rules_for(wish: Wish) -> tuple[Rule, ...]:
@@ -165,6 +186,12 @@ def rules_for(wish: Wish) -> tuple[Rule, ...]:
         (wish.volumes.are_new, KEEPS_VOLUMES),
     )
     return (*ALWAYS, *(rule for is_asked, rule in asked if is_asked), *CAPACITY)
+
+
+def preferred(wish: Wish) -> tuple[tuple[Rule, ...], ...]:
+    """The rules by which hosts are looked for, one set after the other until one finds a host."""
+    rules = rules_for(wish)
+    return ((*rules, REACHES_NEIGHBOURS), rules) if wish.neighbours else (rules,)
 
 
 def parameters(wish: Wish) -> dict[str, Any]:
@@ -179,4 +206,6 @@ def parameters(wish: Wish) -> dict[str, Any]:
         "host_id": wish.host_id,
         "emulation": settings.ALLOW_EMULATION,
         "unreachable_after": settings.UNREACHABLE_AFTER_SECONDS,
+        "neighbours": list(wish.neighbours.hosts) if wish.neighbours else [],
+        "tunnels_lead_there": bool(wish.neighbours and wish.neighbours.have_tunnels),
     }

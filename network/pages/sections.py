@@ -8,5 +8,5 @@ from cloud.pages.base import Page
 
 def on_host(page: Page, host: Host) -> dict[str, Any]:
     said = Host.objects.values_list("capabilities__network", flat=True).get(pk=host.pk) or {}
-    lacking = [*said.get("missing", {}).values(), said.get("way_out"), said.get("way_out6")]
+    lacking = [*said.get("missing", {}).values(), said.get("way_out"), said.get("way_out6"), said.get("tunnels")]
     return {"carries_networks": bool(said.get("networks")), "network_words": [words for words in lacking if words]}

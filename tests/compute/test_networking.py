@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, transaction
 
 from cloud.events.models import Event
+from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.problems import Problem
@@ -17,6 +18,7 @@ from compute.networking import Nic
 from network.models import NetworkOnHost, Port
 from network.services import networks, ports, security_groups, subnets
 from network.services.ports import Holder
+from network.status import of_network
 from tests.clouds import ALICE, SmallCloud
 from tests.network.clouds import Wired
 
@@ -47,6 +49,23 @@ def nics(cloud: SmallCloud, instance: Instance) -> list:
         if str(instance.pk) in node.hypervisor.running():
             return list(node.hypervisor.spec(str(instance.pk))["nics"])
     raise AssertionError("it does not run")
+
+
+@pytest.mark.parametrize("tunnels", [True, False])
+def test_it_goes_where_it_reaches_its_neighbours_as_long_as_there_is_room(wired, settings, tunnels):
+    settings.PLACEMENT_STRATEGY = "spread"
+    for number, (kinds, node) in enumerate(zip(wired.kinds, wired.nodes, strict=True)):
+        kinds[0].said = {"networks": True, "vtep": f"192.0.2.{number + 7}" if tunnels else ""}
+        node.heartbeat()
+    first, second = (wired.launch(name=name).host for name in ("first", "second"))
+    assert (first == second) == (not tunnels)
+    wired.settle()
+    Host.objects.filter(pk=first.pk).update(enabled=False)
+    assert wired.launch(name="third").host not in (first, None)
+    wired.settle()
+    status = of_network(wired.network, carried=True)
+    assert (status.status == "error") == (not tunnels), status
+    assert ("do not reach each other" in status.reason) == (not tunnels)
 
 
 def test_without_a_word_it_is_on_the_projects_first_network(wired, admin):
