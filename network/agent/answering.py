@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -14,12 +14,16 @@ from network.agent.networks import service_socket
 from network.agent.rules import SERVICE_ADDRESS, SERVICE_ADDRESS6
 from network.agent.specs import NetworkSpec
 
+Beside = Callable[[NetworkSpec], Iterable[NetworkSpec]]  # the other networks of its project on this host
+
 
 class Answering:
     """To be made inside the network's namespace; `begin`, `end` and everything in between are in the event loop."""
 
-    def __init__(self, spec: NetworkSpec, gateways: ra.Gateways, about: metadata.Server, beyond: dns.Forwarder) -> None:
-        self._about, self._beyond = about, beyond
+    def __init__(
+        self, spec: NetworkSpec, gateways: ra.Gateways, about: metadata.Server, beyond: dns.Forwarder, beside: Beside
+    ) -> None:
+        self._about, self._beyond, self._beside = about, beyond, beside
         self._wire = dhcp.Sockets.open()
         self._readers: list[tuple[socket.socket, Callable[[], None]]] = [(self._wire.heard, self._lease)]
         self._told: list[bytes] = []
@@ -78,7 +82,7 @@ class Answering:
     def _name(self, heard: socket.socket) -> None:
         with contextlib.suppress(OSError):  # nothing there after all, or the network goes; a guest asks again
             message, source = heard.recvfrom(dns.MAX_MESSAGE)
-            if reply := dns.answer(message, self.spec):
+            if reply := dns.answer(message, self.spec, self._beside(self.spec)):
                 heard.sendto(reply, source)
             else:
                 self._beyond.ask(message, heard, source)

@@ -118,10 +118,10 @@ def _settings(spec: NetworkSpec, port: Port, subnet: Subnet) -> bytes:
         routes.append((ipaddress.ip_network("0.0.0.0/0"), gateway))
     found = _option(MASK, subnet.network.netmask.packed)
     found += _option(ROUTER, gateway.packed) if gateway else b""
-    found += _option(DNS, b"".join(server.packed for server in servers))
+    if 4 not in port.aside:  # one NIC tells of resolvers, or which one a guest asks is chance
+        found += _option(DNS, b"".join(server.packed for server in servers)) + _option(DOMAIN, spec.domain.encode())
     found += _option(MTU, struct.pack("!H", min(spec.mtu, 0xFFFF)))
     found += _option(HOST_NAME, port.name.encode()) if port.name else b""
-    found += _option(DOMAIN, spec.domain.encode())
     return found + _option(ROUTES, b"".join(_route(to, via) for to, via in routes if to.version == 4))
 
 

@@ -1,6 +1,7 @@
 """DNS (RFC 1035) for guests: names of their network's machines from its spec, all else from the host's resolvers.
 
-Answers are for the guests of one network: another network's names do not exist here. What is asked for beyond goes out
+Answers are for the guests of one network: another project's names do not exist here. Those of its own project's other
+networks do, with their domain, as a guest with several NICs has one resolver for all. What is asked for beyond goes out
 from the host's own network, so guests need no way out for it.
 """
 
@@ -9,7 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,20 +33,22 @@ Source = tuple[Any, ...]  # as sockets tell it, of either version of IP
 Guest = tuple[int, str]
 
 
-def answer(message: bytes, spec: NetworkSpec) -> bytes | None:
-    """The answer to a question about the network itself; None: it is about something else, or no question. Pure."""
+def answer(message: bytes, spec: NetworkSpec, beside: Iterable[NetworkSpec] = ()) -> bytes | None:
+    """The answer to a question about the network itself, or one `beside`; None: it is about something else, or no
+    question. Pure."""
     question = _question(message)
     if question is None:
         return None
     name, kind, end = question
-    found = _addresses(name, spec)
-    if found is not None:
-        records = [each.packed for each in found if kind == (A if each.version == 4 else AAAA)]
-        return _reply(message, end, NO_ERROR, [(kind, record) for record in records])
-    if kind == PTR and (named := _name_of(name, spec)):
-        return _reply(message, end, NO_ERROR, [(PTR, _packed(f"{named}.{spec.domain}"))])
-    if name == spec.domain or name.endswith(f".{spec.domain}"):
-        return _reply(message, end, NO_ERROR if name == spec.domain else NO_SUCH_NAME, [])
+    for of in (spec, *beside):
+        found = _addresses(name, of) if of is spec or name.endswith(f".{of.domain}") else None
+        if found is not None:
+            records = [each.packed for each in found if kind == (A if each.version == 4 else AAAA)]
+            return _reply(message, end, NO_ERROR, [(kind, record) for record in records])
+        if kind == PTR and (named := _name_of(name, of)):
+            return _reply(message, end, NO_ERROR, [(PTR, _packed(f"{named}.{of.domain}"))])
+        if name == of.domain or name.endswith(f".{of.domain}"):
+            return _reply(message, end, NO_ERROR if name == of.domain else NO_SUCH_NAME, [])
     return None
 
 

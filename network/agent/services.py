@@ -6,7 +6,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 from network.agent import dns, metadata, ra
@@ -41,12 +41,17 @@ class Services:
         if answering is None:
             beyond = self._forwarder()
             with self._namespaces.within(namespace):
-                answering = Answering(spec, gateways, self.metadata, beyond)
+                answering = Answering(spec, gateways, self.metadata, beyond, self._beside)
             self._networks[spec.id] = answering
             self._in_loop(partial(answering.begin, self._loop))
         elif answering.says(spec, gateways):
             return
         self._in_loop(partial(answering.change, spec, gateways), partial(answering.advertise, again=False))
+
+    def _beside(self, spec: NetworkSpec) -> Iterator[NetworkSpec]:
+        for each in list(self._networks.values()):
+            if each.spec.project == spec.project != "" and each.spec.id != spec.id:
+                yield each.spec
 
     def leases(self, network: str) -> Leases | None:
         """What the guests of a network were told by DHCP; None when they are not answered."""

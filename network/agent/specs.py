@@ -128,6 +128,7 @@ class NetworkSpec:
     groups: dict[str, Group]
     peers: dict[str, Address]
     host: str
+    project: str = ""
 
     @cached_property
     def local(self) -> tuple[Port, ...]:
@@ -156,6 +157,7 @@ class NetworkSpec:
                     if peer["host"] != spec["host"]
                 },
                 host=spec["host"],
+                project=str((spec["network"].get("project") or {}).get("id", "")),
             )._checked()
         except KeyError as error:
             raise ValueError(f"the spec lacks {error}") from error

@@ -162,6 +162,7 @@ def test_clients_that_others_wrote_take_the_lease(make_host, tmp_path, program):
         words = ask()
         assert "10.0.0.10" in words
         assert not is_told_of_a_gateway(words)
+        assert "default.demo.internal" not in words
         assert program == "dhclient" or "10.9.0.0/16" in words  # it was not configured to ask for routes
     finally:
         guest.close()

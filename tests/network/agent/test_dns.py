@@ -60,6 +60,20 @@ def test_machines_of_the_network_have_names_and_those_of_others_do_not(host):
     assert ask(web, "database") == (0, [frames.ip("10.0.0.11")])
 
 
+def test_names_of_the_projects_other_networks_are_known_with_their_domain(host):
+    spec, back = lab.network(host, web="10.0.0.10"), lab.network(host, cidr="10.9.0.0/24", db="10.9.0.11")
+    back["network"] |= {"domain": "back.internal", "project": spec["network"]["project"]}
+    for each in (spec, back):
+        host.apply(each)
+    web = host.guest(spec, "web")
+    assert ask(web, "db.back.internal") == (0, [frames.ip("10.9.0.11")])
+    assert ask(web, "nobody.back.internal") == (3, [])
+    assert ask(web, "11.0.9.10.in-addr.arpa", PTR) == (0, [b"\x02db\x04back\x08internal\0"])
+    assert ask(web, "db")[1] == []
+    host.client.remove("network", back["id"])
+    assert ask(web, "db.back.internal")[1] == []
+
+
 @pytest.mark.parametrize("message", [b"", bytes(12), bytes(40), question("web")[:-1], question("web" * 20)[:30]])
 def test_rubbish_is_not_answered(message):
     assert dns.answer(message, NetworkSpec.read(lab.network(web="10.0.0.10"))) is None
