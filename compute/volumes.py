@@ -214,4 +214,13 @@ def pending(instance_id: UUID) -> Topic | None:
     return None
 
 
-holders.register(HolderKind(HOLDER, tell=tell, pending=pending))
+def rests(instance_id: UUID) -> bool:
+    """Whether it is stopped, as its host knows. It is locked, so it does not start meanwhile."""
+    instances = Instance.objects.select_for_update(of=("self",)).select_related("machine__host")
+    instance = instances.filter(pk=instance_id).first()
+    if instance is None or instance.machine is None or instance.host is None:
+        return True
+    return instance.wanted_power == Power.STOPPED and instance.has_been_seen(Power.STOPPED)
+
+
+holders.register(HolderKind(HOLDER, tell=tell, pending=pending, rests=rests))

@@ -14,13 +14,15 @@ class HolderKind:
 
     `tell(id)`: its volumes have changed; its host is ordered to see to that, if it is on one. `pending(id)`: what to
     wait for until that has happened; None when there is nothing to wait for; raises Refused when it will not happen.
-    `consistency(id, volume_id)`: what a snapshot is worth that was taken under it.
+    `consistency(id, volume_id)`: what a snapshot is worth that was taken under it. `rests(id)`: whether it has nothing
+    open, and opens nothing before this transaction ends: then what is on its volumes may be replaced.
     """
 
     type: str
     tell: Callable[[UUID], None]
     pending: Callable[[UUID], Topic | None]
     consistency: Callable[[UUID, UUID], str] = lambda holder_id, volume_id: Snapshot.Consistency.CRASH
+    rests: Callable[[UUID], bool] = lambda holder_id: False
 
 
 _kinds: dict[str, HolderKind] = {}

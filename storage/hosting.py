@@ -22,6 +22,7 @@ from storage.models.hosted import PRESENT
 VOLUME = "volume"  # as hosts call it
 LOOK_AGAIN_SECONDS = 20  # in case a wake-up is lost
 MAKING = "waiting for the host to make its files"
+FETCHING = "its host fetches what is in the backup"
 
 
 class NoRoom(Problem):
@@ -102,7 +103,23 @@ def until_true(volume: Volume) -> Wait | None:
     if row.has_been_seen(BROKEN):
         raise refusal(row)
     order(row)
-    return Wait(LOOK_AGAIN_SECONDS, because=MAKING)
+    fetches = Layer.objects.filter(tree=volume.active.tree, made=False, backup__isnull=False).exists()
+    return Wait(LOOK_AGAIN_SECONDS, because=FETCHING if fetches else MAKING)
+
+
+def take_room(volume: Volume, *, more_gib: int) -> None:
+    """Have this much beside its size on its host for a while. Raises NoRoom."""
+    try:
+        with transaction.atomic():
+            Allocation.of(VOLUME, volume.pk).update(disk_gib=volume.size_gib + more_gib)
+    except IntegrityError as full:
+        raise NoRoom(f"The host of {volume} has no room for a second copy of it ({more_gib} GiB).") from full
+
+
+def fit_room(volume: Volume) -> None:
+    """Give back what it has beside its size."""
+    if Allocation.of(VOLUME, volume.pk).exclude(disk_gib=volume.size_gib).update(disk_gib=volume.size_gib):
+        offer_room()
 
 
 def give_back(volume_id: UUID, *hosts: Host) -> None:

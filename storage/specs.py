@@ -21,20 +21,21 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         },
         "size_gib": what.size_gib,
         "tree": str(tree.id),
-        "layers": [_layer(layer) for layer in _own(what, tree)],
+        "layers": [_layer(layer) for layer in _own(what, tree, kept)],
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
         "held": what.attachments.exists(),
     }
 
 
-def _own(what: Volume, tree: Tree) -> list[Layer]:
-    """Its chain, and the layer that is to take over: one more on top, or on another branch after a revert."""
-    chain = tree.chain(what.active_id)
-    if what.next_id:
-        known = {layer.pk for layer in chain}
-        chain += [layer for layer in tree.chain(what.next_id) if layer.pk not in known]
-    return chain
+def _own(what: Volume, tree: Tree, kept: set[UUID]) -> list[Layer]:
+    """Its chain, and the layer that is to take over: one more on top, or on another branch after a revert.
+
+    After a restore its snapshots may lie on the file of an image that its chain does not: the host keeps the file of
+    every layer that is named here.
+    """
+    kept_files = [layer for layer in tree.layers.values() if layer.base and layer.pk in kept]
+    return list(dict.fromkeys([*tree.of(what), *kept_files]))
 
 
 def _layer(layer: Layer) -> dict[str, Any]:

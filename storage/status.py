@@ -13,6 +13,7 @@ from storage.workflows import (
     CreateVolume,
     DeleteVolume,
     ResizeVolume,
+    RestoreBackup,
     RetypeVolume,
     RevertVolume,
     SnapshotVolume,
@@ -26,6 +27,7 @@ TRANSITIONAL = {
     CloneVolume.kind: "cloning",
     CaptureVolume.kind: "creating_image",
     RevertVolume.kind: "reverting",
+    RestoreBackup.kind: "restoring",
     CopyVolume.kind: "copying",
     DeleteVolume.kind: "deleting",
 }

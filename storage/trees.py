@@ -14,11 +14,19 @@ from storage.models import Backup, Layer, Snapshot, Volume
 MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
 
 
-def first(*, size_gib: int, base: dict[str, Any] | None = None, backup: Backup | None = None) -> Layer:
-    """The first layer of a new tree: empty, over the file of an image, or full of a backup and never to be written."""
+def first(*, size_gib: int, base: dict[str, Any] | None = None) -> Layer:
+    """The first layer of a new tree: empty, or over the file of an image."""
     ident = uuid4()
-    sealed = Now() if backup else None
-    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base, backup=backup, sealed_at=sealed)
+    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base)
+
+
+def filled(backup: Backup, *, beside: Layer | None = None) -> Layer:
+    """A layer over nothing, full of a backup and never to be written: in a tree of its own, or in that of another one,
+    on the same host.
+    """
+    ident = uuid4()
+    where = {"tree": beside.tree, "host": beside.host} if beside else {"tree": ident}
+    return Layer.objects.create(id=ident, size_gib=backup.size_gib, backup=backup, sealed_at=Now(), **where)
 
 
 def over(parent: Layer, *, size_gib: int) -> Layer:
@@ -40,6 +48,11 @@ class Tree:
             found.append(at)
             at = self.layers[at.parent_id] if at.parent_id else None
         return found[::-1]
+
+    def of(self, volume: Volume) -> list[Layer]:
+        """What a volume stands on, or is about to."""
+        chain = self.chain(volume.active_id) + (self.chain(volume.next_id) if volume.next_id else [])
+        return list(dict.fromkeys(chain))
 
     @cached_property
     def needed(self) -> set[UUID]:
@@ -83,6 +96,13 @@ def tree_of(volume: Volume) -> Tree:
 def depth(layer: Layer) -> int:
     """How many layers one stands on, itself counted."""
     return len(Tree(layer.tree).chain(layer.pk))
+
+
+def volumes_on(layer: Layer) -> list[Volume]:
+    """The volumes that stand on a layer, or are about to."""
+    tree = Tree(layer.tree)
+    found = Volume.objects.filter(active__tree=layer.tree).order_by("name")
+    return [one for one in found if layer in tree.of(one)]
 
 
 def noted(tree: UUID, there: Iterable[str]) -> None:

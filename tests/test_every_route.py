@@ -134,6 +134,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
         "GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409),
     },
     f"{P}/volumes/<str:ref>/backup": {"POST": (MEMBER, 400)},
+    f"{P}/volumes/<str:ref>/restore-backup": {"POST": (MEMBER, 400)},
     f"{P}/volumes/<str:ref>/schedule-backups": {"POST": (MEMBER, 400)},
     f"{P}/volumes/<str:ref>/unschedule-backups": {"POST": (MEMBER, 200)},
     f"{P}/backups": {"GET": (VIEWER, 200)},

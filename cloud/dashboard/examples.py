@@ -62,6 +62,7 @@ BODIES: dict[str, dict[str, Any]] = {
     f"POST {P}/volumes": {"name": "logs", "size_gib": 10},
     f"POST {P}/volumes/{{ref}}/clone": {"name": "data-copy"},
     f"POST {P}/volumes/{{ref}}/resize": {"size_gib": 20},
+    f"POST {P}/volumes/{{ref}}/restore-backup": {"backup": "data-monday", "snapshot": "before-restore"},
     f"POST {P}/volumes/{{ref}}/revert": {"snapshot": "before-upgrade"},
     f"POST {P}/volumes/{{ref}}/snapshot": {"name": "before-upgrade"},
 }  # fmt: skip

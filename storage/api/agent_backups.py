@@ -15,7 +15,7 @@ from cloud import intake
 from cloud.hosts.agent_api.views import AgentView
 from cloud.problems import TooLarge, Unavailable
 from cloud.tenancy import quota
-from storage import backing_up, vault
+from storage import backing_up, fetching, vault
 from storage.agent.blocks import BLOCKS_IN_PART, MAX_PACKED_BYTES
 from storage.api.agent import LATER
 from storage.models import Backup, BackupBlock, BackupPart, Layer
@@ -91,11 +91,12 @@ class BlockView(OfBackup):
 class OfRestore(AgentView):
     """What a host asks to fill a layer that begins with a backup; 404 once it has it."""
 
-    def backup(self, layer_id: UUID) -> Backup:
+    def backup(self, layer_id: UUID, *, part: int | None = None) -> Backup:
         layers = Layer.objects.filter(pk=layer_id, host=self.host, backup__isnull=False).select_related("backup")
         layer = layers.first()
         if layer is None or layer.backup is None:
             raise Http404
+        fetching.note(layer, part=part)
         return layer.backup
 
 
@@ -106,7 +107,8 @@ class RestoreKeyView(OfRestore):
 
 class RestorePartView(OfRestore):
     def get(self, request: Request, layer_id: UUID, number: int) -> Response:
-        part = BackupPart.objects.filter(backup=self.backup(layer_id), number=number).first()
+        backup = self.backup(layer_id, part=number)
+        part = BackupPart.objects.filter(backup=backup, number=number).first()
         if part is None:
             raise Http404
         return Response({"digests": part.digests})

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django.urls import path
 from rest_framework import serializers
 
-from cloud.api.fields import Flag, Integer, LabelsField, Text
+from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceField, Text
 from cloud.api.pagination import Filter
 from cloud.api.scope import Scope
 from cloud.api.serializers import Body
@@ -113,6 +113,23 @@ class RestoreBackup(BackupView, Verb):
         return dict(form(row, context=self.context()).data)
 
 
+class RestoreBackupForm(Body):
+    backup = ReferenceField(backups_of)
+    snapshot = NameField(required=False, help_text="What it is to be called that keeps what is on the volume now.")
+
+
+class RestoreOver(VolumeView, Verb):
+    summaries = {"POST": "Restore a backup to the volume that it is of"}
+    forms = {"POST": RestoreBackupForm}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """The volume has again what it had then, once its host has fetched all of it. What was written since is lost,
+        unless you name a snapshot that keeps it; the snapshots that there are stay. It is attached to nothing, or to
+        an instance that is stopped."""
+        backups.restore_over(volume=volume, actor=self.actor, **body)
+        return volume
+
+
 class BackUp(VolumeView, Verb):
     serializer = BackupSerializer  # type: ignore[assignment]
     summaries = {"POST": "Back up a volume"}
@@ -193,6 +210,7 @@ urlpatterns = [
     path(f"{P}/backups/<str:ref>", OneBackup.as_view()),
     path(f"{P}/backups/<str:ref>/restore", RestoreBackup.as_view()),
     path(f"{P}/volumes/<str:ref>/backup", BackUp.as_view()),
+    path(f"{P}/volumes/<str:ref>/restore-backup", RestoreOver.as_view()),
     path(f"{P}/volumes/<str:ref>/schedule-backups", ScheduleBackups.as_view()),
     path(f"{P}/volumes/<str:ref>/unschedule-backups", UnscheduleBackups.as_view()),
 ]

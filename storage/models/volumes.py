@@ -30,7 +30,7 @@ class Layer(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    tree = models.UUIDField()  # the id of its first ancestor
+    tree = models.UUIDField()  # the id of the first layer that its volume had
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
     size_gib = models.PositiveIntegerField()

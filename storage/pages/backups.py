@@ -10,13 +10,15 @@ from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DeletePage
 from cloud.pages.generic import ChangePage, ListPage, ResourcePage, VerbPage
 from cloud.pages.lists import By
-from storage.api.backups import BackupPolicyForm
+from cloud.problems import Fault, Invalid
+from storage.api.backups import BackupPolicyForm, RestoreBackupForm
 from storage.api.volumes import CloneVolumeForm, SnapshotForm, VolumeChanges
 from storage.backing_up import BACKUP
 from storage.models import Backup
-from storage.pages.volumes import SIZE, VerbFormPage, VolumePage, VolumeVerbPage
+from storage.pages.volumes import MAX_CHOICES, SIZE, VerbFormPage, VolumePage, VolumeVerbPage, choices, types_for
 from storage.services import backups, policies
 
+NAME_LENGTH = 40  # of the volume, in the name of a snapshot
 # Every night, for a week, a month and half a year.
 FIRST_POLICY = {
     "schedule": "0 3 * * *", "time_zone": "UTC", "keep_last": 0, "keep_hourly": 0, "keep_daily": 7, "keep_weekly": 4,
@@ -29,7 +31,7 @@ class BackupPage(ResourcePage):
     listed_at, section = "backups", "volumes"
 
     def rows(self) -> "QuerySet[Backup]":
-        return Backup.objects.filter(project=self.project).select_related("project")
+        return Backup.objects.filter(project=self.project).select_related("project", "volume__type")
 
 
 class Backups(BackupPage, ListPage):
@@ -64,7 +66,11 @@ class ChangeBackup(BackupPage, ChangePage):
 
 class RestoreBackup(BackupPage, VerbFormPage):
     template, form = "storage/backups/restore.html", CloneVolumeForm
-    fields = {"name": forms.REQUIRED, "size_gib": SIZE, "labels": forms.LABELS}
+    fields = {"name": forms.REQUIRED, "size_gib": SIZE, "type": forms.TEXT, "labels": forms.LABELS}
+
+    def fill(self) -> dict[str, Any]:
+        like = self.item.volume.type.name if self.item.volume else "the default"
+        return {**super().fill(), "types": [("", f"as the volume has it: {like}"), *types_for(self.project)]}
 
     def leave(self) -> str:
         return self.the_list
@@ -77,6 +83,36 @@ class RestoreBackup(BackupPage, VerbFormPage):
 
     def after_act(self, result: Any) -> str:
         return self.route("volume", result.pk)
+
+
+class RestoreOver(VolumeVerbPage):
+    """To the volume itself. Somebody has to type its name, as what is on it goes."""
+
+    template, form = "storage/backups/restore_over.html", RestoreBackupForm
+    fields = {"backup": forms.REQUIRED, "snapshot": forms.TEXT}
+
+    def initial(self) -> dict[str, Any]:
+        chosen = self.request.GET.get("backup", "")
+        return {"backup": chosen, "snapshot": f"{self.item.name[:NAME_LENGTH].rstrip('-')}-before-restore"}
+
+    def fill(self) -> dict[str, Any]:
+        made = Backup.objects.filter(volume=self.item, status__in=(Backup.Status.READY, Backup.Status.DAMAGED))
+        offered = choices(made.order_by("-created_at")[:MAX_CHOICES], words_of)
+        return {**super().fill(), "backups": offered, "holder": self.item.attachments.first()}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        if self.request.POST.get("confirm", "").strip() != self.item.name:
+            words = f"Type {self.item.name} here, so that no other volume is replaced by mistake."
+            raise Invalid("The name of the volume was not typed.", errors=[Fault("/confirm", words)])
+        return backups.restore_over(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} goes back to the backup."
+
+
+def words_of(backup: Backup) -> str:
+    damaged = ", damaged" if backup.status == Backup.Status.DAMAGED else ""
+    return f"{backup.name}, {backup.created_at:%Y-%m-%d %H:%M} UTC{damaged}"
 
 
 class DeleteBackup(BackupPage, DeletePage):

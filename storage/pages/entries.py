@@ -26,6 +26,7 @@ words.OPERATIONS |= {
     "storage.clone_volume": "Cloning",
     "storage.capture_volume": "Setting aside for an image",
     "storage.revert_volume": "Reverting",
+    "storage.restore_backup": "Restoring",
     "storage.delete_volume": "Deleting",
     "storage.copy_volume": "Copying for a backup",
     "storage.back_up": "Backing up",
@@ -40,6 +41,7 @@ words.STEPS |= {
     "wait_for_holder": "Wait for the instance",
     "finish": "Finish",
     "remove_old": "Remove what was written since",
+    "fit_room": "Give back the room of what was removed",
     "grow": "Grow it",
     "remove_files": "Remove its files",
     "wait_for_copy": "Wait until its host has copied it",
@@ -56,6 +58,7 @@ words.VERBS |= {
     "schedule_backups": "scheduled the backups of",
     "unschedule_backups": "stopped the scheduled backups of",
     "restore_from": "restored a volume from",
+    "restore_backup": "restored a backup to",
 }
 
 

@@ -33,6 +33,7 @@ urlpatterns = [
     path(f"{V}/clone", volumes.CloneVolume.as_view(), name="clone-volume"),
     path(f"{V}/back-up", backups.BackUpVolume.as_view(), name="back-up-volume"),
     path(f"{V}/create-image", volumes.CreateImage.as_view(), name="create-image-of-volume"),
+    path(f"{V}/restore-backup", backups.RestoreOver.as_view(), name="restore-backup-over"),
     path(f"{V}/schedule-backups", backups.ScheduleBackups.as_view(), name="schedule-backups"),
     path(f"{V}/unschedule-backups", backups.UnscheduleBackups.as_view(), name="unschedule-backups"),
     path(f"{V}/revert", volumes.RevertVolume.as_view(), name="revert-volume"),

@@ -242,7 +242,11 @@ class SnapshotVolume(VolumeVerbPage):
 
 class CloneVolume(VolumeVerbPage):
     template, form = "storage/volumes/clone.html", CloneVolumeForm
-    fields = {"name": forms.REQUIRED, "size_gib": SIZE, "labels": forms.LABELS}
+    fields = {"name": forms.REQUIRED, "size_gib": SIZE, "type": forms.TEXT, "labels": forms.LABELS}
+
+    def fill(self) -> dict[str, Any]:
+        types = [("", f"as {self.item.name} has it: {self.item.type.name}"), *types_for(self.project)]
+        return {**super().fill(), "types": types}
 
     def act(self, body: dict[str, Any]) -> Any:
         return volumes.clone(volume=self.item, actor=self.scope.actor, **body)

@@ -14,14 +14,16 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.uses import Use, refuse_if_used, use
-from storage import importing, trees
+from storage import hosting, importing, trees
 from storage.backing_up import BACKUP
 from storage.hosting import NoRoom
 from storage.models import Backup, ImageImport, Volume, VolumeType
+from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import volume_types
 from storage.services.images import Protected, WrongState
-from storage.services.volumes import locked, unfit
+from storage.services.volumes import at_rest, begin_layer, keep, locked, unfit
+from storage.workflows import RestoreBackup
 from storage.workflows.backups import CopyVolume, DeleteBackup, MakeBackup
 
 GIB_OF_A_PART = 1  # of the disk's content that its host has beside the copy
@@ -96,11 +98,7 @@ def restore(
     """A new volume with what the backup has. Like one made from an image it can be attached on any host, which fetches
     the content then, and looks at each block. Raises UnfitVolume, OverQuota, WrongState.
     """
-    backup = Backup.objects.select_for_update(of=("self",)).get(pk=backup.pk)
-    if not backup.is_complete:
-        raise WrongState(f"{backup} is not ready: there is nothing to restore. {backup.reason}".strip())
-    if live := engine.lock(BACKUP, backup.pk):
-        raise engine.Busy.with_operation(live, str(backup))
+    backup = _complete(backup)
     size = size_gib or backup.size_gib
     if size < backup.size_gib:
         raise unfit("/size_gib", f"{backup} needs {backup.size_gib} GiB; {size} are less.")
@@ -108,7 +106,7 @@ def restore(
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(backup.project_id, volumes=1, volume_gib=size)
     facts = volume_types.facts(backup.project, type, like=backup.volume)
-    content = trees.first(size_gib=backup.size_gib, backup=backup)
+    content = trees.filled(backup)
     volume = Volume.objects.create(
         project_id=backup.project_id, name=name, size_gib=size, active=trees.over(content, size_gib=size),
         labels=labels or {}, protected=protected, bootable=backup.bootable, image=backup.image,
@@ -119,6 +117,39 @@ def restore(
     record("storage.volume.create", volume, actor=actor, after=after)
     record("storage.backup.restore_from", backup, actor=actor, after={"volume": name})
     return volume
+
+
+def restore_over(*, volume: Volume, actor: Actor, backup: Backup, snapshot: str = "") -> Operation:
+    """Have on a volume again what one of its backups has. What was written since is kept as `snapshot`, if that is a
+    name, and otherwise lost; the snapshots that there are stay.
+
+    The old content is there until all of the new one is. Raises InUse while it is attached to what is not stopped,
+    OverQuota, NoRoom, WrongState, Busy, and UnfitVolume for a backup of another volume.
+    """
+    if backup.volume_id != volume.pk:
+        raise unfit("/backup", f"{backup} is a backup of another volume. Restore it to a new one.")
+    if snapshot:
+        quota.require(volume.project_id, snapshots=1)
+    operation = engine.start(RestoreBackup, volume, actor=actor)
+    volume = at_rest(volume)
+    backup = _complete(backup)
+    if snapshot:
+        keep(volume, operation, actor=actor, name=snapshot)
+    hosting.take_room(volume, more_gib=-(-backup.data_bytes // GIB))
+    begin_layer(volume, over=trees.filled(backup, beside=volume.active))
+    after = {"backup": backup.name, "snapshot": snapshot or None}
+    record("storage.volume.restore_backup", volume, actor=actor, after=after)
+    return operation
+
+
+def _complete(backup: Backup) -> Backup:
+    """The backup under its lock. Raises WrongState, Busy."""
+    backup = Backup.objects.select_for_update(of=("self",)).get(pk=backup.pk)
+    if not backup.is_complete:
+        raise WrongState(f"{backup} is not ready: there is nothing to restore. {backup.reason}".strip())
+    if live := engine.lock(BACKUP, backup.pk):
+        raise engine.Busy.with_operation(live, str(backup))
+    return backup
 
 
 def delete(*, backup: Backup, actor: Actor) -> Backup:
@@ -136,9 +167,8 @@ def delete(*, backup: Backup, actor: Actor) -> Backup:
 
 
 def users_of(backup: Backup) -> list[Use]:
-    """Volumes that are to begin with it, and have not fetched it yet."""
-    trees_of_it = backup.layers.values_list("tree", flat=True)
-    return [use("volume", one) for one in Volume.objects.filter(active__tree__in=trees_of_it).order_by("name")]
+    """Volumes that are to have what is in it, and have not fetched it yet."""
+    return [use("volume", one) for layer in backup.layers.all() for one in trees.volumes_on(layer)]
 
 
 def expire() -> int:

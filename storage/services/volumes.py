@@ -14,6 +14,7 @@ from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from cloud.uses import Use, refuse_if_used, use
 from storage import hosting, prices, trees
+from storage.holders import kind_of
 from storage.models import Image, Layer, Snapshot, Volume, VolumeType
 from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
@@ -197,15 +198,21 @@ def snapshot(
     quota.require(volume.project_id, snapshots=1)
     operation = engine.start(SnapshotVolume, volume, actor=actor)
     volume = locked(volume)
+    made = keep(volume, operation, actor=actor, name=name, labels=labels or {}, protected=protected)
+    begin_layer(volume, over=volume.active)
+    record("storage.volume.snapshot", volume, actor=actor, after={"snapshot": name})
+    return made
+
+
+def keep(volume: Volume, operation: Operation, *, actor: Actor, name: str, **facts: Any) -> Snapshot:
+    """A snapshot that is taken in the course of an operation on the volume, which is locked."""
     made = Snapshot.objects.create(
         project_id=volume.project_id, volume=volume, name=name, layer=volume.active, size_gib=volume.size_gib,
-        labels=labels or {}, protected=protected, created_by=actor.name,
+        created_by=actor.name, **facts,
     )  # fmt: skip
-    operation.parameters = {"snapshot": str(made.pk)}
+    operation.parameters = {**operation.parameters, "snapshot": str(made.pk)}
     operation.save(update_fields=["parameters"])
-    begin_layer(volume, over=volume.active)
     record("storage.snapshot.create", made, actor=actor, after={"name": name, "volume": volume.name})
-    record("storage.volume.snapshot", volume, actor=actor, after={"snapshot": name})
     return made
 
 
@@ -243,16 +250,15 @@ def clone(
 def revert(*, volume: Volume, actor: Actor, snapshot: Snapshot) -> Operation:
     """Back to what was on it when the snapshot was taken; what was written since is lost.
 
-    Raises InUse while it is attached, WrongState, Busy, and UnfitVolume for a snapshot of another volume.
+    Raises InUse while it is attached to what is not stopped, WrongState, Busy, and UnfitVolume for a snapshot of
+    another volume.
     """
     if snapshot.volume_id != volume.pk:
         raise unfit("/snapshot", f"{snapshot} is a snapshot of another volume. Make a new volume from it.")
     operation = engine.start(RevertVolume, volume, actor=actor)
-    volume = locked(volume)
+    volume = at_rest(volume)
     if not snapshot.consistency:
         raise WrongState(f"{snapshot} is not taken yet. Wait for it.")
-    refuse_if_used(volume, holders_of(volume), hint="Detach it first.")
-    require_no_image_in_work(volume)
     begin_layer(volume, over=snapshot.layer)
     record("storage.volume.revert", volume, actor=actor, after={"snapshot": snapshot.name})
     return operation
@@ -303,6 +309,19 @@ def holders_of(volume: Volume) -> list[Use]:
     """What it is attached to."""
     held = volume.attachments.order_by("created_at")
     return [Use(one.holder_type, str(one.holder_id), one.holder_name) for one in held]
+
+
+def at_rest(volume: Volume) -> Volume:
+    """The volume under its lock, with nothing that has it open. Raises InUse, WrongState, Busy.
+
+    What it is attached to is locked first; whether it still rests when the volume is switched the workflow sees.
+    """
+    held = volume.attachments.first()
+    if held and not kind_of(held.holder_type).rests(held.holder_id):
+        refuse_if_used(volume, holders_of(volume), hint="Stop that first, or detach the volume from it.")
+    volume = locked(volume)
+    require_no_image_in_work(volume)
+    return volume
 
 
 def locked(volume: Volume, *, failed: bool = False) -> Volume:

@@ -6,7 +6,8 @@ transaction; then the emulator that has the volume open, if one has.
 
 from django.db.models.functions import Now
 
-from cloud.operations.workflow import DONE, Verdict
+from cloud.operations.models import FixBy
+from cloud.operations.workflow import DONE, Refused, Verdict
 from storage import hosting
 from storage.holders import kind_of
 from storage.models import Layer, Snapshot
@@ -83,16 +84,54 @@ class CaptureVolume(SnapshotVolume):
     kind = "storage.capture_volume"
 
 
-class RevertVolume(Layering):
-    """Back to a snapshot: what was written since is removed."""
-
-    kind = "storage.revert_volume"
+class Replacing(SnapshotVolume):
+    """Something else comes in place of what is on the volume, which nothing has open; what no snapshot keeps goes."""
 
     def switch(self) -> Verdict:
-        if self.volume.next_id:
-            self.put_next_in_place()
-            hosting.changed(self.volume)
+        """From here on the next start of what it is attached to finds the new layer."""
+        held = self.attachment
+        if held and not kind_of(held.holder_type).rests(held.holder_id):
+            words = f"{held.holder_type} {held.holder_name} was started meanwhile. Stop it, and try again."
+            raise Refused(words, fix_by=FixBy.YOU)
+        self._keep_old()
+        return super().switch()
+
+    def _keep_old(self) -> None:
+        """The snapshot of what is replaced is taken, if one is wished: nobody writes that any more."""
+        wished = Snapshot.objects.filter(pk=self.operation.parameters.get("snapshot"), consistency="")
+        Layer.objects.filter(snapshots__in=wished, sealed_at=None).update(sealed_at=Now())
+        wished.update(consistency=self._consistency())
+
+    def finish(self) -> Verdict:
+        """Nobody knows of the old layers any more."""
+        hosting.changed(self.volume)
         return self.remove_old
 
     def remove_old(self) -> Verdict:
-        return self.until_true() or DONE
+        return self.until_true() or self.fit_room
+
+    def take_back(self) -> Verdict:
+        """Once it has switched there is no way back: what was there before goes."""
+        if self.volume.next_id is None:
+            hosting.changed(self.volume)
+        return super().take_back()
+
+    def restore(self) -> Verdict:
+        verdict = super().restore()
+        return self.fit_room if verdict is DONE else verdict
+
+    def fit_room(self) -> Verdict:
+        hosting.fit_room(self.volume)
+        return DONE
+
+
+class RevertVolume(Replacing):
+    """Back to a snapshot."""
+
+    kind = "storage.revert_volume"
+
+
+class RestoreBackup(Replacing):
+    """Back to a backup: its host fills a new layer with it while the old ones are still there."""
+
+    kind = "storage.restore_backup"

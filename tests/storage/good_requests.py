@@ -55,6 +55,15 @@ def backup(project: Project) -> Backup:
     )  # fmt: skip
 
 
+def _restore_backup(world: Any) -> dict[str, Any]:
+    """One of the volume that was made just before."""
+    [name] = [name for route, name in world.made.items() if route.endswith("/restore-backup")]
+    of = Volume.objects.get(project=world.project, name=name)
+    made = backup(world.project)
+    Backup.objects.filter(pk=made.pk).update(volume=of)
+    return {"backup": made.name, "snapshot": factories.name("before")}
+
+
 def on_a_host_with_backups(world: Any) -> Volume:
     """A volume that can be backed up."""
     made = volume(world)
@@ -100,6 +109,7 @@ BODIES: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     "POST volumes/snapshot": lambda world: {"name": "before-upgrade"},
     "POST volumes/clone": lambda world: {"name": factories.name("copy")},
     "POST volumes/revert": _revert,
+    "POST volumes/restore-backup": _restore_backup,
     "POST volumes/backup": lambda world: {"name": factories.name("backup")},
     "POST volumes/schedule-backups": lambda world: {"schedule": "0 3 * * *", "keep_daily": 7},
     "POST backups/restore": lambda world: {"name": factories.name("restored")},

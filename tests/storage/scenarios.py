@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from typing import Any, ClassVar
-from uuid import UUID
+from uuid import UUID, uuid4
+
+from django.db.models.functions import Now
 
 from agent.entries import Entry
 from agent.errors import Refused
 from agent.kinds import Kind, Sight
 from agent.work import Work
 from cloud.hosts.models import Allocation
-from storage.models import Snapshot, Volume, VolumeOnHost
-from storage.services import captures, retyping, volume_types, volumes
+from storage.agent.blocks import BLOCKS_IN_PART
+from storage.models import Backup, BackupPart, Snapshot, Volume, VolumeOnHost
+from storage.services import backups, captures, retyping, volume_types, volumes
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
@@ -73,6 +76,18 @@ def beside_images(cloud: SmallCloud) -> Volume:
     return volume
 
 
+def with_backup(cloud: SmallCloud) -> Volume:
+    """One with a backup that is full of zeros."""
+    volume = placed(cloud)
+    facts: dict[str, Any] = {"volume": volume, "of": {"id": str(volume.pk), "name": volume.name}, "created_by": "mia"}
+    made = Backup.objects.create(
+        project=volume.project, name=factories.name("backup"), size_gib=1, status=Backup.Status.READY,
+        finished_at=Now(), **facts,
+    )  # fmt: skip
+    BackupPart.objects.create(backup=made, number=0, run=uuid4(), digests=[""] * BLOCKS_IN_PART)
+    return volume
+
+
 def snapshot_of(volume: Volume) -> Snapshot:
     return Snapshot.objects.get(volume=volume)
 
@@ -110,6 +125,10 @@ SCENARIOS = [
     scenario(
         "revert_volume", with_snapshot,
         lambda cloud, there: do(volumes.revert, volume=there, snapshot=snapshot_of(there)),
+    ),
+    scenario(
+        "restore_backup", with_backup,
+        lambda cloud, there: do(backups.restore_over, volume=there, backup=there.backups.get()),
     ),
     scenario(
         "delete_volume", placed, lambda cloud, there: do(volumes.delete, volume=there),

@@ -73,6 +73,7 @@ WHERE = {
     f"POST {P}/volumes/{{ref}}/retype": "retype-volume",
     f"POST {P}/volumes/{{ref}}/snapshot": "snapshot-volume",
     f"POST {P}/volumes/{{ref}}/backup": "back-up-volume",
+    f"POST {P}/volumes/{{ref}}/restore-backup": "restore-backup-over",
     f"POST {P}/volumes/{{ref}}/schedule-backups": "schedule-backups",
     f"POST {P}/volumes/{{ref}}/unschedule-backups": "unschedule-backups",
     f"PATCH {P}/backups/{{ref}}": "change-backup",
