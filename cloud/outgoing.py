@@ -3,11 +3,13 @@
 A client may ask for a part (RFC 9110, section 14): so a download whose line was cut goes on where it was.
 """
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar
+from types import TracebackType
+from typing import Any, ClassVar, Protocol
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -28,22 +30,51 @@ class NoSuchRange(Problem):
     title: ClassVar[str] = "The file has no such part"
 
 
+class Source(Protocol):
+    """A file that can be read: one of this machine, which the kernel sends, or one that comes from elsewhere."""
+
+    def fileno(self) -> int:
+        """Raises io.UnsupportedOperation for one from elsewhere."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Source": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
 @dataclass
 class Outgoing:
-    """What is still to be sent of a file. `owner`: whose it is, as one has so many at a time."""
+    """What is still to be sent of a file. `owner`: whose it is, as one has so many at a time.
 
-    file: BinaryIO
+    `held`: what has been read of it, where the kernel cannot send it, and the client has not taken yet.
+    """
+
+    file: Source
     offset: int
     left: int
     owner: str
+    held: bytes = b""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a file of this machine."""
+        try:
+            return self.file.fileno() >= 0
+        except io.UnsupportedOperation:
+            return False
 
     def close(self) -> None:
         self.file.close()
 
 
-def answer(
-    environ: dict[str, Any], file: BinaryIO, *, owner: str, name: str = "", sha256: str = ""
-) -> HttpResponseBase:
+def answer(environ: dict[str, Any], file: Source, *, owner: str, name: str = "", sha256: str = "") -> HttpResponseBase:
     """The answer that brings a file, or the part of it that the request asks for. It closes the file.
 
     `name`: as what a browser keeps it. `sha256`: of all of it. Raises NoSuchRange, and what refuses a further download.
@@ -55,8 +86,8 @@ def answer(
         raise
 
 
-def _answer(environ: dict[str, Any], file: BinaryIO, owner: str, name: str, sha256: str) -> HttpResponseBase:
-    size = os.fstat(file.fileno()).st_size
+def _answer(environ: dict[str, Any], file: Source, owner: str, name: str, sha256: str) -> HttpResponseBase:
+    size = file.seek(0, os.SEEK_END)
     headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
     if sha256:
         headers |= {"ETag": f'"{sha256}"', "X-Content-SHA256": sha256}
@@ -67,6 +98,7 @@ def _answer(environ: dict[str, Any], file: BinaryIO, owner: str, name: str, sha2
     if part:
         headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     headers["Content-Length"] = str(last - first + 1)
+    file.seek(first)
     outgoing, status = Outgoing(file, first, last - first + 1, owner), 206 if part else 200
     if environ.get("REQUEST_METHOD") == "HEAD":
         outgoing.close()
@@ -96,7 +128,6 @@ def _asked(environ: dict[str, Any], size: int, etag: str | None) -> tuple[int, i
 
 def _pieces(outgoing: Outgoing) -> Iterator[bytes]:
     with outgoing.file as file:
-        file.seek(outgoing.offset)
         while outgoing.left and (piece := file.read(min(PIECE, outgoing.left))):
             outgoing.left -= len(piece)
             yield piece

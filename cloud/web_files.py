@@ -1,7 +1,7 @@
 """Large files on their way out of web's worker: they wait in its poller, and a few threads of their own send them.
 
 A view answers with the head and leaves the file to us (see cloud/outgoing.py). The kernel copies it to the connection
-(sendfile), as much as goes without waiting for the client.
+(sendfile), as much as goes without waiting for the client. What comes from elsewhere is read and sent piece by piece.
 """
 
 import os
@@ -28,6 +28,8 @@ MAX_SENDING = 300  # files at the same time, in each process
 MAX_SENDING_OF_ONE = 16  # of one owner
 IDLE_SECONDS = 60.0  # without a byte that the client takes
 SENDERS = 2  # threads
+FETCHERS = 8  # threads for files that come from elsewhere, which may keep one waiting
+PIECE = 64 * 1024  # of such a file
 TURN = 8 * 1024 * 1024  # bytes of one file, before others have their turn
 
 
@@ -39,6 +41,7 @@ class Files:
         self.sending: dict[Connection, Outgoing] = {}
         self.moved: dict[Connection, float] = {}  # when its client took something last
         self.senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="files")
+        self.fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetches")
         self._serving = threading.local()  # `req`, `outgoing`: of the request that this thread serves
 
     def wrap(self, application: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
@@ -83,7 +86,11 @@ class Files:
         self._submit(conn)
 
     def _submit(self, conn: "Connection") -> None:
-        turn = self.senders.submit(self.pump, self.sending[conn], conn.sock)
+        outgoing = self.sending[conn]
+        if outgoing.is_here:
+            turn = self.senders.submit(self.pump, outgoing, conn.sock)
+        else:
+            turn = self.fetchers.submit(self.pass_on, outgoing, conn.sock)
         turn.add_done_callback(lambda done: self.worker.method_queue.defer(self._after_turn, conn, done))
 
     @staticmethod
@@ -100,6 +107,24 @@ class Files:
             if not sent:
                 return False
             outgoing.offset += sent
+            outgoing.left -= sent
+        return True
+
+    @staticmethod
+    def pass_on(outgoing: Outgoing, client: socket.socket) -> bool:
+        """`pump` for a file that comes from elsewhere. Raises what reading it raises."""
+        end = max(0, outgoing.left - TURN)
+        while outgoing.left > end:
+            outgoing.held = outgoing.held or outgoing.file.read(min(PIECE, outgoing.left))
+            if not outgoing.held:
+                return False
+            try:
+                sent = client.send(outgoing.held)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            outgoing.held = outgoing.held[sent:]
             outgoing.left -= sent
         return True
 
