@@ -1,5 +1,7 @@
-"""Addresses of PostgreSQL and Redis, as the environment gives them: URLs, with passwords in them or beside them."""
+"""Addresses of PostgreSQL, Redis and stores, as the environment gives them, with passwords in them or beside them."""
 
+import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
@@ -54,3 +56,19 @@ def without_credentials(url: str) -> str:
     """The URL as it may be shown or given to others: without user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def store(variable: str, place: str, otherwise: Path) -> Path | str:
+    """A folder, or a bucket's address: `s3://NAME` or `s3://NAME/PREFIX`. Raises ImproperlyConfigured."""
+    if "://" not in place:
+        return Path(place or otherwise)
+    if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", place):
+        raise ImproperlyConfigured(f"{variable} is a folder, or a bucket's address: s3://NAME or s3://NAME/PREFIX.")
+    return place
+
+
+def s3(endpoint: str) -> str:
+    """The address of an S3 service; "": AWS's. Raises ImproperlyConfigured."""
+    if endpoint and not re.fullmatch(r"https?://[^/?#@\s]+/?", endpoint):
+        raise ImproperlyConfigured("PILEUS_S3_ENDPOINT is the address of an S3 service, as https://s3.example:9000.")
+    return endpoint.rstrip("/")

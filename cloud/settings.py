@@ -171,7 +171,6 @@ WHITENOISE_MAX_AGE = DAY  # a changed file has another URL (`{% asset %}`)
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # every body is limited before that: `HeadCheck`, and web's worker
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # nothing goes to the disk
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
-IMAGE_UPLOADS = os.environ.get("PILEUS_IMAGE_UPLOADS", "")  # a folder; where it is not said, one in the store
 IMAGE_MAX_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_GIB", "100"))  # that one may be sent, or fetched
 IMAGE_MAX_DISK_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_DISK_GIB", "2048"))  # as large as a guest may see its disk
 IMAGE_FETCH_SECONDS = int(os.environ.get("PILEUS_IMAGE_FETCH_SECONDS", "7200"))  # for one from a URL
@@ -181,8 +180,21 @@ IMAGE_URLS = {  # which addresses may be fetched from, beside those of the inter
     "allow": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_ALLOW", "").split(","))),
     "deny": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_DENY", "").split(","))),
 }
-IMAGE_STORE = Path(os.environ.get("PILEUS_IMAGE_STORE", BASE_DIR / "var" / "images"))
-BACKUP_STORE = Path(os.environ.get("PILEUS_BACKUP_STORE", BASE_DIR / "var" / "backups"))
+IMAGE_STORE, BACKUP_STORE = (  # each a folder (a Path), or a bucket's address (a str)
+    server_addresses.store(variable, os.environ.get(variable, ""), BASE_DIR / "var" / folder)
+    for variable, folder in (("PILEUS_IMAGE_STORE", "images"), ("PILEUS_BACKUP_STORE", "backups"))
+)
+IMAGE_UPLOADS = os.environ.get("PILEUS_IMAGE_UPLOADS", "")  # a folder; where it is not said, one in the store
+if isinstance(IMAGE_STORE, str):
+    IMAGE_UPLOADS = IMAGE_UPLOADS or str(BASE_DIR / "var" / "images" / "uploads")
+_s3_endpoint = server_addresses.s3(os.environ.get("PILEUS_S3_ENDPOINT", ""))
+S3 = {  # how buckets are reached
+    "endpoint": _s3_endpoint,
+    "region": os.environ.get("PILEUS_S3_REGION") or "us-east-1",
+    "path_style": (os.environ.get("PILEUS_S3_PATH_STYLE") or ("1" if _s3_endpoint else "0")) == "1",
+    "access_key": os.environ.get("PILEUS_S3_ACCESS_KEY", ""),  # "": botocore looks where AWS's programs do
+    "secret_key": os.environ.get("PILEUS_S3_SECRET_KEY", ""),
+}
 BACKUP_KEY = os.environ.get("PILEUS_BACKUP_KEY", "")  # backups are encrypted under it; "": under the secret key
 
 REDIS_URL = server_addresses.redis(
@@ -223,6 +235,7 @@ CELERY_BEAT_SCHEDULE = {
     "tidy": {"task": "api.tidy", "schedule": 3600.0},
     "empty-trash": {"task": "api.empty_trash", "schedule": 600.0},
     "warn-of-budgets": {"task": "costs.warn", "schedule": 900.0},
+    "tend-buckets": {"task": "storage.tend_buckets", "schedule": 60.0},
     "tidy-images": {"task": "storage.tidy", "schedule": 600.0},
     "back-up": {"task": "storage.back_up", "schedule": 60.0},
     "tidy-backups": {"task": "storage.tidy_backups", "schedule": 600.0},

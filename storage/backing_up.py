@@ -6,8 +6,6 @@ nobody names takes it alone. So nothing that a backup was told to be there goes,
 
 import re
 import time
-from contextlib import suppress
-from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -200,13 +198,10 @@ def unneeded() -> dict[UUID, int]:
     return {project: number for project, number in found.items() if number}
 
 
-def unowned() -> list[Path]:
-    """Files of the store that no block owns, and that did not just come."""
-    old, there = time.time() - SECONDS_UNOWNED, {}
-    for path in vault.files():
-        with suppress(FileNotFoundError):
-            if path.stat().st_mtime < old:
-                there[path.name] = path
+def unowned() -> list[str]:
+    """Files of the store, called by a block's id, that no block owns, and that did not just come."""
+    old = time.time() - SECONDS_UNOWNED
+    there = {name.rpartition("/")[2]: name for name, came in vault.place().files() if came < old}
     names = [name for name in there if ID.fullmatch(name)]
     for start in range(0, len(names), AT_ONCE):
         ids = names[start : start + AT_ONCE]
@@ -217,7 +212,6 @@ def unowned() -> list[Path]:
 
 def sweep() -> int:
     """Remove what `unowned` finds. How many files that were."""
-    gone = unowned()
-    for path in gone:
-        path.unlink(missing_ok=True)
+    if gone := unowned():
+        vault.place().remove(*gone)
     return len(gone)

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from cloud.hosts.models import Host
 from storage.models import Backup, Image, ImageExport, ImageImport, Layer, Volume
-from storage.store import store
+from storage.store import StoreAway, store
 
 log = structlog.get_logger(__name__)
 
@@ -68,12 +68,21 @@ register_owner(_of_storage)
 def lock(sha256: str) -> None:
     """Nobody else takes this file into a row, or out of the store, until this transaction ends."""
     with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = '30s'")  # a bucket may have to be asked
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"file:{sha256}"])
 
 
 def let_go(*names: str) -> None:
     """Once this transaction has committed, remove what nobody needs any more of these files."""
-    transaction.on_commit(lambda: _remove_unneeded(names), robust=True)
+    transaction.on_commit(lambda: _try_to_remove(names), robust=True)
+
+
+def _try_to_remove(names: Iterable[str]) -> None:
+    """What a store that is away cannot remove is left to `sweep`."""
+    try:
+        _remove_unneeded(names)
+    except StoreAway as away:
+        log.warning("store.not_removed", problem=str(away))
 
 
 def _remove_unneeded(names: Iterable[str]) -> int:

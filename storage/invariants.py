@@ -134,7 +134,7 @@ def backups_have_their_blocks() -> Iterator[Breach]:
         words = f"{blocks} blocks in the store of backups belong to no backup"
         yield Breach(words, str(project), repair=partial(backing_up.prune, project))
     if lost := backing_up.unowned():
-        words = f"{len(lost)} files in the store of backups belong to no backup, e.g. {lost[0].name}"
+        words = f"{len(lost)} files in the store of backups belong to no backup, e.g. {lost[0]}"
         yield Breach(words, "backup-store", repair=backing_up.sweep)
     for backup in Backup.objects.filter(status=Backup.Status.READY).order_by("pk"):
         if lacking := backing_up.lacking(backup):

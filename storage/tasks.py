@@ -2,11 +2,14 @@
 
 import structlog
 from celery import shared_task
+from django.conf import settings
 from django.db import transaction
 
 from cloud.events.services import SYSTEM
 from storage import backing_up, files, uploads, verifying
 from storage.services import backups, exports, images, policies
+from storage.shipping import Shipping
+from storage.store import bucket, is_bucket, store
 
 log = structlog.get_logger(__name__)
 
@@ -22,6 +25,21 @@ def tidy() -> None:
     removed = uploads.sweep() + files.sweep()
     if removed:
         log.info("storage.tidied", files=removed)
+    if is_bucket(settings.IMAGE_STORE):
+        bucket(settings.IMAGE_STORE).abort_unfinished()
+
+
+@shared_task(name="storage.tend_buckets")
+def tend_buckets() -> None:
+    """Bring to the bucket of images what waits for it, and look whether the buckets serve. A failure is on the health
+    page, with what to do.
+    """
+    images = store()
+    if isinstance(images, Shipping) and (shipped := images.ship()):
+        log.info("storage.shipped", files=shipped)
+    for place in (settings.IMAGE_STORE, settings.BACKUP_STORE):
+        if is_bucket(place):
+            bucket(place).check()
 
 
 @shared_task(name="storage.tidy_backups")

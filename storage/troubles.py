@@ -1,6 +1,7 @@
 """What can be wrong with storage."""
 
 import shutil
+import time
 from datetime import timedelta
 
 from django.db.models.functions import Now
@@ -11,11 +12,13 @@ from cloud.operations.models import Operation
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, of_operations, trouble
 from storage.models import Backup, BackupPolicy
 from storage.models.images import GIB
-from storage.store import incoming
+from storage.shipping import Shipping
+from storage.store import incoming, store
 from storage.workflows.exports import ExportImage
 from storage.workflows.images import ImportImage
 
 PATIENCE = timedelta(minutes=1)
+SECONDS_UNSENT = 900.0
 
 
 @trouble(
@@ -87,3 +90,15 @@ def full_store() -> Looked:
     if free >= 2 * MIN_FREE_BYTES:
         return 0, []
     return 1, [Case("image-store", str(folder), str(folder), f"{free / GIB:.1f} GiB are free", None)]
+
+
+@trouble(
+    "Image files that wait for the bucket",
+    "They are safe in the folder of uploads, and are served from there, until the bucket takes them. If it does not "
+    "serve, the failing task storage.tend_buckets says why; otherwise the way to it is too slow.",
+)
+def unsent_files() -> Looked:
+    images = store()
+    unsent = images.unsent(time.time() - SECONDS_UNSENT) if isinstance(images, Shipping) else []
+    words = "it is not in the bucket yet"
+    return len(unsent), [Case("image-store", name, name[:12], words, None) for name in unsent[:MAX_SHOWN]]

@@ -1,4 +1,4 @@
-"""The store of backups: a folder of encrypted blocks, apart from images and from every host.
+"""The store of backups: encrypted blocks in a folder or a bucket, apart from images and from every host.
 
 Each project has keys of its own, made from one secret of the cloud: one that encrypts, and one under which blocks are
 known, so that no project can find out which blocks another one has. Blocks travel and are kept as they were packed.
@@ -7,7 +7,7 @@ known, so that no project can find out which blocks another one has. Blocks trav
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
 from storage.agent.blocks import NotABlock, digest_of, unpack
+from storage.block_files import Folder
 from storage.models import BackupBlock
+from storage.store import bucket, is_bucket
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -40,38 +42,47 @@ def keys_of(project_id: UUID) -> Keys:
     return Keys(made[:KEY_BYTES], AESGCM(made[KEY_BYTES:]))
 
 
-def path_of(block: BackupBlock) -> Path:
-    return folder_of(block.project_id) / block.pk.hex[:2] / str(block.pk)
+class Place(Protocol):
+    """Where the blocks are, by name: a folder, or a bucket. Raises StoreAway, OSError."""
+
+    def write(self, name: str, content: bytes) -> None:
+        """It is durable when this returns; it is there as a whole, or not at all."""
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError."""
+
+    def remove(self, *names: str) -> None:
+        """Those that are there."""
+
+    def files(self) -> Iterator[tuple[str, float]]:
+        """Every name, and when it was written: seconds since the epoch."""
 
 
-def folder_of(project_id: UUID) -> Path:
-    return Path(settings.BACKUP_STORE) / str(project_id)
+def place() -> Place:
+    """The one that the settings name."""
+    return place_at(settings.BACKUP_STORE)
+
+
+def place_at(address: Path | str) -> Place:
+    return bucket(address) if is_bucket(address) else Folder(Path(address))
+
+
+def name_of(block: BackupBlock) -> str:
+    return f"{block.project_id}/{block.pk.hex[:2]}/{block.pk}"
 
 
 def keep(block: BackupBlock, packed: bytes) -> int:
-    """Encrypt a packed block into its file, and make that durable: how many bytes it has. Raises OSError."""
+    """Encrypt a packed block into its file, and make that durable: how many bytes it has. Raises StoreAway, OSError."""
     nonce = os.urandom(NONCE_BYTES)
     sealed = nonce + keys_of(block.project_id).cipher.encrypt(nonce, packed, _about(block))
-    path = path_of(block)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_suffix(".new")
-    with partial.open("wb") as file:
-        file.write(sealed)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    place().write(name_of(block), sealed)
     return len(sealed)
 
 
 def read(block: BackupBlock) -> bytes:
-    """The packed block. Raises Damaged; and OSError when the store does not answer."""
+    """The packed block. Raises Damaged; and StoreAway or OSError when the store does not answer."""
     try:
-        sealed = path_of(block).read_bytes()
+        sealed = place().read(name_of(block))
         nonce, content = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         return keys_of(block.project_id).cipher.decrypt(nonce, content, _about(block))
     except FileNotFoundError:
@@ -81,7 +92,7 @@ def read(block: BackupBlock) -> bytes:
 
 
 def verify(block: BackupBlock) -> None:
-    """Read a block back, down to what was on the disk. Raises Damaged, OSError."""
+    """Read a block back, down to what was on the disk. Raises Damaged, StoreAway, OSError."""
     try:
         found = digest_of(unpack(read(block)), keys_of(block.project_id).digest)
     except NotABlock as problem:
@@ -91,14 +102,8 @@ def verify(block: BackupBlock) -> None:
 
 
 def remove(*blocks: BackupBlock) -> None:
-    for block in blocks:
-        path_of(block).unlink(missing_ok=True)
-
-
-def files() -> Iterator[Path]:
-    """All files of the store. Those of blocks are called by the block's id."""
-    root = Path(settings.BACKUP_STORE)
-    return (path for path in root.glob("*/??/*") if path.is_file()) if root.is_dir() else iter(())
+    if blocks:
+        place().remove(*map(name_of, blocks))
 
 
 def _about(block: BackupBlock) -> bytes:

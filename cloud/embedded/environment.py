@@ -26,9 +26,17 @@ PASSED_ON = re.compile(
 # What the control plane was told once, it is told again until somebody says otherwise.
 REMEMBERED = re.compile(
     r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|CURRENCY|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS"
-    r"|TRUSTED_PROXIES|TRASH_HOURS|DEFAULT_NETWORKS|KEEP_\w+|NETWORK_MTU|POOLS)"
+    r"|TRUSTED_PROXIES|TRASH_HOURS|DEFAULT_NETWORKS|KEEP_\w+|NETWORK_MTU|POOLS|S3_\w+)"
 )
+STORES = {"PILEUS_BACKUP_STORE", "PILEUS_IMAGE_STORE"}  # remembered where they are buckets: `up` has folders of its own
 OF_HOSTS = {"PILEUS_POOLS"}  # of these, what the host's processes are told
+
+
+def remembered() -> dict[str, str]:
+    """What this environment says for the control plane; an empty value takes back what was said before."""
+    said = {name: value for name, value in os.environ.items() if REMEMBERED.fullmatch(name)}
+    buckets = {name: os.environ[name] for name in STORES & set(os.environ)}
+    return said | {name: value for name, value in buckets.items() if not value or value.startswith("s3://")}
 
 
 def database_url(home: Home, memory: Memory, role: str = postgres.OWNER) -> str:
@@ -61,9 +69,10 @@ def control_plane(home: Home, memory: Memory, *, process: str) -> dict[str, str]
         "DATABASE_URL": database_url(home, memory, role),
         "REDIS_URL": redis_url(memory),
         "PILEUS_ALLOWED_HOSTS": ",".join(sorted(names)),
-        "PILEUS_BACKUP_STORE": str(home.backup_store),
+        "PILEUS_BACKUP_STORE": memory.settings.get("PILEUS_BACKUP_STORE", str(home.backup_store)),
         "PILEUS_BIND": f"{address}:{memory.port}",
-        "PILEUS_IMAGE_STORE": str(home.image_store),
+        "PILEUS_IMAGE_STORE": memory.settings.get("PILEUS_IMAGE_STORE", str(home.image_store)),
+        "PILEUS_IMAGE_UPLOADS": str(home.image_store / "uploads"),
         "PILEUS_PROCESS": f"pileus-{process}",
         "PILEUS_SECRET_KEY": memory.secret_key,
         "PILEUS_STATIC_ROOT": str(home.cache / "static"),

@@ -25,7 +25,7 @@ def told_by_environment(memory: Memory) -> Memory:
             told[name] = int(given)
     if memory.furnished:
         _keep_database(memory, told["database_url"])
-    said = {name: value for name, value in os.environ.items() if environment.REMEMBERED.fullmatch(name)}
+    said = environment.remembered()
     told["settings"] = {name: value for name, value in (memory.settings | said).items() if value}
     return replace(memory, **{name: value for name, value in told.items() if value or name == "settings"})
 

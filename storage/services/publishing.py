@@ -4,16 +4,18 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 
 from cloud.events.services import Actor, record
 from cloud.tenancy.models import Project
 from storage.models import Image
+from storage.store import StoreAway, incoming, store
 
 BUILT = {"kind": "built"}  # by the operator, out of packages
 
@@ -35,19 +37,22 @@ def choices_of(project: Project) -> list[Image]:
 
 def keep_file(source: Path, sha256: str) -> None:
     """Copy a file into the image store under its hash, whole or not at all. Raises ValueError for other content."""
-    settings.IMAGE_STORE.mkdir(parents=True, exist_ok=True)
-    target = settings.IMAGE_STORE / sha256
-    if target.exists():
-        return
+    with suppress(StoreAway):
+        if store().has(sha256):
+            return
     with source.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise ValueError(f"{source.name} has the SHA-256 {found}, not the declared {sha256}")
-    partial = target.with_suffix(f".{os.getpid()}")
-    shutil.copyfile(source, partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.rename(target)
+    incoming().mkdir(parents=True, exist_ok=True)
+    partial = incoming() / f"{uuid4()}.image"
+    try:
+        shutil.copyfile(source, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        store().keep(partial, sha256)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @transaction.atomic

@@ -62,6 +62,10 @@ def restored(cloud, backup):
     return Volume.objects.get(pk=volume.pk)
 
 
+def path_of(settings, block):
+    return settings.BACKUP_STORE / vault.name_of(block)
+
+
 def store_files(settings):
     return {found.name for found in settings.BACKUP_STORE.glob("*/*/*")}
 
@@ -131,19 +135,19 @@ def test_nothing_readable_is_in_the_store_and_no_project_knows_another_ones_bloc
     qemu_io(path(cloud, volume), "write -P 0x41 0 4M")
     back_up(cloud, volume)
     [block] = BackupBlock.objects.all()
-    assert b"A" * 16 not in vault.path_of(block).read_bytes()
+    assert b"A" * 16 not in path_of(settings, block).read_bytes()
     assert b"A" * 16 in unpack(vault.read(block))
     digests = {digest_of(b"A" * BLOCK_BYTES, vault.keys_of(key).digest) for key in (cloud.project.pk, uuid4())}
     assert len(digests) == 2
     assert block.digest in digests
     block.project = factories.project()
-    vault.path_of(block).parent.mkdir(parents=True)
-    shutil.copy(next(settings.BACKUP_STORE.glob("*/*/*")), vault.path_of(block))
+    path_of(settings, block).parent.mkdir(parents=True)
+    shutil.copy(next(settings.BACKUP_STORE.glob("*/*/*")), path_of(settings, block))
     with pytest.raises(vault.Damaged):
         vault.read(block)
 
 
-def test_a_damaged_block_is_found_and_stored_again_by_the_next_backup(cloud):
+def test_a_damaged_block_is_found_and_stored_again_by_the_next_backup(cloud, settings):
     volume = placed(cloud)
     write(cloud, volume, 1)
     first = back_up(cloud, volume)
@@ -151,9 +155,9 @@ def test_a_damaged_block_is_found_and_stored_again_by_the_next_backup(cloud):
     first.refresh_from_db()
     assert first.verified_at
     [block] = BackupBlock.objects.all()
-    content = bytearray(vault.path_of(block).read_bytes())
+    content = bytearray(path_of(settings, block).read_bytes())
     content[len(content) // 2] ^= 1
-    vault.path_of(block).write_bytes(content)
+    path_of(settings, block).write_bytes(content)
     BackupBlock.objects.update(verified_at=None)
     Backup.objects.update(verified_at=None)
     verifying.verify()

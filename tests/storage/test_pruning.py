@@ -104,7 +104,7 @@ class BackupsAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def files_and_rows_are_the_same(self):
-        there = {path.name for path in vault.files()}
+        there = {name.rpartition("/")[2] for name, _ in vault.place().files()}
         assert there == {str(pk) for pk in BackupBlock.objects.values_list("pk", flat=True)}
 
 

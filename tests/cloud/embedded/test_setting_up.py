@@ -109,6 +109,25 @@ def test_a_setting_is_remembered_until_it_is_taken_back(monkeypatch):
     assert told_by_environment(memory).settings == {}
 
 
+def test_a_bucket_is_remembered_and_hosts_are_told_nothing_of_it(monkeypatch):
+    home, key = Home(Path("/srv/a")), "PILEUS_S3_SECRET_KEY"
+    monkeypatch.setenv("PILEUS_IMAGE_STORE", "/a/folder/of/tests")
+    assert told_by_environment(Memory()).settings == {}
+    monkeypatch.setenv("PILEUS_IMAGE_STORE", "s3://bucket/images")
+    monkeypatch.setenv(key, "very secret")
+    memory = told_by_environment(Memory())
+    for name in ("PILEUS_IMAGE_STORE", key):
+        monkeypatch.delenv(name)
+    memory = told_by_environment(memory)
+    told = environment.control_plane(home, memory, process="web")
+    assert (told["PILEUS_IMAGE_STORE"], told[key]) == ("s3://bucket/images", "very secret")
+    assert told["PILEUS_BACKUP_STORE"] == "/srv/a/backups"
+    assert "very secret" not in environment.host(home, memory).values()
+    monkeypatch.setenv("PILEUS_IMAGE_STORE", "")
+    back = environment.control_plane(home, told_by_environment(memory), process="web")
+    assert back["PILEUS_IMAGE_STORE"] == "/srv/a/images"
+
+
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
 def test_a_port_that_is_none_is_refused(port, monkeypatch):
     monkeypatch.setenv("PILEUS_PORT", port)
