@@ -34,14 +34,14 @@ CMD ["gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"]
 
 FROM base AS node
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends qemu-system-x86 qemu-utils \
+    && apt-get install --yes --no-install-recommends qemu-system-x86 qemu-utils ovmf \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements-agent.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-agent.lock
 COPY agent/ agent/
 COPY compute/__init__.py compute/multipart.py compute/ssh.py compute/
 COPY compute/agent/ compute/agent/
-COPY storage/__init__.py storage/__init__.py
+COPY storage/__init__.py storage/hardware.py storage/
 COPY storage/agent/ storage/agent/
 COPY network/__init__.py network/__init__.py
 COPY network/agent/ network/agent/

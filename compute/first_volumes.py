@@ -15,7 +15,8 @@ from cloud.problems import Fault
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute.models import Instance
-from compute.volumes import HOLDER, MAX_VOLUMES, UnfitVolumes
+from compute.volumes import HOLDER, UnfitVolumes
+from storage import hardware
 from storage.models import Image, Volume, VolumeType
 from storage.services import attaching, volume_types, volumes
 from storage.services.attaching import Holder
@@ -77,10 +78,16 @@ def faults(
 ) -> Iterator[Fault]:
     """What keeps instances with these names from having these disks."""
     there = [disk for disk in disks if disk.volume]
-    if len(disks) - (disks[0].slot == BOOT_SLOT if disks else 0) > MAX_VOLUMES:
+    bus = hardware.disk_bus(image.hardware)
+    most = hardware.MAX_DISKS[bus] - 1
+    if len(disks) - (disks[0].slot == BOOT_SLOT if disks else 0) > most:
         of_image = sum(disk.pointer == FROM_IMAGE for disk in disks)
-        words = f"An instance has at most {MAX_VOLUMES} volumes beside the one that it boots from"
+        words = f"An instance has at most {most} volumes beside the one that it boots from"
+        words += "" if bus == "virtio" else f" where its disks are on {hardware.name(bus)}"
         yield Fault("/volumes", f"{words}; {of_image} come from the image." if of_image else f"{words}.")
+    if bus not in hardware.READ_ONLY_BUSES:
+        words = f"A disk on {hardware.name(bus)} cannot be read-only."
+        yield from (Fault(f"{disk.pointer}/read_only", words) for disk in disks if disk.read_only)
     twice = Counter(disk.volume.pk for disk in there if disk.volume)
     for disk in there:
         assert disk.volume is not None

@@ -15,14 +15,14 @@ from cloud.hosts.hosted import refusal
 from cloud.operations.workflow import Topic, Wait
 from cloud.problems import Fault, Problem
 from compute.models import Instance, Power
-from storage import holders, hosting
+from storage import hardware, holders, hosting
 from storage.holders import HolderKind
 from storage.models import Attachment, Volume
 from storage.services import attaching
 from storage.services.attaching import Holder, NoSlot
 
 HOLDER = "instance"  # how attachments call what they are of
-MAX_VOLUMES = 7  # beside the disk that it boots from: hypervisors have so many slots
+MAX_VOLUMES = hardware.MAX_DISKS["virtio"] - 1  # beside the disk that it boots from; on other buses there are fewer
 
 
 class UnfitVolumes(Problem):
@@ -112,10 +112,13 @@ def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only
         raise _unfit("Give a volume.")
     if fault := hosting.fault_there(volume, instance.host):
         raise _unfit(fault)
+    bus = hardware.disk_bus(instance.hardware)
+    if read_only and bus not in hardware.READ_ONLY_BUSES:
+        raise _unfit(f"{instance} has its disks on {hardware.name(bus)}, where none can be read-only.")
     taken = set(held_by(instance).values_list("slot", flat=True))
-    free = next((slot for slot in range(1, MAX_VOLUMES + 1) if slot not in taken), None)
+    free = next((slot for slot in range(1, hardware.MAX_DISKS[bus]) if slot not in taken), None)
     if free is None:
-        raise NoSlot(f"{instance} has {MAX_VOLUMES} volumes, and can have no more.")
+        raise NoSlot(f"{instance} has {len(taken - {0})} volumes, and can have no more.")
     holder = Holder(HOLDER, instance.pk, instance.name, free)
     return attaching.attach(
         volume=volume, holder=holder, actor=actor, read_only=read_only, delete_with_holder=goes_with

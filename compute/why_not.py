@@ -8,6 +8,7 @@ from typing import Any
 
 from compute.models import Instance, Power
 from compute.volumes import boots_from_volume, slots
+from storage import hardware
 from storage.services import captures
 
 STILL = (Power.PAUSED, Power.SUSPENDED)
@@ -85,11 +86,11 @@ def attach_nic(instance: Instance) -> str:
 
 
 def attach_volume(instance: Instance) -> str:
-    return _not_pluggable(instance)
+    return _not_pluggable(instance) or _not_on_its_bus(instance)
 
 
 def detach_volume(instance: Instance) -> str:
-    return detach_nic(instance)
+    return detach_nic(instance) or _not_on_its_bus(instance)
 
 
 def detach_nic(instance: Instance) -> str:
@@ -109,6 +110,14 @@ def _not_pluggable(instance: Instance) -> str:
     runs = instance.wanted_power in ALIVE or instance.seen in ALIVE
     if runs and "plug" not in hypervisor_facts(instance).get("verbs", []):
         return f"It runs, and {instance.hypervisor} on its host plugs nothing into a running machine. Stop it first."
+    return ""
+
+
+def _not_on_its_bus(instance: Instance) -> str:
+    bus = hardware.disk_bus(instance.hardware)
+    runs = instance.wanted_power in ALIVE or instance.seen in ALIVE
+    if runs and bus not in hardware.HOT_PLUG_BUSES:
+        return f"It runs, and nothing is plugged into {hardware.name(bus)} while a machine runs. Stop it first."
     return ""
 
 

@@ -37,6 +37,7 @@ from compute.agent.kinds import Machines
 from compute.agent.machine import Machine
 from compute.agent.nics import Nic
 from compute.agent.records import Record, key
+from storage.hardware import DISK_BUSES, NIC_BUSES
 
 Request = Callable[[str, str, Any, str], tuple[int, Any]]
 CAPACITY = {"vcpus": 8, "memory_mib": 16384, "disk_gib": 200}
@@ -170,6 +171,7 @@ class FakeHypervisor:
         self.slow = 0.0  # seconds that a start takes
         self.unsavable = ""  # why machines cannot be suspended
         self.verbs = ["pause", "suspend", "clone", "plug"]
+        self.hardware = sorted({"q35", "pc", "virt", "bios", "uefi", *DISK_BUSES["pc"], *NIC_BUSES["pc"]})
         self.clings = ""  # why guests do not let go of what is to be unplugged
         self.deaf = False  # guests do not hear their power button
         self.mute = False  # emulators do not answer on their control socket
@@ -179,7 +181,10 @@ class FakeHypervisor:
     # What the agent calls
 
     def probe(self) -> dict[str, Any] | None:
-        kinds = {name: {"accelerator": "tcg", "kvm": "this is a fake"} for name in self.architectures}
+        kinds = {
+            name: {"accelerator": "tcg", "kvm": "this is a fake", "hardware": self.hardware}
+            for name in self.architectures
+        }
         return {"version": "fake", "architectures": kinds, "verbs": self.verbs}
 
     def probe_accelerators(self) -> bool:

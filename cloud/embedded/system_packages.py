@@ -28,7 +28,7 @@ APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Ti
 
 @dataclass(frozen=True)
 class Tool:
-    """A program or library of the system, its Debian package, and what does not work without it."""
+    """A program, library or file of the system, its Debian package, and what does not work without it."""
 
     program: str
     package: str
@@ -43,6 +43,7 @@ def _tool(program: str, package: str, needed_for: str, *purposes: str) -> Tool:
 TOOLS = (
     _tool("qemu-system-x86_64", "qemu-system-x86", QEMU, "up", "test"),
     _tool("qemu-img", "qemu-utils", QEMU, "up", "test"),
+    _tool("/usr/share/qemu/firmware/60-edk2-x86_64.json", "ovmf", "machines with UEFI", "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     *(_tool(program, package, X86_64_IMAGES, "up", "test") for program, package in UNPACKING_TOOLS.items()),
     *(_tool(program, package, DEBIAN_IMAGES, "debian") for program, package in DEBIAN_CLOUD_TOOLS.items()),
@@ -72,6 +73,8 @@ def missing(purpose: str) -> list[Tool]:
 
 
 def _is_there(program: str) -> bool:
+    if program.startswith("/"):
+        return Path(program).exists()
     if ".so." in program:
         return any(Path("/usr/lib").glob(f"*/{program}"))
     if program.startswith("/"):

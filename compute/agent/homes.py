@@ -33,6 +33,16 @@ class Home:
         return self.directory / "seed.iso"
 
     @property
+    def variables(self) -> Path:
+        """The settings that UEFI keeps, if it has UEFI."""
+        return self.directory / "uefi-variables"
+
+    @property
+    def hardware(self) -> Path:
+        """What the emulator that was started last was made of, so that what runs is known as it is."""
+        return self.directory / "hardware.json"
+
+    @property
     def host_key(self) -> Path:
         return self.directory / "host-key"
 

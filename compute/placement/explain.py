@@ -13,15 +13,17 @@ from compute.placement.rules import (
     Capacity,
     Chosen,
     KeepsVolumes,
+    MadeOf,
     Runs,
     Virtualised,
     Wish,
     parameters,
     rules_for,
 )
+from storage import hardware
 
 MAX_HOSTS_SHOWN = 200
-LASTING = (Runs, Virtualised, Chosen, BesideVolumes, KeepsVolumes)  # true of a host however full it is
+LASTING = (Runs, Virtualised, Chosen, BesideVolumes, KeepsVolumes, MadeOf)  # true of a host however full it is
 HOSTS = "hosts_host h JOIN hosts_hostpulse p ON p.host_id = h.id"
 
 
@@ -99,7 +101,11 @@ def _summary(wish: Wish, sums: dict[str, Any], nearest: str | None) -> str:
     total, fitting = sums["total"], sums["fitting"]
     if not total:
         return "There are no hosts yet. An admin of the cloud adds one."
-    facts = {**sums, **parameters(wish), "runs": " or ".join(wish.runs) or TOO_LARGE}
+    said = {
+        "runs": " or ".join(wish.runs) or TOO_LARGE,
+        "parts_said": ", ".join(hardware.name(one) for one in wish.parts),
+    }
+    facts = {**sums, **parameters(wish), **said}
     parts = [
         rule.lacking.format(count=sums[f"lacking_{index}"], **facts)
         for index, rule in enumerate(rules_for(wish))

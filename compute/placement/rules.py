@@ -16,11 +16,14 @@ from compute.hypervisors import KINDS
 from compute.models import Instance
 from compute.networking import Neighbours
 from compute.volumes import Needs
+from storage import hardware
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What an instance needs of a host. `runs` are the ways to run it, best first, e.g. ("qemu/x86_64",)."""
+    """What an instance needs of a host. `runs` are the ways to run it, best first, e.g. ("qemu/x86_64",); `parts` what
+    its machine is made of, if that is not what every hypervisor makes, e.g. ("pc", "bios", "ide", "e1000").
+    """
 
     vcpus: int
     memory_mib: int
@@ -29,10 +32,13 @@ class Wish:
     host_id: UUID | None = None
     volumes: Needs = Needs()
     neighbours: Neighbours | None = None
+    parts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, instance: Instance) -> "Wish":
-        hypervisors = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
+        made_of = hardware.resolve(instance.image.architecture, instance.hardware)
+        named = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
+        hypervisors = [name for name in named if KINDS[name].makes(made_of)]
         size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
         wish = cls.of_size(**size, hypervisors=hypervisors, architecture=instance.image.architecture)
         return replace(
@@ -40,6 +46,7 @@ class Wish:
             host_id=instance.host_wish_id,
             volumes=volumes.needs(instance),
             neighbours=networking.neighbours(instance),
+            parts=() if made_of.is_plain else made_of.words,
         )
 
     @classmethod
@@ -156,6 +163,18 @@ class ReachesNeighbours:
         return "tunnels, or the host of its neighbours"
 
 
+class MadeOf:
+    """Old guests need old parts, and distributions differ in what their QEMU has."""
+
+    name = "hardware"
+    condition = "coalesce(h.capabilities #> %(parts_at)s::text[] ?& %(parts)s::text[], false)"
+    have = "coalesce(translate(h.capabilities #>> %(parts_at)s::text[], '[]\"', ''), 'nothing')"
+    lacking = "{count} without {parts_said}"
+
+    def need(self, wish: Wish) -> str:
+        return ", ".join(wish.parts)
+
+
 class Capacity:
     """Enough of one resource is free."""
 
@@ -175,7 +194,7 @@ CAPACITY = (
     Capacity("disk_gib", "disk", "GiB"),
 )
 ALWAYS: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised())
-CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES = Chosen(), BesideVolumes(), KeepsVolumes()
+CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES, MADE_OF = Chosen(), BesideVolumes(), KeepsVolumes(), MadeOf()
 REACHES_NEIGHBOURS = ReachesNeighbours()
 
 
@@ -184,6 +203,7 @@ def rules_for(wish: Wish) -> tuple[Rule, ...]:
         (wish.host_id, CHOSEN),
         (wish.volumes.host_id, BESIDE_VOLUMES),
         (wish.volumes.are_new, KEEPS_VOLUMES),
+        (wish.parts, MADE_OF),
     )
     return (*ALWAYS, *(rule for is_asked, rule in asked if is_asked), *CAPACITY)
 
@@ -203,6 +223,10 @@ def parameters(wish: Wish) -> dict[str, Any]:
         "host_of_volumes": wish.volumes.host_id,
         "keeps_layers": ["true"] if wish.volumes.have_base else ["true", "false"],
         "runs": list(wish.runs),
+        "parts": list(wish.parts),
+        "parts_at": ["hypervisors", *wish.runs[0].replace("/", "/architectures/", 1).split("/"), "hardware"]
+        if wish.runs
+        else [],
         "host_id": wish.host_id,
         "emulation": settings.ALLOW_EMULATION,
         "unreachable_after": settings.UNREACHABLE_AFTER_SECONDS,

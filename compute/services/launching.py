@@ -11,7 +11,7 @@ from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import first_volumes, logins, networking
 from compute.first_volumes import Disk
-from compute.hypervisors import KINDS
+from compute.hypervisors import KINDS, Kind
 from compute.models import Flavor, Instance, KeyPair, Power, RestartPolicy
 from compute.placement import choose
 from compute.placement.explain import explain, fits_an_empty_host
@@ -19,6 +19,7 @@ from compute.placement.rules import Wish
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch
 from compute.workflows import LaunchInstance
 from network.models import SecurityGroup
+from storage import hardware
 from storage.models import Image
 
 MAX_NAME = 63  # characters
@@ -171,11 +172,22 @@ def _faults(*, flavor: Flavor, image: Image, hypervisor: str, is_copied: bool, o
     if hypervisor and hypervisor not in image.hypervisors:
         faults.append(Fault("/hypervisor", f"{image.name} runs under {', '.join(image.hypervisors)} only."))
     kinds = [KINDS[name] for name in ([hypervisor] if hypervisor else image.hypervisors)]
+    faults += _faults_of_hardware(image, kinds)
     if not any(kind.takes(vcpus=flavor.vcpus, memory_mib=flavor.memory_mib) for kind in kinds):
         kind = kinds[0]
         most = f"at most {kind.most_vcpus} vCPU and {kind.most_memory_mib} MiB of memory"
         faults.append(Fault("/flavor", f"{kind.name} takes {most}; {flavor.name} has more."))
     return faults
+
+
+def _faults_of_hardware(image: Image, kinds: Sequence[Kind]) -> list[Fault]:
+    wrong = hardware.faults(image.architecture, image.hardware, own_kernel=image.has_own_kernel)
+    if wrong:
+        return [Fault("/image", f"{image.name}: {' '.join(wrong.values())} Change the image.")]
+    if not any(kind.makes(hardware.resolve(image.architecture, image.hardware)) for kind in kinds):
+        words = f"{kinds[0].name} makes machines with virtio only, and {image.name} wants others."
+        return [Fault("/hypervisor", f"{words} Change the image, or take another hypervisor.")]
+    return []
 
 
 def place(instance: Instance, *, fail_fast: bool, allocate: bool) -> None:

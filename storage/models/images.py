@@ -186,6 +186,11 @@ class Image(models.Model):
         return [file for file in self.files if file["role"] == "disk"]
 
     @property
+    def has_own_kernel(self) -> bool:
+        """Whether its kernel is a file, so that it needs no firmware to start."""
+        return any(file["role"] == "kernel" for file in self.files)
+
+    @property
     def hardware(self) -> dict[str, Any]:
         """What a machine that boots it should look like; "" is what the hypervisor takes by itself."""
         return {name: getattr(self, name) for name in ("firmware", "machine_type", "disk_bus", "nic_bus")}

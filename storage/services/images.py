@@ -14,7 +14,7 @@ from cloud.operations import engine
 from cloud.problems import Conflict, Fault, Invalid, TooLarge
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from storage import uploads, uses
+from storage import hardware, uploads, uses
 from storage.models import Image, ImageExport, ImageShare, Upload
 from storage.models.images import GIB
 from storage.workflows.images import DeleteImage, ImportImage
@@ -39,8 +39,9 @@ def begin(
     *, project: Project | None, actor: Actor, name: str, source: Mapping[str, Any], version: str = "", **properties: Any
 ) -> Image:
     """An image that is to come from a source: {"kind": "upload", "size", "sha256", "format"} waits for its content,
-    {"kind": "url", "url", "sha256", "format"} is fetched by a host. Raises OverQuota, TooLarge.
+    {"kind": "url", "url", "sha256", "format"} is fetched by a host. Raises Invalid, OverQuota, TooLarge.
     """
+    _require_possible(Image(**{"architecture": Image.Architecture.X86_64, **properties}), {})
     size = source.get("size")
     if size is not None and size > settings.IMAGE_MAX_GIB * GIB:
         raise TooLarge(f"An image may have {settings.IMAGE_MAX_GIB} GiB at most.")
@@ -118,10 +119,21 @@ def quota_left(made: Image | ImageExport) -> int | None:
 
 
 def update(*, image: Image, actor: Actor, changes: Mapping[str, Any]) -> Image:
-    """Change what is said of an image. Instances keep what they began with."""
+    """Change what is said of an image. Instances keep what they began with. Raises Invalid."""
+    _require_possible(image, changes)
     image, before = change(image, changes)
     record("storage.image.update", image, actor=actor, before=_plain(before), after=_plain(changes))
     return image
+
+
+def _require_possible(image: Image, changes: Mapping[str, Any]) -> None:
+    """Raises Invalid, with all faults, for a machine that cannot be."""
+    if not changes.keys() & {"architecture", *image.hardware} and not image._state.adding:
+        return
+    wish = {name: changes.get(name, value) for name, value in image.hardware.items()}
+    architecture = changes.get("architecture", image.architecture)
+    if wrong := hardware.faults(architecture, wish, own_kernel=image.has_own_kernel):
+        raise Invalid(" ".join(wrong.values()), errors=[Fault(f"/{name}", words) for name, words in wrong.items()])
 
 
 def share(*, image: Image, actor: Actor, project: Project) -> Image:

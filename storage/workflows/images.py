@@ -8,7 +8,7 @@ from uuid import UUID
 from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Verdict, Workflow
 from cloud.uses import InUse
-from storage import files, importing, uploads, uses
+from storage import files, hardware, importing, uploads, uses
 from storage.models import Image, Layer, Upload
 from storage.models.images import GIB
 from storage.workflows.base import until_sealed
@@ -88,9 +88,11 @@ def learnt(image: Image) -> dict[str, Any]:
     disk = -(-int(first.get("virtual_bytes") or 0) // GIB)
     facts: dict[str, Any] = {"min_disk_gib": max(image.min_disk_gib, disk)}
     machine = image.found.get("machine") or {}
-    if not image.firmware and machine.get("firmware") in Image.Firmware.values:
-        facts["firmware"] = machine["firmware"]
-    return facts
+    said = {name: value for name, value in image.hardware.items() if value}
+    found = {name: str(machine.get(name) or "") for name in image.hardware} | said
+    # What the machine had that we have not, or that does not go with what was said, is left out.
+    wrong = hardware.faults(image.architecture, found)
+    return facts | {name: value for name, value in found.items() if value and name not in wrong and name not in said}
 
 
 class DeleteImage(ImageWorkflow):

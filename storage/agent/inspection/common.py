@@ -54,6 +54,8 @@ class Machine:
     memory_mib: int | None = None
     firmware: str = "bios"
     nics: int = 0
+    disk_bus: str = ""  # as `storage.hardware` calls it; "" where ours may be taken
+    nic_bus: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ NAMESPACES = ("http://schemas.dmtf.org/ovf/envelope/1", "http://schemas.dmtf.org
 VMWARE = "http://www.vmware.com/schema/ovf"
 CPU, MEMORY, NIC, DISK, OTHER_STORAGE, TPM = "3", "4", "10", "17", "20", "40000"
 
+IDE = "5"
+NICS = {
+    "e1000": "e1000", "e1000e": "e1000e", "virtio": "virtio", "virtio-net": "virtio", "pcnet32": "rtl8139",
+}  # what ours are called  # fmt: skip
+
 _POWER = re.compile(r"byte \* 2\^(\d{1,2})")
 _UNITS = {"": 1, "byte": 1, "bytes": 1, "kilobytes": 1 << 10, "megabytes": MIB, "gigabytes": 1 << 30}
 _NUMBER = re.compile(r"\d{1,19}")
@@ -114,6 +119,8 @@ class _Reader:
             memory_mib=self._memory(items),
             firmware=self._firmware(system, hardware),
             nics=sum(item.get("ResourceType") == NIC for item in items),
+            disk_bus=self._disk_bus(items),
+            nic_bus=self._nic_bus(items),
         )
         if any(item.get("ResourceType") == TPM or "vtpm" in item.get("ResourceSubType", "").lower() for item in items):
             self._notes.append("The machine's virtual TPM is left out, with all keys in it.")
@@ -248,6 +255,19 @@ class _Reader:
                 return "uefi"
         kinds = (element.get("type", "") for element in system.iter() if element.tag.rpartition("}")[2] == "Firmware")
         return "uefi" if any(kind.upper().startswith("EFI") for kind in kinds) else "bios"
+
+    def _disk_bus(self, items: list[dict[str, str]]) -> str:
+        """Where the first disk is. SCSI controllers of other programs are none of ours, so nothing is said of them."""
+        parent = next((item.get("Parent", "") for item in items if item.get("ResourceType") == DISK), "")
+        controller = next((item for item in items if item["InstanceID"] == parent), {})
+        kind, model = controller.get("ResourceType", ""), controller.get("ResourceSubType", "").lower()
+        if kind == IDE:
+            return "ide"
+        return "sata" if kind == OTHER_STORAGE and ("ahci" in model or "sata" in model) else ""
+
+    def _nic_bus(self, items: list[dict[str, str]]) -> str:
+        models = (item.get("ResourceSubType", "").lower() for item in items if item.get("ResourceType") == NIC)
+        return NICS.get(next(models, ""), "")
 
     def _name(self, system: Element) -> str:
         name = self._find(system, "Name")

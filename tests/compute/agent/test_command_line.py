@@ -12,7 +12,9 @@ from compute.agent.disks import Disk, Layer
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot
 from compute.agent.hypervisors.qemu import command_line
-from compute.agent.hypervisors.qemu.command_line import Accelerator
+from compute.agent.hypervisors.qemu.command_line import Accelerator, Made
+from compute.agent.hypervisors.qemu.firmware import Uefi
+from storage import hardware
 from tests.hosts import make_spec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -36,6 +38,15 @@ def boot(spec, files=None, home=HOME, **more):
     numbers = iter(range(10, 100))
     ready = [opened(disk, numbers) for disk in more.pop("disks", disks.of(spec, home, None, lambda file: IMAGES / "d"))]
     return Boot(spec, home, files, **{"disks": tuple(ready), "nics": nics.of(spec), **more})
+
+
+def arguments(started, accelerator, ports=16, uefi=None):
+    made_of = hardware.resolve(started.spec["architecture"], started.spec["image"].get("hardware") or {})
+    return command_line.arguments(started, accelerator, Made(made_of, uefi, ports))
+
+
+def made_of(**wish):
+    return make_spec(id=MACHINE, image={**image("x86_64"), "hardware": wish})
 
 
 def opened(disk, numbers):
@@ -84,11 +95,27 @@ CASES = {
     ),
 }
 
+WITHOUT_READ_ONLY = (Disk(1, "9a", CHAIN),)
+CASES |= {
+    f"x86_64-{name}": (
+        boot(made_of(**wish), disks=(*disks.of(make_spec(id=MACHINE), HOME, None, None), *more), nics=(tap(0), tap(1))),
+        TCG,
+    )
+    for name, wish, more in (
+        ("pc-virtio", {"machine_type": "pc"}, VOLUMES),
+        ("pc-ide-rtl8139", {"disk_bus": "ide", "nic_bus": "rtl8139"}, WITHOUT_READ_ONLY),
+        ("pc-sata-e1000", {"disk_bus": "sata", "nic_bus": "e1000"}, WITHOUT_READ_ONLY),
+        ("q35-scsi-e1000", {"machine_type": "q35", "disk_bus": "scsi", "nic_bus": "e1000"}, VOLUMES),
+        ("q35-sata-e1000e-uefi", {"firmware": "uefi", "disk_bus": "sata", "nic_bus": "e1000e"}, WITHOUT_READ_ONLY),
+    )
+}
+UEFI = Uefi(Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd"))
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_command_line_is_the_golden_one(name):
     started, accelerator = CASES[name]
-    written = "\n".join(command_line.arguments(started, accelerator)) + "\n"
+    written = "\n".join(arguments(started, accelerator, uefi=UEFI if name.endswith("uefi") else None)) + "\n"
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("PILEUS_WRITE_GOLDEN"):
         golden.write_text(written)
@@ -97,14 +124,14 @@ def test_the_command_line_is_the_golden_one(name):
 
 def test_tenants_words_cannot_add_options():
     spec = make_spec(id=MACHINE, image=image("x86_64", kernel_command_line="a,b=c -device evil"))
-    argv = command_line.arguments(boot(spec, DIRECT), TCG)
+    argv = arguments(boot(spec, DIRECT), TCG)
     assert "a,b=c -device evil" in argv
     assert "evil" not in " ".join(argument for argument in argv if argument != "a,b=c -device evil")
 
 
 def test_a_comma_in_a_path_stays_a_comma():
     home = Home(Path("/srv/a,b"), Path("/run/c,d"))
-    argv = command_line.arguments(boot(make_spec(id=MACHINE), home=home), TCG)
+    argv = arguments(boot(make_spec(id=MACHINE), home=home), TCG)
     assert any("filename=/srv/a,,b/seed.iso" in argument for argument in argv)
     assert "unix:/run/c,,d/vnc" in argv
 
@@ -117,15 +144,15 @@ def test_mac_addresses_are_stable_and_local():
 
 def test_what_was_suspended_waits_for_its_state_instead_of_booting():
     started, _ = CASES["x86_64-tcg-kernel"]
-    booting = command_line.arguments(started, TCG)
-    going_on = command_line.arguments(replace(started, saved=Path("/saved")), TCG)
+    booting = arguments(started, TCG)
+    going_on = arguments(replace(started, saved=Path("/saved")), TCG)
     assert going_on == [*booting, "-incoming", "defer"]
 
 
 def test_what_an_older_release_suspended_finds_its_devices_where_they_were():
     """Eight root ports, the disk behind the first, NICs behind the next ones."""
     started = replace(CASES["x86_64-tcg-2-nics-3-disks"][0], disks=CASES["x86_64-tcg-no-files"][0].disks)
-    argv = command_line.arguments(started, TCG, ports=8)
+    argv = arguments(started, TCG, ports=8)
     devices = [argument for argument in argv if argument.startswith(("pcie-root-port,", "driver=virtio-"))]
     assert [words.split("id=")[1].split(",")[0] for words in devices] == [
         *(f"port{number}" for number in range(8)),
@@ -136,10 +163,10 @@ def test_what_an_older_release_suspended_finds_its_devices_where_they_were():
 
 def test_there_are_as_many_slots_as_root_ports():
     with pytest.raises(Refused, match="at most 8 NICs, and none in slot 8"):
-        command_line.arguments(boot(make_spec(), nics=(tap(8),)), TCG)
+        arguments(boot(make_spec(), nics=(tap(8),)), TCG)
     with pytest.raises(Refused, match="at most 8 disks, and none in slot 8"):
-        command_line.arguments(boot(make_spec(), disks=(Disk(8, "9", CHAIN),)), TCG)
+        arguments(boot(make_spec(), disks=(Disk(8, "9", CHAIN),)), TCG)
     full = boot(make_spec(), disks=[Disk(n, "9", CHAIN) for n in range(8)], nics=tuple(tap(n) for n in range(8)))
-    argv = command_line.arguments(full, TCG)
+    argv = arguments(full, TCG)
     buses = [word for argument in argv if "virtio-" in argument for word in argument.split(",") if "bus=port" in word]
     assert sorted(buses) == sorted(f"bus=port{number}" for number in range(16))

@@ -167,3 +167,17 @@ def test_a_volume_whose_instance_is_not_there_is_found_and_set_free(cloud, data,
     breach.repair()
     assert not Attachment.objects.exists()
     assert cloud.breaches() == []
+
+
+def test_what_its_bus_cannot_is_refused_before(cloud, data, web, call):
+    web.hardware = {"disk_bus": "ide"}
+    web.save(update_fields=["hardware"])
+    words = call("attach-volume", {"volume": "data"}, status=409)["detail"]
+    assert words == "web runs, and nothing is plugged into IDE while a machine runs. Stop it first."
+    call("stop", {})
+    words = call("attach-volume", {"volume": "data", "read_only": True}, status=400)["detail"]
+    assert words == "web has its disks on IDE, where none can be read-only."
+    call("attach-volume", {"volume": "data"})
+    make(cloud, name="more")
+    words = call("attach-volume", {"volume": "more"}, status=409)["detail"]
+    assert words == "web has 1 volumes, and can have no more."

@@ -10,7 +10,7 @@ from cloud.tenancy.models import Quota
 from compute import services
 from compute.models import Instance
 from storage import hosting
-from storage.models import Attachment, Layer, Volume
+from storage.models import Attachment, Image, Layer, Volume
 from storage.services import volumes
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
@@ -273,3 +273,16 @@ def test_what_nothing_boots_from_is_refused(cloud, launch, disk_image):
     assert pointers(launch(status=400, boot_from={"volume": "data"})) == {"/image"}
     assert pointers(launch(status=400, image="disk", boot_from={"size_gib": 1})) == {"/boot_from/size_gib"}
     assert pointers(launch(status=400, boot_from={"size_gib": 1})) == {"/boot_from"}
+
+
+def test_what_a_bus_cannot_have_is_refused_at_launch(cloud, launch, disk_image):
+    Image.objects.filter(pk=disk_image.pk).update(disk_bus="ide")
+    volumes = [{"size_gib": 1}, {"size_gib": 1, "read_only": True}]
+    refused = launch(status=400, image="disk", volumes=volumes)
+    assert pointers(refused) == {"/volumes", "/volumes/1/read_only"}
+    assert "at most 1 volumes beside the one that it boots from where its disks are on IDE" in refused["detail"]
+    Image.objects.filter(pk=disk_image.pk).update(disk_bus="ide", machine_type="q35")
+    assert pointers(launch(status=400, image="disk")) == {"/image"}
+    Image.objects.filter(pk=disk_image.pk).update(hypervisors=["unicorn"], machine_type="")
+    refused = launch(status=400, image="disk")
+    assert "unicorn makes machines with virtio only, and disk wants others." in refused["detail"]

@@ -186,3 +186,32 @@ def test_forty_parallel_launches_fill_exactly_what_fits(make_host, make_instance
     assert Instance.objects.filter(machine__isnull=False).count() == 10
     assert list(Host.objects.values_list("free_vcpus", flat=True)) == [0, 0]
     assert list(capacity_is_the_sum()) == []
+
+
+def offering(*words):
+    return {"hypervisors": {"qemu": {"architectures": {"x86_64": {"hardware": list(words)}}}}}
+
+
+def test_only_a_host_with_the_parts_of_a_machine_is_taken(make_host, make_instance):
+    make_host("plain", vcpus=2)
+    make_host("bios", vcpus=4, capabilities=offering("q35", "bios", "sata", "virtio"))
+    uefi = make_instance(hardware={"firmware": "uefi", "disk_bus": "sata"}, vcpus=1)
+    assert placed(uefi) is None
+    assert not fits_an_empty_host(Wish.of(uefi))
+    found = explain(Wish.of(uefi))
+    assert found.summary == "0 of 2 hosts fit: 2 without q35, UEFI, SATA, virtio."
+    assert {check["have"] for host in found.hosts for check in host["checks"] if check["rule"] == "hardware"} == {
+        "nothing",
+        "q35, bios, sata, virtio",
+    }
+    make_host("able", vcpus=8, capabilities=offering("q35", "bios", "uefi", "sata", "virtio"))
+    assert placed(uefi) == "able"
+    assert placed(make_instance(hardware={"disk_bus": "sata"}, vcpus=1)) == "bios"
+    assert placed(make_instance(hardware={"firmware": "bios"}, vcpus=1)) == "plain"
+
+
+def test_the_embedded_emulator_gets_no_machines_of_old_parts(make_host, make_instance):
+    make_host("without-qemu", offers=["unicorn/riscv64", "unicorn/riscv64/tcg"])
+    image = factories.image("riscv", architecture="riscv64", hypervisors=["qemu", "unicorn"])
+    assert placed(make_instance(image=image, vcpus=1, hardware={"disk_bus": "scsi"})) is None
+    assert placed(make_instance(image=image, vcpus=1, hardware={"disk_bus": "virtio"})) == "without-qemu"

@@ -18,6 +18,7 @@ from storage.store import incoming, store
 from storage.tasks import tidy
 from tests import factories
 from tests.storage.node import ImageNode
+from tests.storage.test_hardware import NO_IDE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 P = "projects/demo"
@@ -297,3 +298,24 @@ def test_dry_runs_keep_nothing(mia, node):
     dry = mia.post(f"{P}/images?dry_run=true", UPLOAD)
     assert dry.data["plan"]["created"][0]["name"] == "mine"
     assert not Image.objects.exists()
+
+
+def test_a_machine_that_cannot_be_is_refused_with_all_faults(mia, project):
+    body = {**UPLOAD, "architecture": "aarch64", "firmware": "bios", "disk_bus": "ide"}
+    assert {fault["pointer"] for fault in mia.post(f"{P}/images", body).json()["errors"]} == {"/firmware", "/disk_bus"}
+    assert mia.post(f"{P}/images", {**UPLOAD, "disk_bus": "ide"}).status_code == 201
+    refused = mia.patch(f"{P}/images/mine", {"machine_type": "q35", "nic_bus": "rtl8139"})
+    assert (refused.status_code, refused.json()["errors"]) == (
+        400,
+        [
+            {
+                "pointer": "/disk_bus",
+                "message": NO_IDE,
+                "code": "invalid",
+            }
+        ],
+    )
+    assert mia.patch(f"{P}/images/mine", {"machine_type": "pc", "nic_bus": "rtl8139"}).status_code == 200
+    assert mia.patch(f"{P}/images/mine", {"architecture": "riscv64"}).status_code == 400
+    image = Image.objects.get(name="mine")
+    assert (image.architecture, image.machine_type, image.disk_bus) == ("x86_64", "pc", "ide")

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from agent import processes
-from agent.errors import NoAnswer, Refused
+from agent.errors import YOU, NoAnswer, Refused
 from agent.jail import Confinement, Jail, first_uid
 from agent.paths import Paths
 from agent.processes import Process
 from compute.agent import emulators
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
-from compute.agent.hypervisors.qemu import command_line, control, devices
-from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator
-from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, version
+from compute.agent.hypervisors.qemu import command_line, control, devices, firmware
+from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator, Made
+from compute.agent.hypervisors.qemu.devices import DRIVERS
+from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, known_devices, version
 from compute.agent.spawn import spawn
+from storage import hardware
+from storage.hardware import Hardware
 
 KVM = Path("/dev/kvm")
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
@@ -45,6 +48,7 @@ class Qemu:
         self._probes = Probes(paths.home / "probes.json")
         self._binaries = {name: found for name, binary in BINARIES.items() if (found := shutil.which(binary))}
         self._versions = {name: found for name, binary in self._binaries.items() if (found := version(binary))}
+        self._devices = {name: known_devices(binary) for name, binary in self._binaries.items()}
 
     def probe(self) -> dict[str, Any] | None:
         architectures: dict[str, Any] = {}
@@ -52,11 +56,25 @@ class Qemu:
             tcg = self._accelerator(name, "tcg")
             if self._probes.find(name, tcg, qemu_version, self._confinement("tcg")).problem is None:
                 problem = self._kvm_problem(name)
-                architectures[name] = {"accelerator": "tcg" if problem else "kvm", "kvm": problem}
+                accelerator = {"accelerator": "tcg" if problem else "kvm", "kvm": problem}
+                architectures[name] = accelerator | {"hardware": self._hardware(name)}
         if not architectures or shutil.which("qemu-img") is None:
             return None
         first = next(iter(self._versions.values()))
         return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend", "plug", "copy"]}
+
+    def _hardware(self, architecture: str) -> list[str]:
+        """What machines can be made of here: words of `storage.hardware`."""
+        types = hardware.MACHINES[architecture]
+        buses = {bus for one in types for bus in (*hardware.DISK_BUSES[one], *hardware.NIC_BUSES[one])}
+        words = {*types, *hardware.FIRMWARES[architecture], *buses}
+        return sorted(word for word in words if self._has(architecture, word))
+
+    def _has(self, architecture: str, word: str) -> bool:
+        if (architecture, word) == ("x86_64", "uefi"):
+            return all(firmware.find(architecture, one) for one in hardware.MACHINES[architecture])
+        known = self._devices[architecture]
+        return word not in DRIVERS or not known or DRIVERS[word] in known
 
     def probe_accelerators(self) -> bool:
         found = False
@@ -119,11 +137,33 @@ class Qemu:
         if "kernel" not in files and architecture != "x86_64" and not accelerator.firmware:
             wanted = FIRMWARE.get(architecture, "that starts disks")
             raise Refused(f"an image without a kernel file needs a firmware for {architecture}: {wanted} is not here")
+        wish = spec["image"].get("hardware") or {}
+        if faults := hardware.faults(architecture, wish, own_kernel="kernel" in files):
+            raise Refused(" ".join(faults.values()), fix_by=YOU)
+        self._made(architecture, hardware.resolve(architecture, wish))
+
+    def _made(self, architecture: str, made_of: Hardware, ports: int = devices.PORTS) -> Made:
+        """Raises Refused for what this host has not."""
+        lacking = [word for word in made_of.words if not self._has(architecture, word)]
+        if lacking:
+            more = ": install the package ovmf" if "uefi" in lacking else ""
+            words = ", ".join(hardware.name(word) for word in lacking)
+            raise Refused(f"QEMU on this host has no {words} for {architecture}{more}")
+        uefi = firmware.find(architecture, made_of.machine_type) if made_of.firmware == "uefi" else None
+        return Made(made_of, uefi, ports)
 
     def start(self, boot: Boot) -> Process:
-        accelerator = self._accelerator(boot.spec["architecture"], self.accelerator(boot.spec))
-        ports = control.ports_of_saved(boot.saved) if boot.saved else devices.PORTS
-        argv = command_line.arguments(boot, accelerator, ports=ports)
+        architecture = boot.spec["architecture"]
+        accelerator = self._accelerator(architecture, self.accelerator(boot.spec))
+        if boot.saved:
+            made_of = control.read_hardware(boot.saved / control.HARDWARE)
+            made = self._made(architecture, made_of, control.ports_of_saved(boot.saved))
+        else:
+            made = self._made(architecture, hardware.resolve(architecture, boot.spec["image"].get("hardware") or {}))
+        if made.uefi:
+            firmware.make_variables(made.uefi, boot.home, boot.confinement.uid)
+        control.keep_hardware(boot.home, made.hardware)
+        argv = command_line.arguments(boot, accelerator, made)
         process = spawn(argv, boot.home, boot.confinement, boot.descriptors)
         if boot.saved:
             self._go_on(process, boot.home, boot.saved)

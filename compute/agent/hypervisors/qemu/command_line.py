@@ -1,7 +1,7 @@
 """QEMU's command line for one machine: a pure function, with golden tests.
 
 Everything is explicit: no default devices, no user configuration, no probing of image formats. Devices that
-can be hot-plugged are behind PCI Express root ports, because q35 and virt support it only there.
+can be hot-plugged are behind PCI Express root ports, because q35 and virt support it only there; on pc the bus does.
 Source: qemu(1) of 7.2.
 """
 
@@ -16,7 +16,9 @@ from compute.agent.disks import Disk
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot
 from compute.agent.hypervisors.qemu import devices
+from compute.agent.hypervisors.qemu.firmware import Uefi
 from compute.agent.nics import Nic
+from storage.hardware import Hardware
 
 SLOTS_OF_PORTS = (0x4, 0x6)  # on the root bus: each has room for eight
 # Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB there is no measurable gain.
@@ -35,12 +37,17 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class Board:
-    """The differences between architectures."""
+    """The differences between machines. `bus`: its first one of PCI; `sata`: where a controller for disks goes on it;
+    `seed`: where the CD-ROM with the seed goes when disks are on SATA or IDE.
+    """
 
     machine: str
     cpu_under_tcg: str
     serial: tuple[str, ...]
     display: tuple[str, ...]
+    bus: str = "pcie.0"
+    sata: str = "addr=0x8"
+    seed: str = ""
 
 
 BOARDS = {
@@ -49,6 +56,7 @@ BOARDS = {
         cpu_under_tcg="max",
         serial=("-device", "isa-serial,chardev=serial"),
         display=("-device", "VGA,id=display,bus=pcie.0,addr=0x1,vgamem_mb=8"),
+        seed="bus=ide.1",
     ),
     "aarch64": Board(
         machine="virt,gic-version=max,dump-guest-core=off",
@@ -64,19 +72,41 @@ BOARDS = {
         display=("-device", "virtio-gpu-pci,id=display,bus=pcie.0,addr=0x1"),
     ),
 }
+PC = Board(
+    machine="pc,usb=off,vmport=off,dump-guest-core=off",
+    cpu_under_tcg="max",
+    serial=("-device", "isa-serial,chardev=serial"),
+    display=("-device", "VGA,id=display,bus=pci.0,addr=0x2,vgamem_mb=8"),
+    bus="pci.0",
+    sata="addr=0x6",
+    seed="bus=ide.1,unit=1",
+)
 
 
-def arguments(boot: Boot, accelerator: Accelerator, *, ports: int = devices.PORTS) -> list[str]:
+@dataclass(frozen=True)
+class Made:
+    """What a machine is made of. `uefi`: its files, if its firmware is UEFI; `ports`: its number of root ports."""
+
+    hardware: Hardware
+    uefi: Uefi | None = None
+    ports: int = devices.PORTS
+
+    def board(self, architecture: str) -> Board:
+        return PC if self.hardware.machine_type == "pc" else BOARDS[architecture]
+
+
+def arguments(boot: Boot, accelerator: Accelerator, made: Made) -> list[str]:
     """The arguments, program first, that run a machine; with `boot.saved` it waits for its state instead of booting.
 
     Raises Refused.
     """
-    spec, home, files = boot.spec, boot.home, boot.files
-    board = BOARDS[spec["architecture"]]
+    spec, home, files, hardware = boot.spec, boot.home, boot.files, made.hardware
+    board = made.board(spec["architecture"])
     machine_id = str(uuid.UUID(spec["id"]))
     argv = [accelerator.binary, "-name", f"{machine_id},debug-threads=on", "-uuid", machine_id]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-msg", "timestamp=on", "-sandbox", SANDBOX]
-    argv += [*_engine(board, accelerator), *_memory(spec), *_boot(spec, files, accelerator)]
+    argv += [*_engine(board, accelerator, made), *_memory(spec), *_boot(spec, files, accelerator)]
+    argv += _uefi(made.uefi, home) if made.uefi else []
     # Paused until the agent has closed the directory of its sockets. A guest that switches itself off leaves QEMU
     # waiting, so that its reason is still there when the agent looks.
     argv += ["-S", "-rtc", "base=utc", "-action", "reboot=reset,shutdown=pause,panic=none"]
@@ -89,18 +119,31 @@ def arguments(boot: Boot, accelerator: Accelerator, *, ports: int = devices.PORT
     if spec["architecture"] != "x86_64":  # a PC has a keyboard controller of its own
         argv += ["-device", "virtio-keyboard-pci,id=keyboard,bus=pcie.0,addr=0x2"]
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
-    argv += ["-device", "virtio-rng-pci,id=rng,rng=entropy,bus=pcie.0,addr=0x3"]
-    argv += ["-device", "virtio-balloon-pci,id=balloon,bus=pcie.0,addr=0x7"]  # reports the guest's memory use
-    argv += [*_ports(ports), *_disks(boot.disks), *_seed(home), *_nics(spec, boot.nics)]
+    argv += ["-device", f"virtio-rng-pci,id=rng,rng=entropy,bus={board.bus},addr=0x3"]
+    argv += ["-device", f"virtio-balloon-pci,id=balloon,bus={board.bus},addr=0x7"]  # reports the guest's memory use
+    argv += [*_ports(0 if hardware.machine_type == "pc" else made.ports), *_controller(board, hardware)]
+    argv += [*_disks(boot.disks, hardware), *_seed(home, board, hardware), *_nics(spec, boot.nics, hardware)]
     argv += ["-incoming", "defer"] if boot.saved else []
     return argv
 
 
-def _engine(board: Board, accelerator: Accelerator) -> list[str]:
+def _engine(board: Board, accelerator: Accelerator, made: Made) -> list[str]:
+    flash = ",pflash0=firmware,pflash1=variables" if made.uefi else ""
+    machine = ["-machine", f"{board.machine},memory-backend=ram{flash}"]
     if accelerator.kind == "kvm":
-        return ["-machine", f"{board.machine},memory-backend=ram", "-accel", "kvm", "-cpu", "host"]
+        return [*machine, "-accel", "kvm", "-cpu", "host"]
     engine = f"tcg,thread=multi,tb-size={TRANSLATION_CACHE_MIB}"
-    return ["-machine", f"{board.machine},memory-backend=ram", "-accel", engine, "-cpu", board.cpu_under_tcg]
+    return [*machine, "-accel", engine, "-cpu", board.cpu_under_tcg]
+
+
+def _uefi(uefi: Uefi, home: Home) -> list[str]:
+    """The firmware, which all machines share, and the machine's own variables."""
+    return [
+        *("-blockdev", f"driver=file,filename={_value(uefi.code)},node-name=firmware-file,read-only=on"),
+        *("-blockdev", "driver=raw,node-name=firmware,file=firmware-file,read-only=on"),
+        *("-blockdev", f"driver=file,filename={_value(home.variables)},node-name=variables-file"),
+        *("-blockdev", "driver=raw,node-name=variables,file=variables-file"),
+    ]
 
 
 def _memory(spec: dict[str, Any]) -> list[str]:
@@ -135,8 +178,19 @@ def _ports(count: int) -> list[str]:
     return argv
 
 
-def _disks(disks: tuple[Disk, ...]) -> list[str]:
-    """Each disk on its own port. Every layer is an open file in a set of file descriptors, with an explicit format."""
+def _controller(board: Board, hardware: Hardware) -> list[str]:
+    """Of the disks, where they are not PCI devices themselves. IDE is a part of the machine."""
+    if hardware.disk_bus == "scsi":
+        return _scsi(board)
+    return ["-device", f"ich9-ahci,id=sata,bus={board.bus},{board.sata}"] if hardware.disk_bus == "sata" else []
+
+
+def _scsi(board: Board) -> list[str]:
+    return ["-device", f"virtio-scsi-pci,id=scsi,bus={board.bus},addr=0x5"]
+
+
+def _disks(disks: tuple[Disk, ...], hardware: Hardware) -> list[str]:
+    """Each disk in its place. Every layer is an open file in a set of file descriptors, with an explicit format."""
     argv: list[str] = []
     number_of_set = 0
     for disk in disks:
@@ -147,25 +201,26 @@ def _disks(disks: tuple[Disk, ...]) -> list[str]:
             for node in devices.layer(layer, number_of_set, below=below, read_only=not disk.writes(layer)):
                 argv += ["-blockdev", json.dumps(node)]
             below = layer
-        argv += ["-device", _options(devices.disk(disk))]
+        argv += ["-device", _options(devices.disk(disk, hardware))]
     return argv
 
 
-def _seed(home: Home) -> list[str]:
-    return [
-        *("-blockdev", f"driver=file,filename={_value(home.seed)},node-name=seed-file,read-only=on"),
-        *("-blockdev", "driver=raw,node-name=seed,file=seed-file,read-only=on"),
-        *("-device", "virtio-scsi-pci,id=scsi,bus=pcie.0,addr=0x5"),
-        *("-device", "scsi-cd,id=cdrom,drive=seed,bus=scsi.0"),
-    ]
+def _seed(home: Home, board: Board, hardware: Hardware) -> list[str]:
+    """On a CD-ROM that the guest has a driver for, as it has one for its disks."""
+    argv = ["-blockdev", f"driver=file,filename={_value(home.seed)},node-name=seed-file,read-only=on"]
+    argv += ["-blockdev", "driver=raw,node-name=seed,file=seed-file,read-only=on"]
+    if hardware.disk_bus in ("sata", "ide"):
+        return [*argv, "-device", f"ide-cd,id=cdrom,drive=seed,{board.seed}"]
+    argv += [] if hardware.disk_bus == "scsi" else _scsi(board)
+    return [*argv, "-device", "scsi-cd,id=cdrom,drive=seed,bus=scsi.0"]
 
 
-def _nics(spec: dict[str, Any], nics: tuple[Nic, ...]) -> list[str]:
-    """Each NIC on its own port. Raises Refused if there are not enough ports."""
+def _nics(spec: dict[str, Any], nics: tuple[Nic, ...], hardware: Hardware) -> list[str]:
+    """Each NIC in its place. Raises Refused if there are too many."""
     argv: list[str] = []
     for nic in nics:
         argv += ["-netdev", _options(devices.netdev(nic, spec["seed"]["hostname"]))]
-        argv += ["-device", _options(devices.nic(nic))]
+        argv += ["-device", _options(devices.nic(nic, hardware))]
     return argv
 
 

@@ -11,6 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from compute.agent.emulators import read_pid
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
 from compute.agent.hypervisors.qemu.slots import QemuSlots
+from storage.hardware import Hardware
 
 T = TypeVar("T")
 
@@ -31,8 +33,10 @@ SECONDS_TO_ANSWER = 20.0
 SECONDS_TO_START = 60.0
 SECONDS_TO_MIGRATE = 300.0
 UNLIMITED = 1 << 40  # bytes a second
-STATE, PORTS = "state", "ports"  # files of a saved machine
+STATE, PORTS, HARDWARE = "state", "ports", "hardware"  # files of a saved machine
 PORTS_OF_OLD = 8  # of machines that an older release saved without this file
+HARDWARE_OF_OLD = Hardware(machine_type="", firmware="", disk_bus="virtio", nic_bus="virtio")  # of all their machines
+MAX_HARDWARE = 1000  # bytes
 SECONDS_TO_COUNT = 0.5
 OFF = {"shutdown", "guest-panicked"}
 PROBLEMS = {
@@ -46,9 +50,10 @@ CURABLE = {"io-error"}
 class QemuControl:
     """`hypervisors.base.Control` over QMP."""
 
-    def __init__(self, client: QMPClient, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: QMPClient, loop: asyncio.AbstractEventLoop, hardware: Hardware) -> None:
         self._client = client
         self._loop = loop
+        self._hardware = hardware
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> Any:
         """Run one QMP command and return its answer. Raises NoAnswer."""
@@ -66,7 +71,7 @@ class QemuControl:
 
     @property
     def slots(self) -> QemuSlots:
-        return QemuSlots(self)
+        return QemuSlots(self, self._hardware)
 
     def status(self) -> Status:
         word = self.execute("query-status")["status"]
@@ -95,6 +100,8 @@ class QemuControl:
         """Its state as a migration stream in a file. Source: QEMU's docs/devel/migration.rst."""
         with folders.create_file(directory / PORTS) as file:
             file.write(str(self.count_ports()).encode())
+        with folders.create_file(directory / HARDWARE) as file:
+            file.write(_as_json(self._hardware))
         with folders.create_file(directory / STATE) as file:
             self.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
             self.hand_over(file.fileno(), STATE)
@@ -146,9 +153,30 @@ def ports_of_saved(directory: Path) -> int:
     return int(folders.read_file(directory / PORTS, 8))
 
 
+def keep_hardware(home: Home, hardware: Hardware) -> None:
+    """Write down what the emulator that is about to start is made of. Raises OSError."""
+    new = home.hardware.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with folders.create_file(new) as file:
+        file.write(_as_json(hardware))
+    new.rename(home.hardware)
+
+
+def read_hardware(path: Path) -> Hardware:
+    """What `keep_hardware` or `save` wrote. Older releases wrote nothing. Raises OSError."""
+    if folders.status(path) is None:
+        return HARDWARE_OF_OLD
+    return Hardware(**json.loads(folders.read_file(path, MAX_HARDWARE)))
+
+
+def _as_json(hardware: Hardware) -> bytes:
+    return json.dumps(asdict(hardware)).encode()
+
+
 @contextlib.contextmanager
 def connect(home: Home) -> Iterator[QemuControl]:
-    """Talk to the machine's QEMU. Raises NoAnswer."""
+    """Talk to the machine's QEMU. Raises NoAnswer, and OSError when its files cannot be read."""
+    hardware = read_hardware(home.hardware)
     connection = dial(home, home.control_socket)
     loop = asyncio.new_event_loop()
     client = QMPClient("pileus")
@@ -156,7 +184,7 @@ def connect(home: Home) -> Iterator[QemuControl]:
     try:
         within(loop, client.connect(connection), "connect")
         try:
-            yield QemuControl(client, loop)
+            yield QemuControl(client, loop, hardware)
         finally:
             with contextlib.suppress(NoAnswer):
                 within(loop, client.disconnect(), "disconnect")

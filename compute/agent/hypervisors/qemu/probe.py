@@ -62,6 +62,15 @@ def version(binary: str) -> str | None:
     return None
 
 
+def known_devices(binary: str) -> frozenset[str]:
+    """The devices that this QEMU can make: distributions leave some out. Empty when it does not say."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        argv = [binary, "-machine", "none", "-device", "help"]
+        answer = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10)  # noqa: S603
+        return frozenset(re.findall(r'^name "([^"]+)"', answer.stdout, re.MULTILINE))
+    return frozenset()
+
+
 def run_guest(architecture: str, accelerator: Accelerator, confinement: Confinement) -> Finding:
     """Run the tiny guest once."""
     make, arguments = PAYLOADS[architecture]

@@ -17,6 +17,7 @@ from compute.agent.disks import Disk, Layer, Limits
 from compute.agent.hypervisors.base import Copying, Plugged, PluggedDisk
 from compute.agent.hypervisors.qemu import devices
 from compute.agent.nics import Nic
+from storage.hardware import HOT_PLUG_BUSES, Hardware, name
 
 SECONDS_TO_LET_GO = 15.0
 SECONDS_TO_CLOSE = 10.0
@@ -39,25 +40,27 @@ class Monitor(Protocol):
 
 
 class QemuSlots:
-    """`hypervisors.base.Slots` for QEMU."""
+    """`hypervisors.base.Slots` for QEMU. `hardware`: what the running machine is made of."""
 
-    def __init__(self, monitor: Monitor) -> None:
+    def __init__(self, monitor: Monitor, hardware: Hardware) -> None:
         self._monitor = monitor
+        self._hardware = hardware
 
     def look(self) -> Plugged:
         names = self.devices()
         blocks = {block.get("qdev"): block for block in self._monitor.execute("query-block")}
         disks = {}
-        for name in names:
-            if found := DISK.fullmatch(name):
-                block = blocks[f"{PERIPHERAL}/{name}/virtio-backend"]["inserted"]
-                disks[ascii_lowercase.index(found[1])] = PluggedDisk(
-                    serial=self._property(name, "serial"),
+        for device in names:
+            if found := DISK.fullmatch(device):
+                slot = ascii_lowercase.index(found[1])
+                block = blocks[devices.block_of_disk(slot, self._hardware)]["inserted"]
+                disks[slot] = PluggedDisk(
+                    serial=self._property(device, "serial"),
                     active=block["node-name"].removesuffix(OF_A_COPY),
                     size_bytes=block["image"]["virtual-size"],
                     limits=Limits(block["iops"] or None, block["bps"] or None),
                 )
-        nics = {int(found[1]): self._property(name, "mac") for name in names if (found := NIC.fullmatch(name))}
+        nics = {int(found[1]): self._property(device, "mac") for device in names if (found := NIC.fullmatch(device))}
         return Plugged(disks, nics)
 
     def devices(self) -> list[str]:
@@ -67,20 +70,23 @@ class QemuSlots:
     # Disks
 
     def plug_disk(self, disk: Disk) -> None:
-        self._require_port(devices.port_of_disk(disk.slot))
+        self._require_hot_plug()
+        device = devices.disk(disk, self._hardware)
+        self._require_port(device["bus"])
         self._drop(disk.name)
         try:
             below = None
             for layer in disk.layers:
                 self._open(layer, below, read_only=not disk.writes(layer))
                 below = layer
-            self._monitor.execute("device_add", devices.disk(disk))
+            self._monitor.execute("device_add", device)
         except NoAnswer:
             self._drop(disk.name)
             raise
         self.limit_disk(disk.slot, disk.limits)
 
     def unplug_disk(self, slot: int) -> None:
+        self._require_hot_plug()
         self.end_copy(slot)
         self._remove(devices.device_of_disk(slot))
         self._drop(f"vd{ascii_lowercase[slot]}")
@@ -97,19 +103,19 @@ class QemuSlots:
 
     def limit_disk(self, slot: int, limits: Limits) -> None:
         if limits != self.look().disks[slot].limits:
-            self._monitor.execute("block_set_io_throttle", devices.throttle(slot, limits))
+            self._monitor.execute("block_set_io_throttle", devices.throttle(slot, limits, self._hardware))
 
     # Copies
 
     def begin_copy(self, slot: int, target: Layer, below: Layer | None) -> None:
         self.end_copy(slot)
-        active, name = self.look().disks[slot].active, _copy_of(slot)
-        layer = replace(target, name=name)
+        active, copy = self.look().disks[slot].active, _copy_of(slot)
+        layer = replace(target, name=copy)
         try:
             self._open(layer, below, read_only=False)
             # "top": the active layer alone. What is not in it is not in the copy, which lies on the same files.
             how = {"sync": "top", "auto-dismiss": False, "filter-node-name": f"{active}{OF_A_COPY}"}
-            self._monitor.execute("blockdev-backup", {"job-id": name, "device": active, "target": name, **how})
+            self._monitor.execute("blockdev-backup", {"job-id": copy, "device": active, "target": copy, **how})
         except NoAnswer:
             self.end_copy(slot)
             raise
@@ -164,14 +170,15 @@ class QemuSlots:
     # NICs
 
     def plug_nic(self, nic: Nic, hostname: str) -> None:
-        self._require_port(devices.port_of_nic(nic.slot))
+        device = devices.nic(nic, self._hardware)
+        self._require_port(device["bus"])
         self._drop_netdev(nic.slot)
         name = devices.netdev_of_nic(nic.slot)
         if nic.descriptor is not None:
             self._monitor.hand_over(nic.descriptor, name)
         try:
             self._monitor.execute("netdev_add", devices.netdev(nic, hostname, file=name))
-            self._monitor.execute("device_add", devices.nic(nic))
+            self._monitor.execute("device_add", device)
         except NoAnswer:
             self._drop_netdev(nic.slot)
             raise
@@ -187,8 +194,14 @@ class QemuSlots:
 
     # Devices
 
-    def _require_port(self, port: str) -> None:
-        if port not in self.devices():
+    def _require_hot_plug(self) -> None:
+        bus = self._hardware.disk_bus
+        if bus not in HOT_PLUG_BUSES:
+            words = f"QEMU plugs no disk into {name(bus)}, and none out, while a machine runs: stop it first"
+            raise Refused(words, fix_by=YOU)
+
+    def _require_port(self, bus: str) -> None:
+        if bus.startswith("port") and bus not in self.devices():
             raise Refused(
                 "it was started by an older release, without this slot: stop it and start it again", fix_by=YOU
             )

@@ -1,0 +1,135 @@
+"""Machines of other parts than virtio, with the real QEMU and guests that need little."""
+
+import json
+
+import pytest
+
+from agent.errors import Refused
+from compute.agent import nics
+from compute.agent.disks import Disk, Layer, opened
+from compute.agent.hypervisors.qemu import control, firmware
+from compute.agent.nics import Nic
+from storage.agent import qcow2
+from tests.compute.agent.test_qemu import boot, console, host, obey_really, wait_for_line  # noqa: F401
+from tests.compute.agent.virtual import GREETING
+from tests.hosts import make_spec
+
+pytestmark = pytest.mark.vm
+
+# What is wished; the QEMU's machine, the drivers of the disk and of the NIC; whether a disk can be plugged in.
+CASES = {
+    "pc": ({"machine_type": "pc"}, ("pc-i440fx", "virtio-blk-pci", "virtio-net-pci"), True),
+    "ide": ({"disk_bus": "ide", "nic_bus": "rtl8139"}, ("pc-i440fx", "ide-hd", "rtl8139"), False),
+    "sata": ({"disk_bus": "sata", "nic_bus": "e1000e"}, ("pc-q35", "ide-hd", "e1000e"), False),
+    "old-sata": ({"disk_bus": "sata", "nic_bus": "e1000"}, ("pc-i440fx", "ide-hd", "e1000"), False),
+    "scsi": (
+        {"machine_type": "q35", "disk_bus": "scsi", "nic_bus": "e1000"},
+        ("pc-q35", "scsi-hd", "e1000"),
+        True,
+    ),
+}
+
+
+def with_hardware(spec, **wish):
+    return {**spec, "image": {**spec["image"], "hardware": wish}}
+
+
+def parts(connection):
+    """The types of a running machine, its disk and its NIC, as QEMU calls them."""
+    paths = ("/machine", "/machine/peripheral/vda-device", "/machine/peripheral/nic0-device")
+    return [connection.execute("qom-get", {"path": path, "property": "type"}) for path in paths]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_machine_is_made_of_what_its_image_says(host, obey_really, kernel_spec, name, tmp_path):  # noqa: F811
+    wish, made_of, plugs_disks = CASES[name]
+    spec = with_hardware(kernel_spec, **wish)
+    boot(host, obey_really, spec)
+    wait_for_line(host, spec, GREETING)
+    volume = tmp_path / "volume"
+    qcow2.create(volume, 1 << 20)
+    extra = Disk(1, "extra", (Layer("vdb-x", volume, "qcow2"),))
+    with control.connect(host.machine(spec["id"]).home) as connection:
+        assert [found.startswith(wanted) for found, wanted in zip(parts(connection), made_of, strict=True)] == [
+            True
+        ] * 3
+        connection.slots.plug_nic(Nic(nics.mac_address(make_spec()["id"]), slot=1), "web")
+        with opened((extra,)) as (ready,):
+            if plugs_disks:
+                connection.slots.plug_disk(ready)
+            else:
+                with pytest.raises(Refused, match="while a machine runs: stop it first"):
+                    connection.slots.plug_disk(ready)
+        there = connection.slots.look()
+        assert (sorted(there.disks), sorted(there.nics)) == ([0, 1] if plugs_disks else [0], [0, 1])
+        assert there.disks[0].serial == spec["id"][:20]
+
+
+def test_what_was_suspended_goes_on_with_the_parts_that_it_had(host, obey_really, kernel_spec):  # noqa: F811
+    spec = with_hardware(kernel_spec, disk_bus="ide", nic_bus="rtl8139")
+    boot(host, obey_really, spec)
+    wait_for_line(host, spec, GREETING)
+    assert obey_really("ensure_suspended", spec, 2)["seen"] == "suspended"
+    boot(host, obey_really, with_hardware(kernel_spec, disk_bus="sata"), 3)
+    with control.connect(host.machine(spec["id"]).home) as connection:
+        assert parts(connection)[1:] == ["ide-hd", "rtl8139"]
+        assert sorted(connection.slots.look().disks) == [0]
+
+
+def test_uefi_keeps_its_settings_for_each_machine(host, obey_really, monkeypatch, tmp_path):  # noqa: F811
+    spec = make_spec("uefi", image={"id": "1", "name": "n", "architecture": "x86_64", "files": []}, memory_mib=256)
+    spec = with_hardware(spec, firmware="uefi", disk_bus="sata")
+    boot(host, obey_really, spec)
+    home = host.machine(spec["id"]).home
+    # It has found nothing to start from, and says so on the serial line; its settings are in its own file.
+    wait_for_line(host, spec, b"BdsDxe")
+    assert obey_really("ensure_stopped", {**spec, "stop": {"force": True}}, 2)["seen"] == "stopped"
+    kept = home.variables.read_bytes()
+    template = firmware.find("x86_64", "q35").variables
+    assert len(kept) == template.stat().st_size
+    assert kept != template.read_bytes()
+    if host.tools.jail.uid:
+        assert (home.variables.stat().st_uid, home.variables.stat().st_mode & 0o777) == (
+            host.record(spec["id"]).uid, 0o600,
+        )  # fmt: skip
+    # A start goes on with them, and with no others.
+    monkeypatch.setattr(firmware, "DESCRIPTORS", (tmp_path,))
+    assert "uefi" not in host.machines.hypervisors["qemu"].probe()["architectures"]["x86_64"]["hardware"]
+    report = obey_really("ensure_running", spec, 3)
+    assert (report["seen"], "has no UEFI for x86_64: install the package ovmf" in report["facts"]["problem"]) == (
+        "broken", True,
+    )  # fmt: skip
+    assert home.variables.read_bytes() == kept
+
+
+def test_what_cannot_be_is_refused_with_all_faults(host, obey_really, kernel_spec):  # noqa: F811
+    report = obey_really(
+        "ensure_running", with_hardware(kernel_spec, machine_type="q35", disk_bus="ide", firmware="uefi")
+    )
+    assert (report["seen"], report["facts"]["fix_by"]) == ("broken", "you")
+    assert "UEFI does not start a kernel" in report["facts"]["problem"]
+    assert "The machine type q35 has no IDE: take virtio, virtio SCSI or SATA" in report["facts"]["problem"]
+
+
+def test_firmware_is_found_by_its_descriptors(tmp_path, monkeypatch):
+    monkeypatch.setattr(firmware, "DESCRIPTORS", (tmp_path,))
+    for name in ("code", "variables"):
+        (tmp_path / name).write_bytes(b"-")
+
+    def describe(number, features=(), machines=("pc-q35-*",), format_="raw", code="code"):
+        flash = {"executable": {"filename": str(tmp_path / code), "format": format_}}
+        flash["nvram-template"] = {"filename": str(tmp_path / "variables"), "format": format_}
+        told = {"interface-types": ["uefi"], "mapping": {"device": "flash", **flash}, "features": list(features)}
+        told["targets"] = [{"architecture": "x86_64", "machines": list(machines)}]
+        (tmp_path / f"{number}.json").write_text(json.dumps(told))
+
+    assert firmware.find("x86_64", "q35") is None
+    (tmp_path / "0.json").write_text("{")
+    describe(1, features=["secure-boot", "requires-smm"])
+    describe(2, format_="qcow2")
+    describe(3, code="not-there")
+    describe(4, machines=["pc-i440fx-*"])
+    assert firmware.find("x86_64", "q35") is None
+    describe(5)
+    assert firmware.find("x86_64", "q35") == firmware.Uefi(tmp_path / "code", tmp_path / "variables")
+    assert firmware.find("aarch64", "q35") is None
