@@ -27,7 +27,8 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
         return {"id": str(instance.pk), "hypervisor": machine.hypervisor}
     live = Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).first()
     asked = live.parameters if live and not live.outcome else {}
-    is_reboot = live is not None and live.kind == RebootInstance.kind and bool(asked)
+    is_reboot = bool(asked) and live is not None and (live.kind == RebootInstance.kind or bool(asked.get("reboot")))
+    seed_is_read = verb not in NEEDS_NO_SEED
     return {
         "id": str(instance.pk),
         "name": instance.name,
@@ -38,7 +39,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
         "vcpus": instance.vcpus,
         "memory_mib": instance.memory_mib,
         "disk_gib": instance.disk_gib,
-        "reboot": {"nonce": str(live.pk), "hard": asked["hard"]} if live and is_reboot else None,
+        "reboot": {"nonce": str(live.pk), "hard": asked.get("hard", False)} if live and is_reboot else None,
         "stop": {"force": asked.get("force", False), "grace_seconds": asked.get("grace_seconds", GRACE_SECONDS)},
         "snapshot": str(instance.snapshot) if instance.snapshot else None,
         "clone": {"machine": str(instance.cloned_from_id), "snapshot": str(instance.clone_of_snapshot)}
@@ -57,17 +58,35 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "instance_id": str(instance.pk),
             "hostname": instance.name,
             "ssh_authorized_keys": [key["public_key"] for key in instance.keypairs],
-            "user_data": "" if verb in NEEDS_NO_SEED else instance.user_data,
-            "password_hash": "" if verb in NEEDS_NO_SEED else instance.password_hash,
+            "user_data": instance.user_data if seed_is_read else "",
+            "password_hash": _password_hash(instance) if seed_is_read else "",
+            "password_reset": _password_reset(instance) if seed_is_read else None,
         },
         "volumes": specs.disks(volumes.HOLDER, instance.pk),
         "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),
     }
 
 
+def _password_hash(instance: Instance) -> str:
+    """Of its default user, for a guest that begins anew: what it was given last."""
+    reset = instance.password_reset
+    is_its = reset is not None and reset["user"] == instance.image.default_user
+    return str(reset["hash"]) if reset and is_its else instance.password_hash
+
+
+def _password_reset(instance: Instance) -> dict[str, str] | None:
+    reset = instance.password_reset
+    return {name: reset[name] for name in ("id", "user", "hash")} if reset else None
+
+
 def noticed(machine: Machine, before: str) -> None:
-    """A report has been written: keep the guest's host key; follow the restart policy when it ended by itself."""
+    """A report has been written: keep the guest's host key, and that it was told of its password; follow the restart
+    policy when it ended by itself."""
     instance = machine.instance
+    reset = instance.password_reset
+    if reset and not reset["taken"] and machine.seen_facts.get("password_reset") == reset["id"]:
+        instance.password_reset = {**reset, "taken": True}
+        instance.save(update_fields=["password_reset"])
     key = str(machine.seen_facts.get("ssh_host_key", ""))
     if HOST_KEY.fullmatch(key) and key != instance.ssh_host_key:
         instance.ssh_host_key = key

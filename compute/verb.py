@@ -41,6 +41,7 @@ class Verb(Work):
     method: str = "POST"  # …/{name}; DELETE is without a name
     makes_instances: bool = False  # and returns them; other services return the operation
     asks_quota: bool = False
+    generates_password: bool = False  # where its body has none, and shows it once
     restores: Power | None = None  # the power that the reconciler makes true by it
 
     why_not: Refusal = NEVER

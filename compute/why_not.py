@@ -61,6 +61,14 @@ def clone(instance: Instance) -> str:
     return _not_offered(instance, "clone")
 
 
+def reset_password(instance: Instance) -> str:
+    if instance.host_id is None:
+        return "It has no host. Start it instead."
+    if Power.SUSPENDED in (instance.wanted_power, instance.seen):
+        return "It is suspended, and its guest is told at a start only. Resume or stop it first."
+    return ""
+
+
 def create_image(instance: Instance) -> str:
     host = instance.host
     if host is None or instance.seen not in (*ALIVE, Power.STOPPED):

@@ -33,7 +33,8 @@ def refusal(request: HttpRequest, problem: Problem) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    if isinstance(getattr(request, "user", None), User):
+    may_be_meant = request.path.startswith(("/projects/", "/cloud/"))  # with a name in it, for who has signed in
+    if may_be_meant or isinstance(getattr(request, "user", None), User):
         return Nowhere.as_view()(request)
     return refusal(request, problems.NotFound("There is no page at this address."))
 

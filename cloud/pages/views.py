@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 from django.http import HttpRequest, HttpResponse
 
-from cloud.pages import palette
-from cloud.pages.base import Page
+from cloud.pages import by_name, palette
+from cloud.pages.base import Page, SeeOther
 from cloud.problems import NotFound
 
 
@@ -28,7 +28,16 @@ class Palette(Page):
 
 
 class Nowhere(Page):
-    """An address that leads nowhere, with the way around for those who have signed in."""
+    """An address that leads nowhere, with the way around for those who have signed in; one with a name leads there."""
+
+    there = ""
 
     def enter(self, **kwargs: Any) -> None:
-        raise NotFound("There is no page at this address.")
+        if self.request.method in ("GET", "HEAD"):
+            self.there = by_name.path_meant(self.request, self.scope)
+        if not self.there:
+            raise NotFound("There is no page at this address.")
+
+    def get(self, request: HttpRequest) -> HttpResponse:
+        query = request.META.get("QUERY_STRING", "")
+        return SeeOther(f"{self.there}?{query}" if query and "?" not in self.there else self.there)

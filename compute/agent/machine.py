@@ -33,7 +33,7 @@ VERBS = {
     "ensure_stopped": "stopped",
     "ensure_gone": "gone",
 }
-KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics")  # of a machine that runs on
+KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics", "password_reset")  # of a machine that runs on
 GRACE_SECONDS = 30.0
 # A guest that is still booting ignores its power button, so it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
@@ -150,9 +150,8 @@ class Machine:
         hypervisor = self.hypervisor(entry)
         process = hypervisor.find(self.home)
         if process:
-            stop = entry.spec.get("stop") or {}
-            if not stop.get("force"):
-                self.ask_to_stop(hypervisor, process, float(stop.get("grace_seconds", GRACE_SECONDS)), work)
+            if not (entry.spec.get("stop") or {}).get("force"):
+                self.ask_to_stop(hypervisor, process, _grace(entry), work)
             faults.reach("machine.ensure_stopped.before_quit")
             self.end(hypervisor, process)
         suspension.forget(self.home)
@@ -199,6 +198,10 @@ class Machine:
                 preparation.close_runtime(self.home, self.record.uid)  # a killed worker may not have come to it
                 wish = entry.spec.get("reboot")
                 if wish and wish["nonce"] != self.record.reboot_nonce:
+                    if _password_reset(entry) not in (None, entry.facts.get("password_reset")):
+                        if not wish.get("hard"):
+                            self._press_until_off(control, process, _grace(entry), work)
+                        return None  # only a new emulator has the new seed
                     self._reboot(control, process, wish, entry, work)
                     return "running", self.facts(entry, process) | {"started_at": _now()}
                 if power != Power.OFF:
@@ -244,14 +247,15 @@ class Machine:
                 raise Refused(f"the emulator did not start: {words}") from error
             undo.pop_all()
         self.is_fresh = True
-        facts = {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
+        facts: dict[str, Any] = {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
+        if not boot.saved:  # what goes on reads no seed
+            facts["password_reset"] = _password_reset(entry)
         return "running", facts | host_keys.fact(self.home.host_key)
 
     def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
         faults.reach("machine.reboot.before_reset")
         if not wish.get("hard"):
-            grace = float((entry.spec.get("stop") or {}).get("grace_seconds", GRACE_SECONDS))
-            self._press_until_off(control, process, grace, work)
+            self._press_until_off(control, process, _grace(entry), work)
         control.reset()
         faults.reach("machine.reboot.after_reset")
         self.records.rebooted(self.id, wish["nonce"])
@@ -328,6 +332,17 @@ class Machine:
             yield
         finally:
             self.tools.boot_slots.release()
+
+
+def _grace(entry: Entry) -> float:
+    """How many seconds a guest has to switch itself off."""
+    return float((entry.spec.get("stop") or {}).get("grace_seconds", GRACE_SECONDS))
+
+
+def _password_reset(entry: Entry) -> str | None:
+    """The id of the new password that a start tells the guest, if there is one."""
+    reset = entry.spec["seed"].get("password_reset")
+    return str(reset["id"]) if reset else None
 
 
 def _now() -> str:

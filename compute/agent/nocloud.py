@@ -8,6 +8,8 @@ Source: cloud-init's documentation, "NoCloud", "Vendor data", "SSH" and
 import contextlib
 import io
 import json
+import shlex
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,17 +40,34 @@ def user_data(seed: dict[str, Any]) -> str:
     return text or "#cloud-config\n{}\n"
 
 
-def vendor_data(host_key: HostKey, password_hash: str = "") -> str:
+def vendor_data(host_key: HostKey, password_hash: str = "", reset: dict[str, str] | None = None) -> str:
     """The cloud's cloud-config; the tenant's user-data may override it. The public key's comment is its fingerprint.
 
-    The password is the default user's, and opens SSH as well as the console.
+    The password is the default user's, and opens SSH as well as the console. What guests read at their first boot only
+    does not reset one: that is a script for every boot.
     """
     public = f"{host_key.public} {fingerprint(host_key.public)}"
     keys = {"ed25519_private": host_key.private, "ed25519_public": public}
     content: dict[str, Any] = {"ssh_keys": keys}
     if password_hash:
         content |= {"password": password_hash, "chpasswd": {"expire": False}, "ssh_pwauth": True}
-    return f"#cloud-config\n{as_yaml(content)}\n"
+    config = f"#cloud-config\n{as_yaml(content)}\n"
+    return f"#cloud-config-archive\n{as_yaml([config, reset_script(reset)])}\n" if reset else config
+
+
+def reset_script(reset: dict[str, str]) -> str:
+    """A boothook, which guests run at every boot, that sets a password at the first of them.
+
+    At a guest's very first boot its default user may be made only later: the password is then that of the cloud-config.
+    """
+    user, done = shlex.quote(reset["user"]), f"/var/lib/pileus/password-{uuid.UUID(reset['id'])}"
+    line = shlex.quote(f"{reset['user']}:{reset['hash']}")
+    return f"""#cloud-boothook
+#!/bin/sh
+[ ! -e {done} ] && mkdir -p /var/lib/pileus && : >{done} || exit 0
+id -u {user} >/dev/null 2>&1 || {{ echo pileus: no user {user}: the new password is ignored; exit 0; }}
+echo {line} | chpasswd -e && echo pileus: {user} has a new password
+"""
 
 
 def network_config(nics: Sequence[Nic]) -> str:
@@ -72,7 +91,9 @@ def files(seed: dict[str, Any], nics: Sequence[Nic], host_key: HostKey | None) -
         "network-config": network_config(nics).encode(),
     }
     if host_key:
-        contents["vendor-data"] = vendor_data(host_key, seed.get("password_hash") or "").encode()
+        contents["vendor-data"] = vendor_data(
+            host_key, seed.get("password_hash") or "", seed.get("password_reset")
+        ).encode()
     return contents
 
 

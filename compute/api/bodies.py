@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from cloud.api.fields import Flag, Integer, NameField, ReferenceField, ReferencesField, Text
 from cloud.api.serializers import Body
+from compute import logins
 from compute.first_volumes import Disk
 from compute.services.launching import MAX_NAME, numbered
 from compute.services.snapshotting import MAX_OWN_NAME
@@ -20,6 +21,14 @@ from storage.models.volumes import MAX_SIZE_GIB
 
 MAX_AT_ONCE = 20
 SUFFIX = RegexValidator(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z", "Use lower-case letters, digits and hyphens inside.")
+
+USER = RegexValidator(r"^[a-z_][a-z0-9_.-]*\Z", "Use lower-case letters, digits, -, _ and dots, a letter first.")
+PRINTABLE = RegexValidator(r"^[^\x00-\x1f\x7f]*\Z", "Use no control characters.")
+
+
+def password_field(help_text: str) -> Text:
+    least, most = logins.MIN_PASSWORD, logins.MAX_PASSWORD
+    return Text(required=False, min_length=least, max_length=most, validators=[PRINTABLE], help_text=help_text)
 
 
 class NumberedForm(Body):
@@ -48,6 +57,14 @@ class RebootForm(Body):
     """Hard is like the reset button."""
 
     hard = Flag(required=False)
+
+
+class ResetPasswordForm(Body):
+    """Without a password one is generated, and is in this answer only: `generated_password`."""
+
+    user = Text(required=False, max_length=32, validators=[USER], help_text="Left out: the user of its image.")
+    password = password_field("Only a hash of it is kept.")
+    reboot = Flag(required=False, help_text="Reboot it at once: its guest is told at a start.")
 
 
 class DeleteForm(Body):

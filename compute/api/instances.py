@@ -78,6 +78,7 @@ class InstanceSerializer(serializers.Serializer):
     login_user = serializers.CharField(help_text="Who logs in to its image.")
     keypairs = serializers.ListField(child=serializers.CharField())
     security_groups = serializers.ListField(child=serializers.CharField())
+    password_waits = serializers.BooleanField(help_text="Whether a new password waits for its next start.")
     ssh_host_key = serializers.CharField(
         allow_null=True, help_text="For known_hosts: what its host gave to the guest. Known once it has started."
     )
@@ -114,6 +115,7 @@ class InstanceSerializer(serializers.Serializer):
             "login_user": instance.image.default_user,
             "keypairs": [key["name"] for key in instance.keypairs],
             "security_groups": instance.group_names,
+            "password_waits": instance.password_waits,
             "ssh_host_key": instance.ssh_host_key or None,
             "labels": instance.labels,
             "restart_policy": instance.restart_policy,
@@ -251,9 +253,31 @@ class InstanceVerb(InstanceView, views.Verb):
     may_create_several = False
     verb: Verb = None  # type: ignore[assignment]  # as_view gives it
 
-    def act(self, instance: Instance, body: dict[str, Any]) -> Instance | Several:
+    def act(self, instance: Instance, body: dict[str, Any]) -> Instance | Several | Once:
         done = self.verb.service(instance=instance, actor=self.actor, **body)
         return _one_or_several(done) if self.verb.makes_instances else instance
+
+
+class PasswordVerb(InstanceVerb):
+    """One that generates a password where it is given none."""
+
+    created = LaunchedInstanceSerializer
+
+    def act(self, instance: Instance, body: dict[str, Any]) -> Once:
+        generated = None if body.get("password") else self.generated_password()
+        super().act(instance, {**body, "password": body.get("password") or generated})
+        return Once(instance, generated, shown_as="generated_password")
+
+    def generated_password(self) -> str:
+        key = self.request.headers.get("Idempotency-Key")
+        origin = (self.verb.name, self.scope.caller, key, self.kwargs["ref"]) if key else ()
+        return logins.generated(*origin)
+
+    def replayed(self, body: dict[str, Any], key: str) -> dict[str, Any]:
+        """With the password that was generated, as long as it is the last one."""
+        kept = Instance.objects.filter(pk=body["id"]).values_list("password_reset__hash", flat=True).first()
+        generated = self.generated_password()
+        return telling(body, "generated_password", generated if logins.matches(generated, kept or "") else None)
 
 
 def _moment(at: datetime | None) -> str | None:
@@ -279,7 +303,7 @@ urlpatterns = [
     *(
         path(
             f"projects/<str:project>/instances/<str:ref>/{verb.name}",
-            InstanceVerb.as_view(
+            (PasswordVerb if verb.generates_password else InstanceVerb).as_view(
                 verb=verb,
                 forms={"POST": verb.body},
                 summaries={"POST": f"{verb.label} an instance"},

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from django.core.validators import RegexValidator
 from rest_framework import serializers
 
 from cloud.api.fields import Flag, LabelsField, ReferenceField, ReferencesField, Text
 from cloud.hosts.models import Host
-from compute import logins, user_data
-from compute.api.bodies import FirstVolumeBody, NewVolumeBody, NicBody, NumberedForm
+from compute import user_data
+from compute.api.bodies import FirstVolumeBody, NewVolumeBody, NicBody, NumberedForm, password_field
 from compute.hypervisors import KINDS
 from compute.models import Flavor, KeyPair, RestartPolicy
 from compute.networking import MAX_NICS, Nic
@@ -19,7 +18,6 @@ from network.services.ports import MAX_GROUPS
 from storage.services import images_of
 
 MAX_USER_DATA_BYTES = 64 * 1024
-PRINTABLE = RegexValidator(r"^[^\x00-\x1f\x7f]*\Z", "Use no control characters.")
 
 
 class NicForm(NicBody):
@@ -42,13 +40,7 @@ class LaunchForm(NumberedForm):
     volumes = list_of(FirstVolumeBody, MAX_VOLUMES)
     keypairs = ReferencesField(lambda scope: KeyPair.objects.filter(project=scope.project), required=False)
     user_data = Text(required=False, allow_blank=True, max_length=MAX_USER_DATA_BYTES)
-    password = Text(
-        required=False,
-        min_length=logins.MIN_PASSWORD,
-        max_length=logins.MAX_PASSWORD,
-        validators=[PRINTABLE],
-        help_text="Of the image's user, for its console and for SSH. Only a hash of it is kept.",
-    )
+    password = password_field("Of the image's user, for its console and for SSH. Only a hash of it is kept.")
     generate_password = Flag(required=False, help_text="Make one, and show it in this answer only.")
     labels = LabelsField(required=False)
     wanted_power = serializers.ChoiceField(("running", "stopped"), required=False)

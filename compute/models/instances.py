@@ -43,7 +43,9 @@ class Instance(models.Model):
     machine = models.OneToOneField("Machine", null=True, on_delete=models.SET_NULL, related_name="+")  # that counts
     keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
     user_data = models.TextField(blank=True)
-    password_hash = models.CharField(max_length=200, blank=True, db_default="")  # of its default user
+    password_hash = models.CharField(max_length=200, blank=True, db_default="")  # of its default user, at launch
+    # The last reset: {"id", "user", "hash", "taken"}; `taken`: its host has told the guest.
+    password_reset = models.JSONField(null=True)
     network_wish = models.JSONField(null=True)  # what was asked for at launch, as compute.networking.kept describes it
     volume_wish = models.JSONField(default=list, db_default=[])  # the same of volumes: compute.first_volumes.kept
     restart_policy = models.CharField(max_length=8, choices=RestartPolicy.choices, default=RestartPolicy.ON_CRASH)
@@ -118,6 +120,11 @@ class Instance(models.Model):
     def has_been_seen(self, *powers: str) -> bool:
         """Whether its machine was last seen in one of these states, by a report about its present generation."""
         return self.machine is not None and self.machine.has_been_seen(*powers)
+
+    @property
+    def password_waits(self) -> bool:
+        """Whether a new password waits for the next start, at which its guest is told."""
+        return self.password_reset is not None and not self.password_reset["taken"]
 
     def raise_generation(self) -> None:
         """What is wanted of it has changed: say so on every machine that it has. The instance must be locked."""

@@ -15,7 +15,7 @@ from cloud.pages.base import Undo
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.pages.lists import By
 from cloud.tenancy.models import Role, SavedView
-from compute import boots, console_logs, reaching, services, volumes
+from compute import boots, console_logs, logins, reaching, services, volumes
 from compute.api.instances import InstanceChanges
 from compute.models import Instance
 from compute.pages import metrics, nics, offers, rows
@@ -236,13 +236,35 @@ class DoVerb(InstanceItemPage, ItemFormPage):
             to = self.the_list
         elif not to.startswith(("/projects/", "/cloud/")):
             to = self.after()
+        wish, shows = body, None
+        if verb.generates_password and "password" not in body:
+            wish, shows = {**body, "password": self.generated_password()}, self.show_password
         return self.mutate(
-            lambda: verb.service(instance=instance, actor=self.scope.actor, **self.validate(verb.body, body)),
+            lambda: verb.service(instance=instance, actor=self.scope.actor, **self.validate(verb.body, wish)),
             body=body,
             to=to,
             done=f"{instance.name} is {verb.doing}.",
             undo=lambda: self.undo(to),
+            secret=shows,
+            again=self.show_again if shows else None,
         )
+
+    def generated_password(self) -> str:
+        """The same one for the same form, so that sending it twice does not lose it."""
+        form_key = self.request.POST.get("form_key", "")
+        return logins.generated(self.verb.name, self.scope.caller, form_key, str(self.item.pk))
+
+    def show_again(self) -> HttpResponse | None:
+        """The password that was generated for this form, as long as it is the last one."""
+        reset = self.item.password_reset
+        return self.show_password() if reset and logins.matches(self.generated_password(), reset["hash"]) else None
+
+    def show_password(self, done: Operation | None = None) -> HttpResponse:
+        """What is shown once."""
+        self.item = self.find_item()
+        user = self.item.password_reset["user"]
+        context = {"instance": self.item, "password": self.generated_password(), "user": user}
+        return self.show(context, template="compute/instances/password.html")
 
     def undo(self, to: str) -> Undo | None:
         """The form that takes it back; of a delete, where it went through the trash."""

@@ -4,7 +4,6 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from cloud.pages.bulk import list_routes
-from cloud.pages.generic import ByName
 from compute.pages import (
     all_instances,
     bulk,
@@ -39,7 +38,6 @@ urlpatterns = [
     path(f"{P}/instances/views/<uuid:view>", saved_views.RenameView.as_view(), name="rename-view"),
     path(f"{P}/instances/views/<uuid:view>/forget", saved_views.ForgetView.as_view(), name="forget-view"),
     path(I, instances.OneInstance.as_view(), name="instance"),
-    path(f"{P}/instances/<slug:name>", ByName.as_view(page=instances.OneInstance, route="instance")),
     path(f"{I}/console", consoles.Console.as_view(), name="console"),
     path(f"{I}/log", consoles.ConsoleLog.as_view(), name="console-log"),
     path(f"{I}/placement", instances.Placement.as_view(), name="placement"),

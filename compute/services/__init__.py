@@ -4,6 +4,7 @@ from compute.services.changing import delete, is_busy, update
 from compute.services.cloning import clone
 from compute.services.devices import attach_nic, attach_volume, detach_nic, detach_volume
 from compute.services.launching import launch, launch_many, numbered
+from compute.services.passwords import reset_password
 from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
 from compute.services.snapshotting import snapshot
@@ -29,6 +30,7 @@ __all__ = [
     "pause",
     "purge",
     "reboot",
+    "reset_password",
     "restore",
     "resume",
     "snapshot",

@@ -110,3 +110,23 @@ class PowerChange(InstanceWorkflow):
         reason, verb = self.operation.reason.rstrip(" .:") or "no reason is known", self.kind.rpartition(".")[2]
         words = f"It should be {self.reaches}, and the cloud could not make it so by itself: {reason}."
         giving_up.note(self.instance, f"{words} To try again, {verb} it.")
+
+
+class SpecChange(InstanceWorkflow):
+    """A change of what its host has to know, at the power that the instance has. Giving up takes it back."""
+
+    def give_up(self) -> Verdict:
+        return self.take_back
+
+    def take_back(self) -> Verdict:
+        self.undo()
+        self.instance.raise_generation()
+        return self.restore
+
+    def undo(self) -> None:
+        """Change the rows back."""
+
+    def restore(self) -> Verdict:
+        if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
+            return DONE
+        return self.until_seen(Power(self.instance.wanted_power))

@@ -12,15 +12,15 @@ from cloud.operations.models import FixBy
 from cloud.operations.workflow import DONE, Refused, Verdict
 from compute import networking, volumes
 from compute.models import Power
-from compute.workflows.base import InstanceWorkflow
+from compute.workflows.base import SpecChange
 from network import hosting
 from network.services import ports
 from storage.models import Attachment
 from storage.services import attaching
 
 
-class DeviceChange(InstanceWorkflow):
-    """A change at the power that the instance has. Giving up goes back to what was plugged in before."""
+class DeviceChange(SpecChange):
+    """What is plugged in, at the power that the instance has."""
 
     patience = timedelta(minutes=5)
 
@@ -35,22 +35,6 @@ class DeviceChange(InstanceWorkflow):
         if facts.get("devices_problem"):
             raise refusal(self.instance, of="devices_")
         return self.until_seen(power, again=not is_so(facts))
-
-    def give_up(self) -> Verdict:
-        return self.take_back
-
-    def take_back(self) -> Verdict:
-        self.undo()
-        self.instance.raise_generation()
-        return self.restore
-
-    def undo(self) -> None:
-        """Change the rows back."""
-
-    def restore(self) -> Verdict:
-        if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
-            return DONE
-        return self.until_seen(Power(self.instance.wanted_power))
 
 
 class AttachNic(DeviceChange):

@@ -3,7 +3,6 @@
 from django.urls import path
 
 from cloud.pages.bulk import list_routes
-from cloud.pages.generic import ByName
 from network.pages import (
     address_pools,
     floating_ips,
@@ -28,7 +27,6 @@ POOL = "cloud/address-pools/<uuid:pool>"
 urlpatterns = [
     *list_routes(f"{P}/networks", networks.Networks),
     path(N, networks.OneNetwork.as_view(), name="network"),
-    path(f"{P}/networks/<slug:name>", ByName.as_view(page=networks.OneNetwork, route="network")),
     path(f"{N}/change", networks.ChangeNetwork.as_view(), name="change-network"),
     path(f"{N}/delete", networks.DeleteNetwork.as_view(), name="delete-network"),
     *list_routes(f"{P}/subnets", subnets.Subnets),

@@ -122,6 +122,10 @@ def snapshot(*, instance: Instance, actor: Actor) -> object:
     return services.snapshot(instance=instance, actor=actor, name=factories.name("kept"))
 
 
+def reset_password(*, instance: Instance, actor: Actor) -> object:
+    return services.reset_password(instance=instance, actor=actor, password="correct horse", reboot=True)
+
+
 def scenario(kind: str, prepare: Callable[[SmallCloud], Any], verb: Callable[..., object], **facts: Any) -> Scenario:
     return Scenario(f"compute.{kind}", Instances(), prepare, lambda cloud, there: cloud.do(verb, there), **facts)
 
@@ -137,6 +141,7 @@ SCENARIOS = [
     scenario("clone", launched, clone, after=after("running", otherwise="running")),
     Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
     scenario("snapshot", with_all_kept, snapshot, after=after("stopped", otherwise="stopped")),
+    scenario("reset-password", launched, reset_password, after=after("running", otherwise="running")),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),

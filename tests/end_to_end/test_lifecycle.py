@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from tests.clouds import wait_until
+from tests.end_to_end.serial import Serial
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
@@ -78,6 +79,12 @@ def test_from_launch_to_delete(machine, api):
         finish(api, api.post(f"{INSTANCES}/whole/{verb}", json={}))
         assert api.get(f"{INSTANCES}/whole").json()["status"] == status
     assert boots(api, "whole") == 4, "it went on, and did not boot"
+
+    reset = api.post(f"{INSTANCES}/whole/reset-password", json={"reboot": True})
+    finish(api, reset)
+    wait_until(lambda: boots(api, "whole") == 5, 120, what="the guest is up, and was told")
+    with Serial(api, f"{INSTANCES}/whole") as serial:
+        serial.log_in(reset.json()["generated_password"])
 
     boots_before = boots(api, "whole")
     finish(api, api.delete(f"{INSTANCES}/whole"))

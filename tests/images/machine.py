@@ -41,6 +41,7 @@ class Machine:
         user_data: str | bytes = "",
         keys: tuple[str, ...] = (),
         nics: tuple[Nic, ...] = (),
+        password_reset: dict[str, str] | None = None,
     ) -> None:
         """Write the NoCloud volume as the product does."""
         text = user_data if isinstance(user_data, str) else ""
@@ -49,6 +50,7 @@ class Machine:
             "hostname": hostname,
             "ssh_authorized_keys": list(keys),
             "user_data": text,
+            "password_reset": password_reset,
         }
         contents = nocloud.files(seed, nics, self.host_key)
         if isinstance(user_data, bytes):

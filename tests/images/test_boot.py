@@ -5,9 +5,11 @@ import re
 import socket
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import pytest
+from passlib.hash import sha512_crypt
 
 from compute.agent import host_keys
 from compute.agent.nics import Nic
@@ -96,13 +98,17 @@ def test_the_console_lets_in_by_password_only(configured):
 
 
 def test_the_power_button_ends_it_cleanly_and_a_second_boot_does_not_run_it_again(configured):
+    """Nor is it another instance with a new password, which is set, once."""
     assert configured.power_off() < 20
+    reset = {"id": str(uuid.uuid4()), "user": "root", "hash": sha512_crypt.hash("s3cond")}
+    configured.seed(user_data=CLOUD_CONFIG, hostname="ignored-by-user-data", password_reset=reset)
     configured.boot()
+    assert "pileus: root has a new password" in configured.lines()
     assert "pileus: new instance" not in configured.text
     assert "list: it's fine" not in configured.lines()
     configured.wait_for("login:")
     configured.type("root", "Password:")
-    configured.type("s3cret", "# ")
+    configured.type("s3cond", "# ")
     configured.type("wc -l /root/boots /root/runs; dmesg | grep -c recovery", "total")
     lines = configured.lines()
     assert "2 /root/boots" in lines

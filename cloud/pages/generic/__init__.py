@@ -12,8 +12,8 @@ What all pages of a resource share is said once, and each page inherits it besid
 Who may be here, the roles, one transaction per form and refusals are the business of `Page`.
 """
 
-from cloud.pages.generic.items import ByName, ChangePage, ItemFormPage, ItemPage, VerbPage
+from cloud.pages.generic.items import ChangePage, ItemFormPage, ItemPage, VerbPage
 from cloud.pages.generic.listing import ListPage
 from cloud.pages.generic.resource import ResourcePage
 
-__all__ = ["ByName", "ChangePage", "ItemFormPage", "ItemPage", "ListPage", "ResourcePage", "VerbPage"]
+__all__ = ["ChangePage", "ItemFormPage", "ItemPage", "ListPage", "ResourcePage", "VerbPage"]

@@ -3,10 +3,9 @@
 from typing import Any, ClassVar
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 
 from cloud.pages import forms, rows, sections
-from cloud.pages.base import FormPage, Page, SeeOther, Undo
+from cloud.pages.base import FormPage, Undo
 from cloud.pages.generic.resource import ResourcePage
 
 
@@ -36,20 +35,6 @@ class ItemPage(ResourcePage):
     def after(self) -> str:
         """Where a change leads to."""
         return self.the_list
-
-
-class ByName(Page):
-    """The address with an item's name leads to the one with its id, which stays when the item is renamed."""
-
-    page: ClassVar[type[ItemPage]] = ItemPage
-    route: ClassVar[str] = ""
-
-    def get(self, request: HttpRequest, project: str, name: str) -> HttpResponse:
-        page = self.page()
-        page.setup(request, project=project)
-        page.scope = self.scope
-        item = rows.find(page.rows(), name, page.gone, by="name")
-        return SeeOther(reverse(self.route, args=[project, item.pk]))
 
 
 class ItemFormPage(ItemPage, FormPage):

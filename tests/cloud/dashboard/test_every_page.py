@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, resolve
 
 from cloud.events.services import Actor, record
 from cloud.operations.models import Operation
+from cloud.pages.generic import ListPage
 from cloud.tenancy.models import QuotaRequest
 from cloud.urls import pages
 from tests import factories
@@ -148,7 +149,6 @@ NOT_SHOWN = {
     f"{I}/<verb:verb>", f"{I}/open-ssh", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
     f"{V}/unschedule-backups",
     "cloud/volume-types/<uuid:volume_type>/make-default", "cloud/volume-types/<uuid:volume_type>/delete",
-    f"{P}/instances/<slug:name>", f"{P}/networks/<slug:name>",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
     f"{T}/restore", f"{T}/purge",
     *(f"{P}/images/<uuid:image>/{verb}" for verb in ("deprecate", "unshare", "publish")),
@@ -267,6 +267,60 @@ def fill_in(route: str, known: dict[str, Any]) -> str:
 
 def test_every_page_is_in_the_table():
     assert {*SHOWN, *NOT_SHOWN} == set(routes())
+
+
+def test_a_name_in_an_address_leads_to_its_page(people, path_to):
+    """Of everything that has one, and is in a list. Who may not see it is told what others are told of nothing."""
+    admin, tried = people["cloud admin"], set()
+    for route in SHOWN:
+        page = getattr(resolve(path_to(route).partition("?")[0]).func, "view_class", None)
+        if not (page and issubclass(page, ListPage)):
+            continue
+        columns = {field.name for field in page.model._meta.get_fields()} & {"name", "username"}
+        item = page.model.objects.exclude(name="").first() if "name" in columns else page.model.objects.first()
+        if not columns or item is None:
+            continue
+        address = f"{path_to(route)}/{item.name if 'name' in columns else item.username}"
+        there = admin.get(address)
+        if there.status_code == 200:  # projects go by their names
+            continue
+        assert there.status_code == 303, address
+        assert str(item.pk) in there["Location"] or "?q=" in there["Location"]
+        assert admin.get(there["Location"]).status_code == 200, there["Location"]
+        is_of_project = route.startswith(P)
+        assert people["viewer" if is_of_project else "project admin"].get(address).status_code == (
+            303 if is_of_project else 403
+        )
+        assert people["other"].get(address).status_code == (404 if is_of_project else 403)
+        tried.add(route.removeprefix(f"{P}/"))
+    assert {
+        "instances",
+        "volumes",
+        "snapshots",
+        "images",
+        "keypairs",
+        "networks",
+        "cloud/flavors",
+        "cloud/hosts",
+    } <= tried
+
+
+def test_a_name_may_stand_in_the_middle_of_an_address(people, world):
+    member, web = people["member"], f"/projects/demo/instances/{world.instance.pk}"
+    for address in ("/demo/instances/web/console", "/projects/demo/instances/web/console?kind=vnc"):
+        query = address.partition("?")[1:]
+        assert member.get(address)["Location"] == f"{web}/console{''.join(query)}"
+    assert member.get("/demo/instances/web/nonsense")["Location"] == web
+    for nowhere in (
+        "/demo/instances/nothing",
+        "/demo",
+        "/cloud/nothing/web",
+        "/demo/quota/web",
+        "/demo/instances/a%00b",
+    ):
+        assert member.get(nowhere).status_code == 404, nowhere
+    assert member.post("/demo/instances/web").status_code == 404
+    assert people["anonymous"].get("/projects/demo/instances/web")["Location"].startswith("/sign-in?next=")
 
 
 @pytest.mark.parametrize("route", SHOWN)

@@ -152,6 +152,7 @@ WHERE = {
 BODIES: dict[str, dict[str, Any]] = {
     "clone": {"name": "copy"},
     "snapshot": {"name": "may"},
+    "reset-password": {"password": "correct horse"},
     "attach-nic": {"network": "more"},
     "detach-nic": {"port": "nic"},
     "attach-volume": {"volume": "free"},
@@ -161,6 +162,7 @@ VOLUMES = {verb: BODIES[verb] for verb in ("attach-volume", "detach-volume")}
 FOR_MANY = {
     "clone": {},
     "snapshot": {},
+    "reset-password": {"password": "correct horse"},
     "attach-nic": {"network": "more"},
     "detach-nic": {"network": "default"},
     **VOLUMES,

@@ -186,10 +186,3 @@ def test_the_palette_does_what_is_possible_now(mia, page_of, world, other_tenant
     assert 'action="/sign-out"' in signing_out
     dark = mia.get("/palette?q=dark", headers={"HX-Current-URL": "http://testserver/projects/demo/quota?x=1"})
     assert 'name="next" value="/projects/demo/quota?x=1"' in dark.content.decode()
-
-
-def test_a_name_in_an_address_leads_to_its_page(mia, page_of, world, other_tenant):
-    there = f"/projects/demo/instances/{world.instance.pk}"
-    assert mia.get("/projects/demo/instances/web").headers["Location"] == there
-    assert mia.get("/projects/demo/instances/nothing").status_code == 404
-    assert page_of(other_tenant).get("/projects/demo/instances/web").status_code == 404

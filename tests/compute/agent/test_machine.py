@@ -100,6 +100,17 @@ def test_starting_fulfils_a_reboot(obey, node, spec):
     assert node.hypervisor.resets(spec["id"]) == 0
 
 
+def test_a_guest_is_told_of_a_new_password_by_the_next_reboot_alone(obey, node, spec):
+    obey("ensure_running", spec, 1)
+    reset = {"id": str(uuid.uuid4()), "user": "root", "hash": "$6$salt$hash"}
+    told = {**spec, "seed": {**spec["seed"], "password_reset": reset}}
+    assert obey("ensure_running", told, 2)["facts"].get("password_reset") is None
+    for nonce, generation in (("a", 3), ("b", 4)):
+        report = obey("ensure_running", {**told, "reboot": {"nonce": nonce, "hard": False}}, generation)
+        assert report["facts"]["password_reset"] == reset["id"]
+    assert (node.hypervisor.starts(spec["id"]), node.hypervisor.resets(spec["id"])) == (2, 1)
+
+
 def test_a_dead_emulator_is_reported_as_a_crash(obey, node, spec, control_plane):
     obey("ensure_running", spec, 1)
     node.hypervisor.crash(spec["id"])

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 
 import pycdlib
 
@@ -83,4 +84,16 @@ def test_a_password_is_told_as_its_hash_to_root_alone():
         "$6$salt$hash", True, {"expire": False},
     )  # fmt: skip
     assert b"$6$salt$hash" in nocloud.files(spec["seed"], [], host_keys.make())["vendor-data"]
+    assert "$6$salt$hash" not in json.dumps(metadata.pages(spec))
+
+
+def test_a_new_password_is_a_script_for_every_boot_beside_the_cloud_config():
+    reset = {"id": MACHINE, "user": "o'hara", "hash": "$6$salt$hash"}
+    spec = seed(password_reset=reset)
+    text = nocloud.files(spec["seed"], [], host_keys.make())["vendor-data"].decode()
+    first, document = text.split("\n", 1)
+    config, hook = json.loads(document)
+    assert (first, config.partition("\n")[0]) == ("#cloud-config-archive", "#cloud-config")
+    assert hook.startswith("#cloud-boothook\n#!/bin/sh\n")
+    assert shlex.quote("o'hara:$6$salt$hash") in hook
     assert "$6$salt$hash" not in json.dumps(metadata.pages(spec))
