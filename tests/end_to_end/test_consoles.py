@@ -58,6 +58,10 @@ def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):
         wait_until(lambda: machine.typed.endswith(b"echo 1\recho 2"))
         page.locator(".xterm-helper-textarea").evaluate(PASTE, "x" * 70_000)  # more than one message may hold
         wait_until(lambda: machine.typed.endswith(b"x" * 70_000))
+        page.get_by_role("button", name="Paste").click()
+        page.get_by_label("Text to type in web").fill("y" * 70_000)
+        page.get_by_role("button", name="Type it").click()
+        wait_until(lambda: machine.typed.endswith(b"y" * 70_000))
         expect_connected(page)
         with page.expect_download() as picture:
             page.get_by_role("button", name="Screenshot").click()
