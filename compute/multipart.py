@@ -67,7 +67,9 @@ def parts(text: str) -> list[Part]:
 
 
 def _part(message: Message, line: int) -> Part:
-    content = message.get_payload(decode=True)
+    encoded = str(message.get("Content-Transfer-Encoding", "7bit")).lower() not in {"7bit", "8bit", "binary"}
+    # Written as it is, a part is UTF-8 like the message, whatever charset it names.
+    content = message.get_payload(decode=True) if encoded else str(message.get_payload()).encode(errors="surrogatepass")
     garbled = any(isinstance(defect, errors.InvalidBase64CharactersDefect) for defect in message.defects)
     if not isinstance(content, bytes) or garbled:
         raise Unreadable("a part that is not what its Content-Transfer-Encoding says", line)
@@ -79,8 +81,7 @@ def _part(message: Message, line: int) -> Part:
         decoded = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Unreadable("a part that is not text in UTF-8", line) from None
-    encoded = packed or str(message.get("Content-Transfer-Encoding", "7bit")).lower() not in {"7bit", "8bit", "binary"}
-    return Part("" if kind in UNTYPED else kind, decoded, line, encoded)
+    return Part("" if kind in UNTYPED else kind, decoded, line, encoded or packed)
 
 
 def _unpacked(content: bytes, line: int) -> bytes:

@@ -180,6 +180,22 @@ def test_parts_come_in_their_order_and_cloud_configs_over_each_other(name, guest
     assert Path(calls[0][2]).read_text() == SCRIPT
 
 
+@pytest.mark.parametrize("encoding", ["7bit", "8bit"])
+@pytest.mark.parametrize("charset", ["", '; charset="us-ascii"', '; charset="utf-8"'])
+def test_letters_beyond_ascii_are_those_that_were_written(encoding, charset):
+    """People write such parts by hand: what a part says of itself is often wrong, and the message is UTF-8."""
+    text = (
+        'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n\n--b\n'
+        f"Content-Type: text/cloud-config{charset}\nContent-Transfer-Encoding: {encoding}\n\n"
+        "#cloud-config\nhostname: web  # für Anna\nruncmd: [[echo, äöü, 日本]]\n--b--\n"
+    )
+    assert user_data.fault(text, full=False) is None
+    (entry,) = yaml.safe_load(nocloud.user_data({"user_data": text}))
+    assert yaml.safe_load(entry["content"])["runcmd"] == [["echo", "äöü", "日本"]]
+    wrong = text.replace("runcmd:", "runcmdd:")
+    assert "Line 10: runcmdd" in str(user_data.fault(wrong, full=False))
+
+
 def test_several_parts_of_each_kind(guest):
     text = mime(
         ("cloud-config", "#cloud-config\nhostname: one\nruncmd: [a]\n"),
