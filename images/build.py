@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,12 @@ from . import debian, ext4, tools
 from .architectures import ARCHITECTURES, Architecture
 from .debian import Archive, Package
 from .debian_cloud import DebianCloud
+from .ipxe import Ipxe
 from .recipe import Recipe, Say
 from .tiny_linux import TinyLinux
 from .tools import BuildError
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (TinyLinux(), DebianCloud())}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (TinyLinux(), DebianCloud(), Ipxe())}
 USUAL_ARCHITECTURE = "x86_64"
 
 
@@ -40,7 +42,7 @@ def build(
     cache.mkdir(parents=True, exist_ok=True)
     with alone(cache, say):
         archive, packages = _resolve(recipe, architecture, cache, refresh, say)
-        fingerprint = _fingerprint(architecture, packages)
+        fingerprint = _fingerprint(recipe, architecture, packages)
         home = cache / "images" / f"{name}-{architecture.name}-{fingerprint}"
         if not _complete(home):
             _build(recipe, architecture, archive, packages, home=home, say=say)
@@ -82,8 +84,8 @@ def _build(
         work = Path(directory) / "image"
         work.mkdir()
         made = recipe.build(architecture, files, work, say)
-        linux = next(package for package in packages if package.name.startswith("linux-image-"))
-        description = describe(recipe, architecture, f"{linux.version}-{home.name.rsplit('-', 1)[1]}", made, work)
+        main = next(package for package in packages if package.name.startswith(recipe.main_package))
+        description = describe(recipe, architecture, f"{main.version}-{home.name.rsplit('-', 1)[1]}", made, work)
         (work / "image.json").write_text(json.dumps(description, indent=2) + "\n")
         shutil.rmtree(home, ignore_errors=True)  # an incomplete one
         os.rename(work, home)
@@ -112,19 +114,26 @@ def describe(
         "min_memory_mib": recipe.min_memory_mib,
         "hypervisors": list(architecture.hypervisors),
         "default_user": recipe.default_user,
+        "cloud_init": recipe.cloud_init,
         "kernel_command_line": made["kernel_command_line"],
         "files": files,
     }
 
 
-def _fingerprint(architecture: Architecture, packages: list[Package]) -> str:
-    """Of all that decides what comes out: these sources, the guest's files, the packages."""
+def _fingerprint(recipe: Recipe, architecture: Architecture, packages: list[Package]) -> str:
+    """Of all that decides what comes out: these sources, the guest's files, the packages. Not of other recipes."""
     digest = hashlib.sha256(repr((architecture, packages)).encode())
     here = Path(__file__).parent
+    others = {_folder(other) for other in RECIPES.values()} - {_folder(recipe)}
     for path in sorted(here.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
+        if path.is_file() and "__pycache__" not in path.parts and others.isdisjoint(path.parents):
             digest.update(f"\0{path.relative_to(here)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _folder(recipe: Recipe) -> Path:
+    """Where the recipe's own files are."""
+    return Path(sys.modules[type(recipe).__module__].__file__ or "").parent
 
 
 def _complete(directory: Path) -> bool:

@@ -20,11 +20,13 @@ class Recipe(ABC):
     min_disk_gib: int
     min_memory_mib: int
     default_user: str
+    main_package: str = "linux-image-"  # the first whose name begins so: its version names the image's
+    cloud_init: bool = False  # whether the guest has a full one
     tools: ClassVar[Mapping[str, str]] = {}  # beside tools.REQUIRED_TOOLS: program → its Debian package
 
     @abstractmethod
     def packages(self, archive: Archive, architecture: Architecture, *, refresh: bool) -> list[Package]:
-        """All packages whose files may be needed, one of them the kernel (`linux-image-…`). Raises BuildError."""
+        """All packages whose files may be needed, among them the main one. Raises BuildError."""
 
     @abstractmethod
     def build(

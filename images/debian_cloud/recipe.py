@@ -45,6 +45,7 @@ class DebianCloud(Recipe):
     min_disk_gib = 2
     min_memory_mib = 384
     default_user = "debian"
+    cloud_init = True
     tools = tools.DEBIAN_CLOUD_TOOLS
 
     def packages(self, archive: Archive, architecture: Architecture, *, refresh: bool) -> list[Package]:

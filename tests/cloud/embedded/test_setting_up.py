@@ -218,7 +218,7 @@ def test_a_guest_is_named_by_its_recipe_or_by_an_architecture(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert guests._chosen("debian") == ("debian", "x86_64")
     assert guests._chosen("aarch64") == ("tiny-linux", "aarch64")
-    with pytest.raises(Trouble, match="no guest “windows”, only tiny-linux, debian, x86_64, aarch64, riscv64"):
+    with pytest.raises(Trouble, match="no guest “windows”, only tiny-linux, debian, ipxe, x86_64, aarch64, riscv64"):
         guests._chosen("windows")
 
 
