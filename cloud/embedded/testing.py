@@ -6,6 +6,7 @@ Both servers live in a folder that goes at the end, also after Ctrl-C, and die w
 import contextlib
 import ctypes
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -124,12 +125,16 @@ def _migrated(env: dict[str, str]) -> dict[str, str]:
 
 
 def bench(home: Home, arguments: list[str]) -> int:
-    """The benchmarks, one at a time, with what they print. `storage` is short for tests/benchmarks/test_storage.py."""
-    short = {path.stem.removeprefix("test_"): str(path) for path in Path("tests/benchmarks").glob("test_*.py")}
-    arguments = [short.get(argument, argument) for argument in arguments]
+    """The benchmarks, one at a time, with what they print. `storage` is short for tests/benchmarks/test_storage*.py."""
+    arguments = [path for argument in arguments for path in _benchmarks_of(argument) or [argument]]
     with own_servers() as servers:
         env = environment_of_tests() | servers
         return _pytest(["-m", "benchmark", "-s", "--timeout", "1800", *(arguments or ["tests/benchmarks"])], env)
+
+
+def _benchmarks_of(subject: str) -> list[str]:
+    found = Path("tests/benchmarks").glob(f"test_{subject}*.py") if re.fullmatch("[a-z_]+", subject) else ()
+    return sorted(map(str, found))
 
 
 def environment_of_tests() -> dict[str, str]:
