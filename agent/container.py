@@ -2,7 +2,7 @@
 
 It keeps each of these commands running. A container ends with its first process, so a worker that ended would take the
 machines with it. Machines become children of this process when their worker ends; it reaps them. When it is told to
-stop, it stops the commands and then switches the machines off.
+stop, it stops the commands and then switches the machines off. They begin when this host has joined a cloud.
 """
 
 import ctypes
@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from agent.paths import Paths
 
 PR_SET_CHILD_SUBREAPER = 36
 STEADY_SECONDS = 60
@@ -21,6 +23,7 @@ MIN_PAUSE, MAX_PAUSE = 0.5, 15.0
 MAX_SECONDS_TO_END = 25.0
 CGROUPS = Path("/sys/fs/cgroup")
 SWITCH_OFF = ("pileus-agent", "stop-all", "--grace", "25")
+NOT_JOINED = "This host waits to join a cloud: pileus-agent join URL TOKEN (a token: Admin, Hosts, Join a host)."
 
 
 class Kept:
@@ -57,9 +60,17 @@ class Kept:
 
 
 class FirstProcess:
-    def __init__(self, commands: Sequence[Sequence[str]], at_the_end: Sequence[str] = SWITCH_OFF) -> None:
+    """`has_joined` is asked until it is so; until then no command runs."""
+
+    def __init__(
+        self,
+        commands: Sequence[Sequence[str]],
+        at_the_end: Sequence[str] = SWITCH_OFF,
+        has_joined: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.kept = [Kept(command) for command in commands]
         self.at_the_end = at_the_end
+        self.has_joined = has_joined
         self.leaving = False
 
     def run(self) -> int:
@@ -67,8 +78,12 @@ class FirstProcess:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: setattr(self, "leaving", True))
+        joined = self.has_joined()
+        if not joined:
+            print(NOT_JOINED, flush=True)
         while not self.leaving:
-            for kept in self.kept:
+            joined = joined or self.has_joined()
+            for kept in self.kept if joined else ():
                 kept.look()
             self._reap_orphans()
             time.sleep(0.2)
@@ -107,4 +122,5 @@ def leave_root_cgroup(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgro
 
 if __name__ == "__main__":
     leave_root_cgroup()
-    sys.exit(FirstProcess([shlex.split(command) for command in sys.argv[1:]]).run())
+    membership = Paths.from_environment().membership
+    sys.exit(FirstProcess([shlex.split(command) for command in sys.argv[1:]], has_joined=membership.exists).run())

@@ -12,8 +12,10 @@ from agent.container import leave_root_cgroup
 
 PROGRAM = """
 import sys
+from pathlib import Path
 from agent.container import FirstProcess
-sys.exit(FirstProcess([["/bin/sh", "-c", sys.argv[1]]], ("/bin/sh", "-c", sys.argv[2])).run())
+has_joined = Path(sys.argv[3]).exists
+sys.exit(FirstProcess([["/bin/sh", "-c", sys.argv[1]]], ("/bin/sh", "-c", sys.argv[2]), has_joined).run())
 """
 
 
@@ -21,15 +23,17 @@ sys.exit(FirstProcess([["/bin/sh", "-c", sys.argv[1]]], ("/bin/sh", "-c", sys.ar
 def first_process(tmp_path):
     started = []
 
-    def start(worker, at_the_end="exit 0"):
-        process = subprocess.Popen([sys.executable, "-c", PROGRAM, worker, at_the_end], cwd=tmp_path)
+    def start(worker, at_the_end="exit 0", joined="/"):
+        command = [sys.executable, "-c", PROGRAM, worker, at_the_end, str(joined)]
+        with (tmp_path / "said").open("wb") as said:
+            process = subprocess.Popen(command, cwd=tmp_path, stdout=said)
         started.append(process)
         return process
 
     yield start
     for process in started:
-        process.kill()
-        process.wait()
+        process.terminate()  # it ends its worker, too
+        process.wait(30)
 
 
 def wait_for(condition, seconds=10):
@@ -72,6 +76,18 @@ def test_told_to_stop_between_two_workers_it_starts_none(first_process, tmp_path
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert lines(tmp_path / "order") == ["machines"]
+
+
+def test_until_it_has_joined_it_says_so_once_and_starts_nothing(first_process, tmp_path):
+    process = first_process("echo $$ >> workers; exec sleep 600", joined=tmp_path / "agent.json")
+    wait_for((tmp_path / "said").read_text)
+    assert not (tmp_path / "workers").exists()
+    (tmp_path / "agent.json").touch()
+    wait_for(lambda: lines(tmp_path / "workers"))
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    (said,) = (tmp_path / "said").read_text().splitlines()
+    assert "waits to join a cloud: pileus-agent join" in said
 
 
 @pytest.mark.parametrize(
