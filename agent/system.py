@@ -1,5 +1,6 @@
 """The system that the agent runs on: its kernel, processor, boot and room."""
 
+import contextlib
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = "0.1.0"
+CGROUPS = Path("/sys/fs/cgroup")
 RESERVED_SHARE = 0.1  # of the memory, for the host itself
 MIN_RESERVED_MIB = 512
 RESERVED_DISK_GIB = 2
@@ -34,15 +36,22 @@ def cpu_model() -> str:
 
 
 def vcpus() -> int:
-    return len(os.sched_getaffinity(0))
+    """Processors for machines: those that this process may run on, or as many as its container may use, rounded up."""
+    count = len(os.sched_getaffinity(0))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):  # "max", or no such file
+            quota, period = (int(word) for file in files for word in (CGROUPS / file).read_text().split())
+            if quota > 0:
+                count = min(count, -(-quota // period))
+    return count
 
 
 def memory_mib() -> int:
     """Memory for machines: what the host has, or its container may use, less a reserve."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
-            total = min(total, int(Path(limit).read_text()))
+            total = min(total, int((CGROUPS / limit).read_text()))
         except (OSError, ValueError):
             continue
     mib = total >> 20

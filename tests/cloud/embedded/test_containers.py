@@ -49,6 +49,10 @@ def test_every_process_has_a_service_and_two_hosts_are_there():
     assert {"postgres", "redis"} <= SERVICES.keys()
 
 
+def test_one_machine_is_not_sold_twice_unless_somebody_asks_for_a_second_node():
+    assert [name for name in HOSTS if "profiles" not in SERVICES[name]] == ["node1"]
+
+
 @pytest.mark.parametrize("process", CONTROL_PLANE, ids=lambda process: process.name)
 def test_a_service_runs_the_command_of_the_process_table(process):
     service = SERVICES[process.name]
