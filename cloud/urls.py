@@ -32,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("agent/v1/", include("compute.api.agent")),
     path("agent/v1/", include("storage.api.agent")),
     path("agent/v1/", include("storage.api.agent_backups")),
+    path("agent/v1/", include("storage.api.agent_transfers")),
     path("", include(pages)),
 ]
 handler400 = "cloud.pages.refusals.bad_request"

@@ -62,7 +62,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "password_hash": _password_hash(instance) if seed_is_read else "",
             "password_reset": _password_reset(instance) if seed_is_read else None,
         },
-        "volumes": specs.disks(volumes.HOLDER, instance.pk),
+        "volumes": specs.disks(volumes.HOLDER, instance.pk, machine.host_id),
         "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),
     }
 

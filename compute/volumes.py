@@ -18,7 +18,7 @@ from compute.models import Instance, Power
 from storage import hardware, holders, hosting
 from storage.holders import HolderKind
 from storage.models import Attachment, Volume
-from storage.services import attaching
+from storage.services import attaching, moving
 from storage.services.attaching import Holder, NoSlot
 
 HOLDER = "instance"  # how attachments call what they are of
@@ -103,9 +103,9 @@ def boots_from_volume(instance: Instance) -> bool:
 
 
 def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only: bool, goes_with: bool) -> Attachment:
-    """Make a volume a disk of an instance, in its first slot that is free. The instance is locked.
+    """Make a volume a disk of an instance, in its first slot that is free; one on another host begins to move here.
 
-    Raises UnfitVolumes, and what `storage.services.attaching` raises.
+    The instance is locked. Raises UnfitVolumes, and what `storage.services.attaching` and `moving` raise.
     """
     assert instance.host is not None
     if volume is None:
@@ -120,9 +120,12 @@ def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only
     if free is None:
         raise NoSlot(f"{instance} has {len(taken - {0})} volumes, and can have no more.")
     holder = Holder(HOLDER, instance.pk, instance.name, free)
-    return attaching.attach(
+    held = attaching.attach(
         volume=volume, holder=holder, actor=actor, read_only=read_only, delete_with_holder=goes_with
     )
+    if volume.active.host_id and not hosting.is_there(volume, instance.host):
+        moving.move(volume=volume, actor=actor, host=instance.host, holder=instance.pk)
+    return held
 
 
 def attached(instance: Instance, volume: Volume | None) -> Attachment:

@@ -2,8 +2,8 @@
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
-from storage import files, hosting, importing, reconcile, specs
-from storage.models import ImageImport, Layer, VolumeOnHost
+from storage import files, hosting, importing, moving, reconcile, specs
+from storage.models import ImageImport, Layer, TransferOnHost, VolumeOnHost
 from storage.models.hosted import PRESENT
 
 
@@ -39,6 +39,20 @@ register(
         related=("image__project", "image__upload", "export__project", "backup__project", "backup__volume__active"),
         project="image__project_id",
         unit="import",
+        is_work=True,
+    )
+)
+register(
+    HostedResource(
+        type=moving.TRANSFER,
+        model=TransferOnHost,
+        within="transfer",
+        states=frozenset({PRESENT}),
+        spec=specs.transfer,
+        noticed=moving.noticed,
+        reconcile=moving.reconcile,
+        related=("transfer",),
+        project="transfer__project_id",
         is_work=True,
     )
 )

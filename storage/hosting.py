@@ -7,19 +7,21 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from cloud.hosts import orders
-from cloud.hosts.hosted import BROKEN, raise_generation, refusal
+from cloud.hosts.hosted import BROKEN, GONE, raise_generation, refusal
 from cloud.hosts.models import Allocation, Host
 from cloud.hosts.room import offer_room
-from cloud.operations.models import FixBy
-from cloud.operations.workflow import Refused, Wait
+from cloud.operations.models import FixBy, Operation
+from cloud.operations.workflow import Refused, Topic, Wait
 from cloud.problems import Problem, explain_constraint
 from storage import trees
 from storage.models import Layer, Volume, VolumeOnHost
 from storage.models.hosted import PRESENT
 
 VOLUME = "volume"  # as hosts call it
+MOVING, ALONG = "storage.move_volume", "storage.move_along"  # they keep everything else from a volume that moves
 LOOK_AGAIN_SECONDS = 20  # in case a wake-up is lost
 MAKING = "waiting for the host to make its files"
 FETCHING = "its host fetches what is in the backup"
@@ -52,15 +54,16 @@ def keeps_layers(host: Host) -> bool:
 
 
 def fault_there(volume: Volume, host: Host) -> str:
-    """Why a volume cannot be used on a host, in words; "" when it can."""
-    where = volume.active.host
-    if where is not None and where.pk != host.pk:
-        return f"{volume} is on another host than the instance. Launch one with it, or attach it to one that is there."
+    """Why a volume cannot be on a host, in words; "" when it can."""
     if not carries(host):
         return "The host of the instance cannot have volumes."
-    if where is None and (volume.active.base or volume.active.parent_id) and not keeps_layers(host):
+    if (volume.active.base or volume.active.parent_id) and not is_there(volume, host) and not keeps_layers(host):
         return "The host of the instance has no qemu-img, so it can only have volumes that begin empty."
     return ""
+
+
+def is_there(volume: Volume, host: Host) -> bool:
+    return volume.active.host_id == host.pk
 
 
 def place(volume: Volume, host: Host) -> VolumeOnHost:
@@ -72,13 +75,15 @@ def place(volume: Volume, host: Host) -> VolumeOnHost:
 
 
 def row_of(volume: Volume) -> VolumeOnHost | None:
-    """Where a volume is, locked; None while it is nowhere."""
+    """The volume where its data is, locked; None while it is nowhere."""
     rows = VolumeOnHost.objects.select_for_update(of=("self",)).select_related("host")
-    return rows.filter(volume=volume).first()
+    return rows.filter(volume=volume, host=F("volume__active__host")).first()
 
 
-def order(row: VolumeOnHost, verb: str = "ensure_present") -> None:
+def order(row: VolumeOnHost, verb: str = "") -> None:
+    """As it is wanted there, unless a verb is said."""
     assert row.host is not None
+    verb = verb or ("ensure_present" if row.wanted else "ensure_gone")
     orders.post(row.host, VOLUME, row.volume_id, verb, row.generation)
 
 
@@ -128,12 +133,32 @@ def give_back(volume_id: UUID, *hosts: Host) -> None:
     offer_room()
 
 
+def forget(row: VolumeOnHost) -> None:
+    """Its host has removed it."""
+    assert row.host is not None
+    give_back(row.volume_id, row.host)
+    row.delete()
+
+
+def leave(row: VolumeOnHost) -> None:
+    """Its host is to remove all of it, as it is on another one, or does not come here after all. Locked."""
+    row.wanted = False
+    row.save(update_fields=["wanted"])
+    raise_generation(row)
+    order(row)
+
+
 def connect(volume: Volume, host: Host) -> Wait | None:
     """Have a volume on the host of what it is attached to. What to wait for until it is there; None when it is.
 
-    Raises Refused when it is on another host, when this one has no room for it, or cannot make it.
+    Raises Refused when it is on another host and does not come here, when this one has no room or cannot make it.
     """
     volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
+    if volume.active.host_id and not is_there(volume, host):
+        if live_kind_of(volume) not in (MOVING, ALONG):
+            raise Refused(f"{volume} is on another host than what it is attached to.", fix_by=FixBy.NOBODY)
+        because = f"{volume} is being copied to the host of what it is attached to"
+        return Wait(LOOK_AGAIN_SECONDS, because=because, on=(Topic(VOLUME, volume.pk),))
     if fault := fault_there(volume, host):
         raise Refused(fault, fix_by=FixBy.YOU)
     if row_of(volume) is None:
@@ -145,6 +170,12 @@ def connect(volume: Volume, host: Host) -> Wait | None:
     return until_true(volume)
 
 
+def live_kind_of(volume: Volume) -> str:
+    """The kind of the operation that is under way with a volume; "" when none is."""
+    live = Operation.objects.filter(subject_type=VOLUME, subject_id=volume.pk, finished_at=None)
+    return live.values_list("kind", flat=True).first() or ""
+
+
 def host_of(volume: Volume) -> Host | None:
     """Where its layers are; None while they are nowhere."""
     return volume.active.host
@@ -152,5 +183,8 @@ def host_of(volume: Volume) -> Host | None:
 
 def noticed(row: VolumeOnHost, before: str) -> None:
     """A report has been written: what is there, and which layers have been removed."""
-    if row.has_been_seen(PRESENT):
+    if not row.wanted:
+        if row.has_been_seen(GONE):
+            forget(row)
+    elif row.has_been_seen(PRESENT):
         trees.noted(row.volume.active.tree, row.seen_facts.get("layers", ()))

@@ -50,8 +50,9 @@ def _allocate(volume_id: UUID) -> None:
 
 @invariant("I14", "A volume is on the same host as its data")
 def volumes_stand_on_their_layers() -> Iterator[Breach]:
-    elsewhere = VolumeOnHost.objects.exclude(volume__active__host=F("host")).select_related("volume").order_by("pk")
-    for row in elsewhere:
+    moves = Operation.objects.filter(subject_type="volume", subject_id=OuterRef("volume_id"), finished_at=None)
+    elsewhere = VolumeOnHost.objects.filter(wanted=True).exclude(volume__active__host=F("host")).exclude(Exists(moves))
+    for row in elsewhere.select_related("volume").order_by("pk"):
         advice = "The database was changed by hand: its files are where its host says they are."
         yield Breach(f"{row.volume} and its data are on different hosts", str(row.volume_id), advice=advice)
     at_work = Operation.objects.filter(subject_type="volume", subject_id=OuterRef("pk"), finished_at=None)

@@ -39,6 +39,9 @@ def volumes() -> None:
             row = VolumeOnHost.objects.select_for_update(of=("self",)).select_related("host").filter(pk=key).first()
             if row is None:
                 continue
+            if not row.wanted and row.has_been_seen(GONE):
+                hosting.forget(row)
+                continue
             if row.seen in (BROKEN, GONE) and row.seen_generation == row.generation:
                 raise_generation(row)
             hosting.order(row)

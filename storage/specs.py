@@ -3,7 +3,9 @@
 from typing import Any
 from uuid import UUID
 
-from storage.models import Attachment, Layer, Volume, VolumeOnHost
+from django.db.models import Q
+
+from storage.models import Attachment, Layer, Transfer, TransferOnHost, Volume, VolumeOnHost
 from storage.trees import Tree, tree_of
 
 
@@ -12,6 +14,8 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
     what = row.volume
     tree = tree_of(what)
     kept = tree.kept_for_others(what, its_snapshots=verb != "ensure_gone")
+    if verb == "ensure_gone" and row.host_id != what.active.host_id:
+        kept = set()  # a tree is on one host: all of it leaves this one, or has not come here
     return {
         "id": str(what.pk),
         "volume": {
@@ -25,7 +29,28 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
         "held": what.attachments.exists(),
+        "arrivals": _arrivals(row, tree),
     }
+
+
+def _arrivals(row: VolumeOnHost, tree: Tree) -> dict[str, Any] | None:
+    """The transfer that has brought the layers of the tree to this host, if it comes from another one."""
+    if row.host_id == row.volume.active.host_id:
+        return None
+    open_ones = Transfer.objects.filter(target=row.host_id, outcome="", files__contains=[{"id": str(tree.id)}])
+    transfer = open_ones.first()
+    if transfer is None:
+        return None
+    layers = [file["name"] for file in transfer.files if file["id"] == str(tree.id)]
+    return {"transfer": str(transfer.pk), "tree": str(tree.id), "layers": layers}
+
+
+def transfer(row: TransferOnHost, verb: str) -> dict[str, Any]:
+    """What one end of a transfer sends or receives."""
+    if verb == "ensure_gone":
+        return {"id": str(row.transfer_id)}
+    role = "send" if row.sends else "receive"
+    return {"id": str(row.transfer_id), "role": role, "files": row.transfer.files}
 
 
 def _own(what: Volume, tree: Tree, kept: set[UUID]) -> list[Layer]:
@@ -49,9 +74,10 @@ def _layer(layer: Layer) -> dict[str, Any]:
     }
 
 
-def disks(holder_type: str, holder_id: UUID) -> list[dict[str, Any]]:
-    """The volumes in the spec of the machine that holds them, by their slots."""
+def disks(holder_type: str, holder_id: UUID, host_id: UUID) -> list[dict[str, Any]]:
+    """The volumes in the spec of the machine that holds them, by their slots; none that is on another host yet."""
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id, wanted=True)
+    held = held.filter(Q(volume__active__host=host_id) | Q(volume__active__host=None))
     return [_disk(one) for one in held.select_related("volume__active", "volume__type").order_by("slot")]
 
 

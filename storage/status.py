@@ -12,6 +12,8 @@ from storage.workflows import (
     CopyVolume,
     CreateVolume,
     DeleteVolume,
+    MoveAlong,
+    MoveVolume,
     ResizeVolume,
     RestoreBackup,
     RetypeVolume,
@@ -29,15 +31,17 @@ TRANSITIONAL = {
     RevertVolume.kind: "reverting",
     RestoreBackup.kind: "restoring",
     CopyVolume.kind: "copying",
+    MoveVolume.kind: "moving",
+    MoveAlong.kind: "moving",
     DeleteVolume.kind: "deleting",
 }
-STATUSES = (*TRANSITIONAL.values(), "available", "in_use", "error")
+STATUSES = (*dict.fromkeys(TRANSITIONAL.values()), "available", "in_use", "error")
 SNAPSHOT_STATUSES = ("creating", "ready")
 
 
 def with_status(volumes: "QuerySet[Volume]") -> "QuerySet[Volume]":
     """Annotate `status`, `live_operation` (its JSON, or null) and `host_problem`: no further query a row."""
-    here = VolumeOnHost.objects.filter(volume=OuterRef("pk"))
+    here = VolumeOnHost.objects.filter(volume=OuterRef("pk"), host=OuterRef("active__host"))
     annotated: QuerySet[Volume] = volumes.annotate(
         live_operation=live_operation("volume"),
         live_kind=live_kind("volume"),

@@ -30,7 +30,8 @@ def filled(backup: Backup, *, beside: Layer | None = None) -> Layer:
 
 
 def over(parent: Layer, *, size_gib: int) -> Layer:
-    """A new, empty layer over another one, on the same host."""
+    """A new, empty layer over another one, on the same host. That is locked: its tree does not move meanwhile."""
+    parent = Layer.objects.select_for_update(of=("self",), no_key=True).select_related("host").get(pk=parent.pk)
     return Layer.objects.create(tree=parent.tree, parent=parent, host=parent.host, size_gib=size_gib)
 
 

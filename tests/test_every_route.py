@@ -129,6 +129,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/volumes/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 409)},
     **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)}
        for verb in ("resize", "retype", "snapshot", "clone", "revert")},
+    f"{P}/volumes/<str:ref>/move": {"POST": (CLOUD_ADMIN, 409)},
     "api/v1/volume-types": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
     "api/v1/volume-types/<str:ref>": {
         "GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409),
@@ -184,6 +185,10 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/restores/<uuid:layer_id>": {"GET": (HOST, 404)},
     "agent/v1/restores/<uuid:layer_id>/parts/<int:number>": {"GET": (HOST, 404)},
     "agent/v1/restores/<uuid:layer_id>/blocks/<str:digest>": {"GET": (HOST, 404)},
+    "agent/v1/transfers/<uuid:transfer_id>": {"GET": (HOST, 404)},
+    "agent/v1/transfers/<uuid:transfer_id>/contents": {"PUT": (HOST, 404)},
+    "agent/v1/transfers/<uuid:transfer_id>/files/<int:number>": {"GET": (HOST, 404), "PUT": (HOST, 404)},
+    "agent/v1/transfers/<uuid:transfer_id>/fetched": {"PUT": (HOST, 404)},
     "agent/v1/samples": {"POST": (HOST, 400)},
     "agent/v1/console-logs/<uuid:instance_id>": {"PUT": (HOST, 404)},
 }  # fmt: skip

@@ -125,7 +125,7 @@ class DetachManyForm(Body):
 
 
 class AttachVolumeForm(Body):
-    """The volume, which is on no other host than the instance, and attached to nothing."""
+    """The volume, which is attached to nothing. From another host it is copied to the one of the instance first."""
 
     volume = ReferenceField(volumes_of, required=False)
     read_only = Flag(required=False)  # type: ignore[assignment]

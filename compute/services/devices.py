@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from django.db.models.functions import Now
+
 from cloud.events.services import Actor
 from cloud.operations import engine
 from cloud.operations.models import Operation
@@ -13,8 +15,10 @@ from compute.services.problems import require
 from compute.services.wishes import record_verb, wish
 from compute.workflows import AttachNic, AttachVolume, DetachNic, DetachVolume
 from network.models import Network, Port, SecurityGroup
+from storage import hosting
 from storage.models import Attachment, Volume
 from storage.services import attaching
+from storage.workflows import MoveVolume
 
 
 def attach_nic(
@@ -66,11 +70,17 @@ def attach_volume(
     read_only: bool = False,
     delete_with_instance: bool = False,
 ) -> Operation:
-    """Make a volume one more disk of it. Raises WrongState, UnfitVolumes, NoSlot, InUse, Busy."""
+    """Make a volume one more disk of it; one on another host is copied here first.
+
+    Raises WrongState, UnfitVolumes, NoSlot, InUse, Busy.
+    """
     operation = engine.start(AttachVolume, instance, actor=actor)
     require(instance, why_not.attach_volume(instance))
     held = volumes.attach(instance, actor, volume, read_only=read_only, goes_with=delete_with_instance)
     _remember(operation, held)
+    if hosting.live_kind_of(held.volume) == hosting.MOVING:  # copying it takes as long as it takes
+        operation.deadline_at = Now() + MoveVolume.patience
+        operation.save(update_fields=["deadline_at"])
     record_verb("attach-volume", instance, actor, volume=held.volume.name, slot=held.slot, read_only=read_only)
     return operation
 

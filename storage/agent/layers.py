@@ -91,6 +91,13 @@ class Layers:
         new.rename(path)
         sync_directory(self.directory)
 
+    def take_in(self, layer_id: str, file: Path) -> None:
+        """Make a layer of a whole file of the same filesystem, whose format its suffix names. Raises OSError."""
+        path = self.directory / f"{uuid.UUID(layer_id)}{file.suffix}"
+        faults.reach("layers.before_rename")
+        file.rename(path)
+        sync_directory(self.directory)
+
     def grow(self, layer_id: str, size: int) -> None:
         """Make a layer that no emulator has open at least this large. Raises Refused."""
         if self.size(layer_id) >= size:

@@ -15,7 +15,7 @@ from agent.entries import Entry
 from agent.errors import YOU, Refused
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from storage.agent import qemu_img
+from storage.agent import qemu_img, transfers
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
 from storage.agent.restores import Restore
@@ -47,7 +47,7 @@ class Volumes(Kind):
     verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
 
     def __init__(self, tools: Tools) -> None:
-        self._control_plane = tools.control_plane
+        self._paths, self._control_plane = tools.paths, tools.control_plane
         self._ledger = tools.ledger
         self._ledger.migrate("storage", SCHEMA)
         self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
@@ -59,6 +59,8 @@ class Volumes(Kind):
         spec = entry.spec
         wanted = [layer["id"] for layer in spec["layers"]]
         self._note(entry.id, spec["tree"], [*wanted, *spec["keep"]])
+        if arrivals := spec.get("arrivals"):
+            self._take_in(arrivals, {*wanted, *spec["keep"]})
         for layer in spec["layers"]:
             self._make(layer, work)
         faults.reach("volume.after_make")
@@ -66,6 +68,20 @@ class Volumes(Kind):
             self.layers.grow(spec["active"], spec["size_gib"] << 30)
         self._clear_away(entry.id, {*wanted, *spec["keep"]})
         return "present", self._facts(spec["tree"], spec["active"])
+
+    def _take_in(self, arrivals: dict[str, Any], needed: Collection[str]) -> None:
+        """Put the layers that a transfer has brought in their places, as far as they are needed still."""
+        for layer_id in set(arrivals["layers"]).intersection(needed):
+            brought = transfers.find(self._paths, arrivals["transfer"], TYPE, arrivals["tree"], layer_id)
+            if brought is not None and not self.layers.exists(layer_id):
+                self.layers.take_in(layer_id, brought)
+
+    def find_file(self, resource_id: str, name: str) -> Path | None:
+        """See storage.agent.transfers.HasFiles: the layers of a tree."""
+        path = self.layers.path(name)
+        if not path.exists():
+            raise Refused(f"a file of this volume is missing on its host (layer {name})")
+        return path
 
     def _make(self, layer: dict[str, Any], work: Work) -> None:
         """Make a layer that is not there. One that has been there once is lost, and an empty one would hide that."""
@@ -172,4 +188,6 @@ class Volumes(Kind):
 
     def _facts(self, tree: str, active: str) -> dict[str, Any]:
         size = self.layers.size(active)
-        return {"layers": self._there(tree), "size_gib": size >> 30, "format": self.layers.format_of(active)}
+        there = self._there(tree)
+        used = sum(self.layers.path(layer_id).stat().st_blocks * 512 for layer_id in there)
+        return {"layers": there, "size_gib": size >> 30, "format": self.layers.format_of(active), "used_bytes": used}

@@ -1,6 +1,7 @@
 """/api/v1/projects/{project}/volumes"""
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from django.urls import path
@@ -13,13 +14,14 @@ from cloud.api.scope import Scope
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import Collection, InProject, Item, Verb
+from cloud.hosts.models import Host
 from cloud.operations.api import OperationSerializer
 from storage.api.captures import CreateImage
 from storage.api.images import visible
 from storage.api.volume_types import offered
 from storage.models import Attachment, Image, Snapshot, Volume
 from storage.models.volumes import MAX_SIZE_GIB
-from storage.services import captures, retyping, trash, volumes
+from storage.services import captures, moving, retyping, trash, volumes
 from storage.status import STATUSES, reason, with_status
 
 CASCADE = serializers.BooleanField(help_text="Also delete its snapshots. A dry run shows which these are.")
@@ -168,6 +170,14 @@ class CloneVolumeForm(SnapshotForm):
     type = ReferenceField(offered, required=False)
 
 
+class MoveForm(Body):
+    host = ReferenceField(
+        lambda scope: Host.objects.all() if scope.is_cloud_admin else Host.objects.none(),
+        required=False,
+        help_text="Left out: the one with most room.",
+    )
+
+
 class RetypeForm(Body):
     type = ReferenceField(offered)
 
@@ -241,6 +251,22 @@ class Retype(VolumeView, Verb):
         return volume
 
 
+class Move(VolumeView, Verb):
+    forms = {"POST": MoveForm}
+    needs_admin = {"POST": True}
+
+    def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
+        """To another host, by copying. It must be attached to nothing; what shares data with it, as its clones do,
+        moves along. It is where it was until all of it has been copied.
+        """
+        moving.move(volume=volume, actor=self.actor, **body)
+        return volume
+
+    def plan(self, body: dict[str, Any]) -> dict[str, Any]:
+        """From where to where, what moves along, and about how many bytes (null: its host has not said)."""
+        return {"move": moving.planned("volume", UUID(body["id"]))}
+
+
 class TakeSnapshot(VolumeView, Verb):
     forms = {"POST": SnapshotForm}
 
@@ -282,6 +308,7 @@ urlpatterns = [
     path("projects/<str:project>/volumes/<str:ref>", OneVolume.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/resize", Resize.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/retype", Retype.as_view()),
+    path("projects/<str:project>/volumes/<str:ref>/move", Move.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/snapshot", TakeSnapshot.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/clone", Clone.as_view()),
     path("projects/<str:project>/volumes/<str:ref>/create-image", CreateImageOfVolume.as_view()),

@@ -13,12 +13,15 @@ PRESENT = "present"  # what is seen of one that is there
 
 
 class VolumeOnHost(Hosted):
-    """A volume on the host where its layers are. Hosts know it by the volume's id."""
+    """A volume on the host where its layers are, and while it moves also on the other one. Hosts know it by the
+    volume's id.
+    """
 
     id_on_hosts: ClassVar[str] = "volume_id"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     volume = models.ForeignKey(Volume, on_delete=models.PROTECT, related_name="on_hosts")
+    wanted = models.BooleanField(default=True)  # false: it has left this host, and the row goes with its files
 
     class Meta:
         constraints = [

@@ -29,6 +29,7 @@ urlpatterns = [
     path(f"{V}/change", volumes.ChangeVolume.as_view(), name="change-volume"),
     path(f"{V}/resize", volumes.ResizeVolume.as_view(), name="resize-volume"),
     path(f"{V}/retype", volumes.RetypeVolume.as_view(), name="retype-volume"),
+    path(f"{V}/move", volumes.MoveVolume.as_view(), name="move-volume"),
     path(f"{V}/snapshot", volumes.SnapshotVolume.as_view(), name="snapshot-volume"),
     path(f"{V}/clone", volumes.CloneVolume.as_view(), name="clone-volume"),
     path(f"{V}/back-up", backups.BackUpVolume.as_view(), name="back-up-volume"),

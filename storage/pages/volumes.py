@@ -13,8 +13,10 @@ from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
 from cloud.tenancy.models import Project
 from cloud.uses import Use
+from storage import moving
 from storage.api.volumes import (
     CloneVolumeForm,
+    MoveForm,
     ResizeForm,
     RetypeForm,
     RevertForm,
@@ -26,6 +28,7 @@ from storage.models import Image, Snapshot, Volume, VolumeType
 from storage.pages.captures import CreateImagePage
 from storage.pages.history import history_of
 from storage.services import captures, images_of, retyping, trash, volume_types, volumes
+from storage.services.moving import move
 from storage.status import STATUSES, reason, with_status
 
 MAX_CHOICES = 500  # of a select
@@ -227,6 +230,26 @@ class RetypeVolume(VolumeVerbPage):
 
     def done(self) -> str:
         return f"The type of {self.item.name} changes."
+
+
+class MoveVolume(VolumeVerbPage):
+    """For admins of the cloud."""
+
+    template, form = "storage/volumes/move.html", MoveForm
+    fields = {"host": forms.TEXT}
+
+    def fill(self) -> dict[str, Any]:
+        self.scope.require_cloud_admin()
+        others = moving.able_hosts().exclude(pk=self.item.active.host_id).order_by("name")[:MAX_CHOICES]
+        hosts = choices(others, lambda host: f"{host.name}, {host.free_disk_gib} GiB free")
+        return {**super().fill(), "hosts": [("", "the one with most room"), *hosts]}
+
+    def act(self, body: dict[str, Any]) -> Any:
+        self.scope.require_cloud_admin()
+        return move(volume=self.item, actor=self.scope.actor, **body)
+
+    def done(self) -> str:
+        return f"{self.item.name} moves to another host."
 
 
 class SnapshotVolume(VolumeVerbPage):

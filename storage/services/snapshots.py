@@ -19,9 +19,12 @@ def update(*, snapshot: Snapshot, actor: Actor, changes: Mapping[str, Any]) -> S
 
 
 def delete(*, snapshot: Snapshot, actor: Actor) -> None:
-    """Forget it; volumes that were made from it keep what they have. Raises Protected, and Busy while it is taken."""
+    """Forget it; volumes that were made from it keep what they have.
+
+    Raises Protected, and Busy while it is taken or moves.
+    """
     live = engine.lock("volume", snapshot.volume_id)
-    if live and live.parameters.get("snapshot") == str(snapshot.pk):
+    if live and (live.parameters.get("snapshot") == str(snapshot.pk) or "transfer" in live.parameters):
         raise engine.Busy.with_operation(live, str(snapshot.volume))
     volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=snapshot.volume_id)
     require_unprotected(snapshot)

@@ -140,12 +140,12 @@ def _make_over(
     _require_depth(below)
     source = _source(use("snapshot" if isinstance(made_from, Snapshot) else "volume", made_from))
     copied = {field: getattr(origin, field) for field in COPIED}
+    layer = trees.over(below, size_gib=size_gib)
     made = Volume.objects.create(
-        project=origin.project, name=name, size_gib=size_gib, active=trees.over(below, size_gib=size_gib),
-        source=source, **copied, **facts,
-    )  # fmt: skip
-    if below.host is not None:
-        hosting.place(made, below.host)
+        project=origin.project, name=name, size_gib=size_gib, active=layer, source=source, **copied, **facts
+    )
+    if layer.host is not None:
+        hosting.place(made, layer.host)
     engine.start(CreateVolume, made, actor=actor)
     _record_create(made, actor)
     return made

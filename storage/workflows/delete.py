@@ -8,8 +8,8 @@ from cloud.hosts.hosted import GONE
 from cloud.hosts.models import HostPulse
 from cloud.hosts.silence import reachable_since
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict, Wait
-from storage import hosting
-from storage.models import Layer, Snapshot
+from storage import hosting, moving
+from storage.models import Layer, Snapshot, VolumeOnHost
 from storage.trees import Tree
 from storage.workflows.base import VolumeWorkflow
 
@@ -30,6 +30,10 @@ class DeleteVolume(VolumeWorkflow):
     def remove_files(self) -> Verdict:
         # Nothing is attached to it, so nobody writes it: what waits for that may go on.
         Layer.objects.filter(pk=self.volume.active_id, sealed_at=None).update(sealed_at=Now())
+        if transfer := moving.led_by(hosting.VOLUME, self.volume.pk):  # it was to move
+            moving.give_up(transfer)
+        if wait := self._until_elsewhere_gone():
+            return wait
         row = hosting.row_of(self.volume)
         if row is None or row.has_been_seen(GONE):
             return self.forget
@@ -39,6 +43,21 @@ class DeleteVolume(VolumeWorkflow):
         is_heard = HostPulse.objects.filter(host=row.host, seen_at__gt=reachable_since()).exists()
         away = "" if is_heard else ", which has not been heard from"
         return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for the host{away} to remove its files")
+
+    def _until_elsewhere_gone(self) -> Wait | None:
+        """What it has on another host than its own: it moves, or has moved."""
+        rows = VolumeOnHost.objects.select_for_update(of=("self",)).select_related("host")
+        elsewhere = list(rows.filter(volume=self.volume).exclude(host=self.volume.active.host).order_by("pk"))
+        for row in elsewhere:
+            if row.wanted:
+                hosting.leave(row)
+            else:
+                hosting.order(row)
+        if not elsewhere:
+            return None
+        self.progress(0, 1, "host")
+        words = f"waiting for {elsewhere[0].host} to remove its files, where it was or was to be"
+        return Wait(hosting.LOOK_AGAIN_SECONDS, because=words)
 
     def forget(self) -> Verdict:
         volume, there = self.volume, []

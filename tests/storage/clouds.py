@@ -8,6 +8,7 @@ from django.db import transaction
 
 from cloud.hosts.models import Host
 from storage import hosting
+from storage.agent.transfers import Transfers
 from storage.agent.volumes import Volumes
 from storage.models import Volume
 from storage.services import volumes
@@ -17,9 +18,9 @@ from tests.fakes import FakeNode
 
 
 def give_volumes(node: FakeNode) -> Volumes:
-    """From now on the node has volumes."""
+    """From now on the node has volumes, and sends and receives them."""
     kind = Volumes(node.tools)
-    node.tools.add(kind)
+    node.tools.add(kind, Transfers(node.tools))
     node.heartbeat()
     return kind
 
@@ -35,6 +36,14 @@ def do(service: Any, **how: Any) -> Any:
     """One service in a transaction of its own."""
     with transaction.atomic():
         return service(actor=ALICE, **how)
+
+
+def second(cloud: SmallCloud) -> FakeNode:
+    """Another node that has volumes; it joins when it is first asked for."""
+    if len(cloud.nodes) == 1:
+        cloud.nodes.append(cloud.add_node("node2"))
+        give_volumes(cloud.nodes[1])
+    return cloud.nodes[1]
 
 
 def make(cloud: SmallCloud, **facts: Any) -> Volume:

@@ -6,10 +6,13 @@ from uuid import uuid4
 
 from django.db.models.functions import Now
 
+from cloud.hosts.models import Host
 from cloud.tenancy.models import Project
+from storage import hosting
 from storage.models import Backup, Layer, Snapshot, Volume, VolumeType
 from storage.services import policies, trash, volume_types, volumes
 from tests import factories
+from tests.storage.clouds import kind_of, second
 
 
 def volume(world: Any) -> Volume:
@@ -80,6 +83,17 @@ def volume_on_a_host_with_images(world: Any) -> Volume:
     return made
 
 
+def beside_a_host(world: Any) -> Volume:
+    """A volume that is on a node, and another node."""
+    kind_of(world.cloud)
+    second(world.cloud)
+    made = volume(world)
+    hosting.connect(made, Host.objects.get(name="node1"))
+    world.cloud.settle()
+    world.cloud.settle()
+    return made
+
+
 def scheduled(world: Any) -> Volume:
     rules = {"schedule": "0 3 * * *", "time_zone": "UTC", "keep_daily": 7}
     return policies.set_policy(volume=volume(world), actor=world.actor, **rules)
@@ -91,6 +105,7 @@ VERBS_NEED: Mapping[str, Callable[[Any], object]] = {
     "volumes/backup": on_a_host_with_backups,
     "volumes/unschedule-backups": scheduled,
     "snapshots/create-image": on_a_host_with_images,
+    "volumes/move": beside_a_host,
     "volumes/create-image": volume_on_a_host_with_images,
 }
 REFERENCES: Mapping[str, Callable[[Any], object]] = {

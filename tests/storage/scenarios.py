@@ -12,12 +12,12 @@ from agent.kinds import Kind, Sight
 from agent.work import Work
 from cloud.hosts.models import Allocation
 from storage.agent.blocks import BLOCKS_IN_PART
-from storage.models import Backup, BackupPart, Snapshot, Volume, VolumeOnHost
-from storage.services import backups, captures, retyping, volume_types, volumes
+from storage.models import Backup, BackupPart, Layer, Snapshot, Transfer, Volume, VolumeOnHost
+from storage.services import backups, captures, moving, retyping, volume_types, volumes
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
-from tests.storage.clouds import do, files, placed, settle
+from tests.storage.clouds import do, files, placed, second, settle
 from tests.storage.image_scenarios import back_up, on_the_host
 
 
@@ -39,6 +39,36 @@ class Volumes:
         volume = Volume.objects.filter(pk=subject_id).first()
         assert volume is None or volume.next_id is None
         assert volume is None or (str(volume.active_id) in files(cloud)) == is_there
+
+
+class MovingVolumes(Volumes):
+    """They have files on the host where they are, and nothing on another one."""
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        volume = Volume.objects.filter(pk=subject_id).first()
+        rooms = Allocation.of("volume", subject_id).values_list("host__name", flat=True)
+        where = [volume.active.host.name] if volume else []
+        assert list(rooms) == where
+        for node, host in zip(cloud.nodes, ("node1", "node2"), strict=True):
+            there = set(node.kinds["volume"].layers.there())
+            assert there == {str(one.pk) for one in Layer.objects.filter(host__name=host)}, host
+            assert list(node.kinds["transfer"].strangers()) == []
+        assert not Transfer.objects.exists()
+
+
+def beside_a_host(cloud: SmallCloud) -> Volume:
+    """A volume with a snapshot, and another host."""
+    second(cloud)
+    return with_snapshot(cloud)
+
+
+def with_clone(cloud: SmallCloud) -> Volume:
+    """A volume that shares what is on it with a clone, which has a later id, and another host."""
+    second(cloud)
+    volume = placed(cloud)
+    do(volumes.clone, volume=volume, name=factories.name("copy"))
+    settle(cloud)
+    return Volume.objects.get(pk=volume.pk)
 
 
 def with_snapshot(cloud: SmallCloud) -> Volume:
@@ -92,11 +122,16 @@ def snapshot_of(volume: Volume) -> Snapshot:
     return Snapshot.objects.get(volume=volume)
 
 
+def move(cloud: SmallCloud, there: Volume) -> None:
+    do(moving.move, volume=there)
+
+
 def scenario(
     kind: str, prepare: Callable[[SmallCloud], Any], begin: Callable[[SmallCloud, Any], object], **facts: Any
 ) -> Scenario:
     facts.setdefault("after", after("present", otherwise="present"))
-    return Scenario(f"storage.{kind}", Volumes(), prepare, begin, **facts)
+    subjects = facts.pop("subjects", Volumes())
+    return Scenario(f"storage.{kind}", subjects, prepare, begin, **facts)
 
 
 SCENARIOS = [
@@ -126,6 +161,8 @@ SCENARIOS = [
         "revert_volume", with_snapshot,
         lambda cloud, there: do(volumes.revert, volume=there, snapshot=snapshot_of(there)),
     ),
+    scenario("move_volume", beside_a_host, move, subjects=MovingVolumes()),
+    scenario("move_along", with_clone, move, subjects=MovingVolumes()),
     scenario(
         "restore_backup", with_backup,
         lambda cloud, there: do(backups.restore_over, volume=there, backup=there.backups.get()),

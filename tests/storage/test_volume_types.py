@@ -9,6 +9,7 @@ from django.db import connection
 
 from cloud.costs import sums
 from cloud.costs.models import Rental
+from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.workflow import Topic
 from cloud.problems import Conflict
@@ -58,7 +59,7 @@ def machines(monkeypatch):
 
 
 def limits_of(machine_id):
-    return [disk["limits"] for disk in specs.disks(HOLDER, machine_id)]
+    return [disk["limits"] for disk in specs.disks(HOLDER, machine_id, Host.objects.get().pk)]
 
 
 def retype(volume, to):

@@ -78,6 +78,7 @@ SHOWN: dict[str, str] = {
     },
     f"{V}/restore-backup": VIEWER,
     f"{V}/create-image": VIEWER,
+    f"{V}/move": CLOUD_ADMIN,
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,
@@ -332,7 +333,8 @@ def test_who_may_look(route, people, path_to):
             assert answer.status_code == 302, identity
             assert answer["Location"].startswith("/sign-in?next=")
         elif rank < IDENTITIES.index(least):
-            is_seen = least == CLOUD_ADMIN or identity in ("viewer", "member")
+            is_of_cloud = least == CLOUD_ADMIN and not route.startswith(P)
+            is_seen = is_of_cloud or identity in ("viewer", "member", "project admin")
             assert answer.status_code == (403 if is_seen else 404), identity
         else:
             assert answer.status_code == (303 if route == "sign-in" and identity != "anonymous" else 200), identity

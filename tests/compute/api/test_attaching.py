@@ -1,12 +1,15 @@
 """Volumes as disks of instances: by the API, on machines that run and that stand."""
 
 import pytest
+from django.db import transaction
 
+from cloud.hosts.models import Host
 from cloud.operations.models import Operation
+from storage import hosting
 from storage.models import Attachment, Volume
 from storage.services import volumes
 from tests.clouds import SmallCloud
-from tests.storage.clouds import do, files, kind_of, make, settle
+from tests.storage.clouds import do, files, kind_of, make, qemu_io, reads, second, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -138,6 +141,36 @@ def test_deleting_the_instance_leaves_the_volume_or_takes_it_along(cloud, data, 
     settle(cloud)
     assert [volume.name for volume in Volume.objects.all()] == ["data"]
     assert not Attachment.objects.exists()
+    assert cloud.breaches() == []
+
+
+def elsewhere(cloud, name):
+    """A volume with something on it that is on the other host."""
+    second(cloud)
+    there = make(cloud, name=name)
+    with transaction.atomic():
+        hosting.connect(there, Host.objects.get(name="node2"))
+    settle(cloud)
+    qemu_io(cloud.nodes[1].kinds["volume"].layers.path(str(there.active_id)), "write -P 9 1M 64k")
+    return there
+
+
+def test_a_volume_on_another_host_is_copied_here_first(cloud, web, call):
+    there = elsewhere(cloud, "far")
+    call("attach-volume", {"volume": "far"})
+    assert (latest(web).outcome, disks(cloud, web)) == ("done", {1: there.serial})
+    assert reads(cloud, there, 9, "1M")
+    assert set(cloud.nodes[1].kinds["volume"].layers.there()) == set()
+    assert cloud.breaches() == []
+
+
+def test_a_volume_that_cannot_be_copied_here_is_attached_to_nothing(cloud, web, call, monkeypatch):
+    there = elsewhere(cloud, "far")
+    monkeypatch.setattr("storage.agent.transfers.unpack", lambda packed: b"x" * (4 << 20))
+    call("attach-volume", {"volume": "far"})
+    assert (latest(web).outcome, disks(cloud, web)) == ("failed", {})
+    assert not Attachment.objects.exists()
+    assert hosting.host_of(Volume.objects.get(pk=there.pk)).name == "node2"
     assert cloud.breaches() == []
 
 
