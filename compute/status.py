@@ -39,7 +39,7 @@ LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
     "image__default_user", "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key",
     "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
-    "gave_up", "created_by", "created_at", "protected", "trashed_at",
+    "gave_up", "created_by", "created_at", "protected", "trashed_at", "password_reset",
 )  # fmt: skip
 
 
