@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.contrib.postgres.aggregates import ArrayAgg
-from django.db.models import F, OrderBy, Q, QuerySet
+from django.db.models import F, Model, OrderBy, Q, QuerySet
 from django.http import QueryDict
 
 from cloud.api.fields import MAX_LABELS
@@ -126,16 +126,20 @@ def narrow(
     return found
 
 
-def order(sort: str, sorts: Mapping[str, str | tuple[str, ...]]) -> list[OrderBy]:
-    """The columns of an order, which is one of all rows: the key settles what is equal."""
+def order(sort: str, sorts: Mapping[str, str | tuple[str, ...]], model: type[Model]) -> list[OrderBy]:
+    """The columns of an order, which is one of all rows: the key settles what is equal, in the direction of the last
+    column, as an index of both has it. What may be empty comes last."""
     columns = sorts[sort.removeprefix("-")]
     is_turned = sort.startswith("-")
-    parts = []
-    for column in (columns, "pk") if isinstance(columns, str) else (*columns, "pk"):
-        name = F(column.removeprefix("-"))
-        down = column.startswith("-") != is_turned
-        parts.append(name.desc(nulls_last=True) if down else name.asc(nulls_last=True))
-    return parts
+    filled = {field.name for field in model._meta.concrete_fields if not field.null}
+    parts, down = [], is_turned
+    for column in (columns,) if isinstance(columns, str) else columns:
+        name, down = column.removeprefix("-"), column.startswith("-") != is_turned
+        if down:  # upwards, they come last by themselves
+            parts.append(F(name).desc() if name in filled else F(name).desc(nulls_last=True))
+        else:
+            parts.append(F(name).asc())
+    return [*parts, F("pk").desc() if down else F("pk").asc()]
 
 
 def selects(every: "QuerySet[Any]", asked: Asked, filters: Sequence[By]) -> list[Select]:

@@ -76,6 +76,7 @@ class Instance(models.Model):
         ]
         indexes = [
             models.Index(fields=["project", "created_at", "id"], name="instance_by_project"),
+            models.Index(fields=["created_at", "id"], name="instance_by_age", condition=Q(trashed_at=None)),
             GinIndex(fields=["labels"], name="instance_labels", opclasses=["jsonb_path_ops"]),
         ]
 

@@ -38,7 +38,7 @@ class ListPage(ResourcePage, FormPage):
         found = self.narrow(self.rows())
         if self.asked.status:
             found = self.of_status(found, self.asked.status)
-        return self.adorn(found).order_by(*lists.order(self.asked.sort or self.sort, self.own_sorts))
+        return self.adorn(found).order_by(*lists.order(self.asked.sort or self.sort, self.own_sorts, self.model))
 
     def fill(self) -> dict[str, Any]:
         if self.part_wanted == RESULTS_PART:
@@ -52,7 +52,7 @@ class ListPage(ResourcePage, FormPage):
             total = found.count()
         page = min(self.asked.page, max(1, -(-total // self.limit)))
         sort, begin = self.asked.sort or self.sort, (page - 1) * self.limit
-        shown = self.adorn(found).order_by(*lists.order(sort, self.own_sorts))[begin : begin + self.limit]
+        shown = self.adorn(found).order_by(*lists.order(sort, self.own_sorts, self.model))[begin : begin + self.limit]
         sorts = tuple(self.own_sorts)
         filled = {
             "results": self.results(),
