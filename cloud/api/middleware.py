@@ -68,12 +68,14 @@ class HeadCheck:
         length = request.META.get("CONTENT_LENGTH") or "0"
         if not intake.is_streamed(request.META) and length.isdigit() and int(length) > settings.API_MAX_BODY_BYTES:
             raise too_large()
+        request.get_host()
+        if length == "0" and not intake.is_streamed(request.META):
+            return  # headers about a body mean nothing without one
         packed = request.META.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
         if packed != "identity":
             raise problems.UnsupportedMediaType(f"Send the body as it is, not as {packed[:40]}.", headers=PLAIN)
         if (charset := (request.content_params or {}).get("charset", "utf-8").lower()) not in ("utf-8", "utf8"):
             raise problems.UnsupportedMediaType(f"Send UTF-8, not {charset[:40]}.")
-        request.get_host()
 
 
 class Problems:
