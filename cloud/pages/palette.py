@@ -31,7 +31,7 @@ class Finder:
     title: str
     find: Callable[[Scope, str, int], list[Item]]
     order: int
-    word: str = ""  # "console web": a text that begins with it is meant for this finder alone
+    word: str = ""  # "console web": a text that begins with it, or with its first part, is meant for such finders alone
     limit: int = MAX_FOUND  # when others are asked too; 0: it is asked by its word only
 
 
@@ -50,16 +50,26 @@ def register_places(places: Callable[[Scope], list[Item]], *, order: int) -> Non
 
 def find(scope: Scope, text: str) -> list[tuple[str, list[Item]]]:
     """What a text could mean, in groups with their titles."""
-    word, _, rest = text.partition(" ")
-    chosen = [finder for finder in _finders if finder.word and finder.word == word.lower()]
+    chosen = [(finder, rest) for finder in _finders if (rest := _after_word(finder, text)) is not None]
     if chosen:
-        groups = [(finder.title, finder.find(scope, rest.strip(), MAX_FOUND)) for finder in chosen]
+        groups = [(finder.title, finder.find(scope, rest, MAX_FOUND)) for finder, rest in chosen]
     else:
         groups = [("Go to", _matching_places(scope, text))]
         asked = [finder for finder in _finders if text and finder.limit]
         for finder in sorted(asked, key=lambda finder: finder.order):
             groups.append((finder.title, finder.find(scope, text, finder.limit)))
     return [(title, items) for title, items in groups if items]
+
+
+def _after_word(finder: Finder, text: str) -> str | None:
+    """What follows the finder's word: "web" of "reset-password web", "reset password web" and "reset web"."""
+    first, *others = text.split() or [""]
+    parts = finder.word.split("-")
+    if not first or first.lower() not in (finder.word, parts[0]):
+        return None
+    for part in parts[1:] if first.lower() == parts[0] else ():
+        others = others[1:] if others and others[0].lower() == part else others
+    return " ".join(others)
 
 
 def _matching_places(scope: Scope, text: str) -> list[Item]:

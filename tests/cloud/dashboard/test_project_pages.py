@@ -178,6 +178,8 @@ def test_the_palette_does_what_is_possible_now(mia, page_of, world, other_tenant
     offered = mia.get("/palette?q=stop we").content.decode()
     assert "Stop web" in offered
     assert f"/projects/demo/instances/{world.instance.pk}/stop" in offered
+    for asked in ("reset we", "reset password we", "reset-password we"):
+        assert f"/instances/{world.instance.pk}/reset-password" in mia.get("/palette", {"q": asked}).content.decode()
     assert "Nothing is called" in mia.get("/palette?q=start we").content.decode()  # it runs
     assert "Stop web" not in page_of(other_tenant).get("/palette?q=stop we").content.decode()
     viewer = factories.member(world.project, Role.VIEWER, "vic")
