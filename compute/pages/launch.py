@@ -96,7 +96,7 @@ class Launch(FormPage):
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         filled = self.fill()
-        login = logins.initial(filled["keypairs"], self.scope.user.username)
+        login = logins.initial(filled["keypairs"], self.scope.user.username, request.session)
         values: dict[str, Any] = {
             "name": suggest_name(),
             "count": 1,
@@ -111,7 +111,8 @@ class Launch(FormPage):
         }
         body = {name: values[name] for name in ("name", "image", "flavor") if values[name]}
         ready = self.may(Role.MEMBER) and len(body) == 3
-        body |= {"keypairs": login["keypairs"]} if login["keypairs"] else {"generate_password": True}
+        body |= {"keypairs": login["keypairs"]} if login["keypairs"] else {}
+        body |= {"generate_password": True} if login["with_password"] else {}
         body |= {"open_ssh": True} if values["open_ssh"] else {}
         preview = self.preview(body) if ready else {}
         return self.show({**filled, "values": values, **preview, **self.calls(body)})
@@ -141,6 +142,7 @@ class Launch(FormPage):
         key = self.new_key()
         if "without_login" not in self.request.POST and (words := logins.warnings(body, key)):
             raise Invalid(errors=[Fault("/login", *words)])
+        logins.remember(body, self.request.session)
         makes_secret = "generate_password" in body or (key is not None and "public_key" not in key)
         return self.mutate(
             lambda: self.launch(body, key),

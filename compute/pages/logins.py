@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import QueryDict
 
 from cloud.problems import Fault
@@ -12,6 +13,7 @@ from compute.models import Instance, KeyPair
 
 NEW_KEY = "new_key_"  # how the fields of a key pair begin that is made along with the instance
 HIDDEN = "…"
+LAST_WAY = "launch_login"  # in the session: whether the last launch had a password
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,16 @@ class Launched:
     password: str | None = None  # that was generated
 
 
-def initial(keypairs: list[KeyPair], user_name: str) -> dict[str, Any]:
-    """All of one's own key pairs; without any a password."""
+def initial(keypairs: list[KeyPair], user_name: str, session: SessionBase) -> dict[str, Any]:
+    """All of one's own key pairs, and a password, which opens the console as well; unless one did without it last."""
     own = [keypair.name for keypair in keypairs if keypair.created_by in ("", user_name)]
-    return {"keypairs": own, "with_password": "" if own else "on", "new_key_name": free_name(keypairs)}
+    with_password = not own or session.get(LAST_WAY, True)
+    return {"keypairs": own, "with_password": "on" if with_password else "", "new_key_name": free_name(keypairs)}
+
+
+def remember(body: Mapping[str, Any], session: SessionBase) -> None:
+    """How somebody logs in is suggested the next time."""
+    session[LAST_WAY] = "password" in body or "generate_password" in body
 
 
 def free_name(keypairs: list[KeyPair]) -> str:

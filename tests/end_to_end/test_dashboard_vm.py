@@ -25,6 +25,7 @@ def test_a_tenant_launches_watches_stops_and_deletes_a_real_machine(machine: One
         page.get_by_label("Name", exact=True).fill("browsed")
         expect(page.locator("#preview")).to_contain_text("A host has room")
         page.get_by_role("button", name="Launch", exact=True).click()
+        page.get_by_role("link", name="Go to browsed").click()  # from its password, which is shown once
         pill = page.locator("#instance-head .pill")
         expect(pill).to_have_text("running", timeout=PATIENCE)
         expect(page.get_by_role("log")).to_contain_text(BOOTED, timeout=PATIENCE)

@@ -316,13 +316,15 @@ def test_a_key_can_be_pasted(mia, world):
     assert "Give the public key, such as" in answer.content.decode()
 
 
-def test_all_of_ones_own_keys_are_ticked_and_without_any_a_password_is(mia, world):
+def test_all_of_ones_own_keys_are_ticked_and_a_password_is_until_one_does_without(mia, world):
     keypairs.create(project=world.project, actor=ALICE, name="alices")
     text = mia.get(HERE).content.decode()
     assert re.search(r'value="laptop" checked', text)
     assert not re.search(r'value="alices" checked', text)
-    assert not re.search(r'name="with_password" checked', text)
+    assert re.search(r'name="with_password" checked', text), "it opens the console, which a key does not"
     assert re.search(r'id="id-new_key_name"[^>]* value="laptop-2"', text)
+    assert mia.post(HERE, filled(world, keypairs=["laptop"])).status_code == 303
+    assert not re.search(r'name="with_password" checked', mia.get(HERE).content.decode())
     KeyPair.objects.all().delete()
     assert re.search(r'name="with_password" checked', mia.get(HERE).content.decode())
 
