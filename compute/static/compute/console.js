@@ -137,7 +137,7 @@
           unanswered = JSON.parse(data).before;
           /* A serial line does not tell its guest how large the terminal is. */
           const size = () => send(encoder.encode(`stty rows ${terminal.rows} cols ${terminal.cols}\r`));
-          isOpen({ send: (text) => terminal.paste(text), picture, size });
+          isOpen({ send: (text) => terminal.paste(text), type: (text) => send(encoder.encode(text)), picture, size });
           terminal.focus();
         } else {
           terminal.write(new Uint8Array(data), () => {
@@ -208,10 +208,13 @@
 
   /* The buttons */
 
+  const KEYS = { esc: "\x1b", tab: "\t", interrupt: "\x03", up: "\x1b[A" };
+
   const actions = {
     again: () => connect(),
     secure: () => open?.secure(),
     size: () => { open?.size(); side.focus(); },
+    type: (button) => { open?.type(KEYS[button.dataset.types]); side.focus(); },
     full: () => box.requestFullscreen().then(() => side.focus()),
     paste: () => { if (open) paste.showModal(); },
     picture: () => open?.picture().toBlob((blob) => {
@@ -224,7 +227,7 @@
   };
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-do]");
-    if (button) actions[button.dataset.do]();
+    if (button) actions[button.dataset.do](button);
   });
   paste.addEventListener("close", () => {
     const area = paste.querySelector("textarea");
