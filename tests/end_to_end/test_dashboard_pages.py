@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 I = "/projects/demo/instances/{instance}"  # noqa: E741
 BESIDE = (
-    f"{I}/console?kind=vnc", f"{I}/stop", f"{I}/delete", "/palette?q=web", "/palette?q=api",
+    f"{I}/console?kind=vnc", f"{I}/stop", f"{I}/delete", f"{I}/reset-password", "/palette?q=web", "/palette?q=api",
     "/cloud/operations?outcome=all", "/nonsense", "/projects/nonsense",
 )  # fmt: skip
 PAYLOAD = '"><img src=x onerror=alert(1)>'  # short enough for every column

@@ -202,6 +202,9 @@
     if (event.target.id === "console-log") { follow(); markFound(); }
   });
   document.addEventListener("DOMContentLoaded", follow);
+
+  /* A low window shows a part of the way around: the part with the page that is open */
+  document.querySelector(".side nav [aria-current]")?.scrollIntoView({ block: "nearest" });
   follow();
   tellTimes();
   window.pileus = { toast };
