@@ -8,7 +8,7 @@ from network.models import FloatingIP, Network, PortForward, SecurityGroup, Secu
 from network.models.security import Direction
 from network.pages import rules
 from network.pages.topology import MAX_MACHINES, draw
-from network.services import ports
+from network.services import networks, ports
 from network.services.ports import Holder
 from tests.cloud.dashboard.networking import ALICE, one_of_each, plugged
 
@@ -196,6 +196,17 @@ def test_the_drawing_has_all_and_does_not_grow_without_end(mia, project, ids):
     assert drawing.outside is not None
     part = mia.get(f"{P}/networks", headers={"HX-Target": "topology"}).content.decode()
     assert part.count("<rect") == len(names)
+    drawn, _, tree = part.partition("</svg>")
+    assert drawn.count('class="state') == len(names) - 1  # of all but "and 4 more"
+    assert [name for name in names if name not in tree] == []
+
+
+def test_the_drawing_says_what_hosts_have_not_made_so(project, ids):
+    plugged(Network.objects.get(pk=ids["network"]), "db")
+    states = {node.kind: node.status.status for node in draw(project).nodes if node.status}
+    assert (states["network"], states["instance"]) == ("waiting", "waiting")
+    lone = networks.create(project=project, actor=ALICE, name="lone")
+    assert [node.name for node in draw(project).alone] == [lone.name]
 
 
 def test_activity_tells_of_networks_in_words(mia, project, ids):
