@@ -1,7 +1,9 @@
 """Networks and routers as resources of a host: orders, reports, inventory, quarantine, strangers, a reboot."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from agent.host import Host
 from agent.jail import Confinement
 from agent.kinds import Tools
 from agent.ledger import Ledger
+from agent.membership import Membership
 from agent.paths import Paths
 from agent.processes import Process
 from compute.agent import nics
@@ -104,6 +107,37 @@ def test_after_a_reboot_the_ledger_is_enough(host, worker, control_plane):
     host.start()
     for kind in worker.kinds.values():
         kind.start(worker)
+    a, b = host.guest(spec, "a"), host.guest(spec, "b")
+    assert b.hears(a, frames.udp(a.mac, b.mac, a.ip, b.ip, (1, 2)))
+
+
+def test_a_host_that_boots_needs_no_control_plane(make_host, control_plane, tmp_path):
+    """With the worker's own process on what a reboot leaves, its home: neither web nor Redis answers it."""
+    host = make_host(0)
+    worker = NetworkHost(control_plane.url, tmp_path, host.runtime)
+    spec = lab.network(host, rules=[lab.ingress()], a="10.0.0.10", b="10.0.0.11")
+    route = lab.router((spec, "10.0.0.1/24"))
+    for type, each in (("network", spec), ("router", route)):
+        control_plane.order("ensure_present", each, 1, type)
+        worker.once()
+    control_plane.close()
+    nobody = Membership(control_plane.url, lab.new_id(), "h", "token", "redis://127.0.0.1:1/0", "p:", "q")
+    nobody.write(Paths(tmp_path, host.runtime).membership)
+    host.stop(signal.SIGKILL)
+    pid, started = anchor_record(host.paths).read_text().split()
+    os.kill(int(pid), signal.SIGKILL)
+    lab.wait_for(lambda: not Process(int(pid), int(started)).alive)
+    shutil.rmtree(host.runtime / "network")
+    host.start()
+    command = [*host.enter, sys.executable, "-m", "agent.cli", "--home", str(tmp_path), "worker"]
+    with (
+        (tmp_path / "worker.log").open("wb") as log,
+        subprocess.Popen(command, env=host.environment, stdout=log, stderr=log) as process,
+    ):
+        try:
+            lab.wait_for(lambda: len(host.client.inventory()["resources"]) == 2, 90)
+        finally:
+            process.kill()
     a, b = host.guest(spec, "a"), host.guest(spec, "b")
     assert b.hears(a, frames.udp(a.mac, b.mac, a.ip, b.ip, (1, 2)))
 
