@@ -12,6 +12,9 @@ import pytest
 from network.agent import messages
 from network.agent.netlink import Netlink
 from tests.benchmarks.measuring import line, percentile
+from tests.benchmarks.test_machines import INSTANCES
+from tests.clouds import wait_until
+from tests.end_to_end.machines import POOL
 from tests.network.agent import frames, lab
 from tests.network.agent.conftest import make_host
 from tests.network.agent.test_routers import world
@@ -21,6 +24,7 @@ __all__ = ["make_host"]
 
 SIZES = (10, 100, 1000)
 ROUNDS = 200
+ROUNDS_OF_CALLS, ROUNDS_OF_LAUNCHES = 30, 8
 
 
 @pytest.fixture
@@ -171,3 +175,70 @@ def test_a_floating_ip_leads_elsewhere(make_host):  # noqa: F811
                 servers[number % 2].accept()[0].close()
             taken.append((time.perf_counter() - began) * 1000)
     line("a floating IP moves", target="≤ 150 ms", p50_ms=statistics.median(taken), p95_ms=percentile(taken, 0.95))
+
+
+def is_let_in(address: str, port: int) -> bool:
+    """Whether a first packet reaches the guest: nothing listens there, and it says so."""
+    with socket.socket() as probe:
+        probe.settimeout(0.02)
+        try:
+            probe.connect((address, port))
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            return False
+    return True
+
+
+@pytest.mark.vm
+def test_from_a_call_of_the_api_to_a_packet_that_passes(machine):
+    with machine.api("admin") as admin, machine.api() as api:
+        admin.post("/address-pools", json={"name": "bench", "cidr": POOL})
+        made = api.post("/projects/demo/floating-ips", json={"pool": "bench", "instance": "first"})
+        address = made.json()["address"]
+        api.post("/projects/demo/security-groups/default/rules", json=rule(700))
+        wait_until(lambda: is_let_in(address, 700), 60, 0.1, what="the floating IP leads to the guest")
+        passed, taken, calls = [], [], []
+        for number in range(ROUNDS_OF_CALLS):
+            passed.append(timed(lambda: is_let_in(address, 700)))
+            began = time.perf_counter()
+            answer = api.post("/projects/demo/security-groups/default/rules", json=rule(701 + number))
+            calls.append((time.perf_counter() - began) * 1000)
+            assert answer.status_code == 201, answer.text
+            wait_until(lambda number=number: is_let_in(address, 701 + number), 30, 0.001)
+            taken.append((time.perf_counter() - began) * 1000)
+        api.delete(f"/projects/demo/floating-ips/{made.json()['id']}")
+    line("a packet to the guest and its answer", p50_ms=statistics.median(passed))
+    line(
+        "API call to packet passes", target="≤ 150 ms p50", p50_ms=statistics.median(taken),
+        p95_ms=percentile(taken, 0.95), call_alone_p50_ms=statistics.median(calls),
+    )  # fmt: skip
+
+
+def rule(port: int) -> dict:
+    return {"direction": "ingress", "family": 4, "protocol": "tcp", "port_min": port, "remote_cidr": "0.0.0.0/0"}
+
+
+def until_running(api, name: str, **wishes: object) -> float:
+    """Seconds from POST to a machine that runs. How long its guest boots is another matter."""
+    began = time.perf_counter()
+    answer = api.post(INSTANCES, json={"name": name, "flavor": "tiny", "image": "tiny-linux", **wishes})
+    assert answer.status_code == 202, answer.text
+    wait_until(lambda: api.get(f"{INSTANCES}/{name}").json()["status"] == "running", 120, 0.01)
+    taken = time.perf_counter() - began
+    api.delete(f"{INSTANCES}/{name}?purge=true")
+    wait_until(lambda: api.get(f"{INSTANCES}/{name}").status_code == 404, 60)
+    return taken
+
+
+@pytest.mark.vm
+def test_what_a_network_adds_to_a_launch(machine):
+    """By turns on the project's network, where others are already, and on none."""
+    with machine.api() as api:
+        pairs = [
+            (until_running(api, f"net{number}"), until_running(api, f"bare{number}", networks=[]))
+            for number in range(ROUNDS_OF_LAUNCHES)
+        ]
+    on_a_network, on_none = (statistics.median(found) for found in zip(*pairs, strict=True))
+    added = statistics.median(one - other for one, other in pairs)
+    line("what a network adds to a launch", target="≤ 0.1 s", p50_s=added, with_s=on_a_network, without_s=on_none)
