@@ -64,6 +64,7 @@ TOOLS = (
     _tool("udhcpc", "udhcpc", "tests of DHCP", "test"),
     _tool("rdisc6", "ndisc6", "tests of IPv6", "test"),
     _tool("nmap", "nmap", "tests of security groups", "test"),
+    _tool("arp-scan", "arp-scan", "tests of networks", "test"),
 )
 
 

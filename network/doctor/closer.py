@@ -11,6 +11,7 @@ from network.doctor.evidence import (
     CLOSED,
     GIVEN,
     IDLE,
+    NOT_IP,
     NOT_LET_IN,
     NOT_LET_OUT,
     NOTHING,
@@ -46,7 +47,7 @@ def look(hops: tuple[Hop, ...], seen: Seen | Silence, target: Address, wish: Wis
         words = f"{seen.because} What the guest itself does is not known."
         return (*hops, unknown("guest", f"the host of {target.port.holder_name}", words))
     counted = {"nic": _traffic(seen), "ingress": _refused(seen)}
-    known = tuple(replace(_astray(hop, seen), seen=counted.get(hop.name, "")) for hop in hops)
+    known = tuple(replace(_astray(hop, seen), seen=counted.get(hop.name, hop.seen)) for hop in hops)
     name = target.port.holder_name or str(target.port)
     found = [_plugged(seen, name)]
     if seen.is_there is not None:
@@ -110,7 +111,7 @@ def _why(seen: Seen, target: Address) -> str:
         return f"It asks DHCP for another address than its own, {seen.lease.address}, and was refused: renew its lease."
     if seen.lease and seen.lease.kind == OFFERED:
         return "It asks for an address by DHCP, and does not take what it is offered. Look at its console."
-    if any(seen.dropped.get(reason) for reason in SPOOFED):
+    if any(seen.dropped.get(reason) for reason in SPOOFED.keys() - {NOT_IP}):  # which a resumed machine sends as well
         return f"It sends what is not its own, which is dropped. Set its NIC to DHCP, or to {target.address}."
     if seen.sent:
         return "It sends something, and has not asked for this address: is there a DHCP client on this NIC?"

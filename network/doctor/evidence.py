@@ -16,6 +16,7 @@ OPEN, CLOSED, PROHIBITED, SILENT = ANSWERS = ("open", "refused", "prohibited", "
 # Of what a guest sent to another: nothing that passed the rules, or nothing came back, or something did.
 NOTHING, UNANSWERED, ANSWERED = TRIED = ("nothing", "unanswered", "answered")
 # Why packets were dropped, as people understand it.
+NOT_IP = "not_ip"
 SPOOFED = {
     "spoofed_mac": "from a MAC that is not its own",
     "spoofed_arp": "ARP for an address that is not its own",
@@ -23,7 +24,7 @@ SPOOFED = {
     "spoofed_neighbour": "neighbour advertisements for an address that is not its own",
     "rogue_dhcp": "answers of a DHCP server",
     "rogue_router": "router advertisements",
-    "not_ip": "neither IP nor ARP",
+    NOT_IP: "neither IP nor ARP",
 }
 NOT_LET_IN, NOT_LET_OUT, NOT_TRACKED = "ingress_refused", "egress_refused", "not_tracked"
 REASONS = (*SPOOFED, NOT_LET_IN, NOT_LET_OUT, NOT_TRACKED)

@@ -34,6 +34,11 @@ class Node:
     beside: list["Node"] = field(default_factory=list)  # to the right of it: a router's networks, a network's machines
 
     @property
+    def in_words(self) -> str:
+        state = f"({': '.join(filter(None, self.status))})" if self.status else ""
+        return " ".join(filter(None, (self.kind, f"{self.name}:" if self.note else self.name, self.note, state)))
+
+    @property
     def state_at(self) -> int:
         return self.x + BOX_WIDTH - 12
 

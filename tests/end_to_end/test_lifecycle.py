@@ -51,6 +51,12 @@ def finish(api, answer):
     return operation["kind"]
 
 
+def answers(api, name):
+    """Whether its host finds the guest at its address, with SSH open."""
+    found = api.post(f"{INSTANCES}/{name}/diagnose-connection", json={"port": 22}).json()
+    return {hop["name"]: hop["verdict"] for hop in found["hops"]}.get("answer") == "ok"
+
+
 def test_from_launch_to_delete(machine, api):
     key = api.post("/projects/demo/keypairs", json={"name": "laptop"}).json()
     assert key["secret"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
@@ -79,6 +85,7 @@ def test_from_launch_to_delete(machine, api):
         finish(api, api.post(f"{INSTANCES}/whole/{verb}", json={}))
         assert api.get(f"{INSTANCES}/whole").json()["status"] == status
     assert boots(api, "whole") == 4, "it went on, and did not boot"
+    wait_until(lambda: answers(api, "whole"), 60, 0.5, what="it is reached over its network again")
 
     reset = api.post(f"{INSTANCES}/whole/reset-password", json={"reboot": True})
     finish(api, reset)

@@ -49,6 +49,7 @@ FINDINGS = {
     "has sent nothing": (SILENT | {"lease": None, "sent_packets": 0, "dropped": {}}, SSH, "address", "not booted"),
     "has asked for nothing": (SILENT | {"lease": None, "dropped": {}}, SSH, "address", "DHCP client"),
     "another's address": (SILENT | SPOOFING, SSH, "address", "Set its NIC to DHCP, or to 10.0.0.5"),
+    "announced itself": (SILENT | {"dropped": {"not_ip": 9}, "lease": None}, SSH, "address", "DHCP client on this NIC"),
     "takes no offer": (lease("offered"), SSH, "address", "does not take what it is offered"),
     "wants another address": (lease("refused"), SSH, "address", "renew its lease"),
     "had it": (SILENT, SSH, "address", "has it crashed"),

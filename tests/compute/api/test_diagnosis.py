@@ -230,6 +230,7 @@ def test_the_sending_ends_host_is_asked_as_well(world, monkeypatch):
     found = ask(world, PEER)
     assert found["verdict"] == "open"
     assert any("Nothing has come back." in hop["says"] for hop in found["hops"] if hop["name"] == "sender"), found
+    assert {hop["name"]: hop["seen"] for hop in found["hops"]}["egress"].startswith("Its security groups have refused")
     world.do(services.stop, world.peer, force=True)
     world.settle_networks()
     asked.clear()

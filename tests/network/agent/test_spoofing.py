@@ -1,5 +1,7 @@
 """A port passes only what is its own: every kind of lie, as frames."""
 
+import contextlib
+import shutil
 import struct
 
 import pytest
@@ -104,6 +106,20 @@ def test_frames_for_one_are_not_seen_by_another(guests):
     unknown = frames.udp(a.mac, ROGUE, a.ip, "10.0.0.99", (1000, 2000), b"to nobody")
     assert not b.hears(a, secret)
     assert not b.hears(a, unknown)
+
+
+@pytest.mark.skipif(not shutil.which("arp-scan"), reason="arp-scan is not installed")
+def test_arp_scan_finds_each_neighbour_once_and_nobody_of_another_network(host):
+    spec, other = lab.network(host, a="10.0.0.10", b="10.0.0.11"), lab.network(host, c="10.0.0.12")
+    for each in (spec, other):
+        host.apply(each)
+    with contextlib.ExitStack() as stack:
+        a, b, _ = (
+            stack.enter_context(contextlib.closing(lab.Machine(host.guest(each, name))))
+            for each, name in ((spec, "a"), (spec, "b"), (other, "c"))
+        )
+        found = a.run("arp-scan", "--interface=eth0", "--plain", "--quiet", "--retry=5", "10.0.0.0/28")
+    assert found.split() == ["10.0.0.11", b.guest.mac]
 
 
 def test_a_pair_that_is_allowed_may_be_used(host):
