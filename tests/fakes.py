@@ -218,7 +218,7 @@ class FakeHypervisor:
             "started_at": time.time(),
             "problem": "",
             "went_on": went_on,
-            "disks": {str(disk.slot): _plugged(disk) for disk in boot.disks},
+            "disks": {str(disk.slot): _plugged(disk) for disk in boot.disks if not disk.is_cdrom},
             "nics": {str(nic.slot): nic.mac for nic in boot.nics},
         }
         _write(file, pid=pid, power=power, starts=starts, **told)

@@ -25,6 +25,8 @@ from storage.agent import qcow2
 GIB = 1 << 30
 BASE = "base"  # the name of the layer below a root disk: the image's own
 
+CD = "cd"
+
 faults.declare("disk.before_create", "disk.before_rename")
 
 
@@ -58,11 +60,12 @@ class Disk:
     read_only: bool = False
     size_bytes: int = 0
     limits: Limits = Limits()
+    is_cdrom: bool = False
 
     @property
     def name(self) -> str:
         """Its name in guests with virtio, if no slot before it is empty."""
-        return f"vd{ascii_lowercase[self.slot]}"
+        return CD if self.is_cdrom else f"vd{ascii_lowercase[self.slot]}"
 
     def writes(self, layer: Layer) -> bool:
         """Whether this layer is written to."""
@@ -118,6 +121,15 @@ def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
     base = (Layer(f"{disk.name}-base", fetch(image), image["format"]),) if image else ()
     chain = tuple(Layer(layer_name(disk, each), layers.path(each), layers.format_of(each)) for each in volume["chain"])
     return replace(disk, layers=(*base, *chain))
+
+
+def cdroms(spec: dict[str, Any], fetch: Fetch) -> tuple[Disk, ...]:
+    """The CD that its image is, if it is one. Raises Refused."""
+    return tuple(
+        Disk(slot=0, serial="", layers=(Layer(CD, fetch(file), file["format"]),), read_only=True, is_cdrom=True)
+        for file in spec["image"]["files"]
+        if file["role"] == "cdrom"
+    )
 
 
 def layer_name(disk: Disk, layer_id: str) -> str:

@@ -72,7 +72,7 @@ def prepare(
     parts = disks.of(entry.spec, home, tools.layers, fetch)
     file_bytes = file_limit.needed(entry.spec, parts, home)
     confinement = tools.jail.confine(uid, hypervisor.groups(), cgroups, file_bytes)
-    return Boot(entry.spec, home, files, confinement, parts)
+    return Boot(entry.spec, home, files, confinement, (*parts, *disks.cdroms(entry.spec, fetch)))
 
 
 def close_runtime(home: Home, uid: int | None) -> None:

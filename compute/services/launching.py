@@ -159,8 +159,6 @@ def _faults(*, flavor: Flavor, image: Image, hypervisor: str, is_copied: bool, o
     faults = []
     if not image.is_ready and not is_copied:
         faults.append(Fault("/image", NOT_READY[image.status].format(image)))
-    if image.is_cdrom:
-        faults.append(Fault("/image", f"{image} is an ISO, and no machine starts from one yet. Import a disk image."))
     if not flavor.enabled:
         faults.append(Fault("/flavor", f"{flavor.name} is not offered any more."))
     for unit, least, has in (

@@ -35,7 +35,10 @@ class Import(ImageWork):
             self._unpack(tool, progress)
         progress.tell("inspecting", 0, None, "bytes")
         found = tool.inspect(self.source, self.spec.get("declared_format"), self.virtual_bytes)
-        format_, files = str(self.spec["result"]["format"]), []
+        # What is declared as a raw disk is one, also where it could be a CD.
+        is_cdrom = found.format == "iso" and self.spec.get("declared_format") != "raw"
+        role, format_ = ("cdrom", "raw") if is_cdrom else ("disk", str(self.spec["result"]["format"]))
+        files = []
         total, before = sum(disk.virtual_bytes for disk in found.disks), 0
         for number, disk in enumerate(found.disks):
             hear = progress.of_conversion(before, disk.virtual_bytes, total)
@@ -43,7 +46,7 @@ class Import(ImageWork):
             made = self.folder / f"disk-{number}"
             self.convert(tool, self.source, disk, made, format_=format_, hear=hear)
             stored = self.store(number, made, progress)
-            files.append({"role": "disk", "format": format_, "virtual_bytes": disk.virtual_bytes, **stored})
+            files.append({"role": role, "format": format_, "virtual_bytes": disk.virtual_bytes, **stored})
         return {"found": described(found), "files": files}
 
     def _fetch(self, tool: Tool, progress: Progress) -> None:

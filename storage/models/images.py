@@ -162,13 +162,8 @@ class Image(models.Model):
 
     @property
     def is_cdrom(self) -> bool:
-        """Whether it is an ISO alone, which no machine starts from yet."""
+        """Whether it is an ISO alone: a machine starts from it with an empty disk."""
         return {file["role"] for file in self.files} == {"cdrom"}
-
-    @property
-    def is_offered(self) -> bool:
-        """Whether an instance can be launched from it."""
-        return self.is_ready and not self.is_cdrom
 
     @property
     def size(self) -> int:

@@ -109,7 +109,7 @@ def begin(
     `boot_files`: the kernel that it is started with, if it is. Raises OverQuota, NoRoom.
     """
     quota.require(project, images=1, image_gib=FIRST_GIB)
-    kept = [dict(file) for file in boot_files if file["role"] != "disk"]
+    kept = [dict(file) for file in boot_files if file["role"] not in ("disk", "cdrom")]
     image = Image.objects.create(
         project=project,
         name=name,

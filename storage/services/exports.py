@@ -52,6 +52,8 @@ def why_not(image: Image, format: str = ImageExport.Format.OVA) -> str:
     disks = sum(file["role"] == "disk" for file in image.files)
     if not image.is_ready:
         return f"{image} is not ready."
+    if image.is_cdrom:
+        return f"{image} is an ISO, and has no disk. Other programs start from it as it came."
     if not disks:
         return f"{image} has no disk: it is a kernel with all that it needs in memory. No other program starts that."
     if disks > 1 and format != ImageExport.Format.OVA:

@@ -27,7 +27,7 @@ def images_of(project: Project) -> "QuerySet[Image]":
 
 def choices_of(project: Project) -> list[Image]:
     """What the project can launch from now, by name. Each has its `reference`: its name, unless that means another."""
-    offered = [image for image in images_of(project) if image.is_offered]
+    offered = [image for image in images_of(project) if image.is_ready]
     named: dict[str, Image] = {}
     for image in offered:
         meant = named.setdefault(image.name, image)

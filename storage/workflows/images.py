@@ -84,7 +84,7 @@ class ImportImage(ImageWorkflow, OnAHost):
 
 def learnt(image: Image) -> dict[str, Any]:
     """What follows for the image from what was found in it. What its owner has said stays."""
-    first: dict[str, Any] = next((file for file in image.files if file["role"] in ("disk", "cdrom")), {})
+    first: dict[str, Any] = next(iter(image.disks), {})
     disk = -(-int(first.get("virtual_bytes") or 0) // GIB)
     facts: dict[str, Any] = {"min_disk_gib": max(image.min_disk_gib, disk)}
     machine = image.found.get("machine") or {}

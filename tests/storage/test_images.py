@@ -9,7 +9,8 @@ from cloud.events.services import SYSTEM
 from compute import services
 from compute.services.problems import UnfitLaunch
 from storage.models import Image, ImageShare
-from storage.services import images_of
+from storage.services import captures, exports, images_of
+from storage.workflows.images import learnt
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -52,11 +53,19 @@ def test_only_a_ready_image_launches(status):
     assert image.name in refused.value.detail
 
 
-def test_an_iso_is_kept_and_not_launched():
-    image = factories.image(files=[{"role": "cdrom", "sha256": "a", "size": 1, "format": "raw"}])
-    with pytest.raises(UnfitLaunch, match="is an ISO"):
-        services.launch(project=factories.project(), actor=SYSTEM, name="web", flavor=factories.flavor(), image=image)
-    assert (image.is_ready, image.is_offered) == (True, False)
+def test_an_iso_needs_no_disk_of_its_size_and_is_in_no_image_of_an_instance():
+    file = {"role": "cdrom", "sha256": "a", "size": 5 << 30, "format": "raw", "virtual_bytes": 5 << 30}
+    image = factories.image(files=[file])
+    assert learnt(image) == {"min_disk_gib": 1}
+    assert (image.boot_files, image.disks, image.is_cdrom) == ([file], [], True)
+    assert "is an ISO, and has no disk" in exports.why_not(image)
+    kernel = {"role": "kernel", "sha256": "k", "size": 1, "format": None}
+    host = factories.host(capabilities={"images": {"capture": True}})
+    captured = captures.begin(
+        project=factories.project(), actor=SYSTEM, name="made", source={"kind": "instance"}, host=host, gib=1,
+        boot_files=[kernel, file], architecture="x86_64", hypervisors=["qemu"],
+    )  # fmt: skip
+    assert captured.source["boot_files"] == [kernel]
 
 
 def test_a_machine_boots_from_the_first_of_several_disks():

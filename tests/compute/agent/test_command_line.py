@@ -109,6 +109,23 @@ CASES |= {
         ("q35-sata-e1000e-uefi", {"firmware": "uefi", "disk_bus": "sata", "nic_bus": "e1000e"}, WITHOUT_READ_ONLY),
     )
 }
+ISO = (Disk(0, "", (Layer("cd", IMAGES / "iso", "raw"),), read_only=True, is_cdrom=True),)
+CASES |= {
+    f"{architecture}-{name}": (
+        boot(
+            make_spec(
+                id=MACHINE, architecture=architecture, image={**image(architecture), "files": [], "hardware": wish}
+            ),
+            disks=(*disks.of(make_spec(id=MACHINE), HOME, None, None), *ISO),
+        ),
+        Accelerator("tcg", f"/usr/bin/qemu-system-{architecture}"),
+    )
+    for architecture, name, wish in (
+        ("x86_64", "iso", {}),
+        ("x86_64", "pc-iso", {"disk_bus": "ide"}),
+        ("aarch64", "iso", {}),
+    )
+}
 UEFI = Uefi(Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd"))
 
 

@@ -11,7 +11,7 @@ from compute.agent.hypervisors.qemu import control, firmware
 from compute.agent.nics import Nic
 from storage.agent import qcow2
 from tests.compute.agent.test_qemu import boot, console, host, obey_really, wait_for_line  # noqa: F401
-from tests.compute.agent.virtual import GREETING
+from tests.compute.agent.virtual import GREETING, installer, put_image_file
 from tests.hosts import make_spec
 
 pytestmark = pytest.mark.vm
@@ -74,6 +74,28 @@ def test_what_was_suspended_goes_on_with_the_parts_that_it_had(host, obey_really
     with control.connect(host.machine(spec["id"]).home) as connection:
         assert parts(connection)[1:] == ["ide-hd", "rtl8139"]
         assert sorted(connection.slots.look().disks) == [0]
+
+
+@pytest.mark.parametrize("wish", [{}, {"disk_bus": "ide"}], ids=["sata", "ide"])
+def test_a_machine_installs_itself_from_an_iso(host, obey_really, control_plane, tmp_path, wish):  # noqa: F811
+    """It starts from the CD while its disk is empty, and from its disk once that can be booted."""
+    iso = installer(b"hello from the CD\r\n", b"installed\r\n", b"hello from the disk\r\n")
+    file = put_image_file(control_plane, tmp_path, "cdrom", iso)
+    spec = make_spec(
+        "new", image={"id": "1", "name": "iso", "architecture": "x86_64", "files": [file], "hardware": wish}
+    )
+    boot(host, obey_really, spec)
+    wait_for_line(host, spec, b"installed")
+    assert console(host, spec).count(b"hello from the CD") == 1
+    obey_really("ensure_running", {**spec, "reboot": {"nonce": "a", "hard": True}}, 2)
+    wait_for_line(host, spec, b"hello from the disk")
+    # A suspended machine has its CD again, and so has one that was stopped.
+    assert obey_really("ensure_suspended", spec, 3)["seen"] == "suspended"
+    assert obey_really("ensure_running", spec, 4)["seen"] == "running"
+    assert obey_really("ensure_stopped", {**spec, "stop": {"force": True}}, 5)["seen"] == "stopped"
+    boot(host, obey_really, spec, 6)
+    wait_for_line(host, spec, b"hello from the disk", 2)
+    assert console(host, spec).count(b"hello from the CD") == 1
 
 
 def test_uefi_keeps_its_settings_for_each_machine(host, obey_really, monkeypatch, tmp_path):  # noqa: F811

@@ -1,11 +1,13 @@
 """Real machines for tests: a node with the real QEMU and a guest of a few bytes that prints a line and then waits."""
 
 import hashlib
+import io
 import shutil
 import struct
 from pathlib import Path
 
 import psutil
+import pycdlib
 
 from agent import jail
 from agent.control_plane import ControlPlane
@@ -72,10 +74,42 @@ def waiting_kernel() -> bytes:
     return struct.pack("<8I", *words) + bytes(code) + GREETING + b"\0"
 
 
+def installer(welcome: bytes, after: bytes, installed: bytes) -> bytes:
+    """A CD that says `welcome` on the first serial port, makes the first disk bootable and says `after`.
+
+    What it has put on the disk says `installed`. Nothing but a BIOS is needed."""
+    base = 0x7C00  # where a BIOS loads what it starts
+    prelude = bytes.fromhex("fa31c08ed88ec08ed0bc007cfbfc")  # segments and stack at 0
+
+    def say(address: int) -> bytes:
+        return b"\xbe" + struct.pack("<H", address) + bytes.fromhex("ac84c07406baf803eeebf5")
+
+    halt = bytes.fromhex("faf4ebfc")
+    boot_sector = (prelude + say(base + 0x100) + halt).ljust(0x100, b"\0") + installed + b"\0"
+    boot_sector = boot_sector.ljust(510, b"\0") + b"\x55\xaa"
+    # int 13h, ah=3: write one sector, from the second of the CD's boot image to the first of the first disk
+    write = bytes.fromhex("b80103bb007eb90100ba8000cd13") + b"\x72" + bytes([len(say(0))])
+    code = (prelude + say(base + 0x100) + write + say(base + 0x180) + halt).ljust(0x100, b"\0")
+    code = (code + welcome + b"\0").ljust(0x180, b"\0") + after + b"\0"
+    boot_image = (code.ljust(512, b"\0") + boot_sector).ljust(2048, b"\0")
+    iso, written = pycdlib.PyCdlib(), io.BytesIO()
+    iso.new()
+    iso.add_fp(io.BytesIO(boot_image), len(boot_image), "/BOOT.;1")
+    iso.add_eltorito("/BOOT.;1", bootcatfile="/BOOT.CAT;1", boot_load_size=4)
+    iso.write_fp(written)
+    iso.close()
+    return written.getvalue()
+
+
 def put_image_file(control_plane: ControlPlaneStandIn, directory: Path, role: str, content: bytes) -> dict[str, object]:
     """Let the control plane serve a file of an image; its entry for a spec."""
     sha256 = hashlib.sha256(content).hexdigest()
     path = directory / sha256
     path.write_bytes(content)
     control_plane.files[sha256] = path
-    return {"role": role, "sha256": sha256, "size": len(content), "format": None if role != "disk" else "raw"}
+    return {
+        "role": role,
+        "sha256": sha256,
+        "size": len(content),
+        "format": None if role in ("kernel", "initrd") else "raw",
+    }

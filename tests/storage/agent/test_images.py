@@ -30,6 +30,7 @@ from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, Vi
 from storage.agent.images import Images
 from storage.agent.inspection.common import Disk, Unfit
 from tests.agent.looker import Looker
+from tests.compute.agent.virtual import installer
 from tests.storage.agent.inspection import hostile
 
 POINTS = sorted(point for point in faults.POINTS if point.startswith(("import.", "image.")))
@@ -213,6 +214,16 @@ def test_what_is_declared_counts(bring_in, upload, spec):
     upload(hostile.sound("qcow2"))
     spec["declared_format"] = "raw"
     assert "declared as raw and is qcow2" in bring_in()["facts"]["problem"]
+
+
+def test_an_iso_is_a_cd_unless_it_is_declared_a_disk(bring_in, upload, control_plane, spec):
+    content = installer(b"hello", b"installed", b"again")
+    upload(content)
+    (file,) = bring_in()["facts"]["files"]
+    assert (file["role"], file["format"], control_plane.imported[spec["id"], 0]) == ("cdrom", "raw", content)
+    spec["declared_format"] = "raw"
+    (file,) = bring_in(generation=2)["facts"]["files"]
+    assert (file["role"], file["format"]) == ("disk", "qcow2")
 
 
 def test_the_limit_of_the_order_counts(bring_in, upload, spec):

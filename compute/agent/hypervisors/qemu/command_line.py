@@ -7,7 +7,7 @@ Source: qemu(1) of 7.2.
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,11 @@ def arguments(boot: Boot, accelerator: Accelerator, made: Made) -> list[str]:
     argv += ["-device", f"virtio-rng-pci,id=rng,rng=entropy,bus={board.bus},addr=0x3"]
     argv += ["-device", f"virtio-balloon-pci,id=balloon,bus={board.bus},addr=0x7"]  # reports the guest's memory use
     argv += [*_ports(0 if hardware.machine_type == "pc" else made.ports), *_controller(board, hardware)]
-    argv += [*_disks(boot.disks, hardware), *_seed(home, board, hardware), *_nics(spec, boot.nics, hardware)]
+    hard = [disk for disk in boot.disks if not disk.is_cdrom]
+    cds = [disk for disk in boot.disks if disk.is_cdrom]
+    argv += [*_disks(hard, hardware), *_seed(home, board, hardware)]
+    argv += _disks(cds, hardware, sets=sum(len(disk.layers) for disk in hard))
+    argv += _nics(spec, boot.nics, hardware)
     argv += ["-incoming", "defer"] if boot.saved else []
     return argv
 
@@ -189,10 +193,11 @@ def _scsi(board: Board) -> list[str]:
     return ["-device", f"virtio-scsi-pci,id=scsi,bus={board.bus},addr=0x5"]
 
 
-def _disks(disks: tuple[Disk, ...], hardware: Hardware) -> list[str]:
-    """Each disk in its place. Every layer is an open file in a set of file descriptors, with an explicit format."""
+def _disks(disks: Sequence[Disk], hardware: Hardware, *, sets: int = 0) -> list[str]:
+    """Each disk in its place. Every layer is an open file in a set of file descriptors, with an explicit format.
+    `sets`: how many there are already."""
     argv: list[str] = []
-    number_of_set = 0
+    number_of_set = sets
     for disk in disks:
         below = None
         for layer in disk.layers:
