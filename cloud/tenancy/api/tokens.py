@@ -39,7 +39,7 @@ class DateTime(serializers.DateTimeField):
         if not isinstance(value, str):
             self.fail("invalid", format="RFC 3339")
         try:
-            return super().to_internal_value(value)
+            return super().to_internal_value(value.upper())  # its t and z may be small
         except OverflowError:
             self.fail("overflow")
 

@@ -30,6 +30,8 @@ def test_the_default_life_is_90_days_and_an_end_can_be_given(api, member):
     end = timezone.now() + timedelta(hours=1)
     made = mia.post("tokens", {"name": "short", "expires_at": end.isoformat()}).json()
     assert made["expires_at"][:19] == end.isoformat()[:19]
+    small = mia.post("tokens", {"name": "small", "expires_at": f"{end:%Y-%m-%dt%H:%M:%Sz}"}).json()
+    assert small["expires_at"][:19] == end.isoformat()[:19], "RFC 3339 lets both letters be small"
 
 
 @pytest.mark.parametrize(
