@@ -255,6 +255,7 @@ ORDER_LEASE_SECONDS = 60
 CURRENCY = os.environ.get("PILEUS_CURRENCY", "EUR")  # of prices, budgets and costs
 PLACEMENT_STRATEGY = os.environ.get("PILEUS_PLACEMENT", "pack")  # or "spread"
 VCPU_OVERCOMMIT = float(os.environ.get("PILEUS_VCPU_OVERCOMMIT", "4"))
+DRILL_DAYS = float(os.environ.get("PILEUS_DRILL_DAYS", "30"))  # between two restore drills of a volume; 0: none
 TRASH_HOURS = float(os.environ.get("PILEUS_TRASH_HOURS", "24"))  # 0: no trash
 NETWORK_MTU = int(os.environ.get("PILEUS_NETWORK_MTU", "1450"))  # 1500 less what VXLAN adds
 DEFAULT_NETWORKS = os.environ.get("PILEUS_DEFAULT_NETWORKS", "10.128.0.0/9")  # each project's first one is a /24 of it

@@ -1,4 +1,7 @@
-"""Which host makes which image, export of one, or backup: chosen, ordered, listened to, and had cleared up again."""
+"""Which host makes which image, export of one, or backup: chosen, ordered, listened to, and had cleared up again.
+
+The work on a backup that is complete is a restore drill.
+"""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -25,6 +28,7 @@ from storage.models.images import GIB, MIB
 IMAGE = "image"  # as hosts call it
 EXPORT = "image_export"  # as operations call it
 OFFER = "images"  # what a host says that it can, so that it is given any
+DRILL = "drill"  # so that it is given restore drills
 WORDS = {
     "fetching": "a host fetches it",
     "unpacking": "a host unpacks it",
@@ -32,6 +36,7 @@ WORDS = {
     "converting": "a host converts it",
     "storing": "a host brings it into the store",
     "backing up": "its host brings into the store what is new",
+    "restoring": "a host restores it, to be thrown away",
 }
 Made = Image | ImageExport | Backup
 LOST_AFTER = timedelta(minutes=5)
@@ -41,7 +46,8 @@ GIB_OF_UNKNOWN = 10  # that a host should have for one whose size nobody knows y
 def offers(capabilities: Mapping[str, Any]) -> Offers:
     images = capabilities.get("images", {})
     exports = {export_offer(str(format_)) for format_ in images.get("export", ())}
-    return Offers(frozenset({OFFER, *exports} if images.get("import") else exports))
+    able = {OFFER} if images.get("import") else set()
+    return Offers(frozenset({*able, *exports, *({DRILL} if images.get("drill") else ())}))
 
 
 def export_offer(format_: str) -> str:
@@ -49,15 +55,15 @@ def export_offer(format_: str) -> str:
     return f"export-{format_}"
 
 
-def able_hosts(made: Image | ImageExport) -> QuerySet[Host]:
-    """Those that could make it, whether they have room for it or not."""
-    offer = OFFER if isinstance(made, Image) else export_offer(made.format)
+def able_hosts(made: Made) -> QuerySet[Host]:
+    """Those that could make it, or restore it in a drill, whether they have room for it or not."""
+    offer = OFFER if isinstance(made, Image) else DRILL if isinstance(made, Backup) else export_offer(made.format)
     return Host.objects.filter(
         enabled=True, quarantined="", offers__contains=[offer], pulse__seen_at__gte=reachable_since()
     )
 
 
-def choose(made: Image | ImageExport, *, without: Collection[UUID] = ()) -> ImageImport | None:
+def choose(made: Made, *, without: Collection[UUID] = ()) -> ImageImport | None:
     """Give it to the host that makes the fewest, among those with room for it. None: there is none."""
     gib = room(made)
     able = able_hosts(made).filter(free_disk_gib__gte=gib)
@@ -79,8 +85,10 @@ def making(made: Made) -> dict[str, Any]:
     return {columns[type(made)]: made}
 
 
-def room(made: Image | ImageExport) -> int:
+def room(made: Made) -> int:
     """GiB that a host needs for a while: what comes, and what becomes of it."""
+    if isinstance(made, Backup):
+        return -(-made.data_bytes // GIB) + 1
     if isinstance(made, ImageExport):
         return int(-(-sum(file["size"] for file in made.sources) // GIB) + 2 * made.size_gib + 1)
     upload = getattr(made, "upload", None)
@@ -141,7 +149,9 @@ def spec(row: ImageImport, verb: str) -> dict[str, Any]:
 def _wanted_of(made: Made) -> dict[str, Any]:
     if isinstance(made, Image):
         return _of_import(made)
-    return _of_export(made) if isinstance(made, ImageExport) else _of_backup(made)
+    if isinstance(made, ImageExport):
+        return _of_export(made)
+    return _of_drill(made) if made.is_complete else _of_backup(made)
 
 
 def _of_import(image: Image) -> dict[str, Any]:
@@ -169,6 +179,10 @@ def _of_backup(backup: Backup) -> dict[str, Any]:
     return {"source": source, "size_gib": backup.size_gib}
 
 
+def _of_drill(backup: Backup) -> dict[str, Any]:
+    return {"source": {"kind": "backup", "size_gib": backup.size_gib}}
+
+
 def may_read(host: Host, sha256: str) -> bool:
     """Whether a host makes an export of an image that has this file."""
     made = ImageExport.objects.filter(imports__host=host, imports__wanted=True)
@@ -179,7 +193,7 @@ def is_captured(made: Made) -> bool:
     """Whether it is made of what only one host has."""
     if isinstance(made, Image):
         return made.source.get("kind") in ("instance", "snapshot", "volume")
-    return isinstance(made, Backup)
+    return isinstance(made, Backup) and not made.is_complete
 
 
 def _source(image: Image) -> dict[str, Any]:

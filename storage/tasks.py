@@ -7,7 +7,7 @@ from django.db import transaction
 
 from cloud.events.services import SYSTEM
 from storage import backing_up, files, uploads, verifying
-from storage.services import backups, exports, images, policies
+from storage.services import backups, drills, exports, images, policies
 from storage.shipping import Shipping
 from storage.store import bucket, is_bucket, store
 
@@ -44,12 +44,15 @@ def tend_buckets() -> None:
 
 @shared_task(name="storage.tidy_backups")
 def tidy_backups() -> None:
-    """Delete backups that failed or that no policy keeps, remove what no backup needs, and read some blocks back."""
+    """Delete backups that failed or that no policy keeps, remove what no backup needs, begin restore drills, and read
+    some blocks back."""
     if ended := backups.expire() + policies.prune():
         log.info("storage.backups_ended", backups=ended)
     removed = backing_up.prune_all() + backing_up.sweep()
     if removed:
         log.info("storage.backups_tidied", blocks=removed)
+    if begun := drills.run_due():
+        log.info("storage.drills_begun", drills=begun)
     verifying.verify()
 
 

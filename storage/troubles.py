@@ -79,6 +79,20 @@ def damaged_backups() -> Looked:
 
 
 @trouble(
+    "Backups that could not be restored in a drill",
+    "Back the volume up again: what it still has is stored again. Then drill the new backup on its page. Look whether "
+    "the disk of the backup store is failing.",
+)
+def failed_drills() -> Looked:
+    failed = Backup.objects.exclude(drill_problem="").select_related("project").order_by("drilled_at")
+    found = [
+        Case("backup", str(one.pk), one.name, one.drill_problem, one.drilled_at, one.project.name)
+        for one in failed[:MAX_SHOWN]
+    ]
+    return failed.count(), found
+
+
+@trouble(
     "The image store is full",
     "Uploads are refused until there is room: delete images that nobody needs, or give the store a larger disk.",
 )

@@ -141,6 +141,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     f"{P}/backups": {"GET": (VIEWER, 200)},
     f"{P}/backups/<str:ref>": {"GET": (VIEWER, 200), "PATCH": (MEMBER, 200), "DELETE": (MEMBER, 202)},
     f"{P}/backups/<str:ref>/restore": {"POST": (MEMBER, 400)},
+    f"{P}/backups/<str:ref>/drill": {"POST": (MEMBER, 202)},
     **{f"{P}/{kind}/<str:ref>/{verb}": {"POST": (MEMBER, 409)}
        for kind in ("instances", "volumes", "images") for verb in ("restore", "purge")},
     f"{P}/snapshots": {"GET": (VIEWER, 200)},
@@ -182,9 +183,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/backups/<uuid:row_id>": {"GET": (HOST, 404)},
     "agent/v1/backups/<uuid:row_id>/parts/<int:number>": {"PUT": (HOST, 404)},
     "agent/v1/backups/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},
-    "agent/v1/restores/<uuid:layer_id>": {"GET": (HOST, 404)},
-    "agent/v1/restores/<uuid:layer_id>/parts/<int:number>": {"GET": (HOST, 404)},
-    "agent/v1/restores/<uuid:layer_id>/blocks/<str:digest>": {"GET": (HOST, 404)},
+    **{f"agent/v1/{work}/<uuid:layer_id>{more}": {"GET": (HOST, 404)}
+       for work in ("restores", "drills") for more in ("", "/parts/<int:number>", "/blocks/<str:digest>")},
     "agent/v1/transfers/<uuid:transfer_id>": {"GET": (HOST, 404)},
     "agent/v1/transfers/<uuid:transfer_id>/contents": {"PUT": (HOST, 404)},
     "agent/v1/transfers/<uuid:transfer_id>/files/<int:number>": {"GET": (HOST, 404), "PUT": (HOST, 404)},

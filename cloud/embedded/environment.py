@@ -26,7 +26,7 @@ PASSED_ON = re.compile(
 # What the control plane was told once, it is told again until somebody says otherwise.
 REMEMBERED = re.compile(
     r"PILEUS_(WEB_\w+|API_\w+|OIDC_\w+|PLACEMENT|CURRENCY|VCPU_OVERCOMMIT|ALLOW_EMULATION|ALLOWED_HOSTS"
-    r"|TRUSTED_PROXIES|TRASH_HOURS|DEFAULT_NETWORKS|KEEP_\w+|NETWORK_MTU|POOLS|S3_\w+)"
+    r"|TRUSTED_PROXIES|TRASH_HOURS|DRILL_DAYS|DEFAULT_NETWORKS|KEEP_\w+|NETWORK_MTU|POOLS|S3_\w+)"
 )
 STORES = {"PILEUS_BACKUP_STORE", "PILEUS_IMAGE_STORE"}  # remembered where they are buckets: `up` has folders of its own
 OF_HOSTS = {"PILEUS_POOLS"}  # of these, what the host's processes are told

@@ -136,21 +136,21 @@ def size_of(path: Path, format_: str) -> int:
     return qcow2.size_of_layer(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
 
 
-def blocks_of(part: Path) -> Iterator[bytes]:
-    """All blocks of a sparse file; its holes are not read."""
+def blocks_of(part: Path, parts: int = 1) -> Iterator[bytes]:
+    """All blocks of a sparse file of so many GiB; its holes are not read."""
     handle = folders.open_file(part)
     try:
         data = -1  # where the next data begins
-        for offset in range(0, PART_BYTES, BLOCK_BYTES):
+        for offset in range(0, parts * PART_BYTES, BLOCK_BYTES):
             if data < offset:
-                data = _next_data(handle, offset)
+                data = _next_data(handle, offset, parts * PART_BYTES)
             yield os.pread(handle, BLOCK_BYTES, offset) if data < offset + BLOCK_BYTES else ZEROS
     finally:
         os.close(handle)
 
 
-def _next_data(handle: int, offset: int) -> int:
+def _next_data(handle: int, offset: int, end: int) -> int:
     try:
         return os.lseek(handle, offset, os.SEEK_DATA)
     except OSError:  # ENXIO: nothing but a hole is left
-        return PART_BYTES
+        return end

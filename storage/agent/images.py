@@ -22,6 +22,7 @@ from storage.agent import captures, exports
 from storage.agent.backups import Backup
 from storage.agent.captures import Capture
 from storage.agent.confined import Helpers
+from storage.agent.drills import Drill
 from storage.agent.exports import Export
 from storage.agent.image_cache import ImageCache
 from storage.agent.image_work import ImageWork
@@ -81,6 +82,8 @@ class Images(Kind):
             common = (spec, folder, self.helpers, self._tools.control_plane, work)
             kind = Backup if spec["source"]["kind"] == "volume" else Capture
             return kind(*common, self.cache, self.layers, self._tools.kinds)
+        if spec["source"]["kind"] == "backup":
+            return Drill(spec, folder, self.helpers, self._tools.control_plane, work)
         return Import(spec, folder, self.helpers, self._tools.control_plane, work)
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
@@ -110,7 +113,13 @@ class Images(Kind):
         cache = {"image_cache": self.cache.usage()}
         if self.problem():
             return cache
-        formats = {"import": list(FORMATS), "export": list(exports.FORMATS), "capture": True, "backup": True}
+        formats = {
+            "import": list(FORMATS),
+            "export": list(exports.FORMATS),
+            "capture": True,
+            "backup": True,
+            "drill": True,
+        }
         return {**cache, "images": {**formats, "confined": self.helpers.describe()}}
 
     def disk_bytes(self) -> int:

@@ -1,6 +1,9 @@
-"""The lowest layer of a volume that begins with a backup: fetched block by block, each looked at before it counts."""
+"""A backup as a file: the lowest layer of a volume that begins with it, or the file of a drill. It is fetched block by
+block, and each is looked at before it counts."""
 
 import os
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +18,32 @@ from storage.agent.image_work import patiently
 faults.declare("restore.before_block")
 
 
+class DamagedBlock(Refused):
+    """The store has a block no more, or another one in its place."""
+
+
 class Restore:
-    """One at work. `layer_id`: the layer that is filled."""
+    """One at work. `id`: of the layer that is filled, or of the drill. `digests`: of what has been written."""
 
-    def __init__(self, control_plane: ControlPlane, layer_id: str, work: Work) -> None:
-        self._control_plane, self._layer_id, self._work = control_plane, layer_id, work
+    def __init__(self, control_plane: ControlPlane, id: str, work: Work, *, of: str = "restores") -> None:  # noqa: A002
+        self._control_plane, self._work = control_plane, work
+        self._base = f"/agent/v1/{of}/{id}"
+        self.digests: list[str] = []
 
-    def write(self, target: Path, parts: int) -> None:
-        """Write `parts` GiB into a new sparse file. Raises Refused, Abandoned or OSError."""
-        key = bytes.fromhex(str(self._ask()["key"]))
+    @cached_property
+    def key(self) -> bytes:
+        """Under which its blocks are known."""
+        return bytes.fromhex(str(self._ask()["key"]))
+
+    def write(self, target: Path, parts: int, hear: Callable[[int], None] = lambda part: None) -> None:
+        """Write `parts` GiB into a new sparse file. `hear` is told which GiB begins.
+
+        Raises DamagedBlock, Refused, Abandoned or OSError.
+        """
         with folders.create_file(target) as file:
             os.truncate(file.fileno(), parts * BLOCKS_IN_PART * BLOCK_BYTES)
             for number in range(parts):
+                hear(number)
                 digests = self._ask("parts", str(number))["digests"]
                 if len(digests) != BLOCKS_IN_PART:
                     raise Refused("the control plane does not say what is in a part of the backup")
@@ -35,18 +52,19 @@ class Restore:
                         check_room(target.parent, BLOCK_BYTES)
                         faults.reach("restore.before_block")
                         file.seek((number * BLOCKS_IN_PART + index) * BLOCK_BYTES)
-                        file.write(self._fetch(str(digest), key))
+                        file.write(self._fetch(str(digest)))
+                self.digests += map(str, digests)
 
     def _path(self, *more: str) -> str:
-        return "/".join(("/agent/v1/restores", self._layer_id, *more))
+        return "/".join((self._base, *more))
 
     def _ask(self, *more: str) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         patiently(self._work, lambda: answer.update(self._control_plane.ask("GET", self._path(*more))))
         return answer
 
-    def _fetch(self, digest: str, key: bytes) -> bytes:
-        """A block, which is what its digest says. Raises Refused for one that is damaged."""
+    def _fetch(self, digest: str) -> bytes:
+        """A block, which is what its digest says. Raises DamagedBlock."""
         packed = bytearray()
 
         def receive() -> None:
@@ -58,11 +76,14 @@ class Restore:
                     if len(packed) > MAX_PACKED_BYTES:
                         raise Unreachable("more was received than a block may have")
 
-        patiently(self._work, receive)
+        try:
+            patiently(self._work, receive)
+        except Refused as missing:
+            raise DamagedBlock("a block of the backup is missing in the store, or damaged there") from missing
         try:
             block = unpack(bytes(packed))
         except NotABlock as problem:
-            raise Refused(f"a block of the backup is damaged: {problem}") from problem
-        if digest_of(block, key) != digest:
-            raise Refused("a block of the backup is damaged: it is not what was backed up")
+            raise DamagedBlock(f"a block of the backup is damaged: {problem}") from problem
+        if digest_of(block, self.key) != digest:
+            raise DamagedBlock("a block of the backup is damaged: it is not what was backed up")
         return block

@@ -100,6 +100,17 @@ class OfRestore(AgentView):
         return layer.backup
 
 
+class OfDrill(OfRestore):
+    """What a host asks that restores a backup in a drill."""
+
+    def backup(self, layer_id: UUID, *, part: int | None = None) -> Backup:
+        complete = Backup.objects.filter(status__in=(Backup.Status.READY, Backup.Status.DAMAGED))
+        found = complete.filter(imports__pk=layer_id, imports__host=self.host, imports__wanted=True).first()
+        if found is None:
+            raise Http404
+        return found
+
+
 class RestoreKeyView(OfRestore):
     def get(self, request: Request, layer_id: UUID) -> Response:
         return Response({"key": vault.keys_of(self.backup(layer_id).project_id).digest.hex()})
@@ -127,6 +138,18 @@ class RestoreBlockView(OfRestore):
             raise Http404 from None
 
 
+class DrillKeyView(OfDrill, RestoreKeyView):
+    pass
+
+
+class DrillPartView(OfDrill, RestorePartView):
+    pass
+
+
+class DrillBlockView(OfDrill, RestoreBlockView):
+    pass
+
+
 urlpatterns = [
     path("backups/<uuid:row_id>", KeyView.as_view()),
     path("backups/<uuid:row_id>/parts/<int:number>", PartView.as_view()),
@@ -134,4 +157,7 @@ urlpatterns = [
     path("restores/<uuid:layer_id>", RestoreKeyView.as_view()),
     path("restores/<uuid:layer_id>/parts/<int:number>", RestorePartView.as_view()),
     path("restores/<uuid:layer_id>/blocks/<str:digest>", RestoreBlockView.as_view()),
+    path("drills/<uuid:layer_id>", DrillKeyView.as_view()),
+    path("drills/<uuid:layer_id>/parts/<int:number>", DrillPartView.as_view()),
+    path("drills/<uuid:layer_id>/blocks/<str:digest>", DrillBlockView.as_view()),
 ]

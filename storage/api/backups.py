@@ -25,7 +25,7 @@ from storage.api.volumes import (
 )
 from storage.backing_up import BACKUP
 from storage.models import Backup, Volume
-from storage.services import backups, policies
+from storage.services import backups, drills, policies
 from storage.status import with_status
 
 MAX_KEPT = 1000
@@ -62,6 +62,11 @@ class BackupSerializer(serializers.Serializer):
     scheduled = serializers.BooleanField(help_text="Whether the volume's policy made it, which deletes it, too.")
     protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
     verified_at = serializers.DateTimeField(allow_null=True, help_text="When all of it was last read back.")
+    drilled_at = serializers.DateTimeField(allow_null=True, help_text="When it was last restored in a drill.")
+    drill_problem = serializers.CharField(help_text="Why it could not be restored then; empty when it could.")
+    drill_found = serializers.ListField(
+        child=serializers.CharField(), help_text="What was on it then: filesystems, partitions; empty: nothing known."
+    )
     operation = OperationSerializer(source="live_operation", allow_null=True, help_text="What is under way.")
     created_at = serializers.DateTimeField()
     created_by = serializers.CharField()
@@ -111,6 +116,16 @@ class RestoreBackup(BackupView, Verb):
     def show(self, row: Backup | Volume) -> dict[str, Any]:
         form = BackupSerializer if isinstance(row, Backup) else VolumeSerializer
         return dict(form(row, context=self.context()).data)
+
+
+class DrillBackup(BackupView, Verb):
+    summaries = {"POST": "Prove that a backup can be restored"}
+
+    def act(self, backup: Backup, body: dict[str, Any]) -> Backup:
+        """A host restores it to a file that nobody uses, reads every block back, says what was found, and removes the
+        file. It counts in no quota. `drilled_at`, `drill_problem` and `drill_found` have the result."""
+        drills.drill(backup=backup, actor=self.actor)
+        return backup
 
 
 class RestoreBackupForm(Body):
@@ -209,6 +224,7 @@ urlpatterns = [
     path(f"{P}/backups", Backups.as_view()),
     path(f"{P}/backups/<str:ref>", OneBackup.as_view()),
     path(f"{P}/backups/<str:ref>/restore", RestoreBackup.as_view()),
+    path(f"{P}/backups/<str:ref>/drill", DrillBackup.as_view()),
     path(f"{P}/volumes/<str:ref>/backup", BackUp.as_view()),
     path(f"{P}/volumes/<str:ref>/restore-backup", RestoreOver.as_view()),
     path(f"{P}/volumes/<str:ref>/schedule-backups", ScheduleBackups.as_view()),

@@ -53,6 +53,9 @@ class Backup(models.Model):
     protected = models.BooleanField(default=False)  # refuses to be deleted
     finished_at = models.DateTimeField(null=True)
     verified_at = models.DateTimeField(null=True)  # when all of its blocks had been read back
+    drilled_at = models.DateTimeField(null=True)  # when a host last restored it, or could not, in a drill
+    drill_problem = models.TextField(blank=True, db_default="")  # why it could not
+    drill_found = ArrayField(models.CharField(max_length=40), default=list, db_default=[])  # what was on it: "ext", …
     created_by = models.CharField(max_length=80)
     created_at = models.DateTimeField(db_default=Now())
 

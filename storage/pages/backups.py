@@ -16,7 +16,7 @@ from storage.api.volumes import CloneVolumeForm, SnapshotForm, VolumeChanges
 from storage.backing_up import BACKUP
 from storage.models import Backup
 from storage.pages.volumes import MAX_CHOICES, SIZE, VerbFormPage, VolumePage, VolumeVerbPage, choices, types_for
-from storage.services import backups, policies
+from storage.services import backups, drills, policies
 
 NAME_LENGTH = 40  # of the volume, in the name of a snapshot
 # Every night, for a week, a month and half a year.
@@ -113,6 +113,17 @@ class RestoreOver(VolumeVerbPage):
 def words_of(backup: Backup) -> str:
     damaged = ", damaged" if backup.status == Backup.Status.DAMAGED else ""
     return f"{backup.name}, {backup.created_at:%Y-%m-%d %H:%M} UTC{damaged}"
+
+
+class DrillBackup(BackupPage, VerbPage):
+    def act(self) -> Any:
+        return drills.drill(backup=self.item, actor=self.scope.actor)
+
+    def done(self, result: Any) -> str:
+        return f"A host restores {self.item.name} to a file that nobody uses. The result is shown with the backup."
+
+    def after(self) -> str:
+        return self.the_list
 
 
 class DeleteBackup(BackupPage, DeletePage):

@@ -32,6 +32,7 @@ words.OPERATIONS |= {
     "storage.move_along": "Moving",
     "storage.copy_volume": "Copying for a backup",
     "storage.back_up": "Backing up",
+    "storage.drill_backup": "Drilling the restore of",
     "storage.delete_backup": "Deleting",
 }
 words.STEPS |= {
@@ -66,6 +67,7 @@ words.VERBS |= {
     "unschedule_backups": "stopped the scheduled backups of",
     "restore_from": "restored a volume from",
     "restore_backup": "restored a backup to",
+    "drill": "began a restore drill of",
 }
 
 

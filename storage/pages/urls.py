@@ -50,5 +50,6 @@ urlpatterns = [
     *list_routes(f"{P}/backups", backups.Backups),
     path(f"{B}/change", backups.ChangeBackup.as_view(), name="change-backup"),
     path(f"{B}/restore", backups.RestoreBackup.as_view(), name="restore-backup"),
+    path(f"{B}/drill", backups.DrillBackup.as_view(), name="drill-backup"),
     path(f"{B}/delete", backups.DeleteBackup.as_view(), name="delete-backup"),
 ]

@@ -98,7 +98,7 @@ def restore(
     """A new volume with what the backup has. Like one made from an image it can be attached on any host, which fetches
     the content then, and looks at each block. Raises UnfitVolume, OverQuota, WrongState.
     """
-    backup = _complete(backup)
+    backup = complete(backup)
     size = size_gib or backup.size_gib
     if size < backup.size_gib:
         raise unfit("/size_gib", f"{backup} needs {backup.size_gib} GiB; {size} are less.")
@@ -132,7 +132,7 @@ def restore_over(*, volume: Volume, actor: Actor, backup: Backup, snapshot: str 
         quota.require(volume.project_id, snapshots=1)
     operation = engine.start(RestoreBackup, volume, actor=actor)
     volume = at_rest(volume)
-    backup = _complete(backup)
+    backup = complete(backup)
     if snapshot:
         keep(volume, operation, actor=actor, name=snapshot)
     hosting.take_room(volume, more_gib=-(-backup.data_bytes // GIB))
@@ -142,12 +142,13 @@ def restore_over(*, volume: Volume, actor: Actor, backup: Backup, snapshot: str 
     return operation
 
 
-def _complete(backup: Backup) -> Backup:
-    """The backup under its lock. Raises WrongState, Busy."""
+def complete(backup: Backup) -> Backup:
+    """The backup under its lock, with something to restore; a drill may be under way. Raises WrongState, Busy."""
     backup = Backup.objects.select_for_update(of=("self",)).get(pk=backup.pk)
     if not backup.is_complete:
         raise WrongState(f"{backup} is not ready: there is nothing to restore. {backup.reason}".strip())
-    if live := engine.lock(BACKUP, backup.pk):
+    live = engine.lock(BACKUP, backup.pk)
+    if live and live.kind == DeleteBackup.kind:
         raise engine.Busy.with_operation(live, str(backup))
     return backup
 

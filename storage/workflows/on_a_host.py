@@ -9,7 +9,7 @@ from cloud.hosts.room import ROOM
 from cloud.operations.models import FixBy
 from cloud.operations.workflow import Refused, Topic, Verdict, Wait, Workflow
 from storage import importing
-from storage.models import Image, ImageExport, ImageImport
+from storage.models import Backup, Image, ImageExport, ImageImport
 
 LOOK_AGAIN_SECONDS = 20
 MAX_TRIES = 3  # on hosts, where it is the host that fails
@@ -23,7 +23,7 @@ class OnAHost(Workflow):
     because: ClassVar[str] = "waiting for a host that can convert images and has room on its disk"
 
     @property
-    def made(self) -> Image | ImageExport:
+    def made(self) -> Image | ImageExport | Backup:
         """What is being made, locked."""
         raise NotImplementedError
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import transaction
 
 from storage.models import Backup, Image, ImageExport, ImageImport, Layer, Volume
-from storage.services import backups, exports, images, volumes
+from storage.services import backups, drills, exports, images, volumes
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
@@ -138,7 +138,21 @@ def forget(cloud: SmallCloud, backup: Backup) -> None:
         backups.delete(backup=backup, actor=ALICE)
 
 
+def backed_up_and_failing_first(cloud: SmallCloud) -> Backup:
+    backup = backed_up(cloud)
+    failing_first(cloud)
+    return backup
+
+
+def drill(cloud: SmallCloud, backup: Backup) -> None:
+    with transaction.atomic():
+        drills.drill(backup=backup, actor=ALICE)
+
+
 SCENARIOS = [
+    Scenario(
+        "storage.drill_backup", Backups(), backed_up_and_failing_first, drill, after=after("ready", otherwise="ready")
+    ),
     Scenario("storage.back_up", Backups(), on_a_failing_host, back_up, after=after("ready", otherwise="failed")),
     Scenario(
         "storage.delete_backup", Backups(), backed_up, forget, after=after(None, otherwise="ready"), deleted="done"

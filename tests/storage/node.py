@@ -14,7 +14,9 @@ from cloud.hosts.models import Host
 from storage.agent.blocks import BLOCK_BYTES, BLOCKS_IN_PART, digest_of, pack
 
 CAPACITY = {"vcpus": 1, "memory_mib": 1024, "disk_gib": 100}
-CAPABILITIES = {"images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"], "capture": True, "backup": True}}
+CAPABILITIES = {
+    "images": {"import": ["qcow2", "raw"], "export": ["qcow2", "ova"], "capture": True, "backup": True, "drill": True}
+}
 
 
 class ImageNode:
@@ -99,6 +101,9 @@ class ImageNode:
         source = self.specs[ident]["source"]
         if source["kind"] == "volume":
             self.back_up(ident, generation)
+            return
+        if source["kind"] == "backup":
+            self.see(ident, generation, "present", found=["ext"])
             return
         content = b"from the internet"
         if source["kind"] == "upload":

@@ -12,14 +12,14 @@ from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Topic
 from cloud.uses import InUse
-from storage import holders, vault
+from storage import holders
 from storage.hosting import NoRoom
 from storage.models import Backup, BackupBlock, Layer, Snapshot, Volume
 from storage.services import attaching, backups, snapshots, volumes
 from storage.services.attaching import Holder
 from storage.services.volumes import UnfitVolume
 from tests.storage.clouds import do, files, kind_of, placed, reads, settle, write
-from tests.storage.test_backups import Refusing, back_up, cloud, die_at  # noqa: F401
+from tests.storage.test_backups import Refusing, back_up, cloud, die_at, path_of  # noqa: F401
 
 pytestmark = pytest.mark.django_db(transaction=True)
 HOLDER = "machine"
@@ -123,9 +123,9 @@ def test_a_volume_that_has_grown_stays_as_large(cloud):  # noqa: F811
     require_nothing_left(cloud, volume)
 
 
-def test_a_restore_that_fails_changes_nothing(cloud):  # noqa: F811
+def test_a_restore_that_fails_changes_nothing(cloud, settings):  # noqa: F811
     volume, made = backed_up(cloud)
-    vault.path_of(BackupBlock.objects.first()).unlink()
+    path_of(settings, BackupBlock.objects.first()).unlink()
     operation = restore(volume, made, snapshot="before")
     settle(cloud)
     outcome, reason = ended(operation)

@@ -148,7 +148,7 @@ NOT_SHOWN = {
     "cloud/users/<uuid:user>/second-factor", "cloud/health/<uuid:ident>/repair",
     f"{P}/quota/<uuid:ident>/withdraw", "cloud/quota-requests/<uuid:ident>",
     f"{I}/<verb:verb>", f"{I}/open-ssh", "cloud/hosts/<uuid:host>/change", "cloud/flavors/<uuid:flavor>/delete",
-    f"{V}/unschedule-backups",
+    f"{V}/unschedule-backups", f"{P}/backups/<uuid:backup>/drill",
     "cloud/volume-types/<uuid:volume_type>/make-default", "cloud/volume-types/<uuid:volume_type>/delete",
     f"{R}/subnets/<uuid:subnet>/detach", f"{G}/rules/<uuid:rule>/remove", f"{F}/disassociate",
     f"{T}/restore", f"{T}/purge",

@@ -80,6 +80,7 @@ WHERE = {
     f"PATCH {P}/backups/{{ref}}": "change-backup",
     f"DELETE {P}/backups/{{ref}}": "delete-backup",
     f"POST {P}/backups/{{ref}}/restore": "restore-backup",
+    f"POST {P}/backups/{{ref}}/drill": "drill-backup",
     f"POST {P}/volumes/{{ref}}/clone": "clone-volume",
     f"POST {P}/volumes/{{ref}}/revert": "revert-volume",
     **{f"POST {P}/{kind}/{{ref}}/{verb}": f"{verb}-from-trash"
