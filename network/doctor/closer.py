@@ -68,7 +68,7 @@ def look_at_sender(
     known = tuple(replace(hop, seen=_held_back(seen)) if hop.name == "egress" else hop for hop in hops)
     found = [_plugged(seen, name)]
     if seen.is_there is not None:
-        found.append(_address(seen, source))
+        found.append(_address(seen, source, name))
     if seen.tried:
         looked_at = f"what {name} sent to {wish} of {target.address} in the last half minute, TCP in the last two"
         found.append(ok("sender", looked_at, SENT[seen.tried]))
@@ -92,15 +92,15 @@ def _plugged(seen: Seen, name: str) -> Hop:
     return broken("plugged", looked_at, "Its NIC is switched off on the host.")
 
 
-def _address(seen: Seen, target: Address) -> Hop:
+def _address(seen: Seen, target: Address, who: str = "The guest") -> Hop:
     """Whether the guest has the address. One that is silent is told what it did with DHCP."""
     address = target.address
     asked = "ARP" if target.subnet.family == 4 else "neighbour discovery"
     looked_at = f"{asked} for {address}, and DHCP"
     if seen.is_there:
-        hop = ok("address", looked_at, f"The guest answers {asked} for {address}.")
+        hop = ok("address", looked_at, f"{who} answers {asked} for {address}.")
     else:
-        hop = blocked("address", looked_at, f"The guest does not answer {asked} for {address}. {_why(seen, target)}")
+        hop = blocked("address", looked_at, f"{who} does not answer {asked} for {address}. {_why(seen, target)}")
     return replace(hop, seen=" ".join(filter(None, (_lease(seen, target), _spoofed(seen)))))
 
 

@@ -221,7 +221,7 @@ def test_the_sending_ends_host_is_asked_as_well(world, monkeypatch):
 
     monkeypatch.setattr("cloud.streams.handover.ask_facts", answer)
     found = ask(world, PEER)
-    assert (found["blocked_at"], found["says"].split(".")[0]) == ("sender", "The guest does not answer ARP for 10")
+    assert (found["blocked_at"], found["says"].split(".")[0]) == ("sender", "peer does not answer ARP for 10")
     sent = next(wish for wish in asked if "towards" in wish)
     address = world.port.addresses.get().address
     assert sent["port"] == str(Port.objects.get(holder_id=world.peer.pk).pk)
