@@ -25,6 +25,7 @@ from storage.api.volumes import (
     VolumeForm,
 )
 from storage.models import Image, Snapshot, Volume, VolumeType
+from storage.pages.calendars import calendar_of
 from storage.pages.captures import CreateImagePage
 from storage.pages.history import history_of
 from storage.services import captures, images_of, retyping, trash, volume_types, volumes
@@ -143,6 +144,7 @@ class OneVolume(VolumePage, ItemPage):
             "reason": reason(self.item),
             "attachment": next(iter(self.item.attachments.all()), None),
             "history": history_of(self.item),
+            "calendar": calendar_of(self.item, self.request.GET.get("month", "")),
             "live": next((one for one in latest if one.finished_at is None), None),
             "past": [one for one in latest if one.finished_at],
         }

@@ -37,6 +37,14 @@ def set_policy(*, volume: Volume, actor: Actor, schedule: str, time_zone: str, *
     return volume
 
 
+def wake(volume: Volume) -> None:
+    """It is out of the trash, where it was not backed up: go on with the next time of its schedule."""
+    for policy in BackupPolicy.objects.filter(volume=volume):
+        policy.next_at = next_after(policy.schedule, policy.time_zone, timezone.now())
+        policy.problem, policy.problem_since = "", None
+        policy.save(update_fields=["next_at", "problem", "problem_since"])
+
+
 def drop_policy(*, volume: Volume, actor: Actor) -> Volume:
     """Back it up no longer by itself. The backups that are there stay."""
     volume = locked(volume, failed=True)
@@ -82,17 +90,24 @@ def _note(key: Any, words: str) -> None:
     BackupPolicy.objects.filter(pk=key, problem_since=None).update(problem_since=Now())
 
 
-def kept(policy: BackupPolicy, made: Iterable[Backup]) -> set[Any]:
-    """The ids of those that stay, of backups from the newest on: the newest of each hour, day, week and month."""
+def prunable(made: Iterable[Backup]) -> list[Backup]:
+    """Those that rules are about."""
+    return [one for one in made if one.scheduled and one.status == Backup.Status.READY]
+
+
+def kept_by(policy: BackupPolicy, made: Iterable[Backup]) -> dict[Any, list[str]]:
+    """The ids of those that stay, of backups from the newest on, each with the rules that keep it: the newest of each
+    hour, day, week and month, and the last ones.
+    """
     zone, newest_first = ZoneInfo(policy.time_zone), list(made)
-    stay = {one.pk for one in newest_first[: policy.keep_last]}
+    stay: dict[Any, list[str]] = {one.pk: ["keep_last"] for one in newest_first[: policy.keep_last]}
     for rule, span_of in RULES.items():
         spans: set[object] = set()
         for one in newest_first:
             span = span_of(one.created_at.astimezone(zone))
             if span not in spans and len(spans) < getattr(policy, rule):
                 spans.add(span)
-                stay.add(one.pk)
+                stay.setdefault(one.pk, []).append(rule)
     return stay
 
 
@@ -102,7 +117,7 @@ def prune() -> int:
     for policy in BackupPolicy.objects.filter(volume__trashed_at=None).select_related("volume"):
         ready = Backup.objects.filter(volume=policy.volume, scheduled=True, status=Backup.Status.READY)
         made = list(ready.order_by("-created_at"))
-        stay = kept(policy, made)
+        stay = kept_by(policy, made)
         for backup in made:
             if backup.pk not in stay and not backup.protected:
                 gone += _delete(backup)

@@ -10,7 +10,7 @@ from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from storage import prices
 from storage.models import Image, Volume
-from storage.services import images, volumes
+from storage.services import images, policies, volumes
 from storage.workflows import DeleteVolume
 from storage.workflows.images import DeleteImage
 
@@ -46,6 +46,7 @@ def restore(*, volume: Volume, actor: Actor, name: str = "") -> Volume:
     prices.settle(volume)
     volume.trashed_at, volume.name = None, name or volume.name
     volume.save(update_fields=["trashed_at", "name"])
+    policies.wake(volume)
     record("storage.volume.restore", volume, actor=actor, after={"name": volume.name})
     return volume
 

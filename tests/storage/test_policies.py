@@ -10,10 +10,11 @@ from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from storage.models import Backup, BackupPolicy, Layer, Volume
 from storage.schedules import NoSchedule, next_after
-from storage.services import policies, volumes
+from storage.services import policies, trash, volumes
 from storage.troubles import late_backups
 from tests import factories
 from tests.clouds import ALICE
+from tests.good_requests import finish
 from tests.storage.good_requests import backup
 
 NIGHTLY = {"schedule": "0 3 * * *", "time_zone": "Europe/Berlin", "keep_daily": 2}
@@ -57,11 +58,11 @@ def test_which_backups_stay():
     policy = BackupPolicy(time_zone="Europe/Berlin", keep_last=1, keep_daily=3, keep_weekly=2, keep_monthly=2)
     first = at("2026-03-01 02:00")
     made = [Backup(created_at=first + timedelta(hours=12 * number)) for number in range(62)][::-1]
-    stay = policies.kept(policy, made)
+    stay = policies.kept_by(policy, made)
     days = sorted(one.created_at.isoformat()[:13] for one in made if one.pk in stay)
     assert days == ["2026-03-29T14", "2026-03-30T14", "2026-03-31T14"]  # two weeks and a month end here, too
     del made[:4]
-    days = sorted(one.created_at.isoformat()[:13] for one in made if one.pk in policies.kept(policy, made))
+    days = sorted(one.created_at.isoformat()[:13] for one in made if one.pk in policies.kept_by(policy, made))
     assert days == ["2026-03-22T14", "2026-03-27T14", "2026-03-28T14", "2026-03-29T14"]
 
 
@@ -122,6 +123,21 @@ def test_nothing_begins_for_what_is_in_the_trash_switched_off_or_written_nowhere
     Layer.objects.update(host=None)
     assert policies.run_due() == 0
     assert late_backups() == (0, [])
+
+
+@pytest.mark.django_db
+def test_a_policy_rests_in_the_trash_comes_back_and_goes_with_its_volume(volume):
+    due(volume)
+    trash.discard(volume=volume, actor=ALICE)
+    assert policies.run_due() == 0
+    assert BackupPolicy.objects.filter(volume=volume).exists()
+    trash.restore(volume=volume, actor=ALICE)
+    policy = BackupPolicy.objects.get(volume=volume)
+    assert policy.next_at > timezone.now(), "what it missed in the trash is not made up for at once"
+    trash.discard(volume=volume, actor=ALICE, purge=True)
+    finish("volume")
+    Volume.objects.filter(pk=volume.pk).delete()
+    assert not BackupPolicy.objects.exists()
 
 
 @pytest.mark.django_db
