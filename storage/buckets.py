@@ -97,7 +97,7 @@ class Bucket:
     def read(self, key: str) -> bytes:
         """Raises FileNotFoundError."""
         with self.open(key) as source:
-            return source.readall()
+            return b"".join(iter(lambda: source.read(MIB), b""))
 
     def remove(self, *keys: str) -> None:
         """One by one: not every store can remove several at once."""
