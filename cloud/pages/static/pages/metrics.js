@@ -58,7 +58,7 @@
       cursor: { y: false, points: { size: 6 }, drag: { setScale: false } },
       scales: { x: { range: [times[0], times.at(-1)] }, y: { range: (_, low, high) => [0, Math.max(high * 1.1, unit === "percent" ? 10 : unit === "MiB" ? 16 : 1)] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 26, gap: 4, space: 60, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1]] },
+        { ...axis, grid: { show: false }, size: 32, gap: 10, space: 60, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [60, "{HH}:{mm}", null, null, null, null, null, null, 1]] },
         { ...axis, size: 68, space: 36, incrs: unit === "bytes/s" || unit === "MiB" ? POWERS : undefined, values: (_, ticks) => ticks.map((tick) => words(tick, unit)) },
       ],
       series: [{}, ...names.map((_, index) => ({ stroke: strokes[index], width: 1.5, fill: index ? undefined : `color-mix(in srgb, ${strokes[0]} 12%, transparent)`, points: { show: false, size: 5, filter: alone }, spanGaps: false }))],
