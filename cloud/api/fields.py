@@ -40,6 +40,8 @@ def by_reference(rows: QuerySet, reference: str, *, name: str = "name") -> Query
 class Integer(serializers.IntegerField):
     """A whole number that its column can hold."""
 
+    default_error_messages = {"max_value": "At most {max_value}.", "min_value": "At least {min_value}."}
+
     def __init__(self, **options: Any):
         options.setdefault("min_value", 0)
         options.setdefault("max_value", MAX_INTEGER)
@@ -62,6 +64,12 @@ class Number(serializers.FloatField):
 
 class Text(serializers.CharField):
     """Text, as it was sent: spaces at its ends are kept."""
+
+    default_error_messages = {
+        "blank": "Fill this in.",
+        "max_length": "At most {max_length} characters.",
+        "min_length": "At least {min_length} characters.",
+    }
 
     def __init__(self, **options: Any):
         options.setdefault("trim_whitespace", False)

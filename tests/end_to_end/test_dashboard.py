@@ -67,7 +67,7 @@ def test_the_preview_follows_what_is_chosen(visit, cloud):
     page = visit().sign_in("mia")
     page.goto("/projects/demo/launch")
     page.get_by_role("radio", name="giant").check()
-    expect(page.locator("#preview")).to_contain_text("vcpus: 1000 more asked")
+    expect(page.locator("#preview")).to_contain_text("vCPUs: 1000 more asked")
     page.get_by_label("Name", exact=True).fill("Not A Name")
     expect(page.locator("#preview")).to_contain_text("lower-case letters")
     page.get_by_text("API request").click()

@@ -81,10 +81,13 @@ def test_a_name_that_is_taken_is_a_fault_of_the_name(mia, world):
 
 
 def test_more_than_the_quota_is_refused_with_who_can_fix_it(page_of, world):
-    tight = factories.project("tight", limits={"instances": 0, "vcpus": 0})
+    tight = factories.project("tight", limits={"instances": 0, "vcpus": 0, "memory_mib": 0})
     answer = page_of(factories.member(tight)).post("/projects/tight/launch", filled(world))
     assert answer.status_code == 403
-    assert b"instances: 1 more asked, 0 of 0 used" in answer.content
+    text = " ".join(answer.content.decode().split())
+    assert "Instances: 1 more asked, 0 of 0 used" in text
+    assert re.search(r"Memory: [\d.]+ [MG]iB more asked", text), "in the words and units of people"
+    assert '<a href="/projects/tight/quota">ask for more</a>' in text
     assert b"An admin of the cloud can fix this" in answer.content
 
 
