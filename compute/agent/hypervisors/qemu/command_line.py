@@ -23,6 +23,8 @@ from storage.hardware import Hardware
 SLOTS_OF_PORTS = (0x4, 0x6)  # on the root bus: each has room for eight
 # Without a limit the translation cache grows to 1 GiB per machine; above 32 MiB there is no measurable gain.
 TRANSLATION_CACHE_MIB = 128
+# Guests made for OpenStack ask at 169.254.169.254 only where the chassis says that somebody answers there.
+SMBIOS = "type=3,manufacturer=Pileus,asset=OpenStack Nova"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -104,6 +106,7 @@ def arguments(boot: Boot, accelerator: Accelerator, made: Made) -> list[str]:
     board = made.board(spec["architecture"])
     machine_id = str(uuid.UUID(spec["id"]))
     argv = [accelerator.binary, "-name", f"{machine_id},debug-threads=on", "-uuid", machine_id]
+    argv += ["-smbios", SMBIOS] if spec["architecture"] != "riscv64" else []
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-msg", "timestamp=on", "-sandbox", SANDBOX]
     argv += [*_engine(board, accelerator, made), *_memory(spec), *_boot(spec, files, accelerator)]
     argv += _uefi(made.uefi, home) if made.uefi else []
