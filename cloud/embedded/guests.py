@@ -1,5 +1,6 @@
 """Guest images: built out of Debian's packages, and offered to the tenants."""
 
+import os
 import platform
 import subprocess
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from cloud.embedded.paths import TREE, Home
 from cloud.embedded.screen import Screen
 from cloud.embedded.starters import ARCHITECTURES as FIRST_ARCHITECTURES
 from cloud.embedded.starters import IMAGE
+from cloud.embedded.system_packages import Tool
 from images import tools
 from images.architectures import ARCHITECTURES
 from images.build import RECIPES
@@ -29,7 +31,8 @@ def offer(home: Home, wanted: str) -> None:
     """
     memory = existing(home)
     recipe, architecture = _chosen(wanted)
-    lacking = [*system_packages.install(recipe), *system_packages.install(architecture)]
+    is_new = bool(system_packages.missing(architecture))
+    lacking = _install(recipe, architecture)
     runs = machine_host.architectures(home)
     if architecture not in runs:
         others = ", ".join(sorted(runs)) or "nothing"
@@ -44,6 +47,18 @@ def offer(home: Home, wanted: str) -> None:
         folder = build(home, plane.account, screen, architecture, recipe)
         with screen.step("Offered to every project") as step:
             step.result = plane.manage("import_images", folder).strip()
+        if is_new:
+            screen.say(f"  The emulator for {architecture} is new: ./pileus restart has this host use it.")
+
+
+def _install(recipe: str, architecture: str) -> list[Tool]:
+    """What a recipe and its guests need of this system; as root it is installed. What is missing then."""
+    purposes = (recipe, architecture)
+    if os.geteuid() == 0 and any(system_packages.missing(purpose) for purpose in purposes):
+        with Screen() as screen, screen.step("System packages"):
+            for purpose in purposes:
+                system_packages.install(purpose, output=subprocess.DEVNULL)
+    return [tool for purpose in purposes for tool in system_packages.missing(purpose)]
 
 
 def _chosen(wanted: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ TEST_REDIS_PORTS = range(6580, 6680)
 # Tests that boot machines, drive a browser or kill whole clouds come last, file by file in two workers: they wait
 # for guests and pages most of the time, and leave the processors to the other worker meanwhile.
 HEAVY = "vm or browser"
-ON_REQUEST = "benchmark"  # run by `./pileus bench`
+ON_REQUEST = "(benchmark or guests)"  # run by `./pileus bench`, and by `./pileus test -m guests`
 NOTHING_COLLECTED = 5
 
 

@@ -61,7 +61,8 @@ class DebianCloud(Recipe):
     def build(
         self, architecture: Architecture, files: dict[Package, Path], directory: Path, say: Say
     ) -> dict[str, object]:
-        with tempfile.TemporaryDirectory(prefix="pileus-debian-") as working:
+        # Beside the image, as it takes gigabytes: /tmp may be in memory.
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix="debian-") as working:
             work = Path(working)
             tree = {package: path for package, path in files.items() if package.name not in BOOT_LOADERS}
             repository.make(tree, work / "repository")

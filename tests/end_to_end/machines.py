@@ -136,11 +136,15 @@ class BareMachine(OneMachine):
 
 
 def offer_riscv(machine: OneMachine, image: Path) -> None:
-    """`./pileus image riscv64`, where the guest is built already: building it is the matter of other tests."""
-    folder = machine.home.built_images / "tiny-linux-riscv64"
+    offer(machine, "riscv64", "tiny-linux-riscv64", image)
+
+
+def offer(machine: OneMachine, wanted: str, name: str, image: Path) -> None:
+    """`./pileus image …`, where the guest is built already: building it is the matter of other tests."""
+    folder = machine.home.built_images / name
     if not folder.exists():
         shutil.copytree(image, folder)
         ask = "from cloud.embedded import environment; print(environment.source_fingerprint('images'), end='')"
         python = [str(machine.home.venv / "bin" / "python"), "-P", "-c", ask]
         (machine.home.stamps / folder.name).write_text(subprocess.check_output(python, text=True))
-    assert "tiny-linux-riscv64" in machine.pileus("image", "riscv64").stdout
+    assert name.removesuffix("-x86_64") in machine.pileus("image", wanted).stdout
