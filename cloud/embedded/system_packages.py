@@ -23,6 +23,7 @@ NETWORKS = "virtual networks"
 GUEST_IMAGES = "guest images"
 X86_64_IMAGES = "x86_64 guest images"
 DEBIAN_IMAGES = "Debian guest images"
+DISK_TOOLS = ("fakeroot", "sfdisk", "grub-mkimage", "mkfs.vfat", "mmd", "mcopy")
 APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
 
 
@@ -64,6 +65,7 @@ TOOLS = (
     _tool("udhcpc", "udhcpc", "tests of DHCP", "test"),
     _tool("rdisc6", "ndisc6", "tests of IPv6", "test"),
     _tool("nmap", "nmap", "tests of security groups", "test"),
+    *(_tool(program, DEBIAN_CLOUD_TOOLS[program], "tests of firmware", "test") for program in DISK_TOOLS),
     _tool("arp-scan", "arp-scan", "tests of networks", "test"),
 )
 

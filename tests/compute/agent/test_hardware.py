@@ -9,10 +9,12 @@ from compute.agent import nics
 from compute.agent.disks import Disk, Layer, opened
 from compute.agent.hypervisors.qemu import control, firmware
 from compute.agent.nics import Nic
+from images import build
 from storage.agent import qcow2
-from tests.compute.agent.test_qemu import boot, console, host, obey_really, wait_for_line  # noqa: F401
+from tests.compute.agent.test_qemu import boot, console, host, obey_really, wait_for, wait_for_line  # noqa: F401
 from tests.compute.agent.virtual import GREETING, installer, put_image_file
 from tests.hosts import make_spec
+from tests.images.old_parts import make as make_old_parts
 
 pytestmark = pytest.mark.vm
 
@@ -155,3 +157,29 @@ def test_firmware_is_found_by_its_descriptors(tmp_path, monkeypatch):
     describe(5)
     assert firmware.find("x86_64", "q35") == firmware.Uefi(tmp_path / "code", tmp_path / "variables")
     assert firmware.find("aarch64", "q35") is None
+
+
+@pytest.fixture(scope="session")
+def old_parts(tmp_path_factory):
+    """A disk that BIOS and UEFI boot."""
+    return make_old_parts(tmp_path_factory.mktemp("old-parts"), build.default_cache())
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"firmware": "uefi", "disk_bus": "sata", "nic_bus": "e1000e"}, (b"STARTED BY efi", b"8086:10d3")),
+        ({"disk_bus": "ide", "nic_bus": "rtl8139"}, (b"STARTED BY pc", b"10ec:8139")),
+    ],
+    ids=["q35-uefi-sata-e1000e", "pc-bios-ide-rtl8139"],
+)
+def test_a_guest_is_booted_from_its_disk(host, obey_really, control_plane, old_parts, tmp_path, wish, said):  # noqa: F811
+    """GRUB starts from its disk by the firmware, and finds the NIC."""
+    file = put_image_file(control_plane, tmp_path, "disk", old_parts.read_bytes()) | {"format": "qcow2"}
+    image = {"id": "1", "name": "old", "architecture": "x86_64", "files": [file], "hardware": wish}
+    spec = make_spec("old", image=image, memory_mib=256)
+    boot(host, obey_really, spec)
+    firmware_, nic = said
+    wait_for(lambda: firmware_ in console(host, spec), 240)
+    assert nic in console(host, spec)
