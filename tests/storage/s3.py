@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 import httpx
+import pytest
 from botocore.session import Session
 
+from storage import buckets
+
 KEY = {"access_key": "pileus", "secret_key": "of-tests-only"}
+HURRIED = {"connect_timeout": 0.5, "read_timeout": 0.5, "retries": {"mode": "standard", "total_max_attempts": 1}}
 SERVER = """
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -44,12 +48,18 @@ class Server:
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """It takes connections and says nothing."""
+        """It takes connections and says nothing, for which nobody waits long. It may obey afterwards."""
         self.process.send_signal(signal.SIGSTOP)
         try:
-            yield
+            with pytest.MonkeyPatch.context() as hurried:
+                for name in ("QUICK", "PATIENT"):
+                    hurried.setattr(buckets, name, HURRIED)
+                buckets._client_of.cache_clear()
+                yield
         finally:
             self.process.send_signal(signal.SIGCONT)
+            buckets._client_of.cache_clear()
+            buckets._gates.clear()
 
     @contextmanager
     def strict(self) -> Iterator[None]:
@@ -59,6 +69,7 @@ class Server:
             yield
         finally:
             self._take_without_question("inf")
+            buckets._gates.clear()
 
     def _take_without_question(self, requests: str) -> None:
         httpx.post(f"{self.settings['endpoint']}/moto-api/reset-auth", content=requests).raise_for_status()

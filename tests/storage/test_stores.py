@@ -93,7 +93,7 @@ def test_a_backup_store_keeps_blocks_by_name(backups, monkeypatch):
         backups.write(name, name.encode())
     assert {name: backups.read(name) for name in names} == {name: name.encode() for name in names}
     assert {name for name, _ in backups.files()} == names
-    assert all(abs(time.time() - when) < 60 for _, when in backups.files())
+    assert all(abs(time.time() - when) < 1800 for _, when in backups.files())
     one, *rest = sorted(names)
     backups.write(one, b"again")
     assert backups.read(one) == b"again"
@@ -191,33 +191,30 @@ def test_one_that_left_the_bucket_too_late_is_sent_again(in_buckets, settings):
 # A store that does not serve
 
 
-@pytest.fixture
-def hurried(monkeypatch):
-    """Nobody waits long; and what has failed is asked again at once."""
-    once = {"connect_timeout": 0.5, "read_timeout": 0.5, "retries": {"mode": "standard", "total_max_attempts": 1}}
-    monkeypatch.setattr(buckets, "QUICK", once)
-    monkeypatch.setattr(buckets, "PATIENT", once)
-    monkeypatch.setattr(buckets, "SECONDS_REFUSED", -1.0)
-    buckets._client_of.cache_clear()
-    yield
-    buckets._client_of.cache_clear()
-
-
-def test_a_silent_store_is_away_and_comes_back(in_buckets, hurried, settings, monkeypatch):
-    place = vault.place()
-    place.write("block", b"content")
+def test_a_silent_store_is_away_and_comes_back(in_buckets):
+    vault.place().write("block", b"content")
     with in_buckets.silent():
-        for asked in (lambda: place.write("other", b""), lambda: place.read("block"), lambda: list(place.files())):
+        place = vault.place()
+        for asked in (
+            lambda: place.write("block", b"content"),
+            lambda: place.read("block"),
+            lambda: list(place.files()),
+        ):
             with pytest.raises(StoreAway, match="does not answer"):
                 asked()
-    monkeypatch.setattr(buckets, "SECONDS_REFUSED", 1000.0)
-    with in_buckets.silent(), pytest.raises(StoreAway):
-        place.read("block")
-    with pytest.raises(StoreAway, match="does not answer"):
-        place.read("block")  # refused: it is not asked
-    buckets._gates.clear()
     assert vault.place().read("block") == b"content"
-    assert {name for name, _ in vault.place().files()} == {"block"}
+
+
+def test_after_a_failed_call_others_are_refused_at_once_and_then_one_tries(in_buckets, monkeypatch):
+    place = vault.place()
+    place.write("block", b"content")
+    monkeypatch.setattr(buckets, "SECONDS_REFUSED", 1000.0)
+    place.away("the connection was cut")
+    with pytest.raises(StoreAway, match="the connection was cut"):
+        vault.place().read("block")
+    place._gate.closed_until = 0.0
+    assert vault.place().read("block") == b"content"
+    assert vault.place().read("block") == b"content"
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(in_buckets, settings, monkeypatch):
@@ -236,7 +233,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_was(in_buckets, settings, m
         ({"S3": {"endpoint": "http://127.0.0.1:9"}}, "does not answer .*PILEUS_S3_ENDPOINT"),
     ],
 )
-def test_what_is_set_wrongly_is_told_with_what_to_do(in_buckets, hurried, settings, change, words):
+def test_what_is_set_wrongly_is_told_with_what_to_do(in_buckets, settings, change, words):
     tend_buckets()
     for name, value in change.items():
         setattr(settings, name, {**settings.S3, **value} if isinstance(value, dict) else value)
@@ -246,7 +243,7 @@ def test_what_is_set_wrongly_is_told_with_what_to_do(in_buckets, hurried, settin
     assert "127.0.0.1" not in away.value.detail, "whoever asked is told nothing of the inside"
 
 
-def test_a_wrong_key_is_told_with_what_to_do(in_buckets, hurried):
+def test_a_wrong_key_is_told_with_what_to_do(in_buckets):
     with in_buckets.strict(), pytest.raises(StoreAway, match="the key is not known: set PILEUS_S3_ACCESS_KEY"):
         tend_buckets()
     tend_buckets()

@@ -10,10 +10,10 @@ from storage.store import StoreAway, incoming, store
 from storage.tasks import tend_buckets, tidy
 from tests.storage.api.test_exports import CONTENT, content
 from tests.storage.api.test_images import UPLOAD, P, mia, node, put, settle, verify
-from tests.storage.test_stores import at_rest, hurried
+from tests.storage.test_stores import at_rest
 
 pytestmark = pytest.mark.django_db(transaction=True)
-__all__ = ["hurried", "mia", "node"]
+__all__ = ["mia", "node"]
 
 
 def bring(mia, node):
@@ -49,7 +49,7 @@ def test_an_image_comes_is_used_and_goes(mia, node, in_buckets, settings):
     assert in_buckets.keys(name) == set()
 
 
-def test_while_the_bucket_is_away_images_are_made_and_wait_for_it(mia, node, in_buckets, hurried, settings):
+def test_while_the_bucket_is_away_images_are_made_and_wait_for_it(mia, node, in_buckets, settings):
     with in_buckets.silent():
         image = bring(mia, node)
         assert image.status == "ready", image.reason
@@ -70,7 +70,7 @@ def test_while_the_bucket_is_away_images_are_made_and_wait_for_it(mia, node, in_
     assert not list(incoming().glob("*.*"))
 
 
-def test_what_cannot_be_removed_now_is_removed_later(mia, node, in_buckets, hurried, settings, monkeypatch):
+def test_what_cannot_be_removed_now_is_removed_later(mia, node, in_buckets, settings, monkeypatch):
     image = bring(mia, node)
     at_rest()
     there = settings.S3
@@ -87,7 +87,7 @@ def test_what_cannot_be_removed_now_is_removed_later(mia, node, in_buckets, hurr
     assert list(store().names()) == []
 
 
-def test_a_download_while_the_bucket_is_away_is_refused_in_words(mia, node, in_buckets, hurried):
+def test_a_download_while_the_bucket_is_away_is_refused_in_words(mia, node, in_buckets):
     made = bring(mia, node) and export(mia, node)
     at_rest()
     with in_buckets.silent():
