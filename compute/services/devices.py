@@ -86,10 +86,11 @@ def attach_volume(
 
 
 def detach_volume(*, instance: Instance, actor: Actor, volume: Volume | None = None) -> Operation:
-    """Take a volume away from it. Raises WrongState, UnfitVolumes."""
+    """Take a volume away from it. Raises WrongState, UnfitVolumes, Busy."""
     operation = engine.start(DetachVolume, instance, actor=actor)
     require(instance, why_not.detach_volume(instance))
     held = volumes.attached(instance, volume)
+    attaching.require_not_copied(held.volume)
     attaching.leave(held)
     _remember(operation, held)
     wish(operation, instance, Power(instance.wanted_power))

@@ -15,6 +15,7 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.problems import Conflict, explain_constraint
 from cloud.uses import refuse_if_used
+from storage.backing_up import HOLDING
 from storage.models import Attachment, Volume
 from storage.models.volumes import MAX_SLOT
 from storage.services.volumes import WrongState, delete, holders_of
@@ -75,6 +76,13 @@ def held_by(holder_type: str, holder_id: UUID) -> "QuerySet[Attachment]":
     """The attachments of a holder, by their slots."""
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id)
     return held.select_related("volume__active__host").order_by("slot")
+
+
+def require_not_copied(volume: Volume) -> None:
+    """Raises Busy while its host copies it for a backup, from what it is attached to."""
+    live = Operation.objects.filter(subject_type="volume", subject_id=volume.pk, finished_at=None, kind=HOLDING).first()
+    if live is not None:
+        raise engine.Busy.with_operation(live, str(volume))
 
 
 def leave(attachment: Attachment) -> None:

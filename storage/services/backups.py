@@ -73,6 +73,8 @@ def why_not(volume: Volume) -> str:
     host = volume.active.host
     if host is None:
         return f"Nothing has been written to {volume}: it was never attached."
+    if volume.attachments.filter(wanted=False).exists():
+        return f"{volume} is being detached just now."
     if not host.capabilities.get("images", {}).get("backup"):
         return "Its host makes no backups: qemu-img is not installed there, or its agent is too old."
     return ""

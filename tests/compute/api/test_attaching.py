@@ -5,9 +5,11 @@ from django.db import transaction
 
 from cloud.hosts.models import Host
 from cloud.operations.models import Operation
+from compute import services
 from storage import hosting
+from storage.agent.images import Images
 from storage.models import Attachment, Volume
-from storage.services import volumes
+from storage.services import backups, volumes
 from tests.clouds import SmallCloud
 from tests.storage.clouds import do, files, kind_of, make, qemu_io, reads, second, settle
 
@@ -117,6 +119,37 @@ def test_a_guest_that_does_not_let_go_keeps_its_volume(cloud, data, web, call):
     cloud.node.hypervisor.clings = ""
     call("detach-volume", {"volume": "data"})
     assert disks(cloud, web) == {}
+
+
+def stopped_with_volume(cloud, web, call):
+    """On a node that makes backups: of a machine that stands, as the fake one copies nothing while it runs."""
+    cloud.node.tools.add(Images(cloud.node.tools))
+    cloud.node.heartbeat()
+    call("attach-volume", {"volume": "data"})
+    call("stop", {})
+
+
+def test_it_is_not_detached_while_it_is_copied_for_a_backup(cloud, data, web, call):
+    stopped_with_volume(cloud, web, call)
+    made = do(backups.create, volume=data, name="backup")
+    refused = call("detach-volume", {"volume": "data"}, 409)
+    assert (refused["code"], "copy_volume of data is under way" in refused["detail"]) == ("busy", True)
+    assert Attachment.objects.get().wanted
+    made.refresh_from_db()
+    assert (made.status, made.reason) == ("ready", "")
+    call("detach-volume", {"volume": "data"})
+    assert not Attachment.objects.exists()
+
+
+def test_an_instance_that_is_deleted_in_the_middle_of_a_backup_leaves_one_of_the_volume(cloud, data, web, call):
+    """The copy begins again, of the volume as it is then."""
+    stopped_with_volume(cloud, web, call)
+    made = do(backups.create, volume=data, name="backup")
+    cloud.do(services.delete, web)
+    settle(cloud)
+    made.refresh_from_db()
+    assert (made.status, made.reason) == ("ready", "")
+    assert not Attachment.objects.exists()
 
 
 def test_growth_and_snapshots_reach_a_machine_that_runs(cloud, data, web, call):
