@@ -80,8 +80,6 @@ def _is_there(program: str) -> bool:
         return Path(program).exists()
     if ".so." in program:
         return any(Path("/usr/lib").glob(f"*/{program}"))
-    if program.startswith("/"):
-        return Path(program).exists()
     return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin") is not None
 
 
