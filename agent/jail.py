@@ -131,7 +131,10 @@ def raise_file_limit(process: Process, confinement: Confinement) -> None:
         return
     as_its_user = [] if confinement.for_good else prefix(Confinement(uid=confinement.uid, drop_capabilities=True))
     command = [*as_its_user, "prlimit", f"--pid={process.pid}", _file_limit(confinement)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=MAX_SECONDS_TO_RAISE)  # noqa: S603
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=MAX_SECONDS_TO_RAISE)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise Refused("the limit of the emulator's files could not be raised: the host is too busy") from None
     if done.returncode != 0 and process.alive:
         raise Refused(f"the emulator may not write files as large as it needs to: {done.stderr.strip()[-300:]}")
 
