@@ -100,13 +100,14 @@ def test_a_machine_installs_itself_from_an_iso(host, obey_really, control_plane,
     assert console(host, spec).count(b"hello from the CD") == 1
 
 
+@pytest.mark.timeout(400)
 def test_uefi_keeps_its_settings_for_each_machine(host, obey_really, monkeypatch, tmp_path):  # noqa: F811
     spec = make_spec("uefi", image={"id": "1", "name": "n", "architecture": "x86_64", "files": []}, memory_mib=256)
     spec = with_hardware(spec, firmware="uefi", disk_bus="sata")
     boot(host, obey_really, spec)
     home = host.machine(spec["id"]).home
     # It has found nothing to start from, and says so on the serial line; its settings are in its own file.
-    wait_for_line(host, spec, b"BdsDxe")
+    wait_for(lambda: b"BdsDxe" in console(host, spec), 240)
     assert obey_really("ensure_stopped", {**spec, "stop": {"force": True}}, 2)["seen"] == "stopped"
     kept = home.variables.read_bytes()
     template = firmware.find("x86_64", "q35").variables
