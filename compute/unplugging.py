@@ -11,19 +11,23 @@ from compute import networking
 from compute.models import Instance
 from compute.networking import HOLDER, Nic
 from network.allocation import NoAddressLeft
-from network.models import Network, Port, SecurityGroup
+from network.models import FloatingIP, Network, Port, SecurityGroup
 from network.services import ports
 from network.services.ports import UnfitPort
 
 UNPLUGGED = "unplugged"  # in the wish that is kept with an instance: it is what was, and not what was asked for
+FLOATING = "floating_ips"  # addresses that led to it
 
 
 def unplug(instance: Instance) -> None:
     """Let its ports go, and keep what they were with the instance, which is locked. Twice is no error."""
     if not (instance.network_wish or {}).get(UNPLUGGED):
-        nics = [_as_it_is(port) for port in ports.held_by(HOLDER, instance.pk)]
+        held = list(ports.held_by(HOLDER, instance.pk))
+        nics, goes = [_as_it_is(port) for port in held], [port for port in held if port.goes_with_holder]
         _, groups = networking.alike(instance)
-        instance.network_wish = {**networking.kept(nics, groups), UNPLUGGED: True}
+        led_here = FloatingIP.objects.filter(target__port__in=goes).order_by("address")
+        floating = [str(address) for address in led_here.values_list("address", flat=True)]
+        instance.network_wish = {**networking.kept(nics, groups), UNPLUGGED: True, FLOATING: floating}
         instance.save(update_fields=["network_wish"])
     networking.release(instance)
 
@@ -44,7 +48,8 @@ def plug_back(instance: Instance, actor: Actor) -> list[str]:
     notes: list[str] = []
     for slot, nic in enumerate(wish["nics"]):
         notes += _plug(instance, actor, nic, groups, slot)
-    instance.network_wish = {name: value for name, value in wish.items() if name != UNPLUGGED}
+    notes += [f"The floating IP {one} led to it. Associate it again." for one in wish.get(FLOATING, ())]
+    instance.network_wish = {name: value for name, value in wish.items() if name not in (UNPLUGGED, FLOATING)}
     instance.save(update_fields=["network_wish"])
     return notes
 

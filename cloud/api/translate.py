@@ -126,14 +126,16 @@ def _unique_fields(table: str | None, constraint: str | None) -> set[str]:
 
 
 def _in_use(error: models.ProtectedError | models.RestrictedError) -> Problem:
-    """What still refers to the thing to be deleted, counted by kind."""
+    """What still refers to the thing to be deleted, counted by kind; what is in the trash by itself."""
     users = error.protected_objects if isinstance(error, models.ProtectedError) else error.restricted_objects
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for user in users:
-        kind = str(user._meta.verbose_name)
+        kind = (str(user._meta.verbose_name), " in the trash" if getattr(user, "trashed_at", None) else "")
         counts[kind] = counts.get(kind, 0) + 1
-    words = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(counts.items()))
-    return problems.Conflict(f"It is in use by {words}.")
+    found = sorted(counts.items())
+    words = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}{where}" for (kind, where), count in found)
+    hint = " Delete what is in the trash for good, or restore it." if any(where for _, where in counts) else ""
+    return problems.Conflict(f"It is in use by {words}.{hint}")
 
 
 def exception_handler(exception: Exception, context: Mapping[str, Any]) -> Response:

@@ -4,7 +4,7 @@ import pytest
 
 from compute import services
 from compute.networking import Nic
-from network.models import Port
+from network.models import AddressPool, FloatingIP, Port
 from network.services import networks, ports
 from tests.network.clouds import Wired
 
@@ -44,6 +44,23 @@ def test_its_address_is_free_and_it_gets_it_back_if_nobody_has_it(wired):
     assert operation.parameters["notes"] == [f"{address} on default is taken by now: it has a new address there."]
     wired.settle()
     assert wired.breaches() == []
+
+
+def test_a_floating_ip_that_led_to_it_is_named(wired):
+    instance = wired.launch(name="web")
+    wired.settle()
+    pool = AddressPool.objects.create(name="outside", cidr="203.0.113.0/24")
+    made = FloatingIP.objects.create(
+        project=wired.project, pool=pool, name="door", address="203.0.113.9",
+        target=Port.objects.get(holder_id=instance.pk).addresses.get(),
+    )  # fmt: skip
+    wired.do(services.discard, instance)
+    wired.settle()
+    made.refresh_from_db()
+    assert made.target is None
+    operation = wired.do(services.restore, instance)
+    assert operation.parameters["notes"] == ["The floating IP 203.0.113.9 led to it. Associate it again."]
+    wired.settle()
 
 
 def test_it_comes_back_without_a_network_that_is_gone(wired):

@@ -6,6 +6,7 @@ import pkgutil
 import psycopg
 import pytest
 from django.db import connection, models
+from django.db.models.functions import Now
 from django.db.utils import DataError, OperationalError
 
 import cloud
@@ -62,6 +63,15 @@ def test_a_breach_of_a_named_constraint_has_words(db):
         _used_flavor().delete()
     problem = problem_of(protected.value)
     assert (problem.status, problem.detail) == (409, "It is in use by 1 instance.")
+
+
+def test_what_is_in_the_trash_is_named_as_such(db):
+    flavor = _used_flavor()
+    flavor.instances.update(trashed_at=Now())
+    with pytest.raises(models.ProtectedError) as protected:
+        flavor.delete()
+    words = "It is in use by 1 instance in the trash. Delete what is in the trash for good, or restore it."
+    assert problem_of(protected.value).detail == words
 
 
 def _used_flavor() -> Flavor:
