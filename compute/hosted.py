@@ -9,7 +9,7 @@ from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
 from cloud.uses import Use
-from compute import networking, reconcile, restarts, volumes
+from compute import moves, networking, reconcile, restarts, volumes
 from compute.models import Instance, Machine, Power
 from compute.workflows import RebootInstance
 from storage import files, specs, uses
@@ -63,6 +63,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "password_reset": _password_reset(instance) if seed_is_read else None,
         },
         "volumes": specs.disks(volumes.HOLDER, instance.pk, machine.host_id),
+        "arrival": moves.arrival(machine),
         "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),
     }
 
@@ -83,6 +84,9 @@ def noticed(machine: Machine, before: str) -> None:
     """A report has been written: keep the guest's host key, and that it was told of its password; follow the restart
     policy when it ended by itself."""
     instance = machine.instance
+    if instance.machine_id not in (None, machine.pk) and machine.has_been_seen(Power.GONE):
+        moves.forget(machine)
+        return
     reset = instance.password_reset
     if reset and not reset["taken"] and machine.seen_facts.get("password_reset") == reset["id"]:
         instance.password_reset = {**reset, "taken": True}
@@ -94,6 +98,11 @@ def noticed(machine: Machine, before: str) -> None:
     counts = machine.pk == instance.machine_id
     if counts and machine.seen == Power.STOPPED and instance.wanted_power in (Power.RUNNING, Power.PAUSED):
         restarts.ended_by_itself(machine)
+
+
+def put_right() -> None:
+    reconcile.reconcile()
+    moves.reconcile()
 
 
 def offers(capabilities: Mapping[str, Any]) -> Offers:
@@ -128,7 +137,7 @@ register(
         states=frozenset({Power.RUNNING, Power.PAUSED, Power.SUSPENDED, Power.STOPPED}),
         spec=spec,
         noticed=noticed,
-        reconcile=reconcile.reconcile,
+        reconcile=put_right,
         offers=offers,
         related=("instance__image", "instance__project"),
         unit="machine",

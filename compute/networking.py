@@ -264,6 +264,12 @@ def release(instance: Instance) -> None:
     ports.release(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM)
 
 
+def follow(instance: Instance) -> None:
+    """It is on another host: so are its ports, where that host carries networks."""
+    host = instance.host if hosting.carries(instance.host) else None
+    ports.bind(holder_type=HOLDER, holder_id=instance.pk, host=host)
+
+
 @transaction.atomic
 def put_right(instance_id: UUID) -> None:
     """Bind its ports to the host that it is on; let them go when it is not there."""

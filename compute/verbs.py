@@ -298,6 +298,19 @@ LAUNCH_WORDS: dict[str, Any] = {
 }
 LAUNCH = Work(workflow=workflows.LaunchInstance, boots=True, **LAUNCH_WORDS)
 LAUNCH_CLONE = Work(workflow=workflows.LaunchClone, **LAUNCH_WORDS)
+MOVE = Work(
+    name="move",
+    workflow=workflows.MoveInstance,
+    gerund="moving",
+    past="began to move",
+    status="moving",
+    steps={
+        "send": "Send it",
+        "receive": "Copy it to the other host",
+        "take_in": "Put it in its place there",
+        "take_over": "Say that it is there",
+    },
+)
 RESTORE = Work(
     name="restore",
     workflow=workflows.RestoreInstance,
@@ -315,4 +328,4 @@ PURGE = Work(
     status="deleting",
     steps={"destroy": "Remove the machine", "forget": "Forget it"},
 )
-WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), RESTORE, PURGE)
+WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), MOVE, RESTORE, PURGE)

@@ -129,6 +129,19 @@ def _not_on_its_bus(instance: Instance) -> str:
     return ""
 
 
+def move(instance: Instance) -> str:
+    """To another host."""
+    if instance.failed_at or instance.host_id is None:
+        return "It is on no host yet."
+    if instance.snapshot or instance.clone_of_snapshot:
+        return "It is being cloned. Wait for its clones."
+    if instance.wanted_power in STILL:
+        return f"It is {instance.wanted_power}, with its memory on its host. Resume it, then stop it."
+    if instance.wanted_power != Power.STOPPED or not instance.has_been_seen(Power.STOPPED):
+        return "It is not stopped, and only what stands still can be moved. Stop it first."
+    return ""
+
+
 def _is_alive(instance: Instance) -> bool:
     """Whether it has something in its memory, and should have."""
     return instance.host_id is not None and instance.wanted_power in ALIVE and instance.seen in ALIVE

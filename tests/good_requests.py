@@ -31,7 +31,7 @@ from tests.clouds import ROUNDS, SmallCloud
 from tests.network import good_requests as network
 from tests.storage import good_requests as storage
 from tests.storage import image_requests as images
-from tests.storage.clouds import kind_of
+from tests.storage.clouds import kind_of, second
 
 API = "/api/v1/"
 INSTANCE = f"/{API.strip('/')}/projects/{{project}}/instances/{{ref}}"
@@ -192,6 +192,14 @@ def _beside_images(world: World) -> str:
     return str(instance.name)
 
 
+def _beside_a_host(world: World) -> str:
+    """An instance that stands still, and another host that it can move to."""
+    kind_of(world.cloud)
+    instance = world.instance(services.stop)
+    second(world.cloud)
+    return str(instance.name)
+
+
 def _with_volume(world: World) -> str:
     def attach(*, instance: Instance, actor: Actor) -> object:
         return services.attach_volume(instance=instance, actor=actor, volume=storage.volume(world))
@@ -234,6 +242,7 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/resume": lambda world: world.instance(services.pause).name,
     "instances/create-image": _beside_images,
     "instances/snapshot": _beside_images,
+    "instances/move": _beside_a_host,
     "instances/detach-nic": _with_nic,
     "instances/attach-volume": _beside_volumes,
     "instances/detach-volume": _with_volume,

@@ -130,6 +130,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)}
        for verb in ("resize", "retype", "snapshot", "clone", "revert")},
     f"{P}/volumes/<str:ref>/move": {"POST": (CLOUD_ADMIN, 409)},
+    f"{P}/instances/<str:ref>/move": {"POST": (CLOUD_ADMIN, 409)},
     "api/v1/volume-types": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
     "api/v1/volume-types/<str:ref>": {
         "GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409),

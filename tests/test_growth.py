@@ -48,6 +48,7 @@ BOUNDED = {
     "storage.BackupBlock": "its size counts in a quota", "storage.BackupPolicy": WITH_ANOTHER,
     "storage.Upload": "one of an image; expires",
     "storage.ImageImport": WITH_ANOTHER, "storage.VolumeOnHost": WITH_ANOTHER,
+    "storage.Transfer": "one of what moves; it goes with its end", "storage.TransferOnHost": WITH_ANOTHER,
     "storage.Layer": WITH_ANOTHER, "storage.Attachment": WITH_ANOTHER,
     "network.Network": QUOTA, "network.Subnet": QUOTA, "network.Port": QUOTA, "network.Router": QUOTA,
     "network.FloatingIP": QUOTA, "network.PortForward": QUOTA, "network.SecurityGroup": QUOTA,

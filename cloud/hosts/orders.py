@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import kind_of
@@ -91,6 +91,11 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
             spec = kind.spec(row, order.verb) if row else {"id": str(order.resource_id)}
             claimed.append(Claimed(order, spec))
     return claimed
+
+
+def live_for(resource_type: str, resource_id: Any, host: Any) -> "QuerySet[Order]":
+    """Orders of one resource on one host that have no answer yet; for a subquery also by its columns."""
+    return Order.objects.filter(resource_type=resource_type, resource_id=resource_id, host=host, answered_at=None)
 
 
 def renew(host: Host, order_id: UUID, generation: int) -> int | None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.paths import Paths, make_passable
+from storage.agent import transfers
+
+TYPE = "instance"
 
 MAX_SOCKET_PATH = 107  # sun_path of sockaddr_un(7), less its final NUL
 
@@ -93,6 +96,7 @@ class Homes:
     """The homes of all machines, below the agent's directories."""
 
     def __init__(self, paths: Paths) -> None:
+        self._paths = paths
         self.directory = paths.home / "machines"
         self._runtime = paths.runtime
 
@@ -107,3 +111,7 @@ class Homes:
         """The home of a machine. Raises ValueError when the id is not a UUID: it becomes part of paths."""
         canonical = uuid.UUID(machine_id)
         return Home(self.directory / str(canonical), self._runtime / canonical.hex)
+
+    def brought(self, machine_id: str, transfer_id: str, name: str) -> Path | None:
+        """A file of a machine that has come from another host, until it is taken in."""
+        return transfers.find(self._paths, transfer_id, TYPE, machine_id, name)

@@ -13,11 +13,11 @@ import structlog
 
 from agent import folders, jail
 from agent.entries import Entry
-from agent.errors import Unreachable
+from agent.errors import Refused, Unreachable
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from compute.agent import captures, file_limit, hypervisors, upkeep
+from compute.agent import captures, file_limit, hypervisors, preparation, upkeep
 from compute.agent.console_log import ConsoleLogs
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Hypervisor
@@ -76,6 +76,15 @@ class Machines(Kind):
 
     def end_copy(self, resource_id: str) -> None:
         captures.end_copy(self._common, self.machine(resource_id))
+
+    # For moves to other hosts
+
+    def find_file(self, resource_id: str, name: str) -> Path | None:
+        """See storage.agent.transfers.HasFiles: its own disk and its host key."""
+        process = self.tools.records.get(resource_id).process
+        if process is not None and process.alive:
+            raise Refused("the machine runs: its disk cannot be sent")
+        return preparation.find_file(name, self.homes.of(resource_id))
 
     # Orders and what happens without one
 

@@ -147,6 +147,8 @@ class Machine:
         return "suspended", {"cause": "order"}
 
     def _ensure_stopped(self, entry: Entry, work: Work) -> Sight:
+        if transfer := entry.spec.get("arrival"):
+            preparation.take_in(self.id, transfer, self.home, self.tools.homes)
         hypervisor = self.hypervisor(entry)
         process = hypervisor.find(self.home)
         if process:

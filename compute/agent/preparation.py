@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent import folders, jail, system
-from agent.durability import write_secret
+from agent import faults, folders, jail, system
+from agent.durability import sync_directory, write_secret
 from agent.entries import Entry
 from agent.jail import Jail
 from compute.agent import disks, file_limit, host_keys, nics, nocloud, snapshots
@@ -17,6 +17,8 @@ from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.nics import Plugs
 from compute.agent.records import Records
 from storage.agent.image_cache import ImageCache
+
+faults.declare("machine.take_in.before_rename")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,29 @@ def begin(entry: Entry, home: Home, homes: Homes) -> None:
         write_secret(home.host_key, host_keys.make().private)
     if clone:
         snapshots.adopt(home, homes.of(clone["machine"]), clone["snapshot"])
+
+
+def take_in(machine_id: str, transfer_id: str, home: Home, homes: Homes) -> None:
+    """Take over what has come from another host: the disk last, as it says that the rest is there. Raises OSError."""
+    for name, path in _moving(home).items():
+        brought = homes.brought(machine_id, transfer_id, name)
+        if brought is None or folders.status(path):
+            continue
+        folders.make_folder(home.directory, 0o710)
+        faults.reach("machine.take_in.before_rename")
+        brought.rename(path)
+        sync_directory(home.directory)
+
+
+def find_file(name: str, home: Home) -> Path | None:
+    """One of the files with which a machine goes to another host, if it has that."""
+    path = _moving(home).get(name)
+    return path if path and folders.status(path) else None
+
+
+def _moving(home: Home) -> dict[str, Path]:
+    """What moves of a machine, beside its volumes, by the names that the control plane gives it; the disk is last."""
+    return {"host-key": home.host_key, "uefi-variables": home.variables, "disk": home.disk}
 
 
 def prepare(

@@ -11,6 +11,7 @@ from compute.api import (
     instances,
     keypairs,
     metrics,
+    moving,
     placement,
 )
 
@@ -27,5 +28,6 @@ urlpatterns = [
     *boots.urlpatterns,
     *consoles.urlpatterns,
     *captures.urlpatterns,
+    *moving.urlpatterns,
     *diagnosis.urlpatterns,
 ]

@@ -15,6 +15,7 @@ from compute.pages import (
     instances,
     keypairs,
     launch,
+    moving,
     saved_views,
 )
 from compute.verbs import VERBS
@@ -43,6 +44,7 @@ urlpatterns = [
     path(f"{I}/placement", instances.Placement.as_view(), name="placement"),
     path(f"{I}/change", instances.Change.as_view(), name="change-instance"),
     path(f"{I}/create-image", captures.CreateImage.as_view(), name="create-image"),
+    path(f"{I}/move", moving.Move.as_view(), name="move-instance"),
     path(f"{I}/diagnose", diagnosis.Diagnose.as_view(), name="diagnose"),
     path(f"{I}/open-ssh", instances.OpenSsh.as_view(), name="open-ssh"),
     path(f"{I}/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),

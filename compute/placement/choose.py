@@ -38,13 +38,14 @@ class Decision:
         }
 
 
-def choose(instance: Instance, *, allocate: bool = True) -> Decision:
+def choose(instance: Instance, *, allocate: bool = True, wish: Wish | None = None) -> Decision:
     """Find the best host, hardware virtualisation before emulation, and allocate there in the same statement.
 
+    `wish`: what it needs, if that is not what its row says.
     With `allocate=False` (a dry run) no host is locked. A host that others hold is first stepped over; only when that
     finds nothing is it waited for, because only that proves that nothing fits.
     """
-    wish = Wish.of(instance)
+    wish = wish or Wish.of(instance)
     accelerators = ("kvm", "") if settings.ALLOW_EMULATION else ("kvm",)
     ways = [(run, accelerator) for run in wish.runs for accelerator in accelerators]
     if not ways:  # no hypervisor takes a machine of this size

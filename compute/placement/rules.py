@@ -32,6 +32,7 @@ class Wish:
     host_id: UUID | None = None
     volumes: Needs = Needs()
     neighbours: Neighbours | None = None
+    leaves: UUID | None = None  # the host that it moves away from
     parts: tuple[str, ...] = ()
 
     @classmethod
@@ -138,6 +139,18 @@ class BesideVolumes:
         return str(wish.volumes.host_id)
 
 
+class Elsewhere:
+    """Not where it is, and with an agent that receives what moves."""
+
+    name = "another host"
+    condition = "(h.id <> %(leaves)s::uuid AND coalesce(h.capabilities ->> 'transfers', '') = 'true')"
+    have = "h.name"
+    lacking = "{count} it cannot move to"
+
+    def need(self, wish: Wish) -> str:
+        return f"not {wish.leaves}"
+
+
 class KeepsVolumes:
     """With qemu-img any volumes, without it such as begin empty."""
 
@@ -195,7 +208,7 @@ CAPACITY = (
 )
 ALWAYS: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised())
 CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES, MADE_OF = Chosen(), BesideVolumes(), KeepsVolumes(), MadeOf()
-REACHES_NEIGHBOURS = ReachesNeighbours()
+REACHES_NEIGHBOURS, ELSEWHERE = ReachesNeighbours(), Elsewhere()
 
 
 def rules_for(wish: Wish) -> tuple[Rule, ...]:
@@ -204,6 +217,7 @@ def rules_for(wish: Wish) -> tuple[Rule, ...]:
         (wish.volumes.host_id, BESIDE_VOLUMES),
         (wish.volumes.are_new, KEEPS_VOLUMES),
         (wish.parts, MADE_OF),
+        (wish.leaves, ELSEWHERE),
     )
     return (*ALWAYS, *(rule for is_asked, rule in asked if is_asked), *CAPACITY)
 
@@ -220,6 +234,7 @@ def parameters(wish: Wish) -> dict[str, Any]:
         "memory_mib": wish.memory_mib,
         "own_disk_gib": wish.disk_gib,
         "disk_gib": wish.disk_gib + wish.volumes.gib,
+        "leaves": wish.leaves,
         "host_of_volumes": wish.volumes.host_id,
         "keeps_layers": ["true"] if wish.volumes.have_base else ["true", "false"],
         "runs": list(wish.runs),

@@ -4,6 +4,7 @@ from compute.workflows.clone import CloneInstance, LaunchClone
 from compute.workflows.delete import DeleteInstance
 from compute.workflows.devices import AttachNic, AttachVolume, DetachNic, DetachVolume
 from compute.workflows.launch import LaunchInstance
+from compute.workflows.moves import MoveInstance
 from compute.workflows.passwords import ResetPassword
 from compute.workflows.power import (
     PauseInstance,
@@ -26,6 +27,7 @@ __all__ = [
     "DiscardInstance",
     "LaunchClone",
     "LaunchInstance",
+    "MoveInstance",
     "PauseInstance",
     "RebootInstance",
     "ResetPassword",

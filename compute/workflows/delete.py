@@ -10,7 +10,7 @@ from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
-from compute import networking, volumes
+from compute import moves, networking, volumes
 from compute.models import Machine, Power
 from compute.workflows.base import InstanceWorkflow
 
@@ -28,6 +28,7 @@ class DeleteInstance(InstanceWorkflow):
 
     def destroy(self) -> Verdict:
         """Order every machine that it still has to be removed."""
+        moves.abandon(self.instance)
         left = [machine for machine in self._machines() if not machine.has_been_seen(Power.GONE)]
         if not left:
             return self.forget

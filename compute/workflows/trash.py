@@ -10,7 +10,7 @@ from cloud import trash
 from cloud.hosts.models import Allocation
 from cloud.hosts.room import offer_room
 from cloud.operations.workflow import DONE, EVERYTHING, Verdict
-from compute import unplugging, volumes
+from compute import moves, unplugging, volumes
 from compute.models import Power
 from compute.workflows.base import PowerChange
 from compute.workflows.power import StartInstance
@@ -27,6 +27,7 @@ class DiscardInstance(PowerChange):
     supersedes = EVERYTHING  # type: ignore[assignment]
 
     def halt(self) -> Verdict:
+        moves.abandon(self.instance)
         # What cannot be stopped keeps its processors and memory: there may still be a process.
         if self.instance.host is None or self.instance.has_been_seen(Power.BROKEN):
             return self.let_go

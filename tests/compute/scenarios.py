@@ -10,13 +10,14 @@ from cloud.operations.models import Operation
 from compute import services
 from compute.first_volumes import Disk
 from compute.models import Instance
+from compute.services.moving import move
 from network.models import Port
 from network.services import networks
 from storage.models import Volume
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
-from tests.storage.clouds import make
+from tests.storage.clouds import make, second
 from tests.storage.scenarios import make_images
 
 
@@ -118,6 +119,15 @@ def with_all_kept(cloud: SmallCloud) -> Instance:
     return instance
 
 
+def beside_a_host(cloud: SmallCloud) -> Instance:
+    """Stopped, with a volume, and another host that it can move to."""
+    instance = attached(cloud)
+    second(cloud)
+    cloud.do(services.stop, instance)
+    cloud.settle()
+    return instance
+
+
 def snapshot(*, instance: Instance, actor: Actor) -> object:
     return services.snapshot(instance=instance, actor=actor, name=factories.name("kept"))
 
@@ -142,6 +152,7 @@ SCENARIOS = [
     Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
     scenario("snapshot", with_all_kept, snapshot, after=after("stopped", otherwise="stopped")),
     scenario("reset-password", launched, reset_password, after=after("running", otherwise="running")),
+    scenario("move", beside_a_host, move, after=after("stopped", otherwise="stopped")),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),

@@ -83,3 +83,30 @@ def test_connections_survive_the_death_of_the_agents_processes(rack, guests):
         finally:
             talk.kill()
     assert b.pings(a.address)
+
+
+def test_an_instance_moves_to_another_host_with_what_is_on_its_disks(rack, demo, guests):
+    """Its workers die on the way. Afterwards it is reached at the same address, with the same bytes on its volume."""
+    a, b = guests
+    rack.post(f"{demo.path}/volumes", name="data", size_gib=1)
+    rack.post(f"{a.path}/attach-volume", volume="data")
+    write = "dd if=/dev/urandom of=/dev/vdb bs=1M count=8 2>/dev/null && sync && echo written"
+    wait_until(lambda: a.run(write).stdout.strip() == "written", 90, 1, "the volume is there", rack.logs)
+    total = "head -c 8388608 /dev/vdb | sha256sum"
+    before, address = a.run(total).stdout, a.address
+    assert len(before.split()[0]) == 64
+    rack.post(f"{a.path}/stop")
+    wait_until(lambda: rack.get(a.path)["status"] == "stopped", 90, 0.5, "it has stopped", rack.logs)
+    rack.post(f"{a.path}/move", host="host2")
+    for host in rack.hosts:
+        host.kill("worker")
+        host.start("worker")
+    moved = {"host": "host2", "operation": None}
+    wait_until(
+        lambda: {"host": rack.get(a.path)["host"]["name"], "operation": rack.get(a.path)["operation"]} == moved,
+        180, 0.5, "it has moved", rack.logs,
+    )  # fmt: skip
+    rack.post(f"{a.path}/start")
+    a.wait_until_up()
+    assert (a.run(total).stdout, a.address) == (before, address)
+    assert b.pings(a.address)

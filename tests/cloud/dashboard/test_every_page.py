@@ -79,6 +79,7 @@ SHOWN: dict[str, str] = {
     f"{V}/restore-backup": VIEWER,
     f"{V}/create-image": VIEWER,
     f"{V}/move": CLOUD_ADMIN,
+    f"{I}/move": CLOUD_ADMIN,
     f"{V}/delete": MEMBER,
     f"{P}/snapshots": VIEWER,
     f"{P}/snapshots/<uuid:snapshot>/change": VIEWER,

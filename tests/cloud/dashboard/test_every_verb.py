@@ -71,6 +71,7 @@ WHERE = {
     f"DELETE {P}/volumes/{{ref}}": "delete-volume",
     f"POST {P}/volumes/{{ref}}/resize": "resize-volume",
     f"POST {P}/volumes/{{ref}}/move": "move-volume",
+    f"POST {P}/instances/{{ref}}/move": "move-instance",
     f"POST {P}/volumes/{{ref}}/retype": "retype-volume",
     f"POST {P}/volumes/{{ref}}/snapshot": "snapshot-volume",
     f"POST {P}/volumes/{{ref}}/backup": "back-up-volume",

@@ -16,7 +16,7 @@ from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
 
 # Kinds that have loops of their own, if they are imported.
-OTHERS = ("layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "network.")
+OTHERS = ("layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "network.", "transfer.")
 OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
 
@@ -26,7 +26,10 @@ VOLUME = {
     "limits": None,
 }  # fmt: skip
 
+ARRIVAL = "3f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"  # a transfer that has brought a file of the machine
+
 LIFE = (
+    ("ensure_stopped", {"arrival": ARRIVAL}, "stopped"),
     ("ensure_running", {}, "running"),
     ("ensure_running", {"volumes": [VOLUME]}, "running"),
     ("ensure_running", {"reboot": {"nonce": "a", "hard": False}}, "running"),
@@ -71,6 +74,9 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
     layers = tmp_path / "agent" / "volumes"
     layers.mkdir(parents=True)
     (layers / f"{VOLUME['chain'][0]}.raw").write_bytes(bytes(1 << 20))
+    brought = tmp_path / "agent" / "transfers" / ARRIVAL
+    brought.mkdir(parents=True)
+    (brought / f"instance.{spec['id']}.uefi-variables.raw").write_bytes(b"of UEFI")
 
     def look(fault: str = "", verb: str = "look") -> int:
         return looker.look(control_plane.url, tmp_path, fault, trace, verb)
