@@ -5,6 +5,7 @@ from django.db import transaction
 
 from cloud.hosts.models import Host
 from cloud.operations.models import Operation
+from cloud.uses import InUse
 from compute import services
 from storage import hosting
 from storage.agent.images import Images
@@ -150,6 +151,23 @@ def test_an_instance_that_is_deleted_in_the_middle_of_a_backup_leaves_one_of_the
     made.refresh_from_db()
     assert (made.status, made.reason) == ("ready", "")
     assert not Attachment.objects.exists()
+
+
+def test_its_volume_is_reverted_while_it_stands_and_not_while_it_runs(cloud, data, web, call):
+    call("attach-volume", {"volume": "data"})
+    taken = do(volumes.snapshot, volume=data, name="snap")
+    settle(cloud)
+    taken.refresh_from_db()
+    with pytest.raises(InUse, match="Stop that first"):
+        do(volumes.revert, volume=data, snapshot=taken)
+    call("stop", {})
+    operation = do(volumes.revert, volume=data, snapshot=taken)
+    settle(cloud)
+    operation.refresh_from_db()
+    assert (operation.outcome, operation.reason) == ("done", "")
+    call("start", {})
+    assert disks(cloud, web) == {1: data.serial}
+    assert cloud.breaches() == []
 
 
 def test_growth_and_snapshots_reach_a_machine_that_runs(cloud, data, web, call):
