@@ -9,7 +9,14 @@ from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
 from cloud.uses import Use
-from compute import moves, networking, reconcile, restarts, volumes
+from compute import (
+    drain,  # noqa: F401 - its work is known wherever hosts are
+    moves,
+    networking,
+    reconcile,
+    restarts,
+    volumes,
+)
 from compute.models import Instance, Machine, Power
 from compute.workflows import RebootInstance
 from storage import files, specs, uses

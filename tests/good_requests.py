@@ -23,6 +23,7 @@ from cloud.operations.models import Check, Operation
 from cloud.tenancy import quota_requests
 from cloud.tenancy.models import BrowserSession, Token, User
 from compute import services
+from compute.drain import drain
 from compute.models import Instance
 from network.models import Port
 from storage.models import Volume
@@ -200,6 +201,14 @@ def _beside_a_host(world: World) -> str:
     return str(instance.name)
 
 
+def _draining(world: World) -> str:
+    """A host that is being emptied."""
+    host = factories.host()
+    with transaction.atomic():
+        drain(host=host, actor=world.actor)
+    return str(host.name)
+
+
 def _with_volume(world: World) -> str:
     def attach(*, instance: Instance, actor: Actor) -> object:
         return services.attach_volume(instance=instance, actor=actor, volume=storage.volume(world))
@@ -243,6 +252,7 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/create-image": _beside_images,
     "instances/snapshot": _beside_images,
     "instances/move": _beside_a_host,
+    "hosts/drain/cancel": _draining,
     "instances/detach-nic": _with_nic,
     "instances/attach-volume": _beside_volumes,
     "instances/detach-volume": _with_volume,

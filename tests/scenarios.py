@@ -33,7 +33,7 @@ class Scenario:
     prepare: Callable[[SmallCloud], Any]  # what is there before
     begin: Callable[[SmallCloud, Any], object]  # with what `prepare` gave: the verb, in a transaction of its own
     after: Mapping[str, str | None]  # outcome → what is seen
-    deleted: str = "superseded"  # how it ends when its subject is deleted in the middle
+    deleted: str = "superseded"  # how it ends when its subject is deleted in the middle; "": as if it was not
 
     def __str__(self) -> str:
         return self.kind

@@ -130,6 +130,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     **{f"{P}/volumes/<str:ref>/{verb}": {"POST": (MEMBER, 400)}
        for verb in ("resize", "retype", "snapshot", "clone", "revert")},
     f"{P}/volumes/<str:ref>/move": {"POST": (CLOUD_ADMIN, 409)},
+    "api/v1/hosts/<str:ref>/drain": {"GET": (CLOUD_ADMIN, 200), "POST": (CLOUD_ADMIN, 202)},
+    "api/v1/hosts/<str:ref>/drain/cancel": {"POST": (CLOUD_ADMIN, 404)},
     f"{P}/instances/<str:ref>/move": {"POST": (CLOUD_ADMIN, 409)},
     "api/v1/volume-types": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
     "api/v1/volume-types/<str:ref>": {

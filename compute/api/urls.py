@@ -7,6 +7,7 @@ from compute.api import (
     console_logs,
     consoles,
     diagnosis,
+    draining,
     flavors,
     instances,
     keypairs,
@@ -29,5 +30,6 @@ urlpatterns = [
     *consoles.urlpatterns,
     *captures.urlpatterns,
     *moving.urlpatterns,
+    *draining.urlpatterns,
     *diagnosis.urlpatterns,
 ]

@@ -35,6 +35,9 @@ for work in WORK:
     words.OPERATIONS[work.workflow.kind] = work.gerund.capitalize()
     words.VERBS[work.name] = work.past
     words.STEPS |= work.steps
+words.OPERATIONS["compute.drain"] = "Emptying"
+words.VERBS["drain"] = "began to empty"
+words.STEPS |= {"move_next": "Move one after the other", "stop_moving": "End what is under way"}
 words.FILTERED += dict.fromkeys(work.name for work in WORK)
 sections.register("host", "compute/sections/host.html", on_host)
 sections.register("image", "compute/sections/image.html", of_image)

@@ -1,19 +1,25 @@
 """How every kind of operation on an instance comes about."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
+
 from cloud.events.services import Actor
+from cloud.hosts import services as hosts
+from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from compute import services
+from compute.drain import drain as drain_host
 from compute.first_volumes import Disk
 from compute.models import Instance
 from compute.services.moving import move
 from network.models import Port
 from network.services import networks
-from storage.models import Volume
+from storage.models import Transfer, Volume
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.scenarios import Scenario, after
@@ -136,6 +142,37 @@ def reset_password(*, instance: Instance, actor: Actor) -> object:
     return services.reset_password(instance=instance, actor=actor, password="correct horse", reboot=True)
 
 
+class Hosts:
+    """Hosts that are emptied: what stands still on the first one moves."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        stopped = Instance.objects.filter(wanted_power="stopped", machine__host=subject_id)
+        return "holds" if stopped.exists() else "empty"
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        """Refused, as something is on it."""
+        with contextlib.suppress(hosts.HostConflict), transaction.atomic():
+            hosts.remove(Host.objects.get(pk=subject_id), actor=ALICE)
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        assert not Transfer.objects.exists()
+
+
+def full_host(cloud: SmallCloud) -> Host:
+    """With an instance that stands still, and another host."""
+    second(cloud)
+    Host.objects.filter(name="node1").update(enabled=True)
+    Host.objects.filter(name="node2").update(enabled=False)
+    beside_a_host(cloud)
+    Host.objects.filter(name="node2").update(enabled=True)
+    return Host.objects.get(name="node1")
+
+
+def drain(cloud: SmallCloud, there: Host) -> None:
+    with transaction.atomic():
+        drain_host(host=there, actor=ALICE)
+
+
 def scenario(kind: str, prepare: Callable[[SmallCloud], Any], verb: Callable[..., object], **facts: Any) -> Scenario:
     return Scenario(f"compute.{kind}", Instances(), prepare, lambda cloud, there: cloud.do(verb, there), **facts)
 
@@ -153,6 +190,7 @@ SCENARIOS = [
     scenario("snapshot", with_all_kept, snapshot, after=after("stopped", otherwise="stopped")),
     scenario("reset-password", launched, reset_password, after=after("running", otherwise="running")),
     scenario("move", beside_a_host, move, after=after("stopped", otherwise="stopped")),
+    Scenario("compute.drain", Hosts(), full_host, drain, after=after("empty", otherwise="holds"), deleted=""),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),

@@ -127,6 +127,7 @@ SHOWN: dict[str, str] = {
     "cloud/hosts/<uuid:host>": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>/settings": CLOUD_ADMIN,
     "cloud/volume-types": CLOUD_ADMIN,
+    "cloud/hosts/<uuid:host>/drain": CLOUD_ADMIN,
     "cloud/volume-types/<uuid:volume_type>": CLOUD_ADMIN,
     "cloud/flavors": CLOUD_ADMIN,
     "cloud/flavors/<uuid:flavor>": CLOUD_ADMIN,
@@ -140,6 +141,7 @@ SHOWN: dict[str, str] = {
 }
 # What only changes something (POST), or only sends somebody on: the tests of each subject have them.
 NOT_SHOWN = {
+    "cloud/hosts/<uuid:host>/drain/cancel",
     "", "sign-out", "theme", "account/tokens/<uuid:token>/revoke", f"{P}/members/<uuid:user>",
     f"{P}/instances/views", f"{P}/instances/views/<uuid:view>", f"{P}/instances/views/<uuid:view>/forget",
     "cloud/hosts/join-tokens/<uuid:token>/revoke",
@@ -205,6 +207,7 @@ REFUSED_TO_CHANGE = {
     },
     **{route: "project admin" for route, least in SHOWN.items() if least == CLOUD_ADMIN},
     "cloud/hosts/<uuid:host>/change": "project admin",
+    "cloud/hosts/<uuid:host>/drain/cancel": "project admin",
     "cloud/flavors/<uuid:flavor>/delete": "project admin",
     "cloud/volume-types/<uuid:volume_type>/make-default": "project admin",
     "cloud/volume-types/<uuid:volume_type>/delete": "project admin",

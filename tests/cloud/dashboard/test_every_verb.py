@@ -133,6 +133,8 @@ WHERE = {
     "POST /quota-requests/{ref}/approve": "answer-quota-request",
     "POST /quota-requests/{ref}/decline": "answer-quota-request",
     "POST /volume-types": "volume-types",
+    "POST /hosts/{ref}/drain": "drain-host",
+    "POST /hosts/{ref}/drain/cancel": "cancel-drain",
     "PATCH /volume-types/{ref}": "volume-type",
     "DELETE /volume-types/{ref}": "delete-volume-type",
     "POST /flavors": "flavors",
