@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 from xml.sax.saxutils import escape, quoteattr
 
+from storage import traits
+
 DISK_FORMAT = "http://www.vmware.com/interfaces/specifications/vmdk.html#streamOptimized"
 HARDWARE = "vmx-13"  # of ESXi 6.5, which every later one runs; VirtualBox takes any
 MAX_IN_USTAR = 8 << 30
@@ -29,7 +31,7 @@ ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
 <Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
     xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
     xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData"
-    xmlns:vmw="http://www.vmware.com/schema/ovf">
+    xmlns:vmw="http://www.vmware.com/schema/ovf" xmlns:pileus="{namespace}">
   <References>
 {files}
   </References>
@@ -57,7 +59,7 @@ ENVELOPE = """<?xml version="1.0" encoding="UTF-8"?>
         <vssd:VirtualSystemIdentifier>{name}</vssd:VirtualSystemIdentifier>
         <vssd:VirtualSystemType>{hardware}</vssd:VirtualSystemType>
       </System>
-{items}{firmware}
+{items}{firmware}{traits}
     </VirtualHardwareSection>
   </VirtualSystem>
 </Envelope>
@@ -100,7 +102,17 @@ def descriptor(machine: dict[str, Any], disks: Sequence[tuple[str, int, int]]) -
         hardware=HARDWARE,
         items="\n".join(_items(machine, len(disks))),
         firmware=EFI if machine.get("firmware") == "uefi" else "",
+        namespace=traits.NAMESPACE,
+        traits=_traits(machine["image"]) if "image" in machine else "",
     )
+
+
+def _traits(image: dict[str, Any]) -> str:
+    """What the machine is where it came from, which may not be what it is for other programs: they pass over this."""
+    known = traits.known(image)
+    said = {name: str(value).lower() if isinstance(value, bool) else value for name, value in known.items()}
+    fields = "".join(f" {name}={quoteattr(value)}" for name, value in said.items())
+    return f'\n      <pileus:Image ovf:required="false"{fields}/>'
 
 
 def _items(machine: dict[str, Any], disks: int) -> list[str]:

@@ -89,10 +89,11 @@ class ImportImage(ResourcePage, FormPage):
 
     def fill(self) -> dict[str, Any]:
         formats = [("", "find out"), *((name, name) for name in FORMATS)]
-        return {**CHOICES, "formats": formats, "the_list": self.the_list}
+        architectures = [("", "x86_64, or what an OVA says"), *Image.Architecture.choices]
+        return {**CHOICES, "architectures": architectures, "formats": formats, "the_list": self.the_list}
 
     def initial(self) -> dict[str, Any]:
-        return {"kind": "upload", "architecture": "x86_64"}
+        return {"kind": "upload"}
 
     def read(self) -> dict[str, Any]:
         post = self.request.POST

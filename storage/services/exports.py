@@ -11,6 +11,7 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
+from storage import traits
 from storage.importing import EXPORT
 from storage.models import Image, ImageExport
 from storage.models.images import GIB
@@ -85,6 +86,7 @@ def _machine(image: Image) -> dict[str, Any]:
         "firmware": image.firmware or "bios",
         "nics": found.get("nics") or 1,
         "os": image.os,
+        "image": {name: getattr(image, name) for name in traits.NAMES},
     }
 
 

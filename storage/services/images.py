@@ -14,7 +14,7 @@ from cloud.operations import engine
 from cloud.problems import Conflict, Fault, Invalid, TooLarge
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from storage import hardware, uploads, uses
+from storage import hardware, traits, uploads, uses
 from storage.models import Image, ImageExport, ImageShare, Upload
 from storage.models.images import GIB
 from storage.workflows.images import DeleteImage, ImportImage
@@ -55,7 +55,7 @@ def begin(
         version=version,
         visibility=Image.Visibility.PRIVATE if project else Image.Visibility.PUBLIC,
         status=Image.Status.WAITING if is_upload else Image.Status.IMPORTING,
-        source={key: value for key, value in source.items() if key not in ("size", "project")},
+        source={key: value for key, value in source.items() if key not in ("size", "project")} | _said(properties),
         size_gib=gib,
         **{"hypervisors": HYPERVISORS, "architecture": Image.Architecture.X86_64, **properties},
     )
@@ -65,6 +65,13 @@ def begin(
     else:
         engine.start(ImportImage, image, actor=actor)
     return image
+
+
+def _said(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of an image and may be what every image has, for an import that learns the rest from what it finds.
+    Hardware that is not said is empty, which tells it by itself."""
+    said = [name for name in traits.NAMES if name in properties and name not in traits.HARDWARE]
+    return {"said": said} if said else {}
 
 
 def complete(*, image: Image, actor: Actor, received: int) -> Image:

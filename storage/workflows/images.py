@@ -8,7 +8,7 @@ from uuid import UUID
 from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Verdict, Workflow
 from cloud.uses import InUse
-from storage import files, hardware, importing, uploads, uses
+from storage import files, hardware, importing, traits, uploads, uses
 from storage.models import Image, Layer, Upload
 from storage.models.images import GIB
 from storage.workflows.base import until_sealed
@@ -87,12 +87,20 @@ def learnt(image: Image) -> dict[str, Any]:
     first: dict[str, Any] = next(iter(image.disks), {})
     disk = -(-int(first.get("virtual_bytes") or 0) // GIB)
     facts: dict[str, Any] = {"min_disk_gib": max(image.min_disk_gib, disk)}
-    machine = image.found.get("machine") or {}
+    told = traits.known(image.found.get("machine") or {})
+    found = {name: value for name, value in told.items() if not _is_said(image, name)}
     said = {name: value for name, value in image.hardware.items() if value}
-    found = {name: str(machine.get(name) or "") for name in image.hardware} | said
+    if hardware.faults(found.get("architecture", image.architecture), said):
+        found.pop("architecture", None)
     # What the machine had that we have not, or that does not go with what was said, is left out.
-    wrong = hardware.faults(image.architecture, found)
-    return facts | {name: value for name, value in found.items() if value and name not in wrong and name not in said}
+    wrong = hardware.faults(found.get("architecture", image.architecture), {**found, **said})
+    return facts | {name: value for name, value in found.items() if name not in wrong}
+
+
+def _is_said(image: Image, name: str) -> bool:
+    """Whether its owner has said this of it: when it was begun, or by giving it another value than every image has."""
+    usual = getattr(Image(architecture=Image.Architecture.X86_64), name)
+    return name in image.source.get("said", ()) or getattr(image, name) != usual
 
 
 class DeleteImage(ImageWorkflow):

@@ -1,10 +1,15 @@
 """Which parts of machines go together, and what follows from an import."""
 
+from dataclasses import asdict
+
 import pytest
 
-from storage import hardware
+from storage import hardware, traits
+from storage.agent import appliance
 from storage.agent.inspection import ovf
+from storage.agent.inspection.common import Unfit
 from storage.models import Image
+from storage.services import exports, images
 from storage.workflows.images import learnt
 from tests.storage.agent.inspection import hostile
 
@@ -82,3 +87,53 @@ def test_an_image_takes_over_what_was_found_and_keeps_what_its_owner_said():
     assert learnt(image) == {"min_disk_gib": 1, "firmware": "uefi"}
     image = Image(architecture="aarch64", found={"machine": machine | {"firmware": "bios"}}, files=[])
     assert learnt(image) == {"min_disk_gib": 1}
+
+
+def come_back(image, **said):
+    """An image, as an import of its own OVA makes it; `said`: what its owner says of the import."""
+    text = appliance.descriptor(exports._machine(image), [("disk1.vmdk", 1, 512)])
+    plan = ovf.read(text.encode())
+    assert plan.notes == ()
+    again = Image(**{"architecture": "x86_64", **said}, found={"machine": asdict(plan.machine)}, files=[])
+    again.source = {"kind": "upload", **images._said(said)}
+    for name, value in learnt(again).items():
+        setattr(again, name, value)
+    return {name: getattr(again, name) for name in traits.NAMES}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"architecture": "x86_64"},
+        {"architecture": "x86_64", "os": "windows", "firmware": "uefi", "disk_bus": "sata", "nic_bus": "e1000e"},
+        {"architecture": "x86_64", "os": 'Plan 9 & <"more">', "default_user": "glenda", "machine_type": "pc"},
+        {"architecture": "aarch64", "machine_type": "virt", "default_user": "debian", "cloud_init": True},
+    ],
+)
+def test_an_image_comes_back_from_its_own_appliance_as_it_was(image):
+    image = Image(name="web", **image)
+    assert come_back(image) == {name: getattr(image, name) for name in traits.NAMES}
+
+
+def test_what_is_said_of_an_import_counts_more_than_what_an_appliance_of_ours_says():
+    image = Image(name="web", architecture="aarch64", os="debian", default_user="debian", cloud_init=True)
+    said = {"os": "linux", "default_user": "root", "cloud_init": False, "disk_bus": "ide"}  # only x86_64 has IDE
+    assert come_back(image, **said).items() >= {**said, "architecture": "x86_64"}.items()
+
+
+def test_what_an_appliance_says_in_our_name_is_judged_like_anything_else():
+    hostile_user, long = "root; rm -rf /", "x" * 41
+    fields = f'firmware="uefi" disk_bus="floppy" nic_bus="../e1000" architecture="vax" os="{long}" cloud_init="maybe"'
+    ours = f'<p:Image xmlns:p="{traits.NAMESPACE}" {fields} default_user="{hostile_user}" more="x"/>'
+    plan = ovf.read(hostile.ovf(items=hostile.ITEMS + ours))
+    kept = traits.known(asdict(plan.machine))
+    assert kept == {"firmware": "uefi"}
+    assert len(plan.notes) == 6
+    assert f"It says that its image has the default_user '{hostile_user}'. That is not known here" in plan.notes[-2]
+    with pytest.raises(Unfit, match="twice"):
+        ovf.read(hostile.ovf(items=hostile.ITEMS + ours + ours))
+
+
+def test_what_a_host_reports_is_judged_again():
+    machine = {"os": ["x"], "default_user": "a" * 33, "cloud_init": "yes", "nic_bus": {"a": 1}, "disk_bus": None}
+    assert learnt(Image(architecture="x86_64", found={"machine": machine}, files=[])) == {"min_disk_gib": 1}

@@ -56,6 +56,11 @@ class Machine:
     nics: int = 0
     disk_bus: str = ""  # as `storage.hardware` calls it; "" where ours may be taken
     nic_bus: str = ""
+    # What only an appliance of ours says; it leaves `firmware` open as well.
+    machine_type: str = ""
+    architecture: str = ""
+    default_user: str = ""
+    cloud_init: bool | None = None
 
 
 @dataclass(frozen=True)

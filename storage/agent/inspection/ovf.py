@@ -5,12 +5,14 @@ Only what an import uses is read. Whatever contradicts itself is refused rather 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from storage import traits
 from storage.agent.inspection.common import MAX_FILE_BYTES, MIB, Machine, Unfit, printable, safe_name
 
 MAX_BYTES = 4 * MIB
@@ -122,6 +124,7 @@ class _Reader:
             disk_bus=self._disk_bus(items),
             nic_bus=self._nic_bus(items),
         )
+        machine = replace(machine, **self._traits(hardware))
         if any(item.get("ResourceType") == TPM or "vtpm" in item.get("ResourceSubType", "").lower() for item in items):
             self._notes.append("The machine's virtual TPM is left out, with all keys in it.")
         if any(file.name.lower().endswith(".nvram") for file in files.values()):
@@ -268,6 +271,22 @@ class _Reader:
     def _nic_bus(self, items: list[dict[str, str]]) -> str:
         models = (item.get("ResourceSubType", "").lower() for item in items if item.get("ResourceType") == NIC)
         return NICS.get(next(models, ""), "")
+
+    def _traits(self, hardware: Element) -> dict[str, Any]:
+        """What an appliance of ours says of its image; it counts more than what OVF has words for. {}: it is none."""
+        found = hardware.findall(traits.ELEMENT)
+        if len(found) > 1:
+            raise Unfit(f"It says twice what its image is. {_AGAIN}")
+        if not found:
+            return {}
+        said: dict[str, Any] = {name: value for name in traits.NAMES if (value := found[0].get(name, ""))}
+        if said.get("cloud_init") in ("true", "false"):
+            said["cloud_init"] = said["cloud_init"] == "true"
+        known = traits.known(said)
+        for name in (name for name in said if name not in known):
+            words = f"{name} {printable(said[name])!r}"
+            self._notes.append(f"It says that its image has the {words}. That is not known here, and left out.")
+        return dict.fromkeys(traits.HARDWARE, "") | known
 
     def _name(self, system: Element) -> str:
         name = self._find(system, "Name")

@@ -29,7 +29,9 @@ def test_one_for_a_file_waits_for_it(mia, project):
     answer = mia.post(f"{P}/import", sent)
     image = Image.objects.get(name="mine")
     assert (answer.status_code, answer["Location"]) == (303, f"{P}/{image.pk}")
-    assert (image.status, image.nic_bus, image.source) == ("waiting", "e1000", {"kind": "upload"})
+    assert (image.status, image.nic_bus, image.source) == (
+        "waiting", "e1000", {"kind": "upload", "said": ["architecture"]},
+    )  # fmt: skip
     shown = mia.get(f"{P}/{image.pk}").content.decode()
     assert f'data-upload="/api/v1/projects/demo/images/{image.pk}/upload/file"' in shown
     assert "storage/upload" in shown

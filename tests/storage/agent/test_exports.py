@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from storage import traits
 from storage.agent import appliance
 from storage.agent.inspection import ovf
 from tests.storage.agent.inspection import hostile
@@ -18,6 +19,10 @@ from tests.storage.agent.test_images import MANY, ImageHost, identical, open_to_
 
 FORMATS = {"qcow2": "qcow2", "raw": "raw", "vdi": "vdi", "vmdk": "vmdk", "vhdx": "vhdx"}
 MACHINE = {"name": "wéb & co", "cpus": 2, "memory_mib": 512, "firmware": "uefi", "nics": 2, "os": "linux"}
+IMAGE = {
+    "architecture": "x86_64", "os": "linux", "default_user": "debian", "cloud_init": True,
+    "firmware": "uefi", "machine_type": "q35", "disk_bus": "sata", "nic_bus": "",
+}  # fmt: skip
 OVF = "{http://schemas.dmtf.org/ovf/envelope/1}"
 RASD = "{http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData}"
 
@@ -89,10 +94,10 @@ def test_an_appliance_goes_round_with_all_of_its_disks(give, kept, disk, tmp_pat
     second = give(hostile.sound("vdi"), "qcow2")
     both = [*first[0]["files"], {**second[0]["files"][0], "index": 1}]
     source = kept({"files": both}, [*first[1], *second[1]])
-    facts, (exported,) = give(source, "ova", machine=MACHINE)
+    facts, (exported,) = give(source, "ova", machine={**MACHINE, "image": IMAGE})
     assert [file["format"] for file in facts["files"]] == ["ova"]
     found, results = give(exported, "qcow2")
-    assert found["found"]["machine"] == {"name": "wéb & co", **{key: MACHINE[key] for key in MACHINE if key != "name"}}
+    assert found["found"]["machine"] == {**MACHINE, **IMAGE}
     assert found["found"]["notes"] == []  # its manifest was there, and right
     assert identical(disk, "qcow2", results[0], "qcow2", tmp_path)
     other = tmp_path / "second"
@@ -134,6 +139,20 @@ def test_a_descriptor_has_everything_in_its_order():
     plan = ovf.read(text.encode())
     assert (plan.machine.cpus, plan.machine.memory_mib, plan.machine.firmware, plan.machine.nics) == (2, 512, "uefi", 2)
     assert len(plan.disks) == 9
+
+
+def test_what_is_ours_in_a_descriptor_is_where_the_schema_lets_others_pass_over_it():
+    """A section of hardware ends with elements of other namespaces, each of which may say that it need not be known."""
+    text = appliance.descriptor({**MACHINE, "image": IMAGE}, [("d.vmdk", 100, 1 << 30)])
+    section = ElementTree.fromstring(text).find(f".//{OVF}VirtualHardwareSection")
+    names = [child.tag for child in section]
+    others = [child for child in section if not child.tag.startswith(OVF)]
+    assert names == [f"{OVF}Info", f"{OVF}System", *[f"{OVF}Item"] * 6, *(child.tag for child in others)]
+    assert {child.get(f"{OVF}required") for child in others} == {"false"}
+    assert names[-1] == traits.ELEMENT
+    # Without our element it is the descriptor that others get, to the letter.
+    plain = appliance.descriptor(MACHINE, [("d.vmdk", 100, 1 << 30)])
+    assert [line for line in text.splitlines() if "<pileus:" not in line] == plain.splitlines()
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "名前", "a" * 200, "<x>&\"'", "-rf"])
