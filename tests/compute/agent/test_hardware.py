@@ -100,33 +100,6 @@ def test_a_machine_installs_itself_from_an_iso(host, obey_really, control_plane,
     assert console(host, spec).count(b"hello from the CD") == 1
 
 
-@pytest.mark.timeout(400)
-def test_uefi_keeps_its_settings_for_each_machine(host, obey_really, monkeypatch, tmp_path):  # noqa: F811
-    spec = make_spec("uefi", image={"id": "1", "name": "n", "architecture": "x86_64", "files": []}, memory_mib=256)
-    spec = with_hardware(spec, firmware="uefi", disk_bus="sata")
-    boot(host, obey_really, spec)
-    home = host.machine(spec["id"]).home
-    # It has found nothing to start from, and says so on the serial line; its settings are in its own file.
-    wait_for(lambda: b"BdsDxe" in console(host, spec), 240)
-    assert obey_really("ensure_stopped", {**spec, "stop": {"force": True}}, 2)["seen"] == "stopped"
-    kept = home.variables.read_bytes()
-    template = firmware.find("x86_64", "q35").variables
-    assert len(kept) == template.stat().st_size
-    assert kept != template.read_bytes()
-    if host.tools.jail.uid:
-        assert (home.variables.stat().st_uid, home.variables.stat().st_mode & 0o777) == (
-            host.record(spec["id"]).uid, 0o600,
-        )  # fmt: skip
-    # A start goes on with them, and with no others.
-    monkeypatch.setattr(firmware, "DESCRIPTORS", (tmp_path,))
-    assert "uefi" not in host.machines.hypervisors["qemu"].probe()["architectures"]["x86_64"]["hardware"]
-    report = obey_really("ensure_running", spec, 3)
-    assert (report["seen"], "has no UEFI for x86_64: install the package ovmf" in report["facts"]["problem"]) == (
-        "broken", True,
-    )  # fmt: skip
-    assert home.variables.read_bytes() == kept
-
-
 def test_what_cannot_be_is_refused_with_all_faults(host, obey_really, kernel_spec):  # noqa: F811
     report = obey_really(
         "ensure_running", with_hardware(kernel_spec, machine_type="q35", disk_bus="ide", firmware="uefi")
@@ -166,21 +139,51 @@ def old_parts(tmp_path_factory):
     return make_old_parts(tmp_path_factory.mktemp("old-parts"), build.default_cache())
 
 
+@pytest.fixture
+def boot_old_parts(host, obey_really, control_plane, old_parts, tmp_path):  # noqa: F811
+    """Start a machine of these parts from its disk, and wait until GRUB has found its NIC; the machine's spec."""
+
+    def start(wish, firmware_name, nic):
+        file = put_image_file(control_plane, tmp_path, "disk", old_parts.read_bytes()) | {"format": "qcow2"}
+        image = {"id": "1", "name": "old", "architecture": "x86_64", "files": [file], "hardware": wish}
+        spec = make_spec("old", image=image, memory_mib=256)
+        boot(host, obey_really, spec)
+        wait_for(lambda: firmware_name in console(host, spec), 240)
+        assert nic in console(host, spec)
+        return spec
+
+    return start
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(
-    ("wish", "said"),
-    [
-        ({"firmware": "uefi", "disk_bus": "sata", "nic_bus": "e1000e"}, (b"STARTED BY efi", b"8086:10d3")),
-        ({"disk_bus": "ide", "nic_bus": "rtl8139"}, (b"STARTED BY pc", b"10ec:8139")),
-    ],
-    ids=["q35-uefi-sata-e1000e", "pc-bios-ide-rtl8139"],
-)
-def test_a_guest_is_booted_from_its_disk(host, obey_really, control_plane, old_parts, tmp_path, wish, said):  # noqa: F811
-    """GRUB starts from its disk by the firmware, and finds the NIC."""
-    file = put_image_file(control_plane, tmp_path, "disk", old_parts.read_bytes()) | {"format": "qcow2"}
-    image = {"id": "1", "name": "old", "architecture": "x86_64", "files": [file], "hardware": wish}
-    spec = make_spec("old", image=image, memory_mib=256)
-    boot(host, obey_really, spec)
-    firmware_, nic = said
-    wait_for(lambda: firmware_ in console(host, spec), 240)
-    assert nic in console(host, spec)
+def test_a_guest_is_booted_from_its_disk_by_bios(boot_old_parts):
+    boot_old_parts({"disk_bus": "ide", "nic_bus": "rtl8139"}, b"STARTED BY pc", b"10ec:8139")
+
+
+@pytest.mark.timeout(400)
+def test_a_guest_is_booted_from_its_disk_by_uefi_which_keeps_its_settings(
+    host, obey_really, boot_old_parts, monkeypatch, tmp_path,  # noqa: F811
+):  # fmt: skip
+    spec = boot_old_parts(
+        {"firmware": "uefi", "disk_bus": "sata", "nic_bus": "e1000e"}, b"STARTED BY efi", b"8086:10d3"
+    )
+    home = host.machine(spec["id"]).home
+    assert obey_really("ensure_stopped", {**spec, "stop": {"force": True}}, 2)["seen"] == "stopped"
+    kept = home.variables.read_bytes()
+    template = firmware.find("x86_64", "q35").variables
+    assert len(kept) == template.stat().st_size
+    assert kept != template.read_bytes()
+    if host.tools.jail.uid:
+        assert (home.variables.stat().st_uid, home.variables.stat().st_mode & 0o777) == (
+            host.record(spec["id"]).uid, 0o600,
+        )  # fmt: skip
+    # A start goes on with them, and with no others.
+    empty = tmp_path / "no-firmware"
+    empty.mkdir()
+    monkeypatch.setattr(firmware, "DESCRIPTORS", (empty,))
+    assert "uefi" not in host.machines.hypervisors["qemu"].probe()["architectures"]["x86_64"]["hardware"]
+    report = obey_really("ensure_running", spec, 3)
+    assert (report["seen"], "has no UEFI for x86_64: install the package ovmf" in report["facts"]["problem"]) == (
+        "broken", True,
+    )  # fmt: skip
+    assert home.variables.read_bytes() == kept
