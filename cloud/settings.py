@@ -175,6 +175,7 @@ IMAGE_MAX_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_GIB", "100"))  # that one m
 IMAGE_MAX_DISK_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_DISK_GIB", "2048"))  # as large as a guest may see its disk
 IMAGE_FETCH_SECONDS = int(os.environ.get("PILEUS_IMAGE_FETCH_SECONDS", "7200"))  # for one from a URL
 IMAGE_EXPORT_HOURS = int(os.environ.get("PILEUS_IMAGE_EXPORT_HOURS", "24"))  # that one can be downloaded
+VOLUME_MAX_LAYERS = max(3, int(os.environ.get("PILEUS_VOLUME_MAX_LAYERS", "32")))  # beyond that they are merged
 IMAGE_URLS = {  # which addresses may be fetched from, beside those of the internet
     "allow_private": os.environ.get("PILEUS_IMAGE_URLS_PRIVATE") == "1",
     "allow": list(filter(None, os.environ.get("PILEUS_IMAGE_URLS_ALLOW", "").split(","))),
@@ -240,6 +241,7 @@ CELERY_BEAT_SCHEDULE = {
     "tidy-images": {"task": "storage.tidy", "schedule": 600.0},
     "back-up": {"task": "storage.back_up", "schedule": 60.0},
     "tidy-backups": {"task": "storage.tidy_backups", "schedule": 600.0},
+    "flatten": {"task": "storage.flatten", "schedule": 600.0},
     "pack-samples": {"task": "compute.pack_samples", "schedule": 300.0},
 }
 

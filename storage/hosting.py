@@ -25,6 +25,7 @@ MOVING, ALONG = "storage.move_volume", "storage.move_along"  # they keep everyth
 LOOK_AGAIN_SECONDS = 20  # in case a wake-up is lost
 MAKING = "waiting for the host to make its files"
 FETCHING = "its host fetches what is in the backup"
+MERGING = "its host makes one layer of several"
 
 
 class NoRoom(Problem):
@@ -51,6 +52,11 @@ def carries(host: Host | None) -> bool:
 def keeps_layers(host: Host) -> bool:
     """Whether a host can put layers over each other: without that there are no snapshots and no clones."""
     return bool(host.capabilities.get("volumes", {}).get("layers"))
+
+
+def merges_layers(host: Host) -> bool:
+    """Whether a host can make one layer of several."""
+    return bool(host.capabilities.get("volumes", {}).get("merge"))
 
 
 def fault_there(volume: Volume, host: Host) -> str:
@@ -108,8 +114,14 @@ def until_true(volume: Volume) -> Wait | None:
     if row.has_been_seen(BROKEN):
         raise refusal(row)
     order(row)
-    fetches = Layer.objects.filter(tree=volume.active.tree, made=False, backup__isnull=False).exists()
-    return Wait(LOOK_AGAIN_SECONDS, because=FETCHING if fetches else MAKING)
+    return Wait(LOOK_AGAIN_SECONDS, because=_work_on(volume))
+
+
+def _work_on(volume: Volume) -> str:
+    missing = Layer.objects.filter(tree=volume.active.tree, made=False)
+    if missing.filter(backup__isnull=False).exists():
+        return FETCHING
+    return MERGING if missing.exclude(merges=[]).exists() else MAKING
 
 
 def take_room(volume: Volume, *, more_gib: int) -> None:

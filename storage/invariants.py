@@ -18,7 +18,7 @@ from storage.backing_up import BACKUP
 from storage.importing import EXPORT
 from storage.models import Backup, Image, ImageExport, Volume, VolumeOnHost
 from storage.trees import Tree
-from storage.workflows import RestoreBackup
+from storage.workflows import FlattenVolume, RestoreBackup
 from storage.workflows.exports import ExportImage
 from storage.workflows.images import DeleteImage, ImportImage
 
@@ -29,8 +29,9 @@ def volumes_have_room() -> Iterator[Breach]:
         resource_type=hosting.VOLUME, resource_id=OuterRef("volume_id"), host=OuterRef("host"),
         disk_gib=OuterRef("volume__size_gib"),
     )  # fmt: skip
-    restored = Operation.objects.filter(kind=RestoreBackup.kind, subject_id=OuterRef("volume_id"), finished_at=None)
-    short = VolumeOnHost.objects.filter(~Exists(room)).exclude(Exists(restored))  # one that is restored has more
+    copied = Operation.objects.filter(subject_id=OuterRef("volume_id"), finished_at=None)
+    copied = copied.filter(kind__in=(RestoreBackup.kind, FlattenVolume.kind))  # then it has more for a while
+    short = VolumeOnHost.objects.filter(~Exists(room)).exclude(Exists(copied))
     for row in short.select_related("volume", "host").order_by("pk"):
         words = f"{row.volume} is on {row.host}, but its {row.volume.size_gib} GiB are not allocated there"
         yield Breach(words, str(row.volume_id), repair=partial(_allocate, row.volume_id))

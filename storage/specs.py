@@ -69,6 +69,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "parent": str(layer.parent_id) if layer.parent_id else None,
         "image": layer.base,
         "backup": {"id": str(layer.backup_id), "size_gib": layer.size_gib} if layer.backup_id else None,
+        "merge": [str(pk) for pk in layer.merges] or None,
         "size_bytes": layer.size_gib << 30,
         "made": layer.made,
     }

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from cloud.events.services import SYSTEM
 from storage import backing_up, files, uploads, verifying
-from storage.services import backups, drills, exports, images, policies
+from storage.services import backups, drills, exports, flattening, images, policies
 from storage.shipping import Shipping
 from storage.store import bucket, is_bucket, store
 
@@ -54,6 +54,13 @@ def tidy_backups() -> None:
     if begun := drills.run_due():
         log.info("storage.drills_begun", drills=begun)
     verifying.verify()
+
+
+@shared_task(name="storage.flatten")
+def flatten() -> None:
+    """Merge layers of volumes that stand on many."""
+    if begun := flattening.run_due():
+        log.info("storage.flattening_begun", volumes=begun)
 
 
 @shared_task(name="storage.back_up")

@@ -1,7 +1,9 @@
 """Trees of layers: what a volume stands on, and what nobody needs any more."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,7 +11,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from cloud.operations.models import Operation
-from storage.models import Backup, Layer, Snapshot, Volume
+from storage.models import Backup, Image, Layer, Snapshot, Volume
 
 MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
 
@@ -33,6 +35,15 @@ def over(parent: Layer, *, size_gib: int) -> Layer:
     """A new, empty layer over another one, on the same host. That is locked: its tree does not move meanwhile."""
     parent = Layer.objects.select_for_update(of=("self",), no_key=True).select_related("host").get(pk=parent.pk)
     return Layer.objects.create(tree=parent.tree, parent=parent, host=parent.host, size_gib=size_gib)
+
+
+def merged(run: Sequence[Layer]) -> Layer:
+    """A layer that is to have what several layers have that follow each other, and never to be written."""
+    lowest, highest = run[0], run[-1]
+    return Layer.objects.create(
+        tree=lowest.tree, parent_id=lowest.parent_id, base=lowest.base, host_id=highest.host_id,
+        size_gib=highest.size_gib, merges=[layer.pk for layer in run], sealed_at=Now(),
+    )  # fmt: skip
 
 
 class Tree:
@@ -69,11 +80,39 @@ class Tree:
         staying = Q(volume__in=others) | (Q(volume=volume) if its_snapshots else Q(pk=None))
         return self._below(others, Snapshot.objects.filter(staying))
 
-    def _below(self, volumes: "QuerySet[Volume]", snapshots: "QuerySet[Snapshot]") -> set[UUID]:
+    def mergeable(self, volume: Volume) -> set[UUID]:
+        """The ids of the layers that only this volume stands on, and only through one other layer that lies on them:
+        nobody notices when such that follow each other become one.
+        """
+        tops = self._tops(Volume.objects.all(), Snapshot.objects.all())
+        others = self._below(Volume.objects.exclude(pk=volume.pk), Snapshot.objects.none())
+        children = Counter(layer.parent_id for layer in self.layers.values())
+        own = (layer for layer in self.chain(volume.active_id) if layer.pk not in tops | others)
+        return {layer.pk for layer in own if layer.made and layer.sealed_at and children[layer.pk] == 1}
+
+    def run(self, volume: Volume) -> list[Layer]:
+        """The longest chain of layers that can become one, the lowest first."""
+        able, chain = self.mergeable(volume), self.chain(volume.active_id)
+        runs = [list(run) for is_able, run in groupby(chain, lambda layer: layer.pk in able) if is_able]
+        return max(runs, key=len, default=[])
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a host may be reading layers for an image or a backup, which nothing on a volume tells."""
+        snapshots = Snapshot.objects.filter(layer__tree=self.id).values_list("pk", flat=True)
+        of_snapshot = Q(source__kind="snapshot", source__id__in=[str(pk) for pk in snapshots])
+        of_volume = Q(source__kind="volume", source__layer__in=[str(pk) for pk in self.layers])
+        images = Image.objects.filter(of_snapshot | of_volume, status=Image.Status.IMPORTING)
+        backups = Backup.objects.filter(volume__active__tree=self.id, status=Backup.Status.MAKING)
+        return images.exists() or backups.exists()
+
+    def _tops(self, volumes: "QuerySet[Volume]", snapshots: "QuerySet[Snapshot]") -> set[UUID]:
         pairs = volumes.filter(active__tree=self.id).values_list("active", "next")
         tops = {top for pair in pairs for top in pair if top}
-        tops |= set(snapshots.filter(layer__tree=self.id).values_list("layer", flat=True))
-        return {layer.pk for top in tops for layer in self.chain(top)}
+        return tops | set(snapshots.filter(layer__tree=self.id).values_list("layer", flat=True))
+
+    def _below(self, volumes: "QuerySet[Volume]", snapshots: "QuerySet[Snapshot]") -> set[UUID]:
+        return {layer.pk for top in self._tops(volumes, snapshots) for layer in self.chain(top)}
 
     def sweep(self, there: Iterable[str] = ()) -> None:
         """Forget the layers that nothing needs, except for those that are `there` on their host still."""
@@ -109,5 +148,5 @@ def volumes_on(layer: Layer) -> list[Volume]:
 def noted(tree: UUID, there: Iterable[str]) -> None:
     """A host has said which layers of a tree it has: the others that nothing needs have been removed."""
     kept = set(there)
-    Layer.objects.filter(tree=tree, pk__in=kept, made=False).update(made=True, backup=None)
+    Layer.objects.filter(tree=tree, pk__in=kept, made=False).update(made=True, backup=None, merges=[])
     Tree(tree).sweep(kept)

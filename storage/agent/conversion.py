@@ -13,7 +13,7 @@ from agent import folders
 from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
-from storage.agent import unpacking
+from storage.agent import qemu_img, unpacking
 from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, View, own_python, python
 from storage.agent.inspection.common import MIB, Disk, Examined, Found, Limits, Machine, Unfit, Window, size_words
 from storage.agent.inspection.readers import READERS
@@ -133,6 +133,35 @@ class Tool:
         except (Failed, TooLong) as problem:
             raise Refused(f"the disk could not be copied: {words_of(problem)}") from problem
 
+    def merge(
+        self,
+        run: list[tuple[Path, str]],
+        below: list[tuple[Path, str]],
+        target: Path,
+        virtual_bytes: int,
+        hear: Callable[[float], None],
+    ) -> None:
+        """Write what files of ours that lie on each other have of their own, the lowest first, into an empty qcow2 that
+        lies on `below` as they do; `hear` gets the percentage. Raises Refused or Abandoned."""
+        nothing = target.with_suffix(".nothing")
+        qemu_img.run(qemu_img.create(nothing, virtual_bytes))
+        folders.give_file(nothing, self.uid, 0o600)
+        most = virtual_bytes + virtual_bytes // 1000 + SPARE_BYTES
+        bounds = Bounds(600 + virtual_bytes / MIN_BYTES_PER_SECOND, file_bytes=most)
+        view = View(readable=tuple(path for path, _ in (*below, *run)), writable=(self.folder,))
+        for number, command in enumerate(argvs_of_merge(run, below, target, nothing)):
+
+            def listen(line: str, before: int = number) -> None:
+                check_room(self.folder)
+                if match := _PERCENT.search(line):
+                    hear((before * 100 + float(match[1])) / len(run))
+
+            check_room(self.folder)
+            try:
+                self.helpers.run(Program(command, bounds, view), self.uid, self.work, listen)
+            except (Failed, TooLong) as problem:
+                raise Refused(f"the layers could not be merged: {words_of(problem)}") from problem
+
     def cut(self, chain: list[tuple[Path, str]], offset: int, size: int, target: Path) -> None:
         """Write a part of what files of ours have together, the lowest first, into a sparse raw file. Raises Refused or
         Abandoned."""
@@ -179,6 +208,23 @@ def argv_of_part(chain: list[tuple[Path, str]], offset: int, size: int, target: 
     node = {"driver": "raw", "offset": offset, "size": size, "file": node_of_chain(chain)}
     source = "json:" + json.dumps(node, sort_keys=True)
     return ["qemu-img", "convert", "-O", "raw", source, os.fspath(target)]
+
+
+def argvs_of_merge(
+    run: list[tuple[Path, str]], below: list[tuple[Path, str]], target: Path, nothing: Path
+) -> list[list[str]]:
+    """The command lines that write several files into an existing one, one after the other from the lowest on.
+
+    Each is read over an empty file as long as the target, `nothing`: so with -B only what it has itself is written,
+    zeros as well. Only the lowest of all can be raw, over nothing: where it has a hole the empty target has one, too.
+    """
+    onto = "json:" + json.dumps(node_of_chain([*below, (target, "qcow2")]), sort_keys=True)
+    commands = []
+    for path, format_ in run:
+        how = ["--target-is-zero"] if format_ == "raw" else ["-B", os.fspath(nothing)]
+        source = "json:" + json.dumps(node_of_chain([(nothing, "qcow2"), (path, format_)]), sort_keys=True)
+        commands.append(["qemu-img", "convert", "-p", "-n", *how, "-O", "qcow2", source, onto])
+    return commands
 
 
 def node_of_chain(chain: list[tuple[Path, str]]) -> dict[str, Any] | None:

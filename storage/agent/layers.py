@@ -6,12 +6,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent import faults
+import structlog
+
+from agent import faults, folders
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.paths import Paths, make_passable
 from storage.agent import qcow2, qemu_img
 from storage.agent.qemu_img import QCOW2, RAW
+
+log = structlog.get_logger()
 
 MIN_FREE_BYTES = 64 << 20  # of the disk, for what running guests still write
 
@@ -75,10 +79,10 @@ class Layers:
 
         self.create_filled(layer_id, write)
 
-    def create_filled(self, layer_id: str, write: Callable[[Path], None]) -> None:
-        """Make a raw layer of what `write` puts into a new file, whole or not at all. Raises what that raises."""
+    def create_filled(self, layer_id: str, write: Callable[[Path], None], *, format_: str = RAW) -> None:
+        """Make a layer of what `write` puts into a new file, whole or not at all. Raises what that raises."""
         self._require_room()
-        path = self.directory / f"{uuid.UUID(layer_id)}.{RAW}"
+        path = self.directory / f"{uuid.UUID(layer_id)}.{format_}"
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
         write(new)
@@ -109,13 +113,30 @@ class Layers:
             qemu_img.run(qemu_img.resize(path, size))
         sync_file(path)
 
+    def lie_on(self, layer_id: str, parent: str) -> None:
+        """Have the header of a layer that no emulator has open name its parent. Only people's tools follow that."""
+        path, below = self.path(layer_id), self.path(parent)
+        if path.suffix == f".{RAW}" or qcow2.name_below(path) == below.name:
+            return
+        try:
+            self.size(layer_id)
+            qemu_img.run(qemu_img.rebase(path, Path(below.name), self.format_of(parent)))
+            sync_file(path)
+        except Refused as problem:  # such as: an emulator has it open below another volume
+            log.warning("the header of a layer stays as it is", layer=layer_id, problem=str(problem))
+
     def remove(self, layer_id: str) -> None:
         """Unlink a layer, and what is left of making it."""
         path = self.path(layer_id)
         faults.reach("layers.before_unlink")
         path.with_suffix(".new").unlink(missing_ok=True)
+        folders.remove(self.workshop(layer_id))
         path.unlink(missing_ok=True)
         sync_directory(self.directory)
+
+    def workshop(self, layer_id: str) -> Path:
+        """A folder for the programs that make a layer."""
+        return self.directory / f"{uuid.UUID(layer_id)}.work"
 
     def there(self) -> Iterator[str]:
         """The ids of all layers that have a file."""

@@ -60,6 +60,16 @@ def size_of_layer(path: Path) -> int:
     return int(size)
 
 
+def name_below(path: Path) -> str:
+    """The file that the header of one of our layers says that it lies on. Whoever could write it may have lied."""
+    with path.open("rb") as file:
+        head = file.read(CLUSTER)
+    if len(head) < HEADER.size:
+        return ""
+    _, _, name_at, length, *_ = HEADER.unpack_from(head)
+    return os.fsdecode(head[name_at : name_at + length])
+
+
 def write(path: Path, size: int, base: Path | None = None, base_format: str = "") -> None:
     """`create` without QEMU's tool, and not durable yet. Raises OSError."""
     level_1 = -(-size // (CLUSTER * CLUSTER // 8))

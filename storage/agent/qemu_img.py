@@ -30,8 +30,18 @@ def create(path: Path, size: int, *, below: Path | None = None, below_format: st
 
 def resize(path: Path, size: int) -> list[str]:
     """Grow a qcow2 to this many bytes, whatever it says that it lies on."""
+    return ["qemu-img", "resize", "-q", _alone(path), str(size)]
+
+
+def rebase(path: Path, below: Path, below_format: str) -> list[str]:
+    """Have the header of a qcow2 name another file, whatever it names by now. Neither is opened (-u)."""
+    return ["qemu-img", "rebase", "-q", "-u", "-b", os.fspath(below), "-F", below_format, _alone(path)]
+
+
+def _alone(path: Path) -> str:
+    """A qcow2 without what its header says that it lies on."""
     node = {"driver": QCOW2, "file": {"driver": "file", "filename": os.fspath(path)}, "backing": None}
-    return ["qemu-img", "resize", "-q", "json:" + json.dumps(node), str(size)]
+    return "json:" + json.dumps(node)
 
 
 def run(command: list[str]) -> None:

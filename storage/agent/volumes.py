@@ -16,8 +16,11 @@ from agent.errors import YOU, Refused
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
 from storage.agent import qemu_img, transfers
+from storage.agent.captures import Chain
+from storage.agent.confined import Helpers
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
+from storage.agent.merging import Merge
 from storage.agent.restores import Restore
 
 log = structlog.get_logger()
@@ -51,6 +54,7 @@ class Volumes(Kind):
         self._ledger = tools.ledger
         self._ledger.migrate("storage", SCHEMA)
         self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
+        self._helpers = Helpers(tools.paths, tools.jail)
         self.layers = Layers(tools.paths)
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
@@ -62,10 +66,13 @@ class Volumes(Kind):
         if arrivals := spec.get("arrivals"):
             self._take_in(arrivals, {*wanted, *spec["keep"]})
         for layer in spec["layers"]:
-            self._make(layer, work)
+            self._make(layer, spec, work)
         faults.reach("volume.after_make")
         if not spec["held"]:
             self.layers.grow(spec["active"], spec["size_gib"] << 30)
+            for layer in spec["layers"]:
+                if layer["parent"]:
+                    self.layers.lie_on(layer["id"], layer["parent"])
         self._clear_away(entry.id, {*wanted, *spec["keep"]})
         return "present", self._facts(spec["tree"], spec["active"])
 
@@ -83,7 +90,7 @@ class Volumes(Kind):
             raise Refused(f"a file of this volume is missing on its host (layer {name})")
         return path
 
-    def _make(self, layer: dict[str, Any], work: Work) -> None:
+    def _make(self, layer: dict[str, Any], spec: dict[str, Any], work: Work) -> None:
         """Make a layer that is not there. One that has been there once is lost, and an empty one would hide that."""
         if self.layers.exists(layer["id"]):
             return
@@ -93,12 +100,30 @@ class Volumes(Kind):
             restore = Restore(self._control_plane, layer["id"], work)
             self.layers.create_filled(layer["id"], lambda new: restore.write(new, int(backup["size_gib"])))
             return
-        base: tuple[Path, str] | None = None
-        if image := layer["image"]:
-            if image["format"] not in (qemu_img.QCOW2, qemu_img.RAW):
-                raise Refused(f"a volume cannot begin with an image of the format {image['format']}", fix_by=YOU)
-            base = self._images.fetch(image, work), image["format"]
+        if merged := layer.get("merge"):
+            merge = Merge(self.layers, self._helpers, self._control_plane, work)
+            merge.make(layer["id"], [self._file(one) for one in merged], self._below(layer, spec, work))
+            return
+        base = self._base(layer["image"], work) if layer["image"] else None
         self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base)
+
+    def _base(self, image: dict[str, Any], work: Work) -> tuple[Path, str]:
+        """The file of an image that a layer lies on."""
+        if image["format"] not in (qemu_img.QCOW2, qemu_img.RAW):
+            raise Refused(f"a volume cannot begin with an image of the format {image['format']}", fix_by=YOU)
+        return self._images.fetch(image, work), image["format"]
+
+    def _file(self, layer_id: str) -> tuple[Path, str]:
+        return self.layers.path(layer_id), self.layers.format_of(layer_id)
+
+    def _below(self, layer: dict[str, Any], spec: dict[str, Any], work: Work) -> Chain:
+        """The files that a layer lies on, the lowest first."""
+        known = {one["id"]: one for one in spec["layers"]}
+        below: Chain = []
+        while layer["parent"]:
+            layer = known[layer["parent"]]
+            below.insert(0, self._file(layer["id"]))
+        return [self._base(layer["image"], work), *below] if layer["image"] else below
 
     def _remove(self, entry: Entry, spec: dict[str, Any] | None) -> Sight:
         """Remove what only this volume stands on. The ledger keeps no spec of an order like this, so what others need
@@ -139,7 +164,7 @@ class Volumes(Kind):
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        return {"volumes": {"layers": qemu_img.is_there(), "restore": qemu_img.is_there()}}
+        return {"volumes": dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())}
 
     def disk_bytes(self) -> int:
         return self.layers.used_bytes()

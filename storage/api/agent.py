@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from cloud import intake, outgoing
 from cloud.hosts.agent_api.views import AgentView
 from cloud.problems import Invalid, Unavailable
-from storage import files, importing
-from storage.models import ImageImport
+from storage import fetching, files, importing
+from storage.models import ImageImport, Layer
 from storage.models.images import GIB
 from storage.services import images
 from storage.store import SHA256, incoming, store
@@ -78,6 +78,21 @@ class ProgressView(OfImport):
         return Response(status=204)
 
 
+class Merged(serializers.Serializer):
+    percent = serializers.IntegerField(min_value=0, max_value=100)
+
+
+class MergeProgressView(AgentView):
+    """How far a host is that makes one layer of several; 404 once it has it."""
+
+    def put(self, request: Request, layer_id: UUID) -> Response:
+        layer = Layer.objects.filter(pk=layer_id, host=self.host).exclude(merges=[]).first()
+        if layer is None:
+            raise Http404
+        fetching.note(layer, **self.form(Merged))
+        return Response(status=204)
+
+
 class ResultView(OfImport):
     """A file that an image is to be made of. It is counted and hashed here, and is in the store before the answer."""
 
@@ -129,5 +144,6 @@ urlpatterns = [
     path("files/<str:sha256>", FileView.as_view()),
     path("uploads/<uuid:row_id>", UploadView.as_view()),
     path("imports/<uuid:row_id>/progress", ProgressView.as_view()),
+    path("merges/<uuid:layer_id>/progress", MergeProgressView.as_view()),
     path("imports/<uuid:row_id>/files/<int:index>", ResultView.as_view()),
 ]

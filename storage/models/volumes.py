@@ -7,6 +7,7 @@ new layer over it; layers form trees (docs/decisions/0023).
 import uuid
 from decimal import Decimal
 
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
@@ -25,8 +26,8 @@ class Layer(models.Model):
     """A file of a host's `volumes` folder, named by this id: what was written since its parent was left alone.
 
     `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
-    `backup`: what its host fills it with when it makes it. `made`: its host has said that it is there, so it is never
-    made anew. `sealed_at` is since when nobody writes it.
+    `backup`: what its host fills it with when it makes it; `merges`: the layers, the lowest first, that it makes it of.
+    `made`: its host has said that it is there, so it is never made anew. `sealed_at` is since when nobody writes it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -36,6 +37,7 @@ class Layer(models.Model):
     size_gib = models.PositiveIntegerField()
     base = models.JSONField(null=True)
     backup = models.ForeignKey("storage.Backup", null=True, on_delete=models.PROTECT, related_name="layers")
+    merges = ArrayField(models.UUIDField(), default=list, db_default=[])
     made = models.BooleanField(default=False)
     sealed_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())

@@ -59,6 +59,7 @@ def of_volume(*, volume: Volume, actor: Actor, name: str, **said: Any) -> Image:
 def _of_layer(layer: Layer, volume: Volume, **said: Any) -> Image:
     """An image of a layer of a volume, and of what that lies on. Its host makes images."""
     assert layer.host is not None
+    Layer.objects.select_for_update(of=("self",), no_key=True).get(pk=layer.pk)  # no merge overlooks that it is read
     properties: dict[str, Any] = {"architecture": Image.Architecture.X86_64, "hypervisors": HYPERVISORS}
     if image := volume.image:
         copied = ("os", "architecture", "hypervisors", "min_memory_mib", "default_user", "cloud_init")

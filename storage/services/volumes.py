@@ -160,7 +160,10 @@ def _record_create(made: Volume, actor: Actor) -> None:
 def _require_depth(below: Layer) -> None:
     if trees.depth(below) >= trees.MAX_DEPTH:
         words = f"It stands on {trees.MAX_DEPTH} layers, one for each snapshot and clone before it, and takes no more."
-        raise WrongState(f"{words} Copy what is on it to a new volume.")
+        ways = (
+            "Delete snapshots that nobody needs and stop what it is attached to, and layers are merged by themselves."
+        )
+        raise WrongState(f"{words} {ways} Or back it up, and restore the backup to it: that is one layer.")
 
 
 def update(*, volume: Volume, actor: Actor, changes: Mapping[str, Any]) -> Volume:

@@ -91,10 +91,12 @@ class Replacing(SnapshotVolume):
         """From here on the next start of what it is attached to finds the new layer."""
         held = self.attachment
         if held and not kind_of(held.holder_type).rests(held.holder_id):
-            words = f"{held.holder_type} {held.holder_name} was started meanwhile. Stop it, and try again."
-            raise Refused(words, fix_by=FixBy.YOU)
+            raise self._too_late(f"{held.holder_type} {held.holder_name} was started meanwhile.")
         self._keep_old()
         return super().switch()
+
+    def _too_late(self, words: str) -> Refused:
+        return Refused(f"{words} Stop it, and try again.", fix_by=FixBy.YOU)
 
     def _keep_old(self) -> None:
         """The snapshot of what is replaced is taken, if one is wished: nobody writes that any more."""

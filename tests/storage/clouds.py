@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
+from django.test import override_settings
 
 from cloud.hosts.models import Host
-from storage import hosting
+from cloud.operations.models import Operation
+from storage import hosting, trees
 from storage.agent.transfers import Transfers
 from storage.agent.volumes import Volumes
-from storage.models import Volume
-from storage.services import volumes
+from storage.models import Layer, Volume
+from storage.services import flattening, volumes
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.fakes import FakeNode
@@ -61,6 +64,26 @@ def placed(cloud: SmallCloud, **facts: Any) -> Volume:
         hosting.connect(made, Host.objects.get(name="node1"))
     settle(cloud)
     return Volume.objects.get(pk=made.pk)
+
+
+def deep(cloud: SmallCloud, layers: int = 4, **facts: Any) -> Volume:
+    """A volume on the node that stands on so many layers, as if it had had snapshots that are gone."""
+    made = make(cloud, **facts)
+    with transaction.atomic():
+        for _ in range(layers - 1):
+            Layer.objects.filter(pk=made.active_id).update(sealed_at=Now())
+            made.active = trees.over(made.active, size_gib=made.size_gib)
+            made.save(update_fields=["active"])
+        hosting.connect(made, Host.objects.get(name="node1"))
+    settle(cloud)
+    return Volume.objects.get(pk=made.pk)
+
+
+def flatten(volume: Volume, *, most: int = 2) -> Operation:
+    """Begin to merge its layers, as if so many were usual."""
+    with override_settings(VOLUME_MAX_LAYERS=most):
+        begun: Operation = do(flattening.flatten, volume=volume)
+        return begun
 
 
 def settle(cloud: SmallCloud) -> None:

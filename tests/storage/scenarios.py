@@ -17,7 +17,7 @@ from storage.services import backups, captures, moving, retyping, volume_types, 
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
-from tests.storage.clouds import do, files, placed, second, settle
+from tests.storage.clouds import deep, do, files, flatten, placed, second, settle
 from tests.storage.image_scenarios import back_up, on_the_host
 
 
@@ -167,6 +167,7 @@ SCENARIOS = [
         "restore_backup", with_backup,
         lambda cloud, there: do(backups.restore_over, volume=there, backup=there.backups.get()),
     ),
+    scenario("flatten_volume", deep, lambda cloud, there: flatten(there)),
     scenario(
         "delete_volume", placed, lambda cloud, there: do(volumes.delete, volume=there),
         after=after(None, otherwise="present"), deleted="done",

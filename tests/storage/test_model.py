@@ -3,10 +3,12 @@
 `PILEUS_STEPS=1000 ./pileus test tests/storage/test_model.py` tries longer.
 """
 
+import contextlib
 import os
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -15,7 +17,8 @@ from agent import faults
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from storage.models import Layer, Snapshot, Volume
-from storage.services import snapshots, volumes
+from storage.services import flattening, snapshots, volumes
+from storage.services.volumes import WrongState
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
 from tests.storage.clouds import do, files, give_volumes, path, placed, qemu_io, settle
@@ -123,6 +126,14 @@ class VolumesAgainstModel(RuleBasedStateMachine):
 
     @rule(data=st.data())
     @precondition(lambda self: self.contents)
+    def flatten(self, data):
+        """As the clock does, where there is anything to gain; all that can be read stays as it is."""
+        with contextlib.suppress(WrongState):
+            do(flattening.flatten, volume=self.volume(self.any_volume(data)))
+        self.rest(data)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.contents)
     def cancel(self, data):
         """Begun, and given up at once."""
         do(volumes.snapshot, volume=self.volume(self.any_volume(data)), name=factories.name("snap"))
@@ -174,6 +185,7 @@ class VolumesAgainstModel(RuleBasedStateMachine):
 
 def test_volumes_keep_what_was_written_to_them(cloud, monkeypatch):
     monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+    monkeypatch.setattr(django_settings, "VOLUME_MAX_LAYERS", 2)
     ordinary, deaths = faults.reach, []
 
     def reach(point: str) -> None:

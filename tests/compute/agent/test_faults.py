@@ -16,7 +16,9 @@ from tests.fakes import FakeHypervisor
 from tests.hosts import Spec, make_spec
 
 # Kinds that have loops of their own, if they are imported.
-OTHERS = ("layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "network.", "transfer.")
+OTHERS = (
+    "layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "network.", "transfer.", "merge.",
+)  # fmt: skip
 OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
 
