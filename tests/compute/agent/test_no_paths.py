@@ -24,6 +24,8 @@ EXEMPT = {
     ("hypervisors/qemu/__init__.py", "groups_to_use"),  # /dev/kvm
     ("hypervisors/qemu/__init__.py", "_why_not_kvm"),
     ("hypervisors/qemu/__init__.py", "_accelerator"),  # firmware
+    ("hypervisors/qemu/firmware.py", "find"),
+    ("hypervisors/qemu/firmware.py", "_read"),
     ("sockets.py", "address"),  # O_PATH and O_NOFOLLOW, in an open folder
 }
 # The program of the embedded emulator runs as the machine's user; probes and the program's copy are the agent's files.

@@ -62,16 +62,18 @@ def make_variables(uefi: Uefi, home: Home, uid: int | None) -> None:
 
     Raises Refused or OSError.
     """
-    wanted = uefi.variables.stat().st_size
-    there = folders.status(home.variables)
+    template = uefi.variables.resolve()
+    of_template, there = folders.status(template), folders.status(home.variables)
+    if of_template is None:
+        raise Refused(f"{template} is not there: install the firmware's package again", fix_by=OPERATOR)
     if there is None:
         new = home.variables.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        folders.copy_file(uefi.variables.resolve(), new, min_free=MIN_FREE_BYTES)
+        folders.remove(new)
+        folders.copy_file(template, new, min_free=MIN_FREE_BYTES)
         sync_file(new)
         new.rename(home.variables)
         sync_directory(home.directory)
-    elif there.st_size != wanted:
-        words = f"its UEFI settings have {there.st_size} bytes, and this host's firmware has {wanted}"
+    elif there.st_size != of_template.st_size:
+        words = f"its UEFI settings have {there.st_size} bytes, and this host's firmware has {of_template.st_size}"
         raise Refused(f"{words}: install the firmware that it was started with", fix_by=OPERATOR)
     folders.give_file(home.variables, uid, 0o600)
