@@ -40,6 +40,7 @@ LISTED = (
     "image__default_user", "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key",
     "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
     "gave_up", "created_by", "created_at", "protected", "trashed_at", "password_reset",
+    "hardware",  # says which verbs it has
 )  # fmt: skip
 
 
