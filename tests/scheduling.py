@@ -11,6 +11,8 @@ UNICORN = "tests/compute/agent/unicorn"
 CLOUDS = ("consoles", "dashboard_vm", "faults", "images", "lifecycle", "one_machine", "upgrade", "without_qemu")
 TOGETHER = {
     **{f"tests/end_to_end/test_{name}.py": "whole clouds" for name in CLOUDS},
+    # One cuts off connections that have not signed in yet: that would meet those of another.
+    "tests/cloud/hosts/test_redis_acl.py": "logins at Redis",
     f"{UNICORN}/test_linux.py": "emulated guests",
     f"{UNICORN}/test_snapshots.py": "emulated guests",
 }
