@@ -17,8 +17,9 @@ from tests.hosts import Spec, make_spec
 
 # Kinds that have loops of their own, if they are imported.
 OTHERS = (
-    "layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "network.", "transfer.", "merge.",
-)  # fmt: skip
+    *("layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "drill.", "network."),
+    *("transfer.", "merge."),
+)
 OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}
 
