@@ -277,7 +277,8 @@ def test_what_nothing_boots_from_is_refused(cloud, launch, disk_image):
 
 def test_what_a_bus_cannot_have_is_refused_at_launch(cloud, launch, disk_image):
     Image.objects.filter(pk=disk_image.pk).update(disk_bus="ide")
-    volumes = [{"size_gib": 1}, {"size_gib": 1, "read_only": True}]
+    make(cloud, name="data")
+    volumes = [{"size_gib": 1}, {"volume": "data", "read_only": True}]
     refused = launch(status=400, image="disk", volumes=volumes)
     assert pointers(refused) == {"/volumes", "/volumes/1/read_only"}
     assert "at most 1 volumes beside the one that it boots from where its disks are on IDE" in refused["detail"]

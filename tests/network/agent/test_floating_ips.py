@@ -92,7 +92,7 @@ def test_who_else_has_a_floating_ip_is_found(host, outside, closing):  # noqa: F
     guests(host, closing, spec, "a")
 
     def look(address: str) -> tuple[bool, str]:
-        seen = host.client.probe(spec["ports"][0]["id"], "10.0.0.10", "tcp", 80, address)
+        seen = host.client.probe(spec["ports"][0]["id"], "10.0.0.10", "tcp", 80, outside=address)
         return seen["has_rival"], seen["answer"]
 
     lab.wait_for(lambda: look(DOOR) == (False, "open"), 30)
