@@ -218,8 +218,8 @@ GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MAX_QUERIES = {
     f"{P}/launch": 46,  # with its ports, security groups and types of volumes
-    "cloud": 48,  # all that the health page looks for, and more
-    "cloud/health": 37,  # a look for each kind of trouble
+    "cloud": 51,  # all that the health page looks for, and more
+    "cloud/health": 41,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
     **dict.fromkeys((I, N), 20),
     f"{P}/networks": 24,  # with what hosts say of all that the topology shows
