@@ -276,7 +276,7 @@ def test_what_nothing_boots_from_is_refused(cloud, launch, disk_image):
 
 
 def test_what_a_bus_cannot_have_is_refused_at_launch(cloud, launch, disk_image):
-    Image.objects.filter(pk=disk_image.pk).update(disk_bus="ide")
+    Image.objects.filter(pk=disk_image.pk).update(disk_bus="ide", min_disk_gib=1)
     make(cloud, name="data")
     volumes = [{"size_gib": 1}, {"volume": "data", "read_only": True}]
     refused = launch(status=400, image="disk", volumes=volumes)
