@@ -185,7 +185,7 @@ def test_verify_finds_nothing(machine):
 
 def test_a_guest_for_the_embedded_emulator_is_offered_beside_qemus(machine, riscv_linux):
     refused = machine.pileus("image", "z80", check=False)
-    assert (refused.returncode, "only for x86_64, aarch64, riscv64" in refused.stderr) == (1, True)
+    assert (refused.returncode, "x86_64, aarch64, riscv64" in refused.stderr) == (1, True)
     offer_riscv(machine, riscv_linux)
     with machine.api() as api:
         wish = {"name": "other", "flavor": "tiny", "image": "tiny-linux-riscv64", "hypervisor": "unicorn"}
