@@ -197,6 +197,15 @@ def test_metrics_are_drawn_with_their_gaps(visit, cloud):
     assert visitor.serious_faults() == []
 
 
+def test_moments_are_seen_from_now_and_dates_stay(visit, cloud):
+    page = visit().sign_in("mia")
+    page.evaluate("""document.querySelector("main").innerHTML =
+        '<time datetime="2001-02-03T04:05:06Z">then</time><time datetime="2001-02-03">3</time>';
+        document.dispatchEvent(new Event("visibilitychange"))""")
+    expect(page.locator("main time").first).to_contain_text("y ago")
+    expect(page.locator("main time").last).to_have_text("3")
+
+
 def test_the_theme_is_chosen_and_stays(visit, cloud):
     page = visit(color_scheme="light").sign_in("mia")
     background = "getComputedStyle(document.body).backgroundColor"

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  /* Times seen from now, kept true */
+  /* Moments seen from now, kept true. A date alone stays as it is. */
   const UNITS = [["y", 31536000], ["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
   function seenFromNow(moment) {
@@ -14,7 +14,7 @@
   }
 
   function tellTimes() {
-    for (const time of document.querySelectorAll("time[datetime]")) {
+    for (const time of document.querySelectorAll(`time[datetime*="T"]`)) {
       const words = seenFromNow(Date.parse(time.dateTime));
       if (time.textContent !== words) time.textContent = words;
     }
