@@ -74,6 +74,11 @@ class Host(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def runs(self) -> list[str]:
+        """How it runs machines, of all that it offers: "qemu/x86_64/kvm" is, "images" is not."""
+        return [name for name in self.offers if "/" in name]
+
 
 class HostPulse(models.Model):
     """What a host's last heartbeat said. Apart from the host's row, so that a heartbeat never waits for a placement."""

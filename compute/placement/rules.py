@@ -98,7 +98,8 @@ class Runs:
     # The planner takes `&&` for rare, and would rather sort the few hosts that it expects than walk an index; it
     # cannot see into coalesce.
     condition = "coalesce(h.offers && %(runs)s::varchar[], false)"
-    have = "coalesce(nullif(array_to_string(h.offers, ', '), ''), 'nothing')"
+    have = """coalesce(nullif(array_to_string(
+        array(SELECT way FROM unnest(h.offers) AS way WHERE way LIKE '%%/%%'), ', '), ''), 'nothing')"""
     lacking = "{count} cannot run {runs}"
 
     def need(self, wish: Wish) -> str:

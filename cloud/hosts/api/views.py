@@ -44,7 +44,7 @@ class HostSerializer(serializers.Serializer):
     free_vcpus = serializers.IntegerField(help_text="After overcommit; negative when it holds more than it has.")
     free_memory_mib = serializers.IntegerField()
     free_disk_gib = serializers.IntegerField()
-    runs = serializers.ListField(source="offers", child=serializers.CharField(), help_text="E.g. qemu/x86_64/kvm.")
+    runs = serializers.ListField(child=serializers.CharField(), help_text="E.g. qemu/x86_64/kvm.")
     capabilities = serializers.DictField()
     quarantined = serializers.CharField(help_text="Why nothing is ordered from it; empty otherwise.")
     boot_id = serializers.CharField()

@@ -36,6 +36,11 @@ def test_a_host_shows_capacity_and_whether_it_is_heard(api, cloud_admin):
     assert admin.get(f"hosts/{host.pk}").status_code == 200
 
 
+def test_a_host_runs_machines_in_the_ways_that_it_offers(api, cloud_admin):
+    factories.host("node1", offers=["drill", "export-ova", "images", "qemu/x86_64", "qemu/x86_64/tcg"])
+    assert api.as_(cloud_admin).get("hosts/node1").json()["runs"] == ["qemu/x86_64", "qemu/x86_64/tcg"]
+
+
 def test_drain_and_enable(api, cloud_admin):
     factories.host("node1")
     admin = api.as_(cloud_admin)
