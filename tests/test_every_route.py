@@ -183,6 +183,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/uploads/<uuid:row_id>": {"GET": (HOST, 404)},
     "agent/v1/imports/<uuid:row_id>/progress": {"PUT": (HOST, 404)},
     "agent/v1/imports/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},
+    "agent/v1/merges/<uuid:layer_id>/progress": {"PUT": (HOST, 404)},
     "agent/v1/backups/<uuid:row_id>": {"GET": (HOST, 404)},
     "agent/v1/backups/<uuid:row_id>/parts/<int:number>": {"PUT": (HOST, 404)},
     "agent/v1/backups/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},
