@@ -1,9 +1,11 @@
-"""Stores for tests of storage: folders, and buckets of an S3 server that runs beside the tests."""
+"""For tests of storage: buckets of an S3 server that runs beside the tests, and something that holds a volume."""
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from storage import holders
 from tests.storage import s3
 
 
@@ -21,3 +23,19 @@ def in_buckets(s3_server, settings, tmp_path, monkeypatch) -> s3.Server:
     settings.IMAGE_STORE, settings.BACKUP_STORE = f"s3://{name}/images", f"s3://{name}/back/ups"
     settings.IMAGE_UPLOADS = str(tmp_path / "uploads")
     return s3_server
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """What holds a volume: `rests` while it is stopped."""
+
+    class Machine:
+        kind, id, told, rests = "machine", uuid.uuid4(), 0, True
+
+        def tell(self, holder_id):
+            self.told += 1
+
+    one = Machine()
+    kind = holders.HolderKind(one.kind, one.tell, lambda holder_id: None, rests=lambda holder_id: one.rests)
+    monkeypatch.setattr(holders, "_kinds", {one.kind: kind})
+    return one

@@ -15,7 +15,7 @@ from cloud.hosts.models import Allocation, Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.uses import InUse
-from storage import holders, hosting, trees
+from storage import hosting, trees
 from storage.agent import qemu_img
 from storage.agent.conversion import argvs_of_merge, node_of_chain
 from storage.hosting import NoRoom
@@ -29,7 +29,6 @@ from tests.storage.clouds import deep, do, files, flatten, give_volumes, kind_of
 from tests.storage.test_volumes import an_image
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HOLDER = "machine"
 MIB = 1 << 20
 POINTS = sorted(point for point in faults.POINTS if point.startswith(("merge.", "layers.before_r", "layers.before_u")))
 
@@ -41,22 +40,6 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def quiet_bells(monkeypatch):
     monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """What holds a volume: `rests` while it is stopped."""
-
-    class Machine:
-        id, told, rests = uuid.uuid4(), 0, True
-
-        def tell(self, holder_id):
-            self.told += 1
-
-    one = Machine()
-    kind = holders.HolderKind(HOLDER, one.tell, lambda holder_id: None, rests=lambda holder_id: one.rests)
-    monkeypatch.setattr(holders, "_kinds", {HOLDER: kind})
-    return one
 
 
 def chain(volume):
@@ -280,7 +263,7 @@ def test_a_merge_that_is_cancelled_leaves_all_as_it_was(cloud):
 def test_what_it_is_attached_to_rests_and_is_told(cloud, machine):
     volume = deep(cloud)
     write(cloud, volume, 3)
-    do(attaching.attach, volume=volume, holder=Holder(HOLDER, machine.id, "web", 0))
+    do(attaching.attach, volume=volume, holder=Holder(machine.kind, machine.id, "web", 0))
     machine.rests = False
     with pytest.raises(InUse, match="machine web"):
         flatten(volume)

@@ -12,7 +12,6 @@ from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from cloud.operations.workflow import Topic
 from cloud.uses import InUse
-from storage import holders
 from storage.hosting import NoRoom
 from storage.models import Backup, BackupBlock, Layer, Snapshot, Volume
 from storage.services import attaching, backups, snapshots, volumes
@@ -22,29 +21,12 @@ from tests.storage.clouds import do, files, kind_of, placed, reads, settle, writ
 from tests.storage.test_backups import Refusing, back_up, cloud, die_at, path_of  # noqa: F401
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HOLDER = "machine"
 POINTS = sorted(point for point in faults.POINTS if point.startswith(("restore.", "layers.", "volume.after")))
 
 
 @pytest.fixture(autouse=True)
 def quiet_bells(monkeypatch):
     monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """What holds a volume: `rests` while it is stopped."""
-
-    class Machine:
-        id, told, rests = uuid.uuid4(), 0, True
-
-        def tell(self, holder_id):
-            self.told += 1
-
-    one = Machine()
-    kind = holders.HolderKind(HOLDER, one.tell, lambda holder_id: None, rests=lambda holder_id: one.rests)
-    monkeypatch.setattr(holders, "_kinds", {HOLDER: kind})
-    return one
 
 
 def backed_up(cloud, **facts):  # noqa: F811
@@ -149,7 +131,7 @@ def test_a_worker_that_dies_in_the_middle_is_followed_by_one_that_goes_on(point,
 
 def test_its_instance_has_to_be_stopped_and_stay_so(cloud, machine):  # noqa: F811
     volume, made = backed_up(cloud)
-    do(attaching.attach, volume=volume, holder=Holder(HOLDER, machine.id, "web", 0))
+    do(attaching.attach, volume=volume, holder=Holder(machine.kind, machine.id, "web", 0))
     machine.rests = False
     with pytest.raises(InUse, match="machine web"):
         restore(volume, made)
