@@ -112,6 +112,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         elif self.arriving:
             self.drop(next(iter(self.arriving)))
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """gunicorn's, except that a connection that one event ended gets no event that was found with it."""
+        for key, _ in self.poller.select(timeout):
+            if self._is_registered(key):
+                key.data(key.fileobj)
+
+    def _is_registered(self, key: selectors.SelectorKey) -> bool:
+        try:
+            return self.poller.get_key(key.fileobj) is key
+        except (KeyError, ValueError):  # ValueError: it is closed
+            return False
+
     def enqueue_req(self, conn: Connection) -> None:
         """Collect the next request of a connection. gunicorn calls this wherever there may be one."""
         conn.arrival = Arrival(MAX_BODY_BYTES)
@@ -126,8 +138,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             piece = client.recv(PIECE)
         except BlockingIOError:
             return
-        except OSError:
-            piece = b""
+        except OSError:  # nobody reads an answer any more
+            self.drop(conn)
+            return
         assert conn.arrival is not None
         if piece:
             self._take(conn, piece)
