@@ -30,8 +30,7 @@ def create(*, actor: Actor, size: Size) -> Flavor:
 
 
 def update(*, flavor: Flavor, actor: Actor, changes: Size) -> Flavor:
-    """Change what is offered from now on. Instances keep the size that they were launched with, but not the limit of
-    their NICs."""
+    """Change what is offered from now on. Instances keep the size that they have, but not the limit of their NICs."""
     flavor = Flavor.objects.select_for_update().get(pk=flavor.pk)
     before: dict[str, Any] = {field: getattr(flavor, field) for field in changes}
     for field, value in changes.items():

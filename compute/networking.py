@@ -161,6 +161,11 @@ def limit(flavor: Flavor) -> None:
     )
 
 
+def follow_flavor(instance: Instance) -> None:
+    """Its NICs pass as much as its flavor says, which is another one from now on."""
+    ports.limit(holder_type=HOLDER, holders=[instance.pk], mbps=instance.flavor.network_mbps)
+
+
 def alike(instance: Instance) -> tuple[list[Nic], list[SecurityGroup]]:
     """NICs on the same networks as an instance's, and its security groups."""
     nics = [Nic(port.network, gateway=port.gateway) for port in ports.held_by(HOLDER, instance.pk)]

@@ -1,5 +1,5 @@
-"""What instances cost: the price of their launch, for as long as they hold their place on a host. Those in
-the trash cost nothing."""
+"""What instances cost: the price that their flavor had when they got it, for as long as they hold their place on a
+host. Those in the trash cost nothing."""
 
 from cloud.costs import kinds
 

@@ -41,6 +41,7 @@ LISTED = (
     "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
     "gave_up", "created_by", "created_at", "protected", "trashed_at", "password_reset",
     "hardware",  # says which verbs it has
+    "snapshot", "clone_of_snapshot",
 )  # fmt: skip
 
 

@@ -129,6 +129,24 @@ def _not_on_its_bus(instance: Instance) -> str:
     return ""
 
 
+def resize(instance: Instance) -> str:
+    if instance.failed_at or instance.host_id is None:
+        return "It is on no host yet."
+    if instance.snapshot or instance.clone_of_snapshot:
+        return "It is being cloned. Wait for its clones."
+    for power in STILL:
+        if power in (instance.wanted_power, instance.seen):
+            return f"It is {power}, and goes on with the memory that it has. Resume it first."
+    return ""
+
+
+def resize_at_once(instance: Instance) -> str:
+    """Of a resize that must not restart it."""
+    if instance.wanted_power != Power.STOPPED:
+        return "It runs, and gets another size only while it is stopped. Stop it first, or ask for a restart."
+    return ""
+
+
 def move(instance: Instance) -> str:
     """To another host."""
     if instance.failed_at or instance.host_id is None:

@@ -40,7 +40,9 @@ PUBLIC, SIGNED_IN, VIEWER, MEMBER, PROJECT_ADMIN, CLOUD_ADMIN, HOST = (
 
 P = "api/v1/projects/<str:project>"
 # Of an instance that waits for room; other verbs are refused there.
-OF_VERBS = {"start": 202, "stop": 202, "clone": 400, "snapshot": 400, "attach-nic": 400, "detach-nic": 400}
+OF_VERBS = {
+    "start": 202, "stop": 202, "clone": 400, "snapshot": 400, "resize": 400, "attach-nic": 400, "detach-nic": 400,
+}  # fmt: skip
 # route → method → (who may, what they get for an empty body)
 TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "healthz": {"GET": (PUBLIC, 200)},

@@ -27,7 +27,9 @@ BASE = "base"  # the name of the layer below a root disk: the image's own
 
 CD = "cd"
 
-faults.declare("disk.before_create", "disk.before_rename")
+faults.declare(
+    "disk.before_create", "disk.before_rename", "machine.grow_disk.before_resize", "machine.grow_disk.after_resize"
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,16 @@ def make_root(spec: dict[str, Any], home: Home, fetch: Fetch) -> None:
     faults.reach("disk.before_rename")
     new.rename(home.disk)
     sync_directory(home.directory)
+
+
+def grow_root(spec: dict[str, Any], home: Home) -> None:
+    """Give its own disk the size that it was grown to, while no emulator has it open. Raises Refused or OSError."""
+    size = int(spec["disk_gib"]) * GIB
+    if boots_from_volume(spec) or not folders.status(home.disk) or qcow2.virtual_size(home.disk, "qcow2") >= size:
+        return
+    faults.reach("machine.grow_disk.before_resize")
+    qcow2.grow(home.disk, size)
+    faults.reach("machine.grow_disk.after_resize")
 
 
 def grow_volumes(spec: dict[str, Any], layers: Layers) -> None:

@@ -153,7 +153,7 @@ class Machines(Kind):
         probed = {name: hypervisor.probe() for name, hypervisor in self.hypervisors.items()}
         found = {name: hypervisor for name, hypervisor in probed.items() if hypervisor}
         architectures = {name for hypervisor in found.values() for name in hypervisor["architectures"]}
-        return {"architectures": sorted(architectures), "hypervisors": found}
+        return {"architectures": sorted(architectures), "hypervisors": found, "resizes": True}
 
     def problem(self) -> str:
         return "" if self.hypervisors else "no hypervisor works on this host: is QEMU installed?"

@@ -158,6 +158,7 @@ class Machine:
             self.end(hypervisor, process)
         suspension.forget(self.home)
         self.clear_runtime()
+        disks.grow_root(entry.spec, self.home)
         return "stopped", {"cause": "order"}
 
     def _ensure_gone(self, entry: Entry, work: Work) -> Sight:

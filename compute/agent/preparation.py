@@ -84,6 +84,7 @@ def prepare(
     cgroups = _cgroups(entry, hypervisor, tools, undo)
     hypervisor.check(entry.spec, files)
     disks.make_root(entry.spec, home, fetch)
+    disks.grow_root(entry.spec, home)
     disks.grow_volumes(entry.spec, tools.layers)
     home.seed.unlink(missing_ok=True)
     seed = nocloud.files(entry.spec["seed"], nics.of(entry.spec), host_keys.read(home.host_key))

@@ -9,6 +9,7 @@ from cloud.api.fields import Flag, Integer, NameField, ReferenceField, Reference
 from cloud.api.serializers import Body
 from compute import logins
 from compute.first_volumes import Disk
+from compute.models import Flavor
 from compute.services.launching import MAX_NAME, numbered
 from compute.services.snapshotting import MAX_OWN_NAME
 from network.api.fields import AddressText
@@ -65,6 +66,19 @@ class ResetPasswordForm(Body):
     user = Text(required=False, max_length=32, validators=[USER], help_text="Left out: the user of its image.")
     password = password_field("Only a hash of it is kept.")
     reboot = Flag(required=False, help_text="Reboot it at once: its guest is told at a start.")
+
+
+class ResizeManyForm(Body):
+    """The flavor that they get."""
+
+    flavor = ReferenceField(lambda scope: Flavor.objects.all(), required=False)
+    restart = Flag(required=False, help_text="What runs is stopped for it, and started again.")
+
+
+class ResizeInstanceForm(ResizeManyForm):
+    """The flavor that it gets."""
+
+    flavor = ReferenceField(lambda scope: Flavor.objects.all())
 
 
 class DeleteForm(Body):

@@ -32,7 +32,7 @@ NOT_CARRIED = "Its host carries no networks."
 
 
 class FlavorOfInstance(ReferenceSerializer):
-    """The size that it was launched with, whatever has become of the flavor."""
+    """The size that it was launched with or resized to, whatever has become of the flavor."""
 
     vcpus = serializers.IntegerField()
     memory_mib = serializers.IntegerField()

@@ -32,7 +32,7 @@ class Instance(models.Model):
     disk_gib = models.PositiveIntegerField()
     price_per_hour = models.DecimalField(
         max_digits=10, decimal_places=4, default=0
-    )  # the flavor's, as it was at launch
+    )  # the flavor's, as it was at launch or at the latest resize
     image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="instances")
     boot_files = models.JSONField(default=list)  # the image's, as they were at launch: its disk goes with its kernel
     kernel_command_line = models.CharField(max_length=1000, blank=True)

@@ -1,16 +1,20 @@
 """What the dialogs of verbs let people choose from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
 
+from cloud.pages import words
+from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from compute import volumes
-from compute.models import Instance
+from compute import sizes, volumes, why_not
+from compute.models import Flavor, Instance
 from compute.networking import DEFAULT, HOLDER
 from compute.pages.nics import network_words
 from compute.services.snapshotting import MAX_OWN_NAME
+from compute.sizes import Size
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, port_words
 from storage.models import Volume
@@ -71,8 +75,52 @@ def _trash(project: Project, instance: Instance | None) -> dict[str, Any]:
     return {"trash_hours": settings.TRASH_HOURS, "attachments": held}
 
 
+@dataclass(frozen=True)
+class OfferedFlavor:
+    """`difference`: of the price of an hour, in words; `why_not`: empty when the instance can have it."""
+
+    flavor: Flavor
+    difference: str
+    why_not: str
+
+
+def _flavors(project: Project, instance: Instance | None) -> dict[str, Any]:
+    offered = sizes.offered()
+    if instance is None:
+        return {"flavors": [(flavor.name, f"{flavor} ({_size_words(flavor)})") for flavor in offered]}
+    if why_not.resize(instance):  # then none of them is possible
+        return {"flavors": []}
+    left = quota.usage(project)
+    return {"flavors": [_offered(flavor, instance, left) for flavor in offered]}
+
+
+def _offered(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> OfferedFlavor:
+    faults = [*sizes.faults(instance, flavor)]
+    if Size.by(flavor, instance) == Size.of(instance):
+        faults = ["It is what it has."]
+    elif not faults:
+        faults = [*_over_quota(flavor, instance, left)]
+        faults += [] if sizes.has_room(instance, flavor) else ["Its host has no room for it."]
+    more = flavor.price_per_hour - instance.price_per_hour
+    difference = f"{words.price(abs(more))} an hour {'more' if more > 0 else 'less'}" if more else "the same price"
+    return OfferedFlavor(flavor, difference, " ".join(faults))
+
+
+def _over_quota(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> Iterator[str]:
+    for kind in ("vcpus", "memory_mib"):
+        more, use = getattr(flavor, kind) - getattr(instance, kind), left.get(kind)
+        rest = use["left"] if use else None
+        if rest is not None and more > max(0, rest):
+            yield f"The quota has {words.amount(kind, rest)} of {words.kind(kind)} left."
+
+
+def _size_words(flavor: Flavor) -> str:
+    return f"{flavor.vcpus} vCPU, {words.memory(flavor.memory_mib)}, {flavor.disk_gib} GiB disk"
+
+
 OFFERS: dict[str, Callable[[Project, Instance | None], dict[str, Any]]] = {
     "snapshot": _snapshot,
+    "resize": _flavors,
     "attach-nic": _new_nic,
     "detach-nic": _nics,
     "attach-volume": _free_volumes,

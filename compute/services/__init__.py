@@ -7,6 +7,7 @@ from compute.services.launching import launch, launch_many, numbered
 from compute.services.passwords import reset_password
 from compute.services.power import pause, reboot, resume, start, stop, suspend
 from compute.services.problems import NamesTaken, NoCapacity, UnfitLaunch, WrongState
+from compute.services.resizing import resize
 from compute.services.snapshotting import snapshot
 from compute.services.trash import discard, purge, restore
 from compute.services.wishes import wish
@@ -31,6 +32,7 @@ __all__ = [
     "purge",
     "reboot",
     "reset_password",
+    "resize",
     "restore",
     "resume",
     "snapshot",

@@ -34,7 +34,7 @@ def move(*, instance: Instance, actor: Actor, host: Host | None = None) -> Opera
     locked = Instance.objects.select_for_update(of=("self",)).select_related("machine__host", "image", "project")
     instance = locked.get(pk=instance.pk)
     require(instance, why_not.move(instance))
-    _require_not_read(instance)
+    require_not_read(instance)
     group = transfers.group_of([one.volume for one in volumes.held_by(instance)])
     moving.require_movable(group, holders={instance.pk})
     route = _route(instance, group, host)
@@ -44,7 +44,7 @@ def move(*, instance: Instance, actor: Actor, host: Host | None = None) -> Opera
     return operation
 
 
-def _require_not_read(instance: Instance) -> None:
+def require_not_read(instance: Instance) -> None:
     """Raises WrongState while an image is made of its disk."""
     if image := Image.objects.filter(status=Image.Status.IMPORTING, source__id=str(instance.pk)).first():
         raise WrongState(f"The image {image} is being made of {instance}. Wait for it, or delete it.")

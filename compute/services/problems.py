@@ -21,6 +21,12 @@ class UnfitLaunch(Problem):
     title: ClassVar[str] = "The instance cannot be launched like this"
 
 
+class UnfitFlavor(Problem):
+    """An instance cannot have another flavor; `errors` names every fault."""
+
+    title: ClassVar[str] = "The instance cannot have this flavor"
+
+
 class NamesTaken(Problem):
     """Of the names that a number of instances would get, some are not free."""
 

@@ -14,6 +14,7 @@ from compute.workflows.power import (
     StopInstance,
     SuspendInstance,
 )
+from compute.workflows.resize import ResizeInstance
 from compute.workflows.snapshot import SnapshotInstance
 from compute.workflows.trash import DiscardInstance, RestoreInstance
 
@@ -31,6 +32,7 @@ __all__ = [
     "PauseInstance",
     "RebootInstance",
     "ResetPassword",
+    "ResizeInstance",
     "RestoreInstance",
     "ResumeInstance",
     "SnapshotInstance",

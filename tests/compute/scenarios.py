@@ -138,6 +138,11 @@ def snapshot(*, instance: Instance, actor: Actor) -> object:
     return services.snapshot(instance=instance, actor=actor, name=factories.name("kept"))
 
 
+def resize(*, instance: Instance, actor: Actor) -> object:
+    larger = factories.flavor(vcpus=2, memory_mib=512, disk_gib=2)
+    return services.resize(instance=instance, actor=actor, flavor=larger, restart=True)
+
+
 def reset_password(*, instance: Instance, actor: Actor) -> object:
     return services.reset_password(instance=instance, actor=actor, password="correct horse", reboot=True)
 
@@ -188,6 +193,7 @@ SCENARIOS = [
     scenario("clone", launched, clone, after=after("running", otherwise="running")),
     Scenario("compute.launch_clone", Instances(), launched, clone_anew, after=after("running", otherwise="gone")),
     scenario("snapshot", with_all_kept, snapshot, after=after("stopped", otherwise="stopped")),
+    scenario("resize", launched, resize, after=after("running", otherwise="running")),
     scenario("reset-password", launched, reset_password, after=after("running", otherwise="running")),
     scenario("move", beside_a_host, move, after=after("stopped", otherwise="stopped")),
     Scenario("compute.drain", Hosts(), full_host, drain, after=after("empty", otherwise="holds"), deleted=""),

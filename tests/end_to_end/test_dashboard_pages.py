@@ -43,8 +43,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 I = "/projects/demo/instances/{instance}"  # noqa: E741
 BESIDE = (
-    f"{I}/console?kind=vnc", f"{I}/stop", f"{I}/delete", f"{I}/reset-password", "/palette?q=web", "/palette?q=api",
-    "/cloud/operations?outcome=all", "/nonsense", "/projects/nonsense",
+    f"{I}/console?kind=vnc", f"{I}/stop", f"{I}/delete", f"{I}/reset-password", f"{I}/resize", "/palette?q=web",
+    "/palette?q=api", "/cloud/operations?outcome=all", "/nonsense", "/projects/nonsense",
 )  # fmt: skip
 PAYLOAD = '"><img src=x onerror=alert(1)>'  # short enough for every column
 LONG = "a-long-name-" + 51 * "x"

@@ -71,6 +71,7 @@ def test_from_launch_to_delete(machine, api):
     stopped = api.get(f"{INSTANCES}/whole").json()
     assert (stopped["status"], stopped["seen_power"], stopped["wanted_power"]) == ("stopped", "stopped", "stopped")
 
+    finish(api, api.post(f"{INSTANCES}/whole/resize", json={"flavor": "small"}))
     finish(api, api.post(f"{INSTANCES}/whole/start", json={}))
     wait_until(lambda: boots(api, "whole") == 2, 120, what="the guest is up again")
     greetings = [text for text in console(api, "whole") if "hello from user data" in text]
@@ -93,6 +94,9 @@ def test_from_launch_to_delete(machine, api):
     wait_until(lambda: boots(api, "whole") == 5, 120, what="the guest is up, and was told")
     with Serial(api, f"{INSTANCES}/whole") as serial:
         serial.log_in(reset.json()["generated_password"])
+        serial.type("echo SEES $(cat /sys/block/vda/size) $(grep MemTotal /proc/meminfo)")
+        sectors, memory_kib = map(int, serial.expect(r"SEES (\d+) MemTotal: (\d+)").groups())
+        assert (sectors, memory_kib > 400 * 1024) == (5 << 21, True), "it has the disk and the memory of `small`"
 
     boots_before = boots(api, "whole")
     finish(api, api.delete(f"{INSTANCES}/whole"))

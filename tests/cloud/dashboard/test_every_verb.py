@@ -29,6 +29,7 @@ from compute.verbs import VERBS, WORK
 from network.services import networks, ports
 from network.services.ports import Holder
 from storage.services import attaching, volumes
+from tests import factories
 from tests.cloud.dashboard.conftest import ALICE
 from tests.test_every_workflow import steps_of
 
@@ -157,6 +158,7 @@ WHERE = {
 BODIES: dict[str, dict[str, Any]] = {
     "clone": {"name": "copy"},
     "snapshot": {"name": "may"},
+    "resize": {"flavor": "large", "restart": True},
     "reset-password": {"password": "correct horse"},
     "attach-nic": {"network": "more"},
     "detach-nic": {"port": "nic"},
@@ -167,6 +169,7 @@ VOLUMES = {verb: BODIES[verb] for verb in ("attach-volume", "detach-volume")}
 FOR_MANY = {
     "clone": {},
     "snapshot": {},
+    "resize": BODIES["resize"],
     "reset-password": {"password": "correct horse"},
     "attach-nic": {"network": "more"},
     "detach-nic": {"network": "default"},
@@ -217,9 +220,10 @@ def bring(world, verb: Verb, *, possible: bool) -> str:
 
 @pytest.fixture(autouse=True)
 def parts(request):
-    """A NIC and a volume of the instance, and another network and volume."""
+    """A NIC and a volume of the instance, and another network, volume and flavor."""
     if "world" in request.fixturenames:
         world = request.getfixturevalue("world")
+        factories.flavor("large", vcpus=2)
         for name in ("default", "more"):
             if not world.project.networks.filter(name=name).exists():
                 networks.create(project=world.project, actor=ALICE, name=name)

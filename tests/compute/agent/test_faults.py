@@ -41,7 +41,7 @@ LIFE = (
     ("ensure_running", {}, "running"),
     ("ensure_suspended", {}, "suspended"),
     ("ensure_running", {}, "running"),
-    ("ensure_stopped", {}, "stopped"),
+    ("ensure_stopped", {"disk_gib": 2}, "stopped"),
     ("ensure_running", {}, "running"),
     ("interrupt", {}, "running"),
     ("ensure_gone", {}, "gone"),

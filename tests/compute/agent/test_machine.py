@@ -9,6 +9,7 @@ import pytest
 from agent import orders, system
 from agent.errors import Unreachable
 from compute.agent import upkeep
+from storage.agent import qcow2
 from tests.fakes import FakeNode
 from tests.hosts import make_spec
 
@@ -380,6 +381,19 @@ def test_a_volume_that_was_grown_while_nothing_had_it_open_is_as_large_at_the_ne
     obey("ensure_stopped", spec, 1)
     assert obey("ensure_running", {**spec, "volumes": [{**volume, "size_bytes": 3 << 30}]}, 2)["seen"] == "running"
     assert node.machines.tools.layers.size(volume["chain"][0]) == 3 << 30
+
+
+@pytest.mark.parametrize("verb", ["ensure_stopped", "ensure_running"])
+def test_its_own_disk_grows_while_it_is_stopped_and_never_shrinks(obey, node, spec, verb):
+    obey("ensure_running", spec, 1)
+    disk = node.home(spec["id"]).disk
+    assert obey("ensure_running", {**spec, "disk_gib": 2}, 2)["seen"] == "running"
+    assert qcow2.virtual_size(disk, "qcow2") == 1 << 30, "its emulator has it open"
+    obey("ensure_stopped", spec, 3)
+    assert obey(verb, {**spec, "disk_gib": 3}, 4)["seen"] == verb.removeprefix("ensure_")
+    assert qcow2.virtual_size(disk, "qcow2") == 3 << 30
+    obey("ensure_stopped", spec, 5)
+    assert qcow2.virtual_size(disk, "qcow2") == 3 << 30
 
 
 def test_a_guest_that_does_not_let_go_of_a_disk_is_a_reason_and_no_harm(obey, node, spec, volume):
