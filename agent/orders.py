@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 MAX_CLAIMED_AT_ONCE = 4
 MAX_IN_HAND = 32
-MAX_SLOW_IN_HAND = 256  # most of them wait for their turn
+MAX_SLOW_IN_HAND = 256  # most of them wait, for their turn or for what another order makes
 
 Spawn = Callable[[Callable[[], None]], None]
 
@@ -128,10 +128,16 @@ class Orders:
         return claimed
 
     def _room(self) -> int:
-        """How many more orders may be in hand. Those of slow kinds are counted by themselves."""
+        """How many more orders may be in hand. Those that are slow are counted by themselves: so those that wait never
+        keep out the order that they wait for."""
         with self._lock:
-            slow = sum((kind := self._tools.kinds.get(key.type)) is not None and kind.is_slow for key in self._in_hand)
+            slow = sum(map(self._is_slow, self._in_hand.items()))
             return min(MAX_IN_HAND - (len(self._in_hand) - slow), MAX_SLOW_IN_HAND - slow)
+
+    def _is_slow(self, in_hand: tuple[Key, Work]) -> bool:
+        key, work = in_hand
+        kind = self._tools.kinds.get(key.type)
+        return work.is_waiting or (kind is not None and kind.is_slow)
 
     def take(self, order: dict[str, Any]) -> None:
         """Begin to obey an order. A newer one takes over from the one in hand; the same one again changes nothing."""

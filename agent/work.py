@@ -1,6 +1,8 @@
 """Work in hand: something that may be told to stop at its next step."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agent.errors import Abandoned
@@ -11,6 +13,7 @@ class Work:
 
     def __init__(self, order: dict[str, Any] | None = None) -> None:
         self.order = order or {}
+        self.is_waiting = False
         self._abandoned = threading.Event()
 
     def abandon(self) -> None:
@@ -25,3 +28,12 @@ class Work:
         """Wait; raises Abandoned as soon as this work is no longer wanted."""
         if self._abandoned.wait(seconds):
             raise Abandoned
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """While it waits for what another order makes."""
+        self.is_waiting = True
+        try:
+            yield
+        finally:
+            self.is_waiting = False

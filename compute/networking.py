@@ -248,6 +248,11 @@ def connect(instance: Instance) -> Wait | None:
     return Wait(LOOK_AGAIN_SECONDS, because="waiting for the host to make its network", on=topics)
 
 
+def waits_on_its_host(instance: Instance) -> bool:
+    """Whether its machine may be ordered at the same time as its networks."""
+    return hosting.awaits(instance.host)
+
+
 def neighbours(instance: Instance) -> Neighbours | None:
     """None while it has no neighbours on any host that carries networks. They may be on their way there still."""
     beside = Port.objects.filter(network__in=_held(instance).values("network"), holder_type=HOLDER)

@@ -15,6 +15,7 @@ register(
         reconcile=reconcile.networks,
         related=("network__project",),
         project="network__project_id",
+        comes_first=True,
     )
 )
 register(

@@ -2,7 +2,7 @@
 
 A host needs the networks that have a port there, and everything that routers lead to from those: then it routes by
 itself. No operation is opened for it: a change raises the generation of the rows and posts their orders, which last
-until they are answered; a launch waits for the rows of its ports; `reconcile` posts again what got lost.
+until they are answered; a machine waits on its host for the rows of its ports; `reconcile` posts again what got lost.
 """
 
 from collections import defaultdict
@@ -26,6 +26,12 @@ Placed = set[tuple[UUID, UUID]]  # (network or router, host)
 def carries(host: Host | None) -> bool:
     """Whether a host can have networks, as it says itself."""
     return bool(host and host.capabilities.get("network", {}).get("networks"))
+
+
+def awaits(host: Host | None) -> bool:
+    """Whether machines on a host wait there for their networks, so that both may be ordered at once. Agents of older
+    releases do not."""
+    return bool(host and host.capabilities.get("network", {}).get("awaited"))
 
 
 def vtep(host: Host | None) -> str:

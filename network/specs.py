@@ -169,13 +169,16 @@ def _forward(forward: Any, row: RouterOnHost) -> dict[str, Any]:
 
 
 def nic(port: Port) -> dict[str, Any]:
-    """A NIC that is plugged into a port, for the spec of its machine."""
+    """A NIC that is plugged into a port, for the spec of its machine. `awaits`: what its host knows the network by, and
+    the generation of it that has the port, as long as the host has not said that it has made that."""
+    row = NetworkOnHost.objects.filter(network=port.network_id, host=port.host_id).first()
     addresses = list(port.addresses.select_related("subnet").order_by("pk"))
     subnets = [one.subnet for one in addresses]
     return {
         "port": str(port.pk),
         "slot": port.holder_slot,
         "network": str(port.network_id),
+        "awaits": {"id": str(row.pk), "generation": row.generation} if row and not row.is_true else None,
         "mac": port.mac,
         "mtu": port.network.mtu,
         "addresses": [f"{one.address}/{one.subnet.prefix_length}" for one in addresses],

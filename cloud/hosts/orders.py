@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 
 from cloud.hosts.models import Host, Order
-from cloud.hosts.resources import kind_of
+from cloud.hosts.resources import kind_of, kinds
 from cloud.operations import bells
 
 
@@ -69,7 +69,9 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
     """Lease the host's due orders and render their specs, in one transaction.
 
     `incarnation` names the run of the host's worker: a new run takes over at once what the one before it had leased.
+    What others wait for on the host is claimed before them, so those that wait never take all of its room for orders.
     """
+    first = [kind.type for kind in kinds() if kind.comes_first]
     orders = Order.objects.raw(
         """
         UPDATE hosts_order SET attempt = attempt + 1, lease_until = now() + make_interval(secs => %s), claimed_by = %s
@@ -77,14 +79,14 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
             SELECT id FROM hosts_order
             WHERE host_id = %s AND answered_at IS NULL
                 AND (lease_until IS NULL OR lease_until < now() OR (%s <> '' AND claimed_by <> %s))
-            ORDER BY posted_at LIMIT %s FOR UPDATE SKIP LOCKED
+            ORDER BY resource_type = ANY(%s) DESC, posted_at LIMIT %s FOR UPDATE SKIP LOCKED
         )
         RETURNING *
         """,
-        [settings.ORDER_LEASE_SECONDS, incarnation, host.pk, incarnation, incarnation, limit],
+        [settings.ORDER_LEASE_SECONDS, incarnation, host.pk, incarnation, incarnation, first, limit],
     )
     claimed = []
-    for order in orders:
+    for order in sorted(orders, key=lambda order: (order.resource_type not in first, order.posted_at)):
         kind = kind_of(order.resource_type)
         if kind is not None:
             row = kind.rows([order.resource_id]).filter(host=host).select_related(*kind.related).first()

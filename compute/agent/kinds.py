@@ -54,6 +54,7 @@ class Machines(Kind):
         self.hypervisors = hypervisors
         self.tools = MachineTools(
             homes=self.homes,
+            ledger=tools.ledger,
             records=Records(tools.ledger),
             images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used),
             layers=Layers(tools.paths),

@@ -23,6 +23,7 @@ from compute.agent import disks, file_limit, host_keys, metadata, nics, plugging
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
+from network.agent import awaiting
 
 log = structlog.get_logger()
 
@@ -222,6 +223,7 @@ class Machine:
         fetch = self._fetch(work)
         for file in spec["image"]["files"]:
             fetch(file)  # takes long the first time: not in a slot
+        awaiting.until_made(self.tools.ledger, nics.awaited(spec), work)
         with self._boot_slot(work), ExitStack() as undo:
             boot = preparation.prepare(
                 entry, self.home, fetch=fetch, hypervisor=hypervisor, tools=self.tools, undo=undo

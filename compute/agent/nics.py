@@ -61,6 +61,12 @@ def of(spec: dict[str, Any]) -> tuple[Nic, ...]:
     )
 
 
+def awaited(spec: dict[str, Any]) -> dict[str, int]:
+    """The networks of this host that have to be made before its NICs are plugged in, and of which generation, by id.
+    Older control planes name none: they order a machine when its networks are made."""
+    return {network["id"]: int(network["generation"]) for nic in spec["nics"] if (network := nic.get("awaits"))}
+
+
 @contextmanager
 def plugged(nics: tuple[Nic, ...], plugs: Plugs, *, headers: bool) -> Iterator[tuple[Nic, ...]]:
     """The same NICs with the taps of their ports, for an emulator to inherit. Raises Refused, NoAnswer."""

@@ -10,6 +10,7 @@ from agent import faults, folders, jail, system
 from agent.durability import sync_directory, write_secret
 from agent.entries import Entry
 from agent.jail import Jail
+from agent.ledger import Ledger
 from compute.agent import disks, file_limit, host_keys, nics, nocloud, snapshots
 from compute.agent.disks import Fetch, Layers
 from compute.agent.homes import Home, Homes
@@ -26,6 +27,7 @@ class MachineTools:
     """What every machine of a host is worked on with."""
 
     homes: Homes
+    ledger: Ledger
     records: Records
     images: ImageCache
     layers: Layers

@@ -5,6 +5,7 @@ a change of power goes back to the power before it. `take_back` raises the gener
 flight for the abandoned wish dies at the host.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import ClassVar
@@ -41,7 +42,7 @@ class InstanceWorkflow(Workflow):
             .get(pk=self.operation.subject_id)
         )
 
-    def order(self, power: Power, *machines: Machine) -> Verdict:
+    def order(self, power: Power, *machines: Machine) -> Wait:
         """Order hosts to make this power true of these machines, or of the one that counts.
 
         The order's verb is `ensure_` and the power.
@@ -52,10 +53,12 @@ class InstanceWorkflow(Workflow):
         return Wait(LOOK_AGAIN_SECONDS, because=PLAIN_WORDS[power])
 
     def until_started(self, power: Power) -> Verdict:
-        """As `until_seen`; what is to run is plugged into its networks before."""
+        """As `until_seen`; its networks are ordered before what is to run, or together with it."""
         begins = power == Power.RUNNING and not self.instance.has_been_seen(Power.RUNNING, Power.BROKEN)
         if begins and (wait := networking.connect(self.instance)):
-            return wait
+            if not networking.waits_on_its_host(self.instance):
+                return wait
+            return replace(self.order(power), because="waiting for the host to make its network and to start it")
         return self.until_seen(power)
 
     def until_seen(self, power: Power, *, again: bool = False) -> Verdict:

@@ -145,7 +145,7 @@ class Networks(_Kind):
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        return {"network": self._said()}
+        return {"network": self._said() | {"awaited": True}}  # by machines, see `awaiting`
 
     def describe(self, entry: Entry) -> str:
         return str(entry.spec.get("network", {}).get("name", ""))

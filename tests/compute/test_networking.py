@@ -7,6 +7,7 @@ import pytest
 from django.db import connection, transaction
 
 from cloud.events.models import Event
+from cloud.hosts import orders
 from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
@@ -75,7 +76,8 @@ def test_without_a_word_it_is_on_the_projects_first_network(wired, admin):
     wired.settle()
     port.refresh_from_db()
     assert port.host is not None
-    assert nics(wired, instance) == [networking.specs.nic(port)]
+    (told,) = nics(wired, instance)
+    assert told | {"awaits": None} == networking.specs.nic(port)
     body = admin.get(f"{admin.at}/instances/web").json()
     address = port.addresses.get().address
     assert body["addresses"] == [
@@ -94,7 +96,7 @@ def test_its_machine_waits_for_its_network(wired):
     operation = Operation.objects.get(subject_id=instance.pk)
     wired.settle()
     operation.refresh_from_db()
-    assert (operation.outcome, operation.reason) == ("failed", "Its host cannot make its network: no such luck")
+    assert (operation.outcome, operation.reason) == ("failed", "this host cannot make its network: no such luck")
     assert wired.running() == set()
     assert not Port.objects.filter(holder_type="instance").exists()
     for kinds in wired.kinds:
@@ -105,13 +107,31 @@ def test_its_machine_waits_for_its_network(wired):
     assert wired.breaches() == []
 
 
-def test_a_wait_for_a_network_ends_with_its_report(wired):
+def test_its_machine_is_ordered_together_with_its_network(wired):
+    instance = wired.launch()
+    operation = Operation.objects.get(subject_id=instance.pk)
+    engine.advance(operation.pk)
+    operation.refresh_from_db()
+    assert operation.reason == "waiting for the host to make its network and to start it"
+    row = NetworkOnHost.objects.get()
+    claimed = [(one.order.resource_type, one.spec) for one in orders.claim(row.host, 4)]
+    assert claimed[0][0] == "network", "what others wait for comes first"
+    (nic,) = dict(claimed)["instance"]["nics"]
+    assert nic["awaits"] == {"id": str(row.pk), "generation": row.generation}
+
+
+def test_a_machine_of_an_older_agent_is_ordered_when_its_network_is_made(wired):
+    for kinds, node in zip(wired.kinds, wired.nodes, strict=True):
+        del kinds[0].said["awaited"]
+        node.heartbeat()
     instance = wired.launch()
     operation = Operation.objects.get(subject_id=instance.pk)
     engine.advance(operation.pk)
     operation.refresh_from_db()
     assert operation.reason == "waiting for the host to make its network"
     assert operation.waits_for == [f"network:{NetworkOnHost.objects.get().pk}"]
+    wired.settle()
+    assert len(nics(wired, instance)) == 1
 
 
 def test_a_flavor_says_how_much_passes_its_nics_also_those_of_running_machines(wired, admin):
@@ -294,7 +314,7 @@ def test_two_that_begin_at_once_share_the_row_of_their_network(wired):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(begin, instances))
     reasons = set(Operation.objects.values_list("reason", flat=True))
-    assert reasons == {"waiting for the host to make its network"}
+    assert reasons == {"waiting for the host to make its network and to start it"}
     wired.settle()
     assert len(wired.running()) == 4
     assert wired.breaches() == []

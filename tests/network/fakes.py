@@ -22,7 +22,7 @@ class FakeNetworks(Kind):
         self.specs: dict[str, dict[str, Any]] = {}
         self.broken = ""
         self.problems: dict[str, str] = {}
-        self.said: dict[str, Any] = {"networks": True, "vtep": "192.0.2.7"}
+        self.said: dict[str, Any] = {"networks": True, "awaited": True, "vtep": "192.0.2.7"}
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
         if verb == "ensure_gone":

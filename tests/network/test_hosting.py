@@ -228,12 +228,14 @@ def test_a_network_is_deleted_and_its_host_hears_of_it(wired):
 def test_a_nic_is_described_for_its_machine(wired):
     port = wired.plug(0)
     subnet = wired.network.subnets.get()
-    length = subnet.cidr.partition("/")[2]
+    length, row = subnet.cidr.partition("/")[2], NetworkOnHost.objects.get()
     assert specs.nic(Port.objects.get(pk=port.pk)) == {
         "port": str(port.pk), "network": str(wired.network.pk), "mac": port.mac, "mtu": 1450,
         "addresses": [f"{port.addresses.get().address}/{length}"], "dns": [],
-        "dhcp6": False, "slot": 0,
+        "dhcp6": False, "slot": 0, "awaits": {"id": str(row.pk), "generation": row.generation},
     }  # fmt: skip
+    wired.look()
+    assert specs.nic(Port.objects.get(pk=port.pk))["awaits"] is None
 
 
 def test_status_tells_how_far_hosts_are(wired, api, cloud_admin, settings):

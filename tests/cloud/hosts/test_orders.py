@@ -41,6 +41,12 @@ def test_posting_again_changes_nothing_that_is_under_way(host):
     assert orders.claim(host, 4) == []
 
 
+def test_what_others_wait_for_is_claimed_before_them(host):
+    for kind in ("instance", "network", "instance"):
+        orders.post(host, kind, uuid.uuid4(), "ensure_gone", 1)
+    assert [one.order.resource_type for one in orders.claim(host, 2)] == ["network", "instance"]
+
+
 def test_a_new_wish_replaces_the_order_and_is_claimable_at_once(host):
     machine = uuid.uuid4()
     post(host, machine)
