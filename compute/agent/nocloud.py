@@ -46,7 +46,7 @@ def vendor_data(host_key: HostKey, password_hash: str = "", reset: dict[str, str
     The password is the default user's, and opens SSH as well as the console. What guests read at their first boot only
     does not reset one: that is a script for every boot.
     """
-    public = f"{host_key.public} {fingerprint(host_key.public)}"
+    public = f"{host_key.public} {fingerprint(host_key.public)}\n"  # guests write it to a file as it is
     keys = {"ed25519_private": host_key.private, "ed25519_public": public}
     content: dict[str, Any] = {"ssh_keys": keys}
     if password_hash:

@@ -38,6 +38,7 @@ def test_vendor_data_is_a_cloud_config_with_the_host_key():
     assert first == "#cloud-config"
     keys = json.loads(document)["ssh_keys"]
     assert keys["ed25519_private"] == key.private
+    assert keys["ed25519_public"].endswith("\n"), "guests write it to a file as it is"
     assert keys["ed25519_public"].split() == [*key.public.split(), fingerprint(key.public)]
 
 

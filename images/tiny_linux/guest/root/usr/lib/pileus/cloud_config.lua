@@ -264,7 +264,7 @@ local function ssh_keys(value, output)
     return
   end
   local printable = key:gsub(".", function(byte) return string.format("\\%03o", byte:byte()) end)
-  output.call("use_host_key", printable, (scalar(value.ed25519_public) or ""):match(" (SHA256:[%w+/]+)$") or "")
+  output.call("use_host_key", printable, (scalar(value.ed25519_public) or ""):match(" (SHA256:[%w+/]+)%s*$") or "")
 end
 
 -- What is known, in the order of doing. `fields` is the whole document for keys that belong together.
