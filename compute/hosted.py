@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from django.db.models import Q
+
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
@@ -57,7 +59,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "id": str(instance.image_id),
             "name": instance.image.name,
             "architecture": instance.image.architecture,
-            "files": instance.boot_files,
+            "files": [*instance.boot_files, *(instance.cd.files if instance.cd else ())],
             "kernel_command_line": instance.kernel_command_line,
             "hardware": instance.hardware,
         },
@@ -69,6 +71,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "password_hash": _password_hash(instance) if seed_is_read else "",
             "password_reset": _password_reset(instance) if seed_is_read else None,
         },
+        "cd_drive": instance.cd_drive,
         "volumes": specs.disks(volumes.HOLDER, instance.pk, machine.host_id),
         "arrival": moves.arrival(machine),
         "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),
@@ -123,12 +126,14 @@ def offers(capabilities: Mapping[str, Any]) -> Offers:
 
 
 def boots_from(host: Host, sha256: str) -> bool:
-    """Whether an instance that is on the host is made of this file."""
-    return Machine.objects.filter(host=host, instance__boot_files__contains=[{"sha256": sha256}]).exists()
+    """Whether an instance that is on the host is made of this file, or has it in its CD drive."""
+    file = [{"sha256": sha256}]
+    made_of = Q(instance__boot_files__contains=file) | Q(instance__cd__files__contains=file)
+    return Machine.objects.filter(made_of, host=host).exists()
 
 
 def made_from(image: Image) -> list[Use]:
-    made = Instance.objects.filter(image=image).order_by("name")[: uses.MAX_ASKED]
+    made = Instance.objects.filter(Q(image=image) | Q(cd=image)).order_by("name")[: uses.MAX_ASKED]
     return [Use("instance", str(one.pk), f"{one.name} in the trash" if one.trashed_at else one.name) for one in made]
 
 
@@ -146,7 +151,7 @@ register(
         noticed=noticed,
         reconcile=put_right,
         offers=offers,
-        related=("instance__image", "instance__project"),
+        related=("instance__image", "instance__project", "instance__cd"),
         unit="machine",
         seen_as="power",
     )

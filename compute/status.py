@@ -39,7 +39,7 @@ LISTED = (
     "name", "labels", "project", "flavor__name", "vcpus", "memory_mib", "disk_gib", "price_per_hour", "image__name",
     "image__default_user", "machine__hypervisor", "hypervisor_wish", "machine__host__name", "keypairs", "ssh_host_key",
     "restart_policy", "wanted_power", "machine__seen", "machine__seen_problem", "failed_at", "failed_reason",
-    "gave_up", "created_by", "created_at", "protected", "trashed_at", "password_reset",
+    "gave_up", "created_by", "created_at", "protected", "trashed_at", "password_reset", "cd__name", "cd_drive",
     "hardware",  # says which verbs it has
     "snapshot", "clone_of_snapshot",
 )  # fmt: skip
@@ -79,7 +79,7 @@ def with_status(instances: "QuerySet[Instance]") -> "QuerySet[WithAnnotations[In
 
 def as_listed(instances: "QuerySet[Instance]", *more: str) -> "QuerySet[WithAnnotations[Instance, StatusAnnotations]]":
     """With all that a list shows, these columns too, and nothing else: most of what a row holds is for its host."""
-    return with_status(instances.select_related("flavor", "image", "machine__host").only(*LISTED, *more))
+    return with_status(instances.select_related("flavor", "image", "cd", "machine__host").only(*LISTED, *more))
 
 
 def count_by_status(instances: "QuerySet[Instance]") -> dict[str, int]:

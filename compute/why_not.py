@@ -147,6 +147,28 @@ def resize_at_once(instance: Instance) -> str:
     return ""
 
 
+def insert_cd(instance: Instance) -> str:
+    if words := _has_no_cds(instance):
+        return words
+    if not instance.cd_drive and (instance.wanted_power in ALIVE or instance.seen in ALIVE):
+        return "It runs without a CD drive. Stop it first: its next start gives it one."
+    return ""
+
+
+def eject_cd(instance: Instance) -> str:
+    return _has_no_cds(instance) or ("" if instance.cd_id else "It has no CD in its drive.")
+
+
+def _has_no_cds(instance: Instance) -> str:
+    if instance.host_id is None:
+        return "It has no host. Start it instead."
+    if Power.SUSPENDED in (instance.wanted_power, instance.seen):
+        return "It is suspended, and goes on with the CD that it has. Resume or stop it first."
+    if "cd" not in hypervisor_facts(instance).get("verbs", []):
+        return f"{instance.hypervisor} on its host has no CD drives."
+    return ""
+
+
 def move(instance: Instance) -> str:
     """To another host."""
     if instance.failed_at or instance.host_id is None:

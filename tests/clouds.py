@@ -1,5 +1,6 @@
 """A whole small cloud inside one test: the control plane's own code, a fake node, and a way to let it all happen."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,8 +50,8 @@ class SmallCloud:
     def launch(self, **wishes: Any) -> Instance:
         with transaction.atomic():
             return services.launch(
-                project=self.project, actor=ALICE, flavor=self.flavor, image=self.image,
-                **{"name": factories.name("vm"), **wishes},
+                project=self.project, actor=ALICE, flavor=self.flavor,
+                **{"name": factories.name("vm"), "image": self.image, **wishes},
             )  # fmt: skip
 
     def do(self, verb: Callable[..., Any], instance: Instance, **how: Any) -> Any:
@@ -100,3 +101,11 @@ def wait_until(
             raise AssertionError(f"not within {seconds} s: {what or condition} {told()}".strip())
         time.sleep(every)
     return value
+
+
+def iso_on(node: FakeNode) -> dict[str, Any]:
+    """The file of an ISO, which is in the node's cache of images."""
+    content = factories.name("an ISO").encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    (node.paths.home / "images" / sha256).write_bytes(content)
+    return {"role": "cdrom", "sha256": sha256, "size": len(content), "format": "raw"}

@@ -76,7 +76,7 @@ def host(host_name: str = "", **fields: Any) -> Host:
         "memory_mib": 16 * 1024,
         "disk_gib": 200,
         "offers": ["qemu/x86_64", "qemu/x86_64/tcg"],
-        "capabilities": {"hypervisors": {"qemu": {"verbs": ["pause", "suspend", "clone"]}}},
+        "capabilities": {"hypervisors": {"qemu": {"verbs": ["pause", "suspend", "clone", "cd"]}}},
         "token_digest": secrets.token_hex(32),
         "redis_password_digest": secrets.token_hex(32),
         **fields,

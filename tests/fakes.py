@@ -83,7 +83,11 @@ class FakeSlots:
     def look(self) -> Plugged:
         machine = _read(self.file)
         disks = {int(slot): PluggedDisk(**disk, limits=Limits()) for slot, disk in machine.get("disks", {}).items()}
-        return Plugged(disks, {int(slot): mac for slot, mac in machine.get("nics", {}).items()})
+        nics = {int(slot): mac for slot, mac in machine.get("nics", {}).items()}
+        return Plugged(disks, nics, cd=machine.get("cd"))
+
+    def change_cd(self, cd: Disk | None) -> None:
+        _write(self.file, cd=cd.layers[-1].name if cd else "")
 
     def plug_disk(self, disk: Disk) -> None:
         self._change("disks", {str(disk.slot): _plugged(disk)})
@@ -170,7 +174,7 @@ class FakeHypervisor:
         self.broken = ""  # why the next starts fail
         self.slow = 0.0  # seconds that a start takes
         self.unsavable = ""  # why machines cannot be suspended
-        self.verbs = ["pause", "suspend", "clone", "plug"]
+        self.verbs = ["pause", "suspend", "clone", "plug", "cd"]
         self.hardware = sorted({"q35", "pc", "virt", "bios", "uefi", *DISK_BUSES["pc"], *NIC_BUSES["pc"]})
         self.clings = ""  # why guests do not let go of what is to be unplugged
         self.deaf = False  # guests do not hear their power button
@@ -212,6 +216,7 @@ class FakeHypervisor:
         starts = machine.get("starts", 0) + 1
         pid = 5_000_000 + starts  # above the highest that Linux gives to a process
         power, went_on = ("paused", machine.get("went_on", 0) + 1) if boot.saved else ("running", 0)
+        no_cd = "" if boot.spec.get("cd_drive") else None
         told = {
             "is_clone": boot.is_clone,
             "spec": boot.spec,
@@ -220,6 +225,7 @@ class FakeHypervisor:
             "went_on": went_on,
             "disks": {str(disk.slot): _plugged(disk) for disk in boot.disks if not disk.is_cdrom},
             "nics": {str(nic.slot): nic.mac for nic in boot.nics},
+            "cd": next((disk.layers[-1].name for disk in boot.disks if disk.is_cdrom), no_cd),
         }
         _write(file, pid=pid, power=power, starts=starts, **told)
         return FakeProcess.of(file, pid)
@@ -269,6 +275,11 @@ class FakeHypervisor:
     def nics(self, machine_id: str) -> dict[int, str]:
         """MAC addresses of what is plugged in, by slot."""
         return {int(slot): mac for slot, mac in _read(self._state / f"{machine_id}.json")["nics"].items()}
+
+    def cd(self, machine_id: str) -> str | None:
+        """The name of what is in its CD drive; None: it has none."""
+        found: str | None = _read(self._state / f"{machine_id}.json")["cd"]
+        return found
 
     def disks(self, machine_id: str) -> dict[int, str]:
         """Serials of what is plugged in, by slot."""

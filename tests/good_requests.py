@@ -26,9 +26,9 @@ from compute import services
 from compute.drain import drain
 from compute.models import Instance
 from network.models import Port
-from storage.models import Volume
+from storage.models import Image, Volume
 from tests import factories
-from tests.clouds import ROUNDS, SmallCloud
+from tests.clouds import ROUNDS, SmallCloud, iso_on
 from tests.network import good_requests as network
 from tests.storage import good_requests as storage
 from tests.storage import image_requests as images
@@ -219,6 +219,25 @@ def _with_volume(world: World) -> str:
     return str(instance.name)
 
 
+def _beside_an_iso(world: World) -> str:
+    """An instance that stands still, and an ISO."""
+    factories.image(project=world.project, files=[iso_on(world.cloud.node)])
+    return str(world.instance(services.stop).name)
+
+
+def _with_cd(world: World) -> str:
+    """An instance that stands still, with an ISO in its drive."""
+
+    def insert(*, instance: Instance, actor: Actor) -> object:
+        iso = factories.image(project=world.project, files=[iso_on(world.cloud.node)])
+        return services.insert_cd(instance=instance, actor=actor, image=iso)
+
+    instance = world.instance(services.stop)
+    world.cloud.do(insert, instance)
+    world.cloud.settle(advance_at_once)
+    return str(instance.name)
+
+
 def _its_volume(world: World) -> dict[str, Any]:
     instance = Instance.objects.get(project=world.project, name=world.made[f"{INSTANCE}/detach-volume"])
     return {"volume": Volume.objects.get(attachments__holder_id=instance.pk).name}
@@ -257,6 +276,8 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/detach-nic": _with_nic,
     "instances/attach-volume": _beside_volumes,
     "instances/detach-volume": _with_volume,
+    "instances/insert-cd": _beside_an_iso,
+    "instances/eject-cd": _with_cd,
     "users/second-factor": World.user_with_device,
     **network.VERBS_NEED,
     **storage.VERBS_NEED,
@@ -274,6 +295,9 @@ BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST instances/attach-volume": lambda world: {"volume": storage.volume(world).name},
     "POST instances/detach-volume": _its_volume,
     "POST instances/resize": lambda world: {"flavor": factories.flavor(vcpus=2).name},
+    "POST instances/insert-cd": lambda world: {
+        "image": Image.objects.filter(project=world.project, files__contains=[{"role": "cdrom"}])[0].name
+    },
     "POST instances/snapshot": lambda world: {"name": factories.name("may")},
     "POST instances/clone": lambda world: {"name": factories.name("copy")},
     "POST instances/diagnose-connection": lambda world: {"port": 22},

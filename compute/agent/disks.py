@@ -25,7 +25,7 @@ from storage.agent import qcow2
 GIB = 1 << 30
 BASE = "base"  # the name of the layer below a root disk: the image's own
 
-CD = "cd"
+CD = "cd"  # what the names of its layers begin with
 
 faults.declare(
     "disk.before_create", "disk.before_rename", "machine.grow_disk.before_resize", "machine.grow_disk.after_resize"
@@ -126,12 +126,22 @@ def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
 
 
 def cdroms(spec: dict[str, Any], fetch: Fetch) -> tuple[Disk, ...]:
-    """The CD that its image is, if it is one. Raises Refused."""
-    return tuple(
-        Disk(slot=0, serial="", layers=(Layer(CD, fetch(file), file["format"]),), read_only=True, is_cdrom=True)
-        for file in spec["image"]["files"]
-        if file["role"] == "cdrom"
-    )
+    """The CD in its drive, if there is one. Raises Refused."""
+    file = _cd(spec)
+    if file is None:
+        return ()
+    layer = Layer(f"{CD}-{file['sha256'][:20]}", fetch(file), file["format"])
+    return (Disk(slot=0, serial="", layers=(layer,), read_only=True, is_cdrom=True),)
+
+
+def cd_in(spec: dict[str, Any]) -> str | None:
+    """The SHA-256 of the CD in its drive."""
+    file = _cd(spec)
+    return str(file["sha256"]) if file else None
+
+
+def _cd(spec: dict[str, Any]) -> dict[str, Any] | None:
+    return next((file for file in spec["image"]["files"] if file["role"] == "cdrom"), None)
 
 
 def layer_name(disk: Disk, layer_id: str) -> str:

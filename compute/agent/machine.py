@@ -34,7 +34,7 @@ VERBS = {
     "ensure_stopped": "stopped",
     "ensure_gone": "gone",
 }
-KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics", "password_reset")  # of a machine that runs on
+KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics", "cd", "password_reset")  # of a machine that runs on
 GRACE_SECONDS = 30.0
 # A guest that is still booting ignores its power button, so it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
@@ -88,19 +88,26 @@ class Machine:
         return getattr(self, f"_{verb}")(entry, work)  # type: ignore[no-any-return]
 
     def _keep_plugged(self, entry: Entry, work: Work) -> dict[str, Any]:
-        """Let disks and NICs come and go as the spec says. Returns facts for the report: what is plugged in."""
-        wanted = {"volumes": disks.facts(entry.spec), "nics": [nic["port"] for nic in entry.spec["nics"]]}
+        """Let disks, NICs and CDs come and go as the spec says. Returns facts for the report: what is plugged in."""
+        wanted: dict[str, Any] = {
+            "volumes": disks.facts(entry.spec),
+            "nics": [nic["port"] for nic in entry.spec["nics"]],
+            "cd": disks.cd_in(entry.spec),
+        }
         if self.is_fresh:
             return wanted
         hypervisor = self.hypervisor(entry)
-        there = {name: entry.facts.get(name, type(wanted[name])()) for name in wanted}
+        nothing: dict[str, Any] = {"volumes": {}, "nics": [], "cd": None}
+        there = {name: entry.facts.get(name, nothing[name]) for name in wanted}
         try:
             parts = disks.of(entry.spec, self.home, self.tools.layers, self._fetch(work))
+            cds = disks.cdroms(entry.spec, self._fetch(work))
             if process := hypervisor.find(self.home):
                 file_bytes = file_limit.needed(entry.spec, parts, self.home)
                 file_limit.lift(process, file_bytes, self.tools.jail, self.record.uid)
             with hypervisor.control(self.home) as control:
                 if control.slots is not None:
+                    plugging.keep_cd(control.slots, cds)
                     plugging.keep_as_specified(
                         control.slots, entry.spec, parts, hypervisor=hypervisor, plugs=self.tools.plugs
                     )

@@ -13,7 +13,19 @@ from compute.agent.disks import Disk, Limits
 from compute.agent.hypervisors.base import Control, Hypervisor, Plugged, PluggedDisk, Slots
 from compute.agent.nics import Plugs
 
-faults.declare("plugging.before_unplug", "plugging.before_plug", "plugging.after_plug")
+faults.declare("plugging.before_change_of_cd", "plugging.before_unplug", "plugging.before_plug", "plugging.after_plug")
+
+
+def keep_cd(slots: Slots, cds: tuple[Disk, ...]) -> None:
+    """Have this CD in the drive, or none. Raises Refused, NoAnswer or OSError."""
+    there, wanted = slots.look().cd, cds[0].layers[-1].name if cds else ""
+    if wanted == (there or ""):
+        return
+    if there is None:
+        raise Refused("it was started without a CD drive: stop it and start it", fix_by=YOU)
+    faults.reach("plugging.before_change_of_cd")
+    with disks.opened(cds) as ready:
+        slots.change_cd(ready[0] if ready else None)
 
 
 def keep_as_specified(

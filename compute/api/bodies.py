@@ -16,6 +16,7 @@ from network.api.fields import AddressText
 from network.api.ports import groups_of, ports_of
 from network.api.subnets import networks_of
 from network.services.ports import MAX_GROUPS
+from storage.api.images import visible
 from storage.api.volume_types import offered
 from storage.api.volumes import volumes_of
 from storage.models.volumes import MAX_SIZE_GIB
@@ -150,6 +151,12 @@ class DetachVolumeForm(Body):
     """The volume."""
 
     volume = ReferenceField(volumes_of, required=False)
+
+
+class InsertCdForm(Body):
+    """The CD: an image that is an ISO."""
+
+    image = ReferenceField(visible, required=False)
 
 
 class NewVolumeBody(Body):

@@ -71,6 +71,7 @@ class InstanceSerializer(serializers.Serializer):
     seen_power = serializers.ChoiceField(Power.values)
     flavor = FlavorOfInstance()
     image = ReferenceSerializer()
+    cd = ReferenceSerializer(allow_null=True, help_text="The ISO that is in its CD drive.")
     hypervisor = serializers.CharField(allow_null=True)
     addresses = InstanceAddressSerializer(many=True)
     address_reason = serializers.CharField(help_text="Why an instance that is placed has no address.")
@@ -108,6 +109,7 @@ class InstanceSerializer(serializers.Serializer):
             "seen_power": instance.seen,
             "flavor": {**flavor, **{name: getattr(instance, name) for name in ("vcpus", "memory_mib", "disk_gib")}},
             "image": {"id": str(instance.image_id), "name": instance.image.name},
+            "cd": {"id": str(instance.cd_id), "name": instance.cd.name} if instance.cd else None,
             "hypervisor": instance.hypervisor or instance.hypervisor_wish or None,
             "addresses": instance.addresses,
             "address_reason": NOT_CARRIED if instance.host and instance.is_unplugged else "",
@@ -145,7 +147,7 @@ class InstanceChanges(Body):
 @built_once
 def _shown() -> "QuerySet[Instance]":
     all_of_it = Instance.objects.defer("user_data", "machine__seen_facts", "placement")
-    return with_volumes(with_addresses(with_status(all_of_it.select_related("flavor", "image", "machine__host"))))
+    return with_volumes(with_addresses(with_status(all_of_it.select_related("flavor", "image", "cd", "machine__host"))))
 
 
 @built_once

@@ -35,6 +35,8 @@ class Instance(models.Model):
     )  # the flavor's, as it was at launch or at the latest resize
     image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="instances")
     boot_files = models.JSONField(default=list)  # the image's, as they were at launch: its disk goes with its kernel
+    cd = models.ForeignKey(Image, null=True, on_delete=models.PROTECT, related_name="+")  # an ISO, in its CD drive
+    cd_drive = models.BooleanField(default=False, db_default=False)  # whether it has one, from its next start on
     kernel_command_line = models.CharField(max_length=1000, blank=True)
     hardware = models.JSONField(default=dict, db_default={})  # the image's, as it was at launch: see Image.hardware
     hypervisor_wish = models.CharField(max_length=20, blank=True)

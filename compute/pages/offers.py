@@ -17,7 +17,8 @@ from compute.services.snapshotting import MAX_OWN_NAME
 from compute.sizes import Size
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, port_words
-from storage.models import Volume
+from storage.models import Image, Volume
+from storage.services import images_of
 
 Choices = list[tuple[str, str]]
 
@@ -64,6 +65,12 @@ def _volumes(volumes: Any) -> Choices:
 def _ports(ports: Any) -> Choices:
     found = ports.select_related("network").prefetch_related("addresses").order_by("name")[:MAX_CHOICES]
     return [(port.name, port_words(port)) for port in found]
+
+
+def _isos(project: Project, instance: Instance | None) -> dict[str, Any]:
+    found = images_of(project).filter(status=Image.Status.READY, files__contains=[{"role": "cdrom"}])
+    isos = [image for image in found[:MAX_CHOICES] if image.is_cdrom]
+    return {"isos": [(image.exactly, f"{image.name} {image.version}".strip()) for image in isos]}
 
 
 def _snapshot(project: Project, instance: Instance | None) -> dict[str, Any]:
@@ -125,5 +132,6 @@ OFFERS: dict[str, Callable[[Project, Instance | None], dict[str, Any]]] = {
     "detach-nic": _nics,
     "attach-volume": _free_volumes,
     "detach-volume": _held_volumes,
+    "insert-cd": _isos,
     "delete": _trash,
 }

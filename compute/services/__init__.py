@@ -1,5 +1,6 @@
 """What may be done with instances. Each function is one transaction's work, called inside it, and ends in one event."""
 
+from compute.services.cds import eject_cd, insert_cd
 from compute.services.changing import delete, is_busy, update
 from compute.services.cloning import clone
 from compute.services.devices import attach_nic, attach_volume, detach_nic, detach_volume
@@ -24,6 +25,8 @@ __all__ = [
     "detach_nic",
     "detach_volume",
     "discard",
+    "eject_cd",
+    "insert_cd",
     "is_busy",
     "launch",
     "launch_many",

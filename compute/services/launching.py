@@ -98,6 +98,8 @@ def launch_many(
     if open_ssh:
         security_groups = networking.with_ssh(project, actor, security_groups)
     password_hash = logins.hashed(password) if password and not dry_run else ""
+    cd = image if image.is_cdrom and root is None else None
+    boot_files = root.boot_files if root else [] if cd else image.boot_files
     launched = []
     for index, each in enumerate(names):
         own_disks = first_volumes.named(disks, index, names)
@@ -111,7 +113,9 @@ def launch_many(
             disk_gib=flavor.disk_gib if has_own_disk else 0,
             price_per_hour=flavor.price_per_hour,
             image=image,
-            boot_files=root.boot_files if root else image.boot_files,
+            boot_files=boot_files,
+            cd=cd,
+            cd_drive=cd is not None,
             kernel_command_line=(root or image).kernel_command_line,
             hardware=image.hardware,
             hypervisor_wish=hypervisor,

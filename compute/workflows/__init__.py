@@ -1,5 +1,6 @@
 """What the cloud does with an instance: one class a verb, one method a step."""
 
+from compute.workflows.cds import EjectCd, InsertCd
 from compute.workflows.clone import CloneInstance, LaunchClone
 from compute.workflows.delete import DeleteInstance
 from compute.workflows.devices import AttachNic, AttachVolume, DetachNic, DetachVolume
@@ -26,6 +27,8 @@ __all__ = [
     "DetachNic",
     "DetachVolume",
     "DiscardInstance",
+    "EjectCd",
+    "InsertCd",
     "LaunchClone",
     "LaunchInstance",
     "MoveInstance",

@@ -19,9 +19,9 @@ from compute.models import Instance
 from compute.services.moving import move
 from network.models import Port
 from network.services import networks
-from storage.models import Transfer, Volume
+from storage.models import Image, Transfer, Volume
 from tests import factories
-from tests.clouds import ALICE, SmallCloud
+from tests.clouds import ALICE, SmallCloud, iso_on
 from tests.scenarios import Scenario, after
 from tests.storage.clouds import make, second
 from tests.storage.scenarios import make_images
@@ -147,6 +147,26 @@ def reset_password(*, instance: Instance, actor: Actor) -> object:
     return services.reset_password(instance=instance, actor=actor, password="correct horse", reboot=True)
 
 
+def beside_an_iso(cloud: SmallCloud) -> Instance:
+    """Stopped, beside an ISO that its host has."""
+    factories.image(files=[iso_on(cloud.node)])
+    return having(services.stop)(cloud)
+
+
+def insert_cd(*, instance: Instance, actor: Actor) -> object:
+    iso = Image.objects.filter(files__contains=[{"role": "cdrom"}]).latest("created_at")
+    return services.insert_cd(instance=instance, actor=actor, image=iso)
+
+
+def with_cd(cloud: SmallCloud) -> Instance:
+    """Running, with a CD in its drive."""
+    instance = beside_an_iso(cloud)
+    for verb in (insert_cd, services.start):
+        cloud.do(verb, instance)
+        cloud.settle()
+    return instance
+
+
 class Hosts:
     """Hosts that are emptied: what stands still on the first one moves."""
 
@@ -201,6 +221,8 @@ SCENARIOS = [
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),
     scenario("attach-volume", with_volume, attach_volume, after=after("running", otherwise="running")),
     scenario("detach-volume", attached, detach_volume, after=after("running", otherwise="running")),
+    scenario("insert-cd", beside_an_iso, insert_cd, after=after("stopped", otherwise="stopped")),
+    scenario("eject-cd", with_cd, services.eject_cd, after=after("running", otherwise="running")),
     scenario("discard", launched, services.discard, after=after("stopped", otherwise="running")),
     scenario("restore", having(services.discard), services.restore, after=after("running", otherwise="stopped")),
     scenario("delete", launched, services.delete, after=after(None, otherwise="running"), deleted="done"),

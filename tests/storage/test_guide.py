@@ -54,8 +54,8 @@ def test_every_call_of_the_guide_to_images_works(api, member, project):
         project=project, name="web", flavor=factories.flavor(), vcpus=1, memory_mib=256, disk_gib=1, image=image,
         boot_files=image.files, created_by="mia", wanted_power="stopped",
     )  # fmt: skip
-    makes_images = {"images": {"capture": True}, "volumes": {"layers": True}}
-    host = factories.host(capabilities=makes_images, free_disk_gib=200)
+    has = {"images": {"capture": True}, "volumes": {"layers": True}, "hypervisors": {"qemu": {"verbs": ["cd"]}}}
+    host = factories.host(capabilities=has, free_disk_gib=200)
     factories.place(web, host, seen="stopped")
     data = volumes.create(project=project, actor=Actor("mia"), name="data", size_gib=1)
     volumes.snapshot(volume=data, actor=Actor("mia"), name="before-upgrade")

@@ -102,10 +102,12 @@ class Copying:
 
 @dataclass(frozen=True)
 class Plugged:
-    """The devices of a running machine: disks by slot, NICs by MAC address."""
+    """The devices of a running machine: disks by slot, NICs by MAC address. `cd`: the name of the layer that is in its
+    CD drive, "" if nothing is; None: it has no drive."""
 
     disks: dict[int, PluggedDisk]
     nics: dict[int, str]
+    cd: str | None = None
 
 
 class Slots(Protocol):
@@ -138,6 +140,9 @@ class Slots(Protocol):
 
     def end_copy(self, slot: int) -> None:
         """End the copy, finished or not. Without a copy this does nothing."""
+
+    def change_cd(self, cd: Disk | None) -> None:
+        """Put a CD into the drive, in place of what is in there; None: leave it empty. The caller opened its layer."""
 
     def plug_nic(self, nic: Nic, hostname: str) -> None:
         """Plug a NIC in. The caller opened its tap."""
@@ -183,7 +188,7 @@ class Hypervisor(Protocol):
     def probe(self) -> dict[str, Any] | None:
         """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
         work on this host. The verb "plug": disks and NICs come and go while a machine runs; "copy": its disk can be
-        copied meanwhile."""
+        copied meanwhile; "cd": it can have a CD drive, whose CDs are changed meanwhile."""
 
     def probe_accelerators(self) -> bool:
         """Test accelerators, once; this may take seconds. Returns whether `probe` now says more than before."""

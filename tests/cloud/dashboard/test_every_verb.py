@@ -164,6 +164,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "detach-nic": {"port": "nic"},
     "attach-volume": {"volume": "free"},
     "detach-volume": {"volume": "held"},
+    "insert-cd": {"image": "installer"},
 }
 VOLUMES = {verb: BODIES[verb] for verb in ("attach-volume", "detach-volume")}
 FOR_MANY = {
@@ -174,6 +175,7 @@ FOR_MANY = {
     "attach-nic": {"network": "more"},
     "detach-nic": {"network": "default"},
     **VOLUMES,
+    "insert-cd": {"image": "installer"},
 }
 BY_LOOKING = {"console", "notifications", "image"}  # a console is opened, what is new has been seen, a file is sent
 STATES = ("running", "stopped", "suspended", "paused", "gone")  # the last is on no host
@@ -220,7 +222,7 @@ def bring(world, verb: Verb, *, possible: bool) -> str:
 
 @pytest.fixture(autouse=True)
 def parts(request):
-    """A NIC and a volume of the instance, and another network, volume and flavor."""
+    """A NIC and a volume of the instance, another network, volume and flavor, and an ISO."""
     if "world" in request.fixturenames:
         world = request.getfixturevalue("world")
         factories.flavor("large", vcpus=2)
@@ -235,7 +237,11 @@ def parts(request):
             host.save(update_fields=["capabilities"])
         for name in ("free", "held"):
             volumes.create(project=world.project, actor=ALICE, name=name, size_gib=1)
+        iso = {"role": "cdrom", "sha256": "c" * 64, "size": 1, "format": "raw"}
+        installer = factories.image("installer", project=world.project, files=[iso])
         verb = request.node.callspec.params["verb"]
+        if verb.name == "eject-cd":
+            Instance.objects.filter(pk=world.instance.pk).update(cd=installer, cd_drive=True)
         if BODIES.get(verb.name, {}).get("volume") != "held":
             return
         held = world.project.volumes.get(name="held")

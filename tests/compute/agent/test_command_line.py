@@ -139,6 +139,16 @@ def test_the_command_line_is_the_golden_one(name):
     assert written == golden.read_text()
 
 
+@pytest.mark.parametrize("name", ["x86_64-iso", "x86_64-pc-iso", "aarch64-iso"])
+def test_an_empty_cd_drive_is_where_one_with_a_cd_is(name):
+    full, accelerator = CASES[name]
+    spec = {**full.spec, "cd_drive": True}
+    empty = replace(full, spec=spec, disks=tuple(disk for disk in full.disks if not disk.is_cdrom))
+    [drive] = [argument for argument in arguments(full, accelerator) if "id=cd-device" in argument]
+    assert drive.replace("drive=cd,", "") in arguments(empty, accelerator)
+    assert arguments(replace(full, spec=spec), accelerator) == arguments(full, accelerator)
+
+
 def test_tenants_words_cannot_add_options():
     spec = make_spec(id=MACHINE, image=image("x86_64", kernel_command_line="a,b=c -device evil"))
     argv = arguments(boot(spec, DIRECT), TCG)

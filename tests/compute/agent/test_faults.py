@@ -4,6 +4,7 @@ The fake hypervisor is enough for what `agent/orders.py` and `machine.py` do; st
 own, and they are reached with a real QEMU.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,10 +32,16 @@ VOLUME = {
 
 ARRIVAL = "3f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"  # a transfer that has brought a file of the machine
 
+CD_CONTENT = b"an ISO"
+CD = {
+    "role": "cdrom", "sha256": hashlib.sha256(CD_CONTENT).hexdigest(), "size": len(CD_CONTENT), "format": "raw",
+}  # fmt: skip
+IMAGE = make_spec()["image"]
+
 LIFE = (
     ("ensure_stopped", {"arrival": ARRIVAL}, "stopped"),
     ("ensure_running", {}, "running"),
-    ("ensure_running", {"volumes": [VOLUME]}, "running"),
+    ("ensure_running", {"volumes": [VOLUME], "image": {**IMAGE, "files": [CD]}}, "running"),
     ("ensure_running", {"reboot": {"nonce": "a", "hard": False}}, "running"),
     ("ensure_running", {"snapshot": "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"}, "running"),
     ("ensure_paused", {}, "paused"),
@@ -69,7 +76,7 @@ def reached(trace: Path) -> set[str]:
 @pytest.mark.parametrize("point", sorted(faults.POINTS - OF_REAL_STARTS - OF_OTHERS))
 @pytest.mark.parametrize("how", ["kill", "refuse"])
 def test_a_machine_survives_every_fault_point(how, point, looker: Looker, control_plane, tmp_path: Path):
-    spec = make_spec()
+    spec = make_spec(cd_drive=True)
     trace = tmp_path / "trace"
     struck = False
 
@@ -79,6 +86,8 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
     (layers / f"{VOLUME['chain'][0]}.raw").write_bytes(bytes(1 << 20))
     brought = tmp_path / "agent" / "transfers" / ARRIVAL
     brought.mkdir(parents=True)
+    (tmp_path / "agent" / "images").mkdir()
+    (tmp_path / "agent" / "images" / CD["sha256"]).write_bytes(CD_CONTENT)
     (brought / f"instance.{spec['id']}.uefi-variables.raw").write_bytes(b"of UEFI")
 
     def look(fault: str = "", verb: str = "look") -> int:
@@ -101,6 +110,7 @@ def test_a_machine_survives_every_fault_point(how, point, looker: Looker, contro
         assert control_plane.seen(spec["id"])[-1] == expected
         if expected == "running" and how == "kill":
             assert set(hypervisor.disks(spec["id"])) == ({0, 1} if "volumes" in changes else {0})
+            assert hypervisor.cd(spec["id"]) == (f"cd-{CD['sha256'][:20]}" if "image" in changes else "")
         assert hypervisor.running() == ({spec["id"]} if expected in ("running", "paused") else set())
         assert spec["id"] not in control_plane.orders
     if how == "kill":  # a refused start is undone, and counts again

@@ -80,7 +80,7 @@ def test_what_was_suspended_goes_on_with_the_parts_that_it_had(host, obey_really
 
 @pytest.mark.parametrize("wish", [{}, {"disk_bus": "ide"}], ids=["sata", "ide"])
 def test_a_machine_installs_itself_from_an_iso(host, obey_really, control_plane, tmp_path, wish):  # noqa: F811
-    """It starts from the CD while its disk is empty, and from its disk once that can be booted."""
+    """It starts from the CD while its disk is empty, and from its disk once that can be booted; CDs are changed."""
     iso = installer(b"hello from the CD\r\n", b"installed\r\n", b"hello from the disk\r\n")
     file = put_image_file(control_plane, tmp_path, "cdrom", iso)
     spec = make_spec(
@@ -98,6 +98,23 @@ def test_a_machine_installs_itself_from_an_iso(host, obey_really, control_plane,
     boot(host, obey_really, spec, 6)
     wait_for_line(host, spec, b"hello from the disk", 2)
     assert console(host, spec).count(b"hello from the CD") == 1
+    other = put_image_file(control_plane, tmp_path, "cdrom", iso + bytes(2048))
+    with_other, empty = (
+        {**spec, "image": {**spec["image"], "files": files}, "cd_drive": True} for files in ([other], [])
+    )
+
+    def holds(wanted, generation, sha256):
+        report = obey_really("ensure_running", wanted, generation)
+        assert (report["seen"], report["facts"].get("devices_problem")) == ("running", None)
+        assert report["facts"]["cd"] == sha256
+        with control.connect(host.machine(spec["id"]).home) as connection:
+            assert connection.slots.look().cd == (f"cd-{sha256[:20]}" if sha256 else "")
+
+    holds(with_other, 7, other["sha256"])
+    holds(empty, 8, None)
+    assert obey_really("ensure_suspended", empty, 9)["seen"] == "suspended"
+    holds(empty, 10, None)
+    holds(spec, 11, file["sha256"])
 
 
 def test_what_cannot_be_is_refused_with_all_faults(host, obey_really, kernel_spec):  # noqa: F811

@@ -61,7 +61,7 @@ class Qemu:
         if not architectures or shutil.which("qemu-img") is None:
             return None
         first = next(iter(self._versions.values()))
-        return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend", "plug", "copy"]}
+        return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend", "plug", "copy", "cd"]}
 
     def _hardware(self, architecture: str) -> list[str]:
         """What machines can be made of here: words of `storage.hardware`."""

@@ -13,14 +13,16 @@ from string import ascii_lowercase
 from typing import Any, Protocol
 
 from agent.errors import YOU, NoAnswer, Refused
-from compute.agent.disks import Disk, Layer, Limits
+from compute.agent.disks import CD, Disk, Layer, Limits
 from compute.agent.hypervisors.base import Copying, Plugged, PluggedDisk
 from compute.agent.hypervisors.qemu import devices
+from compute.agent.hypervisors.qemu.devices import DEVICE_OF_CD
 from compute.agent.nics import Nic
 from storage.hardware import HOT_PLUG_BUSES, Hardware, name
 
 SECONDS_TO_LET_GO = 15.0
 SECONDS_TO_CLOSE = 10.0
+SECONDS_TO_OPEN = 5.0  # that a guest has to let go of its CD
 SECONDS_BETWEEN_REQUESTS = 3.0  # a guest that is still booting ignores the first request
 OF_A_COPY = "-copy"  # suffix of an active layer's name: the layer above it during a copy
 PERIPHERAL = "/machine/peripheral"
@@ -61,7 +63,8 @@ class QemuSlots:
                     limits=Limits(block["iops"] or None, block["bps"] or None),
                 )
         nics = {int(found[1]): self._property(device, "mac") for device in names if (found := NIC.fullmatch(device))}
-        return Plugged(disks, nics)
+        medium = blocks.get(DEVICE_OF_CD, {}).get("inserted", {}).get("node-name", "")
+        return Plugged(disks, nics, cd=medium if DEVICE_OF_CD in names else None)
 
     def devices(self) -> list[str]:
         """The names of all hot-pluggable devices."""
@@ -104,6 +107,33 @@ class QemuSlots:
     def limit_disk(self, slot: int, limits: Limits) -> None:
         if limits != self.look().disks[slot].limits:
             self._monitor.execute("block_set_io_throttle", devices.throttle(slot, limits, self._hardware))
+
+    # The CD drive
+
+    def change_cd(self, cd: Disk | None) -> None:
+        drive = {"id": DEVICE_OF_CD}
+        self._open_tray()
+        self._monitor.execute("blockdev-remove-medium", drive)
+        self._drop(CD)
+        if cd:
+            [layer] = cd.layers
+            self._open(layer, None, read_only=True)
+            self._monitor.execute("blockdev-insert-medium", {**drive, "node-name": layer.name})
+        self._monitor.execute("blockdev-close-tray", drive)
+
+    def _open_tray(self) -> None:
+        """Ask the guest for its CD. One that does not let go of it loses it: nothing that was written is on it."""
+        drive, deadline = {"id": DEVICE_OF_CD}, time.monotonic() + SECONDS_TO_OPEN
+        self._monitor.execute("blockdev-open-tray", drive)
+        while not self._is_open():
+            if time.monotonic() > deadline:
+                self._monitor.execute("blockdev-open-tray", {**drive, "force": True})
+                return
+            time.sleep(0.02)
+
+    def _is_open(self) -> bool:
+        blocks = self._monitor.execute("query-block")
+        return any(block.get("qdev") == DEVICE_OF_CD and block.get("tray_open") for block in blocks)
 
     # Copies
 
