@@ -18,6 +18,7 @@ RUN apt-get update \
 COPY requirements-control.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-control.lock
 COPY manage.py ./
+COPY agent/ agent/
 COPY cloud/ cloud/
 COPY compute/ compute/
 COPY storage/ storage/
@@ -34,7 +35,7 @@ CMD ["gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"]
 
 FROM base AS node
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends qemu-system-x86 qemu-utils ovmf \
+    && apt-get install --yes --no-install-recommends libnftables1 ovmf qemu-system-x86 qemu-utils \
     && rm -rf /var/lib/apt/lists/*
 COPY requirements-agent.lock ./
 RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --requirement requirements-agent.lock

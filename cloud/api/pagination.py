@@ -20,7 +20,6 @@ from cloud.problems import Fault, Invalid
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 PAGING = ("limit", "cursor")
-signer = signing.Signer(salt="api.cursor")
 
 
 @dataclass(frozen=True)
@@ -110,14 +109,18 @@ def _list(model: type[Model], order: Sequence[str]) -> str:
     return f"{model._meta.label} {' '.join(order)}"
 
 
+def _signer() -> signing.Signer:
+    return signing.Signer(salt="api.cursor")
+
+
 def make_cursor(values: Sequence[Any], model: type[Model], order: Sequence[str]) -> str:
-    return signer.sign_object([_list(model, order), *map(_plain, values)])
+    return _signer().sign_object([_list(model, order), *map(_plain, values)])
 
 
 def read_cursor(cursor: str, model: type[Model], order: Sequence[str]) -> list[Any]:
     """The values in a cursor that this cloud made for this kind of list; raises Invalid."""
     try:
-        made_for, *values = signer.unsign_object(cursor)
+        made_for, *values = _signer().unsign_object(cursor)
         if made_for != _list(model, order) or len(values) != len(order):
             raise ValueError
         fields: list[Any] = [model._meta.get_field(column.lstrip("-")) for column in order]

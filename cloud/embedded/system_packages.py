@@ -19,6 +19,7 @@ from images.tools import DEBIAN_CLOUD_TOOLS, REQUIRED_TOOLS, UNPACKING_TOOLS  # 
 # `up` starts an installation while pip is still working, and waits for it here.
 LOCK = Path("/run/lock/pileus-apt.lock")
 QEMU = "machines under QEMU"
+UEFI = "machines with UEFI"
 NETWORKS = "virtual networks"
 GUEST_IMAGES = "guest images"
 X86_64_IMAGES = "x86_64 guest images"
@@ -44,7 +45,7 @@ def _tool(program: str, package: str, needed_for: str, *purposes: str) -> Tool:
 TOOLS = (
     _tool("qemu-system-x86_64", "qemu-system-x86", QEMU, "up", "test"),
     _tool("qemu-img", "qemu-utils", QEMU, "up", "test"),
-    _tool("/usr/share/qemu/firmware/60-edk2-x86_64.json", "ovmf", "machines with UEFI", "up", "test"),
+    _tool("/usr/share/qemu/firmware/60-edk2-x86_64.json", "ovmf", UEFI, "up", "test"),
     *(_tool(program, package, GUEST_IMAGES, "up", "test") for program, package in REQUIRED_TOOLS.items()),
     *(_tool(program, package, X86_64_IMAGES, "up", "test") for program, package in UNPACKING_TOOLS.items()),
     *(_tool(program, package, DEBIAN_IMAGES, "debian") for program, package in DEBIAN_CLOUD_TOOLS.items()),

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from importlib import resources
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -18,6 +19,7 @@ from cloud.embedded import ports, postgres, valkey
 from cloud.embedded.lock import EXTRAS
 from cloud.embedded.paths import TREE
 from cloud.embedded.processes import CONTROL_PLANE, CONTROL_VARIABLES, HOST_VARIABLES, OF_A_HOST
+from cloud.embedded.system_packages import NETWORKS, QEMU, TOOLS, UEFI
 from images.tools import REQUIRED_TOOLS, UNPACKING_TOOLS
 
 COMPOSE = yaml.safe_load((TREE / "docker-compose.yml").read_text())
@@ -85,10 +87,18 @@ def test_a_service_is_told_only_variables_that_its_code_reads(service):
     assert [name for name in variables if f'"{name}"' not in text] == []
 
 
+def packages_of(stage: str) -> set[str]:
+    text = DOCKERFILE.partition(f"AS {stage}\n")[2].partition("\nFROM ")[0]
+    return set(re.findall(r"--no-install-recommends ([a-z0-9 -]+)", text)[0].split())
+
+
 def test_the_images_can_be_built_in_the_control_container():
-    control = DOCKERFILE.partition("AS control")[2].partition("AS node")[0]
-    brought = {*re.findall(r"--no-install-recommends ([a-z0-9 -]+)", control)[0].split(), "apt", "dpkg"}
-    assert {*REQUIRED_TOOLS.values(), *UNPACKING_TOOLS.values()} <= brought
+    assert {*REQUIRED_TOOLS.values(), *UNPACKING_TOOLS.values()} <= {*packages_of("control"), "apt", "dpkg"}
+
+
+def test_a_node_has_the_tools_of_a_host():
+    wanted = {tool.package for tool in TOOLS if tool.needed_for in (QEMU, UEFI, NETWORKS)}
+    assert wanted <= packages_of("node")
 
 
 def test_a_host_is_told_no_secret():
@@ -228,18 +238,59 @@ def test_everything_that_is_copied_exists():
     assert [path for paths in sources for path in paths if not (TREE / path).exists()] == []
 
 
-def test_a_node_has_every_module_that_it_imports(tmp_path):
-    node = DOCKERFILE.partition("AS node")[2]
-    for *sources, target in (line.split()[1:] for line in node.splitlines() if line.startswith("COPY ")):
+def copied(stage: str, folder: Path) -> Path:
+    """The folder with all that a stage copies into its image."""
+    lines = re.search(rf"^FROM \S+ AS {stage}\n((?:(?!^FROM ).*\n?)*)", DOCKERFILE, re.MULTILINE).group(1).splitlines()
+    for *sources, target in (line.split()[1:] for line in lines if line.startswith("COPY ")):
         for source in (TREE / name for name in sources):
-            place = tmp_path / target / source.name if target.endswith("/") and source.is_file() else tmp_path / target
+            place = folder / target / source.name if target.endswith("/") and source.is_file() else folder / target
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
-    modules = [".".join(file.relative_to(tmp_path).with_suffix("").parts) for file in tmp_path.rglob("*.py")]
-    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
-    everything = f"import importlib; [importlib.import_module(name) for name in {modules}]"
-    done = subprocess.run(["python", "-c", everything], cwd=tmp_path, capture_output=True, text=True, check=False)
+    return folder
+
+
+def modules_in(folder: Path) -> list[str]:
+    names = [".".join(file.relative_to(folder).with_suffix("").parts) for file in folder.rglob("*.py")]
+    return [name.removesuffix(".__init__") for name in names if not name.endswith(("__main__", "manage"))]
+
+
+def import_all(modules: list[str], folder: Path, first: str = "pass", **environment: str) -> None:
+    done = subprocess.run(
+        ["python", "-c", f"import importlib\n{first}\n[importlib.import_module(name) for name in {modules}]"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_node_has_every_module_that_it_imports(tmp_path):
+    copied("node", tmp_path)
+    import_all(modules_in(tmp_path), tmp_path)
+
+
+def test_the_control_plane_has_every_module_that_it_imports(tmp_path):
+    """What is a host's, it needs only as far as its own modules import it."""
+    copied("control", tmp_path)
+    own = [name for name in modules_in(tmp_path) if "agent" not in name.split(".")]
+    import_all(
+        own,
+        tmp_path,
+        "import django; django.setup()",
+        DJANGO_SETTINGS_MODULE="cloud.settings",
+        PILEUS_SECRET_KEY="x" * 64,
+    )
+
+
+def test_the_control_image_is_built_without_a_secret(tmp_path):
+    source, static = copied("control", tmp_path / "source"), tmp_path / "static"
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PILEUS_STATIC_ROOT": str(static)}
+    command = re.search(r"^RUN python (manage.py collectstatic .*) \\$", DOCKERFILE, re.MULTILINE).group(1).split()
+    done = subprocess.run(["python", *command], cwd=source, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert any(static.iterdir())
 
 
 def test_a_node_has_a_first_process_that_outlives_its_worker():
