@@ -288,7 +288,8 @@ def test_the_control_image_is_built_without_a_secret(tmp_path):
     source, static = copied("control", tmp_path / "source"), tmp_path / "static"
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PILEUS_STATIC_ROOT": str(static)}
     command = re.search(r"^RUN python (manage.py collectstatic .*) \\$", DOCKERFILE, re.MULTILINE).group(1).split()
-    done = subprocess.run(["python", *command], cwd=source, env=environment, capture_output=True, text=True, check=False)
+    command = ["python", *command]
+    done = subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert any(static.iterdir())
 
