@@ -140,6 +140,9 @@ class FakeControl:
             raise NoAnswer("the fake emulator has ended")
         return Status(Power(machine["power"]), machine.get("problem", ""), bool(machine.get("curable")))
 
+    def guest_listens(self) -> bool:
+        return bool(_read(self.file).get("guest_listens"))
+
     def press_power_button(self) -> None:
         if not self.fake.deaf:
             _write(self.file, power="off")
@@ -222,6 +225,7 @@ class FakeHypervisor:
             "spec": boot.spec,
             "started_at": time.time(),
             "problem": "",
+            "guest_listens": False,
             "went_on": went_on,
             "disks": {str(disk.slot): _plugged(disk) for disk in boot.disks if not disk.is_cdrom},
             "nics": {str(nic.slot): nic.mac for nic in boot.nics},
@@ -293,6 +297,10 @@ class FakeHypervisor:
     def power_off(self, machine_id: str) -> None:
         """The guest switches itself off."""
         _write(self._state / f"{machine_id}.json", power="off")
+
+    def open_channel(self, machine_id: str, *, opened: bool = True) -> None:
+        """A program in the guest opens the channel to its agent, or closes it: see tests.guest_agents."""
+        _write(self._state / f"{machine_id}.json", guest_listens=opened)
 
     def fill_disk(self, machine_id: str) -> None:
         """The emulator pauses because the host's disk is full."""

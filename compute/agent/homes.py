@@ -91,6 +91,11 @@ class Home:
     def vnc_socket(self) -> Path:
         return self.runtime / "vnc"
 
+    @property
+    def agent_socket(self) -> Path:
+        """The channel to the guest agent, if the machine has one: those of older releases have none."""
+        return self.runtime / "agent"
+
 
 class Homes:
     """The homes of all machines, below the agent's directories."""

@@ -159,6 +159,9 @@ class Control(Protocol):
 
     def status(self) -> Status: ...
 
+    def guest_listens(self) -> bool:
+        """Whether a program in the guest has opened the channel to its agent (`Home.agent_socket`)."""
+
     def press_power_button(self) -> None:
         """Ask the guest to switch itself off."""
 

@@ -16,7 +16,7 @@ SECRET = "only root knows this"
 NAMES = (
     *("state", "memory", "state.json", "state.json.new", "clone", "zzz", "disk.qcow2", "disk.new", "seed.iso"),
     *("console.log", "emulator.log", "host-key", "host-key.new", "alive", "pid", "pid.new"),
-    *("control", "events", "serial", "vnc", "new"),
+    *("control", "events", "serial", "vnc", "agent", "frozen", "new"),
 )
 OPENED_BY_EMULATORS = ("memory", "state.json", "state.json.new")
 UNUSED_BY_EMULATORS = ("state", "zzz")  # with these planted the real emulator still succeeds, and the agent goes on

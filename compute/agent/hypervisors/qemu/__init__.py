@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from agent.processes import Process
 from compute.agent import emulators
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
-from compute.agent.hypervisors.qemu import command_line, control, devices, firmware
+from compute.agent.hypervisors.qemu import command_line, control, firmware
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator, Made
 from compute.agent.hypervisors.qemu.devices import DRIVERS
 from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, known_devices, version
@@ -142,7 +143,7 @@ class Qemu:
             raise Refused(" ".join(faults.values()), fix_by=YOU)
         self._made(architecture, hardware.resolve(architecture, wish))
 
-    def _made(self, architecture: str, made_of: Hardware, ports: int = devices.PORTS) -> Made:
+    def _made(self, architecture: str, made_of: Hardware) -> Made:
         """Raises Refused for what this host has not."""
         lacking = [word for word in made_of.words if not self._has(architecture, word)]
         if lacking:
@@ -150,14 +151,15 @@ class Qemu:
             words = ", ".join(hardware.name(word) for word in lacking)
             raise Refused(f"QEMU on this host has no {words} for {architecture}{more}")
         uefi = firmware.find(architecture, made_of.machine_type) if made_of.firmware == "uefi" else None
-        return Made(made_of, uefi, ports)
+        return Made(made_of, uefi)
 
     def start(self, boot: Boot) -> Process:
         architecture = boot.spec["architecture"]
         accelerator = self._accelerator(architecture, self.accelerator(boot.spec))
         if boot.saved:
             made_of = control.read_hardware(boot.saved / control.HARDWARE)
-            made = self._made(architecture, made_of, control.ports_of_saved(boot.saved))
+            ports, has_channel = control.ports_of_saved(boot.saved), control.had_channel(boot.saved)
+            made = replace(self._made(architecture, made_of), ports=ports, has_channel=has_channel)
         else:
             made = self._made(architecture, hardware.resolve(architecture, boot.spec["image"].get("hardware") or {}))
         if made.uefi:

@@ -25,6 +25,7 @@ SLOTS_OF_PORTS = (0x4, 0x6)  # on the root bus: each has room for eight
 TRANSLATION_CACHE_MIB = 128
 # Guests made for OpenStack ask at 169.254.169.254 only where the chassis says that somebody answers there.
 SMBIOS = "type=3,manufacturer=Pileus,asset=OpenStack Nova"
+AGENT = "org.qemu.guest_agent.0"  # where guests look for it
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -87,11 +88,13 @@ PC = Board(
 
 @dataclass(frozen=True)
 class Made:
-    """What a machine is made of. `uefi`: its files, if its firmware is UEFI; `ports`: its number of root ports."""
+    """What a machine is made of. `uefi`: its files, if its firmware is UEFI; `ports`: its number of root ports;
+    `has_channel`: to its guest's agent, which machines that an older release suspended go on without."""
 
     hardware: Hardware
     uefi: Uefi | None = None
     ports: int = devices.PORTS
+    has_channel: bool = True
 
     def board(self, architecture: str) -> Board:
         return PC if self.hardware.machine_type == "pc" else BOARDS[architecture]
@@ -124,6 +127,7 @@ def arguments(boot: Boot, accelerator: Accelerator, made: Made) -> list[str]:
     argv += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     argv += ["-device", f"virtio-rng-pci,id=rng,rng=entropy,bus={board.bus},addr=0x3"]
     argv += ["-device", f"virtio-balloon-pci,id=balloon,bus={board.bus},addr=0x7"]  # reports the guest's memory use
+    argv += _channel(home, board) if made.has_channel else []
     argv += [*_ports(0 if hardware.machine_type == "pc" else made.ports), *_controller(board, hardware)]
     hard = [disk for disk in boot.disks if not disk.is_cdrom]
     cds = [disk for disk in boot.disks if disk.is_cdrom]
@@ -174,6 +178,16 @@ def _boot(spec: dict[str, Any], files: dict[str, Path], accelerator: Accelerator
             argv += ["-initrd", str(files["initrd"])]
         argv += ["-append", spec["image"].get("kernel_command_line") or ""]
     return argv
+
+
+def _channel(home: Home, board: Board) -> list[str]:
+    """To the guest agent. The first port is the driver's own, so two are the fewest: each takes a guest's memory."""
+    name = devices.CHANNEL_TO_AGENT
+    return [
+        *("-chardev", f"socket,id={name},path={_value(home.agent_socket)},server=on,wait=off"),
+        *("-device", f"virtio-serial-pci,id={devices.CHANNELS},bus={board.bus},addr=0x18,max_ports=2"),
+        *("-device", f"virtserialport,id={name}-channel,bus={devices.CHANNELS}.0,chardev={name},name={AGENT}"),
+    ]
 
 
 def _ports(count: int) -> list[str]:

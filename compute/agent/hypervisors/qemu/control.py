@@ -24,6 +24,7 @@ from compute.agent import sockets
 from compute.agent.emulators import read_pid
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
+from compute.agent.hypervisors.qemu.devices import CHANNEL_TO_AGENT, CHANNELS
 from compute.agent.hypervisors.qemu.slots import QemuSlots
 from storage.hardware import Hardware
 
@@ -33,7 +34,7 @@ SECONDS_TO_ANSWER = 20.0
 SECONDS_TO_START = 60.0
 SECONDS_TO_MIGRATE = 300.0
 UNLIMITED = 1 << 40  # bytes a second
-STATE, PORTS, HARDWARE = "state", "ports", "hardware"  # files of a saved machine
+STATE, PORTS, HARDWARE, CHANNEL = "state", "ports", "hardware", "channel"  # files of a saved machine
 PORTS_OF_OLD = 8  # of machines that an older release saved without this file
 HARDWARE_OF_OLD = Hardware(machine_type="", firmware="", disk_bus="virtio", nic_bus="virtio")  # of all their machines
 MAX_HARDWARE = 1000  # bytes
@@ -81,6 +82,9 @@ class QemuControl:
             return Status(Power.RUNNING)
         return Status(Power.PAUSED, PROBLEMS.get(word, ""), word in CURABLE)
 
+    def guest_listens(self) -> bool:
+        return any(one["label"] == CHANNEL_TO_AGENT and one["frontend-open"] for one in self.execute("query-chardev"))
+
     def press_power_button(self) -> None:
         self.execute("system_powerdown")
         if self.execute("query-target")["arch"] == "riscv64":  # its board's power button is on the keyboard
@@ -102,6 +106,8 @@ class QemuControl:
             file.write(str(self.count_ports()).encode())
         with folders.create_file(directory / HARDWARE) as file:
             file.write(_as_json(self._hardware))
+        if CHANNELS in self.slots.devices():
+            folders.create_file(directory / CHANNEL).close()
         with folders.create_file(directory / STATE) as file:
             self.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED})
             self.hand_over(file.fileno(), STATE)
@@ -151,6 +157,11 @@ def ports_of_saved(directory: Path) -> int:
     if folders.status(directory / PORTS) is None:
         return PORTS_OF_OLD
     return int(folders.read_file(directory / PORTS, 8))
+
+
+def had_channel(directory: Path) -> bool:
+    """Whether a saved machine has a channel to its guest's agent; it must start with one then, and only then."""
+    return folders.status(directory / CHANNEL) is not None
 
 
 def keep_hardware(home: Home, hardware: Hardware) -> None:

@@ -19,6 +19,7 @@ MAX_NICS = 8
 MAX_DISKS = 8
 PORTS = MAX_NICS + MAX_DISKS
 FIRST_NIC_OF_PC, FIRST_DISK_OF_PC = 0x8, 0x10  # device numbers on its bus
+CHANNELS, CHANNEL_TO_AGENT = "channels", "agent"  # the device with channels to the guest; the only one's name in QEMU
 
 
 def place_of_disk(slot: int, hardware: Hardware) -> dict[str, Any]:

@@ -48,6 +48,9 @@ class UnicornControl:
         except sockets.NO_SENSE as error:
             raise NoAnswer("the embedded emulator, status: it makes no sense") from error
 
+    def guest_listens(self) -> bool:
+        return False  # it has no channel
+
     def press_power_button(self) -> None:
         self.execute("power_button")
 
