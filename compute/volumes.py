@@ -17,7 +17,7 @@ from cloud.problems import Fault, Problem
 from compute.models import Instance, Power
 from storage import hardware, holders, hosting
 from storage.holders import HolderKind
-from storage.models import Attachment, Volume
+from storage.models import Attachment, Snapshot, Volume
 from storage.services import attaching, moving
 from storage.services.attaching import Holder, NoSlot
 
@@ -220,6 +220,15 @@ def pending(instance_id: UUID) -> Topic | None:
     return None
 
 
+def consistency(instance_id: UUID, volume_id: UUID) -> str:
+    """What its host says of the moment at which the volume's active layer took over."""
+    instance = Instance.objects.select_related("machine").filter(pk=instance_id).first()
+    active = Volume.objects.filter(pk=volume_id).values_list("active_id", flat=True).first()
+    told = instance.seen_facts.get("volumes", {}).get(str(volume_id), {}) if instance else {}
+    was_still = bool(told.get("held_still")) and told.get("active") == str(active)
+    return Snapshot.Consistency.FILESYSTEM if was_still else Snapshot.Consistency.CRASH
+
+
 def rests(instance_id: UUID) -> bool:
     """Whether it is stopped, as its host knows. It is locked, so it does not start meanwhile."""
     instances = Instance.objects.select_for_update(of=("self",)).select_related("machine__host")
@@ -229,4 +238,4 @@ def rests(instance_id: UUID) -> bool:
     return instance.wanted_power == Power.STOPPED and instance.has_been_seen(Power.STOPPED)
 
 
-holders.register(HolderKind(HOLDER, tell=tell, pending=pending, rests=rests))
+holders.register(HolderKind(HOLDER, tell=tell, pending=pending, consistency=consistency, rests=rests))

@@ -14,11 +14,12 @@ import structlog
 
 from agent import faults, folders
 from agent.durability import sync_file
+from agent.entries import Entry
 from agent.errors import YOU, NoAnswer, Refused
 from agent.kinds import Tools
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
-from compute.agent import disks, suspension
+from compute.agent import disks, freezing, guest_agent, suspension
 from compute.agent.disks import Disk, Layer
 from compute.agent.hypervisors.base import Hypervisor
 from compute.agent.machine import Machine
@@ -68,10 +69,10 @@ def copy_disk(
                 sync_file(target)
                 worth = CRASH if suspension.found(machine.home) else FILESYSTEM
                 return [*below, (target, active.format)], worth
-            _begin(hypervisor, machine, disk, target)
+            was_still = _begin(hypervisor, machine, entry, disk, target)
         faults.reach("capture.after_begin")
         if _wait(tools, machine, hypervisor, slot, Copy(target, work, hear)):
-            return [*below, (target, qemu_img.QCOW2)], CRASH
+            return [*below, (target, qemu_img.QCOW2)], FILESYSTEM if was_still else CRASH
         log.info("the machine was stopped while its disk was copied: once more", machine=machine.id)
     raise Refused("the machine was stopped again and again while its disk was copied", fix_by=YOU)
 
@@ -105,15 +106,21 @@ def _fetch(machine: Machine, work: Work) -> disks.Fetch:
     return lambda file: machine.tools.images.fetch(file, work)
 
 
-def _begin(hypervisor: Hypervisor, machine: Machine, disk: Disk, target: Path) -> None:
+def _begin(hypervisor: Hypervisor, machine: Machine, entry: Entry, disk: Disk, target: Path) -> bool:
+    """Begin to copy a disk as it is now. Returns whether the guest's file systems stood still at that moment."""
     with hypervisor.control(machine.home) as control:
         if control.slots is None:
             raise Refused(f"{hypervisor.name} copies no disk while its machine runs: stop it first", fix_by=YOU)
         size = control.slots.look().disks[disk.slot].size_bytes
         qemu_img.run(qemu_img.create(target, size))
         below = disk.layers[-2] if len(disk.layers) > 1 else None
-        with disks.opened((Disk(disk.slot, "", (Layer("copy", target, qemu_img.QCOW2),)),)) as (ready,):
+        can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
+        with (
+            disks.opened((Disk(disk.slot, "", (Layer("copy", target, qemu_img.QCOW2),)),)) as (ready,),
+            freezing.held_still(machine.home, control, can_freeze=can_freeze) as moment,
+        ):
             control.slots.begin_copy(disk.slot, ready.layers[-1], below)
+    return moment.was_still
 
 
 def _wait(tools: Tools, machine: Machine, hypervisor: Hypervisor, slot: int, copy: Copy) -> bool:

@@ -17,8 +17,9 @@ from agent.errors import Refused, Unreachable
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from compute.agent import captures, file_limit, hypervisors, preparation, upkeep
+from compute.agent import captures, file_limit, freezing, hypervisors, preparation, upkeep
 from compute.agent.console_log import ConsoleLogs
+from compute.agent.guests import Guests
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Hypervisor
 from compute.agent.machine import VERBS, Machine
@@ -64,6 +65,7 @@ class Machines(Kind):
         )
         self._common = tools
         self._watch: Watch | None = None
+        self._guests: Guests | None = None
 
     def machine(self, machine_id: str) -> Machine:
         return Machine(machine_id, self.tools)
@@ -73,7 +75,8 @@ class Machines(Kind):
     def copy_disk(
         self, resource_id: str, target: Path, work: Work, hear: Hear, *, volume: str | None = None
     ) -> tuple[Chain, str]:
-        return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear, volume=volume)
+        with self._letting_go(resource_id):
+            return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear, volume=volume)
 
     def end_copy(self, resource_id: str) -> None:
         captures.end_copy(self._common, self.machine(resource_id))
@@ -90,10 +93,21 @@ class Machines(Kind):
     # Orders and what happens without one
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
-        return self.machine(entry.id).obey(verb, entry, work)
+        with self._letting_go(entry.id):
+            return self.machine(entry.id).obey(verb, entry, work)
 
     def look(self, entry: Entry, ended: str) -> Sight | None:
-        return upkeep.look(self.machine(entry.id), entry, ended)
+        with self._letting_go(entry.id):
+            return upkeep.look(self.machine(entry.id), entry, ended)
+
+    @contextlib.contextmanager
+    def _letting_go(self, machine_id: str) -> Iterator[None]:
+        """A guest that was left frozen in the end is asked again and again to go on."""
+        try:
+            yield
+        finally:
+            if freezing.is_noted(self.homes.of(machine_id)):
+                self.wonder(machine_id)
 
     def is_watched(self, entry: Entry) -> bool:
         process = self.tools.records.get(entry.id).process
@@ -178,6 +192,8 @@ class Machines(Kind):
     # Beside the clock
 
     def start(self, host: Host) -> None:
+        self._guests = Guests(host, self, self._common)
+        self._guests.start()
         self._watch = Watch(host, self)
         self._watch.start()
         for task in (self._measure, self._push_logs, self._probe_accelerators):
@@ -186,6 +202,11 @@ class Machines(Kind):
     def wake(self) -> None:
         if self._watch:
             self._watch.wake()
+
+    def wonder(self, machine_id: str) -> None:
+        """Something has happened to a machine: does an agent answer in its guest?"""
+        if self._guests:
+            self._guests.wonder(machine_id)
 
     def _measure(self, host: Host) -> None:
         """Measure what machines use, at regular intervals. In its own thread, because it waits for emulators."""

@@ -19,7 +19,19 @@ from agent.errors import YOU, NoAnswer, Refused, told
 from agent.kinds import Sight
 from agent.processes import Process
 from agent.work import Work
-from compute.agent import disks, file_limit, host_keys, metadata, nics, plugging, preparation, snapshots, suspension
+from compute.agent import (
+    disks,
+    file_limit,
+    freezing,
+    guest_agent,
+    host_keys,
+    metadata,
+    nics,
+    plugging,
+    preparation,
+    snapshots,
+    suspension,
+)
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
@@ -34,7 +46,8 @@ VERBS = {
     "ensure_stopped": "stopped",
     "ensure_gone": "gone",
 }
-KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics", "cd", "password_reset")  # of a machine that runs on
+# Of a machine that runs on.
+KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics", "cd", "password_reset", "guest_agent")
 GRACE_SECONDS = 30.0
 # A guest that is still booting ignores its power button, so it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
@@ -76,6 +89,7 @@ class Machine:
         """Carry out an order; also take or drop the snapshots that its spec names."""
         if self.record.interrupted_at:
             self.records.interrupt(self.id, interrupted=False)
+        freezing.thaw_left(self.home)
         seen, facts = self.run(verb, entry, work)
         if seen in ("running", "paused"):
             facts = facts | self._keep_plugged(entry, work)
@@ -99,6 +113,7 @@ class Machine:
         hypervisor = self.hypervisor(entry)
         nothing: dict[str, Any] = {"volumes": {}, "nics": [], "cd": None}
         there = {name: entry.facts.get(name, nothing[name]) for name in wanted}
+        still: set[int] = set()
         try:
             parts = disks.of(entry.spec, self.home, self.tools.layers, self._fetch(work))
             cds = disks.cdroms(entry.spec, self._fetch(work))
@@ -108,14 +123,21 @@ class Machine:
             with hypervisor.control(self.home) as control:
                 if control.slots is not None:
                     plugging.keep_cd(control.slots, cds)
-                    plugging.keep_as_specified(
-                        control.slots, entry.spec, parts, hypervisor=hypervisor, plugs=self.tools.plugs
+                    can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
+                    still = plugging.keep_as_specified(
+                        control.slots,
+                        entry.spec,
+                        parts,
+                        hypervisor=hypervisor,
+                        plugs=self.tools.plugs,
+                        hold=lambda: freezing.held_still(self.home, control, can_freeze=can_freeze),
                     )
                 elif set(there["volumes"]) != set(wanted["volumes"]):
                     raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
         except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
             log.warning("not plugged in", machine=self.id, problem=str(problem))
             return {**there, **told(problem, of="devices_")}
+        plugging.note_stillness(wanted["volumes"], there["volumes"], still)
         return wanted
 
     def _fetch(self, work: Work) -> disks.Fetch:
@@ -269,6 +291,7 @@ class Machine:
         if not wish.get("hard"):
             self._press_until_off(control, process, _grace(entry), work)
         control.reset()
+        freezing.forget(self.home)
         faults.reach("machine.reboot.after_reset")
         self.records.rebooted(self.id, wish["nonce"])
 

@@ -3,13 +3,15 @@
 The emulator is asked what is plugged in, so this can be repeated after whatever went wrong before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from agent import faults
 from agent.errors import YOU, Refused
 from compute.agent import disks, metadata, nics
 from compute.agent.disks import Disk, Limits
+from compute.agent.freezing import Moment
 from compute.agent.hypervisors.base import Control, Hypervisor, Plugged, PluggedDisk, Slots
 from compute.agent.nics import Plugs
 
@@ -29,20 +31,30 @@ def keep_cd(slots: Slots, cds: tuple[Disk, ...]) -> None:
 
 
 def keep_as_specified(
-    slots: Slots, spec: dict[str, Any], wanted: Sequence[Disk], *, hypervisor: Hypervisor, plugs: Plugs
-) -> None:
-    """Unplug what the spec does not name, plug in what is missing, and let disks grow. `wanted`: its disks.
+    slots: Slots,
+    spec: dict[str, Any],
+    wanted: Sequence[Disk],
+    *,
+    hypervisor: Hypervisor,
+    plugs: Plugs,
+    hold: Callable[[], AbstractContextManager[Moment]],
+) -> set[int]:
+    """Unplug what the spec does not name, plug in what is missing, let disks grow, and put new layers over disks that
+    are kept as they are, all of them at one moment. `wanted`: its disks; `hold`: holds the guest's file systems still.
 
-    Raises Refused, NoAnswer or OSError.
+    Returns the slots of the disks that were kept while these stood still. Raises Refused, NoAnswer or OSError.
     """
     there = slots.look()
     wanted_nics = nics.of(spec)
     if not _differs(there, wanted, wanted_nics):
-        return
+        return set()
     faults.reach("plugging.before_unplug")
     _unplug(slots, there, {disk.slot: disk.serial for disk in wanted}, {nic.slot: nic.mac for nic in wanted_nics})
     faults.reach("plugging.before_plug")
     there = slots.look()
+    kept = tuple(disk for disk in wanted if _is_kept(there.disks.get(disk.slot), disk))
+    with disks.opened(kept) as ready_disks:
+        was_still = _put_over(slots, there, ready_disks, hold)
     for disk in wanted:
         found = there.disks.get(disk.slot)
         if found is None or _is_another(found, disk):
@@ -55,6 +67,40 @@ def keep_as_specified(
             for nic in ready_nics:
                 slots.plug_nic(nic, spec["seed"]["hostname"])
     faults.reach("plugging.after_plug")
+    return {disk.slot for disk in kept} if was_still else set()
+
+
+def note_stillness(volumes: dict[str, Any], before: dict[str, Any], still: set[int]) -> None:
+    """Say in the facts about volumes which of them were kept while the guest held its file systems still, when their
+    active layer took over. `before`: the facts until now; `still`: the slots of those that have just been kept so."""
+    for volume_id, fact in volumes.items():
+        known = before.get(volume_id, {})
+        if fact["slot"] in still or (known.get("held_still") and known.get("active") == fact["active"]):
+            fact["held_still"] = True
+
+
+def _is_kept(found: PluggedDisk | None, disk: Disk) -> bool:
+    """Whether what is on a disk that is plugged in stays as it is, below a new layer."""
+    names = [layer.name for layer in disk.layers]
+    return found is not None and found.serial == disk.serial and found.active in names[:-1]
+
+
+def _put_over(
+    slots: Slots, there: Plugged, ready: Sequence[Disk], hold: Callable[[], AbstractContextManager[Moment]]
+) -> bool:
+    """Have new layers take over. Returns whether the guest's file systems stood still meanwhile."""
+    if not ready:
+        return False
+    with hold() as moment:
+        for disk in ready:
+            _put_layers_over(slots, there.disks[disk.slot], disk)
+    return moment.was_still
+
+
+def _put_layers_over(slots: Slots, found: PluggedDisk, disk: Disk) -> None:
+    names = [layer.name for layer in disk.layers]
+    for layer in disk.layers[names.index(found.active) + 1 :]:
+        slots.put_layer_over(disk.slot, layer)
 
 
 def _differs(there: Plugged, wanted: Sequence[Disk], wanted_nics: Sequence[nics.Nic]) -> bool:
@@ -78,15 +124,12 @@ def _unplug(slots: Slots, there: Plugged, serials: dict[int, str], macs: dict[in
 
 
 def _change(slots: Slots, found: PluggedDisk, disk: Disk) -> None:
-    """What a disk that stays plugged in needs: new layers, more room, other limits."""
-    names = [layer.name for layer in disk.layers]
-    if found.active not in names:
+    """What a disk that stays plugged in needs: more room, other limits. Its new layers have been put over it."""
+    if found.active not in [layer.name for layer in disk.layers]:
         raise Refused(
             "a disk goes back to what it was, which its guest cannot see while it runs: stop it and start it",
             fix_by=YOU,
         )
-    for layer in disk.layers[names.index(found.active) + 1 :]:
-        slots.put_layer_over(disk.slot, layer)
     if found.size_bytes < disk.size_bytes:
         slots.grow_disk(disk.slot, disk.size_bytes)
     slots.limit_disk(disk.slot, disk.limits)

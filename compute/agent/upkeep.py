@@ -13,6 +13,7 @@ from agent.kinds import Sight
 from agent.processes import Process
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
+from compute.agent import freezing
 from compute.agent.hypervisors.base import Power, Status
 from compute.agent.machine import Machine
 from compute.agent.records import Record
@@ -22,6 +23,7 @@ MIN_FREE_TO_RESUME = MIN_FREE_BYTES
 MAX_SECONDS_TO_INTERRUPT = 120
 WITH_HOST = {"cause": "reboot", "problem": "it was switched off with its host"}
 BY_GUEST = {"cause": "guest", "problem": "the guest switched itself off"}
+OF_ORDERS = ("snapshot", "devices_")  # what facts begin with that stay as the last order found them
 UNOWNED = "quarantined: the control plane has no row for this machine"
 
 faults.declare("upkeep.interrupt.before_quit", "upkeep.interrupt.after_quit")
@@ -55,8 +57,11 @@ def look(machine: Machine, entry: Entry, ended: str) -> Sight | None:
 
 
 def _facts(machine: Machine, entry: Entry, process: Process, status: Status) -> dict[str, Any]:
-    facts = machine.facts(entry, process)
+    facts = {name: fact for name, fact in entry.facts.items() if name.startswith(OF_ORDERS)}
+    facts |= machine.facts(entry, process)
     problem = UNOWNED if entry.quarantined else status.problem
+    if not problem and freezing.is_noted(machine.home):
+        problem = freezing.PROBLEM
     return facts | {"problem": problem} if problem else facts
 
 
@@ -99,6 +104,7 @@ def interrupt(machine: Machine, entry: Entry, grace: float) -> Sight | None:
     if process is None:
         return None
     machine.records.interrupt(machine.id)
+    freezing.thaw_left(machine.home)
     machine.ask_to_stop(hypervisor, process, grace, Work())
     faults.reach("upkeep.interrupt.before_quit")
     machine.end(hypervisor, process)

@@ -121,6 +121,8 @@ class Watch(threading.Thread):
     def _notice(self, machine_id: str, ended: str = "") -> None:
         """Look at a machine without keeping others waiting: its emulator may take its time to answer."""
         self._host.beside(lambda: self._host.notice(key(machine_id), ended))
+        if not ended:
+            self._machines.wonder(machine_id)
 
 
 def _drain(events: socket.socket) -> bool:

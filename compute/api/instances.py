@@ -60,6 +60,16 @@ class InstanceVolumeSerializer(serializers.Serializer):
     delete_with_instance = serializers.BooleanField()
 
 
+class GuestAgentSerializer(serializers.Serializer):
+    """The QEMU guest agent that answers in its guest."""
+
+    version = serializers.CharField(help_text="As it says itself; may be empty.")
+    can = serializers.ListField(
+        child=serializers.ChoiceField(["freeze", "password"]),
+        help_text="`freeze`: snapshots hold its file systems still. `password`: sets new passwords at once.",
+    )
+
+
 class InstanceSerializer(serializers.Serializer):
     """A virtual machine."""
 
@@ -80,6 +90,9 @@ class InstanceSerializer(serializers.Serializer):
     keypairs = serializers.ListField(child=serializers.CharField())
     security_groups = serializers.ListField(child=serializers.CharField())
     password_waits = serializers.BooleanField(help_text="Whether a new password waits for its next start.")
+    guest_agent = GuestAgentSerializer(
+        allow_null=True, help_text="Of one instance, while an agent answers in its guest; null otherwise."
+    )
     ssh_host_key = serializers.CharField(
         allow_null=True, help_text="For known_hosts: what its host gave to the guest. Known once it has started."
     )
@@ -118,6 +131,7 @@ class InstanceSerializer(serializers.Serializer):
             "keypairs": [key["name"] for key in instance.keypairs],
             "security_groups": instance.group_names,
             "password_waits": instance.password_waits,
+            "guest_agent": _agent(instance) if is_shown_alone else None,
             "ssh_host_key": instance.ssh_host_key or None,
             "labels": instance.labels,
             "restart_policy": instance.restart_policy,
@@ -280,6 +294,11 @@ class PasswordVerb(InstanceVerb):
         kept = Instance.objects.filter(pk=body["id"]).values_list("password_reset__hash", flat=True).first()
         generated = self.generated_password()
         return telling(body, "generated_password", generated if logins.matches(generated, kept or "") else None)
+
+
+def _agent(instance: Instance) -> dict[str, Any] | None:
+    found = instance.guest_agent
+    return {"version": str(found.get("version", "")), "can": list(found.get("can", []))} if found else None
 
 
 def _moment(at: datetime | None) -> str | None:

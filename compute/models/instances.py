@@ -46,7 +46,8 @@ class Instance(models.Model):
     keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
     user_data = models.TextField(blank=True)
     password_hash = models.CharField(max_length=200, blank=True, db_default="")  # of its default user, at launch
-    # The last reset: {"id", "user", "hash", "taken"}; `taken`: its host has told the guest.
+    # The last reset: {"id", "user", "hash", "taken", "by_agent"}; `taken`: its host has told the guest; `by_agent`: by
+    # the agent in it, so that no start has to, and may be missing.
     password_reset = models.JSONField(null=True)
     network_wish = models.JSONField(null=True)  # what was asked for at launch, as compute.networking.kept describes it
     volume_wish = models.JSONField(default=list, db_default=[])  # the same of volumes: compute.first_volumes.kept
@@ -123,6 +124,12 @@ class Instance(models.Model):
     def has_been_seen(self, *powers: str) -> bool:
         """Whether its machine was last seen in one of these states, by a report about its present generation."""
         return self.machine is not None and self.machine.has_been_seen(*powers)
+
+    @property
+    def guest_agent(self) -> dict[str, Any] | None:
+        """The agent that answers in its guest: {"version", "can": ["freeze", "password"]}; None when none does."""
+        found = self.seen_facts.get("guest_agent") if self.seen == Power.RUNNING else None
+        return found if isinstance(found, dict) else None
 
     @property
     def password_waits(self) -> bool:
