@@ -86,8 +86,9 @@ def _password_hash(instance: Instance) -> str:
 
 
 def _password_reset(instance: Instance) -> dict[str, str] | None:
+    """The last one, for the seed; unless the guest agent has set it: who changed it since would get it back."""
     reset = instance.password_reset
-    return {name: reset[name] for name in ("id", "user", "hash")} if reset else None
+    return {name: reset[name] for name in ("id", "user", "hash")} if reset and not reset.get("by_agent") else None
 
 
 def noticed(machine: Machine, before: str) -> None:
@@ -98,8 +99,9 @@ def noticed(machine: Machine, before: str) -> None:
         moves.forget(machine)
         return
     reset = instance.password_reset
-    if reset and not reset["taken"] and machine.seen_facts.get("password_reset") == reset["id"]:
-        instance.password_reset = {**reset, "taken": True}
+    by_seed, by_agent = (machine.seen_facts.get(name) for name in ("password_reset", "password_set"))
+    if reset and not reset["taken"] and reset["id"] in (by_seed, by_agent):
+        instance.password_reset = {**reset, "taken": True, "by_agent": by_agent == reset["id"]}
         instance.save(update_fields=["password_reset"])
     key = str(machine.seen_facts.get("ssh_host_key", ""))
     if HOST_KEY.fullmatch(key) and key != instance.ssh_host_key:

@@ -233,8 +233,9 @@ VERBS = {
             doing="getting a new password",
             past="reset the password of",
             steps={"tell": "Tell its host"},
-            says="A user of its guest, by default its image's, gets a new password. The guest is told by its seed when "
-            "it starts: `reboot` makes that at once. Guests with cloud-init take it, and tiny-linux.",
+            says="A user of its guest, by default its image's, gets a new password. A guest agent that answers sets it "
+            "at once. Without one the guest is told by its seed when it starts, and `reboot` makes that at once: "
+            "guests with cloud-init take it, and tiny-linux.",
             asks=True,
         ),
         _attach(

@@ -65,7 +65,7 @@ def reset_password(instance: Instance) -> str:
     if instance.host_id is None:
         return "It has no host. Start it instead."
     if Power.SUSPENDED in (instance.wanted_power, instance.seen):
-        return "It is suspended, and its guest is told at a start only. Resume or stop it first."
+        return "It is suspended, and its guest is told while it runs or at a start. Resume or stop it first."
     return ""
 
 

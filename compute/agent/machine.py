@@ -27,6 +27,7 @@ from compute.agent import (
     host_keys,
     metadata,
     nics,
+    passwords,
     plugging,
     preparation,
     snapshots,
@@ -46,8 +47,10 @@ VERBS = {
     "ensure_stopped": "stopped",
     "ensure_gone": "gone",
 }
-# Of a machine that runs on.
-KEPT_FACTS = ("accelerator", "started_at", "volumes", "nics", "cd", "password_reset", "guest_agent")
+KEPT_FACTS = (  # of a machine that runs on
+    *("accelerator", "started_at", "volumes", "nics", "cd"),
+    *("password_reset", "password_set", "guest_agent"),
+)
 GRACE_SECONDS = 30.0
 # A guest that is still booting ignores its power button, so it is pressed again.
 SECONDS_BETWEEN_PRESSES = 4.0
@@ -227,23 +230,26 @@ class Machine:
             self.records.started(self.id, process, boot_id=system.boot_id(), reboot_nonce=None)
         try:
             with hypervisor.control(self.home) as control:
-                power = control.status().power
+                power, news = control.status().power, dict[str, Any]()
                 preparation.close_runtime(self.home, self.record.uid)  # a killed worker may not have come to it
+                if power != Power.OFF:
+                    suspension.resume(self.home, control)
+                    news = passwords.tell(self.home, control, entry)
                 wish = entry.spec.get("reboot")
+                if wish and news and wish["nonce"] == news["password_set"]:
+                    self.records.rebooted(self.id, wish["nonce"])  # it was for this alone
                 if wish and wish["nonce"] != self.record.reboot_nonce:
-                    if _password_reset(entry) not in (None, entry.facts.get("password_reset")):
+                    if not news and passwords.untold(entry):
                         if not wish.get("hard"):
                             self._press_until_off(control, process, _grace(entry), work)
                         return None  # only a new emulator has the new seed
                     self._reboot(control, process, wish, entry, work)
-                    return "running", self.facts(entry, process) | {"started_at": _now()}
-                if power != Power.OFF:
-                    suspension.resume(self.home, control)
+                    return "running", self.facts(entry, process) | news | {"started_at": _now()}
         except NoAnswer:
             if process.alive:
                 raise
             return None
-        return None if power == Power.OFF else ("running", self.facts(entry, process))
+        return None if power == Power.OFF else ("running", self.facts(entry, process) | news)
 
     def _start(self, hypervisor: Hypervisor, entry: Entry, work: Work) -> Sight:
         spec = entry.spec
@@ -283,7 +289,7 @@ class Machine:
         self.is_fresh = True
         facts: dict[str, Any] = {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
         if not boot.saved:  # what goes on reads no seed
-            facts["password_reset"] = _password_reset(entry)
+            facts["password_reset"] = passwords.in_seed(spec)
         return "running", facts | host_keys.fact(self.home.host_key)
 
     def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
@@ -372,12 +378,6 @@ class Machine:
 def _grace(entry: Entry) -> float:
     """How many seconds a guest has to switch itself off."""
     return float((entry.spec.get("stop") or {}).get("grace_seconds", GRACE_SECONDS))
-
-
-def _password_reset(entry: Entry) -> str | None:
-    """The id of the new password that a start tells the guest, if there is one."""
-    reset = entry.spec["seed"].get("password_reset")
-    return str(reset["id"]) if reset else None
 
 
 def _now() -> str:

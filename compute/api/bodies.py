@@ -66,7 +66,7 @@ class ResetPasswordForm(Body):
 
     user = Text(required=False, max_length=32, validators=[USER], help_text="Left out: the user of its image.")
     password = password_field("Only a hash of it is kept.")
-    reboot = Flag(required=False, help_text="Reboot it at once: its guest is told at a start.")
+    reboot = Flag(required=False, help_text="Reboot it at once where no guest agent sets it: a start tells its guest.")
 
 
 class ResizeManyForm(Body):

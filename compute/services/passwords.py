@@ -18,7 +18,8 @@ def reset_password(
 ) -> Operation:
     """Give a user of its guest, by default its image's, a new password, of which only a hash is kept.
 
-    The guest is told at its next start, by its seed; `reboot` makes this at once. Raises Invalid, WrongState.
+    A guest agent that answers sets it at once; otherwise the guest is told at its next start, by its seed, and `reboot`
+    makes this at once. Raises Invalid, WrongState.
     """
     if not password:
         raise Invalid(errors=[Fault("/password", NONE_GIVEN)])

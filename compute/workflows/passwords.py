@@ -6,7 +6,8 @@ from compute.workflows.base import SpecChange
 
 
 class ResetPassword(SpecChange):
-    """Done once its host has the password for the next start; with `parameters`: {"reboot": true} after that start."""
+    """Done once its guest agent has set the password, or else its host has it for the next start; with `parameters`:
+    {"reboot": true} after that start."""
 
     kind = "compute.reset-password"
     first = "tell"

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from passlib.hash import sha512_crypt
 
 from cloud.embedded import system_packages
 from images import tools
@@ -168,3 +169,27 @@ def check_debian(ssh: list[str], api) -> None:
     assert int(said("df --output=size -BM / | tail -1").rstrip("M")) > 4000, "the file system has grown"
     host_key = api.get(f"{PROJECT}/instances/whole").json()["ssh_host_key"]
     assert host_key in said("sudo cat /etc/ssh/ssh_host_ed25519_key.pub")
+    check_guest_agent(said, api)
+
+
+def check_guest_agent(said, api) -> None:
+    """Debian's own: it is found, sets a password without a reboot, and holds the file systems still for an image."""
+    path = f"{PROJECT}/instances/whole"
+    agent = wait_until(lambda: api.get(path).json()["guest_agent"], 120, 1, "the guest agent answers")
+    assert (agent["can"], agent["version"][0].isdigit()) == (["freeze", "password"], True)
+    before = {what: said(f"sudo {what}") for what in ("cat /proc/sys/kernel/random/boot_id", "getent shadow debian")}
+    reset = api.post(f"{path}/reset-password", json={"reboot": True})
+    assert reset.status_code == 202, reset.text
+    wait_until(lambda: api.get(path).json()["operation"] is None, 120, 0.5, "the password is set")
+    assert not api.get(path).json()["password_waits"]
+    boot_id, shadow = (said(f"sudo {what}") for what in before)
+    assert (boot_id == list(before.values())[0], shadow == list(before.values())[1]) == (True, False)
+    hash_ = shadow.split(":")[1]
+    assert sha512_crypt.verify(reset.json()["generated_password"], hash_)
+    made = api.post(f"{path}/create-image", json={"name": "of-whole"})
+    assert made.status_code == 202, made.text
+    image = f"{PROJECT}/images/of-whole"
+    wait_until(lambda: api.get(image).json()["status"] in ("ready", "failed"), 600, 1, "there is an image of it")
+    assert api.get(image).json()["found"]["consistency"] == "filesystem"
+    assert said("echo goes on") == "goes on"
+    assert api.delete(f"{image}?purge=true").status_code in (202, 204)

@@ -87,6 +87,22 @@ def test_odd_queries_do_no_harm(mia, world, query):
     assert mia.get(f"{LIST}?{query}").status_code == 200
 
 
+def test_what_a_guest_agent_is_good_for_is_said_where_it_matters(mia, world):
+    page = f"{LIST}/{world.instance.pk}"
+
+    def says(place, *words):
+        text = " ".join(mia.get(f"{page}{place}").content.decode().split())
+        return [word in text for word in words]
+
+    assert says("", "Guest agent", "none answers") == [True, True]
+    assert says("/reset-password", "sets it at once", 'name="reboot"') == [False, True]
+    assert says("/snapshot", "as after a power cut") == [True]
+    Machine.objects.update(seen_facts={"guest_agent": {"version": "7.2.0", "can": ["freeze", "password"]}})
+    assert says("", "none answers", "version 7.2.0") == [False, True]
+    assert says("/reset-password", "sets it at once", 'name="reboot"') == [True, False]
+    assert says("/snapshot", "as after a power cut", "holds the file systems still") == [False, True]
+
+
 def test_counts_follow_the_filter_and_labels_narrow(mia, world):
     world.launch("api", labels={"tier": "back", "env": "a:b"})
     world.settle(world.launch("front", labels={"tier": "front"}))

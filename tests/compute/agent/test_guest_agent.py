@@ -1,5 +1,6 @@
 """Guest agents that answer, lie, are silent and die: what a host believes, does and reports."""
 
+import base64
 import contextlib
 import json
 import os
@@ -287,6 +288,41 @@ def test_a_guest_is_let_go_when_the_worker_dies(node, spec, running, looker, con
         else:
             look(RemoteNode(control_plane.url, tmp_path), spec["id"])
         assert (agent.is_frozen, freezing.is_noted(running)) == (False, False)
+
+
+# Passwords
+
+
+def asking(spec, user="root", **more):
+    reset = {"id": str(uuid.UUID(int=7)), "user": user, "hash": "$6$salt$hash"}
+    return {**with_layers(spec, 1), "seed": {**spec["seed"], "password_reset": reset}, **more}
+
+
+def test_an_agent_sets_a_password_at_once(node, spec, running, obey):
+    with agent_in(node, spec) as agent:
+        reboot = {"nonce": str(uuid.UUID(int=7)), "hard": False}  # if it is needed
+        facts = obey("ensure_running", asking(spec, reboot=reboot), 2)["facts"]
+        assert (facts["password_set"], facts.get("password_reset")) == (str(uuid.UUID(int=7)), None)
+        assert {user: base64.b64decode(told) for user, told in agent.passwords.items()} == {"root": b"$6$salt$hash"}
+        agent.passwords.clear()
+        assert obey("ensure_running", asking(spec, reboot=reboot), 3)["facts"]["password_set"]
+        assert not agent.passwords, "once"
+    assert (node.hypervisor.starts(spec["id"]), node.hypervisor.resets(spec["id"])) == (1, 0)
+
+
+def test_what_an_agent_does_not_set_waits_for_the_next_start(node, spec, running, obey):
+    with agent_in(node, spec) as agent:
+        facts = obey("ensure_running", asking(spec, "nobody-known"), 2)["facts"]
+        assert (facts.get("password_set"), facts.get("password_reset"), agent.passwords) == (None, None, {})
+        reboot = {"nonce": str(uuid.UUID(int=7)), "hard": True}
+        assert obey("ensure_running", asking(spec, "nobody-known", reboot=reboot), 3)["facts"]["password_reset"]
+    assert node.hypervisor.starts(spec["id"]) == 2
+
+
+def test_a_reboot_for_its_own_sake_is_done_all_the_same(node, spec, running, obey):
+    with agent_in(node, spec):
+        obey("ensure_running", asking(spec, reboot={"nonce": "another", "hard": True}), 2)
+    assert node.hypervisor.resets(spec["id"]) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a socket away")

@@ -1,11 +1,12 @@
 """What users notice of a guest agent: that it answers, what snapshots are worth, and a password without a reboot."""
 
+import base64
 from contextlib import contextmanager
 
 import pytest
 from django.db import transaction
 
-from compute import services
+from compute import hosted, logins, services
 from compute.models import Instance
 from storage.models import Snapshot
 from storage.services import snapshots, volumes
@@ -89,3 +90,29 @@ def test_snapshots_say_whether_the_guest_held_still(cloud, web):
             snapshots.delete(snapshot=Snapshot.objects.get(name="after"), actor=ALICE)
     assert {one.name: one.consistency for one in Snapshot.objects.all()} == {"before": "crash", "still": "filesystem"}
     assert cloud.breaches() == []
+
+
+def test_a_password_is_set_at_once_and_by_no_start(cloud, mia, path, web):
+    with agent_in(cloud, web) as agent:
+        answer = mia.post(f"{path}/reset-password", {"reboot": True})
+        assert answer.status_code == 202, answer.data
+        settle(cloud)
+        assert not mia.get(path).json()["password_waits"]
+        [(user, told)] = agent.passwords.items()
+        assert (user, logins.matches(answer.json()["generated_password"], base64.b64decode(told).decode())) == (
+            "root", True,
+        )  # fmt: skip
+    assert (cloud.node.hypervisor.starts(str(web.pk)), cloud.node.hypervisor.resets(str(web.pk))) == (1, 0)
+    seed = hosted.spec(Instance.objects.get().machine, "ensure_running")["seed"]
+    assert seed["password_reset"] is None, "who changes it in the guest keeps that"
+    assert logins.matches(answer.json()["generated_password"], seed["password_hash"]), "for a guest that begins anew"
+
+
+def test_what_it_does_not_set_waits_for_a_start(cloud, mia, path, web):
+    with agent_in(cloud, web) as agent:
+        mia.post(f"{path}/reset-password", {"user": "bob"})
+        settle(cloud)
+        assert (agent.passwords, mia.get(path).json()["password_waits"]) == ({}, True)
+    mia.post(f"{path}/reboot", {})
+    settle(cloud)
+    assert not mia.get(path).json()["password_waits"]
