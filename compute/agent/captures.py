@@ -19,7 +19,7 @@ from agent.errors import YOU, NoAnswer, Refused
 from agent.kinds import Tools
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
-from compute.agent import disks, freezing, guest_agent, suspension
+from compute.agent import disks, suspension
 from compute.agent.disks import Disk, Layer
 from compute.agent.hypervisors.base import Hypervisor
 from compute.agent.machine import Machine
@@ -114,10 +114,9 @@ def _begin(hypervisor: Hypervisor, machine: Machine, entry: Entry, disk: Disk, t
         size = control.slots.look().disks[disk.slot].size_bytes
         qemu_img.run(qemu_img.create(target, size))
         below = disk.layers[-2] if len(disk.layers) > 1 else None
-        can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
         with (
             disks.opened((Disk(disk.slot, "", (Layer("copy", target, qemu_img.QCOW2),)),)) as (ready,),
-            freezing.held_still(machine.home, control, can_freeze=can_freeze) as moment,
+            machine.held_still(entry, control) as moment,
         ):
             control.slots.begin_copy(disk.slot, ready.layers[-1], below)
     return moment.was_still

@@ -7,7 +7,7 @@ and `guests.py` when a worker begins, and again until it is done.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +37,11 @@ class Moment:
 
 
 @contextlib.contextmanager
-def held_still(home: Home, control: Control, *, can_freeze: bool) -> Iterator[Moment]:
+def held_still(home: Home, control: Control, *, can_freeze: bool, left: Callable[[], None]) -> Iterator[Moment]:
     """Hold the guest's file systems still as long as the context lasts, which is to be a moment.
 
-    When that does not work the context is the same, and nothing is still. The machine is locked. Raises NoAnswer for
-    its emulator.
+    When that does not work the context is the same, and nothing is still. `left`: called when the guest may be left
+    frozen. The machine is locked. Raises NoAnswer for its emulator.
     """
     moment, frozen = Moment(), 0
     try:
@@ -52,6 +52,8 @@ def held_still(home: Home, control: Control, *, can_freeze: bool) -> Iterator[Mo
         if is_noted(home):
             faults.reach("freeze.before_thaw")
             moment.was_still = thaw_left(home) > 0 and frozen > 0
+        if is_noted(home):
+            left()
 
 
 def is_noted(home: Home) -> bool:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 SECONDS_TO_SETTLE = 0.5  # what has happened is looked at first: a machine is in one hand at a time
-SECONDS_BETWEEN_TRIES = 2.0
+# By the number of tries without an answer; none: somebody else had the machine in hand.
+SECONDS_BETWEEN_TRIES = (2.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 SECONDS_BETWEEN_TURNS = 5.0  # of one guest, however often its agent comes and goes
-MAX_SECONDS_BETWEEN_TRIES = 60.0
 MAX_SECONDS_ASLEEP = 5.0
 
 
@@ -65,8 +65,15 @@ class Guests(threading.Thread):
         while not self._host.stopping.is_set():
             self._wake.wait(self._seconds_to_sleep())
             self._wake.clear()
-            for machine_id, turn in self._take_due().items():
-                self._host.beside(partial(self._have_turn, machine_id, turn))
+            due = self._take_due()
+            try:
+                for machine_id, turn in due.items():
+                    self._host.beside(partial(self._have_turn, machine_id, turn))
+            except Exception:
+                log.exception("guests were not asked")
+                with self._lock:
+                    self._turns = due | self._turns
+                self._host.stopping.wait(1.0)
 
     def _seconds_to_sleep(self) -> float:
         with self._lock:
@@ -83,45 +90,47 @@ class Guests(threading.Thread):
         return due
 
     def _have_turn(self, machine_id: str, turn: Turn) -> None:
+        """Ask a guest. One that did not answer has another turn, whatever the reason: it may be frozen."""
+        tries = turn.tries
         try:
             if self.look(machine_id):
                 return
-            tries, seconds = turn.tries, SECONDS_BETWEEN_TRIES
         except (NoAnswer, Refused, OSError) as problem:
             log.info("no guest agent answers", machine=machine_id, problem=str(problem))
-            tries = turn.tries + 1
-            seconds = min(SECONDS_BETWEEN_TRIES**tries, MAX_SECONDS_BETWEEN_TRIES)
+            tries += 1
         except Exception:
             log.exception("a guest was not asked", machine=machine_id)
-            return
+            tries += 1
+        seconds = SECONDS_BETWEEN_TRIES[min(tries, len(SECONDS_BETWEEN_TRIES) - 1)]
         with self._lock:
             self._turns.setdefault(machine_id, Turn(time.monotonic() + seconds, tries))
         self._wake.set()
 
     def look(self, machine_id: str) -> bool:
         """Ask a guest, if that can be done now. Raises NoAnswer, Refused or OSError: it has to be asked again."""
+        was_frozen = freezing.is_noted(self._machines.homes.of(machine_id))
         try:
             with self._tools.lock(machine_id, wait=False):
-                is_done, was_frozen = self._look(machine_id)
+                return self._look(machine_id)
         except BlockingIOError:
             return False
-        if was_frozen:
-            self._host.notice(key(machine_id))  # a problem less
-        return is_done
+        finally:
+            if was_frozen:
+                self._host.notice(key(machine_id))  # a problem more, or one less
 
-    def _look(self, machine_id: str) -> tuple[bool, bool]:
-        """Whether there is nothing more to ask, and whether the guest had been left frozen."""
+    def _look(self, machine_id: str) -> bool:
+        """Whether there is nothing more to ask."""
         machine, ledger = self._machines.machine(machine_id), self._tools.ledger
         entry = ledger.get(machine.key)
         if entry is None or entry.seen == "gone" or machine.hypervisor(entry).find(machine.home) is None:
-            return True, False
+            return True
         with machine.hypervisor(entry).control(machine.home) as control:
             listens = control.guest_listens()
         was_frozen = freezing.is_noted(machine.home)
         if was_frozen and listens:
             freezing.thaw(machine.home)
         if entry.order is not None:
-            return False, was_frozen
+            return False
         known = entry.facts.get("guest_agent")
         if entry.seen == "running":  # what stands still cannot answer; when it goes on, its emulator says so
             found = (known or guest_agent.meet(machine.home)) if listens else None
@@ -131,4 +140,4 @@ class Guests(threading.Thread):
                 self._host.changed.set()
         if was_frozen and not listens:
             raise NoAnswer("the guest may be frozen, and its agent is gone")
-        return True, was_frozen
+        return True

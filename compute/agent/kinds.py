@@ -17,7 +17,7 @@ from agent.errors import Refused, Unreachable
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from compute.agent import captures, file_limit, freezing, hypervisors, preparation, upkeep
+from compute.agent import captures, file_limit, hypervisors, preparation, upkeep
 from compute.agent.console_log import ConsoleLogs
 from compute.agent.guests import Guests
 from compute.agent.homes import Home, Homes
@@ -62,6 +62,7 @@ class Machines(Kind):
             hypervisors=hypervisors,
             plugs=plugs or NetworkProcess(tools.paths),
             jail=tools.jail,
+            wonder=self.wonder,
         )
         self._common = tools
         self._watch: Watch | None = None
@@ -75,8 +76,7 @@ class Machines(Kind):
     def copy_disk(
         self, resource_id: str, target: Path, work: Work, hear: Hear, *, volume: str | None = None
     ) -> tuple[Chain, str]:
-        with self._letting_go(resource_id):
-            return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear, volume=volume)
+        return captures.copy_disk(self._common, self.machine(resource_id), target, work, hear, volume=volume)
 
     def end_copy(self, resource_id: str) -> None:
         captures.end_copy(self._common, self.machine(resource_id))
@@ -93,21 +93,10 @@ class Machines(Kind):
     # Orders and what happens without one
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
-        with self._letting_go(entry.id):
-            return self.machine(entry.id).obey(verb, entry, work)
+        return self.machine(entry.id).obey(verb, entry, work)
 
     def look(self, entry: Entry, ended: str) -> Sight | None:
-        with self._letting_go(entry.id):
-            return upkeep.look(self.machine(entry.id), entry, ended)
-
-    @contextlib.contextmanager
-    def _letting_go(self, machine_id: str) -> Iterator[None]:
-        """A guest that was left frozen in the end is asked again and again to go on."""
-        try:
-            yield
-        finally:
-            if freezing.is_noted(self.homes.of(machine_id)):
-                self.wonder(machine_id)
+        return upkeep.look(self.machine(entry.id), entry, ended)
 
     def is_watched(self, entry: Entry) -> bool:
         process = self.tools.records.get(entry.id).process
@@ -204,7 +193,7 @@ class Machines(Kind):
             self._watch.wake()
 
     def wonder(self, machine_id: str) -> None:
-        """Something has happened to a machine: does an agent answer in its guest?"""
+        """Something has happened to a machine: does an agent answer in its guest, and is it left frozen?"""
         if self._guests:
             self._guests.wonder(machine_id)
 

@@ -6,9 +6,10 @@ here runs under the machine's lock (`agent/orders.py`).
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -126,14 +127,13 @@ class Machine:
             with hypervisor.control(self.home) as control:
                 if control.slots is not None:
                     plugging.keep_cd(control.slots, cds)
-                    can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
                     still = plugging.keep_as_specified(
                         control.slots,
                         entry.spec,
                         parts,
                         hypervisor=hypervisor,
                         plugs=self.tools.plugs,
-                        hold=lambda: freezing.held_still(self.home, control, can_freeze=can_freeze),
+                        hold=lambda: self.held_still(entry, control),
                     )
                 elif set(there["volumes"]) != set(wanted["volumes"]):
                     raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
@@ -142,6 +142,11 @@ class Machine:
             return {**there, **told(problem, of="devices_")}
         plugging.note_stillness(wanted["volumes"], there["volumes"], still)
         return wanted
+
+    def held_still(self, entry: Entry, control: Control) -> AbstractContextManager[freezing.Moment]:
+        """See `freezing.held_still`; a guest that is left frozen is asked again and again to go on."""
+        can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
+        return freezing.held_still(self.home, control, can_freeze=can_freeze, left=partial(self.tools.wonder, self.id))
 
     def _fetch(self, work: Work) -> disks.Fetch:
         return lambda file: self.tools.images.fetch(file, work)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class MachineTools:
     layers: Layers
     hypervisors: dict[str, Hypervisor]
     plugs: Plugs
+    wonder: Callable[[str], None]  # about a machine's guest: see guests.py
     jail: Jail = field(default_factory=Jail)
     boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, system.vcpus())))
 

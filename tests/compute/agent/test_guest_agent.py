@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from agent import faults
 from agent.errors import NoAnswer
 from compute.agent import freezing, guest_agent
 from compute.agent.guest_agent import GuestAgent
-from compute.agent.guests import Guests
+from compute.agent.guests import Guests, Turn
 from tests.agent.looker import Looker
 from tests.clouds import wait_until
 from tests.fakes import FakeSlots, RemoteNode
@@ -182,7 +183,7 @@ def test_a_machine_without_a_channel_is_not_asked(node, spec, running):
 
 
 def test_one_that_is_silent_is_asked_again(node, spec, running, hurried, monkeypatch):
-    monkeypatch.setattr("compute.agent.guests.SECONDS_BETWEEN_TRIES", 0.1)
+    monkeypatch.setattr("compute.agent.guests.SECONDS_BETWEEN_TRIES", (0.1,))
     monkeypatch.setattr(node, "beside", lambda task: threading.Thread(target=task, daemon=True).start())
     guests = Guests(node, node.machines, node.tools)
     guests.start()
@@ -196,8 +197,22 @@ def test_one_that_is_silent_is_asked_again(node, spec, running, hurried, monkeyp
             wait_until(lambda: node.entry(spec["id"]).facts.get("guest_agent") == KNOWN, 30, what="it is asked again")
     finally:
         node.stopping.set()
+        guests.wonder(spec["id"])  # wakes it
         guests.join(30)
     assert not guests.is_alive()
+
+
+@pytest.mark.parametrize("problem", [NoAnswer("silence"), RuntimeError("a fault of ours")])
+def test_whatever_goes_wrong_a_guest_has_another_turn(node, spec, running, monkeypatch, problem):
+    def fail(home):
+        raise problem
+
+    guests = Guests(node, node.machines, node.tools)
+    monkeypatch.setattr(guest_agent, "meet", fail)
+    node.hypervisor.open_channel(spec["id"])
+    guests._have_turn(spec["id"], Turn(due=0.0, tries=100_000))
+    [turn] = guests._turns.values()
+    assert 30 < turn.due - time.monotonic() <= 60
 
 
 # Freezing
@@ -220,6 +235,19 @@ def test_volumes_are_kept_while_the_guest_holds_still(node, spec, running, obey,
     assert (agent.is_frozen, freezing.is_noted(running)) == (False, False)
 
 
+def test_a_guest_that_goes_on_too_early_has_not_held_still(node, spec, running, obey, monkeypatch):
+    put = FakeSlots.put_layer_over
+    with agent_in(node, spec) as agent:
+
+        def thaw_and_put(slots, *what):
+            agent.is_frozen = False
+            put(slots, *what)
+
+        monkeypatch.setattr(FakeSlots, "put_layer_over", thaw_and_put)
+        assert "held_still" not in volume_of(obey("ensure_running", with_layers(spec, 2), 2))
+    assert not freezing.is_noted(running)
+
+
 @pytest.mark.parametrize("why", ["declines", "is silent", "is not there", "closed the channel", "is paused"])
 def test_without_an_answer_volumes_are_kept_all_the_same(node, spec, running, obey, hurried, why):
     commands = ("guest-info",) if why == "declines" else ()
@@ -239,17 +267,20 @@ def test_without_an_answer_volumes_are_kept_all_the_same(node, spec, running, ob
 
 
 def test_a_guest_that_does_not_say_that_it_goes_on_is_a_problem_until_it_does(
-    node, spec, running, obey, control_plane, hurried
+    node, spec, running, obey, control_plane, hurried, monkeypatch
 ):
+    asked = []
+    monkeypatch.setattr(node.machines, "_guests", SimpleNamespace(wonder=asked.append))
     with agent_in(node, spec) as agent:
         agent.commands = tuple(name for name in agent.commands if not name.endswith("thaw"))
         assert "held_still" not in volume_of(obey("ensure_running", with_layers(spec, 2), 2))
         assert agent.is_frozen
-        node.look()
-        report = control_plane.last(spec["id"])
-        assert (report["seen"], report["facts"]["problem"]) == ("running", freezing.PROBLEM)
+        assert asked == [spec["id"]], "whatever holds its order up, the guest is asked to go on"
         with pytest.raises(NoAnswer):
             look(node, spec["id"])
+        node.send_reports()
+        report = control_plane.last(spec["id"])
+        assert (report["seen"], report["facts"]["problem"]) == ("running", freezing.PROBLEM)
         agent.commands = (*agent.commands, "guest-fsfreeze-thaw")
         assert look(node, spec["id"])
         assert not agent.is_frozen
