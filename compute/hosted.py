@@ -85,10 +85,12 @@ def _password_hash(instance: Instance) -> str:
     return str(reset["hash"]) if reset and is_its else instance.password_hash
 
 
-def _password_reset(instance: Instance) -> dict[str, str] | None:
+def _password_reset(instance: Instance) -> dict[str, Any] | None:
     """The last one, for the seed; unless the guest agent has set it: who changed it since would get it back."""
     reset = instance.password_reset
-    return {name: reset[name] for name in ("id", "user", "hash")} if reset and not reset.get("by_agent") else None
+    if not reset or reset.get("by_agent"):
+        return None
+    return {name: reset[name] for name in ("id", "user", "hash", "taken")}
 
 
 def noticed(machine: Machine, before: str) -> None:

@@ -82,7 +82,10 @@ class GuestAgent:
 
     def set_password(self, user: str, hashed: str) -> None:
         password = base64.b64encode(hashed.encode()).decode()
-        self.ask("guest-set-user-password", {"username": user, "password": password, "crypted": True})
+        try:
+            self.ask("guest-set-user-password", {"username": user, "password": password, "crypted": True})
+        except Declined:  # its words may repeat what it was told
+            raise Declined("the guest agent declines to set a password") from None
 
     def introduce(self) -> dict[str, Any]:
         """{"version", "can": words of ABILITIES}. The version may be empty."""

@@ -1,7 +1,8 @@
 """A new password for a user of a guest: a guest agent sets it at once, else the seed of the next start brings it.
 
-The spec names it: {"id", "user", "hash"}. The facts of a machine say which one its emulator's seed brought
-(`password_reset`), and which one the agent has set (`password_set`).
+The spec names it: {"id", "user", "hash", "taken"}. The facts of a machine say which one its emulator's seed brought
+(`password_reset`), and which one the agent has set (`password_set`). They end with the emulator; `taken` says what the
+control plane has read in them: a guest is told once, as whoever changes the password there later keeps that.
 """
 
 from typing import Any
@@ -23,11 +24,13 @@ def in_seed(spec: dict[str, Any]) -> str | None:
     return str(reset["id"]) if reset else None
 
 
-def untold(entry: Entry) -> dict[str, str] | None:
+def untold(entry: Entry) -> dict[str, Any] | None:
     """The one that has not come to the guest, neither by its seed nor by its agent."""
-    reset: dict[str, str] | None = entry.spec["seed"].get("password_reset")
+    reset: dict[str, Any] | None = entry.spec["seed"].get("password_reset")
+    if not reset or reset.get("taken"):
+        return None
     told = (entry.facts.get("password_reset"), entry.facts.get("password_set"))
-    return reset if reset and reset["id"] not in told else None
+    return reset if reset["id"] not in told else None
 
 
 def tell(home: Home, control: Control, entry: Entry) -> dict[str, Any]:

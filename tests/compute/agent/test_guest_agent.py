@@ -350,6 +350,27 @@ def test_what_an_agent_does_not_set_waits_for_the_next_start(node, spec, running
     assert node.hypervisor.starts(spec["id"]) == 2
 
 
+def test_a_guest_that_was_told_once_is_not_told_again(node, spec, running, obey):
+    with agent_in(node, spec) as agent:
+        told = asking(spec)
+        told["seed"]["password_reset"]["taken"] = True  # by a start of an emulator before this one
+        obey("ensure_running", told, 2)
+        assert not agent.passwords, "who changed it in the guest since keeps that"
+        obey("ensure_running", {**told, "reboot": {"nonce": str(uuid.UUID(int=8)), "hard": True}}, 3)
+    assert (node.hypervisor.starts(spec["id"]), node.hypervisor.resets(spec["id"])) == (1, 1)
+
+
+def test_what_a_guest_says_of_a_password_is_not_repeated(hurried):
+    def answer(number, ident):
+        return synced(ident) if number == 0 else b'{"error": {"desc": "not $6$salt$hash"}}\n'
+
+    with said(answer) as agent:
+        agent.sync()
+        with pytest.raises(NoAnswer) as refusal:
+            agent.set_password("root", "$6$salt$hash")
+    assert "salt" not in str(refusal.value)
+
+
 def test_a_reboot_for_its_own_sake_is_done_all_the_same(node, spec, running, obey):
     with agent_in(node, spec):
         obey("ensure_running", asking(spec, reboot={"nonce": "another", "hard": True}), 2)

@@ -108,6 +108,19 @@ def test_a_password_is_set_at_once_and_by_no_start(cloud, mia, path, web):
     assert logins.matches(answer.json()["generated_password"], seed["password_hash"]), "for a guest that begins anew"
 
 
+def test_what_a_start_has_told_no_agent_tells_again(cloud, mia, path, web):
+    mia.post(f"{path}/reset-password", {"reboot": True})
+    settle(cloud)
+    assert not mia.get(path).json()["password_waits"]
+    for verb in ("suspend", "resume"):  # another emulator, to whose facts nothing of it came
+        mia.post(f"{path}/{verb}", {})
+        settle(cloud)
+    with agent_in(cloud, web) as agent:
+        mia.post(f"{path}/reboot", {"hard": True})
+        settle(cloud)
+        assert agent.passwords == {}
+
+
 def test_what_it_does_not_set_waits_for_a_start(cloud, mia, path, web):
     with agent_in(cloud, web) as agent:
         mia.post(f"{path}/reset-password", {"user": "bob"})
