@@ -141,6 +141,11 @@ def meet(home: Home) -> dict[str, Any]:
         return agent.introduce()
 
 
+def fact(home: Home) -> dict[str, Any]:
+    """That a running machine has a channel to its guest's agent. Those that an older release started have none."""
+    return {"agent_channel": True} if sockets.exists(home.agent_socket) else {}
+
+
 def can(facts: dict[str, Any], ability: str) -> bool:
     """Whether the agent that has introduced itself, by the facts about its machine, can do this."""
     return ability in (facts.get("guest_agent") or {}).get("can", ())

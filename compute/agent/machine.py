@@ -295,7 +295,7 @@ class Machine:
         facts: dict[str, Any] = {"accelerator": hypervisor.accelerator(spec), "started_at": _now()}
         if not boot.saved:  # what goes on reads no seed
             facts["password_reset"] = passwords.in_seed(spec)
-        return "running", facts | host_keys.fact(self.home.host_key)
+        return "running", facts | self._lasting_facts()
 
     def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
         faults.reach("machine.reboot.before_reset")
@@ -360,7 +360,11 @@ class Machine:
         else:
             accelerator = self.hypervisor(entry).accelerator(entry.spec)
             facts = {"accelerator": accelerator, "started_at": _rfc3339(process.started_at)}
-        return facts | host_keys.fact(self.home.host_key)
+        return facts | self._lasting_facts()
+
+    def _lasting_facts(self) -> dict[str, Any]:
+        """Those that are as they are as long as its emulator runs."""
+        return host_keys.fact(self.home.host_key) | guest_agent.fact(self.home)
 
     def hypervisor(self, entry: Entry) -> Hypervisor:
         hypervisors = self.tools.hypervisors

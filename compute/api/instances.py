@@ -65,7 +65,7 @@ class GuestAgentSerializer(serializers.Serializer):
 
     version = serializers.CharField(help_text="As it says itself; may be empty.")
     can = serializers.ListField(
-        child=serializers.ChoiceField(["freeze", "password"]),
+        child=serializers.ChoiceField(Instance.ABILITIES),
         help_text="`freeze`: snapshots hold its file systems still. `password`: sets new passwords at once.",
     )
 
@@ -131,7 +131,7 @@ class InstanceSerializer(serializers.Serializer):
             "keypairs": [key["name"] for key in instance.keypairs],
             "security_groups": instance.group_names,
             "password_waits": instance.password_waits,
-            "guest_agent": _agent(instance) if is_shown_alone else None,
+            "guest_agent": instance.guest_agent if is_shown_alone else None,
             "ssh_host_key": instance.ssh_host_key or None,
             "labels": instance.labels,
             "restart_policy": instance.restart_policy,
@@ -294,11 +294,6 @@ class PasswordVerb(InstanceVerb):
         kept = Instance.objects.filter(pk=body["id"]).values_list("password_reset__hash", flat=True).first()
         generated = self.generated_password()
         return telling(body, "generated_password", generated if logins.matches(generated, kept or "") else None)
-
-
-def _agent(instance: Instance) -> dict[str, Any] | None:
-    found = instance.guest_agent
-    return {"version": str(found.get("version", "")), "can": list(found.get("can", []))} if found else None
 
 
 def _moment(at: datetime | None) -> str | None:

@@ -22,6 +22,8 @@ class Instance(models.Model):
     What it is on a host is its machine; `host`, `hypervisor` and `seen…` look through to it.
     """
 
+    ABILITIES = ("freeze", "password")  # of guest agents
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="instances")
     name = NameField()
@@ -127,9 +129,19 @@ class Instance(models.Model):
 
     @property
     def guest_agent(self) -> dict[str, Any] | None:
-        """The agent that answers in its guest: {"version", "can": ["freeze", "password"]}; None when none does."""
+        """The agent that answers in its guest: {"version", "can": some of ABILITIES}; None when none does."""
         found = self.seen_facts.get("guest_agent") if self.seen == Power.RUNNING else None
-        return found if isinstance(found, dict) else None
+        if not isinstance(found, dict):
+            return None
+        known = found.get("can")
+        can = [ability for ability in self.ABILITIES if isinstance(known, list) and ability in known]
+        return {"version": str(found.get("version", ""))[:40], "can": can}
+
+    @property
+    def lacks_agent_channel(self) -> bool:
+        """Whether no guest agent can answer until it is stopped and started: it was started by an older release."""
+        runs = self.seen == Power.RUNNING and self.hypervisor == "qemu"
+        return runs and not self.seen_facts.get("agent_channel")
 
     @property
     def password_waits(self) -> bool:

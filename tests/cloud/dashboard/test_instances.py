@@ -94,13 +94,20 @@ def test_what_a_guest_agent_is_good_for_is_said_where_it_matters(mia, world):
         text = " ".join(mia.get(f"{page}{place}").content.decode().split())
         return [word in text for word in words]
 
+    assert says("", "Guest agent", "Stop and start it once") == [True, True], "an older release started it"
+    Machine.objects.update(seen_facts={"agent_channel": True})
     assert says("", "Guest agent", "none answers") == [True, True]
     assert says("/reset-password", "sets it at once", 'name="reboot"') == [False, True]
     assert says("/snapshot", "as after a power cut") == [True]
-    Machine.objects.update(seen_facts={"guest_agent": {"version": "7.2.0", "can": ["freeze", "password"]}})
+    known = {"version": "7.2.0", "can": ["freeze", "password"]}
+    Machine.objects.update(seen_facts={"agent_channel": True, "guest_agent": known})
     assert says("", "none answers", "version 7.2.0") == [False, True]
     assert says("/reset-password", "sets it at once", 'name="reboot"') == [True, False]
     assert says("/snapshot", "as after a power cut", "holds the file systems still") == [False, True]
+    for odd in ({"version": {"a": []}, "can": 5}, {"can": [{}, "rm"]}, {}):
+        Machine.objects.update(seen_facts={"guest_agent": odd})
+        assert says("", "Guest agent", "answers") == [True, True]
+        assert says("/snapshot", "as after a power cut") == [True]
 
 
 def test_counts_follow_the_filter_and_labels_narrow(mia, world):
