@@ -124,8 +124,8 @@ def _check_part(part: Part, depth: int = 0, *, full: bool) -> None:
 
 
 def _unknown(text: str) -> str:
-    packed = re.fullmatch(r"[A-Za-z0-9+/\s]{16,}={0,2}\s*", text)
-    if packed and len("".join(text.split())) % 4 == 0:
+    bare = "".join(text.split())
+    if len(bare) % 4 == 0 and re.fullmatch(r"[A-Za-z0-9+/]{16,}={0,2}", bare):
         return f"this looks like base64: give the text itself, {WHAT_IT_MAY_BE}"
     return f"nothing says what this is; user data is {WHAT_IT_MAY_BE}"
 

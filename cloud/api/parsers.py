@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -145,8 +146,7 @@ def _number(digits: str) -> float:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise refusal(f"A name occurs twice in one object: {twice[:60]!r}.")
     return found
 

@@ -78,3 +78,12 @@ def test_a_client_that_waits_to_be_asked_is_known_by_its_head():
     arrival.feed(b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n")
     assert arrival.wants_continue
     assert not arrival.complete
+
+
+@pytest.mark.parametrize("name", [b"Content-Length", b"Transfer-Encoding", b"Expect"])
+def test_no_head_takes_long_to_look_at(name):
+    """In the loop that serves everybody: quadratic time would be seconds of it, cubic time would be days."""
+    for end in (b"\nx", b"x", b""):
+        arrival = Arrival(MAX_BODY)
+        arrival.feed(b"POST / HTTP/1.1\r\n" + name + b":" + b" \t" * 15_000 + end + b"\r\n\r\n")
+        assert arrival._head is not None

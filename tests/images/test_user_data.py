@@ -81,6 +81,8 @@ REFUSED = {
     "plain text": ("hello\n", 1, "nothing says what this is"),
     "base64": (base64.b64encode(SCRIPT.encode()).decode(), 1, "base64"),
     "base64 of gzip": (base64.b64encode(gzip.compress(SCRIPT.encode())).decode(), 1, "base64"),
+    "base64 in lines": (base64.encodebytes(SCRIPT.encode() * 9).decode(), 1, "base64"),
+    "64 KiB of nearly base64": ("a" * 16 + " " * 65_000 + "!", 1, "nothing says what this is"),
     "a template": (f"## template: jinja\n{CONFIG}", 1, "text/jinja2 is not supported"),
     "an include": ("#include\nhttp://x/y\n", 1, "text/x-include-url"),
     "an include, once": ("#include-once\nhttp://x/y\n", 1, "text/x-include-once-url"),

@@ -7,7 +7,8 @@ import time
 
 import pytest
 from django.conf import settings
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
 from cloud.api.parsers import parse, read_bounded
@@ -36,6 +37,7 @@ def send(api, cloud_admin, body: bytes, content_type="application/json"):
         (b'{"a": 9223372036854775808}', "too large"),
         (b'{"a": ' + b"9" * 100_000 + b"}", "too large"),
         (b'{"a": 1, "a": 2}', "twice"),
+        (b"{" + b"".join(b'"a%d": 1, ' % n for n in range(40_000)) + b'"z": 1, "z": 1}', "twice"),
         (b'{"a": "\\u0000"}', "U+0000"),
         (b'{"a": ["x", {"\\u0000": 1}]}', "U+0000"),
         (b'{"a": "\\ud800"}', "surrogate"),
@@ -95,6 +97,7 @@ json_values = st.recursive(
 )
 
 
+@given_settings(suppress_health_check=[HealthCheck.too_slow])  # of the machine, not of the test
 @given(
     st.dictionaries(st.text(st.characters(codec="ascii", exclude_characters="\x00")), json_values, max_size=4),
     st.booleans(),
