@@ -73,6 +73,8 @@ class Switchboard:
             await self._follow(connection)
 
     def _wait(self, connection: Connection, operation: str, seconds: int) -> None:
+        if not connection.is_open:  # its end has been noted: nothing else would take it out again
+            return
         self.waits.setdefault(operation, set()).add(connection)
         loop = asyncio.get_running_loop()
         connection.deadline = loop.call_later(seconds, lambda: asyncio.ensure_future(self._time_is_up(connection)))
@@ -81,6 +83,8 @@ class Switchboard:
     async def _follow(self, connection: Connection) -> None:
         if connection.cursor is None:  # asked before the client hears that it follows: it misses nothing after that
             connection.cursor = await self.ask(rows.present_cursor)
+        if not connection.is_open:  # as above
+            return
         connection.begin_events()
         project = connection.caller.project
         self.streams.setdefault(project, set()).add(connection)
