@@ -15,6 +15,7 @@ from cloud.events.models import Event
 from cloud.hosts.models import Allocation, Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.tenancy import quota
 from cloud.tenancy.models import Quota
 from cloud.tenancy.quota import OverQuota
 from compute import hosted, services
@@ -265,6 +266,21 @@ def test_less_memory_is_given_back_only_when_it_is_sure(cloud, web):
     cloud.do(services.resize, web, flavor=Flavor.objects.get(name="lean"))
     cloud.settle()
     assert room(web) == (1, 128, 1)
+
+
+def test_what_a_cancel_leads_back_to_stays_in_the_quota(cloud, web):
+    Quota.objects.update(limits={"vcpus": 3, "memory_mib": 256})
+    lean = cloud.flavor = factories.flavor("lean", memory_mib=128)
+    operation = cloud.do(services.resize, web, flavor=lean)
+    with pytest.raises(OverQuota, match="memory_mib: 128 more asked, 256 of 256 used"):
+        cloud.launch(name="other")
+    engine.cancel(operation.pk, actor=ALICE)
+    cloud.settle()
+    assert quota.usage(cloud.project)["memory_mib"]["used"] == 256
+    cloud.do(services.resize, web, flavor=lean)
+    cloud.settle()
+    cloud.launch(name="other")
+    assert quota.usage(cloud.project)["memory_mib"]["used"] == 256
 
 
 def test_an_agent_that_is_too_old_to_grow_disks_is_not_asked(cloud, web, large):
