@@ -27,12 +27,14 @@ SYSTEM = (
 )  # fmt: skip
 BOOT_LOADERS = ("grub-pc-bin", "grub-efi-amd64-bin")  # unpacked for the disk, and not installed in the guest
 COMPONENTS = "main"
-# What the scripts of packages made that each machine must have for itself, and what a chroot got wrong.
+# What the scripts of packages made that each machine must have for itself, and what a chroot got wrong. The machine id
+# is the UUID that the firmware tells, which is the instance's id, and is never written down: it would go into images.
 TIDY = """\
 rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf "$1"/var/lib/dbus/machine-id
 rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap
 ln -s ../run/systemd/resolve/stub-resolv.conf "$1"/etc/resolv.conf
 : > "$1"/etc/machine-id
+ln -s /dev/null "$1"/etc/systemd/system/systemd-machine-id-commit.service
 """
 
 

@@ -155,6 +155,9 @@ def check_debian(ssh: list[str], api) -> None:
     assert warnings == ""
     assert said("systemctl is-system-running --wait") == "running"
     assert said("hostname") == "whole"
+    instance_id = api.get(f"{PROJECT}/instances/whole").json()["id"]
+    assert said("cat /etc/machine-id") == instance_id.replace("-", "")
+    assert said("findmnt --noheadings --output FSTYPE /etc/machine-id") == "tmpfs", "no image takes it along"
     assert said("sudo cat /var/tmp/written /var/tmp/command /var/tmp/script /var/tmp/template").split() == [
         "für", "Annacommanded", "scripted", "whole",
     ]  # fmt: skip

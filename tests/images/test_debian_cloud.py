@@ -56,6 +56,18 @@ def test_all_missing_tools_are_named_at_once(monkeypatch, tmp_path):
         build.build("debian", "x86_64", tmp_path, cache=tmp_path, refresh=False, say=print)
 
 
+def test_each_machine_has_an_identity_of_its_own(tmp_path):
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    for name in ("etc/ssh/ssh_host_rsa_key", "etc/machine-id", "var/lib/dbus/machine-id"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("of whoever built it")
+    subprocess.run(["sh", "-ec", recipe.TIDY, "sh", tmp_path], check=True)
+    assert not list(tmp_path.glob("etc/ssh/*"))
+    assert not (tmp_path / "var/lib/dbus/machine-id").exists()
+    assert (tmp_path / "etc/machine-id").read_text() == "", "systemd takes the one that the firmware tells"
+    assert (tmp_path / "etc/systemd/system/systemd-machine-id-commit.service").readlink().samefile("/dev/null")
+
+
 def test_the_partitions_lie_side_by_side_and_the_root_is_the_last():
     assert disk.BIOS_FIRST + disk.BIOS_SECTORS <= disk.ESP_FIRST
     assert disk.ESP_FIRST + disk.ESP_SECTORS == disk.ROOT_FIRST
