@@ -1,13 +1,23 @@
-"""Querysets that are built once. Django builds and compiles a query anew at each use: for a list of instances, with its
+"""Queries that are built once. Django builds and compiles a query anew at each use: for a list of instances, with its
 status as a CASE over subqueries, that takes more processor time than all the rest of the request.
+
+`built_once` keeps a queryset that each use goes on to narrow; `Prepared` keeps the finished SQL of one that is always
+narrowed alike, and takes the values of each use.
 """
 
-from collections.abc import Callable
-from functools import cache
-from typing import Any
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, cached_property
+from typing import Any, Generic, TypeVar
 
 from django.db import connection
-from django.db.models import Expression, QuerySet
+from django.db.models import Expression, Model, QuerySet
+from django.db.models.sql.compiler import SQLCompiler
+from django.db.transaction import TransactionManagementError
+
+M = TypeVar("M", bound=Model)
 
 
 class Compiled(Expression):
@@ -51,3 +61,119 @@ def built_once(build: "Callable[[], QuerySet[Any]]") -> "Callable[[], QuerySet[A
         return rows
 
     return lambda: built().all()
+
+
+class Parameter(Expression):
+    """Stands in a prepared query for a value that each use of it brings."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
+        return "%s", (self,)
+
+
+class Prepared(Generic[M]):
+    """A queryset whose SQL is compiled once in each process; the values of its parameters come with each use.
+
+        @Prepared
+        def _tokens(digest: Any) -> QuerySet[Token]:
+            return Token.objects.select_related("user").filter(digest=digest)
+
+        token = _tokens.first(digest(secret))
+
+    The function gets a `Parameter` for each argument, uses it wherever Django takes an expression, and must depend on
+    nothing else that changes while a process runs. Values go to PostgreSQL as they are: a text, a number, a UUID, a
+    list of these; never a row (give its `pk`), never None (to which nothing is equal). It has no `prefetch_related`.
+    """
+
+    def __init__(self, build: "Callable[..., QuerySet[M]]", *, names: tuple[str, ...] = ()) -> None:
+        """`names` of the parameters, where the function's signature doesn't tell."""
+        self.build = build
+        self.names = names or tuple(inspect.signature(build).parameters)
+
+    def rows(self, *values: Any) -> list[M]:
+        """All that it finds with these values, in the order of the function's arguments."""
+        model, kept = self._kept
+        query: Any = _Bound(kept.bound(dict(zip(self.names, values, strict=True))))
+        return list(QuerySet(model, query=query))
+
+    def first(self, *values: Any) -> M | None:
+        """The first row that it finds with these values."""
+        return next(iter(self.rows(*values)), None)
+
+    def get(self, *values: Any) -> M:
+        """The one row that is there. Raises the model's DoesNotExist."""
+        found = self.first(*values)
+        if found is None:
+            model: Any = self._kept[0]
+            raise model.DoesNotExist(f"There is none with {values}.")
+        return found
+
+    @cached_property
+    def _kept(self) -> "tuple[type[M], _Kept]":
+        rows = self.build(*map(Parameter, self.names))
+        return rows.model, _Kept.of(rows)
+
+
+class _Kept(SQLCompiler):
+    """A compiler that has compiled: copies of it run the same SQL, each with its own values. What becomes of the rows
+    is left to Django.
+    """
+
+    text: str  # everything stands in it but the parameters: `%s`
+    names: tuple[str, ...]  # of the parameters, in the order of the text
+    converters: dict[int, Any]
+    values: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, rows: "QuerySet[Any]") -> "_Kept":
+        compiler = rows.query.get_compiler(connection=connection)
+        sql, params = compiler.as_sql()
+        kept = cls(rows.query, connection, compiler.using)
+        vars(kept).update(vars(compiler))
+        kept.text, kept.names = _written_out(sql, params)
+        kept.converters = compiler.get_converters([one[0] for one in compiler.select])
+        return kept
+
+    def bound(self, values: dict[str, Any]) -> "_Kept":
+        mine = copy.copy(self)  # its connection is Django's proxy: each thread's own
+        mine.values = tuple(values[name] for name in self.names)
+        return mine
+
+    def as_sql(self, *args: Any, **options: Any) -> tuple[str, tuple[Any, ...]]:
+        if self.query.select_for_update and not connection.in_atomic_block:
+            raise TransactionManagementError("Rows are locked inside a transaction.")
+        return self.text, self.values
+
+    def get_converters(self, expressions: Any) -> dict[int, Any]:
+        return self.converters
+
+
+def _written_out(sql: str, params: Iterable[Any]) -> tuple[str, tuple[str, ...]]:
+    """The SQL with all values in it but those of parameters, and the names of these in their order."""
+    given, names = iter(params), []
+
+    def written(mark: re.Match[str]) -> str:
+        if mark[0] == "%%":
+            return "%%"
+        value = next(given)
+        if isinstance(value, Parameter):
+            names.append(value.name)
+            return "%s"
+        text: str = cursor.mogrify("%s", [value])
+        return text.replace("%", "%%")
+
+    with connection.cursor() as cursor:
+        return re.sub("%%|%s", written, sql), tuple(names)
+
+
+class _Bound:
+    """What a queryset needs of its query to fetch rows."""
+
+    def __init__(self, compiler: _Kept) -> None:
+        self.compiler = compiler
+
+    def get_compiler(self, using: str) -> _Kept:
+        return self.compiler

@@ -18,6 +18,7 @@ from cloud.hosts.hosted import BROKEN
 from cloud.hosts.models import Host
 from cloud.operations.workflow import Refused, Topic, Wait
 from cloud.problems import Fault, Problem
+from cloud.queries import Prepared
 from cloud.tenancy.models import Project
 from cloud.tenancy.quota import OverQuota
 from compute.models import Flavor, Instance, Power
@@ -59,6 +60,11 @@ class Neighbours:
     have_tunnels: bool
 
 
+@Prepared
+def _default_network(project_id: Any) -> "QuerySet[Network]":
+    return Network.objects.filter(project=project_id, name=DEFAULT)
+
+
 def require_alone(nics: Sequence[Nic] | None, count: int) -> None:
     """Raises UnfitNetworks where several instances would have to share an address or a port."""
     if count == 1:
@@ -87,7 +93,7 @@ def plug(
     Raises what `network.services.ports` raises.
     """
     if nics is None:
-        nics = [Nic(network) for network in Network.objects.filter(project=instance.project_id, name=DEFAULT)]
+        nics = [Nic(network) for network in _default_network.rows(instance.project_id)]
     for slot, nic in enumerate(nics):
         held = take(instance, actor, nic, groups, slot=slot, pointer=f"/networks/{slot}")
         if nic.gateway:
@@ -255,11 +261,17 @@ def waits_on_its_host(instance: Instance) -> bool:
 
 def neighbours(instance: Instance) -> Neighbours | None:
     """None while it has no neighbours on any host that carries networks. They may be on their way there still."""
-    beside = Port.objects.filter(network__in=_held(instance).values("network"), holder_type=HOLDER)
-    others = Instance.objects.filter(pk__in=beside.values("holder_id"), machine__isnull=False).exclude(pk=instance.pk)
-    hosts = Host.objects.filter(pk__in=others.values("machine__host")).only("pk", "capabilities")
-    found = [host for host in hosts if hosting.carries(host)]
+    found = [host for host in _hosts_beside.rows(instance.pk) if hosting.carries(host)]
     return Neighbours(tuple(host.pk for host in found), all(map(hosting.vtep, found))) if found else None
+
+
+@Prepared
+def _hosts_beside(instance_id: Any) -> "QuerySet[Host]":
+    """Where others of an instance's networks are."""
+    own = Port.objects.filter(holder_type=HOLDER, holder_id=instance_id).values("network")
+    beside = Port.objects.filter(network__in=own, holder_type=HOLDER).exclude(holder_id=instance_id)
+    others = Instance.objects.filter(pk__in=beside.values("holder_id"), machine__isnull=False)
+    return Host.objects.filter(pk__in=others.values("machine__host")).only("pk", "capabilities")
 
 
 def nics(instance: Instance, host: Host, *, leaving: str | None = None) -> list[dict[str, Any]]:

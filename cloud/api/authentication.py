@@ -5,12 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication
 from rest_framework.request import Request
 
 from cloud.problems import Unauthenticated
+from cloud.queries import Prepared
 from cloud.tenancy.models import Token, User
 
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -18,6 +20,13 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@Prepared
+def _tokens(digest: Any) -> "QuerySet[Token]":
+    """Those that are good now: a revoked one, and one of a user who may not sign in, is none from that moment."""
+    good = Token.objects.filter(digest=digest, expires_at__gt=Now(), user__is_active=True)
+    return good.select_related("user").annotate(now=Now())
 
 
 class TokenAuthentication(authentication.BaseAuthentication):
@@ -28,15 +37,11 @@ class TokenAuthentication(authentication.BaseAuthentication):
         scheme, _, secret = header.partition(" ")
         if not header or scheme.lower() != "bearer":
             return None
-        token = (
-            Token.objects.select_related("user")
-            .filter(digest=digest(secret.strip()), expires_at__gt=Now(), user__is_active=True)
-            .annotate(now=Now())
-            .first()
-        )
+        token = _tokens.first(digest(secret.strip()))
         if token is None:
             raise Unauthenticated("This token is unknown, expired or revoked.")
-        if token.last_used_at is None or token.now - token.last_used_at > USE_NOTED_EVERY:
+        now = token.now  # type: ignore[attr-defined]
+        if token.last_used_at is None or now - token.last_used_at > USE_NOTED_EVERY:
             note_use(token)
         return token.user, token
 

@@ -1,19 +1,23 @@
 """Fields of bodies. They take exactly the JSON type that they name: "3" is no integer, 1 is no text."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db.models import Model, Q, QuerySet
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from cloud.queries import Prepared
 from cloud.tenancy.models import NAME_PATTERN, validate_name
 
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 MAX_LABELS, MAX_KEY, MAX_VALUE = 50, 63, 255
 MAX_INTEGER = 2**31 - 1  # what an integer column of PostgreSQL holds
+
+M = TypeVar("M", bound=Model)
 
 NOT_FOUND = "Not found, or you may not see it."
 
@@ -35,6 +39,25 @@ def by_reference(rows: QuerySet, reference: str, *, name: str = "name") -> Query
     if ident is not None:
         return rows.filter(pk=ident)
     return rows.filter(**{name: reference}) if len(reference) <= 255 and "\x00" not in reference else rows.none()
+
+
+def called(rows: "Callable[..., QuerySet[M]]", *, name: str = "name") -> "Callable[..., M | None]":
+    """A function that finds what an id or a name means, as `by_reference` does, by queries that are prepared.
+
+    `rows` makes the queryset, of parameters; their values follow the reference:
+    `project_called = called(projects_of)` · `project_called(reference, user.pk)`.
+    """
+    names = tuple(inspect.signature(rows).parameters)
+    by_id = Prepared(lambda *given: rows(*given[1:]).filter(pk=given[0])[:1], names=("reference", *names))
+    by_name = Prepared(lambda *given: rows(*given[1:]).filter(**{name: given[0]})[:1], names=("reference", *names))
+
+    def find(reference: str, *values: Any) -> M | None:
+        ident = as_uuid(reference)
+        if ident is not None:
+            return by_id.first(ident, *values)
+        return by_name.first(reference, *values) if len(reference) <= 255 and "\x00" not in reference else None
+
+    return find
 
 
 class Integer(serializers.IntegerField):
@@ -149,22 +172,31 @@ class LabelsField(serializers.Field):
 class ReferenceField(serializers.Field):
     """Another resource, by id or name, out of what the caller may see. Absent and invisible get the same words.
 
-    `rows(scope)` gives what may be referred to; the scope is the view's (`cloud.api.scope.Scope`).
+    `rows(scope)` gives what may be referred to; the scope is the view's (`cloud.api.scope.Scope`). `found(scope,
+    reference)` finds one of them sooner, where many requests do (see `called`).
     """
 
     default_error_messages = {"invalid": "Give a name or an id.", "not_found": NOT_FOUND}
 
-    def __init__(self, rows: Callable[[Any], QuerySet], *, name: str = "name", **options: Any):
+    def __init__(
+        self,
+        rows: Callable[[Any], QuerySet],
+        *,
+        name: str = "name",
+        found: Callable[[Any, str], Model | None] | None = None,
+        **options: Any,
+    ):
         self.rows, self.name = rows, name
+        self.found = found or (lambda scope, reference: find(rows(scope), reference, name=name).first())
         super().__init__(**options)
 
     def to_internal_value(self, data: Any) -> Model:
         if not isinstance(data, str) or not data:
             self.fail("invalid")
-        found = find(self.rows(self.context["scope"]), data, name=self.name).first()
+        found = self.found(self.context["scope"], data)
         if found is None:
             self.fail("not_found")
-        return found  # type: ignore[no-any-return]
+        return found
 
     def to_representation(self, value: Any) -> Any:
         return {"id": str(value.pk), "name": getattr(value, self.name)}
@@ -232,5 +264,5 @@ class ReferencesField(ReferenceField):
 
 __all__ = [
     "NAME_PATTERN", "Flag", "Integer", "LabelsField", "NameField", "ReferenceField", "ReferencesField", "Text",
-    "as_uuid", "by_reference",
+    "as_uuid", "by_reference", "called",
 ]  # fmt: skip

@@ -105,6 +105,10 @@ class View(BaseView):
         """The answer to a repeated request, whose secrets are null. A subclass may know how to tell them again."""
         return body
 
+    def again(self, row: Any) -> Any:
+        """A row that the service has changed, with all that showing it needs."""
+        return self.rows().get(pk=row.pk)
+
     def path_of(self, row: Any) -> str:
         """Where a new object of this collection can be found."""
         return f"{self.request.path}/{quote(str(row.pk))}"
@@ -130,7 +134,7 @@ class View(BaseView):
         row = result.row if isinstance(result, Once) else result
         if isinstance(row, Several):
             row = self._list(row)
-        body = row if isinstance(row, dict) else self.show(self.rows().get(pk=row.pk))
+        body = row if isinstance(row, dict) else self.show(self.again(row))
         headers = {"ETag": etag(body)}
         if status == 201 and not isinstance(row, dict):
             headers["Location"] = self.path_of(row)

@@ -92,15 +92,20 @@ def page(
     cursor: str = "",
 ) -> Page:
     """The rows after the cursor. `order` names columns: never null, together unique, all the same way (`-`)."""
-    columns = [column.lstrip("-") for column in order]
     if cursor:
+        columns = [column.lstrip("-") for column in order]
         rows = rows.filter(_after(columns, read_cursor(cursor, rows.model, order), down=order[0].startswith("-")))
-    found = list(rows.order_by(*order)[: limit + 1])
+    return cut(list(rows.order_by(*order)[: limit + 1]), order, request=request, limit=limit)
+
+
+def cut(found: list[Any], order: Sequence[str], *, request: HttpRequest | Request, limit: int = DEFAULT_LIMIT) -> Page:
+    """A page of what was found in this order: `limit` rows, and one more if there are more."""
     if len(found) <= limit:
         return Page(found, None)
     last = found[limit - 1]
     query = request.GET.copy()
-    query["cursor"] = make_cursor([getattr(last, column) for column in columns], rows.model, order)
+    values = [getattr(last, column.lstrip("-")) for column in order]
+    query["cursor"] = make_cursor(values, type(last), order)
     return Page(found[:limit], absolute(f"{request.path}?{query.urlencode()}"))
 
 

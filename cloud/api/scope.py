@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 from uuid import UUID
 
 from django.db.models import OuterRef, QuerySet, Subquery, Value
 
-from cloud.api.fields import by_reference
+from cloud.api.fields import called
 from cloud.events.services import Actor
 from cloud.problems import AdminsOnly, Forbidden, NotFound
 from cloud.tenancy.models import Membership, Project, Role, Token, User
@@ -15,6 +16,18 @@ from cloud.tenancy.models import Membership, Project, Role, Token, User
 log = logging.getLogger(__name__)
 
 RANK = {Role.VIEWER: 1, Role.MEMBER: 2, Role.ADMIN: 3}
+
+
+def _any_project() -> "QuerySet[Project]":
+    return Project.objects.annotate(role=Value(str(Role.ADMIN)))
+
+
+def _projects_of(user: Any) -> "QuerySet[Project]":
+    own = Membership.objects.filter(project=OuterRef("pk"), user=user).values("role")
+    return Project.objects.annotate(role=Subquery(own)).filter(role__isnull=False)
+
+
+_any_called, _own_called = called(_any_project), called(_projects_of)
 
 
 @dataclass
@@ -46,19 +59,16 @@ class Scope:
 
     def projects(self) -> QuerySet[Project]:
         """The projects that the caller may see, each with the caller's `role` in it."""
-        if self.user.is_cloud_admin:
-            visible = Project.objects.annotate(role=Value(str(Role.ADMIN)))
-        else:
-            own = Membership.objects.filter(project=OuterRef("pk"), user=self.user).values("role")
-            visible = Project.objects.annotate(role=Subquery(own)).filter(role__isnull=False)
+        visible = _any_project() if self.user.is_cloud_admin else _projects_of(self.user)
         if self.token and self.token.project_id:
             visible = visible.filter(pk=self.token.project_id)
         return visible
 
     def enter(self, reference: str) -> Project:
         """Make the project of a path the scope's own; raises NotFound also for one that may not be seen."""
-        found: Project | None = by_reference(self.projects(), reference).first()
-        if found is None:
+        found = _any_called(reference) if self.user.is_cloud_admin else _own_called(reference, self.user.pk)
+        narrowed_to = self.token and self.token.project_id
+        if found is None or (narrowed_to and found.pk != narrowed_to):
             raise NotFound()
         self.project = found
         return found

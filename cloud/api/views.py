@@ -15,7 +15,7 @@ from cloud.api import pagination
 from cloud.api.base import DRY_RUN
 from cloud.api.etags import conditional
 from cloud.api.mutations import Once, Several, View
-from cloud.api.pagination import Filter
+from cloud.api.pagination import Filter, Page
 from cloud.tenancy.models import Project, Role
 
 LIMIT = serializers.IntegerField(min_value=1, max_value=pagination.MAX_LIMIT, help_text="Objects on a page.")
@@ -42,12 +42,15 @@ class Collection(View):
         known: dict[str, serializers.Field] = {**self.paging, **own}
         values = self.query(known, labels=self.has_labels)
         paging = {name: values.pop(name) for name in pagination.PAGING if name in values}
-        found = pagination.page(
-            pagination.narrow(self.rows(), self.filters, values), self.order, request=request, **paging
-        )
+        found = self.found(values, paging)
         assert self.serializer is not None
         items = self.serializer(found.rows, many=True, context=self.context()).data
         return Response({"items": items, "next": found.next})
+
+    def found(self, values: Mapping[str, Any], paging: Mapping[str, Any]) -> Page:
+        """What these filters let through, and from where: `limit` and `cursor`, as far as they are given."""
+        rows = pagination.narrow(self.rows(), self.filters, values)
+        return pagination.page(rows, self.order, request=self.request, **paging)
 
     def _post(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return self.mutate(lambda: self.create(self.form()))  # type: ignore[attr-defined]

@@ -12,12 +12,12 @@ from operator import add
 from typing import Any, ClassVar, TypedDict
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import BigIntegerField, Count, F, FloatField, OuterRef, QuerySet, Subquery, Sum, Value
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Coalesce, Greatest, NullIf
 
 from cloud.problems import Fault, FixBy, Problem
+from cloud.queries import Prepared
 from cloud.tenancy.models import Project, Quota
 
 Rows = Callable[[Any], QuerySet]
@@ -52,12 +52,17 @@ _kinds: dict[str, tuple[_Counted, ...]] = {}
 def register(kind: str, *rows: Rows, sum_of: str | None = None) -> None:
     """Say which rows of a project count for a kind: one each, or the sum of a column of theirs."""
     _kinds[kind] = tuple(_Counted(some, sum_of) for some in rows)
-    _statement.cache_clear()
+    _with_sums.cache_clear()
 
 
 def lock(project: Project | UUID) -> Quota:
     """The project's quota row, locked: nothing is added to the project meanwhile by anybody else."""
-    return Quota.objects.select_for_update().get(pk=_id(project))
+    return _locked.get(_id(project))
+
+
+@Prepared
+def _locked(project_id: Any) -> "QuerySet[Quota]":
+    return Quota.objects.select_for_update().filter(pk=project_id)
 
 
 def usage(project: Project | UUID) -> dict[str, Use]:
@@ -114,19 +119,13 @@ def _refusal(exceeded: list[dict[str, Any]]) -> OverQuota:
 
 def _read(project_id: UUID, kinds: tuple[str, ...]) -> Quota:
     """The quota row with `used_<kind>` for each of these kinds. Raises Quota.DoesNotExist."""
-    for quota in Quota.objects.raw(_statement(kinds), [project_id]):
-        return quota
-    raise Quota.DoesNotExist
+    return _with_sums(kinds).get(project_id)
 
 
 @cache
-def _statement(kinds: tuple[str, ...]) -> str:
-    """The one statement, written by the ORM once: doing that anew took longer than everything else about a quota."""
+def _with_sums(kinds: tuple[str, ...]) -> "Prepared[Quota]":
     sums = {f"used_{kind}": reduce(add, map(_sum, _kinds[kind])) for kind in kinds}
-    sql, params = Quota.objects.annotate(**sums).query.sql_with_params()
-    with connection.cursor() as cursor:
-        text: str = cursor.mogrify(sql, params)
-    return f"{text.replace('%', '%%')} WHERE tenancy_quota.project_id = %s"
+    return Prepared(lambda project_id: Quota.objects.annotate(**sums).filter(pk=project_id))
 
 
 def _sum(counted: _Counted) -> Coalesce:

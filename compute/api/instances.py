@@ -1,6 +1,8 @@
 """/api/v1/projects/{project}/instances"""
 
+from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -8,16 +10,17 @@ from django.db.models import QuerySet
 from django.urls import path
 from rest_framework import serializers
 
-from cloud.api import views
-from cloud.api.fields import Flag, LabelsField, NameField
+from cloud.api import pagination, views
+from cloud.api.fields import Flag, LabelsField, NameField, called
 from cloud.api.mutations import telling
-from cloud.api.pagination import Filter
+from cloud.api.pagination import Filter, Page
 from cloud.api.scope import RANK
 from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.trash import PURGE, TRASHED, Purge, Restore, WithTrash
 from cloud.api.views import DRY_RUN, Collection, InProject, Item, Once, Several
 from cloud.operations.api import OperationSerializer
-from cloud.queries import built_once
+from cloud.problems import NotFound
+from cloud.queries import Prepared, built_once
 from cloud.tenancy.models import Role
 from compute import logins, services, user_data
 from compute.api.launching import LaunchForm
@@ -29,6 +32,7 @@ from compute.verbs import VERBS
 from compute.volumes import with_volumes
 
 NOT_CARRIED = "Its host carries no networks."
+_OPERATION = OperationSerializer()  # to ask a serializer for one of its fields makes them all
 
 
 class FlavorOfInstance(ReferenceSerializer):
@@ -137,7 +141,7 @@ class InstanceSerializer(serializers.Serializer):
             "restart_policy": instance.restart_policy,
             "protected": instance.protected,
             "trashed_at": _moment(instance.trashed_at),
-            "operation": live and self.fields["operation"].to_representation(live),
+            "operation": live and _OPERATION.to_representation(live),
             "created_at": _moment(instance.created_at),
             "created_by": instance.created_by,
             "host": {"id": str(instance.host_id), "name": instance.host.name} if shows_host else None,
@@ -169,11 +173,42 @@ def _listed() -> "QuerySet[Instance]":
     return with_volumes(with_addresses(as_listed(Instance.objects.all())))
 
 
+_called = called(lambda project: _shown().filter(project=project, trashed_at=None))
+_one_shown: "Prepared[Instance]" = Prepared(lambda project, ident: _shown().filter(project=project, pk=ident))
+_one_listed: "Prepared[Instance]" = Prepared(lambda project, ident: _listed().filter(project=project, pk=ident))
+
+
+@cache
+def _first_page(limit: int) -> "Prepared[Instance]":
+    """Of a project, and one more. There are as many statements as limits that somebody asks for: 500 at most."""
+
+    def rows(project: Any) -> "QuerySet[Instance]":
+        return _listed().filter(project=project, trashed_at=None).order_by(*Collection.order)[: limit + 1]
+
+    return Prepared(rows)
+
+
 class InstanceView(WithTrash, InProject):
     serializer = InstanceSerializer
 
     def every(self) -> QuerySet[Instance]:
         return _shown().filter(project=self.project)
+
+
+class KnownInstance(InstanceView):
+    """Of one that is there: it is found, and shown again once it has changed, by queries that are prepared."""
+
+    def one(self, reference: str, *, name: str = "") -> Any:
+        if "trashed" in self.request.query_params:
+            return super().one(reference, name=name)
+        found = _called(reference, self.project.pk)
+        if found is None:
+            raise NotFound()
+        return found
+
+    def again(self, row: Any) -> Instance:
+        """Also one that is in the trash by now."""
+        return _one_shown.get(self.project.pk, row.pk)
 
 
 class Instances(InstanceView, Collection):
@@ -195,6 +230,16 @@ class Instances(InstanceView, Collection):
 
     def every(self) -> QuerySet[Instance]:
         return _listed().filter(project=self.project)
+
+    def found(self, values: Mapping[str, Any], paging: Mapping[str, Any]) -> Page:
+        if values or "cursor" in paging:
+            return super().found(values, paging)
+        limit = paging.get("limit", pagination.DEFAULT_LIMIT)
+        found = _first_page(limit).rows(self.project.pk)
+        return pagination.cut(found, self.order, request=self.request, limit=limit)
+
+    def again(self, row: Any) -> Instance:
+        return _one_listed.get(self.project.pk, row.pk)
 
     def create(self, body: dict[str, Any]) -> Once:
         """Launch one, or several alike: all or none. Where nothing has room they wait for it, unless `fail_fast`.
@@ -241,7 +286,7 @@ class Instances(InstanceView, Collection):
         return {**placing, "warnings": [*warnings, *user_data.not_checked(self.asked.get("user_data", ""))]}
 
 
-class OneInstance(InstanceView, Item):
+class OneInstance(KnownInstance, Item):
     forms = {"PATCH": InstanceChanges}
     descriptions = {"DELETE": VERBS["delete"].says}
     parameters = {"DELETE": PURGE}
@@ -252,7 +297,7 @@ class OneInstance(InstanceView, Item):
 
     def remove(self, instance: Instance) -> dict[str, Any]:
         services.discard(instance=instance, actor=self.actor, **self.how())
-        return self.show(self.every().get(pk=instance.pk))
+        return self.show(self.again(instance))
 
 
 class RestoreInstance(Restore, InstanceView):
@@ -263,7 +308,7 @@ class PurgeInstance(Purge, InstanceView):
     kind = "instance"
 
 
-class InstanceVerb(InstanceView, views.Verb):
+class InstanceVerb(KnownInstance, views.Verb):
     """Whichever verb; it has one view for each (`verb_urls`)."""
 
     may_create_several = False

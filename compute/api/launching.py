@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from cloud.api.fields import Flag, LabelsField, ReferenceField, ReferencesField, Text
+from cloud.api.fields import Flag, LabelsField, ReferenceField, ReferencesField, Text, called
 from cloud.hosts.models import Host
 from compute import user_data
 from compute.api.bodies import FirstVolumeBody, NewVolumeBody, NicBody, NumberedForm, password_field
@@ -15,9 +15,11 @@ from compute.volumes import MAX_VOLUMES
 from network.api.fields import list_of
 from network.api.ports import groups_of
 from network.services.ports import MAX_GROUPS
-from storage.services import images_of
+from storage.services import image_called, images_of
 
 MAX_USER_DATA_BYTES = 64 * 1024
+
+flavor_called = called(Flavor.objects.all)
 
 
 class NicForm(NicBody):
@@ -28,9 +30,10 @@ class NicForm(NicBody):
 class LaunchForm(NumberedForm):
     """Everything but name, flavor and image may be left out; the image, too, when it boots from a volume."""
 
-    flavor = ReferenceField(lambda scope: Flavor.objects.all())
+    flavor = ReferenceField(lambda scope: Flavor.objects.all(), found=lambda scope, text: flavor_called(text))
     image = ReferenceField(
         lambda scope: images_of(scope.project),
+        found=lambda scope, text: image_called(text, scope.project),
         required=False,
         help_text="Left out only with the volume of `boot_from`, which brings its own.",
     )

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import QuerySet
+
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.problems import Conflict, Fault
+from cloud.queries import Prepared
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import first_volumes, logins, networking
@@ -133,7 +136,7 @@ def launch_many(
         first_volumes.attach(instance, actor, own_disks)
         # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
         place(instance, fail_fast=fail_fast, allocate=count > 1 or not dry_run)
-        engine.start(LaunchInstance, instance, actor=actor, step="boot" if instance.host else "place")
+        engine.start(LaunchInstance, instance, actor=actor, step="boot" if instance.machine else "place")
         record(
             "compute.instance.launch",
             instance,
@@ -144,9 +147,14 @@ def launch_many(
     return launched
 
 
+@Prepared
+def _failed(project_id: Any) -> "QuerySet[Instance]":
+    return Instance.objects.filter(project=project_id, failed_at__isnull=False).only("pk")
+
+
 def _check_failed(project: Project) -> None:
     """Failed launches count nothing in the quota, and each keeps its row: so many, and not more."""
-    if Instance.objects.filter(project=project).exclude(failed_at=None).count() >= MAX_FAILED:
+    if len(_failed.rows(project.pk)) >= MAX_FAILED:
         raise Conflict(f"{project} keeps {MAX_FAILED} instances whose launch failed. Delete some, or start them again.")
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 from django.db import transaction
 from django.db.models import QuerySet
 
+from cloud.api.fields import called
 from cloud.events.services import Actor, record
 from cloud.tenancy.models import Project
 from storage.models import Image
@@ -23,6 +24,20 @@ BUILT = {"kind": "built"}  # by the operator, out of packages
 def images_of(project: Project) -> "QuerySet[Image]":
     """What the project may launch from: its own images, public ones, and those shared with it; the best first."""
     return Image.objects.of(project).by_preference(project)
+
+
+_called = called(images_of)
+_version_called = called(lambda project, version: images_of(project).filter(version=version))
+
+
+def image_called(reference: str, project: Project) -> Image | None:
+    """The one of `images_of` that an id, `name`, or `name:version` means, as `ImageQuerySet.by_reference` does."""
+    name, colon, version = reference.partition(":")
+    if "\x00" in version:
+        return None
+    if not colon or version == "latest":
+        return _called(name, project.pk)
+    return _version_called(name, project.pk, version)
 
 
 def choices_of(project: Project) -> list[Image]:
