@@ -4,14 +4,16 @@ PostgreSQL holds the truth; a bell only says that something is due. The lock on 
 work. Locks are taken in one order everywhere: operation, resource, order, allocation, host.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from django.db import IntegrityError, connection, models, transaction
-from django.db.models.functions import Coalesce, Now
+from django.db import connection, models, transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.db.utils import OperationalError
 
 from cloud.events.services import SYSTEM, Actor, record
@@ -19,6 +21,7 @@ from cloud.operations import bells
 from cloud.operations.models import Operation, Outcome
 from cloud.operations.workflow import Done, Refused, Topic, Verdict, Wait, Workflow
 from cloud.problems import Problem
+from cloud.queries import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,26 @@ MAX_RACES = 20  # starts that another one may win before this one answers busy
 MAX_WOKEN = 100  # by one thing that they wait for
 SOON_SECONDS = 1
 HISTORY_KEPT = 50
+# In one statement: nothing is begun beside what is live, which is the unique constraint's to say, and no savepoint is
+# needed for it to say so. The owner is the user whose work on the subject was the first: the oldest operation that is
+# kept knows who that was.
+BEGIN_UNLESS_BUSY = """
+    INSERT INTO operations_operation (
+        id, kind, subject_type, subject_id, subject_name, project_id, parameters, step, deadline_at, requested_by,
+        requested_by_id, request_id, owner_id, started_at, due_at, attempts, reason, progress_unit, history, outcome,
+        cancel_requested_by
+    ) VALUES (
+        %(id)s, %(kind)s, %(subject_type)s, %(subject_id)s, %(subject_name)s, %(project_id)s, %(parameters)s, %(step)s,
+        statement_timestamp() + %(patience)s, %(requested_by)s, %(requested_by_id)s, %(request_id)s,
+        coalesce((
+            SELECT coalesce(owner_id, requested_by_id) FROM operations_operation
+            WHERE subject_type = %(subject_type)s AND subject_id = %(subject_id)s ORDER BY started_at LIMIT 1
+        ), %(requested_by_id)s),
+        statement_timestamp(), statement_timestamp(), 0, '', '', '[]', '', ''
+    )
+    ON CONFLICT (subject_type, subject_id) WHERE finished_at IS NULL DO NOTHING
+    RETURNING *
+"""
 CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock: trying again at once is right
 
 
@@ -78,29 +101,25 @@ def start(
 
     `step` is where to begin, if not at the workflow's first step; `parameters` is what the verb was given (JSON).
     """
+    facts = {
+        "id": uuid4(),
+        "kind": workflow.kind,
+        "subject_type": workflow.subject_type,
+        "subject_id": subject.pk,
+        "subject_name": str(subject)[:63],
+        "project_id": project_id or getattr(subject, "project_id", None),
+        "parameters": json.dumps(parameters or {}),
+        "step": step or workflow.first,
+        "patience": workflow.patience,
+        "requested_by": actor.name,
+        "requested_by_id": actor.user_id,
+        "request_id": actor.request_id,
+    }
     for _ in range(MAX_RACES):
-        _supersede(workflow, subject)
-        try:
-            with transaction.atomic():
-                operation = Operation.objects.create(
-                    kind=workflow.kind,
-                    subject_type=workflow.subject_type,
-                    subject_id=subject.pk,
-                    subject_name=str(subject)[:63],
-                    project_id=project_id or getattr(subject, "project_id", None),
-                    parameters=parameters or {},
-                    step=step or workflow.first,
-                    deadline_at=Now() + workflow.patience,
-                    requested_by=actor.name,
-                    requested_by_id=actor.user_id,
-                    owner_id=owner_of(workflow.subject_type, subject.pk) or actor.user_id,
-                    request_id=actor.request_id,
-                )
-        except IntegrityError:
-            continue  # another one began at the same moment, and has committed: look again
-        bells.ring(operation.pk)
-        operation.refresh_from_db()
-        return operation
+        for operation in Operation.objects.raw(BEGIN_UNLESS_BUSY, facts):
+            bells.ring(operation.pk)
+            return operation
+        _supersede(workflow, subject)  # what is under way; if it has ended since, begin again
     raise Busy.with_operation(None, str(subject))
 
 
@@ -115,18 +134,15 @@ def _supersede(workflow: type[Workflow], subject: models.Model) -> None:
     live.save()
 
 
-def owner_of(subject_type: str, subject_id: UUID) -> UUID | None:
-    """The user whose work on a resource was the first. The oldest operation that is kept knows who that was."""
-    known = Operation.objects.filter(subject_type=subject_type, subject_id=subject_id).order_by("started_at")
-    return known.values_list(Coalesce("owner_id", "requested_by_id"), flat=True).first()
-
-
 def lock(subject_type: str, subject_id: UUID) -> Operation | None:
     """The live operation on a resource, locked. Waits for a running step: milliseconds."""
-    return (
-        Operation.objects.select_for_update()
-        .filter(subject_type=subject_type, subject_id=subject_id, finished_at=None)
-        .first()
+    return _live.first(subject_type, subject_id)
+
+
+@Prepared
+def _live(subject_type: Any, subject_id: Any) -> "QuerySet[Operation]":
+    return Operation.objects.select_for_update().filter(
+        subject_type=subject_type, subject_id=subject_id, finished_at=None
     )
 
 
@@ -208,15 +224,16 @@ def _count_attempt(operation_id: UUID) -> bool:
         return bool(cursor.rowcount == 1)
 
 
+@Prepared
+def _free(operation_id: Any) -> "QuerySet[Operation]":
+    rows = Operation.objects.select_for_update(skip_locked=True).filter(pk=operation_id, finished_at=None)
+    return rows.annotate(now=Now())
+
+
 def _advance_a_step(operation_id: UUID) -> bool:
     """Run one step under the operation's lock; whether the next one may follow at once."""
     with transaction.atomic():
-        operation = (
-            Operation.objects.select_for_update(skip_locked=True)
-            .filter(pk=operation_id, finished_at=None)
-            .annotate(now=Now())
-            .first()
-        )
+        operation = _free.first(operation_id)
         if operation is None:
             return False
         try:

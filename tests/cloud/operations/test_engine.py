@@ -4,8 +4,9 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from cloud.events.models import Event
 from cloud.events.services import SYSTEM, Actor
@@ -46,6 +47,26 @@ def run(operation):
     engine.advance(operation.pk)
     operation.refresh_from_db()
     return operation
+
+
+def test_work_begins_in_one_statement_and_is_all_there(subject):
+    made = workflow(first="one", one=lambda self: DONE)
+    with transaction.atomic(), CaptureQueriesContext(connection) as statements:
+        operation = engine.start(made, subject, actor=ALICE, parameters={"size": 3, "name": "50 %s"})
+    assert [one["sql"].split()[0] for one in statements] == ["INSERT"]
+    kept = Operation.objects.get(pk=operation.pk)
+    facts = {field.attname: getattr(operation, field.attname) for field in Operation._meta.concrete_fields}
+    assert facts == {name: getattr(kept, name) for name in facts}
+    assert (kept.parameters, kept.owner_id, kept.step) == ({"size": 3, "name": "50 %s"}, ALICE.user_id, "one")
+    assert kept.deadline_at - kept.started_at == made.patience
+
+
+def test_who_began_a_resource_owns_all_work_on_it(subject):
+    made = workflow(first="one", one=lambda self: DONE)
+    run(begin(made, subject))
+    with transaction.atomic():
+        later = engine.start(made, subject, actor=SYSTEM)
+    assert (later.owner_id, later.requested_by_id) == (ALICE.user_id, None)
 
 
 def test_steps_follow_one_another_until_done(subject):
