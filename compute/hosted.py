@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.operations.models import Operation
+from cloud.queries import Prepared
 from cloud.uses import Use
 from compute import (
     drain,  # noqa: F401 - its work is known wherever hosts are
@@ -29,12 +30,17 @@ GRACE_SECONDS = 30  # that a guest has to switch itself off, when nobody said ot
 HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
 
+@Prepared
+def _live(instance_id: Any) -> "QuerySet[Operation]":
+    return Operation.objects.filter(subject_type="instance", subject_id=instance_id, finished_at=None)
+
+
 def spec(machine: Machine, verb: str) -> dict[str, Any]:
     """What is wanted of an instance, as the host of one of its machines gets it: no more than the verb needs."""
     instance = machine.instance
     if verb == "ensure_gone":
         return {"id": str(instance.pk), "hypervisor": machine.hypervisor}
-    live = Operation.objects.filter(subject_type="instance", subject_id=instance.pk, finished_at=None).first()
+    live = _live.first(instance.pk)
     asked = live.parameters if live and not live.outcome else {}
     is_reboot = bool(asked) and live is not None and (live.kind == RebootInstance.kind or bool(asked.get("reboot")))
     seed_is_read = verb not in NEEDS_NO_SEED

@@ -14,6 +14,7 @@ from cloud.hosts import orders
 from cloud.hosts.hosted import refusal
 from cloud.operations.workflow import Topic, Wait
 from cloud.problems import Fault, Problem
+from cloud.queries import Prepared
 from compute.models import Instance, Power
 from storage import hardware, holders, hosting
 from storage.holders import HolderKind
@@ -46,7 +47,7 @@ class Needs:
 def needs(instance: Instance) -> Needs:
     if not instance.machine_id and not instance.volume_wish:
         return Needs()  # one that is new, and has none: known without a look
-    held = [one.volume for one in held_by(instance)]
+    held = [one.volume for one in _held.rows(instance.pk)]
     new = [volume for volume in held if not volume.active.host_id]
     return Needs(
         host_id=next((volume.active.host_id for volume in held if volume.active.host_id), None),
@@ -78,7 +79,7 @@ def bring(instance: Instance) -> Wait | None:
     Raises Refused when its host cannot have one of them.
     """
     assert instance.host is not None
-    waits = {held.volume_id: hosting.connect(held.volume, instance.host) for held in held_by(instance)}
+    waits = {held.volume_id: hosting.connect(held.volume, instance.host) for held in _held.rows(instance.pk)}
     topics = tuple(Topic(hosting.VOLUME, volume_id) for volume_id, wait in waits.items() if wait)
     first = next((wait for wait in waits.values() if wait), None)
     return replace(first, on=topics) if first else None
@@ -146,6 +147,11 @@ def _unfit(words: str) -> UnfitVolumes:
 
 def held_by(instance: Instance) -> "QuerySet[Attachment]":
     return attaching.held_by(HOLDER, instance.pk)
+
+
+@Prepared
+def _held(instance_id: Any) -> "QuerySet[Attachment]":
+    return attaching.held_by(HOLDER, instance_id)
 
 
 def with_volumes(instances: "QuerySet[Any]") -> "QuerySet[Any]":

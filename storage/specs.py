@@ -3,8 +3,9 @@
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
+from cloud.queries import Prepared
 from storage.models import Attachment, Layer, Transfer, TransferOnHost, Volume, VolumeOnHost
 from storage.trees import Tree, tree_of
 
@@ -77,9 +78,14 @@ def _layer(layer: Layer) -> dict[str, Any]:
 
 def disks(holder_type: str, holder_id: UUID, host_id: UUID) -> list[dict[str, Any]]:
     """The volumes in the spec of the machine that holds them, by their slots; none that is on another host yet."""
+    return [_disk(one) for one in _held_here.rows(holder_type, holder_id, host_id)]
+
+
+@Prepared
+def _held_here(holder_type: Any, holder_id: Any, host_id: Any) -> "QuerySet[Attachment]":
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id, wanted=True)
     held = held.filter(Q(volume__active__host=host_id) | Q(volume__active__host=None))
-    return [_disk(one) for one in held.select_related("volume__active", "volume__type").order_by("slot")]
+    return held.select_related("volume__active", "volume__type").order_by("slot")
 
 
 def _disk(one: Attachment) -> dict[str, Any]:

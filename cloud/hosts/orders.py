@@ -1,6 +1,7 @@
 """Orders out: posted by steps, claimed by hosts under a lease, answered by what is seen."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -8,9 +9,11 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
 
+from cloud.hosts.hosted import Hosted
 from cloud.hosts.models import Host, Order
-from cloud.hosts.resources import kind_of, kinds
+from cloud.hosts.resources import HostedResource, kind_of, kinds
 from cloud.operations import bells
+from cloud.queries import Prepared
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,17 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
     for order in sorted(orders, key=lambda order: (order.resource_type not in first, order.posted_at)):
         kind = kind_of(order.resource_type)
         if kind is not None:
-            row = kind.rows([order.resource_id]).filter(host=host).select_related(*kind.related).first()
+            row = _ordered(kind).first(order.resource_id, host.pk)
             spec = kind.spec(row, order.verb) if row else {"id": str(order.resource_id)}
             claimed.append(Claimed(order, spec))
     return claimed
+
+
+@cache
+def _ordered(kind: HostedResource) -> "Prepared[Hosted]":
+    """The row of a kind that a host knows by an id, with what its spec reads."""
+    rows, known_as = kind.model._default_manager.select_related(*kind.related), kind.model.id_on_hosts
+    return Prepared(lambda ident, host: rows.filter(**{known_as: ident, "host": host}))
 
 
 def live_for(resource_type: str, resource_id: Any, host: Any) -> "QuerySet[Order]":

@@ -1,6 +1,8 @@
 """Reports in: what a host sees, written under the operation's lock, which then looks again."""
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -14,6 +16,7 @@ from cloud.hosts.room import offer_room
 from cloud.operations import engine
 from cloud.operations.workflow import Topic
 from cloud.problems import Fault, Invalid
+from cloud.queries import Prepared
 
 MAX_PROBLEM = 2000  # characters
 
@@ -49,14 +52,23 @@ def receive(report: Report) -> Accepted | Outdated:
 
 def _lock(kind: HostedResource, report: Report) -> Hosted | None:
     """The row on the host that reports, locked; before it what it is the incarnation of."""
-    rows = kind.rows([report.resource_id]).filter(host=report.host)
-    subject = None
-    if kind.within:
-        subject = kind.subject._default_manager.select_for_update().filter(pk=report.resource_id).first()
-    row: Hosted | None = rows.select_for_update().first()
+    subjects, rows = _locked(kind)
+    subject = subjects.first(report.resource_id) if kind.within else None
+    row = rows.first(report.resource_id, report.host.pk)
     if row and kind.within:
         setattr(row, kind.within, subject)
     return row
+
+
+@cache
+def _locked(kind: HostedResource) -> "tuple[Prepared[Any], Prepared[Hosted]]":
+    """The queries for what rows of a kind are the incarnation of, and for the row on a host."""
+    subjects, rows = kind.subject._default_manager, kind.model._default_manager
+    known_as = kind.model.id_on_hosts
+    return (
+        Prepared(lambda ident: subjects.select_for_update().filter(pk=ident)),
+        Prepared(lambda ident, host: rows.select_for_update().filter(**{known_as: ident, "host": host})),
+    )
 
 
 def _kind(report: Report) -> HostedResource:

@@ -8,13 +8,16 @@ flight for the abandoned wish dies at the host.
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
 
 from cloud.events.services import SYSTEM
 from cloud.hosts import orders
 from cloud.hosts.hosted import refusal
 from cloud.operations.models import Outcome
 from cloud.operations.workflow import DONE, Verdict, Wait, Workflow
+from cloud.queries import Prepared
 from compute import giving_up, networking
 from compute.models import Instance, Machine, Power
 
@@ -28,6 +31,12 @@ PLAIN_WORDS = {
 }
 
 
+@Prepared
+def _locked(instance_id: Any) -> "QuerySet[Instance]":
+    rows = Instance.objects.select_for_update(of=("self",)).select_related("image", "machine__host")
+    return rows.filter(pk=instance_id)
+
+
 class InstanceWorkflow(Workflow):
     """Steps that several verbs share. The instance is locked for the whole step."""
 
@@ -36,11 +45,7 @@ class InstanceWorkflow(Workflow):
 
     @cached_property
     def instance(self) -> Instance:
-        return (
-            Instance.objects.select_for_update(of=("self",))
-            .select_related("image", "machine__host")
-            .get(pk=self.operation.subject_id)
-        )
+        return _locked.get(self.operation.subject_id)
 
     def order(self, power: Power, *machines: Machine) -> Wait:
         """Order hosts to make this power true of these machines, or of the one that counts.

@@ -1,5 +1,8 @@
 """A host proves itself with the token it got when it joined."""
 
+from typing import Any
+
+from django.db.models import QuerySet
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
@@ -8,6 +11,12 @@ from rest_framework.views import APIView
 
 from cloud.hosts.models import Host
 from cloud.hosts.services import digest
+from cloud.queries import Prepared
+
+
+@Prepared
+def _hosts(token_digest: Any) -> "QuerySet[Host]":
+    return Host.objects.filter(token_digest=token_digest)
 
 
 class HostAuthentication(BaseAuthentication):
@@ -17,7 +26,7 @@ class HostAuthentication(BaseAuthentication):
         scheme, _, token = get_authorization_header(request).decode("latin-1").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        host = Host.objects.filter(token_digest=digest(token.strip())).first()
+        host = _hosts.first(digest(token.strip()))
         if host is None:
             raise AuthenticationFailed("This host token is not known.")
         return host, token
