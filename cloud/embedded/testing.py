@@ -125,10 +125,18 @@ def _migrated(env: dict[str, str]) -> dict[str, str]:
 
 
 def bench(home: Home, arguments: list[str]) -> int:
-    """The benchmarks, one at a time, with what they print. `storage` is short for tests/benchmarks/test_storage*.py."""
+    """The benchmarks, one at a time, with what they print. `storage` is short for tests/benchmarks/test_storage*.py.
+
+    `--vs PATH` measures another checkout's code beside this one, where a benchmark can.
+    """
+    beside = {}
+    if "--vs" in arguments[:-1]:
+        at = arguments.index("--vs")
+        beside["PILEUS_BENCH_VS"] = os.path.abspath(arguments[at + 1])
+        arguments = arguments[:at] + arguments[at + 2 :]
     arguments = [path for argument in arguments for path in _benchmarks_of(argument) or [argument]]
     with own_servers() as servers:
-        env = environment_of_tests() | servers
+        env = environment_of_tests() | servers | beside
         return _pytest(["-m", "benchmark", "-s", "--timeout", "1800", *(arguments or ["tests/benchmarks"])], env)
 
 
