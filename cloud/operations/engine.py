@@ -4,12 +4,11 @@ PostgreSQL holds the truth; a bell only says that something is due. The lock on 
 work. Locks are taken in one order everywhere: operation, resource, order, allocation, host.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import connection, models, transaction
 from django.db.models import QuerySet
@@ -18,6 +17,7 @@ from django.db.utils import OperationalError
 
 from cloud.events.services import SYSTEM, Actor, record
 from cloud.operations import bells
+from cloud.operations.beginning import begin_unless_busy
 from cloud.operations.models import Operation, Outcome
 from cloud.operations.workflow import Done, Refused, Topic, Verdict, Wait, Workflow
 from cloud.problems import Problem
@@ -30,26 +30,6 @@ MAX_RACES = 20  # starts that another one may win before this one answers busy
 MAX_WOKEN = 100  # by one thing that they wait for
 SOON_SECONDS = 1
 HISTORY_KEPT = 50
-# In one statement: nothing is begun beside what is live, which is the unique constraint's to say, and no savepoint is
-# needed for it to say so. The owner is the user whose work on the subject was the first: the oldest operation that is
-# kept knows who that was.
-BEGIN_UNLESS_BUSY = """
-    INSERT INTO operations_operation (
-        id, kind, subject_type, subject_id, subject_name, project_id, parameters, step, deadline_at, requested_by,
-        requested_by_id, request_id, owner_id, started_at, due_at, attempts, reason, progress_unit, history, outcome,
-        cancel_requested_by
-    ) VALUES (
-        %(id)s, %(kind)s, %(subject_type)s, %(subject_id)s, %(subject_name)s, %(project_id)s, %(parameters)s, %(step)s,
-        statement_timestamp() + %(patience)s, %(requested_by)s, %(requested_by_id)s, %(request_id)s,
-        coalesce((
-            SELECT coalesce(owner_id, requested_by_id) FROM operations_operation
-            WHERE subject_type = %(subject_type)s AND subject_id = %(subject_id)s ORDER BY started_at LIMIT 1
-        ), %(requested_by_id)s),
-        statement_timestamp(), statement_timestamp(), 0, '', '', '[]', '', ''
-    )
-    ON CONFLICT (subject_type, subject_id) WHERE finished_at IS NULL DO NOTHING
-    RETURNING *
-"""
 CONFLICTS = {"40001", "40P01"}  # serialization failure, deadlock: trying again at once is right
 
 
@@ -101,22 +81,11 @@ def start(
 
     `step` is where to begin, if not at the workflow's first step; `parameters` is what the verb was given (JSON).
     """
-    facts = {
-        "id": uuid4(),
-        "kind": workflow.kind,
-        "subject_type": workflow.subject_type,
-        "subject_id": subject.pk,
-        "subject_name": str(subject)[:63],
-        "project_id": project_id or getattr(subject, "project_id", None),
-        "parameters": json.dumps(parameters or {}),
-        "step": step or workflow.first,
-        "patience": workflow.patience,
-        "requested_by": actor.name,
-        "requested_by_id": actor.user_id,
-        "request_id": actor.request_id,
-    }
     for _ in range(MAX_RACES):
-        for operation in Operation.objects.raw(BEGIN_UNLESS_BUSY, facts):
+        operation = begin_unless_busy(
+            workflow, subject, actor=actor, project_id=project_id, step=step, parameters=parameters
+        )
+        if operation:
             bells.ring(operation.pk)
             return operation
         _supersede(workflow, subject)  # what is under way; if it has ended since, begin again

@@ -10,7 +10,8 @@ from cloud.api.pagination import Filter
 from cloud.api.serializers import ReferenceSerializer
 from cloud.api.trash import WithTrash
 from cloud.api.views import Collection
-from compute.api.instances import Instances, InstanceSerializer
+from compute.api.instance_serializers import InstanceSerializer
+from compute.api.instances import Instances
 from compute.models import Instance
 from compute.networking import with_addresses
 from compute.status import as_listed

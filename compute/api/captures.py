@@ -4,7 +4,8 @@ from typing import Any
 
 from django.urls import path
 
-from compute.api.instances import InstanceSerializer, InstanceView
+from compute.api.instance_serializers import InstanceSerializer
+from compute.api.instances import InstanceView
 from compute.models import Instance
 from compute.services.capturing import create_image
 from storage.api.captures import CreateImage
