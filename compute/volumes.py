@@ -1,5 +1,6 @@
 """Volumes of instances: attached and detached, and what storage asks of an instance that has one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -35,13 +36,15 @@ class UnfitVolumes(Problem):
 @dataclass(frozen=True)
 class Needs:
     """What the volumes of an instance ask of its host: to be a certain one, where they are; room for those that are
-    nowhere yet, so many GiB; and, if there are such, qemu-img for those that do not begin empty.
+    nowhere yet, so many GiB; and, if there are such, qemu-img for those that do not begin empty. `pools`: the shared
+    folders where they are.
     """
 
     host_id: UUID | None = None
     gib: int = 0
     are_new: bool = False
     have_base: bool = False
+    pools: tuple[str, ...] = ()
 
 
 def needs(instance: Instance) -> Needs:
@@ -51,10 +54,15 @@ def needs(instance: Instance) -> Needs:
     new = [volume for volume in held if not volume.active.host_id]
     return Needs(
         host_id=next((volume.active.host_id for volume in held if volume.active.host_id), None),
-        gib=sum(volume.size_gib for volume in new),
+        gib=sum(volume.disk_gib for volume in new),
         are_new=bool(new),
         have_base=any(volume.active.base for volume in new),
+        pools=pools_of(new),
     )
+
+
+def pools_of(those: Iterable[Volume]) -> tuple[str, ...]:
+    return tuple(sorted({str(volume.active.pool) for volume in those if volume.active.pool}))
 
 
 def lock(instance: Instance) -> None:

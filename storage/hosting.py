@@ -63,9 +63,16 @@ def fault_there(volume: Volume, host: Host) -> str:
     """Why a volume cannot be on a host, in words; "" when it can."""
     if not carries(host):
         return "The host of the instance cannot have volumes."
+    if not reaches(volume, host):
+        return f"The host of the instance does not have the shared folder of {volume} mounted."
     if (volume.active.base or volume.active.parent_id) and not is_there(volume, host) and not keeps_layers(host):
         return "The host of the instance has no qemu-img, so it can only have volumes that begin empty."
     return ""
+
+
+def reaches(volume: Volume, host: Host) -> bool:
+    """Whether a host has the shared folder mounted where a volume is, if it is in one."""
+    return not volume.active.pool or str(volume.active.pool) in host.capabilities.get("pools", {})
 
 
 def is_there(volume: Volume, host: Host) -> bool:
@@ -75,7 +82,7 @@ def is_there(volume: Volume, host: Host) -> bool:
 def place(volume: Volume, host: Host) -> VolumeOnHost:
     """Put a volume on a host, with room for all of it. The volume is locked."""
     Layer.objects.filter(tree=volume.active.tree, host=None).update(host=host)
-    Allocation.objects.create(resource_type=VOLUME, resource_id=volume.pk, host=host, disk_gib=volume.size_gib)
+    Allocation.objects.create(resource_type=VOLUME, resource_id=volume.pk, host=host, disk_gib=volume.disk_gib)
     generation = orders.first_generation(host.pk, VOLUME, volume.pk)
     return VolumeOnHost.objects.create(volume=volume, host=host, generation=generation)
 
@@ -126,6 +133,8 @@ def _work_on(volume: Volume) -> str:
 
 def take_room(volume: Volume, *, more_gib: int) -> None:
     """Have this much beside its size on its host for a while. Raises NoRoom."""
+    if volume.active.pool:
+        return  # a shared folder says itself when it is full
     try:
         with transaction.atomic():
             Allocation.of(VOLUME, volume.pk).update(disk_gib=volume.size_gib + more_gib)
@@ -135,7 +144,7 @@ def take_room(volume: Volume, *, more_gib: int) -> None:
 
 def fit_room(volume: Volume) -> None:
     """Give back what it has beside its size."""
-    if Allocation.of(VOLUME, volume.pk).exclude(disk_gib=volume.size_gib).update(disk_gib=volume.size_gib):
+    if Allocation.of(VOLUME, volume.pk).exclude(disk_gib=volume.disk_gib).update(disk_gib=volume.disk_gib):
         offer_room()
 
 

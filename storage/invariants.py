@@ -5,7 +5,7 @@ from functools import partial
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Case, Exists, F, OuterRef, When
 
 from cloud.events.services import SYSTEM, record
 from cloud.hosts.invariants import rows
@@ -27,11 +27,12 @@ from storage.workflows.images import DeleteImage, ImportImage
 def volumes_have_room() -> Iterator[Breach]:
     room = Allocation.objects.filter(
         resource_type=hosting.VOLUME, resource_id=OuterRef("volume_id"), host=OuterRef("host"),
-        disk_gib=OuterRef("volume__size_gib"),
+        disk_gib=OuterRef("disk_gib"),
     )  # fmt: skip
     copied = Operation.objects.filter(subject_id=OuterRef("volume_id"), finished_at=None)
     copied = copied.filter(kind__in=(RestoreBackup.kind, FlattenVolume.kind))  # then it has more for a while
-    short = VolumeOnHost.objects.filter(~Exists(room)).exclude(Exists(copied))
+    booked = Case(When(volume__active__pool=None, then=F("volume__size_gib")), default=0)
+    short = VolumeOnHost.objects.annotate(disk_gib=booked).filter(~Exists(room)).exclude(Exists(copied))
     for row in short.select_related("volume", "host").order_by("pk"):
         words = f"{row.volume} is on {row.host}, but its {row.volume.size_gib} GiB are not allocated there"
         yield Breach(words, str(row.volume_id), repair=partial(_allocate, row.volume_id))
@@ -44,7 +45,7 @@ def _allocate(volume_id: UUID) -> None:
     Allocation.of(hosting.VOLUME, volume_id).delete()
     for row in volume.on_hosts.select_related("host"):
         assert row.host is not None
-        size = {"disk_gib": volume.size_gib}
+        size = {"disk_gib": volume.disk_gib}
         Allocation.objects.create(resource_type=hosting.VOLUME, resource_id=volume_id, host=row.host, **size)
         record("storage.volume.allocate", volume, actor=SYSTEM, after={"host": str(row.host), **size})
 

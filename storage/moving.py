@@ -1,4 +1,4 @@
-"""Moving by copying: the rows of volumes and machines that are on their way to another host.
+"""Moving: the rows of volumes and machines that are on their way to another host, by copying unless both share them.
 
 All of a tree of layers moves at once, with every volume that stands on it. The files go to the target beside what is
 there; one transaction then says that they are there, and only after it anything is removed from the source.
@@ -53,8 +53,8 @@ def group_of(volumes: Iterable[Volume]) -> list[Volume]:
 
 
 def used_bytes(volumes: Iterable[Volume]) -> int | None:
-    """About how many bytes of files these have, as their host last said; None: it did not."""
-    trees = {volume.active.tree: volume for volume in volumes}
+    """About how many bytes of files are copied with these, as their host last said; None: it did not."""
+    trees = {volume.active.tree: volume for volume in volumes if not volume.active.pool}
     said = []
     for volume in trees.values():
         row = hosting.row_of(volume)
@@ -66,7 +66,11 @@ def files_of(volumes: Iterable[Volume]) -> list[dict[str, Any]]:
     """What hosts find the layers by: all of the trees of these."""
     trees = {volume.active.tree for volume in volumes}
     layers = Layer.objects.filter(tree__in=trees).order_by("tree", "created_at", "pk")
-    return [{"of": hosting.VOLUME, "id": str(layer.tree), "name": str(layer.pk)} for layer in layers]
+    return [
+        {"of": hosting.VOLUME, "id": str(layer.tree), "name": str(layer.pk)}
+        | ({"pool": str(layer.pool)} if layer.pool else {})
+        for layer in layers
+    ]
 
 
 def carried(transfer: Transfer) -> list[Volume]:
@@ -95,7 +99,7 @@ def begin(
             for volume in volumes:
                 _announce(volume, route.target)
     except IntegrityError as full:
-        gib = sum(volume.size_gib for volume in volumes)
+        gib = sum(volume.disk_gib for volume in volumes)
         raise hosting.NoRoom(f"The disk of {route.target} has no room for {gib} GiB of volumes.") from full
     operation.parameters = {**operation.parameters, "transfer": str(made.pk)}
     operation.save(update_fields=["parameters"])
@@ -103,7 +107,7 @@ def begin(
 
 
 def _announce(volume: Volume, target: Host) -> None:
-    room = {"resource_type": hosting.VOLUME, "resource_id": volume.pk, "disk_gib": volume.size_gib}
+    room = {"resource_type": hosting.VOLUME, "resource_id": volume.pk, "disk_gib": volume.disk_gib}
     Allocation.objects.create(host=target, **room)
     generation = orders.first_generation(target.pk, hosting.VOLUME, volume.pk)
     VolumeOnHost.objects.create(volume=volume, host=target, generation=generation)
@@ -119,6 +123,8 @@ def clears_up(volumes: Iterable[Volume], host: Host) -> bool:
 
 def until_sent(transfer: Transfer) -> Wait | None:
     """Until its source has said what there is, and sent the first of it."""
+    if not transfer.copied:
+        return None
     if transfer.contents is not None and (transfer.sent or not transfer.blocks):
         return None
     return _until(transfer, transfer.source, "waiting for its host to send it")
@@ -126,6 +132,8 @@ def until_sent(transfer: Transfer) -> Wait | None:
 
 def until_received(transfer: Transfer) -> Wait | None:
     """Until its target has all of it. Its source sends on meanwhile."""
+    if not transfer.copied:
+        return None
     waits = [_until(transfer, transfer.source, ""), _until(transfer, transfer.target, "it is being copied")]
     return waits[1]
 

@@ -16,7 +16,8 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
     tree = tree_of(what)
     kept = tree.kept_for_others(what, its_snapshots=verb != "ensure_gone")
     if verb == "ensure_gone" and row.host_id != what.active.host_id:
-        kept = set()  # a tree is on one host: all of it leaves this one, or has not come here
+        # A tree is on one host: all of it leaves this one, or has not come here. In a pool it stays for the others.
+        kept = set(tree.layers) if what.active.pool else set()
     return {
         "id": str(what.pk),
         "volume": {
@@ -26,6 +27,7 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         },
         "size_gib": what.size_gib,
         "tree": str(tree.id),
+        "pool": str(what.active.pool) if what.active.pool else None,
         "layers": [_layer(layer) for layer in _own(what, tree, kept)],
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
@@ -42,7 +44,7 @@ def _arrivals(row: VolumeOnHost, tree: Tree) -> dict[str, Any] | None:
     transfer = open_ones.first()
     if transfer is None:
         return None
-    layers = [file["name"] for file in transfer.files if file["id"] == str(tree.id)]
+    layers = [file["name"] for file in transfer.copied if file["id"] == str(tree.id)]
     return {"transfer": str(transfer.pk), "tree": str(tree.id), "layers": layers}
 
 
@@ -51,7 +53,7 @@ def transfer(row: TransferOnHost, verb: str) -> dict[str, Any]:
     if verb == "ensure_gone":
         return {"id": str(row.transfer_id)}
     role = "send" if row.sends else "receive"
-    return {"id": str(row.transfer_id), "role": role, "files": row.transfer.files}
+    return {"id": str(row.transfer_id), "role": role, "files": row.transfer.copied}
 
 
 def _own(what: Volume, tree: Tree, kept: set[UUID]) -> list[Layer]:

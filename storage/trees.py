@@ -16,32 +16,34 @@ from storage.models import Backup, Image, Layer, Snapshot, Volume
 MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
 
 
-def first(*, size_gib: int, base: dict[str, Any] | None = None) -> Layer:
-    """The first layer of a new tree: empty, or over the file of an image."""
+def first(*, size_gib: int, base: dict[str, Any] | None = None, pool: UUID | None = None) -> Layer:
+    """The first layer of a new tree: empty, or over the file of an image. `pool`: see Layer."""
     ident = uuid4()
-    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base)
+    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base, pool=pool)
 
 
-def filled(backup: Backup, *, beside: Layer | None = None) -> Layer:
+def filled(backup: Backup, *, beside: Layer | None = None, pool: UUID | None = None) -> Layer:
     """A layer over nothing, full of a backup and never to be written: in a tree of its own, or in that of another one,
     on the same host.
     """
     ident = uuid4()
-    where = {"tree": beside.tree, "host": beside.host} if beside else {"tree": ident}
+    where: dict[str, Any] = {"tree": ident, "pool": pool}
+    if beside:
+        where = {"tree": beside.tree, "host": beside.host, "pool": beside.pool}
     return Layer.objects.create(id=ident, size_gib=backup.size_gib, backup=backup, sealed_at=Now(), **where)
 
 
 def over(parent: Layer, *, size_gib: int) -> Layer:
     """A new, empty layer over another one, on the same host. That is locked: its tree does not move meanwhile."""
     parent = Layer.objects.select_for_update(of=("self",), no_key=True).select_related("host").get(pk=parent.pk)
-    return Layer.objects.create(tree=parent.tree, parent=parent, host=parent.host, size_gib=size_gib)
+    return Layer.objects.create(tree=parent.tree, parent=parent, host=parent.host, pool=parent.pool, size_gib=size_gib)
 
 
 def merged(run: Sequence[Layer]) -> Layer:
     """A layer that is to have what several layers have that follow each other, and never to be written."""
     lowest, highest = run[0], run[-1]
     return Layer.objects.create(
-        tree=lowest.tree, parent_id=lowest.parent_id, base=lowest.base, host_id=highest.host_id,
+        tree=lowest.tree, parent_id=lowest.parent_id, base=lowest.base, host_id=highest.host_id, pool=highest.pool,
         size_gib=highest.size_gib, merges=[layer.pk for layer in run], sealed_at=Now(),
     )  # fmt: skip
 

@@ -164,6 +164,18 @@ class KeepsVolumes:
         return "any" if wish.volumes.have_base else "empty"
 
 
+class HasPools:
+    """With the shared folders mounted where its volumes are."""
+
+    name = "shared folders"
+    condition = "coalesce(h.capabilities -> 'pools' ?& %(pools)s::text[], false)"
+    have = "coalesce(h.capabilities ->> 'pools', 'none')"
+    lacking = "{count} without the shared folder of its volumes"
+
+    def need(self, wish: Wish) -> str:
+        return ", ".join(wish.volumes.pools)
+
+
 class ReachesNeighbours:
     """Where its networks' other machines are, or with tunnels to these. It is preferred, and not insisted on."""
 
@@ -209,7 +221,7 @@ CAPACITY = (
 )
 ALWAYS: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised())
 CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES, MADE_OF = Chosen(), BesideVolumes(), KeepsVolumes(), MadeOf()
-REACHES_NEIGHBOURS, ELSEWHERE = ReachesNeighbours(), Elsewhere()
+REACHES_NEIGHBOURS, ELSEWHERE, HAS_POOLS = ReachesNeighbours(), Elsewhere(), HasPools()
 
 
 def rules_for(wish: Wish) -> tuple[Rule, ...]:
@@ -217,6 +229,7 @@ def rules_for(wish: Wish) -> tuple[Rule, ...]:
         (wish.host_id, CHOSEN),
         (wish.volumes.host_id, BESIDE_VOLUMES),
         (wish.volumes.are_new, KEEPS_VOLUMES),
+        (wish.volumes.pools, HAS_POOLS),
         (wish.parts, MADE_OF),
         (wish.leaves, ELSEWHERE),
     )
@@ -237,6 +250,7 @@ def parameters(wish: Wish) -> dict[str, Any]:
         "disk_gib": wish.disk_gib + wish.volumes.gib,
         "leaves": wish.leaves,
         "host_of_volumes": wish.volumes.host_id,
+        "pools": list(wish.volumes.pools),
         "keeps_layers": ["true"] if wish.volumes.have_base else ["true", "false"],
         "runs": list(wish.runs),
         "parts": list(wish.parts),

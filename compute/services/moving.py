@@ -16,7 +16,7 @@ from compute.placement.explain import explain
 from compute.placement.rules import Wish
 from compute.services.problems import NoCapacity, WrongState, require
 from compute.services.wishes import record_verb
-from compute.volumes import Needs
+from compute.volumes import Needs, pools_of
 from compute.workflows import MoveInstance
 from storage import moving as transfers
 from storage.models import Image, Volume
@@ -76,7 +76,8 @@ def _route(instance: Instance, group: list[Volume], host: Host | None) -> Route:
 
 def _wish(instance: Instance, group: list[Volume], source: Host, host: Host | None) -> Wish:
     """Another host than the present one, under the same hypervisor, with room for all of its volumes."""
-    needs = Needs(gib=sum(volume.size_gib for volume in group), are_new=bool(group), have_base=bool(group))
+    gib, pools = sum(volume.disk_gib for volume in group), pools_of(group)
+    needs = Needs(gib=gib, are_new=bool(group), have_base=bool(group), pools=pools)
     runs = (f"{instance.hypervisor}/{instance.image.architecture}",)
     chosen = host.pk if host else None
     return replace(Wish.of(instance), runs=runs, host_id=chosen, leaves=source.pk, volumes=needs)

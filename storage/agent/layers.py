@@ -1,4 +1,7 @@
-"""The files of volumes on this host: one for each layer, named by its id. Only the control plane makes ids."""
+"""The files of volumes on this host: one for each layer, named by its id. Only the control plane makes ids.
+
+They are in the agent's home, or in a folder that this host shares with others (`storage.agent.pools`).
+"""
 
 import os
 import shutil
@@ -13,6 +16,7 @@ from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.paths import Paths, make_passable
 from storage.agent import qcow2, qemu_img
+from storage.agent.pools import Pools
 from storage.agent.qemu_img import QCOW2, RAW
 
 log = structlog.get_logger()
@@ -23,17 +27,32 @@ faults.declare("layers.before_create", "layers.before_rename", "layers.before_un
 
 
 class Layers:
-    """The folder `volumes` of the agent's home."""
+    """The folder `volumes` of the agent's home, and that of each pool. `pool` None: the home's."""
 
     def __init__(self, paths: Paths) -> None:
         self.directory = paths.home / "volumes"
+        self.pools = Pools(paths)
         make_passable(self.directory)
 
     def path(self, layer_id: str) -> Path:
         """Where a layer is, or would be made. Raises ValueError for what is no id."""
         name = str(uuid.UUID(layer_id))
-        raw = self.directory / f"{name}.{RAW}"
-        return raw if raw.exists() else self.directory / f"{name}.{QCOW2}"
+        for directory in self._places():
+            for suffix in (RAW, QCOW2):
+                if (path := directory / f"{name}.{suffix}").exists():
+                    return path
+        return self.directory / f"{name}.{QCOW2}"
+
+    def _places(self) -> tuple[Path, ...]:
+        return (self.directory, *self.pools.found().values())
+
+    def is_shared(self, layer_id: str) -> bool:
+        """Whether other hosts may have it too."""
+        return self.path(layer_id).parent != self.directory
+
+    def place(self, pool: str | None) -> Path:
+        """The folder for new layers. Raises Refused when the pool is not mounted here."""
+        return self.pools.directory(pool) if pool else self.directory
 
     def format_of(self, layer_id: str) -> str:
         """QCOW2 or RAW."""
@@ -48,22 +67,29 @@ class Layers:
         return path.stat().st_size if path.suffix == f".{RAW}" else qcow2.size_of_layer(path)
 
     def create(
-        self, layer_id: str, size: int, *, parent: str | None = None, base: tuple[Path, str] | None = None
+        self,
+        layer_id: str,
+        size: int,
+        *,
+        parent: str | None = None,
+        base: tuple[Path, str] | None = None,
+        pool: str | None = None,
     ) -> None:
         """Make an empty layer, whole or not at all: over another layer, over the file of an image, or over nothing.
 
         It is never smaller than its parent. Raises Refused.
         """
-        self._require_room()
+        directory = self.place(pool)
+        self._require_room(directory)
         faults.reach("layers.before_create")
         if parent is not None:
             size = max(size, self.size(parent))
         if not qemu_img.is_there():
             if parent or base:
                 raise Refused("this host has no qemu-img: a volume on it can only begin empty, and has no snapshots")
-            self._create_raw(layer_id, size)
+            self._create_raw(layer_id, size, pool)
             return
-        path = self.path(layer_id)
+        path = directory / f"{uuid.UUID(layer_id)}.{QCOW2}"
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
         below, below_format = base or (None, QCOW2)
@@ -72,17 +98,20 @@ class Layers:
         qemu_img.run(qemu_img.create(new, size, below=below, below_format=below_format))
         self._put(new, path)
 
-    def _create_raw(self, layer_id: str, size: int) -> None:
+    def _create_raw(self, layer_id: str, size: int, pool: str | None) -> None:
         def write(new: Path) -> None:
             with new.open("wb") as file:
                 os.truncate(file.fileno(), size)
 
-        self.create_filled(layer_id, write)
+        self.create_filled(layer_id, write, pool=pool)
 
-    def create_filled(self, layer_id: str, write: Callable[[Path], None], *, format_: str = RAW) -> None:
+    def create_filled(
+        self, layer_id: str, write: Callable[[Path], None], *, format_: str = RAW, pool: str | None = None
+    ) -> None:
         """Make a layer of what `write` puts into a new file, whole or not at all. Raises what that raises."""
-        self._require_room()
-        path = self.directory / f"{uuid.UUID(layer_id)}.{format_}"
+        directory = self.place(pool)
+        self._require_room(directory)
+        path = directory / f"{uuid.UUID(layer_id)}.{format_}"
         new = path.with_suffix(".new")
         new.unlink(missing_ok=True)
         write(new)
@@ -93,7 +122,7 @@ class Layers:
         sync_file(new)
         faults.reach("layers.before_rename")
         new.rename(path)
-        sync_directory(self.directory)
+        sync_directory(path.parent)
 
     def take_in(self, layer_id: str, file: Path) -> None:
         """Make a layer of a whole file of the same filesystem, whose format its suffix names. Raises OSError."""
@@ -129,27 +158,29 @@ class Layers:
         """Unlink a layer, and what is left of making it."""
         path = self.path(layer_id)
         faults.reach("layers.before_unlink")
-        path.with_suffix(".new").unlink(missing_ok=True)
-        folders.remove(self.workshop(layer_id))
+        for directory in self._places():
+            (directory / f"{uuid.UUID(layer_id)}.new").unlink(missing_ok=True)
+            folders.remove(directory / f"{uuid.UUID(layer_id)}.work")
         path.unlink(missing_ok=True)
-        sync_directory(self.directory)
+        sync_directory(path.parent)
 
-    def workshop(self, layer_id: str) -> Path:
-        """A folder for the programs that make a layer."""
-        return self.directory / f"{uuid.UUID(layer_id)}.work"
+    def workshop(self, layer_id: str, pool: str | None = None) -> Path:
+        """A folder for the programs that make a layer, on the filesystem where that will be."""
+        return self.place(pool) / f"{uuid.UUID(layer_id)}.work"
 
     def there(self) -> Iterator[str]:
-        """The ids of all layers that have a file."""
+        """The ids of all layers that have a file on this host itself."""
         for path in self.directory.iterdir():
             if path.suffix in (f".{QCOW2}", f".{RAW}"):
                 yield path.stem
 
     def used_bytes(self) -> int:
-        """What they take of the disk."""
+        """What they take of the host's own disk."""
         return sum(path.stat().st_blocks * 512 for path in self.directory.iterdir())
 
-    def _require_room(self) -> None:
-        free = shutil.disk_usage(self.directory).free
+    def _require_room(self, directory: Path) -> None:
+        free = shutil.disk_usage(directory).free
         if free < MIN_FREE_BYTES:
             words = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
-            raise Refused(f"the host's disk is full: {words}")
+            where = "the host's disk" if directory == self.directory else "the shared folder"
+            raise Refused(f"{where} is full: {words}")

@@ -33,6 +33,7 @@ class Merge:
     helpers: Helpers
     control_plane: ControlPlane
     work: Work
+    pool: str | None = None
 
     def make(self, layer_id: str, run: Chain, below: Chain) -> None:
         """Make a layer of others, whole or not at all. They stay as they are."""
@@ -42,11 +43,11 @@ class Merge:
                 raise Refused(f"a file of this volume is missing on its host ({path.stem})")
         size = max(size_of(path, format_) for path, format_ in chain)  # refuses what we never make
         self.layers.create_filled(
-            layer_id, lambda new: self._write(layer_id, run, below, new, size), format_=qemu_img.QCOW2
+            layer_id, lambda new: self._write(layer_id, run, below, new, size), format_=qemu_img.QCOW2, pool=self.pool
         )
 
     def _write(self, layer_id: str, run: Chain, below: Chain, new: Path, size: int) -> None:
-        folder = self.layers.workshop(layer_id)
+        folder = self.layers.workshop(layer_id, self.pool)
         with self.helpers.turn(self.work) as uid:
             folders.remove(folder)
             folders.make_folder(folder, 0o700, uid=uid, gid=uid)
@@ -70,7 +71,7 @@ class Merge:
         if not below:
             return None, qemu_img.QCOW2
         path, format_ = below[-1]
-        return Path(path.name) if path.parent == self.layers.directory else path, format_
+        return Path(path.name) if path.parent == self.layers.place(self.pool) else path, format_
 
     def _progress(self, layer_id: str) -> Callable[[float], None]:
         """Tells the control plane how far it is, at most once a second. Nothing depends on it."""

@@ -98,14 +98,16 @@ class Volumes(Kind):
             raise Refused(f"a file of this volume is missing on its host (layer {layer['id']}): it is not made anew")
         if backup := layer.get("backup"):
             restore = Restore(self._control_plane, layer["id"], work)
-            self.layers.create_filled(layer["id"], lambda new: restore.write(new, int(backup["size_gib"])))
+            self.layers.create_filled(
+                layer["id"], lambda new: restore.write(new, int(backup["size_gib"])), pool=spec.get("pool")
+            )
             return
         if merged := layer.get("merge"):
-            merge = Merge(self.layers, self._helpers, self._control_plane, work)
+            merge = Merge(self.layers, self._helpers, self._control_plane, work, spec.get("pool"))
             merge.make(layer["id"], [self._file(one) for one in merged], self._below(layer, spec, work))
             return
         base = self._base(layer["image"], work) if layer["image"] else None
-        self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base)
+        self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base, pool=spec.get("pool"))
 
     def _base(self, image: dict[str, Any], work: Work) -> tuple[Path, str]:
         """The file of an image that a layer lies on."""
@@ -140,7 +142,8 @@ class Volumes(Kind):
         return "gone", {"layers": self._there(tree)}
 
     def _needed_by_others(self, entry: Entry) -> Iterable[str]:
-        """Of one that the control plane does not know: all that others know of."""
+        """Of one that the control plane does not know: all that others know of, also those on other hosts."""
+        yield from (layer_id for layer_id in self._noted(entry.id) if self.layers.is_shared(layer_id))
         for other in self._ledger.entries(TYPE):
             if other.id != entry.id and other.seen != "gone":
                 yield from (layer["id"] for layer in other.spec.get("layers", ()))
@@ -158,13 +161,16 @@ class Volumes(Kind):
         """Whether its files are there still."""
         if entry.seen != "present":
             return None
+        if (pool := entry.spec.get("pool")) and pool not in self.layers.pools.found():
+            return "broken", {"problem": f"the shared folder of this volume is not mounted on its host (pool {pool})"}
         lost = [layer["id"] for layer in entry.spec["layers"] if not self.layers.exists(layer["id"])]
         if lost:
             return "broken", {"problem": f"files of this volume are missing on its host (layers {', '.join(lost)})"}
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        return {"volumes": dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())}
+        able = dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())
+        return {"volumes": able, "pools": self.layers.pools.facts()}
 
     def disk_bytes(self) -> int:
         return self.layers.used_bytes()

@@ -47,6 +47,11 @@ class VolumeTypeForm(Body):
         help_text="MiB read and written a second; null: no limit. A change holds for its volumes at once.",
     )  # fmt: skip
     price_per_gib_hour = GibPriceField(min_value=0, required=False)
+    pool = serializers.UUIDField(
+        allow_null=True, required=False,
+        help_text="The folder that hosts share where its volumes are, as their `capabilities` list those; null: the "
+        "disk of one host. It stays while there are volumes of this type.",
+    )  # fmt: skip
     default = Flag(
         source="is_default", required=False, help_text="What volumes are of that do not say it; one type is."
     )

@@ -18,9 +18,10 @@ from storage.store import incoming
 class Transfer(models.Model):
     """What one move carries. It goes when both hosts have cleared up.
 
-    `files`: [{"of": type, "id": whose, "name"}], as hosts find them. `contents`: what their source says of them,
-    [{"of", "id", "name", "format", "size", "runs": [[first block, blocks]]}]. Blocks are numbered through all files:
-    `sent` of them have come here, and the target has made `fetched` of those durable.
+    `files`: [{"of": type, "id": whose, "name"}], as hosts find them; with a "pool" those that both hosts reach.
+    `contents`: what their source says of them, [{"of", "id", "name", "format", "size", "runs": [[first block,
+    blocks]]}]. Blocks are numbered through all files: `sent` of them have come here, and the target has made `fetched`
+    of those durable.
     """
 
     class Outcome(models.TextChoices):
@@ -52,6 +53,11 @@ class Transfer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.subject_name} from {self.source} to {self.target}"
+
+    @property
+    def copied(self) -> list[dict[str, Any]]:
+        """The files that hosts send and receive."""
+        return [file for file in self.files if not file.get("pool")]
 
     @property
     def blocks(self) -> int:

@@ -16,7 +16,8 @@ MAX_MIB_PER_SECOND = 100_000
 class VolumeType(models.Model):
     """What tenants choose a volume's speed and price by. New volumes are of the default one, unless they say another.
 
-    `public`: every project may use it; otherwise those of `projects`. A limit that is null is none.
+    `public`: every project may use it; otherwise those of `projects`. A limit that is null is none. `pool`: the folder
+    that hosts share in which its volumes are; null: the disk of one host.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -26,6 +27,7 @@ class VolumeType(models.Model):
     iops = models.PositiveIntegerField(null=True, blank=True)  # reads and writes a second
     mib_per_second = models.PositiveIntegerField(null=True, blank=True)  # read and written
     price_per_gib_hour = models.DecimalField(max_digits=7, decimal_places=6, default=0)
+    pool = models.UUIDField(null=True, blank=True)
     enabled = models.BooleanField(default=True)
     public = models.BooleanField(default=True)
     projects = models.ManyToManyField(Project, related_name="+", blank=True)

@@ -25,6 +25,8 @@ MAX_SLOT = 25  # /dev/vdz
 class Layer(models.Model):
     """A file of a host's `volumes` folder, named by this id: what was written since its parent was left alone.
 
+    `pool`: the folder that hosts share where it is instead, as all of its tree; `host` is then who works on it.
+
     `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
     `backup`: what its host fills it with when it makes it; `merges`: the layers, the lowest first, that it makes it of.
     `made`: its host has said that it is there, so it is never made anew. `sealed_at` is since when nobody writes it.
@@ -34,6 +36,7 @@ class Layer(models.Model):
     tree = models.UUIDField()  # the id of the first layer that its volume had
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
+    pool = models.UUIDField(null=True)
     size_gib = models.PositiveIntegerField()
     base = models.JSONField(null=True)
     backup = models.ForeignKey("storage.Backup", null=True, on_delete=models.PROTECT, related_name="layers")
@@ -46,7 +49,10 @@ class Layer(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(parent=None) | Q(base=None), name="layer_lies_on_one_thing"),
         ]
-        indexes = [models.Index(fields=["tree"], name="layer_by_tree")]
+        indexes = [
+            models.Index(fields=["tree"], name="layer_by_tree"),
+            models.Index(fields=["pool"], condition=~Q(pool=None), name="layer_by_pool"),
+        ]
 
     def __str__(self) -> str:
         return str(self.pk)
@@ -93,6 +99,11 @@ class Volume(models.Model):
     @property
     def price_per_hour(self) -> Decimal:
         return self.size_gib * self.price_per_gib_hour
+
+    @property
+    def disk_gib(self) -> int:
+        """What it takes of its host's own disk."""
+        return 0 if self.active.pool else self.size_gib
 
     @property
     def serial(self) -> str:

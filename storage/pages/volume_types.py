@@ -2,12 +2,14 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, QuerySet
 
 from cloud.pages import forms
 from cloud.pages.bulk import ForMany
 from cloud.pages.generic import ChangePage, ListPage, ResourcePage, VerbPage
+from storage import pools
 from storage.api.volume_types import VolumeTypeForm
 from storage.models import VolumeType
 from storage.services import volume_types
@@ -16,6 +18,16 @@ PROJECTS = forms.Field(
     lambda post, name: {name: [word for word in re.split(r"[\s,]+", post.get(name, "")) if word]},
     lambda projects: "\n".join(sorted(project.name for project in projects.all())),
 )
+
+POOL = forms.Field(lambda post, name: {name: post.get(name) or None}, lambda pool: str(pool or ""))
+
+
+def pool_choices(chosen: UUID | None = None) -> list[tuple[str, str]]:
+    """Where volumes of a type can be; also where those of a type are now, if no host has that mounted."""
+    found = [(str(pool.id), str(pool)) for pool in pools.known()]
+    if chosen and str(chosen) not in dict(found):
+        found.append((str(chosen), f"{chosen}, which no host has mounted"))
+    return [("", "On the disk of one host"), *found]
 
 
 class VolumeTypePage(ResourcePage):
@@ -28,6 +40,7 @@ class VolumeTypePage(ResourcePage):
         "description": forms.Field(forms.required),
         **dict.fromkeys(("iops", "mib_per_second"), forms.OPTIONAL_WHOLE),
         "price_per_gib_hour": forms.Field(forms.texts, str),
+        "pool": POOL,
         **dict.fromkeys(("enabled", "public"), forms.FLAG),
         "projects": PROJECTS,
     }
@@ -50,6 +63,9 @@ class VolumeTypes(VolumeTypePage, ListPage):
     def initial(self) -> dict[str, Any]:
         return {"enabled": "on", "public": "on", "price_per_gib_hour": "0.0001"}
 
+    def around(self) -> dict[str, Any]:
+        return {**super().around(), "pools": pool_choices()}
+
     def create(self, body: dict[str, Any]) -> VolumeType:
         return volume_types.create(actor=self.scope.actor, wished=body)
 
@@ -64,6 +80,9 @@ class OneVolumeType(VolumeTypePage, ChangePage):
     """The same form, for one that exists."""
 
     template = "storage/volume_types/change.html"
+
+    def fill(self) -> dict[str, Any]:
+        return {**super().fill(), "pools": pool_choices(self.item.pool)}
 
     def change(self, changes: dict[str, Any]) -> VolumeType:
         return volume_types.update(volume_type=self.item, actor=self.scope.actor, changes=changes)

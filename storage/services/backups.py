@@ -14,7 +14,7 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.uses import Use, refuse_if_used, use
-from storage import hosting, importing, trees
+from storage import hosting, importing, pools, trees
 from storage.backing_up import BACKUP
 from storage.hosting import NoRoom
 from storage.models import Backup, ImageImport, Volume, VolumeType
@@ -108,7 +108,8 @@ def restore(
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(backup.project_id, volumes=1, volume_gib=size)
     facts = volume_types.facts(backup.project, type, like=backup.volume)
-    content = trees.filled(backup)
+    pools.require_room(facts["type"].pool, size)
+    content = trees.filled(backup, pool=facts["type"].pool)
     volume = Volume.objects.create(
         project_id=backup.project_id, name=name, size_gib=size, active=trees.over(content, size_gib=size),
         labels=labels or {}, protected=protected, bootable=backup.bootable, image=backup.image,

@@ -1,4 +1,4 @@
-"""Moves of volumes to another host, by copying."""
+"""Moves of volumes to another host: by copying, unless both have the shared folder where they are."""
 
 from collections.abc import Collection, Iterable
 from uuid import UUID
@@ -91,6 +91,8 @@ def route_to(group: Collection[Volume], target: Host) -> Route:
         raise WrongState(f"The agent of {source} is too old to send volumes: update it first.")
     if not moving.able_hosts().filter(pk=target.pk).exists():
         raise unfit("/host", f"{target} takes no volumes now: it is not in service, or lacks qemu-img.")
+    if away := next((one for one in group if not hosting.reaches(one, target)), None):
+        raise unfit("/host", f"{target} does not have the shared folder of {away} mounted.")
     if moving.clears_up(group, target):
         raise engine.Busy(f"{target} still removes what it had of them before. Try again in a moment.")
     return Route(source, target)
@@ -100,11 +102,11 @@ def _choose(group: Collection[Volume]) -> Host:
     """The one with most room. Raises NoRoom."""
     source = next(iter(group)).active.host
     assert source is not None
-    gib = sum(one.size_gib for one in group)
+    gib = sum(one.disk_gib for one in group)
     found = moving.able_hosts().exclude(pk=source.pk).filter(free_disk_gib__gte=gib).order_by("-free_disk_gib", "pk")
-    host = found.first()
+    host = next((one for one in found if all(hosting.reaches(volume, one) for volume in group)), None)
     if host is None:
-        raise NoRoom(f"No other host that takes volumes has room for {gib} GiB.")
+        raise NoRoom(f"No other host that takes volumes has room for {gib} GiB, and the shared folders they are in.")
     return host
 
 

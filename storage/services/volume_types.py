@@ -9,6 +9,7 @@ from cloud.changes import change
 from cloud.events.services import Actor, record
 from cloud.problems import Conflict, explain_constraint
 from cloud.tenancy.models import Project
+from storage import pools
 from storage.holders import kind_of
 from storage.models import Attachment, Volume, VolumeType
 
@@ -43,6 +44,7 @@ def facts(project: Project, wished: VolumeType | None, *, like: Volume | None = 
 def create(*, actor: Actor, wished: Mapping[str, Any]) -> VolumeType:
     """Offer a new type."""
     columns = {field: value for field, value in wished.items() if field != "projects"}
+    pools.require_known(columns.get("pool"))
     if columns.get("is_default"):
         _leave_default()
     made = VolumeType.objects.create(**columns)
@@ -65,6 +67,10 @@ def update(*, volume_type: VolumeType, actor: Actor, changes: Mapping[str, Any])
     if "projects" in changes:
         before["projects"] = list(volume_type.projects.order_by("name"))
         volume_type.projects.set(changes["projects"])
+    if "pool" in changes and before["pool"] != changes["pool"]:
+        pools.require_known(changes["pool"])
+        if volume_type.volumes.exists():
+            raise Conflict(f"Volumes of the type {volume_type} stay where they are. Make another type.")
     if any(before[field] != changes[field] for field in LIMITS if field in changes):
         _tell_holders(volume_type)
     record("storage.volume_type.update", volume_type, actor=actor, before=_told(before), after=_told(changes))
@@ -93,4 +99,6 @@ def delete(*, volume_type: VolumeType, actor: Actor) -> None:
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:
     """For the log of events."""
     told = {field.removeprefix("is_"): value for field, value in values.items()}
+    if told.get("pool"):
+        told["pool"] = str(told["pool"])
     return told | ({"projects": [project.name for project in values["projects"]]} if "projects" in values else {})

@@ -13,7 +13,7 @@ from cloud.problems import Conflict, Fault, Problem
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from cloud.uses import Use, refuse_if_used, use
-from storage import hosting, prices, trees
+from storage import hosting, pools, prices, trees
 from storage.holders import kind_of
 from storage.models import Image, Layer, Snapshot, Volume, VolumeType
 from storage.models.images import GIB
@@ -75,16 +75,17 @@ def create(
     quota.require(project, volumes=1, volume_gib=size)
     facts: dict[str, Any] = {"labels": labels or {}, "protected": protected, "created_by": actor.name}
     facts |= volume_types.facts(project, type, like=snapshot.volume if snapshot else None)
+    pools.require_room(facts["type"].pool, size)
     if snapshot is not None:
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
-        layer = trees.first(size_gib=size, base=disk_of(image, disk))
+        layer = trees.first(size_gib=size, base=disk_of(image, disk), pool=facts["type"].pool)
         facts |= {"image": image, "source": _source(use("image", image))}
         if disk == 0:
             facts |= {"bootable": True, "boot_files": image.boot_files}
             facts |= {"kernel_command_line": image.kernel_command_line}
     else:
-        layer = trees.first(size_gib=size)
+        layer = trees.first(size_gib=size, pool=facts["type"].pool)
     made = Volume.objects.create(project=project, name=name, size_gib=size, active=layer, **facts)
     _record_create(made, actor)
     return made
@@ -138,6 +139,7 @@ def _make_over(
 ) -> Volume:
     """A new volume over a layer of another one, on the host where that is."""
     _require_depth(below)
+    require_beside(below, facts["type"])
     source = _source(use("snapshot" if isinstance(made_from, Snapshot) else "volume", made_from))
     copied = {field: getattr(origin, field) for field in COPIED}
     layer = trees.over(below, size_gib=size_gib)
@@ -149,6 +151,13 @@ def _make_over(
     engine.start(CreateVolume, made, actor=actor)
     _record_create(made, actor)
     return made
+
+
+def require_beside(layer: Layer, volume_type: VolumeType) -> None:
+    """That a volume of this type can be where the layer is. Raises UnfitVolume."""
+    if layer.pool != volume_type.pool:
+        words = f"Volumes of the type {volume_type} are in another place than its data, which is not copied."
+        raise unfit("/type", f"{words} Choose another type; a backup can be restored to any.")
 
 
 def _record_create(made: Volume, actor: Actor) -> None:
@@ -182,13 +191,14 @@ def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
     quota.require(volume.project_id, volume_gib=size_gib - volume.size_gib)
     operation = engine.start(ResizeVolume, volume, actor=actor)
     volume = locked(volume)
+    pools.require_room(volume.active.pool, size_gib - volume.size_gib)
     operation.before = {"size_gib": volume.size_gib}
     operation.save(update_fields=["before"])
     prices.settle(volume)
     volume.size_gib = volume.active.size_gib = size_gib
     volume.save(update_fields=["size_gib"])
     volume.active.save(update_fields=["size_gib"])
-    Allocation.of(hosting.VOLUME, volume.pk).update(disk_gib=size_gib)
+    Allocation.of(hosting.VOLUME, volume.pk).update(disk_gib=volume.disk_gib)
     _raise(volume)
     record("storage.volume.resize", volume, actor=actor, before=operation.before, after={"size_gib": size_gib})
     return operation
@@ -239,6 +249,7 @@ def clone(
     if size > MAX_SIZE_GIB:
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volumes=1, volume_gib=size)
+    pools.require_room(volume.active.pool, size)
     engine.start(CloneVolume, volume, actor=actor)
     volume = locked(volume)
     below = volume.active

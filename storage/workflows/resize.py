@@ -1,6 +1,5 @@
 """Growth."""
 
-from cloud.hosts.models import Allocation
 from cloud.operations.workflow import Verdict
 from storage import hosting, prices
 from storage.models import Volume
@@ -29,6 +28,7 @@ class ResizeVolume(WithHolder):
             Volume.objects.filter(pk=volume.pk).update(size_gib=before["size_gib"])
             volume.active.size_gib = before["size_gib"]
             volume.active.save(update_fields=["size_gib"])
-            Allocation.of(hosting.VOLUME, volume.pk).update(disk_gib=before["size_gib"])
+            volume.size_gib = before["size_gib"]
+            hosting.fit_room(volume)
             hosting.changed(volume)
         return self.restore

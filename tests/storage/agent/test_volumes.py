@@ -209,6 +209,45 @@ def test_a_host_says_what_it_can_and_which_files_of_images_it_needs(give, host, 
     assert host.tools.is_file_used("0" * 64)
 
 
+# In a folder that hosts share
+
+
+@pytest.fixture
+def pool(tmp_path):
+    """Its id; the host has it mounted."""
+    export, pools, key = tmp_path / "export", tmp_path / "agent" / "pools", ident()
+    export.mkdir()
+    (export / ".pileus-pool").write_text(f"{key}\n")
+    pools.mkdir(parents=True)
+    (pools / "nfs").symlink_to(export)
+    return key
+
+
+def test_what_is_in_a_shared_folder_is_there_and_not_on_the_hosts_disk(give, host, pool, tmp_path):
+    a, b = ident(), ident()
+    assert give("ensure_present", spec(a, b, pool=pool))["seen"] == "present"
+    assert {path.stem for path in (tmp_path / "export" / "volumes").iterdir()} == {a, b}
+    assert (set(host.layers.there()), host.volumes.disk_bytes()) == (set(), 0)
+    assert host.volumes.strays() == []
+    assert host.capabilities()["pools"][pool]["name"] == "nfs"
+
+
+def test_it_stays_when_the_control_plane_does_not_know_who_else_needs_it(give, host, pool):
+    """Another host may have it."""
+    a = ident()
+    wanted = spec(a, pool=pool)
+    give("ensure_present", wanted)
+    assert give("ensure_gone", {"id": wanted["id"]}, 2)["seen"] == "gone"
+    assert host.layers.exists(a)
+
+
+def test_nothing_is_made_where_nothing_is_mounted(give, host, pool, tmp_path):
+    (tmp_path / "export" / ".pileus-pool").unlink()
+    assert "is not mounted" in give("ensure_present", spec(ident(), pool=pool))["facts"]["problem"]
+    assert not (tmp_path / "export" / "volumes").exists()
+    assert host.capabilities()["pools"] == {}
+
+
 # Killed and refused at every fault point
 
 
