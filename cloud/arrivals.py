@@ -8,6 +8,10 @@ import re
 import time
 from dataclasses import dataclass, field
 
+from gunicorn import util
+
+from cloud import intake
+
 MAX_HEAD_BYTES = 32 * 1024
 MAX_CHUNK_LINE = 8190
 MAX_OVERHEAD = 8  # bytes on the wire for a byte of a chunked body
@@ -17,7 +21,6 @@ BODY_SECONDS = 30.0
 _END = b"\r\n\r\n"
 # Strangers' bytes: no two repetitions that follow each other take the same byte, so each search takes linear time.
 _LENGTH = re.compile(rb"\r\ncontent-length:([^\r\n]*)(?=\r\n)", re.IGNORECASE)
-_STREAMED = re.compile(rb"(?:PUT|PATCH) [^ ?]*/(?:file|files/[0-9]+)(?:\?[^ ]*)? HTTP/")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*(?=\r\n)", re.IGNORECASE)
 
@@ -69,7 +72,7 @@ class Arrival:
         head = bytes(self.data[: self._head])
         lengths = [length.strip(b" \t") for length in _LENGTH.findall(head)]
         has_body = bool(lengths or _CHUNKED.search(head))
-        if has_body and _STREAMED.match(head):
+        if has_body and _is_streamed(head):
             self._wanted = self._head
             self.is_streamed = True
             return
@@ -111,3 +114,13 @@ class Arrival:
             self._decoded += size
             if self.data[self._at - 2 : self._at] != b"\r\n":
                 return True
+
+
+def _is_streamed(head: bytes) -> bool:
+    """As the application has it, of the path as gunicorn reads it: otherwise a thread would wait for the body."""
+    method, target, *_ = (*head.partition(b"\r\n")[0].decode("latin-1").split(" ", 2), "")
+    try:
+        path = util.unquote_to_wsgi_str(util.split_request_uri(target).path)
+    except ValueError:  # it is refused
+        return False
+    return intake.is_streamed({"REQUEST_METHOD": method, "PATH_INFO": path})

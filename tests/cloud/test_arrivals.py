@@ -87,3 +87,17 @@ def test_no_head_takes_long_to_look_at(name):
         arrival = Arrival(MAX_BODY)
         arrival.feed(b"POST / HTTP/1.1\r\n" + name + b":" + b" \t" * 15_000 + end + b"\r\n\r\n")
         assert arrival._head is not None
+
+
+FOR_A_FILE = ["/a/file", "/a/fil%65", "/a%2Ffile", "/a/fi\tle", "/a/file?b=/c", "/a/file#b", "http://x/file", "//file"]
+FOR_NONE = ["/a/file/", "/a/files/", "/a/profile", "/a?b=/file", "/a#/file", "/a/file%0A", "http://[/file", "/files/x"]
+
+
+@pytest.mark.parametrize(("method", "is_for_a_file"), [("PUT", True), ("PATCH", True), ("POST", False)])
+@pytest.mark.parametrize("target", ["/a/files/7", "/a/files/%37", *FOR_A_FILE, *FOR_NONE])
+def test_a_body_is_for_a_file_however_its_path_is_written(method, is_for_a_file, target):
+    """Otherwise a thread would read it, from a client as slow as it likes."""
+    arrival = Arrival(MAX_BODY)
+    arrival.feed(f"{method} {target} HTTP/1.1\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n".encode())
+    assert arrival.is_streamed == (is_for_a_file and target not in FOR_NONE)
+    assert arrival.is_cut != arrival.is_streamed
