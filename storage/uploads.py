@@ -57,7 +57,8 @@ def sweep() -> int:
 
 def limit(upload: Upload, left_gib: int | None) -> int:
     """Bytes that it may have in all; `left_gib` is what is left in its project's quota beside it."""
-    most = upload.size if upload.size is not None else settings.IMAGE_MAX_GIB * GIB
+    most = settings.IMAGE_MAX_GIB * GIB
+    most = most if upload.size is None else min(upload.size, most)  # which may be told only with a piece
     return most if left_gib is None else min(most, left_gib * GIB)
 
 

@@ -89,7 +89,7 @@ def test_a_file_that_is_not_as_announced_is_refused(mia, node):
     assert put(mia, "mine", b"content").status_code == 409
 
 
-def test_the_quota_bounds_what_is_read(api, node):
+def test_the_quota_bounds_what_is_read(api, node, settings):
     project = factories.project("small", limits={"images": 5, "image_gib": 1})
     owner = api.as_(factories.member(project))
     assert owner.post("projects/small/images", UPLOAD).status_code == 201
@@ -97,6 +97,8 @@ def test_the_quota_bounds_what_is_read(api, node):
     assert (over.status_code, over.data["code"]) == (403, "over_quota")
     upload = Upload.objects.get()
     assert uploads.limit(upload, 1) == 1 << 30
+    upload.size = 1 << 60  # as a client may tell with a piece
+    assert uploads.limit(upload, None) == settings.IMAGE_MAX_GIB << 30
 
 
 def test_what_the_host_refuses_fails_in_its_words_and_leaves_nothing(mia, node):
