@@ -1,5 +1,6 @@
 """The part of the agent API that is about instances: the end of each serial log, and what machines use."""
 
+import re
 from typing import Any, cast
 from uuid import UUID
 
@@ -31,7 +32,7 @@ class PushConsoleLog(AgentView):
 
     def put(self, request: Request, instance_id: UUID) -> Response:
         offset = request.headers.get("X-Log-Offset", "0")
-        if not offset.isdigit() or not console_logs.keep(
+        if not re.fullmatch("[0-9]+", offset) or not console_logs.keep(
             host=self.host, instance_id=instance_id, offset=int(offset[:18]), content=cast(bytes, request.data)
         ):
             raise Http404
