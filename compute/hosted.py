@@ -9,6 +9,7 @@ from django.db.models import Q, QuerySet
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, Offers, register
+from cloud.hosts.shapes import Maybe, moment
 from cloud.operations.models import Operation
 from cloud.queries import Prepared
 from cloud.uses import Use
@@ -164,5 +165,13 @@ register(
         related=("instance__image", "instance__project", "instance__cd"),
         unit="machine",
         seen_as="power",
+        facts={
+            "started_at": Maybe(moment),
+            "volumes": {},
+            "password_reset": Maybe(str),
+            "ssh_host_key": Maybe(str),
+            "snapshot": Maybe(str),
+            **{f"{of}{name}": Maybe(str) for of in ("devices_", "snapshot_") for name in ("problem", "fix_by")},
+        },
     )
 )

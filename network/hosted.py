@@ -5,6 +5,8 @@ from network import hosting, reconcile, specs
 from network.models import NetworkOnHost, RouterOnHost
 from network.models.hosted import PRESENT
 
+FACTS = {"problems": {str: str}}  # in words, by the ids of its parts
+
 register(
     HostedResource(
         type=hosting.NETWORK,
@@ -15,6 +17,7 @@ register(
         reconcile=reconcile.networks,
         related=("network__project",),
         project="network__project_id",
+        facts=FACTS,
         comes_first=True,
     )
 )
@@ -28,5 +31,6 @@ register(
         reconcile=reconcile.routers,
         related=("router",),
         project="router__project_id",
+        facts=FACTS,
     )
 )

@@ -1,15 +1,32 @@
 """Volumes, and images and backups in the making, as kinds of resources on hosts."""
 
+from typing import Any
+
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
+from cloud.hosts.shapes import Maybe, count, faults, uuid
 from storage import files, hosting, importing, moving, reconcile, specs
 from storage.models import ImageImport, Layer, TransferOnHost, VolumeOnHost
 from storage.models.hosted import PRESENT
+
+FOUND = {
+    "disks": [{}],
+    "machine": Maybe({name: Maybe(count) for name in ("cpus", "memory_mib", "nics")}),
+    "notes": [str],
+}
 
 
 def lies_on(host: Host, sha256: str) -> bool:
     """Whether a volume that is on the host lies on this file of an image."""
     return Layer.objects.filter(host=host, base__sha256=sha256).exists()
+
+
+def found(value: Any) -> None:
+    """What is inside an image, or words of what is on a backup."""
+    if isinstance(value, list):
+        return
+    if next(faults(value, FOUND, ""), None):
+        raise ValueError
 
 
 files.register(lies_on)
@@ -25,6 +42,7 @@ register(
         reconcile=reconcile.volumes,
         related=("volume__active", "volume__project"),
         project="volume__project_id",
+        facts={"layers": [uuid], "used_bytes": Maybe(count)},
     )
 )
 register(
@@ -40,6 +58,10 @@ register(
         project="image__project_id",
         unit="import",
         is_work=True,
+        facts={
+            "files": [{"index": count, "sha256": str, "size": count, "virtual_bytes": Maybe(count)}],
+            "found": found,
+        },
     )
 )
 register(

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from cloud.events.services import Actor, record
-from cloud.hosts import orders
+from cloud.hosts import orders, shapes
 from cloud.hosts.hosted import BROKEN, GONE, Hosted, catch_up
 from cloud.hosts.models import Allocation, Host, Order
 from cloud.hosts.resources import HostedResource, Report, kind_of
@@ -19,6 +19,7 @@ from cloud.problems import Fault, Invalid
 from cloud.queries import Prepared
 
 MAX_PROBLEM = 2000  # characters
+MAX_FAULTS = 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Outdated:
 def receive(report: Report) -> Accepted | Outdated:
     """Write what a host sees, answer the order that it belongs to, and wake what may wait for it.
 
-    Raises Invalid for a kind of resource that is not known, and for a state that its kind does not have.
+    Raises Invalid for a kind of resource that is not known, for a state that its kind does not have, and for facts that
+    are not of the shape that its kind gives them.
     """
     kind = _kind(report)
     operation = engine.lock(kind.type, report.resource_id)
@@ -79,6 +81,8 @@ def _kind(report: Report) -> HostedResource:
     if not kind.takes(report.seen):
         words = f"This control plane knows no {kind.type} that is {report.seen}."
         raise Invalid(words, errors=[Fault("/seen", words)])
+    if wrong := list(shapes.faults(report.facts, {**shapes.FACTS, **kind.facts}, "/facts")):
+        raise Invalid("The facts of this report are not what they have to be.", errors=wrong[:MAX_FAULTS])
     return kind
 
 

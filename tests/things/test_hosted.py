@@ -81,6 +81,9 @@ def test_of_what_is_work_only_what_goes_wrong_is_an_event_of_its_own(cloud, node
     [
         ({"resource": {"type": "dragon", "id": "00000000-0000-0000-0000-000000000001"}}, "/resource/type"),
         ({"seen": "running"}, "/seen"),
+        ({"facts": {"problem": ["no such luck"]}}, "/facts/problem"),
+        ({"facts": {"refused": "no"}}, "/facts/refused"),
+        ({"facts": {"refused": {"ledger_generation": "many"}}}, "/facts/refused/ledger_generation"),
     ],
 )
 def test_a_report_that_is_not_understood_is_refused_with_the_place(node, thing, change, pointer):

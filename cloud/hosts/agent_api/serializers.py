@@ -1,12 +1,17 @@
 """The form of what hosts send. Unknown fields are let through: an agent may be newer than the control plane."""
 
+import json
+from typing import Any
+
 from rest_framework import serializers
 
+from cloud.hosts import shapes
 from cloud.tenancy.models import validate_name
 
 MAX_AMOUNT = 2**31 - 1
 MAX_GENERATION = 2**62
 MAX_PROBLEMS = 100
+MAX_CAPABILITIES = 64 * 1024  # bytes
 
 
 class Generation(serializers.IntegerField):
@@ -20,11 +25,23 @@ class Capacity(serializers.Serializer):
     disk_gib = serializers.IntegerField(min_value=0, max_value=MAX_AMOUNT)
 
 
+class Capabilities(serializers.DictField):
+    """What a host says that it can. Pages and placement read it everywhere, so it is looked at here."""
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        told: dict[str, Any] = super().to_internal_value(data)
+        if len(json.dumps(told)) > MAX_CAPABILITIES:
+            raise serializers.ValidationError(f"At most {MAX_CAPABILITIES} bytes.")
+        if wrong := list(shapes.faults(told, shapes.CAPABILITIES, "")):
+            raise serializers.ValidationError([f"{fault.pointer}: {fault.message}" for fault in wrong[:MAX_PROBLEMS]])
+        return told
+
+
 class Join(serializers.Serializer):
     token = serializers.CharField(max_length=200)
     name = serializers.CharField(validators=[validate_name])
     capacity = Capacity()
-    capabilities = serializers.DictField()
+    capabilities = Capabilities()
 
 
 class InventoryItem(serializers.Serializer):
@@ -59,7 +76,7 @@ class Heartbeat(serializers.Serializer):
     agent_version = serializers.CharField(max_length=40, allow_blank=True)
     capacity = Capacity()
     load = Load(required=False)  # agents before 0.2 tell none
-    capabilities = serializers.DictField()
+    capabilities = Capabilities()
     inventory = InventoryItem(many=True)
     problems = serializers.ListField(child=ProblemOfHost(), max_length=MAX_PROBLEMS, default=list)
 
