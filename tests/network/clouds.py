@@ -16,10 +16,10 @@ from tests.network.fakes import give_networks
 
 
 class Wired(SmallCloud):
-    """Two nodes that carry networks, and a project with what every project begins with."""
+    """Nodes that carry networks, and a project with what every project begins with."""
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, nodes=2)
+    def __init__(self, home: Path, nodes: int = 2) -> None:
+        super().__init__(home, nodes=nodes)
         self.kinds = [give_networks(node) for node in self.nodes]
         with transaction.atomic():
             new_projects.furnish(self.project, ALICE)

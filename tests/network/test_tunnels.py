@@ -7,7 +7,7 @@ from cloud.operations.troubles import troubles
 from tests.network.clouds import Wired
 
 pytestmark = pytest.mark.django_db(transaction=True)
-HERE, THERE, MOVED = "192.0.2.7", "192.0.2.8", "192.0.2.9"
+HERE, THERE, MOVED, THIRD = "192.0.2.7", "192.0.2.8", "192.0.2.9", "192.0.2.10"
 
 
 @pytest.fixture
@@ -32,8 +32,16 @@ def peers(wired, at: int) -> set[str]:
     return {peer["vtep"] for peer in wired.told(at)[0]["default"]["peers"]}
 
 
-def test_hosts_of_a_network_are_told_of_each_other(wired):
-    assert peers(wired, 0) == peers(wired, 1) == {HERE, THERE}
+def test_hosts_of_a_network_are_told_of_each_other_until_one_leaves(short_path, monkeypatch):
+    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+    wired = Wired(short_path, nodes=3)
+    for at, vtep in ((1, THERE), (2, THIRD)):
+        says(wired, at, vtep=vtep)
+    first, *_ = [wired.plug(at, name=f"web{at}") for at in range(3)]
+    assert peers(wired, 0) == peers(wired, 1) == peers(wired, 2) == {HERE, THERE, THIRD}
+    wired.unplug(first)
+    assert peers(wired, 1) == peers(wired, 2) == {THERE, THIRD}
+    assert wired.told(0)[0] == {}, "the network has gone from there"
 
 
 def test_a_host_with_another_address_is_told_of_and_one_that_is_just_starting_keeps_its_own(wired):

@@ -1,6 +1,7 @@
 """Networks that span hosts: VXLAN between them, told who is where, and closed to everybody else."""
 
 import contextlib
+import itertools
 import socket
 import struct
 
@@ -13,7 +14,7 @@ from tests.network.agent import frames, lab
 
 @pytest.fixture
 def hosts(make_host):
-    """Three hosts on one wire, 192.0.2.1 to 192.0.2.3; the third is nobody's peer."""
+    """Three hosts on one wire, 192.0.2.1 to 192.0.2.3."""
     hosts = [make_host(0) for _ in range(3)]
     with contextlib.closing(lab.Space()) as switch:
         switch.run("ip", "link", "add", "br0", "type", "bridge")
@@ -28,15 +29,16 @@ def hosts(make_host):
         yield hosts
 
 
-def spread(hosts, **more):
-    """A network on two hosts with a guest on each: its spec for each of them."""
+def spread(hosts, count=2, **more):
+    """A network on the first hosts with a guest on each: its spec for each of them."""
+    hosts = hosts[:count]
     one = lab.network(hosts[0], **more)
     group = next(iter(one["groups"]))
-    for number, host in enumerate(hosts[:2]):
+    for number, host in enumerate(hosts):
         addresses = f"10.0.0.{10 + number}" + (f" fd00:1::{10 + number}" if "cidr6" in more else "")
-        lab.add_port(one, "ab"[number], addresses, groups=[group], host=host.id)
-    one["peers"] = [{"host": host.id, "vtep": f"192.0.2.{number}"} for number, host in enumerate(hosts[:2], 1)]
-    return [one, one | {"id": lab.new_id(), "host": hosts[1].id}]
+        lab.add_port(one, "abc"[number], addresses, groups=[group], host=host.id)
+    one["peers"] = [{"host": host.id, "vtep": f"192.0.2.{number}"} for number, host in enumerate(hosts, 1)]
+    return [one, *(one | {"id": lab.new_id(), "host": host.id} for host in hosts[1:])]
 
 
 def test_guests_on_two_hosts_reach_each_other_and_rules_hold_between_them(hosts):
@@ -78,11 +80,20 @@ def test_a_port_that_moves_is_followed(hosts):
     assert b.hears(a, frames.udp(a.mac, b.mac, a.ip, b.ip, (1, 2)))
 
 
-def test_only_peers_may_send_into_the_overlay(hosts):
-    specs = spread(hosts, rules=[lab.ingress()])
-    for host, spec in zip(hosts, specs, strict=False):
+def test_it_spans_three_hosts_and_one_that_leaves_may_send_nothing_into_it_any_more(hosts):
+    specs = spread(hosts, count=3, rules=[lab.ingress()])
+    for host, spec in zip(hosts, specs, strict=True):
         host.apply(spec)
-    a, b = hosts[0].guest(specs[0], "a"), hosts[1].guest(specs[1], "b")
+    guests = [host.guest(spec, name) for host, spec, name in zip(hosts, specs, "abc", strict=True)]
+    for one, other in itertools.permutations(guests, 2):
+        assert other.hears(one, frames.udp(one.mac, other.mac, one.ip, other.ip, (1, 2)))
+    a, b, c = guests
+    c.close()
+    hosts[2].client.remove("network", specs[2]["id"])
+    for host, spec in zip(hosts[:2], specs[:2], strict=True):
+        for things in ("ports", "peers"):
+            spec[things] = [thing for thing in spec[things] if thing["host"] != hosts[2].id]
+        host.apply(spec)
     vni = specs[0]["network"]["vni"]
 
     def inject(space, number: int) -> None:
