@@ -79,6 +79,7 @@ def spec(machine: Machine, verb: str) -> dict[str, Any]:
             "password_reset": _password_reset(instance) if seed_is_read else None,
         },
         "cd_drive": instance.cd_drive,
+        "cd_bus": instance.cd_bus,
         "volumes": specs.disks(volumes.HOLDER, instance.pk, machine.host_id),
         "arrival": moves.arrival(machine),
         "nics": networking.nics(instance, machine.host, leaving=asked.get("detach_port")),

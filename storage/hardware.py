@@ -49,6 +49,12 @@ def disk_bus(wish: Mapping[str, str]) -> str:
     return wish.get("disk_bus") or "virtio"
 
 
+def cd_bus(wish: Mapping[str, str], *, system: str, from_iso: bool) -> str:
+    """What a CD drive is on: "scsi" for an installed Linux with virtio, as kernels of clouds know nothing else. ""
+    is what everything else knows, also systems that get their drivers from a CD: SATA, or IDE on the older machine."""
+    return "scsi" if system == "linux" and not from_iso and disk_bus(wish) in ("virtio", "scsi") else ""
+
+
 def resolve(architecture: str, wish: Mapping[str, str]) -> Hardware:
     """Choose what the wish leaves open. Parts of before PCI Express go with a machine of that time."""
     disks, nic_bus = disk_bus(wish), wish.get("nic_bus") or "virtio"

@@ -63,6 +63,7 @@ class Disk:
     size_bytes: int = 0
     limits: Limits = Limits()
     is_cdrom: bool = False
+    cd_bus: str = ""  # of a CD drive: "scsi", or "" for SATA or IDE
 
     @property
     def name(self) -> str:
@@ -131,7 +132,7 @@ def cdroms(spec: dict[str, Any], fetch: Fetch) -> tuple[Disk, ...]:
     if file is None:
         return ()
     layer = Layer(f"{CD}-{file['sha256'][:20]}", fetch(file), file["format"])
-    return (Disk(slot=0, serial="", layers=(layer,), read_only=True, is_cdrom=True),)
+    return (Disk(slot=0, serial="", layers=(layer,), read_only=True, is_cdrom=True, cd_bus=spec.get("cd_bus", "")),)
 
 
 def cd_in(spec: dict[str, Any]) -> str | None:

@@ -41,6 +41,7 @@ class Instance(models.Model):
     cd_drive = models.BooleanField(default=False, db_default=False)  # whether it has one, from its next start on
     kernel_command_line = models.CharField(max_length=1000, blank=True)
     hardware = models.JSONField(default=dict, db_default={})  # the image's, as it was at launch: see Image.hardware
+    cd_bus = models.CharField(max_length=10, default="", db_default="")  # of its CD drive; "": see cd_bus in hardware
     hypervisor_wish = models.CharField(max_length=20, blank=True)
     host_wish = models.ForeignKey(Host, null=True, on_delete=models.SET_NULL, related_name="+")
     placement = models.JSONField(null=True)  # the last decision, as compute.placement.Decision describes it

@@ -19,7 +19,7 @@ from compute.workflows import CloneInstance, LaunchClone
 
 COPIED = (
     "project", "labels", "flavor", "vcpus", "memory_mib", "disk_gib", "image", "boot_files", "kernel_command_line",
-    "cd", "cd_drive", "hardware", "keypairs", "user_data", "password_hash", "restart_policy",
+    "cd", "cd_bus", "cd_drive", "hardware", "keypairs", "user_data", "password_hash", "restart_policy",
 )  # fmt: skip
 
 

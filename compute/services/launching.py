@@ -121,6 +121,7 @@ def launch_many(
             cd_drive=cd is not None,
             kernel_command_line=(root or image).kernel_command_line,
             hardware=image.hardware,
+            cd_bus=hardware.cd_bus(image.hardware, system=image.os, from_iso=image.is_cdrom),
             hypervisor_wish=hypervisor,
             host_wish=host,
             keypairs=[{"name": key.name, "public_key": key.public_key} for key in keypairs],

@@ -149,6 +149,15 @@ def test_an_empty_cd_drive_is_where_one_with_a_cd_is(name):
     assert arguments(replace(full, spec=spec), accelerator) == arguments(full, accelerator)
 
 
+def test_a_drive_on_virtio_scsi_is_where_one_with_a_cd_is():
+    full, accelerator = CASES["x86_64-iso"]
+    hard = tuple(disk for disk in full.disks if not disk.is_cdrom)
+    with_cd = replace(full, disks=(*hard, replace(ISO[0], cd_bus="scsi")))
+    empty = replace(full, disks=hard, spec={**full.spec, "cd_drive": True, "cd_bus": "scsi"})
+    assert "driver=scsi-cd,id=cd-device,drive=cd,bootindex=2,bus=scsi.0,scsi-id=15" in arguments(with_cd, accelerator)
+    assert "driver=scsi-cd,id=cd-device,bootindex=2,bus=scsi.0,scsi-id=15" in arguments(empty, accelerator)
+
+
 def test_tenants_words_cannot_add_options():
     spec = make_spec(id=MACHINE, image=image("x86_64", kernel_command_line="a,b=c -device evil"))
     argv = arguments(boot(spec, DIRECT), TCG)

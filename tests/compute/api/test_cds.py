@@ -97,6 +97,25 @@ def test_one_that_stands_has_it_from_its_next_start_on(cloud, mia, isos, do):
     assert in_drive(cloud, web) == name_in_drive(isos[0])
 
 
+@pytest.mark.parametrize(
+    ("traits", "bus"),
+    [
+        ({}, "scsi"),
+        ({"disk_bus": "scsi"}, "scsi"),
+        ({"disk_bus": "sata"}, ""),
+        ({"os": "windows"}, ""),
+    ],
+)
+def test_a_drive_is_on_what_the_guest_has_a_driver_for(cloud, traits, bus):
+    web = launched(cloud, factories.image("own", project=cloud.project, files=cloud.image.files, **traits))
+    assert hosted.spec(web.machine, "ensure_running")["cd_bus"] == bus
+
+
+def test_a_drive_of_an_installer_is_on_what_every_system_knows(cloud, isos):
+    web = launched(cloud, isos[0])
+    assert hosted.spec(web.machine, "ensure_running")["cd_bus"] == ""
+
+
 def test_an_iso_in_a_drive_is_in_use_until_it_is_ejected(cloud, mia, isos, do):
     web = launched(cloud, isos[0])
     do("insert-cd", {"image": "two"})

@@ -133,7 +133,8 @@ def arguments(boot: Boot, accelerator: Accelerator, made: Made) -> list[str]:
     cds = [disk for disk in boot.disks if disk.is_cdrom]
     argv += [*_disks(hard, hardware), *_seed(home, board, hardware)]
     argv += _disks(cds, hardware, sets=sum(len(disk.layers) for disk in hard))
-    argv += ["-device", _options(devices.cdrom(hardware))] if spec.get("cd_drive") and not cds else []
+    if spec.get("cd_drive") and not cds:
+        argv += ["-device", _options(devices.cdrom(hardware, spec.get("cd_bus", "")))]
     argv += _nics(spec, boot.nics, hardware)
     argv += ["-incoming", "defer"] if boot.saved else []
     return argv

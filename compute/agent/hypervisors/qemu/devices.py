@@ -68,11 +68,11 @@ DRIVERS = {**NIC_DRIVERS, "scsi": "scsi-hd", "sata": "ich9-ahci"}  # of QEMU, so
 DEVICE_OF_CD = "cd-device"
 
 
-def cdrom(hardware: Hardware, medium: str = "") -> dict[str, Any]:
-    """A CD drive, on what every system has drivers for: SATA, or IDE on the older machine. `medium`: the name of the
-    layer in it. A disk that can be booted goes first."""
+def cdrom(hardware: Hardware, bus: str = "", medium: str = "") -> dict[str, Any]:
+    """A CD drive, on virtio SCSI if `bus` is "scsi", else on what every system has drivers for: SATA, or IDE on the
+    older machine. `medium`: the name of the layer in it. A disk that can be booted goes first."""
     drive = {"id": DEVICE_OF_CD, **({"drive": medium} if medium else {}), "bootindex": 2}
-    if hardware.machine_type == "virt":
+    if bus == "scsi" or hardware.machine_type == "virt":
         return {"driver": "scsi-cd", **drive, "bus": "scsi.0", "scsi-id": 15}
     place: dict[str, Any] = {"bus": "ide.1", "unit": 0} if hardware.machine_type == "pc" else {"bus": "ide.0"}
     return {"driver": "ide-cd", **drive, **place}
@@ -81,7 +81,7 @@ def cdrom(hardware: Hardware, medium: str = "") -> dict[str, Any]:
 def disk(disk: Disk, hardware: Hardware) -> dict[str, Any]:
     """Raises Refused for what its bus cannot have."""
     if disk.is_cdrom:
-        return cdrom(hardware, disk.layers[-1].name)
+        return cdrom(hardware, disk.cd_bus, disk.layers[-1].name)
     if disk.read_only and hardware.disk_bus not in parts.READ_ONLY_BUSES:
         raise Refused(f"a disk on {parts.name(hardware.disk_bus)} cannot be read-only", fix_by=YOU)
     # When the host's disk is full the guest pauses; every other error is reported to the guest.
