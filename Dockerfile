@@ -24,6 +24,7 @@ COPY compute/ compute/
 COPY storage/ storage/
 COPY network/ network/
 COPY images/ images/
+COPY docs/api.md docs/images.md docs/instances.md docs/networks.md docs/operating.md docs/projects.md docs/storage.md docs/
 ENV PILEUS_STATIC_ROOT=/opt/pileus/static
 # Strict: without the npm registry the build fails, rather than keep a dashboard without terminal, screen and live pages.
 RUN python manage.py collectstatic --no-input \

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from cloud.dashboard.views import cloud, components, project, reference, trash
+from cloud.dashboard.views import cloud, components, guides, project, reference, trash
 
 T = "projects/<str:project>/trash/<slug:kind>/<uuid:ident>"
 
@@ -10,6 +10,8 @@ urlpatterns = [
     path("", project.Home.as_view(), name="home"),
     path("cloud", cloud.CloudOverview.as_view(), name="cloud"),
     path("api/v1/docs", reference.ApiReference.as_view(), name="api-docs"),
+    path("help", guides.Help.as_view(), name="help"),
+    path("help/<slug:guide>", guides.OneGuide.as_view(), name="guide"),
     path("design", components.Components.as_view(), name="components"),
     path("projects/<str:project>", project.Overview.as_view(), name="overview"),
     path("projects/<str:project>/getting-started", project.GettingStarted.as_view(), name="getting-started"),

@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render, resolve_url
+from django.urls import reverse
 from django.views import View
 from rest_framework import serializers
 
@@ -65,6 +66,7 @@ class Page(View):
     template: ClassVar[str]
     partials: ClassVar[Mapping[str, str]] = {}  # parts that htmx may fetch alone: id of the element → its template
     section: str = ""  # the entry of the navigation that is lit
+    help: str = ""  # the part of the guides that its "?" leads to: "networks#ipv6" is of docs/networks.md
     for_cloud_admins: ClassVar[bool] = False
     role: ClassVar[str] = Role.VIEWER  # what the page needs of its project
     role_to_change: ClassVar[str] = Role.MEMBER
@@ -152,6 +154,7 @@ class Page(View):
                 "navigation": navigation.of(self.scope, self.section, current),
                 "switch_to": list(self.scope.projects().order_by("name")[: navigation.MAX_PROJECTS]),
                 "section": self.section,
+                "help_url": self.help_url(),
                 "undo": self.request.session.pop(UNDO, None),
                 "followed": following.followed(self.request),
                 "as_of": self.as_of,
@@ -159,13 +162,22 @@ class Page(View):
             frame["unread"], frame["bell_at"] = notifications.bell(self.scope.user)
         return frame
 
+    def help_url(self) -> str:
+        guide, _, anchor = self.help.partition("#")
+        return reverse("guide", args=[guide]) + (f"#{anchor}" if anchor else "") if guide else ""
+
     def elsewhere(self) -> list[tuple[str, str]]:
         """Other pages that may have what is not here: label, path."""
         return []
 
     def refuse(self, problem: Problem) -> HttpResponse:
         """The error page. For a part of a page (htmx): keep the part as it is, or reload the whole page."""
-        context = {"problem": problem, "request_id": self.scope.request_id, "elsewhere": self.elsewhere()}
+        context = {
+            "problem": problem,
+            "request_id": self.scope.request_id,
+            "elsewhere": self.elsewhere(),
+            "help_url": "",
+        }
         if self.part_wanted == "dialog-body":
             response = self.show(context, status=problem.status, template="pages/parts/refused_dialog.html")
         elif self.part_wanted:

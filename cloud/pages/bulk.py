@@ -71,7 +71,7 @@ class SelectedPage(FormPage):
         super().enter(**kwargs)
         if self.of.for_cloud_admins:
             self.scope.require_cloud_admin()
-        self.section = self.of.section
+        self.section, self.help = self.of.section, self.of.help
         self.listed = self.of()
         self.listed.setup(self.request, **kwargs)
         self.listed.scope = self.scope

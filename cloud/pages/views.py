@@ -16,6 +16,7 @@ class Palette(Page):
     template = "pages/palette.html"
     partials = {"palette-results": "pages/_palette.html"}
     section = "palette"
+    help = "projects#finding-your-way"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         text = request.GET.get("q", "").strip()[:80].replace("\x00", "")

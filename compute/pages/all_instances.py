@@ -18,6 +18,7 @@ class AllInstances(InstanceTable):
     template = "compute/instances/all.html"
     title = "All instances"
     listed_at = section = "all-instances"
+    help = "operating#everyday"
     for_cloud_admins = True
     sorts: ClassVar = {**InstanceTable.sorts, "project": ("project__name", "name")}
     filters = (By("project", "project__name"), *InstanceTable.filters)

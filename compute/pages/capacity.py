@@ -16,6 +16,7 @@ class Capacity(Page):
     template = "compute/capacity/capacity.html"
     partials = {"capacity": "compute/capacity/_capacity.html", "hosts": "hosts/_list.html"}
     section = "capacity"
+    help = "operating#everyday"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -13,6 +13,7 @@ class CreateImage(InstanceItemPage, CreateImagePage):
     """An image of its disk."""
 
     template = "compute/instances/create_image.html"
+    help = "images#from-an-instance"
 
     def initial(self) -> dict[str, Any]:
         return {"name": f"{self.item.name}-image"[:63]}

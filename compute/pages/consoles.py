@@ -15,6 +15,7 @@ class Console(InstanceItemPage):
     """A terminal at the serial port, or the screen. The page asks the API for a URL, and connects by itself."""
 
     template = "compute/instances/console.html"
+    help = "instances#console"
     partials = {"instance-head": "compute/instances/_head.html"}
 
     def fill(self) -> dict[str, Any]:
@@ -33,6 +34,7 @@ class ConsoleLog(InstanceItemPage):
     """The end of the log as a page, or all of it that is still kept, as a file."""
 
     template = "compute/instances/log.html"
+    help = "instances#console"
     partials = {"instance-head": "compute/instances/_head.html", "console-log": "compute/instances/_log.html"}
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

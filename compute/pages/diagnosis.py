@@ -23,6 +23,7 @@ class Diagnose(InstanceItemPage, ItemFormPage):
     """Asked by the query string. A form that is sent applies the fix that was shown, if it still is the one."""
 
     template = "compute/instances/diagnosis.html"
+    help = "networks#when-something-does-not-work"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:

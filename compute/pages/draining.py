@@ -20,6 +20,7 @@ class Drain(HostPage, ItemFormPage):
     """What would move and what stays, before it is done; how far it is, while and after it is."""
 
     template, form = "compute/draining/drain.html", DrainForm
+    help = "operating#moving"
     partials = {"drain": "compute/draining/_drain.html"}
     fields = {"restart": forms.FLAG}
 

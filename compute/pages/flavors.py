@@ -15,6 +15,7 @@ from compute.models import Flavor
 class FlavorPage(ResourcePage):
     model, key, title = Flavor, "flavor", "Flavors"
     listed_at = section = "flavors"
+    help = "operating#flavors"
     for_cloud_admins = True
     form = FlavorSerializer
     fields = {

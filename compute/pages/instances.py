@@ -33,6 +33,7 @@ LINES_SHOWN = 200
 class InstancePage(ResourcePage):
     model, key, title = Instance, "instance", "Instances"
     listed_at = section = "instances"
+    help = "instances#starting-stopping-and-more"
 
     def rows(self) -> "QuerySet[Instance]":
         return rows.instances_of(self.project)
@@ -191,6 +192,7 @@ class Placement(InstanceItemPage):
     """Why it is where it is, or nowhere: every rule, as it stands now."""
 
     template = "compute/instances/placement.html"
+    help = "instances#where-it-runs"
     partials = {"placement": "compute/instances/_placement.html"}
 
     def fill(self) -> dict[str, Any]:

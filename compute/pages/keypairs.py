@@ -19,6 +19,7 @@ NAME_AND_LABELS = {"name": forms.REQUIRED, "labels": forms.LABELS}
 class KeyPairPage(ResourcePage):
     model, key, title = KeyPair, "keypair", "Key pairs"
     listed_at = section = "keypairs"
+    help = "instances#key-pairs"
 
 
 class KeyPairs(KeyPairPage, ListPage):

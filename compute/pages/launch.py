@@ -53,6 +53,7 @@ class Launch(FormPage):
 
     template = "compute/instances/launch.html"
     section = "instances"
+    help = "instances#launching"
     role = Role.VIEWER
 
     def fill(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Move(InstanceItemPage, ItemFormPage):
     """To which host."""
 
     template, form = "compute/instances/move.html", MoveForm
+    help = "operating#moving"
     fields = {"host": forms.TEXT}
 
     def fill(self) -> dict[str, Any]:

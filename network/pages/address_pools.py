@@ -18,6 +18,7 @@ from network.services import address_pools
 class PoolPage(ResourcePage):
     model, key, title = AddressPool, "pool", "Address pools"
     listed_at = section = "address-pools"
+    help = "operating#floating-ips"
     for_cloud_admins = True
 
     def rows(self) -> "QuerySet[Any]":

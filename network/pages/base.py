@@ -18,6 +18,7 @@ class NetworkingPage(ResourcePage):
     """Base of all of them. Statuses are those of the API."""
 
     section = "networks"
+    help = "networks#more-networks"
 
     def with_status(self, rows: Iterable[Row], find: Callable[..., Status]) -> list[tuple[Row, Status]]:
         carried = any_carries()

@@ -21,6 +21,7 @@ from network.services import floating_ips
 class FloatingIPPage(NetworkingPage):
     model, key, title = FloatingIP, "floating", "Floating IPs"
     listed_at = section = "floating-ips"
+    help = "networks#letting-somebody-in"
 
     def rows(self) -> "QuerySet[FloatingIP]":
         return floating_ips_of(self.scope)

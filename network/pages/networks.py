@@ -41,6 +41,7 @@ class NetworkWithSubnetForm(NetworkForm):
 class NetworkPage(NetworkingPage):
     model, key, title = Network, "network", "Networks"
     listed_at = "networks"
+    help = "networks#what-a-project-begins-with"
 
 
 class Networks(NetworkPage, ListPage):

@@ -20,6 +20,7 @@ from network.services.port_forwards import LOOPBACK
 class ForwardPage(NetworkingPage):
     model, key, title = PortForward, "forward", "Port forwards"
     listed_at, section = "port-forwards", "floating-ips"
+    help = "networks#letting-somebody-in"
 
     def rows(self) -> "QuerySet[PortForward]":
         related = super().rows().select_related("project", "floating_ip", "target__port__network")

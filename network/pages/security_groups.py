@@ -25,6 +25,7 @@ MAX_MEMBERS = 50
 class GroupPage(ResourcePage):
     model, key, title = SecurityGroup, "group", "Security groups"
     listed_at = section = "security-groups"
+    help = "networks#letting-somebody-in"
 
     def rows(self) -> "QuerySet[Any]":
         ordered = SecurityGroupRule.objects.select_related("remote_group").order_by("direction", "created_at", "pk")

@@ -29,6 +29,7 @@ FIRST_POLICY = {
 class BackupPage(ResourcePage):
     model, key, title = Backup, "backup", "Backups"
     listed_at, section = "backups", "volumes"
+    help = "storage#backups"
 
     def rows(self) -> "QuerySet[Backup]":
         return Backup.objects.filter(project=self.project).select_related("project", "volume__type")
@@ -89,6 +90,7 @@ class RestoreOver(VolumeVerbPage):
     """To the volume itself. Somebody has to type its name, as what is on it goes."""
 
     template, form = "storage/backups/restore_over.html", RestoreBackupForm
+    help = "storage#backups"
     fields = {"backup": forms.REQUIRED, "snapshot": forms.TEXT}
 
     def initial(self) -> dict[str, Any]:
@@ -135,6 +137,7 @@ class DeleteBackup(BackupPage, DeletePage):
 
 class ScheduleBackups(VolumeVerbPage):
     template, form = "storage/backups/schedule.html", BackupPolicyForm
+    help = "storage#backups"
     fields = {
         "schedule": forms.REQUIRED,
         "time_zone": forms.REQUIRED,
@@ -168,6 +171,7 @@ class UnscheduleBackups(VolumePage, VerbPage):
 
 class BackUpVolume(VolumeVerbPage):
     template, form = "storage/backups/back_up.html", SnapshotForm
+    help = "storage#backups"
     fields = {"name": forms.REQUIRED, "labels": forms.LABELS, "protected": forms.FLAG}
 
     def fill(self) -> dict[str, Any]:

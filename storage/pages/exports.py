@@ -32,6 +32,7 @@ FORMATS = {
 class ExportPage(ResourcePage):
     model, key, title = ImageExport, "export", "Exports"
     listed_at, section = "exports", "images"
+    help = "images#taking-one-away"
 
     def rows(self) -> "QuerySet[ImageExport]":
         return ImageExport.objects.filter(project=self.project).select_related("project")
@@ -58,6 +59,7 @@ class ExportImage(ImagePage, ItemFormPage):
     """Choose for which program."""
 
     template = "storage/exports/export.html"
+    help = "images#taking-one-away"
 
     def fill(self) -> dict[str, Any]:
         choices = [(value, words) for value, words in FORMATS.items() if not exports.why_not(self.item, value)]

@@ -41,6 +41,7 @@ class ImagePage(ResourcePage):
 
     model, key, title = Image, "image", "Images"
     listed_at = section = "images"
+    help = "images#what-a-guest-needs"
 
     def rows(self) -> "QuerySet[Image]":
         found = images_of(self.project).select_related("upload", "project")
@@ -60,6 +61,7 @@ class OwnImagePage(ImagePage):
 
 class Images(ImagePage, ListPage):
     template = "storage/images/list.html"
+    help = "images#by-the-dashboard"
     sorts = {
         "name": ("name", "created_at"),
         "status": "status",
@@ -85,6 +87,7 @@ class ImportImage(ResourcePage, FormPage):
 
     model, key, title = Image, "image", "Images"
     listed_at = section = "images"
+    help = "images#by-the-dashboard"
     template = "storage/images/import.html"
 
     def fill(self) -> dict[str, Any]:
@@ -167,6 +170,7 @@ class DeprecateImage(OwnImagePage, VerbPage):
 
 
 class DeleteImage(OwnImagePage, DiscardPage):
+    help = "images#deleting"
     kind = "image"
 
     def after(self) -> str:
@@ -180,6 +184,7 @@ class ShareImage(OwnImagePage, ItemFormPage):
     """With one more project."""
 
     template = "storage/images/share.html"
+    help = "images#sharing"
 
     def fill(self) -> dict[str, Any]:
         shares = self.item.shares.select_related("project").order_by("project__name")

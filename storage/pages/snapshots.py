@@ -18,6 +18,7 @@ from storage.services import captures, snapshots
 class SnapshotPage(ResourcePage):
     model, key, title = Snapshot, "snapshot", "Snapshots"
     listed_at, section = "snapshots", "volumes"
+    help = "storage#snapshots"
 
     def rows(self) -> "QuerySet[Snapshot]":
         own = Snapshot.objects.filter(project=self.project, volume__trashed_at=None)
@@ -46,6 +47,7 @@ class CreateImage(SnapshotPage, CreateImagePage):
     """An image of what it has kept."""
 
     template = "storage/snapshots/create_image.html"
+    help = "images#from-a-volume"
 
     def initial(self) -> dict[str, Any]:
         return {"name": self.item.name}

@@ -33,6 +33,7 @@ def pool_choices(chosen: UUID | None = None) -> list[tuple[str, str]]:
 class VolumeTypePage(ResourcePage):
     model, key, title = VolumeType, "volume_type", "Volume types"
     listed_at = section = "volume-types"
+    help = "operating#volumes"
     for_cloud_admins = True
     form = VolumeTypeForm
     fields = {

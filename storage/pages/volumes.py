@@ -58,6 +58,7 @@ def in_words(kind: VolumeType) -> str:
 class VolumePage(ResourcePage):
     model, key, title = Volume, "volume", "Volumes"
     listed_at = section = "volumes"
+    help = "storage#what-a-volume-is-for"
 
     def rows(self) -> "QuerySet[Volume]":
         own = Volume.objects.filter(project=self.project, trashed_at=None)
@@ -205,6 +206,7 @@ class VolumeVerbPage(VolumePage, VerbFormPage):
 
 class ResizeVolume(VolumeVerbPage):
     template, form = "storage/volumes/resize.html", ResizeForm
+    help = "storage#growing"
     fields = {"size_gib": forms.WHOLE}
 
     def initial(self) -> dict[str, Any]:
@@ -219,6 +221,7 @@ class ResizeVolume(VolumeVerbPage):
 
 class RetypeVolume(VolumeVerbPage):
     template, form = "storage/volumes/retype.html", RetypeForm
+    help = "storage#types"
     fields = {"type": forms.REQUIRED}
 
     def initial(self) -> dict[str, Any]:
@@ -238,6 +241,7 @@ class MoveVolume(VolumeVerbPage):
     """For admins of the cloud."""
 
     template, form = "storage/volumes/move.html", MoveForm
+    help = "operating#moving"
     fields = {"host": forms.TEXT}
 
     def fill(self) -> dict[str, Any]:
@@ -256,6 +260,7 @@ class MoveVolume(VolumeVerbPage):
 
 class SnapshotVolume(VolumeVerbPage):
     template, form = "storage/volumes/snapshot.html", SnapshotForm
+    help = "storage#snapshots"
     fields = {"name": forms.REQUIRED, "labels": forms.LABELS, "protected": forms.FLAG}
 
     def act(self, body: dict[str, Any]) -> Any:
@@ -267,6 +272,7 @@ class SnapshotVolume(VolumeVerbPage):
 
 class CloneVolume(VolumeVerbPage):
     template, form = "storage/volumes/clone.html", CloneVolumeForm
+    help = "storage#clones"
     fields = {"name": forms.REQUIRED, "size_gib": SIZE, "type": forms.TEXT, "labels": forms.LABELS}
 
     def fill(self) -> dict[str, Any]:
@@ -287,6 +293,7 @@ class CreateImage(VolumePage, CreateImagePage):
     """An image of what is on it."""
 
     template = "storage/volumes/create_image.html"
+    help = "images#from-a-volume"
 
     def initial(self) -> dict[str, Any]:
         return {"name": self.item.name}
@@ -303,6 +310,7 @@ class CreateImage(VolumePage, CreateImagePage):
 
 class RevertVolume(VolumeVerbPage):
     template, form = "storage/volumes/revert.html", RevertForm
+    help = "storage#snapshots"
     fields = {"snapshot": forms.REQUIRED}
 
     def initial(self) -> dict[str, Any]:
@@ -322,6 +330,7 @@ class RevertVolume(VolumeVerbPage):
 
 
 class DeleteVolume(VolumePage, DiscardPage):
+    help = "storage#deleting"
     kind = "volume"
 
     def delete(self) -> None:

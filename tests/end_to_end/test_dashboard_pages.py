@@ -45,6 +45,7 @@ I = "/projects/demo/instances/{instance}"  # noqa: E741
 BESIDE = (
     f"{I}/console?kind=vnc", f"{I}/stop", f"{I}/delete", f"{I}/reset-password", f"{I}/resize", "/palette?q=web",
     "/palette?q=api", "/cloud/operations?outcome=all", "/nonsense", "/projects/nonsense",
+    "/help/operating",
 )  # fmt: skip
 PAYLOAD = '"><img src=x onerror=alert(1)>'  # short enough for every column
 LONG = "a-long-name-" + 51 * "x"
@@ -72,7 +73,7 @@ def known(cloud) -> dict[str, Any]:
     return {
         "project": "demo", "ident": cloud.project.pk, "instance": instance.pk, "host": instance.host_id,
         "flavor": cloud.flavor.pk, "image": cloud.image.pk, "keypair": keypair.pk, "user": member.pk,
-        "volume_type": factories.volume_type().pk,
+        "volume_type": factories.volume_type().pk, "guide": "networks",
         **networks_and_volumes_of(cloud),
     }  # fmt: skip
 

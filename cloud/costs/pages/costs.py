@@ -19,6 +19,7 @@ class Costs(FormPage):
 
     template = "costs/costs.html"
     section = "costs"
+    help = "projects#costs"
     role_to_change = Role.ADMIN
 
     def fill(self) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class CloudOverview(Page):
     template = "dashboard/cloud/overview.html"
     partials = {"cloud": "dashboard/cloud/_overview.html"}
     section = "cloud"
+    help = "operating#everyday"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:

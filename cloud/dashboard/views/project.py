@@ -42,6 +42,7 @@ class Overview(Page):
     template = "dashboard/project/overview.html"
     partials = {"overview": "dashboard/project/_overview.html"}
     section = "overview"
+    help = "projects#the-overview"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         instances = rows.instances_of(self.project)
@@ -71,6 +72,7 @@ class GettingStarted(Page):
 
     template = "dashboard/project/getting_started.html"
     section = "getting-started"
+    help = "instances#launching"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         image = images_of(self.project).order_by("created_at").first()

@@ -19,6 +19,7 @@ class ApiReference(Page):
 
     template = "dashboard/reference/page.html"
     section = "api"
+    help = "api#conventions"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if isinstance(request.user, User):

@@ -26,6 +26,7 @@ class Trash(OfProject):
     template = "dashboard/project/trash.html"
     partials = {"trash": "dashboard/project/_trash.html"}
     section = "trash"
+    help = "projects#trash"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         found = []

@@ -20,6 +20,7 @@ class Activity(Page):
     template = "events/activity.html"
     partials = {"activity": "events/_activity.html"}
     section = "activity"
+    help = "projects#activity"
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         found = narrow(reading.log(project_id=self.project.pk), request, of_project=True)
@@ -35,6 +36,7 @@ class Audit(Page):
     template = "events/audit.html"
     partials = {"activity": "events/_activity.html"}
     section = "audit"
+    help = "operating#audit"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:

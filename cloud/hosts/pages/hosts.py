@@ -40,6 +40,7 @@ def listed() -> "QuerySet[Host]":
 class HostPage(ResourcePage):
     model, key, title = Host, "host", "Hosts"
     listed_at = section = "hosts"
+    help = "operating#everyday"
     for_cloud_admins = True
 
     def rows(self) -> "QuerySet[Host]":

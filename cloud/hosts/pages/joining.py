@@ -20,6 +20,7 @@ class NewHost(Page):
 
     template = "hosts/new.html"
     section = "hosts"
+    help = "operating#several-machines"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:

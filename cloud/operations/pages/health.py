@@ -16,6 +16,7 @@ class Health(Page):
     template = "operations/health.html"
     partials = {"health": "operations/_health.html"}
     section = "health"
+    help = "operating#when-something-is-wrong"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -18,6 +18,7 @@ class CloudOperations(Page):
     template = "operations/operations.html"
     partials = {"operations": "operations/_operations.html"}
     section = "operations"
+    help = "operating#audit"
     for_cloud_admins = True
 
     def get(self, request: HttpRequest) -> HttpResponse:

@@ -138,6 +138,7 @@ class Tokens(FormPage):
 
     template = "tenancy/account/tokens.html"
     section = "tokens"
+    help = "projects#api-tokens"
 
     def fill(self) -> dict[str, Any]:
         own = Token.objects.filter(user=self.scope.user).select_related("project").order_by("-created_at")
@@ -191,6 +192,7 @@ class Profile(FormPage):
 
     template = "tenancy/account/profile.html"
     section = "profile"
+    help = "projects#your-account"
 
     def initial(self) -> dict[str, Any]:
         return {name: getattr(self.scope.user, name) for name in ("full_name", "email")}
@@ -216,6 +218,7 @@ class Password(FormPage):
 
     template = "tenancy/account/password.html"
     section = "password"
+    help = "projects#your-account"
 
     def read(self) -> dict[str, Any]:
         return {name: self.request.POST.get(name, "") for name in ("current_password", "password")}

@@ -27,6 +27,7 @@ class Notifications(Page):
     template = "tenancy/notifications.html"
     partials = {"bell": "pages/_bell.html"}
     section = "notifications"
+    help = "projects#activity"
 
     def get(self, request: HttpRequest) -> HttpResponse:
         user: Any = self.scope.user

@@ -17,6 +17,7 @@ from cloud.tenancy.models import Membership, Project, Role
 
 class Projects(ListPage):
     model, key, title, listed_at, section = Project, "project", "Projects", "projects", "projects"
+    help = "projects#finding-your-way"
     template = "tenancy/project/projects.html"
     searched = ("name", "description")
 
@@ -29,6 +30,7 @@ class Settings(FormPage):
 
     template = "tenancy/project/settings.html"
     section = "settings"
+    help = "projects#members"
     role = role_to_change = Role.ADMIN
 
     def initial(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Settings(FormPage):
 class MemberPage(ResourcePage):
     model, key, title = Membership, "user", "Members"
     listed_at = section = "members"
+    help = "projects#members"
     role_to_change = Role.ADMIN
 
     def rows(self) -> "QuerySet[Membership]":

@@ -26,6 +26,7 @@ class Quota(FormPage):
     template = "tenancy/project/quota.html"
     partials = {"quota": "tenancy/project/_quota.html"}
     section = "quota"
+    help = "projects#quota"
 
     def fill(self) -> dict[str, Any]:
         usage = in_use(quota.usage(self.project), every=True)

@@ -19,6 +19,7 @@ OPEN = QuotaRequest.State.OPEN
 class QuotaRequestPage(ResourcePage):
     model, key, title = QuotaRequest, "ident", "Requests"
     listed_at = section = "quota-requests"
+    help = "operating#everyday"
     for_cloud_admins = True
 
     def rows(self) -> "QuerySet[QuotaRequest]":

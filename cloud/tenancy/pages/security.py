@@ -27,6 +27,7 @@ NEW_SECRET = "new_second_factor"  # in the session, encrypted, until a code of i
 class Security(FormPage):
     template = "tenancy/account/security.html"
     section = "security"
+    help = "projects#your-account"
 
     def fill(self) -> dict[str, Any]:
         user = self.scope.user
@@ -60,6 +61,7 @@ class NewSecondFactor(FormPage):
 
     template = "tenancy/account/second_factor.html"
     section = "security"
+    help = "projects#your-account"
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if second_factor.is_on(self.scope.user):

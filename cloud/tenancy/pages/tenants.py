@@ -18,6 +18,7 @@ from cloud.tenancy.models import Membership, Project
 class TenantPage(ResourcePage):
     model, key, title = Project, "ident", "Projects"
     listed_at, section = "cloud-projects", "projects-admin"
+    help = "operating#projects-and-users"
     for_cloud_admins = True
 
 

@@ -16,6 +16,7 @@ from cloud.tenancy.models import Membership, User
 class UserPage(ResourcePage):
     model, key, title = User, "user", "Users"
     listed_at = section = "users"
+    help = "operating#projects-and-users"
     for_cloud_admins = True
 
 

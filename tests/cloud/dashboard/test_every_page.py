@@ -40,6 +40,8 @@ SHOWN: dict[str, str] = {
     "palette": SIGNED_IN,
     "api/v1/docs": PUBLIC,
     "design": SIGNED_IN,
+    "help": SIGNED_IN,
+    "help/<slug:guide>": SIGNED_IN,
     "projects": SIGNED_IN,
     P: VIEWER,
     f"{P}/getting-started": VIEWER,
@@ -248,7 +250,7 @@ def path_to(world, member):
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
         "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
         "verb": "stop", "volume_type": factories.volume_type().pk, "kind": "instance", "token": world.keypair.pk,
-        "image": factories.image(project=world.project).pk,
+        "image": factories.image(project=world.project).pk, "guide": "networks",
     }  # fmt: skip
 
     def path(route: str) -> str:

@@ -1,4 +1,4 @@
-/* The keyboard: `/` filters, `?` shows the keys, Ctrl-K (⌘K on a Mac) searches, `g` and a letter goes, j and k move in a list. */
+/* The keyboard: `/` filters, `?` shows the keys, `h` the help, Ctrl-K (⌘K on a Mac) searches, `g` and a letter goes, j and k move in a list. */
 "use strict";
 
 (() => {
@@ -108,7 +108,8 @@
       }
       case "?": shortcuts.showModal(); break;
       case "g": waitingForPlace = Date.now() + 1500; break;
-      case "c": document.querySelector('[data-key="c"]')?.click(); break;
+      case "c":
+      case "h": document.querySelector(`[data-key="${event.key}"]`)?.click(); break;
       case "t": consoleOf(document.activeElement)?.click(); break;
       case "u": document.querySelector("[data-undo]")?.click(); break;
       case "j": move(1); break;
