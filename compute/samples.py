@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.db.models import Max, Min
 
+from cloud.api.ranges import Ranges, Span
 from cloud.hosts.models import Host
 from compute.models import METRICS, Instance, Sample, SampleDay, SampleHour
 
@@ -27,17 +28,11 @@ MINUTE, QUARTER = 60, 900
 Values = tuple[float | None, ...]
 NOTHING: Values = (None,) * len(METRICS)
 Point = tuple[float, Values]  # seconds since the epoch, one value for each of METRICS
-
-
-@dataclass(frozen=True)
-class Span:
-    """How far back a series goes, and how far apart its points are."""
-
-    seconds: int
-    step: int
+When = tuple[float, float]  # two moments, in seconds since the epoch
 
 
 SPANS = {"1h": Span(3600, 10), "1d": Span(86400, MINUTE), "30d": Span(30 * 86400, QUARTER)}
+RANGES = Ranges(SPANS, {10: RAW_KEPT, MINUTE: HOURS_KEPT, QUARTER: DAYS_KEPT})
 
 
 @dataclass(frozen=True)
@@ -142,16 +137,17 @@ def _now() -> datetime:
 
 def series(instance: Instance, span: Span) -> Series:
     """The instance's use over a span, from what is kept that is fine enough."""
-    now = _now().timestamp()
+    now = (span.until or _now()).timestamp()
     since, count = now - span.seconds - span.step, span.seconds // span.step
+    when = (since, now + span.step)
     if span.step < MINUTE:
         # Hosts measure at even distances, but at no even seconds: the places are in step with the latest sample.
-        points = list(_raw(instance.pk, since))
+        points = list(_raw(instance.pk, when))
         behind = (now - points[-1][0]) % span.step if points else 0
         start = now - behind - (count - 0.5) * span.step
     else:
-        points = list(_packed(instance.pk, since, span.step))
-        start = (now // span.step + 1 - count) * span.step
+        points = list(_packed(instance.pk, when, span.step))
+        start = span.start(now)
     places: list[list[Values]] = [[] for _ in range(count)]
     for at, values in points:
         place = int((at - start) // span.step)
@@ -162,29 +158,31 @@ def series(instance: Instance, span: Span) -> Series:
     return Series(datetime.fromtimestamp(start, UTC), span.step, by_metric)
 
 
-def _raw(instance_id: UUID, since: float) -> Iterator[Point]:
-    for at, values in _rows(Sample, instance_id, since):
+def _raw(instance_id: UUID, when: When) -> Iterator[Point]:
+    for at, values in _rows(Sample, instance_id, when):
         yield at, tuple(values)
 
 
-def _packed(instance_id: UUID, since: float, step: int) -> Iterator[Point]:
+def _packed(instance_id: UUID, when: When, step: int) -> Iterator[Point]:
     """Quarters of days, minutes of hours of which there is no day, and samples of which there is no hour."""
     days, hours = set(), set()
     if step >= QUARTER:
-        for at, columns in _rows(SampleDay, instance_id, since - 86400):
+        for at, columns in _rows(SampleDay, instance_id, when, length=86400):
             days.add(at)
             yield from _unpacked(at, columns, QUARTER)
-    for at, columns in _rows(SampleHour, instance_id, since - 3600):
+    for at, columns in _rows(SampleHour, instance_id, when, length=3600):
         hours.add(at)
         if at // 86400 * 86400 not in days:
             yield from _unpacked(at, columns, MINUTE)
-    for at, values in _raw(instance_id, since):
+    for at, values in _raw(instance_id, when):
         if at // 3600 * 3600 not in hours and at // 86400 * 86400 not in days:
             yield at, values
 
 
-def _rows(model: Any, instance_id: UUID, since: float) -> Iterator[tuple[float, list[Any]]]:
-    rows = model.objects.filter(instance_id=instance_id, at__gte=datetime.fromtimestamp(since, UTC)).order_by("at")
+def _rows(model: Any, instance_id: UUID, when: When, length: int = 0) -> Iterator[tuple[float, list[Any]]]:
+    """What was begun between two moments; `length`: the seconds that a row is about, which may reach into them."""
+    begin, end = (datetime.fromtimestamp(at, UTC) for at in (when[0] - length, when[1]))
+    rows = model.objects.filter(instance_id=instance_id, at__gte=begin, at__lt=end).order_by("at")
     for at, *columns in rows.values_list("at", *METRICS):
         yield at.timestamp(), columns
 

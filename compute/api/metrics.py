@@ -34,7 +34,7 @@ class MetricsSerializer(serializers.Serializer):
     `memory_mib` is what its emulator holds, `guest_memory_mib` what its guest says that it uses, if it says so.
     """
 
-    span = serializers.ChoiceField(tuple(samples.SPANS))
+    span = serializers.ChoiceField(tuple(samples.SPANS), allow_null=True, help_text="Null with `from`.")
     start = serializers.DateTimeField(help_text="When the first step begins.")
     step_seconds = serializers.IntegerField()
     metrics = type("MetricsByName", (serializers.Serializer,), {name: MetricSerializer() for name in METRICS})()
@@ -44,19 +44,17 @@ class MetricsView(InstanceView, Item):
     """What it has used: processors, memory, disk and network, in even steps."""
 
     serializer = MetricsSerializer  # type: ignore[assignment]
-    parameters = {
-        "GET": {"span": serializers.ChoiceField(tuple(samples.SPANS), help_text="How far back; 1h, when left out.")}
-    }
+    parameters = {"GET": samples.RANGES.parameters()}
 
     @extend_schema(operation_id="instance_metrics")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        span = self.query().get("span", "1h")
-        return Response(shown(samples.series(self.one(kwargs["ref"]), samples.SPANS[span]), span))
+        asked = samples.RANGES.read(self.query())
+        return Response(shown(samples.series(self.one(kwargs["ref"]), asked.span), asked.name))
 
 
 def shown(series: samples.Series, span: str) -> dict[str, Any]:
     return {
-        "span": span,
+        "span": span or None,
         "start": series.start.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "step_seconds": series.step,
         "metrics": {

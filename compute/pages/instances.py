@@ -157,7 +157,7 @@ class OneInstance(InstanceItemPage):
         if part in ("", "instance-boot"):
             context["boot"] = boots.timeline(self.item)
         if part in ("", "metrics"):
-            context |= metrics.shown(self.item, self.request.GET.get("span", ""))
+            context |= metrics.shown(self.item, self.request.GET)
         if not part:
             context["may_read_user_data"] = self.may(Role.MEMBER)
         return context

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.http import QueryDict
+
 from cloud.pages import plots
 from cloud.pages.plots import Plot
 from compute import samples
@@ -31,9 +33,8 @@ PLOTS = (
 )
 
 
-def shown(instance: Instance, span: str) -> dict[str, Any]:
-    """What the page says of an instance's use over a span."""
-    if span not in samples.SPANS:
-        span = "1h"
-    found = plots.shown(PLOTS, samples.series(instance, samples.SPANS[span]).values, span)
-    return {**found, "spans": {name: plots.SPANS[name] for name in samples.SPANS}}
+def shown(instance: Instance, query: QueryDict) -> dict[str, Any]:
+    """What the page says of an instance's use, over the span or the range that its address asks for."""
+    asked = samples.RANGES.asked(query)
+    series = samples.series(instance, asked.span)
+    return plots.shown(PLOTS, series.values, asked, samples.SPANS, start=series.start, since=instance.created_at)

@@ -1,10 +1,12 @@
 """What instances use: taken in in one statement, packed as it ages, given out with its gaps."""
 
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 from django.db import DataError, connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from compute import samples
 from compute.models import METRICS, Instance, Sample, SampleDay, SampleHour
@@ -138,6 +140,40 @@ def test_a_host_may_be_away_for_days(instance):
     put(instance, begun + timedelta(days=3))
     samples.pack(begun + timedelta(days=4))
     assert [row.at.day for row in SampleDay.objects.order_by("at")] == [1, 4]
+
+
+def test_a_range_begins_and_ends_where_it_is_asked_to(instance, monkeypatch):
+    now = datetime(2026, 3, 1, 12, 20, tzinfo=UTC)
+    monkeypatch.setattr(samples, "_now", lambda: now)
+    for minute in range(30):
+        put(instance, now - timedelta(hours=3, minutes=minute), cpu=float(minute))
+    samples.pack(now)
+    span = samples.Span(600, 60, until=now - timedelta(hours=3, minutes=5))
+    found = samples.series(instance, span)
+    assert found.start == now - timedelta(hours=3, minutes=15)
+    assert found.values["cpu_percent"] == [15, 14, 13, 12, 11, 10, 9, 8, 7, 6]
+
+
+def test_a_range_is_as_fine_as_what_is_kept_of_it(api, viewer, instance, host):
+    vera, now = api.as_(viewer), timezone.now()
+    samples.take_in(host=host, samples=[{"id": str(instance.pk), "age": 65, "cpu_percent": 12}])
+
+    def asked(begin, end=None):
+        moments = {"from": (now - begin).isoformat(), **({"to": (now - end).isoformat()} if end else {})}
+        return vera.get(f"projects/demo/instances/web/metrics?{urlencode(moments)}")
+
+    recent = asked(timedelta(minutes=10)).json()
+    assert (recent["span"], recent["step_seconds"]) == (None, 10)
+    assert 12 in recent["metrics"]["cpu_percent"]["values"]
+    assert 12 in asked(timedelta(minutes=2), timedelta(minutes=1)).json()["metrics"]["cpu_percent"]["values"]
+    assert asked(timedelta(hours=5), timedelta(hours=4)).json()["step_seconds"] == 60
+    assert asked(timedelta(days=5), timedelta(days=5) - timedelta(hours=1)).json()["step_seconds"] == 900
+    whole = asked(timedelta(days=30)).json()
+    assert len(whole["metrics"]["cpu_percent"]["values"]) in (30 * 96, 30 * 96 + 1)
+    for wrong in ((timedelta(hours=1), timedelta(hours=2)), (timedelta(days=40),), (-timedelta(hours=1),)):
+        assert asked(*wrong).json()["errors"][0]["pointer"] == "?from"
+    for query in ("to=2026-03-01T00:00:00Z", "span=1h&from=2026-03-01T00:00:00Z", "from=soon"):
+        assert vera.get(f"projects/demo/instances/web/metrics?{query}").status_code == 400
 
 
 def test_the_api_names_every_unit(api, project, viewer, instance, host):

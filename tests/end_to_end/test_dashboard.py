@@ -194,6 +194,23 @@ def test_metrics_are_drawn_with_their_gaps(visit, cloud):
     expect(page.get_by_role("img", name="CPU: 40 %")).to_be_visible()
     page.get_by_text("As a table").click()
     expect(page.get_by_role("row", name="CPU 40 %")).to_be_visible()
+    drawn = page.get_by_role("img", name="CPU").locator(".u-over")
+    drawn.scroll_into_view_if_needed()
+    box = drawn.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.95, box["y"] + 20, steps=4)
+    page.mouse.up()
+    page.wait_for_url("**from=**")
+    page.reload()
+    expect(page.get_by_role("img", name="CPU: 40 %")).to_be_visible()
+    page.get_by_role("button", name="Zoom out").click()
+    page.wait_for_url("**span=1h")
+    page.get_by_text("Range", exact=True).click()
+    page.get_by_label("From").fill("2020-01-01T00:00")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("[data-refused]")).to_contain_text("is kept for 31 days")
+    page.get_by_role("link", name="1 hour").click()
     assert visitor.serious_faults() == []
 
 

@@ -23,7 +23,7 @@ class HostMetricSerializer(serializers.Serializer):
 class HostMetricsSerializer(serializers.Serializer):
     """Even series of what a host has used, with everything that runs on it."""
 
-    span = serializers.ChoiceField(tuple(load.SPANS))
+    span = serializers.ChoiceField(tuple(load.SPANS), allow_null=True, help_text="Null with `from`.")
     start = serializers.DateTimeField(help_text="When the first step begins.")
     step_seconds = serializers.IntegerField()
     metrics = type(
@@ -36,14 +36,12 @@ class HostMetrics(HostView, Item):
 
     serializer = HostMetricsSerializer  # type: ignore[assignment]
     forms = {}
-    parameters = {
-        "GET": {"span": serializers.ChoiceField(tuple(load.SPANS), help_text="How far back; 1h, when left out.")}
-    }
+    parameters = {"GET": load.RANGES.parameters()}
 
     @extend_schema(operation_id="host_metrics")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        span = self.query().get("span", "1h")
-        return Response({"span": span, **load.series(self.one(kwargs["ref"]), load.SPANS[span])})
+        asked = load.RANGES.read(self.query())
+        return Response({"span": asked.name or None, **load.series(self.one(kwargs["ref"]), asked.span)})
 
 
 urlpatterns = [path("hosts/<str:ref>/metrics", HostMetrics.as_view(), name="api-host-metrics")]

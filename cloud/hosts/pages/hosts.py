@@ -1,5 +1,6 @@
 """Hosts: what they have left, when they were last heard, what runs there, and what an admin decides about them."""
 
+from datetime import datetime
 from typing import Any
 
 from django.db.models import F, Func, IntegerField, Q, QuerySet
@@ -76,12 +77,12 @@ class OneHost(HostPage, ItemPage):
         }
 
     def metrics(self) -> dict[str, Any]:
-        """What it has used over the span that is asked for."""
-        span = self.request.GET.get("span", "")
-        span = span if span in load.SPANS else "1h"
-        series = load.series(self.item, load.SPANS[span])["metrics"]
-        spans = {name: plots.SPANS[name] for name in load.SPANS}
-        return {**plots.shown(PLOTS, {name: each["values"] for name, each in series.items()}, span), "spans": spans}
+        """What it has used over the span or the range that is asked for."""
+        asked = load.RANGES.asked(self.request.GET)
+        series = load.series(self.item, asked.span)
+        values = {name: each["values"] for name, each in series["metrics"].items()}
+        start = datetime.fromisoformat(series["start"])
+        return plots.shown(PLOTS, values, asked, load.SPANS, start=start, since=self.item.created_at)
 
 
 def ways(capabilities: dict[str, Any]) -> list[dict[str, str]]:

@@ -2,13 +2,17 @@
 
 import html
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from cloud.tenancy import new_projects
+from compute import samples
 from compute.models import Instance, Machine
 from compute.verbs import VERBS
 from network.models import FloatingIP, PortForward
@@ -500,3 +504,17 @@ def test_console_comes_first_then_what_fits_the_state(mia, world, power, verb):
     text = mia.get(f"/projects/demo/instances/{instance.pk}").content.decode()
     head = text.split('id="instance-head"')[1].split("<summary")[0]
     assert re.findall(r"</svg> ?([A-Z][a-z]+)", head) == ["Console", verb]
+
+
+def test_the_charts_of_a_young_instance_begin_with_it_and_a_range_stays_in_the_address(page_of, member, world):
+    samples.take_in(host=world.host, samples=[{"id": str(world.instance.pk), "age": 5, "cpu_percent": 40}])
+    mia, path = page_of(member), f"/projects/demo/instances/{world.instance.pk}"
+    assert "Since it was made" in mia.get(path).content.decode()
+    Instance.objects.filter(pk=world.instance.pk).update(created_at=Now() - timedelta(days=2))
+    assert "The last hour" in mia.get(path).content.decode()
+    assert "The last hour" in mia.get(f"{path}?from=2020-01-01T00:00").content.decode()
+    begin = timezone.now() - timedelta(minutes=20)
+    page = mia.get(f"{path}?from={begin:%Y-%m-%dT%H:%M:%S}").content.decode()
+    assert f'data-from="{begin:%Y-%m-%dT%H:}' in page
+    assert "data-to=" not in page
+    assert 'data-span=""' in page
