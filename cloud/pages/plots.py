@@ -1,6 +1,6 @@
 """Series for people: plots, and the same numbers in a table. `pages/metrics.js` draws them, and asks for newer ones."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,46 +32,19 @@ def shown(
     *,
     start: datetime,
     since: datetime,
+    groups: Iterable[tuple[str, Sequence[Plot]]] = (),
 ) -> dict[str, Any]:
     """What `pages/parts/metrics.html` says of series: `values` by metric, None where nothing was measured.
 
-    `start`: when they begin; `since`: when that began which they are about. What lies before is left out.
+    `start`: when they begin; `since`: when that began which they are about. What lies before is left out. `groups` have
+    a title and further plots, which are looked at when they are opened.
     """
     skipped = _skipped(asked, start, since)
-    lines, pictures = [], []
-    for plot in plots:
-        latest, unsaid = [], []
-        for name, label in plot.lines.items():
-            own = values[name][skipped:]
-            known = [value for value in own if value is not None]
-            if not known:
-                unsaid += [plot.unsaid[name]] if name in plot.unsaid else []
-                continue
-            title = plot.title if len(plot.lines) == 1 else f"{plot.title}, {label}"
-            latest.append(words.measure(known[-1], plot.unit) + (f" {label}" if len(plot.lines) > 1 else ""))
-            lines.append(
-                {
-                    "metric": name,
-                    "unit": plot.unit,
-                    "title": title,
-                    "latest": words.measure(known[-1], plot.unit),
-                    "mean": words.measure(sum(known) / len(known), plot.unit),
-                    "highest": words.measure(max(known), plot.unit),
-                    "share": round(100 * len(known) / len(own)),
-                }
-            )
-        pictures.append(
-            {
-                "title": plot.title,
-                "unit": plot.unit,
-                "metrics": " ".join(plot.lines),
-                "words": ",".join(plot.lines.values()),
-                "known": bool(latest),
-                "now": ", ".join(latest),
-                "why": plot.why,
-                "unsaid": unsaid if latest else [],
-            }
-        )
+    own = {name: found[skipped:] for name, found in values.items()}
+    folded = [(title, further) for title, further in groups if further]
+    lines = [
+        line for each in (plots, *(further for _, further in folded)) for plot in each for line in _lines(plot, own)
+    ]
     begin = start.astimezone(UTC)
     until = asked.span.until or begin + timedelta(seconds=asked.span.seconds)
     return {
@@ -81,10 +54,50 @@ def shown(
         "range": {} if asked.name else {"from": begin, "to": until, "is_live": asked.span.until is None},
         "since": round(since.timestamp()),
         "min_steps": MIN_STEPS,
-        "plots": pictures,
+        "plots": [_picture(plot, own) for plot in plots],
+        "groups": [(title, [_picture(plot, own) for plot in further]) for title, further in folded],
         "lines": lines,
         "measured": bool(lines),
     }
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _picture(plot: Plot, values: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:
+    """What stands with a plot until it is drawn: its latest values in words."""
+    known = {name: _known(values[name]) for name in plot.lines}
+    latest = [
+        words.measure(known[name][-1], plot.unit) + (f" {label}" if len(plot.lines) > 1 else "")
+        for name, label in plot.lines.items()
+        if known[name]
+    ]
+    return {
+        "title": plot.title,
+        "unit": plot.unit,
+        "metrics": " ".join(plot.lines),
+        "words": ",".join(plot.lines.values()),
+        "known": bool(latest),
+        "now": ", ".join(latest),
+        "why": plot.why,
+        "unsaid": [told for name, told in plot.unsaid.items() if latest and not known[name]],
+    }
+
+
+def _lines(plot: Plot, values: Mapping[str, Sequence[float | None]]) -> Iterator[dict[str, Any]]:
+    """The rows of the table: one for each metric that was measured."""
+    for name, label in plot.lines.items():
+        if known := _known(values[name]):
+            yield {
+                "metric": name,
+                "unit": plot.unit,
+                "title": plot.title if len(plot.lines) == 1 else f"{plot.title}, {label}",
+                "latest": words.measure(known[-1], plot.unit),
+                "mean": words.measure(sum(known) / len(known), plot.unit),
+                "highest": words.measure(max(known), plot.unit),
+                "share": round(100 * len(known) / len(values[name])),
+            }
 
 
 def _skipped(asked: Asked, start: datetime, since: datetime) -> int:

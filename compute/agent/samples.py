@@ -1,13 +1,14 @@
-"""What the machines of this host use: looked at every ten seconds, told in one message.
+"""What the machines of this host use: looked at every ten seconds, each look told in one message.
 
 Processor and memory are read from /proc, disks are asked of the emulator, one short question each, and traffic of the
 host's network process, one question for all. A rate needs two looks at the same process, and what could not be seen is
-left out: a gap is true, a zero would not be.
+left out: a gap is true, a zero would not be. Single disks and NICs are told of where a machine has several.
 """
 
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent import processes
@@ -45,6 +46,7 @@ class Look:
     at: float
     usage: Usage
     counters: Counters
+    devices: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # disks and NICs by their ids, like Counters
 
 
 class Samples:
@@ -55,30 +57,38 @@ class Samples:
         self._ledger = ledger
         self._control_plane = control_plane
         self._last: dict[str, Look] = {}
-        self._untold: deque[tuple[float, list[dict[str, Any]]]] = deque(maxlen=MAX_ROUNDS_KEPT)
+        self._untold: deque[tuple[float, dict[str, list[dict[str, Any]]]]] = deque(maxlen=MAX_ROUNDS_KEPT)
 
     def take(self) -> list[dict[str, Any]]:
         """Measure every running machine: what it used since the last sample."""
-        looks, samples = {}, []
+        looks = {}
+        samples: list[dict[str, Any]] = []
+        devices: list[dict[str, Any]] = []
         ports = self._ports()
         for entry in self._ledger.entries(TYPE):
             look = self._look(entry, ports)
             if look is None:
                 continue
             looks[entry.id] = look
-            samples.append({"id": entry.id, **_sample(self._last.get(entry.id), look, int(entry.spec["vcpus"]))})
+            before = self._last.get(entry.id)
+            samples.append({"id": entry.id, **_sample(before, look, int(entry.spec["vcpus"]))})
+            devices.extend({"id": entry.id, "device": device, **rates} for device, rates in _of_devices(before, look))
         self._last = looks
         if samples:
-            self._untold.append((time.monotonic(), samples))
+            self._untold.append((time.monotonic(), {"samples": samples, "devices": devices}))
         return samples
 
     def tell(self) -> None:
-        """Send the samples with their ages, because hosts' clocks are not trusted. Raises Unreachable."""
-        if self._untold:
-            rounds, now = list(self._untold), time.monotonic()
-            told = [{**sample, "age": round(now - at, 3)} for at, samples in rounds for sample in samples]
-            self._control_plane.tell("POST", "/agent/v1/samples", json={"samples": told}, ignored=(400, 404))
-            self._untold.clear()
+        """Send the samples with their ages, because hosts' clocks are not trusted. Raises Unreachable.
+
+        One message for each look keeps them far below the size that is taken, also after a while without a line.
+        """
+        while self._untold:
+            at, measured = self._untold[0]
+            age = round(time.monotonic() - at, 3)
+            told = {kind: [{**one, "age": age} for one in found] for kind, found in measured.items()}
+            self._control_plane.tell("POST", "/agent/v1/samples", json=told, ignored=(400, 404, 413))
+            self._untold.popleft()
 
     def _ports(self) -> dict[str, dict[str, Any]]:
         """What all ports of this host have counted."""
@@ -94,8 +104,9 @@ class Samples:
         usage = processes.usage(process)
         if usage is None:
             return None
-        counters = replace(self._counters(entry), **_traffic(entry.spec.get("nics", []), ports))
-        return Look(process, time.monotonic(), usage, counters)
+        nics = entry.spec.get("nics", [])
+        counters = replace(self._counters(entry), **_traffic(nics, ports))
+        return Look(process, time.monotonic(), usage, counters, {**_disks(entry, counters), **_nics(nics, ports)})
 
     def _counters(self, entry: Entry) -> Counters:
         machine = self._machines.machine(entry.id)
@@ -105,27 +116,63 @@ class Samples:
             return Counters()
 
 
-def _traffic(nics: list[dict[str, Any]], ports: dict[str, dict[str, Any]]) -> dict[str, int]:
-    """The sum over a machine's NICs; None if one of them is not counted, or none is in a network of the host."""
-    counted = [ports[nic["port"]] for nic in nics if nic["port"] in ports]
+def _traffic(nics: list[dict[str, Any]], ports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The sum over a machine's NICs; none if one of them is not counted, or none is in a network of the host."""
+    counted = [_of_port(ports[nic["port"]]) for nic in nics if nic["port"] in ports]
     if not nics or len(counted) < len(nics):
         return {}
+    return {name: sum(one[name] for one in counted) for name in counted[0]}
+
+
+def _of_port(port: dict[str, Any]) -> dict[str, int]:
     kinds = ("received_bytes", "sent_bytes", "received_packets", "sent_packets")
-    summed = {f"network_{kind}": sum(port[kind] for port in counted) for kind in kinds}
-    return summed | {"network_dropped_packets": sum(sum(port["dropped"].values()) for port in counted)}
+    counted = {f"network_{kind}": int(port[kind]) for kind in kinds}
+    return counted | {"network_dropped_packets": sum(port["dropped"].values())}
+
+
+def _nics(nics: list[dict[str, Any]], ports: dict[str, dict[str, Any]]) -> dict[str, Mapping[str, int]]:
+    """Each of several, by the id of its port."""
+    several = nics if len(nics) > 1 else []
+    return {nic["port"]: _of_port(ports[nic["port"]]) for nic in several if nic["port"] in ports}
+
+
+def _disks(entry: Entry, counters: Counters) -> dict[str, Mapping[str, int]]:
+    """Each of several, by the id of its volume; the machine's own by that of the machine."""
+    volumes = {int(volume["slot"]): str(volume["id"]) for volume in entry.spec.get("volumes") or ()}
+    known = {0: entry.id, **volumes}
+    several = counters.disks if len(counters.disks) > 1 else {}
+    return {known[slot]: counted for slot, counted in several.items() if slot in known}
 
 
 def _sample(before: Look | None, now: Look, vcpus: int) -> dict[str, float]:
     sample = {"memory_mib": now.usage.resident_mib}
     if now.counters.guest_memory_mib is not None:
         sample["guest_memory_mib"] = now.counters.guest_memory_mib
-    if before is None or before.process != now.process or before.at == now.at:
+    if before is None or not _follows(before, now):
         return sample
     seconds = now.at - before.at
     busy = now.usage.cpu_seconds - before.usage.cpu_seconds
     sample["cpu_percent"] = round(100 * busy / seconds / max(1, vcpus), 2)
+    return sample | _rates(vars(before.counters), vars(now.counters), seconds)
+
+
+def _of_devices(before: Look | None, now: Look) -> list[tuple[str, dict[str, float]]]:
+    """What passed each disk and each NIC that both looks have seen."""
+    if before is None or not _follows(before, now):
+        return []
+    both = [device for device in now.devices if device in before.devices]
+    seconds = now.at - before.at
+    return [(device, _rates(before.devices[device], now.devices[device], seconds)) for device in both]
+
+
+def _follows(before: Look, now: Look) -> bool:
+    return before.process == now.process and before.at != now.at
+
+
+def _rates(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    rates = {}
     for name, rate in RATES.items():
-        first, last = getattr(before.counters, name), getattr(now.counters, name)
+        first, last = before.get(name), now.get(name)
         if first is not None and last is not None and last >= first:  # a reset guest may count from nought again
-            sample[rate] = round((last - first) / seconds, 2)
-    return sample
+            rates[rate] = round((last - first) / seconds, 2)
+    return rates

@@ -41,10 +41,12 @@ class PushConsoleLog(AgentView):
 
 class PushSamples(AgentView):
     def post(self, request: Request) -> Response:
-        told = request.data.get("samples") if isinstance(request.data, dict) else None
-        if not isinstance(told, list) or len(told) > MAX_SAMPLES:
-            raise Invalid(errors=[Fault("/samples", f"A list of at most {MAX_SAMPLES} samples.")])
-        return Response({"kept": samples.take_in(host=self.host, samples=told)})
+        told = request.data if isinstance(request.data, dict) else {}
+        both = {"samples": told.get("samples"), "devices": told.get("devices", [])}
+        for name, found in both.items():
+            if not isinstance(found, list) or len(found) > MAX_SAMPLES:
+                raise Invalid(errors=[Fault(f"/{name}", f"A list of at most {MAX_SAMPLES} samples.")])
+        return Response({"kept": samples.take_in(host=self.host, **both)})
 
 
 urlpatterns = [

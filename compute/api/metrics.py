@@ -1,6 +1,8 @@
 """/api/v1/projects/{project}/instances/{instance}/metrics"""
 
+from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from django.urls import path
 from drf_spectacular.utils import extend_schema
@@ -9,9 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from cloud.api.views import Item
-from compute import samples
+from compute import devices, samples
 from compute.api.instances import InstanceView
-from compute.models import METRICS
+from compute.models import DISK_METRICS, METRICS, NIC_METRICS
 
 UNITS = {"cpu_percent": "percent of its vCPUs", "memory_mib": "MiB", "guest_memory_mib": "MiB"}
 
@@ -28,16 +30,37 @@ class MetricSerializer(serializers.Serializer):
     )
 
 
+def _by_name(title: str, metrics: tuple[str, ...]) -> serializers.Serializer:
+    made: serializers.Serializer = type(
+        title, (serializers.Serializer,), {name: MetricSerializer() for name in metrics}
+    )()
+    return made
+
+
+class DiskMetricsSerializer(serializers.Serializer):
+    name = serializers.CharField(help_text="Of the volume; of the instance for its own disk; empty when it is gone.")
+    metrics = _by_name("DiskMetricsByName", DISK_METRICS)
+
+
+class NicMetricsSerializer(serializers.Serializer):
+    name = serializers.CharField(help_text="Its network and its addresses there; empty when it is gone.")
+    metrics = _by_name("NicMetricsByName", NIC_METRICS)
+
+
 class MetricsSerializer(serializers.Serializer):
     """Even series of what an instance has used, as its host measured it.
 
     `memory_mib` is what its emulator holds, `guest_memory_mib` what its guest says that it uses, if it says so.
+    `disks` and `nics` have the same of each one, by the id of the volume (of the instance, for its own disk) or the
+    port, from when it had several; of a single one it is what `metrics` says.
     """
 
     span = serializers.ChoiceField(tuple(samples.SPANS), allow_null=True, help_text="Null with `from`.")
     start = serializers.DateTimeField(help_text="When the first step begins.")
     step_seconds = serializers.IntegerField()
-    metrics = type("MetricsByName", (serializers.Serializer,), {name: MetricSerializer() for name in METRICS})()
+    metrics = _by_name("MetricsByName", METRICS)
+    disks = serializers.DictField(child=DiskMetricsSerializer())
+    nics = serializers.DictField(child=NicMetricsSerializer())
 
 
 class MetricsView(InstanceView, Item):
@@ -49,19 +72,30 @@ class MetricsView(InstanceView, Item):
     @extend_schema(operation_id="instance_metrics")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         asked = samples.RANGES.read(self.query())
-        return Response(shown(samples.series(self.one(kwargs["ref"]), asked.span), asked.name))
+        instance = self.one(kwargs["ref"])
+        series = samples.series(instance, asked.span)
+        return Response(shown(series, asked.name, devices.names_of(instance, series)))
 
 
-def shown(series: samples.Series, span: str) -> dict[str, Any]:
+def shown(series: samples.Series, span: str, named: Mapping[UUID, str]) -> dict[str, Any]:
     return {
         "span": span or None,
         "start": series.start.isoformat(timespec="seconds").replace("+00:00", "Z"),
         "step_seconds": series.step,
-        "metrics": {
-            name: {"unit": unit(name), "values": [None if value is None else round(value, 2) for value in values]}
-            for name, values in series.values.items()
+        "metrics": _told(series.values, METRICS),
+        **{
+            kind: {
+                str(device): {"name": named.get(device, ""), "metrics": _told(series.devices[device], metrics)}
+                for device in devices.of_kind(series, metrics)
+            }
+            for kind, metrics in devices.KINDS.items()
         },
     }
+
+
+def _told(values: samples.ByMetric, metrics: tuple[str, ...]) -> dict[str, Any]:
+    rounded = {name: [None if value is None else round(value, 2) for value in values[name]] for name in metrics}
+    return {name: {"unit": unit(name), "values": found} for name, found in rounded.items()}
 
 
 urlpatterns = [

@@ -22,6 +22,7 @@ class ControlPlaneStandIn:
         self.joined: list[dict[str, Any]] = []
         self.beats: list[dict[str, Any]] = []
         self.samples: list[dict[str, Any]] = []
+        self.devices: list[dict[str, Any]] = []
         self.logs: dict[str, tuple[int, bytes]] = {}
         self.imported: dict[tuple[str, int], bytes] = {}  # results of imports, by row and number
         self.progress: list[dict[str, Any]] = []  # of imports
@@ -64,6 +65,7 @@ class ControlPlaneStandIn:
         match method, path.strip("/").split("/")[2:]:
             case "POST", ["samples"]:
                 self.samples += body["samples"]
+                self.devices += body.get("devices", [])
                 return 200, {"kept": len(body["samples"])}
             case "POST", ["join"]:
                 self.joined.append(body)

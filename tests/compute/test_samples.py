@@ -2,14 +2,31 @@
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
 from django.db import DataError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from cloud.events.services import Actor
+from cloud.tenancy import new_projects
 from compute import samples
-from compute.models import METRICS, Instance, Sample, SampleDay, SampleHour
+from compute.models import (
+    DISK_METRICS,
+    METRICS,
+    DeviceDay,
+    DeviceHour,
+    DeviceSample,
+    Instance,
+    Sample,
+    SampleDay,
+    SampleHour,
+)
+from network.models import Port
+from network.services import ports
+from storage.models import Attachment
+from storage.services import volumes
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -174,6 +191,57 @@ def test_a_range_is_as_fine_as_what_is_kept_of_it(api, viewer, instance, host):
         assert asked(*wrong).json()["errors"][0]["pointer"] == "?from"
     for query in ("to=2026-03-01T00:00:00Z", "span=1h&from=2026-03-01T00:00:00Z", "from=soon"):
         assert vera.get(f"projects/demo/instances/web/metrics?{query}").status_code == 400
+
+
+def test_disks_and_nics_are_kept_one_by_one(api, viewer, host, instance, project):
+    """Those of the instance: a host can tell of nothing else, so what is kept is bounded."""
+    new_projects.furnish(project, Actor("mia"))
+    network = project.networks.get()
+    port = ports.create(actor=Actor("mia"), name="front", network=network)
+    Port.objects.filter(pk=port.pk).update(holder_type="instance", holder_id=instance.pk, holder_slot=0)
+    data = volumes.create(project=project, actor=Actor("mia"), name="data", size_gib=1)
+    Attachment.objects.create(
+        volume=data, holder_type="instance", holder_id=instance.pk, holder_name=instance.name, slot=1
+    )
+    other = volumes.create(project=project, actor=Actor("mia"), name="other", size_gib=1)
+    reads, sent = {"disk_reads_per_second": 5}, {"network_sent_bytes_per_second": 7}
+    told = [
+        {"id": str(instance.pk), "age": 5, "device": str(device), **rates}
+        for device, rates in ((instance.pk, reads), (data.pk, reads), (port.pk, sent), (other.pk, reads))
+    ]
+    samples.take_in(host=host, samples=[{"id": str(instance.pk), "age": 5}], devices=told)
+    assert DeviceSample.objects.count() == 3
+    shown = api.as_(viewer).get("projects/demo/instances/web/metrics").json()
+    assert {disk["name"] for disk in shown["disks"].values()} == {"web", "data"}
+    assert shown["disks"][str(data.pk)]["metrics"]["disk_reads_per_second"]["values"][-1] == 5
+    assert set(shown["disks"][str(data.pk)]["metrics"]) == set(DISK_METRICS)
+    [nic] = shown["nics"].values()
+    assert nic["name"].startswith("default (")
+    assert nic["metrics"]["network_sent_bytes_per_second"]["values"][-1] == 7
+    with pytest.raises(DataError):
+        samples.take_in(host=host, samples=[], devices=[{"id": str(instance.pk), "age": 5, "device": "vda"}])
+
+
+def test_disks_and_nics_are_packed_like_the_instance(instance, monkeypatch):
+    midnight, disk = datetime(2026, 3, 1, tzinfo=UTC), uuid4()
+    for device, reads in ((instance.pk, 10), (disk, 30)):
+        for minute in range(0, 24 * 60, 20):
+            DeviceSample.objects.create(
+                instance_id=instance.pk, device_id=device, at=midnight + timedelta(minutes=minute, seconds=5),
+                disk_reads_per_second=reads,
+            )  # fmt: skip
+    now = midnight + timedelta(days=1, minutes=20)
+    samples.pack(now)
+    assert (DeviceHour.objects.count(), DeviceDay.objects.count()) == (48, 2)
+    assert DeviceHour.objects.get(at=midnight, device_id=disk).disk_reads_per_second[:2] == [30, None]
+    monkeypatch.setattr(samples, "_now", lambda: now)
+    for name in ("1d", "30d"):
+        found = samples.series(instance, samples.SPANS[name]).devices
+        assert {key: set(each["disk_reads_per_second"]) for key, each in found.items()} == {
+            instance.pk: {10, None}, disk: {30, None},
+        }, name  # fmt: skip
+    samples.pack(now + timedelta(days=32))
+    assert [kept.objects.count() for kept in (DeviceSample, DeviceHour, DeviceDay)] == [0, 0, 0]
 
 
 def test_the_api_names_every_unit(api, project, viewer, instance, host):

@@ -1,8 +1,10 @@
 """The dashboard in a real browser, with real web and streams processes, on the fake hypervisor."""
 
 import re
+from datetime import timedelta
 
 import pytest
+from django.db.models.functions import Now
 from playwright.sync_api import expect
 
 from cloud.tenancy.models import Project
@@ -184,11 +186,17 @@ def test_metrics_are_drawn_with_their_gaps(visit, cloud):
     instance = cloud.launch(name="web")
     cloud.settle()
     told = [{"id": str(instance.pk), "age": age, "cpu_percent": 40} for age in range(0, 600, 10) if not 200 < age < 300]
-    samples.take_in(host=Instance.objects.get().host, samples=told)
+    disk = [
+        {"id": str(instance.pk), "device": str(instance.pk), "age": age, "disk_reads_per_second": 5} for age in (5, 15)
+    ]
+    samples.take_in(host=Instance.objects.get().host, samples=told, devices=disk)
+    Instance.objects.update(created_at=Now() - timedelta(hours=2))
     visitor = visit()
     page = visitor.sign_in("mia")
     page.goto(f"/projects/demo/instances/{instance.pk}")
     expect(page.get_by_role("img", name="CPU: 40 %")).to_be_visible()
+    page.get_by_text("Each disk").click()
+    expect(page.get_by_role("img", name="Disk web, operations: 5/s reads")).to_be_visible()
     page.get_by_role("link", name="1 day").click()
     page.wait_for_url("**span=1d")
     expect(page.get_by_role("img", name="CPU: 40 %")).to_be_visible()
@@ -207,8 +215,8 @@ def test_metrics_are_drawn_with_their_gaps(visit, cloud):
     page.get_by_role("button", name="Zoom out").click()
     page.wait_for_url("**span=1h")
     page.get_by_text("Range", exact=True).click()
-    page.get_by_label("From").fill("2020-01-01T00:00")
-    page.get_by_role("button", name="Show").click()
+    page.locator("#metrics-from").fill("2020-01-01T00:00")
+    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("[data-refused]")).to_contain_text("is kept for 31 days")
     page.get_by_role("link", name="1 hour").click()
     assert visitor.serious_faults() == []

@@ -52,6 +52,7 @@ class Counters:
     network_received_packets: int | None = None
     network_sent_packets: int | None = None
     network_dropped_packets: int | None = None
+    disks: Mapping[int, Mapping[str, int]] = field(default_factory=dict)  # of each, by its slot, named as above
 
 
 @dataclass(frozen=True)

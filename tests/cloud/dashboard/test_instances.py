@@ -518,3 +518,15 @@ def test_the_charts_of_a_young_instance_begin_with_it_and_a_range_stays_in_the_a
     assert f'data-from="{begin:%Y-%m-%dT%H:}' in page
     assert "data-to=" not in page
     assert 'data-span=""' in page
+
+
+def test_each_disk_has_charts_where_there_are_several(page_of, member, world):
+    mia, path, own = page_of(member), f"/projects/demo/instances/{world.instance.pk}", str(world.instance.pk)
+    assert "Each disk" not in mia.get(path).content.decode()
+    disk = {"id": own, "device": own, "age": 5, "disk_reads_per_second": 5}
+    samples.take_in(host=world.host, samples=[{"id": own, "age": 5, "cpu_percent": 40}], devices=[disk])
+    page = mia.get(path).content.decode()
+    assert "Each disk" in page
+    assert "Each NIC" not in page
+    assert f"disks/{own}/disk_reads_per_second" in page
+    assert "Disk web, operations, reads" in page

@@ -1,8 +1,11 @@
 """What machines use, as it is measured: rates between two looks, gaps where there was none."""
 
+import contextlib
+import json
 import os
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
@@ -114,6 +117,52 @@ def test_traffic_is_that_of_all_nics_as_the_network_process_counts_it(node, cont
     clock[0] += 10
     del plugs.ports["2"]  # unplugged from below: half of the traffic would be a lie
     assert not any(name.startswith("network") for name in measured.take()[0])
+
+
+def test_several_disks_and_nics_are_told_of_one_by_one(node, control_plane, clock, used, obey, spec, monkeypatch):
+    plugs = give_networks(node)
+    rest = {"network": "n", "mtu": 1450, "addresses": [], "gateway": None, "dns": []}
+    nics = [{"port": port, "mac": f"52:54:00:00:00:0{port}", **rest} for port in "12"]
+    obey("ensure_running", {**spec, "nics": nics})
+    measured = Samples(node.machines, node.ledger, node.control_plane)
+    plugs.ports = {"1": counted(1000, 2000), "2": counted(0, 0, not_ip=1)}
+    count(node, monkeypatch, disks={0: {"disk_reads": 10}, 1: {"disk_reads": 5}})
+    measured.take()
+    clock[0] += 10
+    plugs.ports = {"1": counted(3000, 2000), "2": counted(6000, 1000, not_ip=3)}
+    count(node, monkeypatch, disks={0: {"disk_reads": 40}, 1: {"disk_reads": 5}})
+    measured.take()
+    clock[0] += 5
+    measured.tell()
+    told = {one.pop("device"): one for one in control_plane.devices}
+    assert told.keys() == {spec["id"], "1", "2"}  # what is in slot 1 is no volume of this machine
+    assert told[spec["id"]] == {"id": spec["id"], "age": 5, "disk_reads_per_second": 3}
+    assert told["1"]["network_received_bytes_per_second"] == 200
+    assert told["2"]["network_received_bytes_per_second"] == 600
+    assert told["2"]["network_dropped_packets_per_second"] == 0.2
+
+
+def test_of_a_single_disk_nothing_more_is_told(measured, node, clock, used, control_plane, monkeypatch):
+    for reads in (10, 40):
+        count(node, monkeypatch, disk_reads=reads, disks={0: {"disk_reads": reads}})
+        measured.take()
+        clock[0] += 10
+    measured.tell()
+    assert len(control_plane.samples) == 2
+    assert control_plane.devices == []
+
+
+def test_qemu_counts_its_disks_one_by_one(monkeypatch):
+    stats = {"rd_bytes": 1, "wr_bytes": 2, "rd_operations": 3, "wr_operations": 4}
+    blocks = [{"qdev": qdev, "stats": stats} for qdev in (
+        "/machine/peripheral/vda-device/virtio-backend", "vdc-device", "cdrom", "cd-device",
+    )]  # fmt: skip
+    answers = iter([b"{}", *(json.dumps({"return": one}).encode() for one in (blocks, {}, {}))])
+    monkeypatch.setattr(control.sockets, "connect", lambda *given: contextlib.nullcontext(Mock()))
+    monkeypatch.setattr(control, "_next_answer", lambda lines: next(answers))
+    found = control.counters(Mock())
+    assert found.disk_reads == 12
+    assert {slot: disk["disk_read_bytes"] for slot, disk in found.disks.items()} == {0: 1, 2: 1}
 
 
 def test_what_has_ended_is_not_measured(measured, used):

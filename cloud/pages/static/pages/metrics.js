@@ -90,7 +90,12 @@
     return Math.max(0, Math.min(steps, count - card.dataset.minSteps));
   }
 
-  function column(series, name) { return series.metrics[name].values.slice(skipped(series)); }
+  /* Of "cpu_percent", or of one disk or NIC: "disks/<id>/disk_reads_per_second". */
+  function column(series, name) {
+    const [metric, device, kind] = name.split("/").reverse();
+    const values = (kind ? series[kind][device]?.metrics : series.metrics)?.[metric].values;
+    return values ? values.slice(skipped(series)) : new Array(Object.values(series.metrics)[0].values.length - skipped(series)).fill(null);
+  }
 
   function draw(figure, series) {
     const names = figure.dataset.plot.split(" ");
@@ -132,7 +137,7 @@
     const isMeasured = Object.values(shown.metrics).some((metric) => metric.values.some((value) => value !== null));
     card.querySelector("[data-nothing]")?.toggleAttribute("hidden", isMeasured);
     card.querySelector("[data-plots]").hidden = !isMeasured;
-    for (const figure of card.querySelectorAll("[data-plot]")) draw(figure, shown);
+    for (const figure of card.querySelectorAll("[data-plot]")) if (figure.clientWidth) draw(figure, shown);
     for (const row of card.querySelectorAll("[data-line]")) tabulate(row);
     card.querySelector("[data-span-words]")?.replaceChildren(view.span ? spanWords() : `${local(view.from)} to ${view.to ? local(view.to) : "now"}`);
   }
@@ -243,6 +248,7 @@
     choose({ from: begin, to: end || undefined });
   });
   form.addEventListener("input", () => form.elements.from.setCustomValidity(""));
+  for (const group of card.querySelectorAll("[data-group]")) group.addEventListener("toggle", drawAll);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let width = card.clientWidth;

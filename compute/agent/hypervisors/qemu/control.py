@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
@@ -25,7 +26,7 @@ from compute.agent.emulators import read_pid
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
 from compute.agent.hypervisors.qemu.devices import CHANNEL_TO_AGENT, CHANNELS
-from compute.agent.hypervisors.qemu.slots import QemuSlots
+from compute.agent.hypervisors.qemu.slots import DISK, QemuSlots
 from storage.hardware import Hardware
 
 T = TypeVar("T")
@@ -269,16 +270,28 @@ def counters(home: Home) -> Counters:
             connection.sendall(QUESTIONS)
             lines = sockets.Lines(connection, SECONDS_TO_COUNT)
             _, disks, _, memory = (json.loads(_next_answer(lines)) for _ in range(4))
-            stats = [device["stats"] for device in disks.get("return", [])]
+            stats = [(str(device.get("qdev", "")), _counted(device["stats"])) for device in disks.get("return", [])]
             return Counters(
-                disk_read_bytes=sum(int(one["rd_bytes"]) for one in stats),
-                disk_write_bytes=sum(int(one["wr_bytes"]) for one in stats),
-                disk_reads=sum(int(one["rd_operations"]) for one in stats),
-                disk_writes=sum(int(one["wr_operations"]) for one in stats),
+                **{name: sum(counted[name] for _, counted in stats) for name in COUNTED},
+                disks={
+                    ascii_lowercase.index(disk[1]): counted for qdev, counted in stats if (disk := DISK.search(qdev))
+                },
                 guest_memory_mib=guest_memory_mib(memory.get("return", {})),
             )
     except (OSError, *sockets.NO_SENSE) as error:
         raise NoAnswer(f"QEMU, query-blockstats: {error or type(error).__name__}") from error
+
+
+COUNTED = {
+    "disk_read_bytes": "rd_bytes",
+    "disk_write_bytes": "wr_bytes",
+    "disk_reads": "rd_operations",
+    "disk_writes": "wr_operations",
+}
+
+
+def _counted(stats: dict[str, Any]) -> dict[str, int]:
+    return {name: int(stats[theirs]) for name, theirs in COUNTED.items()}
 
 
 def guest_memory_mib(told: dict[str, Any]) -> float | None:
