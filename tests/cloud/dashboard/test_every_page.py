@@ -225,7 +225,8 @@ MAX_QUERIES = {
     "cloud": 51,  # all that the health page looks for, and more
     "cloud/health": 41,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
-    **dict.fromkeys((I, N), 20),
+    I: 21,  # with what it used, and each of its disks and NICs
+    N: 20,
     f"{P}/networks": 24,  # with what hosts say of all that the topology shows
     **{route: 150 for route in SHOWN if route.startswith((*NETWORKING, *STORING)) and route.endswith("/delete")},
 }
