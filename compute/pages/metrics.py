@@ -54,7 +54,7 @@ def shown(instance: Instance, query: QueryDict) -> dict[str, Any]:
     series = samples.series(instance, asked.span)
     named, values, groups = devices.names_of(instance, series), dict(series.values), []
     for kind, title, noun, metrics, pictures in GROUPS:
-        found = devices.of_kind(series, metrics)
+        found = sorted(devices.of_kind(series, metrics), key=lambda one: one != instance.pk)  # its own disk first
         values |= {f"{kind}/{one}/{name}": series.devices[one][name] for one in found for name in metrics}
         own = [
             Plot(
