@@ -1,4 +1,5 @@
-"""Names in addresses: /projects/demo/volumes/data, or just /demo/volumes/data, leads to the page about that volume.
+"""Names in addresses: /projects/demo/volumes/data, or just /demo/volumes/data, leads to the page about that volume, and
+/demo/volumes to their list.
 
 Pages have ids in their addresses, which stay when something is renamed. So names are looked at last, for what is no
 address by itself, and in every list alike: what cannot be found there cannot be seen.
@@ -22,6 +23,9 @@ def path_meant(request: HttpRequest, scope: Scope) -> str:
     """Where the address leads to, "" for nowhere. Raises NotFound, Forbidden for lists that the viewer may not see."""
     parts = request.path.strip("/").split("/")
     parts = parts if parts[0] in LENGTHS else ["projects", *parts]
+    whole = "/" + "/".join(parts)
+    if whole != request.path and _is_page(whole, scope):
+        return whole
     length = LENGTHS[parts[0]]
     the_list, own = "/" + "/".join(parts[:length]), parts[length:]
     match = _resolved(the_list)
@@ -38,6 +42,15 @@ def path_meant(request: HttpRequest, scope: Scope) -> str:
         return ""
     path = _page_about(page, the_list, found[0], own[1:]) if len(found) == 1 else ""
     return path or f"{the_list}?q={quote(own[0])}"
+
+
+def _is_page(path: str, scope: Scope) -> bool:
+    """Whether there is a page, of a project that the viewer may see if of any. It says itself who may see it."""
+    match = _resolved(path)
+    if match is None or not hasattr(match.func, "view_class") or "\0" in path:
+        return False
+    name = match.kwargs.get("project")
+    return name is None or scope.projects().filter(name=name).exists()
 
 
 def _page_about(page: ListPage, the_list: str, item: Model, rest: list[str]) -> str:

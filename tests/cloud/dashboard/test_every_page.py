@@ -324,12 +324,21 @@ def test_a_name_may_stand_in_the_middle_of_an_address(people, world):
     assert member.get("/demo/instances/web/nonsense")["Location"] == web
     for nowhere in (
         "/demo/instances/nothing",
-        "/demo",
+        "/nobody/instances",
         "/cloud/nothing/web",
         "/demo/quota/web",
         "/demo/instances/a%00b",
     ):
         assert member.get(nowhere).status_code == 404, nowhere
+    for short in (
+        "/demo/instances",
+        "/demo/instances/",
+        "/demo/launch",
+        "/demo",
+        f"/demo/instances/{world.instance.pk}",
+    ):
+        assert member.get(short)["Location"] == f"/projects{short.rstrip('/')}"
+    assert people["other"].get("/demo/instances").status_code == 404
     assert member.post("/demo/instances/web").status_code == 404
     assert people["anonymous"].get("/projects/demo/instances/web")["Location"].startswith("/sign-in?next=")
 
