@@ -35,6 +35,11 @@ def test_the_overview_says_what_runs_and_what_is_wrong(mia, world):
     assert 'aria-valuetext="2 of 20"' in text
 
 
+def test_what_costs_something_leads_to_its_page(mia, world):
+    row = mia.get("/projects/demo/costs").content.decode().partition("<h2>By resource</h2>")[2]
+    assert f'<a href="/projects/demo/instances/{world.instance.pk}">web</a>' in row
+
+
 def test_members_are_added_changed_and_removed(ada, project):
     factories.user("nia")
     assert ada.post("/projects/demo/members", {"user": "nia", "role": "viewer"}).status_code == 303
