@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from websockets.sync.client import connect
 
+from compute.models import Instance
 from tests.clouds import wait_until
 from tests.consoles import StandInSockets, node_service
 from tests.end_to_end.browsers import DESK, PHONE, Visitor
@@ -78,6 +79,38 @@ def test_a_serial_console_in_the_page(visit, cloud, servers, size, scheme):
             page.get_by_role("link", name="Log", exact=True).click()
             page.get_by_role("link", name="Download").click()
         assert b"after the cut" in log.value.path().read_bytes()
+    machine.close()
+    visitor.complaints[:] = [words for words in visitor.complaints if "WebSocket connection" not in words]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_launches_with_all_defaults_is_logged_in_at_the_console(visit, cloud, servers):
+    visitor = visit()
+    page = visitor.sign_in("mia")
+    page.goto("/projects/demo/launch")
+    page.get_by_label("Name", exact=True).fill("web")
+    page.get_by_role("button", name="Launch", exact=True).click()
+    expect(page.get_by_role("heading", name="How to log in")).to_be_visible()
+    password = page.get_by_role("button", name="Copy the password").get_attribute("data-copy")
+    cloud.settle()
+    instance = Instance.objects.get()
+    machine = StandInSockets(cloud.node.home(str(instance.pk)))
+    user = instance.image.default_user.encode()
+    with node_service(cloud.node.paths, servers.url, cloud.node.token):
+        page.get_by_role("link", name="Open the console").click()
+        expect_connected(page)
+        expect(page.locator("[data-login]")).to_contain_text(password)
+        assert machine.typed == b""  # it is not asked for yet
+        machine.say(b"\r\nweb login: ")
+        wait_until(lambda: machine.typed == user + b"\r", what="the user name")
+        machine.say(user + b"\r\nPassword: ")
+        wait_until(lambda: machine.typed == user + b"\r" + password.encode() + b"\r", what="the password")
+        page.reload()
+        expect_connected(page)
+        expect(page.get_by_role("button", name="Log in", exact=True)).to_be_enabled()  # offered, but not done again
+        assert visitor.serious_faults() == []
+        page.get_by_role("button", name="Hide for good").click()
+        expect(page.locator("[data-login]")).to_be_hidden()
     machine.close()
     visitor.complaints[:] = [words for words in visitor.complaints if "WebSocket connection" not in words]
 

@@ -84,6 +84,7 @@
       linkHandler: { activate() {} }, // where a guest's links lead is the guest's word
     });
     let socket = null;
+    const watching = new Set();
     let unanswered = 0; // bytes of what was said before: whatever was asked in them was asked long ago
     terminal.loadAddon(new window.CanvasAddon.CanvasAddon());
     terminal.open(screen);
@@ -129,6 +130,21 @@
       requestAnimationFrame(() => requestAnimationFrame(() => terminal.scrollToBottom()));
     }
 
+    /* Once the guest has written a line that ends like this, and may be answered. */
+    function until(pattern) {
+      return new Promise((resolve) => {
+        function look() {
+          const at = terminal.buffer.active;
+          const last = at.getLine(at.baseY + at.cursorY)?.translateToString(true) ?? "";
+          if (unanswered > 0 || !open || !pattern.test(last)) return;
+          watching.delete(look);
+          resolve();
+        }
+        watching.add(look);
+        look();
+      });
+    }
+
     async function attach(line, isOpen) {
       socket = line;
       terminal.reset();
@@ -144,11 +160,37 @@
             const isHistory = unanswered > 0;
             unanswered -= data.byteLength;
             if (isHistory && unanswered <= 0) showEnd();
+            for (const look of watching) look();
           });
         }
       });
     }
-    return { attach, focus: () => terminal.focus() };
+    return { attach, until, focus: () => terminal.focus() };
+  }
+
+  /* A password that this tab knows */
+
+  const bar = document.querySelector("[data-login]");
+  const known = window.pileus.logins.of(box.dataset.instance);
+  if (known) {
+    bar.hidden = false;
+    bar.querySelector("[data-login-user]").textContent = known.user;
+    bar.querySelector("[data-login-password]").textContent = known.password;
+    bar.querySelector("[data-copy]").dataset.copy = known.password;
+  }
+
+  /* As a person would: the user name at "login:", however long the guest takes to get there, then the password. */
+  async function logIn() {
+    const button = bar.querySelector("[data-do=logIn]");
+    button.disabled = true;
+    button.textContent = "Waiting for “login:”";
+    side.focus();
+    await side.until(/login: *$/i);
+    open.type(`${known.user}\r`);
+    await side.until(/password: *$/i);
+    open.type(`${known.password}\r`);
+    button.disabled = false;
+    button.textContent = "Log in";
   }
 
   /* The screen */
@@ -215,6 +257,8 @@
     secure: () => open?.secure(),
     size: () => { open?.size(); side.focus(); },
     type: (button) => { open?.type(KEYS[button.dataset.types]); side.focus(); },
+    logIn,
+    forget: () => { window.pileus.logins.forget(box.dataset.instance); bar.hidden = true; },
     full: () => box.requestFullscreen().then(() => side.focus()),
     paste: () => { if (open) paste.showModal(); },
     picture: () => open?.picture().toBlob((blob) => {
@@ -244,5 +288,9 @@
     }
     side = kind === "serial" ? serial() : await vnc();
     connect();
+    if (known && kind === "serial" && location.hash === "#log-in") {
+      history.replaceState(history.state, "", location.pathname + location.search); // once, not whenever it is reloaded
+      logIn();
+    }
   })();
 })();

@@ -12,6 +12,9 @@
     if (xhr.status === 401) bar.hidden = false;
   });
 
+  /* Nothing that this tab has kept for its reader is there for the next one. */
+  document.querySelector("[data-signs-out]")?.addEventListener("submit", () => sessionStorage.clear());
+
   /* Signing in changes the token that forms are sent with. */
   async function renewForms() {
     const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
