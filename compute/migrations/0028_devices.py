@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("compute", "0025_instances_by_age"),
+        ("compute", "0027_cds_of_isos"),
     ]
 
     operations = [
