@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ def lay_out_static(folder: Path) -> None:
         assets.lay_out(package)
 
 
+@cache
+def axe() -> str:
+    """The script of axe-core."""
+    return assets.extract(assets.AXE)["axe.js"].decode()
+
+
 class Visitor:
     """One person at a browser, whose complaints are kept."""
 
@@ -83,9 +90,8 @@ class Visitor:
 
     def serious_faults(self) -> list[str]:
         """What axe-core finds serious or critical on the page as it is."""
-        source = assets.extract(assets.AXE)["axe.js"].decode()
         # Through the debugger, so that the page's policy stays as it is.
-        self.page.evaluate(source)
+        self.page.evaluate(axe())
         found = self.page.evaluate("axe.run({resultTypes: ['violations']})")
         return [
             f"{violation['id']}: {violation['help']} ({node['target']}) {node.get('failureSummary', '')}"
