@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("compute", "0027_cds_of_isos"),
+        ("compute", "0028_cd_bus"),
     ]
 
     operations = [
