@@ -38,7 +38,7 @@ class Offers(NamedTuple):
     accelerated: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is one of a kind, and a key of caches
 class HostedResource:
     """One kind of resource: where its rows are, and what is special about it.
 
