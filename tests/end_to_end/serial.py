@@ -48,7 +48,7 @@ class Serial:
         return found
 
     def log_in(self, password: str) -> None:
-        self.expect("login:")
+        self.expect(r"(?s)READY(?!.*READY).*login:")  # of its last boot: nobody listens at the prompts before
         self.type("root")
         self.expect("Password:")
         self.type(password)

@@ -7,6 +7,7 @@ import pytest
 from django.db import transaction
 from django.db.models.functions import Now
 
+from agent.errors import Refused
 from cloud.events.models import Event
 from cloud.events.services import SYSTEM
 from cloud.hosts import services as hosts
@@ -51,21 +52,35 @@ def test_the_host_key_is_known_and_stays(cloud, mia, path, body):
     assert mia.get(f"{path}/copy").json()["ssh_host_key"] not in (None, key)
 
 
-@pytest.mark.parametrize("said", ["<script>", "ssh-ed25519 AAAA", "ssh-ed25519 " + "A" * 68 + " more", None, 7])
-def test_what_is_no_host_key_is_not_taken_from_a_host(cloud, mia, path, body, said):
-    mia.post(path, body)
-    cloud.settle()
-    shown = mia.get(f"{path}/web").json()
+def tells_of_its_host_key(cloud, said):
+    """What becomes of the report of a host that says this of an instance's guest."""
     instance = Instance.objects.get(name="web")
     report = {
-        "resource": {"type": "instance", "id": shown["id"]},
+        "resource": {"type": "instance", "id": str(instance.pk)},
         "generation": instance.generation,
         "sequence": instance.machine.seen_sequence + 1,
         "seen": "running",
         "facts": {"ssh_host_key": said},
     }
-    assert cloud.node.control_plane.report(report) == "taken"
-    assert mia.get(f"{path}/web").json()["ssh_host_key"] == shown["ssh_host_key"]
+    return cloud.node.control_plane.report(report)
+
+
+@pytest.mark.parametrize("said", ["<script>", "ssh-ed25519 AAAA", "ssh-ed25519 " + "A" * 68 + " more", None])
+def test_what_is_no_host_key_is_not_taken_from_a_host(cloud, mia, path, body, said):
+    mia.post(path, body)
+    cloud.settle()
+    key = mia.get(f"{path}/web").json()["ssh_host_key"]
+    assert tells_of_its_host_key(cloud, said) == "taken"
+    assert mia.get(f"{path}/web").json()["ssh_host_key"] == key
+
+
+def test_a_host_key_of_another_type_is_refused_with_its_report(cloud, mia, path, body):
+    mia.post(path, body)
+    cloud.settle()
+    key = mia.get(f"{path}/web").json()["ssh_host_key"]
+    with pytest.raises(Refused, match="facts of this report"):
+        tells_of_its_host_key(cloud, 7)
+    assert mia.get(f"{path}/web").json()["ssh_host_key"] == key
 
 
 def test_a_machine_from_before_host_keys_were_made_has_none(cloud, mia, path, body):
