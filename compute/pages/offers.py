@@ -104,7 +104,7 @@ def _flavors(project: Project, instance: Instance | None) -> dict[str, Any]:
 def _offered(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> OfferedFlavor:
     faults = [*sizes.faults(instance, flavor)]
     if Size.by(flavor, instance) == Size.of(instance):
-        faults = ["It is what it has."]
+        faults = ["It has this flavor."]
     elif not faults:
         faults = [*_over_quota(flavor, instance, left)]
         faults += [] if sizes.has_room(instance, flavor) else ["Its host has no room for it."]

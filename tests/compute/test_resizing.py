@@ -324,7 +324,7 @@ def test_its_dialog_offers_what_fits(cloud, web, large, client):
     assert "0.50" in choice
     assert "an hour more" in choice
     assert "disabled" not in choice
-    for name, words in (("vast", "Its host has no room for it."), (cloud.flavor.name, "It is what it has.")):
+    for name, words in (("vast", "Its host has no room for it."), (cloud.flavor.name, "It has this flavor.")):
         [choice] = re.findall(rf'<label class="choice">\s*<input[^>]*value="{name}".*?</label>', page, re.DOTALL)
         assert "disabled" in choice
         assert words in choice
