@@ -190,6 +190,7 @@ class Order(models.Model):
     generation = models.PositiveBigIntegerField()
     attempt = models.PositiveIntegerField(default=0)
     claimed_by = models.CharField(max_length=64, default="", db_default="")  # the run of the host's worker
+    problem = models.CharField(max_length=500, default="", db_default="")  # why its spec could not be rendered
     posted_at = models.DateTimeField(db_default=Now())
     lease_until = models.DateTimeField(null=True)
     answered_at = models.DateTimeField(null=True)

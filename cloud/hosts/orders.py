@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
+import structlog
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Max, QuerySet
@@ -14,6 +15,10 @@ from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import HostedResource, kind_of, kinds
 from cloud.operations import bells
 from cloud.queries import Prepared
+
+log = structlog.get_logger(__name__)
+
+MAX_PROBLEM = 500  # characters
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ def post(host: Host, resource_type: str, resource_id: UUID, verb: str, generatio
             VALUES (%s, %s, %s, %s, %s, %s, 0, now())
             ON CONFLICT (host_id, resource_type, resource_id) WHERE answered_at IS NULL
             DO UPDATE SET verb = excluded.verb, generation = excluded.generation, attempt = 0,
-                lease_until = NULL, posted_at = now()
+                lease_until = NULL, posted_at = now(), problem = ''
             WHERE (hosts_order.verb, hosts_order.generation) <> (excluded.verb, excluded.generation)
             """,
             [uuid4(), host.pk, resource_type, resource_id, verb, generation],
@@ -73,11 +78,13 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
 
     `incarnation` names the run of the host's worker: a new run takes over at once what the one before it had leased.
     What others wait for on the host is claimed before them, so those that wait never take all of its room for orders.
+    An order whose spec cannot be rendered keeps its lease and says why; it is tried again when the lease has run out.
     """
     first = [kind.type for kind in kinds() if kind.comes_first]
     orders = Order.objects.raw(
         """
-        UPDATE hosts_order SET attempt = attempt + 1, lease_until = now() + make_interval(secs => %s), claimed_by = %s
+        UPDATE hosts_order SET attempt = attempt + 1, lease_until = now() + make_interval(secs => %s), claimed_by = %s,
+            problem = ''
         WHERE id IN (
             SELECT id FROM hosts_order
             WHERE host_id = %s AND answered_at IS NULL
@@ -91,11 +98,21 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
     claimed = []
     for order in sorted(orders, key=lambda order: (order.resource_type not in first, order.posted_at)):
         kind = kind_of(order.resource_type)
-        if kind is not None:
-            row = _ordered(kind).first(order.resource_id, host.pk)
-            spec = kind.spec(row, order.verb) if row else {"id": str(order.resource_id)}
-            claimed.append(Claimed(order, spec))
+        if kind is None:
+            continue
+        try:
+            with transaction.atomic():
+                claimed.append(Claimed(order, _spec(kind, order)))
+        except Exception as error:
+            log.warning("order.not_rendered", order=str(order.pk), host=host.name, exc_info=error)
+            problem = f"{type(error).__name__}: {error}"[:MAX_PROBLEM]
+            Order.objects.filter(pk=order.pk).update(problem=problem)
     return claimed
+
+
+def _spec(kind: HostedResource, order: Order) -> dict[str, Any]:
+    row = _ordered(kind).first(order.resource_id, order.host_id)
+    return kind.spec(row, order.verb) if row else {"id": str(order.resource_id)}
 
 
 @cache

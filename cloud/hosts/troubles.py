@@ -4,7 +4,7 @@ from typing import Any
 
 from django.db.models import F, Q
 
-from cloud.hosts.models import Host, HostPulse
+from cloud.hosts.models import Host, HostPulse, Order
 from cloud.hosts.silence import reachable_since
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, trouble
 
@@ -96,6 +96,24 @@ def full_hosts() -> Looked:
 )
 def refused_reports() -> Looked:
     return told_of("report")
+
+
+@trouble(
+    "Orders that cannot be given to their hosts",
+    "The control plane fails to write what they ask for. The log of web has the details (order.not_rendered). Each is "
+    "tried again every minute; other orders are not held up.",
+)
+def orders_without_a_spec() -> Looked:
+    failing = Order.objects.filter(answered_at=None).exclude(problem="")
+    found = [
+        Case("host", str(order.host_id), order.host.name, _about(order), order.posted_at)
+        for order in failing.select_related("host").order_by("posted_at", "pk")[: MAX_SHOWN + 1]
+    ]
+    return len(found) if len(found) <= MAX_SHOWN else failing.count(), found[:MAX_SHOWN]
+
+
+def _about(order: Order) -> str:
+    return f"{order.verb} of {order.resource_type} {order.resource_id}: {order.problem}"
 
 
 @trouble(

@@ -17,6 +17,7 @@ from cloud.hosts.reconcile import reconcile
 from cloud.hosts.resources import kind_of
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.operations.troubles import troubles
 from tests.things import hosted
 from tests.things.models import Thing
 from tests.things.node import ThingNode
@@ -64,6 +65,42 @@ def test_what_the_host_cannot_make_fails_with_the_hosts_words(cloud, node):
     cloud.settle()
     assert Operation.objects.get(subject_id=made.pk).reason == "no such luck"
     assert (Thing.objects.get().seen, Allocation.of("thing", made.pk).count()) == ("gone", 0)
+
+
+def type_error():
+    raise TypeError("unhashable type: 'dict'")
+
+
+def database_error():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 / 0")
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"), [(type_error, "TypeError: unhashable type: 'dict'"), (database_error, "division by zero")]
+)
+def test_an_order_whose_spec_fails_holds_up_no_other(cloud, node, monkeypatch, fail, words):
+    bad, good = make(cloud), make(cloud)
+    kind = kind_of("thing")
+
+    def spec(thing, verb):
+        return fail() if thing.pk == bad.pk else kind.spec(thing, verb)
+
+    monkeypatch.setitem(resources._kinds, "thing", replace(kind, spec=spec))
+    engine.sweep()
+    node.look()
+    assert Thing.objects.get(pk=good.pk).seen == "ready"
+    assert str(bad.pk) not in node.specs
+    assert Order.objects.get(answered_at=None).attempt == 1, "its lease has not run out"
+    [told] = [trouble for trouble in troubles() if trouble.title == "Orders that cannot be given to their hosts"]
+    assert (told.count, told.cases[0].name) == (1, node.host.name)
+    assert f"thing {bad.pk}" in told.cases[0].words
+    assert words in told.cases[0].words
+    monkeypatch.setitem(resources._kinds, "thing", kind)
+    Order.objects.filter(answered_at=None).update(lease_until=Now() - timedelta(seconds=1))
+    cloud.settle()
+    assert Thing.objects.get(pk=bad.pk).seen == "ready"
+    assert troubles() == []
 
 
 @pytest.mark.parametrize(("broken", "told"), [("", []), ("no such luck", ["no such luck"])])
