@@ -59,8 +59,7 @@ class HostedResource:
     project: str = "project_id"  # the path from the row to its project's id
     unit: str = ""  # what one is called on its host, if not by its type
     seen_as: str = "seen"  # what events call the state that is seen
-    # The shapes of what its reports tell beside what all do. No part of its hash: kinds are keys of caches.
-    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # the shapes of what its reports tell beside what all do
     comes_first: bool = False  # what others wait for on their host: its orders are claimed before theirs
     is_work: bool = False  # its rows are work, whose operation tells of it: only what goes wrong is an event of its own
 
