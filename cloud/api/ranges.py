@@ -48,11 +48,20 @@ class Ranges:
     spans: Mapping[str, Span]
     kept: Mapping[int, timedelta]  # the finest step first
 
+    @property
+    def longest(self) -> timedelta:
+        """How far back there are any points."""
+        return max(self.kept.values())
+
+    @property
+    def kept_for(self) -> str:
+        """The same in words."""
+        return f"{self.longest.days} days" if self.longest.days > 1 else f"{self.longest // timedelta(hours=1)} hours"
+
     def parameters(self) -> dict[str, serializers.Field]:
-        oldest = max(self.kept.values()).days
         return {
             "span": serializers.ChoiceField(tuple(self.spans), help_text=f"How far back; {DEFAULT}, when left out."),
-            "from": serializers.DateTimeField(help_text=f"Instead of a span: from when, at most {oldest} days ago."),
+            "from": serializers.DateTimeField(help_text=f"Instead of a span: from when, at most {self.kept_for} ago."),
             "to": serializers.DateTimeField(help_text="With `from`: until when; until now, when left out."),
         }
 
@@ -65,13 +74,12 @@ class Ranges:
             return Asked(self.spans[name], name)
         now, faults = timezone.now(), []
         end = min(values.get("to", now), now)
-        oldest = max(self.kept.values())
         if "span" in values:
             faults.append(Fault("?span", "Give either a span, or `from` and `to`."))
         if begin >= end:
             faults.append(Fault("?from", "It has to be before `to`, and not in the future."))
-        if begin < now - oldest:
-            faults.append(Fault("?from", f"What was measured is kept for {oldest.days} days."))
+        if begin < now - self.longest:
+            faults.append(Fault("?from", f"What was measured is kept for {self.kept_for}."))
         if faults:
             raise Invalid(errors=faults)
         return Asked(self._between(begin, end, now))

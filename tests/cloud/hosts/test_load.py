@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from agent import system
 from cloud.hosts.models import Host, HostLoad
@@ -34,6 +35,15 @@ def test_a_minute_has_one_value_and_the_last_one_is_told(node, api, cloud_admin)
     assert {name: [v for v in each["values"] if v is not None][:1] for name, each in series.items()} == {
         "cpu_percent": [42.5], "memory_mib": [700.0], "disk_gib": [3.5],
     }  # fmt: skip
+
+
+def test_older_load_than_is_kept_is_refused_with_how_long_that_is(node, api, cloud_admin):
+    begin = timezone.now() - timedelta(hours=26)
+    answer = api.as_(cloud_admin).get(f"hosts/{node.host.name}/metrics?from={begin:%Y-%m-%dT%H:%M:%SZ}")
+    assert (answer.status_code, answer.json()["errors"][0]["message"]) == (
+        400,
+        "What was measured is kept for 25 hours.",
+    )
 
 
 @pytest.mark.parametrize("load", [{"cpu_percent": 1}, {**BUSY, "cpu_percent": -1}, {**BUSY, "memory_mib": "much"}])
