@@ -143,7 +143,7 @@
   }
 
   function spanWords() {
-    return skipped(shown) ? "Since it was made" : `The last ${card.querySelector(`[data-choose-span="${view.span}"]`).textContent.trim()}`;
+    return skipped(shown) ? "Since it was made" : `The last ${card.querySelector(`[data-choose-span="${view.span}"]`).textContent.trim().replace(/^1 /, "")}`;
   }
 
   function local(seconds) {
