@@ -82,7 +82,7 @@ def _kind(report: Report) -> HostedResource:
         words = f"This control plane knows no {kind.type} that is {report.seen}."
         raise Invalid(words, errors=[Fault("/seen", words)])
     if wrong := list(shapes.faults(report.facts, {**shapes.FACTS, **kind.facts}, "/facts")):
-        raise Invalid("The facts of this report are not what they have to be.", errors=wrong[:MAX_FAULTS])
+        raise Invalid("The facts of this report are not of the right shape.", errors=wrong[:MAX_FAULTS])
     return kind
 
 

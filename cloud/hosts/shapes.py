@@ -1,8 +1,13 @@
-"""What hosts tell has a shape: what is not of it is refused, so nobody who reads it later has to look again.
+"""The shapes of what hosts tell. Anything else is refused as it comes in, so its readers do not have to check it again.
 
-A shape is a type; a function that raises ValueError; {name: shape} for an object whose other members may be anything;
-{str: shape} for one whose members are all alike; or [shape] for a list. A member may always be missing, or null where
-its shape is `Maybe`.
+A shape is one of these:
+
+- a type;
+- a function that raises ValueError, whose docstring says what is right;
+- {name: shape}: an object. Members that are not named may be anything, and each may be missing;
+- {str: shape}: an object whose members all have the same shape;
+- [shape]: a list;
+- Maybe(shape): null is right, too.
 """
 
 import ipaddress
@@ -23,13 +28,13 @@ class Maybe(NamedTuple):
 def count(value: Any) -> None:
     """A whole number, not below 0."""
     if type(value) is not int or value < 0:
-        raise ValueError("a whole number, not below 0")
+        raise ValueError
 
 
 def moment(value: Any) -> None:
     """A moment with its time zone."""
     if not isinstance(value, str) or datetime.fromisoformat(value).tzinfo is None:
-        raise ValueError("a moment with its time zone")
+        raise ValueError
 
 
 def uuid(value: Any) -> None:
@@ -50,12 +55,12 @@ def faults(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
         yield from _faults_within(value, shape, pointer)
     elif isinstance(shape, type):
         if not isinstance(value, shape):
-            yield Fault(pointer, f"This is of the type {shape.__name__}.")
+            yield Fault(pointer, f"It has to be of the type {shape.__name__}.")
     else:
         try:
             shape(value)
         except ValueError:
-            yield Fault(pointer, f"This is not what it has to be: {str(shape.__doc__).lower()}")
+            yield Fault(pointer, f"It has to be {str(shape.__doc__).lower()}")
 
 
 def _faults_within(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
@@ -65,7 +70,7 @@ def _faults_within(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
     elif isinstance(shape, list) and isinstance(value, list):
         inner = [(index, shape[0]) for index in range(len(value))]
     else:
-        yield Fault(pointer, "This is a list." if isinstance(shape, list) else "This is an object.")
+        yield Fault(pointer, f"It has to be {'a list' if isinstance(shape, list) else 'an object'}.")
         return
     for name, of in inner:
         yield from faults(value[name], of, f"{pointer}/{name}")
