@@ -168,7 +168,7 @@ register(
         seen_as="power",
         facts={
             "started_at": Maybe(moment),
-            "volumes": {},
+            "volumes": {str: {}},
             "password_reset": Maybe(str),
             "ssh_host_key": Maybe(str),
             "snapshot": Maybe(str),
