@@ -38,24 +38,29 @@ def by_reference(rows: QuerySet, reference: str, *, name: str = "name") -> Query
     ident = as_uuid(reference)
     if ident is not None:
         return rows.filter(pk=ident)
-    return rows.filter(**{name: reference}) if len(reference) <= 255 and "\x00" not in reference else rows.none()
+    return rows.filter(**{name: reference}) if _may_be_a_name(reference) else rows.none()
 
 
-def called(rows: "Callable[..., QuerySet[M]]", *, name: str = "name") -> "Callable[..., M | None]":
-    """A function that finds what an id or a name means, as `by_reference` does, by queries that are prepared.
+def _may_be_a_name(text: str) -> bool:
+    """PostgreSQL stores no U+0000, and no column of names is longer."""
+    return len(text) <= 255 and "\x00" not in text
+
+
+def called(rows: "Callable[..., QuerySet[M]]") -> "Callable[..., M | None]":
+    """A function that finds what an id or a name means, as `by_reference` does, with prepared queries.
 
     `rows` makes the queryset, of parameters; their values follow the reference:
     `project_called = called(projects_of)` · `project_called(reference, user.pk)`.
     """
     names = tuple(inspect.signature(rows).parameters)
     by_id = Prepared(lambda *given: rows(*given[1:]).filter(pk=given[0])[:1], names=("reference", *names))
-    by_name = Prepared(lambda *given: rows(*given[1:]).filter(**{name: given[0]})[:1], names=("reference", *names))
+    by_name = Prepared(lambda *given: rows(*given[1:]).filter(name=given[0])[:1], names=("reference", *names))
 
     def find(reference: str, *values: Any) -> M | None:
         ident = as_uuid(reference)
         if ident is not None:
             return by_id.first(ident, *values)
-        return by_name.first(reference, *values) if len(reference) <= 255 and "\x00" not in reference else None
+        return by_name.first(reference, *values) if _may_be_a_name(reference) else None
 
     return find
 
@@ -172,8 +177,8 @@ class LabelsField(serializers.Field):
 class ReferenceField(serializers.Field):
     """Another resource, by id or name, out of what the caller may see. Absent and invisible get the same words.
 
-    `rows(scope)` gives what may be referred to; the scope is the view's (`cloud.api.scope.Scope`). `found(scope,
-    reference)` finds one of them sooner, where many requests do (see `called`).
+    `rows(scope)` gives what may be referred to; the scope is the view's (`cloud.api.scope.Scope`). Hot paths also give
+    `found(scope, reference)`, which finds one of them with prepared queries (see `called`).
     """
 
     default_error_messages = {"invalid": "Give a name or an id.", "not_found": NOT_FOUND}
