@@ -47,6 +47,17 @@ def network(value: Any) -> None:
     ipaddress.ip_network(value if isinstance(value, str) else "")
 
 
+def pools(value: Any) -> None:
+    """Shared folders by their ids, each with its name and its GiB."""
+    if not isinstance(value, dict):
+        raise ValueError
+    for pool, told in value.items():
+        uuid(pool)
+        if not isinstance(told, dict) or not isinstance(told.get("name"), str):
+            raise ValueError
+        count(told.get("total_gib"))
+
+
 def faults(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
     """Where a value is not of a shape."""
     if isinstance(shape, Maybe):
@@ -82,6 +93,7 @@ CAPABILITIES = {
     "jail": {"missing": {str: str}},
     "network": {"pools": [network], "missing": {str: str}},
     "volumes": {},
+    "pools": pools,
 }
 FACTS = {
     "problem": Maybe(str),
