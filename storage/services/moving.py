@@ -106,7 +106,9 @@ def _choose(group: Collection[Volume]) -> Host:
     found = moving.able_hosts().exclude(pk=source.pk).filter(free_disk_gib__gte=gib).order_by("-free_disk_gib", "pk")
     host = next((one for one in found if all(hosting.reaches(volume, one) for volume in group)), None)
     if host is None:
-        raise NoRoom(f"No other host that takes volumes has room for {gib} GiB, and the shared folders they are in.")
+        needs = [f"{gib} GiB free"] if gib else []
+        needs += ["their shared folder mounted"] if any(one.active.pool for one in group) else []
+        raise NoRoom(f"No other host that takes volumes has {' and '.join(needs)}.")
     return host
 
 
