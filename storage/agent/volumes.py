@@ -132,7 +132,10 @@ class Volumes(Kind):
         is struck out there first."""
         tree = self._tree_of(entry.id)
         if spec is not None:
-            self._give_up(entry.id, spec["keep"] if "keep" in spec else self._needed_by_others(entry))
+            shared = set(spec["keep"] if "keep" in spec else self._needed_by_others(entry))
+            if (pool := spec.get("pool")) and not shared.issuperset(self._noted(entry.id)):
+                self.layers.place(pool)  # refuses: what cannot be reached would be left there for ever
+            self._give_up(entry.id, shared)
         elif not self._is_going(entry.id):
             raise Refused("what other volumes need was not said: the order has to come again")
         self._clear_away(entry.id, keep=())

@@ -248,6 +248,26 @@ def test_nothing_is_made_where_nothing_is_mounted(give, host, pool, tmp_path):
     assert host.capabilities()["pools"] == {}
 
 
+def test_nothing_is_gone_while_its_folder_is_not_mounted(give, host, pool, tmp_path):
+    a = ident()
+    wanted = spec(a, pool=pool)
+    give("ensure_present", wanted)
+    (tmp_path / "agent" / "pools" / "nfs").unlink()
+    going = {"id": wanted["id"], "pool": pool, "keep": []}
+    assert "is not mounted" in give("ensure_gone", going, 2)["facts"]["problem"]
+    (tmp_path / "agent" / "pools" / "nfs").symlink_to(tmp_path / "export")
+    assert give("ensure_gone", going, 3)["seen"] == "gone"
+    assert list((tmp_path / "export" / "volumes").iterdir()) == []
+
+
+def test_a_host_gives_up_what_others_keep_without_having_it_mounted(give, host, pool, tmp_path):
+    a = ident()
+    wanted = spec(a, pool=pool)
+    give("ensure_present", wanted)
+    (tmp_path / "agent" / "pools" / "nfs").unlink()
+    assert give("ensure_gone", {"id": wanted["id"], "pool": pool, "keep": [a]}, 2)["seen"] == "gone"
+
+
 # Killed and refused at every fault point
 
 
