@@ -39,11 +39,12 @@ class Pools:
         return directory
 
     def facts(self) -> dict[str, Any]:
-        """By its id: {"name": of the folder where it is mounted, "total_gib"}."""
-        return {
-            pool: {"name": name, "total_gib": shutil.disk_usage(folder).total >> 30}
-            for pool, name, folder in self._mounted()
-        }
+        """By its id: {"name": of the folder where it is mounted, "total_gib"}. None whose file server fails."""
+        found = {}
+        for pool, name, folder in self._mounted():
+            with contextlib.suppress(OSError):
+                found[pool] = {"name": name, "total_gib": shutil.disk_usage(folder).total >> 30}
+        return found
 
     def _mounted(self) -> Iterator[tuple[str, str, Path]]:
         """Id, name and folder of each."""

@@ -1,6 +1,8 @@
 """Volumes on a host: command lines, files, and every fault point."""
 
+import errno
 import json
+import shutil
 import struct
 import uuid
 from pathlib import Path
@@ -266,6 +268,14 @@ def test_a_host_gives_up_what_others_keep_without_having_it_mounted(give, host, 
     give("ensure_present", wanted)
     (tmp_path / "agent" / "pools" / "nfs").unlink()
     assert give("ensure_gone", {"id": wanted["id"], "pool": pool, "keep": [a]}, 2)["seen"] == "gone"
+
+
+def test_a_file_server_that_fails_is_no_folder(host, pool, monkeypatch):
+    def fail(folder):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    assert host.volumes.capabilities()["pools"] == {}
 
 
 # Killed and refused at every fault point
