@@ -43,8 +43,10 @@ class Layers:
                     return path
         return self.directory / f"{name}.{QCOW2}"
 
-    def _places(self) -> tuple[Path, ...]:
-        return (self.directory, *self.pools.found().values())
+    def _places(self) -> Iterator[Path]:
+        """Its own disk first: what is there is found without asking a file server."""
+        yield self.directory
+        yield from self.pools.found().values()
 
     def is_shared(self, layer_id: str) -> bool:
         """Whether other hosts may have it too."""
