@@ -52,7 +52,7 @@ class Guests(threading.Thread):
         self._had: dict[str, float] = {}  # when each had its last turn
         self._wake = threading.Event()
 
-    def wonder(self, machine_id: str) -> None:
+    def ask_soon(self, machine_id: str) -> None:
         """Something has happened to a machine: ask its guest soon."""
         if not sockets.exists(self._machines.homes.of(machine_id).agent_socket):
             return

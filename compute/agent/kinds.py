@@ -62,7 +62,7 @@ class Machines(Kind):
             hypervisors=hypervisors,
             plugs=plugs or NetworkProcess(tools.paths),
             jail=tools.jail,
-            wonder=self.wonder,
+            ask_guest_soon=self.ask_guest_soon,
         )
         self._common = tools
         self._watch: Watch | None = None
@@ -192,10 +192,10 @@ class Machines(Kind):
         if self._watch:
             self._watch.wake()
 
-    def wonder(self, machine_id: str) -> None:
+    def ask_guest_soon(self, machine_id: str) -> None:
         """Something has happened to a machine: does an agent answer in its guest, and is it left frozen?"""
         if self._guests:
-            self._guests.wonder(machine_id)
+            self._guests.ask_soon(machine_id)
 
     def _measure(self, host: Host) -> None:
         """Measure what machines use, at regular intervals. In its own thread, because it waits for emulators."""

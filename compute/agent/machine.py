@@ -146,7 +146,8 @@ class Machine:
     def held_still(self, entry: Entry, control: Control) -> AbstractContextManager[freezing.Moment]:
         """See `freezing.held_still`; a guest that is left frozen is asked again and again to go on."""
         can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
-        return freezing.held_still(self.home, control, can_freeze=can_freeze, left=partial(self.tools.wonder, self.id))
+        ask_soon = partial(self.tools.ask_guest_soon, self.id)
+        return freezing.held_still(self.home, control, can_freeze=can_freeze, left=ask_soon)
 
     def _fetch(self, work: Work) -> disks.Fetch:
         return lambda file: self.tools.images.fetch(file, work)

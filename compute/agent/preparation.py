@@ -34,7 +34,7 @@ class MachineTools:
     layers: Layers
     hypervisors: dict[str, Hypervisor]
     plugs: Plugs
-    wonder: Callable[[str], None]  # about a machine's guest: see guests.py
+    ask_guest_soon: Callable[[str], None]  # of a machine, see guests.py
     jail: Jail = field(default_factory=Jail)
     boot_slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(1, system.vcpus())))
 

@@ -122,7 +122,7 @@ class Watch(threading.Thread):
         """Look at a machine without keeping others waiting: its emulator may take its time to answer."""
         self._host.beside(lambda: self._host.notice(key(machine_id), ended))
         if not ended:
-            self._machines.wonder(machine_id)
+            self._machines.ask_guest_soon(machine_id)
 
 
 def _drain(events: socket.socket) -> bool:

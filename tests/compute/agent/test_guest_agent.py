@@ -191,13 +191,13 @@ def test_one_that_is_silent_is_asked_again(node, spec, running, hurried, monkeyp
         with FakeAgent(running) as agent:
             agent.is_silent = True
             node.hypervisor.open_channel(spec["id"])
-            guests.wonder(spec["id"])
+            guests.ask_soon(spec["id"])
             wait_until(lambda: agent.ignored > 1, 30, what="it is asked, and again")
             agent.is_silent = False
             wait_until(lambda: node.entry(spec["id"]).facts.get("guest_agent") == KNOWN, 30, what="it is asked again")
     finally:
         node.stopping.set()
-        guests.wonder(spec["id"])  # wakes it
+        guests.ask_soon(spec["id"])  # wakes it
         guests.join(30)
     assert not guests.is_alive()
 
@@ -270,7 +270,7 @@ def test_a_guest_that_does_not_say_that_it_goes_on_is_a_problem_until_it_does(
     node, spec, running, obey, control_plane, hurried, monkeypatch
 ):
     asked = []
-    monkeypatch.setattr(node.machines, "_guests", SimpleNamespace(wonder=asked.append))
+    monkeypatch.setattr(node.machines, "_guests", SimpleNamespace(ask_soon=asked.append))
     with agent_in(node, spec) as agent:
         agent.commands = tuple(name for name in agent.commands if not name.endswith("thaw"))
         assert "held_still" not in volume_of(obey("ensure_running", with_layers(spec, 2), 2))
