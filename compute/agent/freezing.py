@@ -76,7 +76,7 @@ def forget(home: Home) -> None:
 
 
 def thaw_left(home: Home) -> int:
-    """The same if there is a note; 0 when there is none, or no answer."""
+    """`thaw` if there is a note; 0 when there is none, or no answer."""
     if not is_noted(home):
         return 0
     try:
