@@ -135,14 +135,12 @@ class Layers:
 
     def grow(self, layer_id: str, size: int) -> None:
         """Make a layer that no emulator has open at least this large. Raises Refused."""
-        if self.size(layer_id) >= size:
-            return
         path = self.path(layer_id)
-        if path.suffix == f".{RAW}":
+        if path.suffix != f".{RAW}":
+            qcow2.grow(path, size)
+        elif path.stat().st_size < size:
             os.truncate(path, size)
-        else:
-            qemu_img.run(qemu_img.resize(path, size))
-        sync_file(path)
+            sync_file(path)
 
     def lie_on(self, layer_id: str, parent: str) -> None:
         """Have the header of a layer that no emulator has open name its parent. Only people's tools follow that."""
