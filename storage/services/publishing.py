@@ -31,7 +31,7 @@ _version_called = called(lambda project, version: images_of(project).filter(vers
 
 
 def image_called(reference: str, project: Project) -> Image | None:
-    """The one of `images_of` that an id, `name`, or `name:version` means, as `ImageQuerySet.by_reference` does."""
+    """What an id, `name`, or `name:version` means: the first of `images_of` that is called so."""
     name, colon, version = reference.partition(":")
     if "\x00" in version:
         return None

@@ -99,7 +99,7 @@ def test_what_is_called_so_is_found_by_id_and_name():
     assert flavor_called("small") == small
 
 
-def test_an_image_is_called_as_its_query_set_says():
+def test_an_image_is_called_by_name_and_version():
     own, other = factories.project(), factories.project()
     for project in (own, other, None):
         for version in ("1", "2"):
@@ -108,6 +108,9 @@ def test_an_image_is_called_as_its_query_set_says():
     references += [str(image.pk) for image in Image.objects.all()]
     for project in (own, other):
         for reference in references:
-            expected = images_of(project).by_reference(reference).first()
-            assert image_called(reference, project) == expected
+            name, _, version = reference.partition(":")
+            expected = by_reference(images_of(project), name)
+            if ":" in reference and version != "latest":
+                expected = expected.filter(version=version)
+            assert image_called(reference, project) == expected.first()
         assert image_called("debian:1", project).project == project

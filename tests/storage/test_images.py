@@ -9,7 +9,7 @@ from cloud.events.services import SYSTEM
 from compute import services
 from compute.services.problems import UnfitLaunch
 from storage.models import Image, ImageShare
-from storage.services import captures, exports, images_of
+from storage.services import captures, exports, image_called, images_of
 from storage.workflows.images import learnt
 from tests import factories
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def found(project, reference):
-    return images_of(project).by_reference(reference).first()
+    return image_called(reference, project)
 
 
 def test_a_name_means_the_newest_that_is_ready_and_not_deprecated():
