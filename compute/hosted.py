@@ -169,7 +169,10 @@ register(
         facts={
             "started_at": Maybe(moment),
             "volumes": {str: {}},
+            "nics": [str],
+            "cd": Maybe(str),
             "password_reset": Maybe(str),
+            "password_set": Maybe(str),
             "ssh_host_key": Maybe(str),
             "snapshot": Maybe(str),
             **{f"{of}{name}": Maybe(str) for of in ("devices_", "snapshot_") for name in ("problem", "fix_by")},

@@ -44,6 +44,8 @@ def test_capabilities_of_another_shape_are_refused(capabilities):
         ("instance", {"started_at": "2026-11-30T12:00:00"}),
         ("instance", {"volumes": 1}),
         ("instance", {"volumes": {"a": 1}}),
+        ("instance", {"nics": 1}),
+        ("instance", {"cd": []}),
         ("instance", {"devices_problem": {}}),
         ("volume", {"layers": ["top"]}),
         ("volume", {"used_bytes": "many"}),
