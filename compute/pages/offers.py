@@ -116,9 +116,8 @@ def _offered(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> 
 def _over_quota(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> Iterator[str]:
     for kind in ("vcpus", "memory_mib"):
         more, use = getattr(flavor, kind) - getattr(instance, kind), left.get(kind)
-        rest = use["left"] if use else None
-        if rest is not None and more > max(0, rest):
-            yield f"The quota has {words.amount(kind, rest)} of {words.kind(kind)} left."
+        if use and use["left"] is not None and more > (rest := max(0, use["left"])):
+            yield f"The quota has {words.limits_asked(f'{rest} {kind}')} left."
 
 
 def _size_words(flavor: Flavor) -> str:

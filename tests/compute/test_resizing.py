@@ -317,14 +317,18 @@ def test_a_dry_run_says_what_would_change(cloud, web, large, api):
 def test_its_dialog_offers_what_fits(cloud, web, large, client):
     factories.flavor("vast", memory_mib=1 << 20, disk_gib=3)
     factories.flavor("flat", memory_mib=1024, price_per_hour="0.25")
-    Quota.objects.update(limits={"vcpus": None, "memory_mib": None})
+    Quota.objects.update(limits={"vcpus": None, "memory_mib": 1000})
     client.force_login(factories.member(cloud.project))
     page = client.get(f"/projects/{cloud.project.name}/instances/{web.pk}/resize").content.decode()
     [choice] = re.findall(r'<label class="choice">\s*<input[^>]*value="large".*?</label>', page, re.DOTALL)
     assert "0.50" in choice
     assert "an hour more" in choice
     assert "disabled" not in choice
-    for name, words in (("vast", "Its host has no room for it."), (cloud.flavor.name, "It has this flavor.")):
+    for name, words in (
+        ("vast", "Its host has no room for it."),
+        ("flat", "The quota has 744 MiB of memory left."),
+        (cloud.flavor.name, "It has this flavor."),
+    ):
         [choice] = re.findall(rf'<label class="choice">\s*<input[^>]*value="{name}".*?</label>', page, re.DOTALL)
         assert "disabled" in choice
         assert words in choice
