@@ -63,7 +63,7 @@ def faults(instance: Instance, flavor: Flavor) -> Iterator[str]:
         yield f"{flavor} is not offered any more."
     if flavor.disk_gib < instance.disk_gib:
         words = f"{flavor} has {flavor.disk_gib} GiB of disk and {instance} has {instance.disk_gib} GiB"
-        yield f"{words}, which never get fewer."
+        yield f"{words}; a disk never shrinks."
     if flavor.memory_mib < instance.image.min_memory_mib:
         needs = f"{instance.image.name} needs {instance.image.min_memory_mib} MiB of memory"
         yield f"{needs}; {flavor} has {flavor.memory_mib}."
@@ -93,7 +93,7 @@ def fitting(instance: Instance) -> str:
 
 
 def has_room(instance: Instance, flavor: Flavor) -> bool:
-    """Whether its host could take it just now with this flavor, for a page: who asks for it asks `occupy`."""
+    """Whether its host has room for this flavor just now: for a page. What decides is `occupy`."""
     now, then = Size.of(instance), Size.by(flavor, instance)
     return all(getattr(instance.host, f"free_{name}") + getattr(now, name) >= getattr(then, name) for name in ROOM)
 
@@ -111,8 +111,8 @@ def become(instance: Instance, size: Size) -> None:
 
 
 def occupy(instance: Instance, *sizes: Size, **also: Any) -> None:
-    """Have the room for each of these sizes on its host, in the place of what it has: of two while it is not sure which
-    it will be. `also`: more columns of its allocation. Raises IntegrityError when there is not so much.
+    """Allocate room on its host for each of these sizes, instead of what it has: for two until it is certain which it
+    will be. `also`: more columns of its allocation. Raises IntegrityError when there is not enough.
     """
     room = {name: max(getattr(size, name) for size in sizes) for name in ROOM}
     allocation = Allocation.of(INSTANCE, instance.pk).filter(host=instance.host)

@@ -215,8 +215,8 @@ VERBS = {
             past="resized",
             status="resizing",
             steps={"fit": "Stop it and fit its disk", "boot": "Start the machine"},
-            says="It gets the vCPUs, the memory, the disk, the network limit and the price of another flavor, on the "
-            "host where it is. It is stopped meanwhile. Its own disk grows, and never shrinks.",
+            says="It gets the vCPUs, the memory, the disk, the network limit and the price of another flavor. It stays "
+            "on its host, and is stopped meanwhile. Its own disk only grows, never shrinks.",
             asks=True,
         ),
         Verb(
@@ -234,8 +234,8 @@ VERBS = {
             past="reset the password of",
             steps={"tell": "Tell its host"},
             says="A user of its guest, by default its image's, gets a new password. A guest agent that answers sets it "
-            "at once. Without one the guest is told by its seed when it starts, and `reboot` makes that at once: "
-            "guests with cloud-init take it, and tiny-linux.",
+            "at once. Without one, the guest gets it from its seed at its next start, or now with `reboot`: guests "
+            "with cloud-init take it, and tiny-linux.",
             asks=True,
         ),
         _attach(
@@ -299,8 +299,7 @@ VERBS = {
             doing="getting a CD",
             past="inserted a CD into",
             steps={"insert": "Put it into the drive"},
-            says="An ISO is put into its CD drive, in place of what is in there: at once while it runs, else for its "
-            "next start.",
+            says="An ISO replaces what is in its CD drive: at once if it runs, otherwise at its next start.",
             asks=True,
         ),
         Verb(
@@ -315,8 +314,8 @@ VERBS = {
             doing="losing its CD",
             past="ejected the CD of",
             steps={"eject": "Take it out of the drive"},
-            says="Its CD drive is empty then. The guest is asked for the CD, and loses it after some seconds.",
-            says_for_many="Their CD drives are empty then. The guests are asked for their CDs, and lose them after "
+            says="Its CD drive is emptied. The guest is asked to release the CD, and loses it after some seconds.",
+            says_for_many="Their CD drives are emptied. The guests are asked to release their CDs, and lose them after "
             "some seconds.",
             asks=True,
         ),

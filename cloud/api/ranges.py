@@ -70,7 +70,7 @@ class Ranges:
         name, begin = values.get("span", DEFAULT), values.get("from")
         if begin is None:
             if "to" in values:
-                raise Invalid(errors=[Fault("?from", "Say from when, too.", "required")])
+                raise Invalid(errors=[Fault("?from", "Give `from`, too.", "required")])
             return Asked(self.spans[name], name)
         now, faults = timezone.now(), []
         end = min(values.get("to", now), now)

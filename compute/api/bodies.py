@@ -66,14 +66,14 @@ class ResetPasswordForm(Body):
 
     user = Text(required=False, max_length=32, validators=[USER], help_text="Left out: the user of its image.")
     password = password_field("Only a hash of it is kept.")
-    reboot = Flag(required=False, help_text="Reboot it at once where no guest agent sets it: a start tells its guest.")
+    reboot = Flag(required=False, help_text="Reboot it at once, unless its guest agent sets the password.")
 
 
 class ResizeManyForm(Body):
     """The flavor that they get."""
 
     flavor = ReferenceField(lambda scope: Flavor.objects.all(), required=False)
-    restart = Flag(required=False, help_text="What runs is stopped for it, and started again.")
+    restart = Flag(required=False, help_text="Stop it first if it runs, and start it again.")
 
 
 class ResizeInstanceForm(ResizeManyForm):

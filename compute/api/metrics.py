@@ -51,8 +51,8 @@ class MetricsSerializer(serializers.Serializer):
     """Even series of what an instance has used, as its host measured it.
 
     `memory_mib` is what its emulator holds, `guest_memory_mib` what its guest says that it uses, if it says so.
-    `disks` and `nics` have the same of each one, by the id of the volume (of the instance, for its own disk) or the
-    port, from when it had several; of a single one it is what `metrics` says.
+    For an instance with several disks or NICs, `disks` and `nics` have the same for each of them. The id of a disk is
+    that of its volume (of the instance, for its own disk), the id of a NIC that of its port.
     """
 
     span = serializers.ChoiceField(tuple(samples.SPANS), allow_null=True, help_text="Null with `from`.")

@@ -70,7 +70,7 @@ def update(*, volume_type: VolumeType, actor: Actor, changes: Mapping[str, Any])
     if "pool" in changes and before["pool"] != changes["pool"]:
         pools.require_known(changes["pool"])
         if volume_type.volumes.exists():
-            raise Conflict(f"Volumes of the type {volume_type} stay where they are. Make another type.")
+            raise Conflict(f"{volume_type} has volumes, and these stay where they are. Make another type.")
     if any(before[field] != changes[field] for field in LIMITS if field in changes):
         _tell_holders(volume_type)
     record("storage.volume_type.update", volume_type, actor=actor, before=_told(before), after=_told(changes))

@@ -156,7 +156,7 @@ def _make_over(
 def require_beside(layer: Layer, volume_type: VolumeType) -> None:
     """That a volume of this type can be where the layer is. Raises UnfitVolume."""
     if layer.pool != volume_type.pool:
-        words = f"Volumes of the type {volume_type} are in another place than its data, which is not copied."
+        words = f"Volumes of the type {volume_type} are in another place, and the data is not copied there."
         raise unfit("/type", f"{words} Choose another type; a backup can be restored to any.")
 
 
