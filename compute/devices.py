@@ -11,7 +11,7 @@ KINDS = {"disks": DISK_METRICS, "nics": NIC_METRICS}
 
 
 def of_kind(series: Series, metrics: tuple[str, ...]) -> list[UUID]:
-    """Those of which something of this kind was measured, in an order that stays."""
+    """Those of which something of this kind was measured, in a stable order."""
     measured = (
         device
         for device, values in series.devices.items()

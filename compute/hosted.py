@@ -94,7 +94,7 @@ def _password_hash(instance: Instance) -> str:
 
 
 def _password_reset(instance: Instance) -> dict[str, Any] | None:
-    """The last one, for the seed; unless the guest agent has set it: who changed it since would get it back."""
+    """The last reset, for the seed. None once the guest agent has set it: a start would undo what the guest changed."""
     reset = instance.password_reset
     if not reset or reset.get("by_agent"):
         return None

@@ -168,7 +168,7 @@ def limit(flavor: Flavor) -> None:
 
 
 def follow_flavor(instance: Instance) -> None:
-    """Its NICs pass as much as its flavor says, which is another one from now on."""
+    """Limit its NICs as its new flavor says."""
     ports.limit(holder_type=HOLDER, holders=[instance.pk], mbps=instance.flavor.network_mbps)
 
 
@@ -267,7 +267,7 @@ def neighbours(instance: Instance) -> Neighbours | None:
 
 @Prepared
 def _hosts_beside(instance_id: Any) -> "QuerySet[Host]":
-    """Where others of an instance's networks are."""
+    """The hosts of other instances that are on an instance's networks."""
     own = Port.objects.filter(holder_type=HOLDER, holder_id=instance_id).values("network")
     beside = Port.objects.filter(network__in=own, holder_type=HOLDER).exclude(holder_id=instance_id)
     others = Instance.objects.filter(pk__in=beside.values("holder_id"), machine__isnull=False)

@@ -19,7 +19,7 @@ def _live(project_id: UUID) -> "QuerySet[Instance]":
 
 
 def _more_before(project_id: UUID) -> "QuerySet[Operation]":
-    """By how much those that are being resized had more before: a cancel leads back to that."""
+    """How much more the instances that are being resized had before: a cancel leads back to that."""
     resizes = Operation.objects.filter(project_id=project_id, kind=ResizeInstance.kind, finished_at=None)
     present = Instance.objects.filter(pk=OuterRef("subject_id"))
 

@@ -2,8 +2,8 @@
 
 Raw samples are rows, one for ten seconds. Each whole hour is packed into one row of minutes for each instance, each
 whole day into one row of quarters of an hour: arrays, in which a gap is a null. So a batch of a host is one insert
-without an index to speak of, and what grows old is a few rows to delete. Single disks and NICs are kept likewise, where
-an instance has several.
+without an index to speak of, and what grows old is a few rows to delete. Single disks and NICs are kept in the same
+way, where an instance has several.
 """
 
 import json
@@ -68,7 +68,7 @@ DEVICES = Kept(DeviceSample, DeviceHour, DeviceDay, ("instance_id", "device_id")
 @dataclass(frozen=True)
 class Series:
     """`values` by metric: one for each step from `start` on, None where nothing was measured. `devices`: the same of
-    each disk and NIC, by its id, as far as there are several; one is what `values` says."""
+    each disk and NIC, by its id, where there are several; a single one is what `values` says."""
 
     start: datetime
     step: int
@@ -240,7 +240,7 @@ def _laid(metrics: tuple[str, ...], points: Iterable[Found], start: float, span:
 
 
 def _found(kept: Kept, instance_id: UUID, when: When, step: int) -> dict[Key, list[Found]]:
-    """What was measured between two moments, of each thing in its order."""
+    """What was measured between two moments, by key, and in the order of time."""
     points: dict[Key, list[Found]] = defaultdict(list)
     for point in _raw(kept, instance_id, when) if step < MINUTE else _packed(kept, instance_id, when, step):
         points[point[0]].append(point)
@@ -271,7 +271,7 @@ def _packed(kept: Kept, instance_id: UUID, when: When, step: int) -> Iterator[Fo
 def _rows(
     kept: Kept, model: Any, instance_id: UUID, when: When, length: int = 0
 ) -> Iterator[tuple[Key, float, list[Any]]]:
-    """What was begun between two moments; `length`: the seconds that a row is about, which may reach into them."""
+    """Rows that overlap the time between two moments. `length`: how many seconds a row is about."""
     begin, end = (datetime.fromtimestamp(at, UTC) for at in (when[0] - length, when[1]))
     rows = model.objects.filter(instance_id=instance_id, at__gte=begin, at__lt=end).order_by("at")
     of = kept.whose[1:]

@@ -54,7 +54,7 @@ _one_listed: "Prepared[Instance]" = Prepared(lambda project, ident: _listed().fi
 
 @cache
 def _first_page(limit: int) -> "Prepared[Instance]":
-    """Of a project, and one more. There are as many statements as limits that somebody asks for: 500 at most."""
+    """The first page of a project's list, and one row more. One statement for each limit that is used: 500 at most."""
 
     def rows(project: Any) -> "QuerySet[Instance]":
         return _listed().filter(project=project, trashed_at=None).order_by(*Collection.order)[: limit + 1]
@@ -70,7 +70,7 @@ class InstanceView(WithTrash, InProject):
 
 
 class KnownInstance(InstanceView):
-    """Of one that is there: it is found, and shown again once it has changed, by queries that are prepared."""
+    """Of one that exists: prepared queries find it, and show it again once it has changed."""
 
     def one(self, reference: str, *, name: str = "") -> Any:
         if "trashed" in self.request.query_params:

@@ -49,8 +49,8 @@ class Instance(models.Model):
     keypairs = models.JSONField(default=list)  # [{"name", "public_key"}], as they were at launch
     user_data = models.TextField(blank=True)
     password_hash = models.CharField(max_length=200, blank=True, db_default="")  # of its default user, at launch
-    # The last reset: {"id", "user", "hash", "taken", "by_agent"}; `taken`: its host has told the guest; `by_agent`: by
-    # the agent in it, so that no start has to, and may be missing.
+    # The last reset: {"id", "user", "hash", "taken", "by_agent"}; `taken`: its host has told the guest; `by_agent`: the
+    # agent has set it, so no seed has it. `by_agent` may be missing.
     password_reset = models.JSONField(null=True)
     network_wish = models.JSONField(null=True)  # what was asked for at launch, as compute.networking.kept describes it
     volume_wish = models.JSONField(default=list, db_default=[])  # the same of volumes: compute.first_volumes.kept

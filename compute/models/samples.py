@@ -58,7 +58,7 @@ class Sample(Traffic):
 
 
 class DeviceSample(Traffic):
-    """What passed one disk or one NIC. A disk goes by the id of its volume, or of its instance; a NIC by its port's."""
+    """What passed one disk or one NIC. A disk has the id of its volume, or of its instance; a NIC that of its port."""
 
     pk = models.CompositePrimaryKey("instance_id", "device_id", "at")
     instance_id = models.UUIDField()

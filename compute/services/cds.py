@@ -13,8 +13,8 @@ from storage.models import Image
 
 
 def insert_cd(*, instance: Instance, actor: Actor, image: Image | None = None) -> Operation:
-    """Put an ISO into its CD drive, in place of what is in there: at once while it runs, else at its next start, which
-    gives it a drive if it has none. Raises Invalid, WrongState, Busy.
+    """Replace what is in its CD drive by an ISO: at once if it runs, otherwise at its next start, which gives it a
+    drive if it has none. Raises Invalid, WrongState, Busy.
     """
     operation = engine.start(InsertCd, instance, actor=actor)
     _remember(operation, instance)
@@ -36,7 +36,7 @@ def eject_cd(*, instance: Instance, actor: Actor) -> Operation:
 
 
 def _remember(operation: Operation, instance: Instance) -> None:
-    """What giving up leads back to: the drive as it is under the lock of the work on its instance."""
+    """Keep what giving up leads back to: the drive as it is now. Its live operation locks the instance."""
     instance.refresh_from_db(fields=["cd", "cd_drive"])
     cd = str(instance.cd_id) if instance.cd_id else None
     operation.parameters = {"cd": cd, "cd_drive": instance.cd_drive}

@@ -18,9 +18,9 @@ from compute.workflows import ResizeInstance
 
 
 def resize(*, instance: Instance, actor: Actor, flavor: Flavor | None = None, restart: bool = False) -> Operation:
-    """Give it the size, the price and the network limit of a flavor, also of its own as that is offered now.
+    """Give it the size, the price and the network limit of a flavor: another one, or its own as that is offered now.
 
-    It is stopped, or with `restart` gets stopped, and runs again afterwards. Its own disk grows, and never shrinks.
+    It has to be stopped; `restart` stops one that runs, and starts it again. Its own disk only grows, never shrinks.
     Raises UnfitFlavor, WrongState, OverQuota, NoCapacity, Busy.
     """
     if flavor is None:

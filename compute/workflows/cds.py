@@ -1,4 +1,4 @@
-"""CDs that come and go: done once the host has changed them, or at the next start of an instance that stands."""
+"""Another CD, or none: done once its host has changed it. What is stopped gets the change at its next start."""
 
 from datetime import timedelta
 

@@ -13,10 +13,10 @@ from compute.workflows.base import SpecChange
 
 
 class ResizeInstance(SpecChange):
-    """Stopped, its disk is grown by its host; then it runs again if it ran.
+    """It is stopped, its host grows its disk, and then it runs again if it ran.
 
-    The rows have the new size from the beginning, and giving up leads back to the one before: unless its host may have
-    grown the disk, of which nothing is cut off again. Until it is sure which one it is, it holds the room of both.
+    The rows have the new size from the beginning. Giving up leads back to the size before, unless its host may have
+    grown the disk: nothing is cut off again. Until the size is certain, the larger of both is allocated.
     """
 
     kind = "compute.resize"
