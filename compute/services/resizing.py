@@ -25,13 +25,14 @@ def resize(*, instance: Instance, actor: Actor, flavor: Flavor | None = None, re
     """
     if flavor is None:
         raise UnfitFlavor("Give a flavor.", errors=[Fault("/flavor", "Give a flavor.")])
-    quota.lock(instance.project_id)  # nobody else changes its size meanwhile
+    quota.lock(instance.project_id)
+    operation = engine.start(ResizeInstance, instance, actor=actor, parameters={"restart": restart})
+    # As it is now: nothing else is under way, which could change its size or take a change back.
     rows = Instance.objects.select_related("flavor", "image", "project", "machine__host")
     instance = rows.get(pk=instance.pk)
     before, after = Size.of(instance), Size.by(flavor, instance)
     more = {kind: getattr(after, kind) - getattr(before, kind) for kind in ("vcpus", "memory_mib")}
     quota.require(instance.project_id, **more)
-    operation = engine.start(ResizeInstance, instance, actor=actor, parameters={"restart": restart})
     require(instance, why_not.resize(instance) or ("" if restart else why_not.resize_at_once(instance)))
     require_not_read(instance)
     if unfit := list(sizes.faults(instance, flavor)):

@@ -300,6 +300,19 @@ def test_nothing_is_resized_while_an_image_is_made_of_it(cloud, web, large):
         cloud.do(services.resize, web, flavor=large)
 
 
+def test_it_goes_from_the_size_that_the_work_before_it_left(cloud, web, large, monkeypatch):
+    begin = engine.start
+
+    def after_waiting(*args, **kwargs):
+        Instance.objects.update(memory_mib=128)  # as by another resize, which is taken back just now
+        return begin(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "start", after_waiting)
+    operation = cloud.do(services.resize, web, flavor=large)
+    assert operation.before["size"]["memory_mib"] == 128
+    assert Event.objects.get(action="compute.instance.resize").before["memory_mib"] == 128
+
+
 def test_a_dry_run_says_what_would_change(cloud, web, large, api):
     mia = api.as_(factories.member(cloud.project))
     path = f"projects/{cloud.project.name}/instances/web"
