@@ -90,7 +90,8 @@ def test_an_instance_moves_to_another_host_with_what_is_on_its_disks(rack, demo,
     a, b = guests
     rack.post(f"{demo.path}/volumes", name="data", size_gib=1)
     rack.post(f"{a.path}/attach-volume", volume="data")
-    write = "dd if=/dev/urandom of=/dev/vdb bs=1M count=8 2>/dev/null && sync && echo written"
+    # Without the test, what is written before the volume is there makes a file of that name.
+    write = "test -b /dev/vdb && dd if=/dev/urandom of=/dev/vdb bs=1M count=8 2>/dev/null && sync && echo written"
     wait_until(lambda: a.run(write).stdout.strip() == "written", 90, 1, "the volume is there", rack.logs)
     total = "head -c 8388608 /dev/vdb | sha256sum"
     before, address = a.run(total).stdout, a.address
