@@ -71,9 +71,12 @@ def forget(machine: Machine) -> None:
 
 
 def reconcile() -> None:
-    """A machine that does not count, while nothing is under way with its instance, is removed."""
+    """A machine that does not count, while nothing is under way with its instance, is removed. An order of another
+    generation than the row's comes to nothing, so it counts as none."""
     live = Operation.objects.filter(subject_type=INSTANCE, subject_id=OuterRef("instance_id"), finished_at=None)
-    ordered = orders.live_for(INSTANCE, OuterRef("instance_id"), OuterRef("host"))
+    ordered = orders.live_for(INSTANCE, OuterRef("instance_id"), OuterRef("host")).filter(
+        generation=OuterRef("generation")
+    )
     second = Machine.objects.exclude(instance__machine=F("pk")).exclude(instance__machine=None)
     stale = second.filter(host__pulse__seen_at__gte=reachable_since()).exclude(Exists(live) | Exists(ordered))
     for key in stale.values_list("pk", flat=True)[:AT_ONCE]:

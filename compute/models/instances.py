@@ -150,12 +150,12 @@ class Instance(models.Model):
         return self.password_reset is not None and not self.password_reset["taken"]
 
     def raise_generation(self) -> None:
-        """What is wanted of it has changed: say so on every machine that it has. The instance must be locked."""
+        """What is wanted of it has changed: say so on the machine that counts. The instance must be locked.
+
+        Another one is ordered by what made it or removes it, and only its reports of that generation count.
+        """
         if self.machine:
             raise_generation(self.machine)
-        for other in self.machines.all():
-            if other.pk != self.machine_id:
-                raise_generation(other)
 
 
 class Machine(Hosted):

@@ -1,11 +1,13 @@
 """Instances that stand still move to another host, with all that is on their disks."""
 
 import pytest
+from django.db.models.functions import Now
 
+from cloud.hosts.hosted import raise_generation
 from cloud.hosts.models import Allocation, Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from compute import services
+from compute import moves, services
 from compute.models import Instance, Machine
 from compute.services.moving import move
 from compute.services.problems import NoCapacity, WrongState
@@ -77,6 +79,44 @@ def test_it_moves_to_the_host_that_is_said_and_back(cloud, web):
         settle(cloud)
         assert holds(disk(cloud, web, node), 11, "1M")
     assert cloud.breaches() == []
+
+
+def moves_away(cloud, web):
+    """To the second node; the first one is not heard of again before it has removed what it had."""
+    operation = cloud.do(move, web)
+    while now(web).host.name != "node2":
+        for node in cloud.nodes:
+            node.look()
+        Operation.objects.filter(finished_at=None).update(due_at=Now())
+        engine.advance(operation.pk)
+    cloud.nodes[0].online = False
+    settle(cloud)
+
+
+def test_what_it_left_is_removed_whatever_was_done_with_it_meanwhile(cloud, web):
+    moves_away(cloud, web)
+    for verb in (services.start, services.stop):
+        cloud.do(verb, web)
+        settle(cloud)
+    assert Machine.objects.count() == 2
+    cloud.nodes[0].online = True
+    settle(cloud)
+    assert (Machine.objects.count(), disk(cloud, web, 0).exists()) == (1, False)
+    assert not Allocation.objects.filter(host__name="node1").exists()
+    cloud.do(move, web)
+    settle(cloud)
+    assert now(web).host.name == "node1"
+
+
+def test_a_removal_that_was_ordered_with_another_generation_is_ordered_again(cloud, web):
+    moves_away(cloud, web)
+    raise_generation(Machine.objects.get(host__name="node1"))
+    cloud.nodes[0].online = True
+    settle(cloud)
+    assert Machine.objects.count() == 2
+    moves.reconcile()
+    settle(cloud)
+    assert (Machine.objects.count(), disk(cloud, web, 0).exists()) == (1, False)
 
 
 def test_one_that_was_never_started_moves_too(cloud, web):
