@@ -5,7 +5,7 @@ import itertools
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -50,6 +50,7 @@ class Switchboard:
         self.of_caller: Counter[tuple[str, str | None]] = Counter()
         self._rung_projects: set[str | None] = set()
         self._rung_operations: set[str] = set()
+        self._new: set[Guest] = set()  # streams whose rights may have been revoked while they were on their way
         self._recheck_due = False
         self._bell = asyncio.Event()
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="rows")
@@ -88,6 +89,7 @@ class Switchboard:
         connection.begin_events()
         project = connection.caller.project
         self.streams.setdefault(project, set()).add(connection)
+        self._new.add(connection)
         self.ring_project(project)
 
     def _closed(self, connection: Connection) -> None:
@@ -173,9 +175,12 @@ class Switchboard:
             for ident, body in (await self.ask(rows.finished, operations)).items():
                 for connection in list(self.waits.get(ident, ())):
                     await self._answer(connection, body)
+        new, self._new = self._new, set()
         if self._recheck_due:
             self._recheck_due = False
-            await self._end_those_without_rights()
+            await self._end_all_without_rights()
+        else:
+            await self._end_those_without_rights(new)
         projects, self._rung_projects = self._rung_projects, set()
         for project in projects:
             await self._tell(project)
@@ -187,7 +192,7 @@ class Switchboard:
         while behind:
             events, more = await self.ask(rows.next_events, project, _place(behind[0]), PAGE)
             if any(action.startswith("tenancy.") for _, _, action in events):
-                await self._end_those_without_rights()
+                await self._end_all_without_rights()
             reached = events[-1][0] if events and more else None  # None: all that there is
             told = [connection for connection in behind if reached is None or _place(connection) < reached]
             for connection in told:
@@ -199,9 +204,11 @@ class Switchboard:
                 asyncio.get_running_loop().call_later(delay, self.ring_project, project)
             behind = behind[len(told) :]
 
-    async def _end_those_without_rights(self) -> None:
+    async def _end_all_without_rights(self) -> None:
         own = [each for group in (*self.streams.values(), *self.waits.values()) for each in group]
-        connections: list[Guest] = [*own, *self.guests]
+        await self._end_those_without_rights([*own, *self.guests])
+
+    async def _end_those_without_rights(self, connections: Collection[Guest]) -> None:
         callers = {connection.caller for connection in connections}
         gone = await self.ask(rows.no_longer_allowed, callers) if callers else set()
         for connection in connections:

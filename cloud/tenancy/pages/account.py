@@ -8,6 +8,7 @@ from allauth.account.utils import perform_login
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -113,10 +114,12 @@ class SignOut(View):
     http_method_names = ("post",)
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        if isinstance(request.user, User):
-            request_id = getattr(request, "request_id", "")
-            sign_ins.note_sign_out(request.user, address=address(request), request_id=request_id)
-        logout(request)
+        user = request.user
+        with transaction.atomic():  # the event ends what is open with the session, which has to be gone by then
+            logout(request)
+            if isinstance(user, User):
+                request_id = getattr(request, "request_id", "")
+                sign_ins.note_sign_out(user, address=address(request), request_id=request_id)
         return SeeOther(reverse("sign-in"))
 
 

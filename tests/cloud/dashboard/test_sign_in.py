@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from django.contrib.sessions.backends.db import SessionStore
 from django.test import Client
 
 from cloud.events.models import Event
@@ -77,6 +78,18 @@ def test_signing_out_ends_the_session(visitor, member):
     assert visitor.get("/sign-out").status_code == 405
     assert visitor.post("/sign-out")["Location"] == "/sign-in"
     assert visitor.get("/projects/demo").status_code == 302
+
+
+def test_a_sign_out_is_told_together_with_the_end_of_its_session(visitor, member, monkeypatch):
+    """Streams look at the session when they hear of the event: it has to be gone by then."""
+    sign_in(visitor, "mia", "miamia")
+    visitor.raise_request_exception = False
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionStore, "flush", lambda self: 1 / 0)
+        assert visitor.post("/sign-out").status_code == 500
+    assert "sign_out" not in dict(lately(member))
+    visitor.post("/sign-out")
+    assert "sign_out" in dict(lately(member))
 
 
 def test_a_form_without_its_token_is_refused_in_words(member):

@@ -1,11 +1,13 @@
 """Event streams and long polls, through real processes and sockets."""
 
+import asyncio
 import contextlib
 import json
 import socket
 import threading
 import time
 from datetime import timedelta
+from uuid import uuid4
 
 import httpx
 import psutil
@@ -16,7 +18,8 @@ from django.db.models.functions import Now
 from cloud.events.models import Event
 from cloud.events.services import SYSTEM, record
 from cloud.operations.models import Operation
-from cloud.streams.switchboard import PAGE
+from cloud.streams.handover import Caller, Message
+from cloud.streams.switchboard import PAGE, Switchboard
 from cloud.tenancy import accounts, services
 from cloud.tenancy.models import Membership
 from tests import factories
@@ -213,6 +216,26 @@ def test_a_stream_ends_when_its_user_is_deactivated(client, member, cloud_admin)
     with transaction.atomic():
         accounts.update_user(user=member, actor=SYSTEM, changes={"is_active": False})
     assert stream.ended.wait(10)
+
+
+def test_whose_rights_go_while_streams_takes_over_hears_nothing(member, project, monkeypatch):
+    """Web has let it through, and the notice of its end came before streams knew of the connection."""
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 0)  # its threads leave no connection behind
+    caller = Caller(str(member.pk), str(uuid4()), None, None, str(project.pk))
+    ours, theirs = socket.socketpair()
+
+    async def hear() -> bytes:
+        switchboard = Switchboard()
+        serving = asyncio.ensure_future(switchboard.serve())
+        await switchboard.accept(Message("events", caller), theirs)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        said = await asyncio.wait_for(reader.read(), 60)  # until it is closed: nothing here checks by time
+        writer.close()
+        serving.cancel()
+        return said
+
+    happen(project)
+    assert b"compute.instance.stop" not in asyncio.run(hear())
 
 
 def test_strangers_get_no_stream(servers, other_tenant, project):
