@@ -109,6 +109,11 @@ def test_whoever_launches_with_all_defaults_is_logged_in_at_the_console(visit, c
         expect_connected(page)
         expect(page.get_by_role("button", name="Log in", exact=True)).to_be_enabled()  # offered, but not done again
         assert visitor.serious_faults() == []
+        with page.expect_popup() as opened:
+            page.get_by_role("link", name="Help about this page").click()
+        expect(opened.value.get_by_role("heading", level=1)).to_be_visible()
+        assert password not in opened.value.evaluate("JSON.stringify(sessionStorage)")
+        opened.value.close()
         page.get_by_role("button", name="Hide for good").click()
         expect(page.locator("[data-login]")).to_be_hidden()
     machine.close()
