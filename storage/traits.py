@@ -12,6 +12,7 @@ from storage.hardware import DISK_BUSES, FIRMWARES, MACHINES, NIC_BUSES
 
 NAMESPACE = "urn:pileus:ovf:1"
 ELEMENT = f"{{{NAMESPACE}}}Image"
+UEFI_ELEMENT = f"{{{NAMESPACE}}}Uefi"  # in it: see `storage.uefi`
 
 HARDWARE = {
     "firmware": {word for words in FIRMWARES.values() for word in words},

@@ -29,6 +29,7 @@ from compute.agent.records import TYPE, Records
 from compute.agent.samples import SECONDS_BETWEEN_SAMPLES, Samples
 from compute.agent.watch import Watch
 from network.agent.client import NetworkProcess
+from storage import uefi
 from storage.agent.captures import Chain, Hear
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
@@ -80,6 +81,10 @@ class Machines(Kind):
 
     def end_copy(self, resource_id: str) -> None:
         captures.end_copy(self._common, self.machine(resource_id))
+
+    def read_uefi(self, resource_id: str) -> bytes | None:
+        path = self.homes.of(resource_id).variables
+        return folders.read_file(path, uefi.MAX_BYTES) if folders.status(path) else None
 
     # For moves to other hosts
 

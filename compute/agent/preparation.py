@@ -18,6 +18,7 @@ from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Boot, Hypervisor
 from compute.agent.nics import Plugs
 from compute.agent.records import Records
+from storage import uefi
 from storage.agent.image_cache import ImageCache
 
 faults.declare("machine.take_in.before_rename")
@@ -70,7 +71,7 @@ def find_file(name: str, home: Home) -> Path | None:
 
 def _moving(home: Home) -> dict[str, Path]:
     """What moves of a machine, beside its volumes, by the names that the control plane gives it; the disk is last."""
-    return {"host-key": home.host_key, "uefi-variables": home.variables, "disk": home.disk}
+    return {"host-key": home.host_key, uefi.ROLE: home.variables, "disk": home.disk}
 
 
 def prepare(

@@ -103,16 +103,18 @@ def descriptor(machine: dict[str, Any], disks: Sequence[tuple[str, int, int]]) -
         items="\n".join(_items(machine, len(disks))),
         firmware=EFI if machine.get("firmware") == "uefi" else "",
         namespace=traits.NAMESPACE,
-        traits=_traits(machine["image"]) if "image" in machine else "",
+        traits=_traits(machine["image"], machine.get("uefi", "")) if "image" in machine else "",
     )
 
 
-def _traits(image: dict[str, Any]) -> str:
-    """What the machine is where it came from, which may not be what it is for other programs: they pass over this."""
+def _traits(image: dict[str, Any], settings: str) -> str:
+    """What the machine is where it came from, which may not be what it is for other programs: they pass over this.
+    `settings`: those of UEFI, as `storage.uefi` has them."""
     known = traits.known(image)
     said = {name: str(value).lower() if isinstance(value, bool) else value for name, value in known.items()}
     fields = "".join(f" {name}={quoteattr(value)}" for name, value in said.items())
-    return f'\n      <pileus:Image ovf:required="false"{fields}/>'
+    inside = f">\n        <pileus:Uefi>{settings}</pileus:Uefi>\n      </pileus:Image>" if settings else "/>"
+    return f'\n      <pileus:Image ovf:required="false"{fields}{inside}'
 
 
 def _items(machine: dict[str, Any], disks: int) -> list[str]:

@@ -31,7 +31,7 @@ Hear = Callable[[int, int], None]  # bytes that are copied, and of how many
 
 
 class HasDisks(Protocol):
-    """A kind whose resources have disks. Both may raise Unfit, Refused, NoAnswer, Abandoned or OSError."""
+    """A kind whose resources have disks. All may raise Unfit, Refused, NoAnswer, Abandoned or OSError."""
 
     def copy_disk(
         self, resource_id: str, target: Path, work: Work, hear: Hear, *, volume: str | None = None
@@ -41,6 +41,9 @@ class HasDisks(Protocol):
 
     def end_copy(self, resource_id: str) -> None:
         """End a copy whose worker is gone."""
+
+    def read_uefi(self, resource_id: str) -> bytes | None:
+        """The settings that UEFI keeps for it; None: it has none."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Capture(ImageWork):
         size = qcow2.size_of_layer(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
         if size > self.virtual_bytes:
             raise Unfit(f"The disk has {size_words(size)}, and an image has {size_words(self.virtual_bytes)} at most.")
+        settings = self._uefi()
         made = self.folder / "disk-0"
         hear = progress.of_conversion(0, size, size)
         with readable([path for path, _ in chain], tool.uid):
@@ -70,7 +74,13 @@ class Capture(ImageWork):
         disk = {"role": "disk", "format": "qcow2", "virtual_bytes": size}
         disks = [{"name": "", "format": "qcow2", "virtual_bytes": size}]
         found = {"format": "qcow2", "virtual_bytes": size, "disks": disks, "notes": [], "machine": None}
-        return {"found": {**found, "consistency": consistency}, "files": [{**disk, **self.store(0, made, progress)}]}
+        files = [{**disk, **self.store(0, made, progress)}, *self.store_uefi(1, settings, progress)]
+        return {"found": {**found, "consistency": consistency}, "files": files}
+
+    def _uefi(self) -> bytes | None:
+        source = self.spec["source"]
+        is_machine = source["kind"] == "machine"
+        return holder_in(self.kinds, source).read_uefi(str(source["machine"])) if is_machine else None
 
     def _chain(self, progress: Progress) -> tuple[Chain, str]:
         source = self.spec["source"]

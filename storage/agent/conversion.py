@@ -240,7 +240,8 @@ def node_of_chain(chain: list[tuple[Path, str]]) -> dict[str, Any] | None:
 def found(said: dict[str, Any]) -> Found:
     """What an inspection printed."""
     machine = Machine(**said["machine"]) if said["machine"] else None
-    return Found(said["format"], tuple(Disk(**disk) for disk in said["disks"]), tuple(said["notes"]), machine)
+    disks = tuple(Disk(**disk) for disk in said["disks"])
+    return Found(said["format"], disks, tuple(said["notes"]), machine, said["uefi"])
 
 
 def check_room(folder: Path, size: int = 0) -> None:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent import folders
 from agent.errors import YOU, Refused
+from storage import uefi
 from storage.agent import appliance
 from storage.agent.conversion import Tool, check_room
 from storage.agent.image_cache import ImageCache
@@ -49,12 +51,20 @@ class Export(ImageWork):
     def _fetch(self, file: dict[str, Any]) -> Path:
         return self.images.fetch(file, self.work)
 
+    def _settings(self) -> str:
+        """What UEFI has kept for it, as text; "" for none."""
+        for file in self.spec["source"]["files"]:
+            if file["role"] == uefi.ROLE:
+                return uefi.to_text(folders.read_file(self._fetch(file), uefi.MAX_BYTES))
+        return ""
+
     def _pack(self, disks: list[tuple[Path, Disk]]) -> Path:
         target = self.folder / "appliance"
         target.unlink(missing_ok=True)
         check_room(self.folder, sum(path.stat().st_size for path, _ in disks))
         files = [appliance.DiskFile(path, disk.virtual_bytes) for path, disk in disks]
-        appliance.write(target, self.spec["machine"], files, self.work.check)
+        machine = {**self.spec["machine"], "uefi": self._settings()}
+        appliance.write(target, machine, files, self.work.check)
         for path, _ in disks:
             path.unlink()
         return target

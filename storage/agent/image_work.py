@@ -18,6 +18,7 @@ from agent import faults, folders
 from agent.control_plane import ControlPlane
 from agent.errors import OPERATOR, Refused, Unreachable
 from agent.work import Work
+from storage import uefi
 from storage.agent.confined import Helpers
 from storage.agent.conversion import Tool, examine_result
 from storage.agent.inspection.common import Disk, Unfit
@@ -155,6 +156,16 @@ class ImageWork:
             raise Unfit(str(problem), fix_by=problem.fix_by) from problem
         file.unlink()
         return {"index": number, "sha256": sha256, "size": size}
+
+    def store_uefi(self, number: int, settings: bytes | None, progress: "Progress") -> list[Facts]:
+        """Send the settings that UEFI keeps, if there are any, as one more file of the result."""
+        if settings is None:
+            return []
+        file = self.folder / uefi.ROLE
+        file.unlink(missing_ok=True)
+        with folders.create_file(file) as target:
+            target.write(settings)
+        return [{"role": uefi.ROLE, "format": "raw", **self.store(number, file, progress)}]
 
     def send(self, path: str, content: bytes) -> None:
         """Send some bytes. Raises Refused when the control plane does not want them."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent import faults, folders
 from agent.errors import Refused, Unreachable
+from storage import uefi
 from storage.agent import unpacking
 from storage.agent.confined import FOR_THE_NETWORK, Bounds, Failed, Program, TooLong, View, own_python, python
 from storage.agent.conversion import Tool, check_room
@@ -47,6 +48,8 @@ class Import(ImageWork):
             self.convert(tool, self.source, disk, made, format_=format_, hear=hear)
             stored = self.store(number, made, progress)
             files.append({"role": role, "format": format_, "virtual_bytes": disk.virtual_bytes, **stored})
+        settings = uefi.from_text(found.uefi) if found.uefi else None
+        files += self.store_uefi(len(files), settings, progress)
         return {"found": described(found), "files": files}
 
     def _fetch(self, tool: Tool, progress: Progress) -> None:

@@ -11,7 +11,7 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
-from storage import traits
+from storage import traits, uefi
 from storage.importing import EXPORT
 from storage.models import Image, ImageExport
 from storage.models.images import GIB
@@ -38,7 +38,7 @@ def begin(*, image: Image, project: Project, actor: Actor, format: str) -> Image
         name=file_name(image, format),
         format=format,
         image={"id": str(image.pk), "name": image.name, "version": image.version},
-        sources=disks,
+        sources=[*disks, *(_settings(image) if format == ImageExport.Format.OVA else ())],
         machine=_machine(image) if format == ImageExport.Format.OVA else None,
         size_gib=gib,
         created_by=actor.name,
@@ -46,6 +46,11 @@ def begin(*, image: Image, project: Project, actor: Actor, format: str) -> Image
     record("storage.image_export.create", export, actor=actor, after={"image": image.name, "format": format})
     engine.start(ExportImage, export, actor=actor)
     return export
+
+
+def _settings(image: Image) -> list[dict[str, Any]]:
+    """What UEFI has kept for it: an OVA alone has a place for that."""
+    return [file for file in image.files if file["role"] == uefi.ROLE]
 
 
 def why_not(image: Image, format: str = ImageExport.Format.OVA) -> str:

@@ -51,7 +51,10 @@ class ImportImage(ImageWorkflow, OnAHost):
         row, image = importing.row_of(self.image), self.image
         if row is None:
             return self.place
-        image.files = [*image.source.get("boot_files", ()), *came(row)]
+        made = came(row)
+        replaced = {file["role"] for file in made}
+        kept = [file for file in image.source.get("boot_files", ()) if file["role"] not in replaced]
+        image.files = [*kept, *made]
         image.found = row.seen_facts.get("found", {})
         image.size_gib = -(-image.size // GIB)
         image.status, image.reason = Image.Status.READY, ""

@@ -31,6 +31,7 @@ class ImageNode:
     def __init__(self, name: str = "converter") -> None:
         self.online, self.broken, self.final, self.fix_by = True, "", False, ""
         self.written = b"1"  # on its volumes
+        self.uefi = b""  # what UEFI keeps for its machines
         self.found: dict[str, Any] = {"format": "raw", "virtual_bytes": 3 << 30, "machine": None}
         self.ledger: dict[str, dict[str, Any]] = {}
         self.specs: dict[str, dict[str, Any]] = {}
@@ -109,18 +110,23 @@ class ImageNode:
         if source["kind"] == "upload":
             content = b"".join(self.call("GET", f"uploads/{ident}").streaming_content)
         if source["kind"] == "files":
-            [file] = source["files"]
+            file = source["files"][0]
             content = b"".join(self.call("GET", f"files/{file['sha256']}").streaming_content)
         wanted = self.specs[ident]["result"]["format"]
-        content = wanted.encode() + b" of " + content
-        sha256 = hashlib.sha256(content).hexdigest()
-        stored = self.call("PUT", f"imports/{ident}/files/0", content, **{"X-Content-SHA256": sha256})
-        if stored.status_code != 201:
-            self.see(ident, generation, "broken", problem=stored.json()["detail"], final=True)
-            return
         role = "export" if source["kind"] == "files" else "disk"
-        file = {"role": role, "index": 0, "sha256": sha256, "size": len(content), "format": wanted}
-        self.see(ident, generation, "present", files=[{**file, "virtual_bytes": 3 << 30}], found=self.found)
+        made = [(role, wanted, wanted.encode() + b" of " + content)]
+        if source["kind"] == "machine" and self.uefi:
+            made.append(("uefi-variables", "raw", self.uefi))
+        files = []
+        for index, (role, format_, each) in enumerate(made):
+            sha256 = hashlib.sha256(each).hexdigest()
+            stored = self.call("PUT", f"imports/{ident}/files/{index}", each, **{"X-Content-SHA256": sha256})
+            if stored.status_code != 201:
+                self.see(ident, generation, "broken", problem=stored.json()["detail"], final=True)
+                return
+            files.append({"role": role, "index": index, "sha256": sha256, "size": len(each), "format": format_})
+        files[0]["virtual_bytes"] = 3 << 30
+        self.see(ident, generation, "present", files=files, found=self.found)
 
     def see(self, ident: str, generation: int, seen: str, **facts: Any) -> None:
         sequence = self.ledger.get(ident, {"sequence": 0})["sequence"] + 1

@@ -65,12 +65,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a file. `notes`: sentences about what an import leaves out."""
+    """What is in a file. `notes`: sentences about what an import leaves out; `uefi`: settings, see `storage.uefi`."""
 
     format: str
     disks: tuple[Disk, ...]
     notes: tuple[str, ...] = ()
     machine: Machine | None = None
+    uefi: str = ""
 
 
 @dataclass(frozen=True)

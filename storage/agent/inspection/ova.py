@@ -42,7 +42,7 @@ def inspect(file: Window, limits: Limits, examine: Examine) -> Found:
         disk, more = _disk(wanted, members[wanted.file], limits, examine)
         disks.append(disk)
         notes += more
-    return Found("ova", tuple(disks), tuple(notes), plan.machine)
+    return Found("ova", tuple(disks), tuple(notes), plan.machine, plan.uefi)
 
 
 def _disk(wanted: ovf.DiskPlan, content: Window, limits: Limits, examine: Examine) -> tuple[Disk, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from storage import traits
+from storage import traits, uefi
 from storage.agent.inspection.common import MAX_FILE_BYTES, MIB, Machine, Unfit, printable, safe_name
 
 MAX_BYTES = 4 * MIB
@@ -48,6 +48,7 @@ class Plan:
     machine: Machine
     disks: tuple[DiskPlan, ...]
     notes: tuple[str, ...]
+    uefi: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class _Reader:
             self._notes.append("The machine's virtual TPM is left out, with all keys in it.")
         if any(file.name.lower().endswith(".nvram") for file in files.values()):
             self._notes.append("The firmware's settings (NVRAM) are left out.")
-        return Plan(machine, tuple(used), tuple(self._notes))
+        return Plan(machine, tuple(used), tuple(self._notes), self._uefi(hardware))
 
     # References and disks
 
@@ -287,6 +288,14 @@ class _Reader:
             words = f"{name} {printable(said[name])!r}"
             self._notes.append(f"It says that its image has the {words}. That is not known here, and left out.")
         return dict.fromkeys(traits.HARDWARE, "") | known
+
+    def _uefi(self, hardware: Element) -> str:
+        """What UEFI has kept, from an appliance of ours."""
+        text = hardware.findtext(f"{traits.ELEMENT}/{traits.UEFI_ELEMENT}", "").strip()
+        try:
+            return text and uefi.to_text(uefi.from_text(text))
+        except ValueError as problem:
+            raise Unfit(f"Its UEFI settings are damaged. {_AGAIN}") from problem
 
     def _name(self, system: Element) -> str:
         name = self._find(system, "Name")

@@ -1,6 +1,7 @@
 """Machines of other parts than virtio, with the real QEMU and guests that need little."""
 
 import json
+import uuid
 
 import pytest
 
@@ -11,6 +12,7 @@ from compute.agent.hypervisors.qemu import control, firmware
 from compute.agent.nics import Nic
 from images import build
 from storage.agent import qcow2
+from storage.agent.images import Images
 from tests.compute.agent.test_qemu import boot, console, host, obey_really, wait_for, wait_for_line  # noqa: F401
 from tests.compute.agent.virtual import GREETING, installer, put_image_file
 from tests.hosts import make_spec
@@ -204,3 +206,48 @@ def test_a_guest_is_booted_from_its_disk_by_uefi_which_keeps_its_settings(
         "broken", True,
     )  # fmt: skip
     assert home.variables.read_bytes() == kept
+
+
+@pytest.mark.timeout(600)
+def test_an_image_is_booted_by_the_entry_that_uefi_kept(
+    host, obey_really, control_plane, tmp_path,  # noqa: F811
+):  # fmt: skip
+    """The system has no loader where UEFI looks for one by itself."""
+    host.tools.add(Images(host.tools))
+    disk = make_old_parts(tmp_path, build.default_cache(), installed=True)
+    file = put_image_file(control_plane, tmp_path, "disk", disk.read_bytes()) | {"format": "qcow2"}
+    image = {"id": "1", "name": "installed", "architecture": "x86_64", "hardware": {"firmware": "uefi"}}
+
+    def start(*files):
+        spec = make_spec("installed", image={**image, "files": list(files)}, memory_mib=256)
+        boot(host, obey_really, spec)
+        wait_for(lambda: b"STARTED BY efi" in console(host, spec), 240)
+        return spec
+
+    first = start(file)
+    work = {
+        "id": str(uuid.uuid4()), "image": {}, "limits": {"virtual_bytes": 1 << 40}, "declared_format": None,
+        "source": {"kind": "machine", "type": "instance", "machine": first["id"]}, "result": {"format": "qcow2"},
+    }  # fmt: skip
+    control_plane.order("ensure_present", work, 1, "image")
+    host.look_once()
+    report = control_plane.last(work["id"])
+    assert report["seen"] == "present", report["facts"]
+    made = report["facts"]["files"]
+    assert [one["role"] for one in made] == ["disk", "uefi-variables"]
+    for one in made:
+        path = tmp_path / one["sha256"]
+        path.write_bytes(control_plane.imported[work["id"], one["index"]])
+        control_plane.files[one["sha256"]] = path
+    second = start(*made)
+    assert b"Interactive Shell" not in console(host, second)
+    kept = host.machine(second["id"]).home.variables
+    assert (kept.stat().st_uid, kept.stat().st_mode & 0o777) == (host.record(second["id"]).uid or 0, 0o600)
+    third = make_spec("other", image={**image, "files": [made[0], {**made[1], **put_image_file(
+        control_plane, tmp_path, "uefi-variables", b"of another firmware"
+    )}]}, memory_mib=256)  # fmt: skip
+    report = obey_really("ensure_running", third)
+    assert (report["seen"], report["facts"]["fix_by"]) == ("broken", "operator")
+    assert "its image's UEFI settings have 19 bytes" in report["facts"]["problem"]
+    control_plane.order("ensure_gone", {"id": work["id"]}, 2, "image")
+    host.look_once()

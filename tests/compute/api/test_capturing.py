@@ -5,7 +5,8 @@ import pytest
 from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from compute.models import Instance
-from storage.models import Image, ImageImport, Layer, Snapshot, Volume
+from storage.models import Image, ImageExport, ImageImport, Layer, Snapshot, Volume
+from storage.store import store
 from tests import factories
 from tests.storage.api.test_images import node, settle, stored  # noqa: F401
 from tests.storage.node import CAPABILITIES
@@ -57,6 +58,27 @@ def test_an_image_of_an_instance_can_be_launched(mia, node, web):  # noqa: F811
     assert spec["source"] == {"kind": "machine", "type": "instance", "machine": str(web.pk)}
     assert not ImageImport.objects.exists()
     assert not Allocation.objects.filter(resource_type="image").exists()
+
+
+def test_what_uefi_keeps_goes_with_the_image_and_with_its_ova(mia, node, web):  # noqa: F811
+    """A system is started by an entry there, and may have no other way."""
+    old = {"role": "uefi-variables", "sha256": "d" * 64, "size": 4, "format": "raw"}
+    Instance.objects.update(boot_files=[DISK, old], hardware={**web.hardware, "firmware": "uefi"})
+    node.uefi = b"entries"
+    capture(mia)
+    settle(node)
+    image = Image.objects.get(name="golden")
+    assert [file["role"] for file in image.files] == ["disk", "uefi-variables"]
+    assert store().open(image.files[1]["sha256"]).read() == b"entries"
+    assert image.boot_files == image.files  # which every launch takes
+    for format_, files in (("ova", image.files), ("qcow2", image.disks)):
+        assert mia.post(f"{P}/images/golden/export", {"format": format_}).status_code == 202
+        assert ImageExport.objects.get(format=format_).sources == files
+    settle(node)
+    node.uefi = b""  # an agent of before says nothing of it
+    capture(mia, version="2")
+    settle(node)
+    assert Image.objects.get(version="2").files[0] == old
 
 
 def test_it_fails_with_the_words_of_its_host_and_is_not_tried_elsewhere(mia, node, web):  # noqa: F811

@@ -1,19 +1,22 @@
 """Exports: what comes out is what was in, in every format; an OVA can be read by whoever reads OVAs."""
 
+import base64
 import hashlib
 import io
 import os
 import subprocess
 import tarfile
 import uuid
+import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from storage import traits
+from storage import traits, uefi
 from storage.agent import appliance
 from storage.agent.inspection import ovf
+from storage.agent.inspection.common import Unfit
 from tests.storage.agent.inspection import hostile
 from tests.storage.agent.test_images import MANY, ImageHost, identical, open_to_all  # noqa: F401
 
@@ -103,6 +106,44 @@ def test_an_appliance_goes_round_with_all_of_its_disks(give, kept, disk, tmp_pat
     other = tmp_path / "second"
     other.write_bytes(second[1][0])
     assert identical(other, "qcow2", results[1], "qcow2", tmp_path)
+
+
+def test_an_appliance_has_what_uefi_keeps(give, kept, disk):
+    """A system whose loader only an entry there names would not be started without it."""
+    settings = b"entries" + b"\xff" * 540_000
+    facts, results = give(disk.read_bytes(), "qcow2")
+    more = {"role": uefi.ROLE, "index": 1, "format": "raw"}
+    more |= {"sha256": hashlib.sha256(settings).hexdigest(), "size": len(settings)}
+    source = kept({"files": [*facts["files"], more]}, [*results, settings])
+    _, (exported,) = give(source, "ova", machine={**MACHINE, "image": IMAGE})
+    assert len(exported) < len(results[0]) + 100_000
+    found, again = give(exported, "qcow2")
+    assert [file["role"] for file in found["files"]] == ["disk", uefi.ROLE]
+    assert again[1] == settings
+    assert found["found"]["notes"] == []
+    assert "uefi" not in found["found"]["machine"]
+    _, (other,) = give(source, "ova", machine=MACHINE)  # by a control plane of before, which says nothing of its image
+    assert [file["role"] for file in give(other, "qcow2")[0]["files"]] == ["disk"]
+
+
+def descriptor(settings):
+    machine = {**MACHINE, "image": IMAGE, "uefi": settings}
+    return appliance.descriptor(machine, [("disk.vmdk", 1 << 20, 1 << 20)]).encode()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "no base64", "AAAA", uefi.to_text(b"x" * 1000)[:-8], uefi.to_text(b"x") + uefi.to_text(b"x"),
+        base64.b64encode(zlib.compress(bytes(uefi.MAX_BYTES + 1))).decode(), "A" * (uefi.MAX_TEXT + 4),
+        base64.b64encode(zlib.compress(b"")).decode(),
+    ],
+    ids=["letters", "bytes", "cut", "twice", "bomb", "long", "empty"],
+)  # fmt: skip
+def test_what_uefi_never_keeps_is_refused(settings):
+    assert ovf.read(descriptor(uefi.to_text(b"x"))).uefi
+    with pytest.raises(Unfit, match="Its UEFI settings are damaged"):
+        ovf.read(descriptor(settings))
 
 
 def test_an_archive_is_laid_out_as_the_standard_wants_it(give, kept, disk):

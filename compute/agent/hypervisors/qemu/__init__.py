@@ -23,7 +23,7 @@ from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, A
 from compute.agent.hypervisors.qemu.devices import DRIVERS
 from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, known_devices, version
 from compute.agent.spawn import spawn
-from storage import hardware
+from storage import hardware, uefi
 from storage.hardware import Hardware
 
 KVM = Path("/dev/kvm")
@@ -163,7 +163,7 @@ class Qemu:
         else:
             made = self._made(architecture, hardware.resolve(architecture, boot.spec["image"].get("hardware") or {}))
         if made.uefi:
-            firmware.make_variables(made.uefi, boot.home, boot.confinement.uid)
+            firmware.make_variables(made.uefi, boot.home, boot.confinement.uid, boot.files.get(uefi.ROLE))
         control.keep_hardware(boot.home, made.hardware)
         argv = command_line.arguments(boot, accelerator, made)
         process = spawn(argv, boot.home, boot.confinement, boot.descriptors)

@@ -57,8 +57,9 @@ def _read(path: Path, architecture: str, machine_type: str) -> Uefi | None:
     return Uefi(Path(code["filename"]), Path(variables["filename"]))
 
 
-def make_variables(uefi: Uefi, home: Home, uid: int | None) -> None:
-    """The machine's own variables, copied from the template once: they live as long as its disk.
+def make_variables(uefi: Uefi, home: Home, uid: int | None, of_image: Path | None = None) -> None:
+    """The machine's own variables, made once: they live as long as its disk. They begin as those that its image has,
+    or as the template.
 
     Raises Refused or OSError.
     """
@@ -66,14 +67,17 @@ def make_variables(uefi: Uefi, home: Home, uid: int | None) -> None:
     of_template, there = folders.status(template), folders.status(home.variables)
     if of_template is None:
         raise Refused(f"{template} is not there: install the firmware's package again", fix_by=OPERATOR)
+    beginning = of_image or template
+    found = there or beginning.stat()
+    if found.st_size != of_template.st_size:
+        whose, which = ("its", "it was started with") if there else ("its image's", "the image was made with")
+        words = f"{whose} UEFI settings have {found.st_size} bytes, and this host's firmware has {of_template.st_size}"
+        raise Refused(f"{words}: install the firmware that {which}", fix_by=OPERATOR)
     if there is None:
         new = home.variables.with_suffix(".new")
         folders.remove(new)
-        folders.copy_file(template, new, min_free=MIN_FREE_BYTES)
+        folders.copy_file(beginning, new, min_free=MIN_FREE_BYTES)
         sync_file(new)
         new.rename(home.variables)
         sync_directory(home.directory)
-    elif there.st_size != of_template.st_size:
-        words = f"its UEFI settings have {there.st_size} bytes, and this host's firmware has {of_template.st_size}"
-        raise Refused(f"{words}: install the firmware that it was started with", fix_by=OPERATOR)
     folders.give_file(home.variables, uid, 0o600)
