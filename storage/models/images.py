@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Case, Exists, OuterRef, Q, Value, When
 from django.db.models.functions import Now
 
+from cloud.api.fields import by_reference
 from cloud.tenancy.models import NameField, Project
 
 MIB, GIB = 1024**2, 1024**3
@@ -36,6 +37,16 @@ class ImageQuerySet(models.QuerySet["Image"]):
             is_not_ready=Case(When(status=Image.Status.READY, then=Value(0)), default=Value(1)),
             is_deprecated=Case(When(deprecated_at__lte=Now(), then=Value(1)), default=Value(0)),
         ).order_by("nearness", "is_not_ready", "is_deprecated", "-created_at", "-pk")
+
+    def by_reference(self, reference: str) -> Self:
+        """For `cloud.api.fields.find`: what an id, `name`, or `name:version` means; of several, the first in this
+        query's order."""
+        name, colon, version = reference.partition(":")
+        if "\x00" in version:
+            return self.none()
+        if not colon or version == "latest":
+            return by_reference(self, name)  # type: ignore[return-value]
+        return by_reference(self, name).filter(version=version)  # type: ignore[return-value]
 
 
 class Image(models.Model):
