@@ -2,15 +2,17 @@
 status as a CASE over subqueries, that takes more processor time than all the rest of the request.
 
 `built_once` keeps a queryset that each use goes on to narrow; `Prepared` keeps the finished SQL of one that is always
-narrowed alike, and takes the values of each use.
+narrowed alike, and takes the values of each use. `Statement` is such SQL at the server, which plans it once, too.
 """
 
 import copy
 import inspect
+import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from django.db import connection
 from django.db.models import Expression, Model, QuerySet
@@ -61,6 +63,42 @@ def built_once(build: "Callable[[], QuerySet[Any]]") -> "Callable[[], QuerySet[A
         return rows
 
     return lambda: built().all()
+
+
+class Statement:
+    """SQL that the server parses and plans once for each connection: planning a list of instances takes it five times
+    as long as running it. Its values are `%(name)s`, and `%%` is a percent sign.
+
+    By PREPARE and EXECUTE: psycopg would give up all that is prepared at each ROLLBACK, so at each dry run and at each
+    refusal. Therefore nothing else may be prepared (`prepare=True`), which Django's connections ignore anyway.
+    """
+
+    _numbers = itertools.count(1)
+    _known: "WeakKeyDictionary[Any, set[str]]" = WeakKeyDictionary()  # what each connection has prepared
+
+    def __init__(self, sql: str, *, table: str) -> None:
+        """`table` is in its name, for who reads what the server is doing."""
+        marks: dict[str, str] = {}
+
+        def marked(found: re.Match[str]) -> str:
+            return "%" if found[0] == "%%" else marks.setdefault(found[1], f"${len(marks) + 1}")
+
+        self.name = f"{table}_{next(self._numbers)}"
+        self.prepare = f"PREPARE {self.name} AS {re.sub(r'%%|%[(](.+?)[)]s', marked, sql)}"
+        self.names = tuple(marks)
+        self.execute = f"EXECUTE {self.name}" + (f"({', '.join(['%s'] * len(marks))})" if marks else "")
+
+    def rows(self, values: Mapping[str, Any]) -> list[Any]:
+        """All that it finds."""
+        with connection.cursor() as cursor:
+            known = self._known.setdefault(connection.connection, set())
+            if self.name not in known:
+                with connection.wrap_database_errors:
+                    cursor.cursor.execute(self.prepare)  # past Django, where it would count as a query
+                known.add(self.name)
+            cursor.execute(self.execute, [values[name] for name in self.names])
+            found: list[Any] = cursor.fetchall()
+        return found
 
 
 class Parameter(Expression):
@@ -122,10 +160,9 @@ class _Kept(SQLCompiler):
     is left to Django.
     """
 
-    text: str  # everything stands in it but the parameters: `%s`
-    names: tuple[str, ...]  # of the parameters, in the order of the text
+    statement: Statement  # everything stands in it but the parameters
     converters: dict[int, Any]
-    values: tuple[Any, ...] = ()
+    values: Mapping[str, Any]
 
     @classmethod
     def of(cls, rows: "QuerySet[Any]") -> "_Kept":
@@ -133,40 +170,40 @@ class _Kept(SQLCompiler):
         sql, params = compiler.as_sql()
         kept = cls(rows.query, connection, compiler.using)
         vars(kept).update(vars(compiler))
-        kept.text, kept.names = _written_out(sql, params)
+        kept.statement = Statement(_written_out(sql, params), table=rows.model._meta.db_table)
         kept.converters = compiler.get_converters([one[0] for one in compiler.select])
         return kept
 
     def bound(self, values: dict[str, Any]) -> "_Kept":
         mine = copy.copy(self)  # its connection is Django's proxy: each thread's own
-        mine.values = tuple(values[name] for name in self.names)
+        mine.values = values
         return mine
 
-    def as_sql(self, *args: Any, **options: Any) -> tuple[str, tuple[Any, ...]]:
+    def execute_sql(self, *args: Any, **options: Any) -> Any:
         if self.query.select_for_update and not connection.in_atomic_block:
             raise TransactionManagementError("Rows are locked inside a transaction.")
-        return self.text, self.values
+        rows = self.statement.rows(self.values)
+        return [[row[: self.col_count] for row in rows] if self.has_extra_select else rows]
 
     def get_converters(self, expressions: Any) -> dict[int, Any]:
         return self.converters
 
 
-def _written_out(sql: str, params: Iterable[Any]) -> tuple[str, tuple[str, ...]]:
-    """The SQL with all values in it but those of parameters, and the names of these in their order."""
-    given, names = iter(params), []
+def _written_out(sql: str, params: Iterable[Any]) -> str:
+    """The SQL with all values in it but those of parameters: `%(name)s`."""
+    given = iter(params)
 
     def written(mark: re.Match[str]) -> str:
         if mark[0] == "%%":
             return "%%"
         value = next(given)
         if isinstance(value, Parameter):
-            names.append(value.name)
-            return "%s"
+            return f"%({value.name})s"
         text: str = cursor.mogrify("%s", [value])
         return text.replace("%", "%%")
 
     with connection.cursor() as cursor:
-        return re.sub("%%|%s", written, sql), tuple(names)
+        return re.sub("%%|%s", written, sql)
 
 
 class _Bound:

@@ -99,8 +99,6 @@ DATABASES = {
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,  # ms: what was sent into a broken network is given up
-            # Nothing is prepared by being frequent; what is prepared by name (placement) is planned once.
-            "prepare_threshold": 2**31 - 1,
             "options": "-c statement_timeout=5s -c idle_in_transaction_session_timeout=10s -c timezone=UTC"
             " -c plan_cache_mode=force_generic_plan",
             **_database["OPTIONS"],

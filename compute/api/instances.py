@@ -54,7 +54,7 @@ _one_listed: "Prepared[Instance]" = Prepared(lambda project, ident: _listed().fi
 
 @cache
 def _first_page(limit: int) -> "Prepared[Instance]":
-    """The first page of a project's list, and one row more. One statement for each limit that is used: 500 at most."""
+    """The first page of a project's list, and one row more. For few limits: each connection keeps a plan of each."""
 
     def rows(project: Any) -> "QuerySet[Instance]":
         return _listed().filter(project=project, trashed_at=None).order_by(*Collection.order)[: limit + 1]
@@ -106,9 +106,9 @@ class Instances(InstanceView, Collection):
         return _listed().filter(project=self.project)
 
     def found(self, values: Mapping[str, Any], paging: Mapping[str, Any]) -> Page:
-        if values or "cursor" in paging:
-            return super().found(values, paging)
         limit = paging.get("limit", pagination.DEFAULT_LIMIT)
+        if values or "cursor" in paging or limit not in (pagination.DEFAULT_LIMIT, pagination.MAX_LIMIT):
+            return super().found(values, paging)
         found = _first_page(limit).rows(self.project.pk)
         return pagination.cut(found, self.order, request=self.request, limit=limit)
 

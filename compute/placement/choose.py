@@ -7,10 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
-from psycopg import Cursor
 
 from cloud.hosts.orders import first_generation
+from cloud.queries import Statement
 from compute import volumes
 from compute.models import Instance, Machine
 from compute.placement.rules import Rule, Wish, parameters, preferred
@@ -57,21 +56,18 @@ def choose(instance: Instance, *, allocate: bool = True, wish: Wish | None = Non
         statement = _statement(
             tuple(accelerator for _, accelerator in ways), ORDER[settings.PLACEMENT_STRATEGY], lock, rules
         )
-        connection.ensure_connection()
-        with Cursor(connection.connection) as cursor:  # Django's own cursor prepares nothing
-            row = cursor.execute(statement, facts, prepare=True).fetchone()
-        if row:
-            host_id, (run, accelerator) = row[0], ways[row[1]]
+        if found := statement.rows(facts):
+            host_id, (run, accelerator) = found[0][0], ways[found[0][1]]
             return Decision(host_id, hypervisor=run.split("/")[0], accelerator=accelerator or "tcg")
     return Decision(None)
 
 
 @cache
-def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tuple[Rule, ...]) -> str:
-    """SQL that finds (host, rank of the way to run there): the ways by rank, each only if none before found a host.
+def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tuple[Rule, ...]) -> Statement:
+    """Finds (host, rank of the way to run there): the ways by rank, each only if none before found a host.
 
-    Planning it takes longer than running it, so the server keeps one plan for all wishes (`plan_cache_mode` in the
-    settings): the walk along the index of free capacity that is the strategy's order.
+    The server keeps one plan for all wishes (`plan_cache_mode` in the settings): the walk along the index of free
+    capacity that is the strategy's order.
     """
     conditions = " AND ".join(rule.condition for rule in rules)
     ways = [
@@ -93,7 +89,8 @@ def _statement(accelerators: tuple[str, ...], order: str, lock: str, rules: tupl
             SELECT gen_random_uuid(), 'instance', %(instance)s::uuid, id,
                 %(vcpus)s::int, %(memory_mib)s::int, %(own_disk_gib)s::int, now() FROM chosen
         )"""
-    return f"WITH {', '.join(ways)}, chosen AS ({found}){allocated if lock else ''} SELECT id, rank FROM chosen"
+    sql = f"WITH {', '.join(ways)}, chosen AS ({found}){allocated if lock else ''} SELECT id, rank FROM chosen"
+    return Statement(sql, table="hosts_host")
 
 
 def place(instance: Instance, *, allocate: bool = True) -> Decision:

@@ -90,6 +90,46 @@ def test_a_lock_needs_a_transaction(django_db_blocker):
     assert len(failures) == 1
 
 
+def test_its_plan_outlives_what_is_rolled_back(make_instance):
+    project = make_instance(name="a").project_id
+    listed.first(project, "a")
+    before = uses_of_the_plan()
+    with transaction.atomic():
+        listed.first(project, "a")
+        transaction.set_rollback(True)
+    assert listed.first(project, "a").name == "a"
+    assert uses_of_the_plan() == before + 2
+
+
+def uses_of_the_plan():
+    """How often this connection's server has used the one plan that it made of `listed`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generic_plans FROM pg_prepared_statements WHERE custom_plans = 0 AND name = %s",
+            [listed._kept[1].statement.name],
+        )
+        return cursor.fetchone()[0]
+
+
+def test_each_connection_makes_its_own_plan(django_db_blocker):
+    everything = Prepared(lambda name: Project.objects.filter(name=name))
+    found = [everything.first("nobody")]
+
+    def elsewhere() -> None:
+        try:
+            found.append(everything.first("nobody"))
+            connection.close()
+            found.append(everything.first("nobody"))
+        finally:
+            connection.close()
+
+    with django_db_blocker.unblock():
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert found == [None, None, None]
+
+
 def test_what_is_called_so_is_found_by_id_and_name():
     small, large = factories.flavor("small"), factories.flavor("large")
     flavor_called = called(Flavor.objects.all)
