@@ -24,6 +24,14 @@ TOO_WIDE = """
     .map((element) => `${element.scrollWidth - element.clientWidth} px too wide: ` +
         element.innerText.slice(0, 60).replaceAll("\\n", " "))
 """
+# Of those that axe-core runs by itself, the ones about colours.
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]
+# Whatever changes is at its end at once. By a sheet that is no part of the page, so its policy has nothing against it.
+NO_TRANSITIONS = """
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync("*, ::before, ::after { transition: none !important }");
+    document.adoptedStyleSheets.push(sheet);
+"""
 PHONE, TABLET, DESK = ({"width": w, "height": h} for w, h in ((360, 780), (1100, 800), (1440, 900)))
 
 
@@ -90,9 +98,20 @@ class Visitor:
 
     def serious_faults(self) -> list[str]:
         """What axe-core finds serious or critical on the page as it is."""
+        return self._faults({"resultTypes": ["violations"]})
+
+    def serious_faults_of_colour(self, scheme: str) -> list[str]:
+        """The same in another colour scheme. Colours are all that a scheme changes, so only they are looked at."""
+        self.page.evaluate(NO_TRANSITIONS)
+        self.page.emulate_media(color_scheme=scheme)
+        found = self._faults({"resultTypes": ["violations"], "runOnly": {"type": "rule", "values": COLOUR_RULES}})
+        return [f"{scheme}: {fault}" for fault in found]
+
+    def _faults(self, options: dict[str, Any]) -> list[str]:
         # Through the debugger, so that the page's policy stays as it is.
-        self.page.evaluate(axe())
-        found = self.page.evaluate("axe.run({resultTypes: ['violations']})")
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(axe())
+        found = self.page.evaluate("(options) => axe.run(options)", options)
         return [
             f"{violation['id']}: {violation['help']} ({node['target']}) {node.get('failureSummary', '')}"
             for violation in found["violations"]
