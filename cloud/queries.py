@@ -137,6 +137,11 @@ class Prepared(Generic[M]):
         query: Any = _Bound(kept.bound(dict(zip(self.names, values, strict=True))))
         return list(QuerySet(model, query=query))
 
+    def tuples(self, *values: Any) -> list[tuple[Any, ...]]:
+        """What it finds, of a queryset of `values_list`."""
+        kept = self._kept[1].bound(dict(zip(self.names, values, strict=True)))
+        return [tuple(row) for row in kept.results_iter(kept.execute_sql())]
+
     def first(self, *values: Any) -> M | None:
         """The first row that it finds with these values."""
         return next(iter(self.rows(*values)), None)

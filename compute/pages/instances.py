@@ -23,7 +23,7 @@ from compute.pages.actions import Action, actions_for, dialog_of
 from compute.pages.saved_views import query_of
 from compute.placement.explain import explain
 from compute.placement.rules import Wish
-from compute.status import STATUSES, count_by_status, with_status
+from compute.status import STATUSES, count_by_status, count_of_project, with_status
 from compute.verb import Verb
 from compute.verbs import VERBS
 
@@ -83,6 +83,15 @@ class InstanceList(InstanceTable):
 
     def rows(self) -> "QuerySet[Instance]":
         return Instance.objects.filter(project=self.project, trashed_at=None)
+
+    def count_by_status(self, found: "QuerySet[Instance]") -> dict[str, int]:
+        return super().count_by_status(found) if self.asked.is_narrowed else count_of_project(self.project.pk)
+
+    def part_of(self, found: "QuerySet[Any]", sort: str, begin: int) -> list[Any]:
+        """What the list opens with comes by a query that is prepared."""
+        if self.asked.is_narrowed or sort != self.sort or begin:
+            return super().part_of(found, sort, begin)
+        return rows.newest.rows(self.project.pk)
 
     def around(self) -> dict[str, Any]:
         own_views = SavedView.objects.filter(project=self.project, user=self.scope.user)

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from cloud.queries import built_once
+from cloud.api.pagination import DEFAULT_LIMIT
+from cloud.queries import Prepared, built_once
 from cloud.tenancy.models import Project
 from compute.models import Instance, RestartPolicy
 from compute.networking import with_addresses
@@ -32,6 +33,12 @@ def listed(instances: "QuerySet[Instance]", *more: str) -> "QuerySet[Any]":
 @built_once
 def _all() -> "QuerySet[Any]":
     return listed(Instance.objects.all())
+
+
+@Prepared
+def newest(project: Any) -> "QuerySet[Instance]":
+    """What a project's list opens with."""
+    return instances_of(project).order_by("-created_at", "-pk")[:DEFAULT_LIMIT]
 
 
 def troubled(instances: "QuerySet[Any]") -> "QuerySet[Any]":

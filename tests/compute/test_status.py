@@ -4,12 +4,13 @@ from collections import Counter
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from cloud.hosts.models import HostPulse
 from compute import services
 from compute.models import Instance, Machine, Power
-from compute.status import as_listed, count_by_status, with_status
+from compute.status import as_listed, count_by_status, count_of_project, with_status
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -40,6 +41,11 @@ def test_counts_are_the_sums_of_what_each_one_says(cloud):
         "launching": 1,
     }  # fmt: skip
     assert count_by_status(Instance.objects.all()) == each
+    project = Instance.objects.get(name="new").project_id
+    assert count_of_project(project) == each
+    Instance.objects.filter(name="up").update(trashed_at=Now())
+    Instance.objects.filter(name="new").update(project=factories.project())
+    assert count_of_project(project) == each - Counter(running=1, launching=1)
 
 
 def test_a_list_reads_its_columns_at_once(cloud):

@@ -12,9 +12,9 @@ from cloud.operations.models import Operation
 from cloud.pages.base import LAST_PROJECT, Page, SeeOther
 from cloud.tenancy import quota
 from cloud.tenancy.pages.quota import in_use
-from compute.models import Flavor, Instance, KeyPair
+from compute.models import Flavor, KeyPair
 from compute.pages import rows
-from compute.status import count_by_status
+from compute.status import count_of_project
 from storage.services import images_of
 
 RECENT_EVENTS = 8
@@ -46,7 +46,7 @@ class Overview(Page):
 
     def get(self, request: HttpRequest, project: str) -> HttpResponse:
         instances = rows.instances_of(self.project)
-        counts = count_by_status(Instance.objects.filter(project=self.project, trashed_at=None))
+        counts = count_of_project(self.project.pk)
         troubled = sum(counts.get(status, 0) for status in rows.TROUBLED)
         cost = sums.of(self.project)
         log = reading.log(project_id=self.project.pk)

@@ -52,11 +52,10 @@ class ListPage(ResourcePage, FormPage):
             total = found.count()
         page = min(self.asked.page, max(1, -(-total // self.limit)))
         sort, begin = self.asked.sort or self.sort, (page - 1) * self.limit
-        shown = self.adorn(found).order_by(*lists.order(sort, self.own_sorts, self.model))[begin : begin + self.limit]
         sorts = tuple(self.own_sorts)
         filled = {
             "results": self.results(),
-            "rows": self.tell(list(shown)),
+            "rows": self.tell(self.part_of(found, sort, begin)),
             "listing": lists.Listing(self.asked, total, self.limit, page, sort, sorts, counts, self.own_bulk()),
             "bulk_url": self.bulk_url(),
             "title": self.title,
@@ -66,6 +65,11 @@ class ListPage(ResourcePage, FormPage):
             "base": "pages/part.html" if self.is_part else "pages/page.html",
         }
         return filled if self.is_part else {**filled, **self.around()}
+
+    def part_of(self, found: "QuerySet[Any]", sort: str, begin: int) -> list[Any]:
+        """As many rows as a page has, from this one on."""
+        ordered = self.adorn(found).order_by(*lists.order(sort, self.own_sorts, self.model))
+        return list(ordered[begin : begin + self.limit])
 
     def around(self) -> dict[str, Any]:
         """What the page has around its list: the form's choices, the filters' values."""
