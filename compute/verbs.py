@@ -364,6 +364,15 @@ MOVE = Work(
         "take_over": "Say that it is there",
     },
 )
+TAKE_OVER = Work(
+    name="take_over",
+    workflow=workflows.TakeOverInstance,
+    gerund="taking over",
+    past="took over",
+    status="starting",
+    boots=True,
+    steps={"fence": "Wait until the host before can write nothing any more", "boot": "Start the machine"},
+)
 RESTORE = Work(
     name="restore",
     workflow=workflows.RestoreInstance,
@@ -381,4 +390,4 @@ PURGE = Work(
     status="deleting",
     steps={"destroy": "Remove the machine", "forget": "Forget it"},
 )
-WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), MOVE, RESTORE, PURGE)
+WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), MOVE, TAKE_OVER, RESTORE, PURGE)

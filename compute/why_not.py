@@ -182,6 +182,20 @@ def move(instance: Instance) -> str:
     return ""
 
 
+def take_over(instance: Instance) -> str:
+    """From a host that is not heard of."""
+    if instance.failed_at or instance.host_id is None:
+        return "It is on no host yet."
+    if instance.snapshot or instance.clone_of_snapshot:
+        return "It is being cloned. Wait for its clones."
+    if not boots_from_volume(instance):
+        return (
+            "It has its own disk on that host and nowhere else. Take over its volumes that are in shared folders, each "
+            "on its page, and attach them to another instance."
+        )
+    return ""
+
+
 def _is_alive(instance: Instance) -> bool:
     """Whether it has something in its memory, and should have."""
     return instance.host_id is not None and instance.wanted_power in ALIVE and instance.seen in ALIVE

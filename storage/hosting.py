@@ -25,6 +25,7 @@ MOVING, ALONG = "storage.move_volume", "storage.move_along"  # they keep everyth
 LOOK_AGAIN_SECONDS = 20  # in case a wake-up is lost
 MAKING = "waiting for the host to make its files"
 FETCHING = "its host fetches what is in the backup"
+TAKING = "its new host waits until the host before it can write nothing any more"
 MERGING = "its host makes one layer of several"
 
 
@@ -125,6 +126,8 @@ def until_true(volume: Volume) -> Wait | None:
 
 
 def _work_on(volume: Volume) -> str:
+    if volume.active.taken_from:
+        return TAKING
     missing = Layer.objects.filter(tree=volume.active.tree, made=False)
     if missing.filter(backup__isnull=False).exists():
         return FETCHING
@@ -209,3 +212,5 @@ def noticed(row: VolumeOnHost, before: str) -> None:
             forget(row)
     elif row.has_been_seen(PRESENT):
         trees.noted(row.volume.active.tree, row.seen_facts.get("layers", ()))
+        if row.volume.active.taken_from and row.host_id == row.volume.active.host_id:
+            Layer.objects.filter(tree=row.volume.active.tree).update(taken_from=[])

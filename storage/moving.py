@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, F, Func, OuterRef, QuerySet, UUIDField, Value
 
 from cloud.hosts import orders
 from cloud.hosts.hosted import BROKEN, GONE, raise_generation, refusal
@@ -184,10 +184,34 @@ def require_whole(transfer: Transfer) -> None:
 def take_over(transfer: Transfer) -> None:
     """From now on all of it is on the target; the source is to remove it. Layers are locked."""
     trees = {file["id"] for file in transfer.files if file["of"] == hosting.VOLUME}
-    Layer.objects.filter(tree__in=trees).update(host=transfer.target)
+    Layer.objects.filter(tree__in=trees).update(host=transfer.target, term=F("term") + 1)
     for row in _rows(transfer.source, trees):
         hosting.leave(row)
     end(transfer, Transfer.Outcome.MOVED)
+
+
+def seize(volumes: Sequence[Volume], route: Route) -> None:
+    """From now on all of these are on the target, whose agent waits until the source can write nothing any more; the
+    source is not asked, and hears of it when it is back. They are locked, and all that stand on their trees."""
+    trees = {str(volume.active.tree) for volume in volumes}
+    left = _rows(route.source, trees)
+    list(Layer.objects.select_for_update(of=("self",), no_key=True).filter(tree__in=trees).order_by("pk"))
+    Layer.objects.filter(tree__in=trees).update(
+        host=route.target, term=F("term") + 1,
+        taken_from=Func(F("taken_from"), Value(fence_of(route.source), UUIDField()), function="array_append"),
+    )  # fmt: skip
+    for volume in volumes:
+        _announce(volume, route.target)
+    for row in left:
+        hosting.leave(row)
+    for row in _rows(route.target, trees):
+        hosting.order(row)
+
+
+def fence_of(host: Host) -> UUID | None:
+    """What a host calls itself in shared folders; None: its agent looks at no owner there."""
+    told = host.capabilities.get("fence")
+    return UUID(told) if told else None
 
 
 def give_up(transfer: Transfer) -> None:

@@ -27,7 +27,7 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         },
         "size_gib": what.size_gib,
         "tree": str(tree.id),
-        "pool": str(what.active.pool) if what.active.pool else None,
+        **_shared(what.active, arrives=row.wanted and row.host_id != what.active.host_id),
         "layers": [_layer(layer) for layer in _own(what, tree, kept)],
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
@@ -54,6 +54,16 @@ def transfer(row: TransferOnHost, verb: str) -> dict[str, Any]:
         return {"id": str(row.transfer_id)}
     role = "send" if row.sends else "receive"
     return {"id": str(row.transfer_id), "role": role, "files": row.transfer.copied}
+
+
+def _shared(active: Layer, *, arrives: bool = False) -> dict[str, Any]:
+    """Where a volume in a shared folder is, and whose. What only arrives becomes its host's with the next term."""
+    if not active.pool:
+        return {"pool": None}
+    taken_from = [str(name) for name in active.taken_from]
+    return {
+        "pool": str(active.pool), "tree": str(active.tree), "term": active.term + arrives, "taken_from": taken_from
+    }  # fmt: skip
 
 
 def _own(what: Volume, tree: Tree, kept: set[UUID]) -> list[Layer]:
@@ -103,4 +113,5 @@ def _disk(one: Attachment) -> dict[str, Any]:
         "chain": [str(layer.pk) for layer in chain],
         "base_image": chain[0].base,
         "limits": what.type.limits,
+        **_shared(what.active),
     }

@@ -20,6 +20,7 @@ from storage.workflows import (
     RetypeVolume,
     RevertVolume,
     SnapshotVolume,
+    TakeOverVolume,
 )
 
 TRANSITIONAL = {
@@ -35,6 +36,7 @@ TRANSITIONAL = {
     FlattenVolume.kind: "flattening",
     MoveVolume.kind: "moving",
     MoveAlong.kind: "moving",
+    TakeOverVolume.kind: "moving",
     DeleteVolume.kind: "deleting",
 }
 STATUSES = (*dict.fromkeys(TRANSITIONAL.values()), "available", "in_use", "error")

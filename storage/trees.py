@@ -29,22 +29,27 @@ def filled(backup: Backup, *, beside: Layer | None = None, pool: UUID | None = N
     ident = uuid4()
     where: dict[str, Any] = {"tree": ident, "pool": pool}
     if beside:
-        where = {"tree": beside.tree, "host": beside.host, "pool": beside.pool}
+        where = {"tree": beside.tree, **_place(beside)}
     return Layer.objects.create(id=ident, size_gib=backup.size_gib, backup=backup, sealed_at=Now(), **where)
 
 
 def over(parent: Layer, *, size_gib: int) -> Layer:
     """A new, empty layer over another one, on the same host. That is locked: its tree does not move meanwhile."""
     parent = Layer.objects.select_for_update(of=("self",), no_key=True).select_related("host").get(pk=parent.pk)
-    return Layer.objects.create(tree=parent.tree, parent=parent, host=parent.host, pool=parent.pool, size_gib=size_gib)
+    return Layer.objects.create(tree=parent.tree, parent=parent, size_gib=size_gib, **_place(parent))
+
+
+def _place(layer: Layer) -> dict[str, Any]:
+    """Where all layers of its tree are."""
+    return {name: getattr(layer, name) for name in ("host_id", "pool", "term", "taken_from")}
 
 
 def merged(run: Sequence[Layer]) -> Layer:
     """A layer that is to have what several layers have that follow each other, and never to be written."""
     lowest, highest = run[0], run[-1]
     return Layer.objects.create(
-        tree=lowest.tree, parent_id=lowest.parent_id, base=lowest.base, host_id=highest.host_id, pool=highest.pool,
-        size_gib=highest.size_gib, merges=[layer.pk for layer in run], sealed_at=Now(),
+        tree=lowest.tree, parent_id=lowest.parent_id, base=lowest.base, size_gib=highest.size_gib,
+        merges=[layer.pk for layer in run], sealed_at=Now(), **_place(highest),
     )  # fmt: skip
 
 

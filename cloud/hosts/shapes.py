@@ -94,6 +94,7 @@ CAPABILITIES = {
     "network": {"pools": [network], "missing": {str: str}},
     "volumes": {},
     "pools": pools,
+    "fence": uuid,
 }
 FACTS = {
     "problem": Maybe(str),

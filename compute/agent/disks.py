@@ -8,7 +8,7 @@ other file is opened.
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from agent.errors import Refused
 from agent.system import MIN_FREE_BYTES
 from compute.agent.homes import Home
 from storage.agent import qcow2
+from storage.agent.fences import Fences, Share
 
 GIB = 1 << 30
 BASE = "base"  # the name of the layer below a root disk: the image's own
@@ -78,11 +79,15 @@ class Disk:
 class Layers(Protocol):
     """The files of volumes on this host."""
 
+    fences: Fences
+
     def path(self, layer_id: str) -> Path: ...
 
     def format_of(self, layer_id: str) -> str: ...
 
     def grow(self, layer_id: str, size: int) -> None: ...
+
+    def sync(self, layer_id: str, pool: str) -> None: ...
 
 
 Fetch = Callable[[dict[str, Any]], Path]
@@ -154,8 +159,14 @@ def facts(spec: dict[str, Any]) -> dict[str, Any]:
     """What a report says of the volumes that are plugged in, by their ids."""
     return {
         volume["id"]: {"slot": volume["slot"], "active": volume["chain"][-1], "size_bytes": volume["size_bytes"]}
+        | {name: volume[name] for name in ("pool", "tree", "term") if volume.get("pool")}
         for volume in spec.get("volumes") or ()
     }
+
+
+def shares(volumes: Iterable[dict[str, Any]]) -> list[Share]:
+    """What is in shared folders, of volumes as specs and facts have them."""
+    return [share for share in map(Share.of, volumes) if share]
 
 
 def make_root(spec: dict[str, Any], home: Home, fetch: Fetch) -> None:

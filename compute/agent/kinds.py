@@ -19,6 +19,7 @@ from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
 from compute.agent import captures, file_limit, hypervisors, preparation, upkeep
 from compute.agent.console_log import ConsoleLogs
+from compute.agent.fencing import Fencing
 from compute.agent.guests import Guests
 from compute.agent.homes import Home, Homes
 from compute.agent.hypervisors.base import Hypervisor
@@ -190,6 +191,9 @@ class Machines(Kind):
         self._guests.start()
         self._watch = Watch(host, self)
         self._watch.start()
+        fencing = Fencing(host, self)
+        host.problems_of.append(fencing.problems)
+        fencing.start()
         for task in (self._measure, self._push_logs, self._probe_accelerators):
             threading.Thread(target=task, args=(host,), name=task.__name__.strip("_"), daemon=True).start()
 

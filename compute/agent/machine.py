@@ -127,14 +127,15 @@ class Machine:
             with hypervisor.control(self.home) as control:
                 if control.slots is not None:
                     plugging.keep_cd(control.slots, cds)
-                    still = plugging.keep_as_specified(
-                        control.slots,
-                        entry.spec,
-                        parts,
-                        hypervisor=hypervisor,
-                        plugs=self.tools.plugs,
-                        hold=lambda: self.held_still(entry, control),
-                    )
+                    with self._entered(entry, work):
+                        still = plugging.keep_as_specified(
+                            control.slots,
+                            entry.spec,
+                            parts,
+                            hypervisor=hypervisor,
+                            plugs=self.tools.plugs,
+                            hold=lambda: self.held_still(entry, control),
+                        )
                 elif set(there["volumes"]) != set(wanted["volumes"]):
                     raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
         except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
@@ -148,6 +149,10 @@ class Machine:
         can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
         ask_soon = partial(self.tools.ask_guest_soon, self.id)
         return freezing.held_still(self.home, control, can_freeze=can_freeze, left=ask_soon)
+
+    def _entered(self, entry: Entry, work: Work) -> AbstractContextManager[None]:
+        """See `storage.agent.fences`: its volumes in shared folders are this host's while its emulator opens them."""
+        return self.tools.layers.fences.entered(disks.shares(entry.spec.get("volumes") or ()), work)
 
     def _fetch(self, work: Work) -> disks.Fetch:
         return lambda file: self.tools.images.fetch(file, work)
@@ -265,7 +270,7 @@ class Machine:
         for file in spec["image"]["files"]:
             fetch(file)  # takes long the first time: not in a slot
         awaiting.until_made(self.tools.ledger, nics.awaited(spec), work)
-        with self._boot_slot(work), ExitStack() as undo:
+        with self._boot_slot(work), self._entered(entry, work), ExitStack() as undo:
             boot = preparation.prepare(
                 entry, self.home, fetch=fetch, hypervisor=hypervisor, tools=self.tools, undo=undo
             )

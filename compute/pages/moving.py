@@ -8,10 +8,11 @@ from cloud.pages import forms
 from cloud.pages.generic import ItemFormPage
 from compute import why_not
 from compute.pages.instances import InstanceItemPage
-from compute.services.moving import move
+from compute.services.taking import move_or_take_over
 from storage import moving
 from storage.api.volumes import MoveForm
 from storage.pages.volumes import MAX_CHOICES, choices
+from storage.services import taking
 
 
 class Move(InstanceItemPage, ItemFormPage):
@@ -19,14 +20,16 @@ class Move(InstanceItemPage, ItemFormPage):
 
     template, form = "compute/instances/move.html", MoveForm
     help = "operating#moving"
-    fields = {"host": forms.TEXT}
+    fields = {"host": forms.TEXT, "take_over": forms.FLAG}
 
     def fill(self) -> dict[str, Any]:
         self.scope.require_cloud_admin()
         others = moving.able_hosts().exclude(pk=self.item.host_id).order_by("name")[:MAX_CHOICES]
         hosts = [("", "the best one"), *choices(others, lambda host: f"{host.name}, {host.free_disk_gib} GiB free")]
         leave = self.route("instance", self.item.pk)
-        return {**super().fill(), "hosts": hosts, "leave": leave, "why_not": why_not.move(self.item)}
+        is_silent = taking.is_silent(self.item.host)
+        refusal = why_not.take_over(self.item) if is_silent else why_not.move(self.item)
+        return {**super().fill(), "hosts": hosts, "leave": leave, "why_not": refusal, "is_silent": is_silent}
 
     def read(self) -> dict[str, Any]:
         return forms.read(self.request.POST, self.fields)
@@ -35,7 +38,7 @@ class Move(InstanceItemPage, ItemFormPage):
         self.scope.require_cloud_admin()
         item, actor = self.item, self.scope.actor
         return self.mutate(
-            lambda: move(instance=item, actor=actor, **self.validate(MoveForm, body)),
+            lambda: move_or_take_over(instance=item, actor=actor, **self.validate(MoveForm, body)),
             body=body,
             to=self.route("instance", item.pk),
             done=f"{item.name} moves to another host.",

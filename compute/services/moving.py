@@ -37,7 +37,7 @@ def move(*, instance: Instance, actor: Actor, host: Host | None = None) -> Opera
     require_not_read(instance)
     group = transfers.group_of([one.volume for one in volumes.held_by(instance)])
     moving.require_movable(group, holders={instance.pk})
-    route = _route(instance, group, host)
+    route = route_for(instance, group, host)
     transfer = transfers.begin(operation, route, group, files=moves.files_of(instance))
     moving.start_along(group, str(transfer.pk), actor)
     record_verb("move", instance, actor, **{"from": str(route.source)}, **moving.told(route, group))
@@ -50,8 +50,8 @@ def require_not_read(instance: Instance) -> None:
         raise WrongState(f"The image {image} is being made of {instance}. Wait for it, or delete it.")
 
 
-def _route(instance: Instance, group: list[Volume], host: Host | None) -> Route:
-    """Choose a host, and make the second machine there, with its room."""
+def route_for(instance: Instance, group: list[Volume], host: Host | None) -> Route:
+    """Choose a host, and make the second machine there, with its room. Raises WrongState, NoCapacity, Busy."""
     source = instance.host
     assert source is not None
     if host is not None and host.pk == source.pk:

@@ -5,7 +5,7 @@ from compute.workflows.clone import CloneInstance, LaunchClone
 from compute.workflows.delete import DeleteInstance
 from compute.workflows.devices import AttachNic, AttachVolume, DetachNic, DetachVolume
 from compute.workflows.launch import LaunchInstance
-from compute.workflows.moves import MoveInstance
+from compute.workflows.moves import MoveInstance, TakeOverInstance
 from compute.workflows.passwords import ResetPassword
 from compute.workflows.power import (
     PauseInstance,
@@ -42,4 +42,5 @@ __all__ = [
     "StartInstance",
     "StopInstance",
     "SuspendInstance",
+    "TakeOverInstance",
 ]

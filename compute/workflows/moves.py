@@ -6,9 +6,9 @@ from functools import cached_property
 from cloud.hosts.hosted import refusal
 from cloud.operations.models import FixBy
 from cloud.operations.workflow import DONE, Refused, Verdict
-from compute import moves
+from compute import moves, volumes
 from compute.models import Machine, Power
-from compute.workflows.base import InstanceWorkflow
+from compute.workflows.base import InstanceWorkflow, PowerChange
 from storage import moving
 from storage.models import Transfer
 
@@ -67,3 +67,29 @@ class MoveInstance(InstanceWorkflow):
         """It stays where it is; the target removes what has come by itself."""
         moves.abandon(self.instance)
         return DONE
+
+
+class TakeOverInstance(PowerChange):
+    """From a host that is not heard of. It is elsewhere as this begins; giving up leaves it there, stopped.
+
+    `parameters`: {"from", "to", "volumes", "bytes"}, for people.
+    """
+
+    kind = "compute.take_over"
+    first = "fence"
+    reaches = Power.RUNNING
+
+    def is_reached(self) -> bool:
+        return self.instance.has_been_seen(self.instance.wanted_power)
+
+    def take_back(self) -> Verdict:
+        verdict = super().take_back()
+        moves.abandon(self.instance)  # the host before still has to remove what it has
+        return verdict
+
+    def fence(self) -> Verdict:
+        """Until its new host has seen that the one before can write nothing any more."""
+        return volumes.bring(self.instance) or self.boot
+
+    def boot(self) -> Verdict:
+        return self.until_started(Power(self.instance.wanted_power))

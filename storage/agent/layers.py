@@ -6,7 +6,7 @@ They are in the agent's home, or in a folder that this host shares with others (
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import structlog
@@ -16,7 +16,8 @@ from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.paths import Paths, make_passable
 from storage.agent import qcow2, qemu_img
-from storage.agent.pools import Pools
+from storage.agent.fences import fences_of
+from storage.agent.pools import VOLUMES, pools_of
 from storage.agent.qemu_img import QCOW2, RAW
 
 log = structlog.get_logger()
@@ -31,16 +32,16 @@ class Layers:
 
     def __init__(self, paths: Paths) -> None:
         self.directory = paths.home / "volumes"
-        self.pools = Pools(paths)
+        self.pools = pools_of(paths)
+        self.fences = fences_of(paths)
         make_passable(self.directory)
 
     def path(self, layer_id: str) -> Path:
         """Where a layer is, or would be made. Raises ValueError for what is no id."""
         name = str(uuid.UUID(layer_id))
         for directory in self._places():
-            for suffix in (RAW, QCOW2):
-                if (path := directory / f"{name}.{suffix}").exists():
-                    return path
+            if path := _file_in(directory, name):
+                return path
         return self.directory / f"{name}.{QCOW2}"
 
     def _places(self) -> Iterator[Path]:
@@ -62,6 +63,23 @@ class Layers:
 
     def exists(self, layer_id: str) -> bool:
         return self.path(layer_id).exists()
+
+    def lost(self, layers: Iterable[str], pool: str | None) -> list[str]:
+        """Those of these that have no file. Raises Refused when the pool is not mounted here or does not answer."""
+
+        def look(directory: Path) -> list[str]:
+            return [layer_id for layer_id in layers if not _file_in(directory, layer_id)]
+
+        return self.pools.ask(pool, lambda folder: look(folder / VOLUMES)) if pool else look(self.directory)
+
+    def sync(self, layer_id: str, pool: str) -> None:
+        """Have what was written to a layer in a pool on the file server. Raises Refused, OSError."""
+
+        def write_out(folder: Path) -> None:
+            if path := _file_in(folder / VOLUMES, layer_id):
+                sync_file(path)
+
+        self.pools.ask(pool, write_out)
 
     def size(self, layer_id: str) -> int:
         """The bytes that a guest sees. Raises Refused."""
@@ -184,3 +202,8 @@ class Layers:
             words = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
             where = "the host's disk" if directory == self.directory else "the shared folder"
             raise Refused(f"{where} is full: {words}")
+
+
+def _file_in(directory: Path, layer_id: str) -> Path | None:
+    files = (directory / f"{layer_id}.{suffix}" for suffix in (RAW, QCOW2))
+    return next((path for path in files if path.exists()), None)

@@ -18,6 +18,7 @@ from agent.work import Work
 from storage.agent import qemu_img, transfers
 from storage.agent.captures import Chain
 from storage.agent.confined import Helpers
+from storage.agent.fences import Share
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
 from storage.agent.merging import Merge
@@ -65,16 +66,26 @@ class Volumes(Kind):
         self._note(entry.id, spec["tree"], [*wanted, *spec["keep"]])
         if arrivals := spec.get("arrivals"):
             self._take_in(arrivals, {*wanted, *spec["keep"]})
+        if pool := spec.get("pool"):
+            self.layers.place(pool)  # refuses, where what is there would seem to be lost
+        share = None if arrivals else Share.of(spec)  # what is still on its way is another host's
+        if share:
+            self.layers.fences.claim(share, work)
         for layer in spec["layers"]:
             self._make(layer, spec, work)
         faults.reach("volume.after_make")
-        if not spec["held"]:
-            self.layers.grow(spec["active"], spec["size_gib"] << 30)
-            for layer in spec["layers"]:
-                if layer["parent"]:
-                    self.layers.lie_on(layer["id"], layer["parent"])
+        if not spec["held"] and not (pool and arrivals):
+            with self.layers.fences.entered([share] if share else [], work):
+                self._grow(spec)
         self._clear_away(entry.id, {*wanted, *spec["keep"]})
         return "present", self._facts(spec["tree"], spec["active"])
+
+    def _grow(self, spec: dict[str, Any]) -> None:
+        """See to the layers themselves, which nothing has open."""
+        self.layers.grow(spec["active"], spec["size_gib"] << 30)
+        for layer in spec["layers"]:
+            if layer["parent"]:
+                self.layers.lie_on(layer["id"], layer["parent"])
 
     def _take_in(self, arrivals: dict[str, Any], needed: Collection[str]) -> None:
         """Put the layers that a transfer has brought in their places, as far as they are needed still."""
@@ -138,11 +149,15 @@ class Volumes(Kind):
             self._give_up(entry.id, shared)
         elif not self._is_going(entry.id):
             raise Refused("what other volumes need was not said: the order has to come again")
+        own = self._noted(entry.id)
         self._clear_away(entry.id, keep=())
         faults.reach("volume.before_forget")
         with self._ledger.write() as connection:
             connection.execute("DELETE FROM going WHERE volume = ?", (entry.id,))
-        return "gone", {"layers": self._there(tree)}
+        there = self._there(tree)
+        if own and not there and spec and (share := Share.of(spec)):
+            self.layers.fences.forget(share)
+        return "gone", {"layers": there}
 
     def _needed_by_others(self, entry: Entry) -> Iterable[str]:
         """Of one that the control plane does not know: all that others know of, also those on other hosts."""
@@ -164,16 +179,17 @@ class Volumes(Kind):
         """Whether its files are there still."""
         if entry.seen != "present":
             return None
-        if (pool := entry.spec.get("pool")) and pool not in self.layers.pools.found():
-            return "broken", {"problem": f"the shared folder of this volume is not mounted on its host (pool {pool})"}
-        lost = [layer["id"] for layer in entry.spec["layers"] if not self.layers.exists(layer["id"])]
+        try:
+            lost = self.layers.lost([layer["id"] for layer in entry.spec["layers"]], entry.spec.get("pool"))
+        except Refused as problem:
+            return "broken", {"problem": str(problem)}
         if lost:
             return "broken", {"problem": f"files of this volume are missing on its host (layers {', '.join(lost)})"}
         return None
 
     def capabilities(self) -> dict[str, Any]:
         able = dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())
-        return {"volumes": able, "pools": self.layers.pools.facts()}
+        return {"volumes": able, "pools": self.layers.pools.facts(), "fence": self.layers.fences.host}
 
     def disk_bytes(self) -> int:
         return self.layers.used_bytes()

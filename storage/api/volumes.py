@@ -21,8 +21,9 @@ from storage.api.images import visible
 from storage.api.volume_types import offered
 from storage.models import Attachment, Image, Snapshot, Volume
 from storage.models.volumes import MAX_SIZE_GIB
-from storage.services import captures, moving, retyping, trash, volumes
+from storage.services import captures, moving, retyping, taking, trash, volumes
 from storage.status import STATUSES, reason, with_status
+from storage.workflows import TakeOverVolume
 
 CASCADE = serializers.BooleanField(help_text="Also delete its snapshots. A dry run shows which these are.")
 
@@ -176,6 +177,10 @@ class MoveForm(Body):
         required=False,
         help_text="Left out: the one with most room.",
     )
+    take_over = Flag(
+        required=False,
+        help_text="From a host that is not heard of, what is in shared folders: see Taking over in docs/operating.md.",
+    )
 
 
 class RetypeForm(Body):
@@ -258,13 +263,17 @@ class Move(VolumeView, Verb):
     def act(self, volume: Volume, body: dict[str, Any]) -> Volume:
         """To another host, by copying. It must be attached to nothing; what shares data with it, as its clones do,
         moves along. It is where it was until all of it has been copied.
+
+        With `take_over` it is taken from a host that is not heard of, if it is in a shared folder. What it is attached
+        to loses it, also should that run in truth; then what was not written yet is lost.
         """
-        moving.move(volume=volume, actor=self.actor, **body)
+        taking.move_or_take_over(volume=volume, actor=self.actor, **body)
         return volume
 
     def plan(self, body: dict[str, Any]) -> dict[str, Any]:
         """From where to where, what moves along, and about how many bytes (null: its host has not said)."""
-        return {"move": moving.planned("volume", UUID(body["id"]))}
+        found = moving.planned("volume", UUID(body["id"]))
+        return {"move": found or taking.planned(TakeOverVolume.kind, "volume", UUID(body["id"]))}
 
 
 class TakeSnapshot(VolumeView, Verb):

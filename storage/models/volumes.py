@@ -25,7 +25,8 @@ MAX_SLOT = 25  # /dev/vdz
 class Layer(models.Model):
     """A file of a host's `volumes` folder, named by this id: what was written since its parent was left alone.
 
-    `pool`: the folder that hosts share where it is instead, as all of its tree; `host` is then who works on it.
+    `pool`: the folder that hosts share where it is instead, as all of its tree; `host` is then who works on it, and
+    `term` and `taken_from` (by what hosts call themselves there) are the same in all of the tree: decision 54.
 
     `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
     `backup`: what its host fills it with when it makes it; `merges`: the layers, the lowest first, that it makes it of.
@@ -37,6 +38,8 @@ class Layer(models.Model):
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
     pool = models.UUIDField(null=True)
+    term = models.PositiveIntegerField(default=1, db_default=1)  # of `host` in a pool: each host there has its own
+    taken_from = ArrayField(models.UUIDField(), default=list, db_default=[])  # hosts that may still write in the pool
     size_gib = models.PositiveIntegerField()
     base = models.JSONField(null=True)
     backup = models.ForeignKey("storage.Backup", null=True, on_delete=models.PROTECT, related_name="layers")

@@ -28,8 +28,7 @@ from storage.models import Image, Snapshot, Volume, VolumeType
 from storage.pages.calendars import calendar_of
 from storage.pages.captures import CreateImagePage
 from storage.pages.history import history_of
-from storage.services import captures, images_of, retyping, trash, volume_types, volumes
-from storage.services.moving import move
+from storage.services import captures, images_of, retyping, taking, trash, volume_types, volumes
 from storage.status import STATUSES, reason, with_status
 
 MAX_CHOICES = 500  # of a select
@@ -242,17 +241,18 @@ class MoveVolume(VolumeVerbPage):
 
     template, form = "storage/volumes/move.html", MoveForm
     help = "operating#moving"
-    fields = {"host": forms.TEXT}
+    fields = {"host": forms.TEXT, "take_over": forms.FLAG}
 
     def fill(self) -> dict[str, Any]:
         self.scope.require_cloud_admin()
         others = moving.able_hosts().exclude(pk=self.item.active.host_id).order_by("name")[:MAX_CHOICES]
         hosts = choices(others, lambda host: f"{host.name}, {host.free_disk_gib} GiB free")
-        return {**super().fill(), "hosts": [("", "the one with most room"), *hosts]}
+        silent = taking.is_silent(self.item.active.host) and bool(self.item.active.pool)
+        return {**super().fill(), "hosts": [("", "the one with most room"), *hosts], "is_silent": silent}
 
     def act(self, body: dict[str, Any]) -> Any:
         self.scope.require_cloud_admin()
-        return move(volume=self.item, actor=self.scope.actor, **body)
+        return taking.move_or_take_over(volume=self.item, actor=self.scope.actor, **body)
 
     def done(self) -> str:
         return f"{self.item.name} moves to another host."

@@ -24,7 +24,7 @@ def move(*, volume: Volume, actor: Actor, host: Host | None = None, holder: UUID
     operation = engine.start(MoveVolume, volume, actor=actor)
     group = moving.group_of([volume])
     require_movable(group, holders={holder} if holder else set())
-    target = host or _choose(group)
+    target = host or choose(group)
     route = route_to(group, target)
     transfer = moving.begin(operation, route, group)
     start_along([one for one in group if one.pk != volume.pk], str(transfer.pk), actor)
@@ -85,23 +85,29 @@ def route_to(group: Collection[Volume], target: Host) -> Route:
     """Raises UnfitVolume, WrongState, Busy."""
     source = next(iter(group)).active.host
     assert source is not None
-    if source.pk == target.pk:
-        raise unfit("/host", f"{_names(group)} {'is' if len(group) == 1 else 'are'} on {target} already.")
     if not moving.can_move(source):
         raise WrongState(f"The agent of {source} is too old to send volumes: update it first.")
+    require_reach(group, source, target)
+    return Route(source, target)
+
+
+def require_reach(group: Collection[Volume], source: Host, target: Host) -> None:
+    """That a host can take these, and has nothing of them. Raises UnfitVolume, Busy."""
+    if source.pk == target.pk:
+        raise unfit("/host", f"{_names(group)} {'is' if len(group) == 1 else 'are'} on {target} already.")
     if not moving.able_hosts().filter(pk=target.pk).exists():
         raise unfit("/host", f"{target} takes no volumes now: it is not in service, or lacks qemu-img.")
     if away := next((one for one in group if not hosting.reaches(one, target)), None):
         raise unfit("/host", f"{target} does not have the shared folder of {away} mounted.")
     if moving.clears_up(group, target):
         raise engine.Busy(f"{target} still removes what it had of them before. Try again in a moment.")
-    return Route(source, target)
 
 
-def _choose(group: Collection[Volume]) -> Host:
+def choose(group: Collection[Volume]) -> Host:
     """The one with most room. Raises NoRoom."""
     source = next(iter(group)).active.host
-    assert source is not None
+    if source is None:
+        raise WrongState(f"{_names(group)} is on no host yet. It gets one when it is first attached.")
     gib = sum(one.disk_gib for one in group)
     found = moving.able_hosts().exclude(pk=source.pk).filter(free_disk_gib__gte=gib).order_by("-free_disk_gib", "pk")
     host = next((one for one in found if all(hosting.reaches(volume, one) for volume in group)), None)

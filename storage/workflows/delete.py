@@ -40,14 +40,14 @@ class DeleteVolume(VolumeWorkflow):
         assert row.host is not None
         self.progress(0, 1, "host")
         hosting.order(row, "ensure_gone")
-        is_heard = HostPulse.objects.filter(host=row.host, seen_at__gt=reachable_since()).exists()
-        away = "" if is_heard else ", which has not been heard from"
+        away = "" if _is_heard(row) else ", which has not been heard from"
         return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for the host{away} to remove its files")
 
     def _until_elsewhere_gone(self) -> Wait | None:
         """What it has on another host than its own: it moves, or has moved."""
         rows = VolumeOnHost.objects.select_for_update(of=("self",)).select_related("host")
-        elsewhere = list(rows.filter(volume=self.volume).exclude(host=self.volume.active.host).order_by("pk"))
+        others = rows.filter(volume=self.volume).exclude(host=self.volume.active.host).order_by("pk")
+        elsewhere = [row for row in others if not self._is_forgotten(row)]
         for row in elsewhere:
             if row.wanted:
                 hosting.leave(row)
@@ -58,6 +58,13 @@ class DeleteVolume(VolumeWorkflow):
         self.progress(0, 1, "host")
         words = f"waiting for {elsewhere[0].host} to remove its files, where it was or was to be"
         return Wait(hosting.LOOK_AGAIN_SECONDS, because=words)
+
+    def _is_forgotten(self, row: VolumeOnHost) -> bool:
+        """Of one in a shared folder nothing is on the host that it has left, and that host may be gone for good."""
+        if row.wanted or not self.volume.active.pool or _is_heard(row):
+            return False
+        hosting.forget(row)
+        return True
 
     def forget(self) -> Verdict:
         volume, there = self.volume, []
@@ -74,3 +81,7 @@ class DeleteVolume(VolumeWorkflow):
 
     def may_cancel(self) -> bool:
         return self.operation.progress_of is None  # set with the first order
+
+
+def _is_heard(row: VolumeOnHost) -> bool:
+    return HostPulse.objects.filter(host=row.host, seen_at__gt=reachable_since()).exists()

@@ -63,6 +63,20 @@ class MoveVolume(Carried):
         return DONE
 
 
+class TakeOverVolume(VolumeWorkflow):
+    """From a host that is not heard of. The rows have changed over as it began, so nothing leads back.
+
+    `parameters`: {"from", "to", "volumes", "bytes"}, for people.
+    """
+
+    kind = "storage.take_over"
+    first = "fence"
+
+    def fence(self) -> Verdict:
+        """Until its new host has seen that the one before can write nothing any more."""
+        return self.until_true() or DONE
+
+
 class MoveAlong(Carried):
     """A volume that moves with another one, or with its instance. When it is cancelled, neither moves."""
 

@@ -17,6 +17,7 @@ from compute.drain import drain as drain_host
 from compute.first_volumes import Disk
 from compute.models import Instance
 from compute.services.moving import move
+from compute.services.taking import take_it_over
 from network.models import Port
 from network.services import networks
 from storage.models import Image, Transfer, Volume
@@ -24,7 +25,7 @@ from tests import factories
 from tests.clouds import ALICE, SmallCloud, iso_on
 from tests.scenarios import Scenario, after
 from tests.storage.clouds import make, second
-from tests.storage.scenarios import make_images
+from tests.storage.scenarios import disk_image, make_images, share_folder, silence
 
 
 class Instances:
@@ -39,6 +40,19 @@ class Instances:
 
     def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
         assert (str(subject_id) in cloud.running()) == (self.seen(subject_id) in ("running", "paused"))
+
+
+class TakenInstances(Instances):
+    """The host before hears of it once it is back."""
+
+    def delete(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        cloud.nodes[0].online = True
+        super().delete(cloud, subject_id)
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        cloud.nodes[0].online = True
+        cloud.settle()
+        super().check(cloud, subject_id)
 
 
 def launched(cloud: SmallCloud) -> Instance:
@@ -134,6 +148,15 @@ def beside_a_host(cloud: SmallCloud) -> Instance:
     return instance
 
 
+def on_a_silent_host(cloud: SmallCloud) -> Instance:
+    """It boots from a volume in a folder that its host shares with another one, and nothing is heard of its host."""
+    root = Disk(size_gib=1, type=share_folder(cloud))
+    instance = cloud.launch(image=disk_image(cloud), boot_from=root, host=Host.objects.get(name="node1"))
+    cloud.settle()
+    silence(cloud)
+    return instance
+
+
 def snapshot(*, instance: Instance, actor: Actor) -> object:
     return services.snapshot(instance=instance, actor=actor, name=factories.name("kept"))
 
@@ -216,6 +239,13 @@ SCENARIOS = [
     scenario("resize", launched, resize, after=after("running", otherwise="running")),
     scenario("reset-password", launched, reset_password, after=after("running", otherwise="running")),
     scenario("move", beside_a_host, move, after=after("stopped", otherwise="stopped")),
+    Scenario(
+        "compute.take_over",
+        TakenInstances(),
+        on_a_silent_host,
+        lambda cloud, there: cloud.do(take_it_over, there),
+        after=after("running", otherwise="stopped"),
+    ),
     Scenario("compute.drain", Hosts(), full_host, drain, after=after("empty", otherwise="holds"), deleted=""),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),

@@ -1,6 +1,8 @@
 """How every kind of operation on a volume comes about."""
 
+import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -10,14 +12,14 @@ from agent.entries import Entry
 from agent.errors import Refused
 from agent.kinds import Kind, Sight
 from agent.work import Work
-from cloud.hosts.models import Allocation
+from cloud.hosts.models import Allocation, HostPulse
 from storage.agent.blocks import BLOCKS_IN_PART
-from storage.models import Backup, BackupPart, Layer, Snapshot, Transfer, Volume, VolumeOnHost
-from storage.services import backups, captures, moving, retyping, volume_types, volumes
+from storage.models import Backup, BackupPart, Image, Layer, Snapshot, Transfer, Volume, VolumeOnHost, VolumeType
+from storage.services import backups, captures, moving, retyping, taking, volume_types, volumes
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.scenarios import Scenario, after
-from tests.storage.clouds import deep, do, files, flatten, placed, second, settle
+from tests.storage.clouds import deep, do, files, flatten, kind_of, placed, second, settle
 from tests.storage.image_scenarios import back_up, on_the_host
 
 
@@ -60,6 +62,63 @@ def beside_a_host(cloud: SmallCloud) -> Volume:
     """A volume with a snapshot, and another host."""
     second(cloud)
     return with_snapshot(cloud)
+
+
+def silence(cloud: SmallCloud) -> None:
+    """Nothing is heard of the first node any more, and nobody waits long for its beat."""
+    cloud.nodes[0].online = False
+    HostPulse.objects.filter(host__name="node1").update(seen_at=Now() - timedelta(hours=1))
+    cloud.nodes[1].kinds["volume"].layers.fences.seconds_until_dead = 0.1
+
+
+def disk_image(cloud: SmallCloud) -> Image:
+    """With a disk that all nodes have in their caches."""
+    content = bytes(1 << 20)
+    sha256 = hashlib.sha256(content).hexdigest()
+    for node in cloud.nodes:
+        (node.paths.home / "images" / sha256).write_bytes(content)
+    file = {"role": "disk", "index": 0, "sha256": sha256, "size": len(content), "format": "raw"}
+    return factories.image(files=[{**file, "virtual_bytes": len(content)}])
+
+
+def share_folder(cloud: SmallCloud) -> VolumeType:
+    """Two nodes share a folder; the type of the volumes in it."""
+    kind_of(cloud)
+    second(cloud)
+    folder = cloud.home / "export"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / ".pileus-pool").write_text(str(uuid4()))
+        for node in cloud.nodes:
+            (node.paths.home / "pools").mkdir()
+            (node.paths.home / "pools" / "nfs").symlink_to(folder)
+    for node in cloud.nodes:
+        node.online = True
+        node.heartbeat()
+    pool = UUID((folder / ".pileus-pool").read_text())
+    made: VolumeType = do(volume_types.create, wished={"name": factories.name("shared"), "pool": pool})
+    return made
+
+
+def on_a_silent_host(cloud: SmallCloud) -> Volume:
+    volume = placed(cloud, type=share_folder(cloud))
+    silence(cloud)
+    return volume
+
+
+class SharedVolumes(Volumes):
+    """They are on one host; one that is not heard of keeps its room until it is."""
+
+    def seen(self, subject_id: UUID) -> str | None:
+        if not Volume.objects.filter(pk=subject_id).exists():
+            return None
+        return VolumeOnHost.objects.get(volume=subject_id, wanted=True).seen
+
+    def check(self, cloud: SmallCloud, subject_id: UUID) -> None:
+        cloud.nodes[0].online = True
+        settle(cloud)
+        assert set(VolumeOnHost.objects.values_list("host__name", flat=True)) <= {"node2"}
+        assert set(Allocation.of("volume", subject_id).values_list("host__name", flat=True)) <= {"node2"}
 
 
 def with_clone(cloud: SmallCloud) -> Volume:
@@ -163,6 +222,10 @@ SCENARIOS = [
     ),
     scenario("move_volume", beside_a_host, move, subjects=MovingVolumes()),
     scenario("move_along", with_clone, move, subjects=MovingVolumes()),
+    scenario(
+        "take_over", on_a_silent_host, lambda cloud, there: do(taking.take_it_over, volume=there),
+        subjects=SharedVolumes(),
+    ),
     scenario(
         "restore_backup", with_backup,
         lambda cloud, there: do(backups.restore_over, volume=there, backup=there.backups.get()),

@@ -1,0 +1,106 @@
+"""Taking volumes in shared folders from a host that is not heard of, for one that is."""
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+from cloud.events.services import Actor, record
+from cloud.hosts.models import Host
+from cloud.hosts.silence import reachable_since
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from storage import holders, hosting, moving
+from storage.models import Attachment, Volume
+from storage.moving import Route
+from storage.services import attaching
+from storage.services.moving import choose, move, require_reach, told
+from storage.services.volumes import WrongState, unfit
+from storage.workflows import TakeOverVolume
+
+
+def move_or_take_over(*, take_over: bool = False, **how: Any) -> Operation:
+    """One or the other, as the API and the page ask for it."""
+    return take_it_over(**how) if take_over else move(**how)
+
+
+def take_it_over(*, volume: Volume, actor: Actor, host: Host | None = None) -> Operation:
+    """Have a volume in a shared folder on another host, the one with most room if none is said, while its own is not
+    heard of; what it is attached to loses it. What shares data with it, as clones do, goes along.
+
+    Raises UnfitVolume, WrongState, NoRoom, Busy.
+    """
+    operation = engine.start(TakeOverVolume, volume, actor=actor)
+    for held in _attachments(volume):  # holders are locked before volumes
+        holders.kind_of(held.holder_type).tell(held.holder_id)
+    group = moving.group_of([volume])
+    require_takable(group, but=operation)
+    route = route_to(group, host or choose(group))
+    for held in _attachments(volume):
+        if held.slot == 0:
+            raise WrongState(f"{held.holder_name} boots from {held.volume}. Take over {held.holder_name} instead.")
+        attaching.release(held, actor=actor)
+    seize(operation, group, route, actor)
+    return operation
+
+
+def _attachments(volume: Volume) -> list[Attachment]:
+    """Of all that shares data with it."""
+    held = Attachment.objects.filter(volume__active__tree=volume.active.tree).select_related("volume")
+    return list(held.order_by("holder_id", "slot"))
+
+
+def seize(operation: Operation, group: Collection[Volume], route: Route, actor: Actor) -> None:
+    """Say that they are on the target from now on. Raises NoRoom."""
+    moving.seize(list(group), route)
+    operation.parameters = {**operation.parameters, "from": str(route.source), **told(route, group)}
+    operation.save(update_fields=["parameters"])
+    for one in group:
+        before = {"from": str(route.source)}
+        record("storage.volume.take_over", one, actor=actor, before=before, after=told(route, group))
+
+
+def require_takable(group: Collection[Volume], *, but: Operation, holders: Collection[UUID] = ()) -> None:
+    """Raises WrongState or Busy unless all of these may be taken from their host. `but`: what takes them; `holders`:
+    what is taken over with them, if anything is: then nothing else may have one."""
+    for one in group:
+        if not one.active.pool:
+            raise WrongState(f"{one} is on the disk of its host and nowhere else. It is back when its host is.")
+        held = one.attachments.first()
+        if holders and held is not None and held.holder_id not in holders:
+            raise WrongState(f"{held.holder_name} has {one}, which shares data with these. Take over {one} first.")
+        live = Operation.objects.filter(subject_type=hosting.VOLUME, subject_id=one.pk, finished_at=None)
+        if (busy := live.exclude(pk=but.pk).first()) is not None:
+            raise engine.Busy.with_operation(busy, str(one))
+
+
+def route_to(group: Collection[Volume], target: Host) -> Route:
+    """Raises UnfitVolume, WrongState, Busy."""
+    source = next(iter(group)).active.host
+    if source is None:
+        raise WrongState(f"{next(iter(group))} is on no host yet. It gets one when it is first attached.")
+    require_silent(source)
+    require_reach(group, source, target)
+    if moving.fence_of(target) is None:
+        raise unfit("/host", f"The agent of {target} is too old to take volumes over: update it first.")
+    return Route(source, target)
+
+
+def is_silent(host: Host | None) -> bool:
+    """Whether nothing is heard of a host."""
+    return host is not None and not Host.objects.filter(pk=host.pk, pulse__seen_at__gte=reachable_since()).exists()
+
+
+def require_silent(source: Host) -> None:
+    """Raises WrongState unless nothing is heard of a host that can be kept from writing afterwards."""
+    if not is_silent(source):
+        raise WrongState(f"{source} is heard of: stop what runs there, and move it instead of taking it over.")
+    if moving.fence_of(source) is None:
+        words = f"The agent of {source} is too old to be kept from writing when it is back."
+        raise WrongState(f"{words} It has to be updated, or its instances and volumes have to wait for it.")
+
+
+def planned(kind: str, subject_type: str, subject_id: UUID) -> dict[str, object] | None:
+    """Of a taking over that has been begun: from where to where, and the volumes."""
+    live = Operation.objects.filter(subject_type=subject_type, subject_id=subject_id, finished_at=None, kind=kind)
+    found = live.values_list("parameters", flat=True).first()
+    return {name: found.get(name) for name in ("from", "to", "volumes", "bytes")} if found else None
