@@ -59,7 +59,9 @@ def require_room(pool: UUID | None, more_gib: int) -> None:
         return
     list(VolumeType.objects.select_for_update().filter(pool=pool).order_by("pk"))
     used = Volume.objects.filter(active__pool=pool).aggregate(gib=Sum("size_gib"))["gib"] or 0
-    total = next((one.total_gib for one in known() if one.id == pool), 0)
+    total = next((one.total_gib for one in known() if one.id == pool), None)
+    if total is None:
+        raise NoRoom("No host reaches the shared folder now, so its room is not known. Try again later.")
     if used + more_gib > total:
         words = f"The shared folder has {total} GiB, of which {used} are taken; {more_gib} more do not fit."
         raise NoRoom(f"{words} Delete what is no longer needed, or ask an admin of the cloud.")

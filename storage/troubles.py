@@ -31,6 +31,15 @@ def damaged_files() -> Looked:
 
 
 @trouble(
+    "Shared folders that do not answer",
+    "Guests with volumes there stand still until the file server answers, and then go on; work on these volumes is "
+    "refused until then, and tried again. Look at the file server and the network between it and the host.",
+)
+def silent_folders() -> Looked:
+    return told_of("shared folder")
+
+
+@trouble(
     "Images that no host can make",
     "An import needs a host that is in service, has qemu-img (its page says so) and room on its disk: join one, "
     "install qemu-utils on one, or make room.",
