@@ -27,6 +27,7 @@ PROBLEM_BY_STATUS: dict[int, type[problems.Problem]] = {
     415: problems.UnsupportedMediaType,
     503: problems.Unavailable,
 }
+WORDS = {404: "No call of the API has this address. GET /api/v1/schema lists all of them."}
 PLAIN = {"Accept-Encoding": "identity"}
 MACHINE_PATHS = re.compile(r"/+(api|agent)/")  # also of an address that was put together with one slash too many
 Next = Callable[[HttpRequest], HttpResponse]
@@ -90,7 +91,7 @@ class Problems:
             return response
         if response.headers.get("Content-Type", "").startswith(("application/json", PROBLEM_JSON)):
             return response
-        problem = PROBLEM_BY_STATUS.get(response.status_code, problems.Internal)()
+        problem = PROBLEM_BY_STATUS.get(response.status_code, problems.Internal)(WORDS.get(response.status_code, ""))
         replacement = plain_response(problem, request)
         for header in ("Allow", "Retry-After"):
             if header in response:

@@ -147,6 +147,11 @@ def test_refusals_outside_of_our_views_have_the_same_form(api, viewer, method, p
     assert answer.json()["request_id"] == answer["X-Request-ID"]
 
 
+def test_a_misspelled_verb_is_not_taken_for_a_missing_resource(api, viewer):
+    words = api.as_(viewer).post("projects/demo/volumes/data/grow").json()["detail"]
+    assert words == "No call of the API has this address. GET /api/v1/schema lists all of them."
+
+
 def test_a_method_that_is_not_there_is_405_with_allow(api, viewer):
     answer = api.as_(viewer).put("flavors", {})
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
