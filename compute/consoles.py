@@ -15,7 +15,6 @@ from cloud.problems import NotFound, Unavailable
 from cloud.streams import handover
 from compute.models import ConsoleTicket, Instance, Power
 from compute.services import WrongState
-from compute.why_not import hypervisor_facts
 
 KINDS = ("serial", "vnc")
 TICKET_LIFE = timedelta(seconds=60)
@@ -41,7 +40,7 @@ class Ticket:
 
 def why_no_screen(instance: Instance) -> str:
     """Why looking at its screen makes no sense, in words; "" where its guest draws there."""
-    if not hypervisor_facts(instance).get("graphics", True):
+    if not instance.hypervisor_facts.get("graphics", True):
         return f"{instance.hypervisor} gives its machines no screen."
     spoken = [word for word in instance.kernel_command_line.split() if word.startswith("console=")]
     if spoken and all(SERIAL.match(word) for word in spoken):

@@ -252,4 +252,14 @@ def rests(instance_id: UUID) -> bool:
     return instance.wanted_power == Power.STOPPED and instance.has_been_seen(Power.STOPPED)
 
 
-holders.register(HolderKind(HOLDER, tell=tell, pending=pending, consistency=consistency, rests=rests))
+def replaces_layers(instance_id: UUID) -> bool:
+    """Whether its hypervisor has the verb."""
+    instance = Instance.objects.select_related("machine__host").filter(pk=instance_id).first()
+    return instance is not None and "layers" in instance.hypervisor_facts.get("verbs", [])
+
+
+holders.register(
+    HolderKind(
+        HOLDER, tell=tell, pending=pending, consistency=consistency, rests=rests, replaces_layers=replaces_layers
+    )
+)

@@ -4,8 +4,6 @@ Each takes an instance and returns a sentence that begins with "It", or "" when 
 with the instance is not their business: the engine refuses a verb that may not take over from it.
 """
 
-from typing import Any
-
 from compute.models import Instance, Power
 from compute.volumes import boots_from_volume, slots
 from storage import hardware
@@ -78,7 +76,7 @@ def create_image(instance: Instance) -> str:
     if boots_from_volume(instance):
         return "It boots from a volume. Take a snapshot of that, or clone it."
     has_emulator = {instance.wanted_power, instance.seen} & {Power.RUNNING, Power.PAUSED}
-    if has_emulator and "copy" not in hypervisor_facts(instance).get("verbs", []):
+    if has_emulator and "copy" not in instance.hypervisor_facts.get("verbs", []):
         return f"It runs, and {instance.hypervisor} on its host copies no disk meanwhile. Stop it first."
     return ""
 
@@ -116,7 +114,7 @@ def _not_pluggable(instance: Instance) -> str:
     if Power.SUSPENDED in (instance.wanted_power, instance.seen):
         return "It is suspended, and goes on with the devices that it has. Resume or stop it first."
     runs = instance.wanted_power in ALIVE or instance.seen in ALIVE
-    if runs and "plug" not in hypervisor_facts(instance).get("verbs", []):
+    if runs and "plug" not in instance.hypervisor_facts.get("verbs", []):
         return f"It runs, and {instance.hypervisor} on its host plugs nothing into a running machine. Stop it first."
     return ""
 
@@ -164,7 +162,7 @@ def _has_no_cds(instance: Instance) -> str:
         return "It has no host. Start it instead."
     if Power.SUSPENDED in (instance.wanted_power, instance.seen):
         return "It is suspended, and goes on with the CD that it has. Resume or stop it first."
-    if "cd" not in hypervisor_facts(instance).get("verbs", []):
+    if "cd" not in instance.hypervisor_facts.get("verbs", []):
         return f"{instance.hypervisor} on its host has no CD drives."
     return ""
 
@@ -202,12 +200,6 @@ def _is_alive(instance: Instance) -> bool:
 
 
 def _not_offered(instance: Instance, verb: str) -> str:
-    if verb not in hypervisor_facts(instance).get("verbs", []):
+    if verb not in instance.hypervisor_facts.get("verbs", []):
         return f"{instance.hypervisor} on its host cannot {verb} machines."
     return ""
-
-
-def hypervisor_facts(instance: Instance) -> dict[str, Any]:
-    """What its host says of the hypervisor that runs it; {} while it has none."""
-    kinds = instance.host.capabilities.get("hypervisors", {}) if instance.host else {}
-    return dict(kinds.get(instance.hypervisor, {}))

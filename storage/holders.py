@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cloud.operations.workflow import Topic
-from storage.models import Snapshot
+from storage.models import Attachment, Snapshot
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class HolderKind:
     wait for until that has happened; None when there is nothing to wait for; raises Refused when it will not happen.
     `consistency(id, volume_id)`: what a snapshot is worth that was taken under it. `rests(id)`: whether it has nothing
     open, and opens nothing before this transaction ends: then what is on its volumes may be replaced.
+    `replaces_layers(id)`: whether it can take others that have the same in place of what its volumes stand on, also
+    while it runs.
     """
 
     type: str
@@ -23,6 +25,7 @@ class HolderKind:
     pending: Callable[[UUID], Topic | None]
     consistency: Callable[[UUID, UUID], str] = lambda holder_id, volume_id: Snapshot.Consistency.CRASH
     rests: Callable[[UUID], bool] = lambda holder_id: False
+    replaces_layers: Callable[[UUID], bool] = lambda holder_id: False
 
 
 _kinds: dict[str, HolderKind] = {}
@@ -35,3 +38,8 @@ def register(kind: HolderKind) -> None:
 def kind_of(holder_type: str) -> HolderKind:
     """Raises KeyError for a type that nobody has registered."""
     return _kinds[holder_type]
+
+
+def replaces_layers(held: Attachment) -> bool:
+    """Whether what a volume is attached to can take others in place of what it stands on."""
+    return kind_of(held.holder_type).replaces_layers(held.holder_id)

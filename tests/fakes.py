@@ -30,7 +30,7 @@ from agent.kinds import Tools
 from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.processes import Process
-from compute.agent.disks import Disk, Layer, Limits
+from compute.agent.disks import BASE, Disk, Layer, Limits
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Counters, Plugged, PluggedDisk, Power, Status
 from compute.agent.kinds import Machines
@@ -82,7 +82,10 @@ class FakeSlots:
 
     def look(self) -> Plugged:
         machine = _read(self.file)
-        disks = {int(slot): PluggedDisk(**disk, limits=Limits()) for slot, disk in machine.get("disks", {}).items()}
+        disks = {
+            int(slot): PluggedDisk(**{**disk, "layers": frozenset(disk["layers"])}, limits=Limits())
+            for slot, disk in machine.get("disks", {}).items()
+        }
         nics = {int(slot): mac for slot, mac in machine.get("nics", {}).items()}
         return Plugged(disks, nics, cd=machine.get("cd"))
 
@@ -97,7 +100,12 @@ class FakeSlots:
 
     def put_layer_over(self, slot: int, layer: Layer) -> None:
         disk = _read(self.file)["disks"][str(slot)]
-        self._change("disks", {str(slot): disk | {"active": layer.name}})
+        layers = [*disk["layers"], layer.name]
+        self._change("disks", {str(slot): disk | {"active": layer.name, "layers": layers}})
+
+    def stand_on(self, disk: Disk) -> None:
+        there = _read(self.file)["disks"][str(disk.slot)]
+        self._change("disks", {str(disk.slot): there | {"layers": _plugged(disk)["layers"]}})
 
     def grow_disk(self, slot: int, size_bytes: int) -> None:
         disk = _read(self.file)["disks"][str(slot)]
@@ -121,7 +129,8 @@ class FakeSlots:
 
 
 def _plugged(disk: Disk) -> dict[str, Any]:
-    return {"serial": disk.serial, "active": disk.layers[-1].name, "size_bytes": disk.size_bytes}
+    layers = [layer.name for layer in disk.layers if layer.name != BASE]
+    return {"serial": disk.serial, "active": layers[-1], "size_bytes": disk.size_bytes, "layers": layers}
 
 
 class FakeControl:
@@ -177,7 +186,7 @@ class FakeHypervisor:
         self.broken = ""  # why the next starts fail
         self.slow = 0.0  # seconds that a start takes
         self.unsavable = ""  # why machines cannot be suspended
-        self.verbs = ["pause", "suspend", "clone", "plug", "cd"]
+        self.verbs = ["pause", "suspend", "clone", "plug", "layers", "cd"]
         self.hardware = sorted({"q35", "pc", "virt", "bios", "uefi", *DISK_BUSES["pc"], *NIC_BUSES["pc"]})
         self.clings = ""  # why guests do not let go of what is to be unplugged
         self.deaf = False  # guests do not hear their power button

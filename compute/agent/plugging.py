@@ -111,7 +111,12 @@ def _differs(there: Plugged, wanted: Sequence[Disk], wanted_nics: Sequence[nics.
 
 def _is_another(found: PluggedDisk, disk: Disk) -> bool:
     is_same = (found.serial, found.active, found.limits) == (disk.serial, disk.layers[-1].name, disk.limits)
-    return not is_same or found.size_bytes < disk.size_bytes
+    return not is_same or found.size_bytes < disk.size_bytes or _stands_on_others(found, disk)
+
+
+def _stands_on_others(found: PluggedDisk, disk: Disk) -> bool:
+    """Whether layers of it are open that it has not any more: its host has merged them."""
+    return not found.layers.issubset(layer.name for layer in disk.layers)
 
 
 def _unplug(slots: Slots, there: Plugged, serials: dict[int, str], macs: dict[int, str]) -> None:
@@ -124,12 +129,15 @@ def _unplug(slots: Slots, there: Plugged, serials: dict[int, str], macs: dict[in
 
 
 def _change(slots: Slots, found: PluggedDisk, disk: Disk) -> None:
-    """What a disk that stays plugged in needs: more room, other limits. Its new layers have been put over it."""
+    """What a disk that stays plugged in needs: a merged layer in place of several, more room, other limits. Its new
+    layers have been put over it."""
     if found.active not in [layer.name for layer in disk.layers]:
         raise Refused(
             "a disk goes back to what it was, which its guest cannot see while it runs: stop it and start it",
             fix_by=YOU,
         )
+    if _stands_on_others(found, disk):
+        slots.stand_on(disk)
     if found.size_bytes < disk.size_bytes:
         slots.grow_disk(disk.slot, disk.size_bytes)
     slots.limit_disk(disk.slot, disk.limits)

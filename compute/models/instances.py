@@ -102,6 +102,12 @@ class Instance(models.Model):
         return self.machine.hypervisor if self.machine else ""
 
     @property
+    def hypervisor_facts(self) -> dict[str, Any]:
+        """What its host says of the hypervisor that runs it; {} while it has none."""
+        kinds = self.host.capabilities.get("hypervisors", {}) if self.host else {}
+        return dict(kinds.get(self.hypervisor, {}))
+
+    @property
     def generation(self) -> int:
         """The number of what is wanted of its machine; 0 while it is placed nowhere."""
         return self.machine.generation if self.machine else 0

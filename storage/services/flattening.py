@@ -1,6 +1,7 @@
-"""Chains of layers that have become long are made short again, by the clock and while nobody writes.
+"""Chains of layers that have become long are made short again, by the clock.
 
-Each layer costs every read a little, and there is a limit. Layers that nothing but the next one needs become one.
+Each layer costs every read a little, and there is a limit. Layers that nothing but the next one needs become one; the
+one that is written is none of them.
 """
 
 from datetime import timedelta
@@ -19,9 +20,10 @@ from cloud.operations import engine
 from cloud.operations.models import Operation, Outcome
 from cloud.problems import Problem
 from storage import hosting, trees
+from storage.holders import replaces_layers
 from storage.models import Layer, Volume
 from storage.models.images import GIB
-from storage.services.volumes import WrongState, at_rest
+from storage.services.volumes import WrongState, at_rest, locked
 from storage.workflows import FlattenVolume
 
 log = structlog.get_logger(__name__)
@@ -31,10 +33,11 @@ TRY_AGAIN = timedelta(days=1)  # what failed or was cancelled
 
 def flatten(*, volume: Volume, actor: Actor) -> Operation:
     """Have its host make one layer of as many as can be. Raises WrongState when that is not worth it, or not possible
-    now, InUse while it is attached to what is not stopped, NoRoom, Busy.
+    now, InUse while it is attached to what runs and cannot replace layers meanwhile, NoRoom, Busy.
     """
     operation = engine.start(FlattenVolume, volume, actor=actor)
-    volume = at_rest(volume)
+    held = volume.attachments.first()
+    volume = locked(volume) if held and replaces_layers(held) else at_rest(volume)
     row, tree = hosting.row_of(volume), trees.tree_of(volume)
     if row is None or row.host is None or not hosting.merges_layers(row.host):
         raise WrongState(f"The host of {volume} cannot merge layers: it has no qemu-img, or its agent is too old.")

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from cloud.operations.models import FixBy
 from cloud.operations.workflow import Refused
-from storage.models import Layer
+from storage.holders import replaces_layers
+from storage.models import Attachment, Layer
 from storage.trees import tree_of
 from storage.workflows.layering import Replacing
 
@@ -20,6 +21,10 @@ class FlattenVolume(Replacing):
 
     kind = "storage.flatten_volume"
     patience = PATIENCE
+
+    def may_replace(self, held: Attachment) -> bool:
+        """The new layer has what the others have."""
+        return replaces_layers(held) or super().may_replace(held)
 
     def put_next_in_place(self) -> None:
         volume = self.volume

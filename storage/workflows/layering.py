@@ -10,7 +10,7 @@ from cloud.operations.models import FixBy
 from cloud.operations.workflow import DONE, Refused, Verdict
 from storage import hosting
 from storage.holders import kind_of
-from storage.models import Layer, Snapshot
+from storage.models import Attachment, Layer, Snapshot
 from storage.trees import tree_of
 from storage.workflows.base import Undone, WithHolder
 
@@ -90,10 +90,13 @@ class Replacing(SnapshotVolume):
     def switch(self) -> Verdict:
         """From here on the next start of what it is attached to finds the new layer."""
         held = self.attachment
-        if held and not kind_of(held.holder_type).rests(held.holder_id):
+        if held and not self.may_replace(held):
             raise self._too_late(f"{held.holder_type} {held.holder_name} was started meanwhile.")
         self._keep_old()
         return super().switch()
+
+    def may_replace(self, held: Attachment) -> bool:
+        return kind_of(held.holder_type).rests(held.holder_id)
 
     def _too_late(self, words: str) -> Refused:
         return Refused(f"{words} Stop it, and try again.", fix_by=FixBy.YOU)

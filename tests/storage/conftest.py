@@ -27,15 +27,18 @@ def in_buckets(s3_server, settings, tmp_path, monkeypatch) -> s3.Server:
 
 @pytest.fixture
 def machine(monkeypatch):
-    """What holds a volume: `rests` while it is stopped."""
+    """What holds a volume: `rests` while it is stopped; `replaces_layers` also while it runs."""
 
     class Machine:
-        kind, id, told, rests = "machine", uuid.uuid4(), 0, True
+        kind, id, told, rests, replaces_layers = "machine", uuid.uuid4(), 0, True, False
 
         def tell(self, holder_id):
             self.told += 1
 
     one = Machine()
-    kind = holders.HolderKind(one.kind, one.tell, lambda holder_id: None, rests=lambda holder_id: one.rests)
+    kind = holders.HolderKind(
+        one.kind, one.tell, lambda holder_id: None,
+        rests=lambda holder_id: one.rests, replaces_layers=lambda holder_id: one.replaces_layers,
+    )  # fmt: skip
     monkeypatch.setattr(holders, "_kinds", {one.kind: kind})
     return one

@@ -289,6 +289,25 @@ def test_what_it_is_attached_to_rests_and_is_told(cloud, machine):
     require_nothing_left(cloud, volume)
 
 
+def test_what_runs_takes_the_merged_layer_in(cloud, machine):
+    """The one that is written stays; what lay below goes once the emulator was told."""
+    volume = deep(cloud, 5)
+    write(cloud, volume, 3)
+    do(attaching.attach, volume=volume, holder=Holder(machine.kind, machine.id, "web", 0))
+    machine.rests, machine.replaces_layers = False, True
+    active = chain(volume)[-1]
+    operation = flatten(volume)
+    settle(cloud)
+    assert (ended(operation), machine.told) == (("done", ""), 1)
+    assert (len(chain(volume)), chain(volume)[-1]) == (2, active)
+    require_nothing_left(cloud, volume)
+    attaching.release(volume.attachments.get(), actor=ALICE)
+    with transaction.atomic():
+        hosting.changed(Volume.objects.select_related("active").get(pk=volume.pk))
+    settle(cloud)
+    assert reads(cloud, volume, 3)
+
+
 def test_what_cannot_be_now_is_refused(cloud):
     volume = deep(cloud)
     backup = Backup.objects.create(

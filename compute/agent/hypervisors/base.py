@@ -83,12 +83,14 @@ class Boot:
 
 @dataclass(frozen=True)
 class PluggedDisk:
-    """A disk in a running machine. `active`: the name of the layer that is written to."""
+    """A disk in a running machine. `active`: the name of the layer that is written to; `layers`: those of all that are
+    open for it (of a machine's own disk without the image's)."""
 
     serial: str
     active: str
     size_bytes: int
     limits: Limits
+    layers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class Slots(Protocol):
 
     def put_layer_over(self, slot: int, layer: Layer) -> None:
         """Atomically switch the guest's writes to this empty layer, an open file."""
+
+    def stand_on(self, disk: Disk) -> None:
+        """Have a disk whose active layer stays stand on these layers, and close all others of it: they have the same.
+        The caller opened them."""
 
     def grow_disk(self, slot: int, size_bytes: int) -> None: ...
 
@@ -192,7 +198,8 @@ class Hypervisor(Protocol):
     def probe(self) -> dict[str, Any] | None:
         """{"version", "architectures": {name: {"accelerator", "kvm"}}, "verbs": ["pause", …]}; None when it does not
         work on this host. The verb "plug": disks and NICs come and go while a machine runs; "copy": its disk can be
-        copied meanwhile; "cd": it can have a CD drive, whose CDs are changed meanwhile."""
+        copied meanwhile; "layers": what its disks stand on is replaced meanwhile; "cd": it can have a CD drive, whose
+        CDs are changed meanwhile."""
 
     def probe_accelerators(self) -> bool:
         """Test accelerators, once; this may take seconds. Returns whether `probe` now says more than before."""

@@ -8,17 +8,22 @@ import signal
 import subprocess
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
 from agent import faults
 from agent.work import Work
 from compute.agent.disks import Limits
+from compute.agent.hypervisors.qemu.control import QemuControl
+from storage.agent.conversion import argv_of_chain
 from tests.compute.agent.test_plugging import GIB, Running, node  # noqa: F401
 from tests.images.conftest import tiny_linux  # noqa: F401
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
 
+# The commands that change what a disk stands on.
+STEPS = ("add-fd", "blockdev-add", "blockdev-reopen", "blockdev-del", "remove-fd")
 # Says which volume it has, and what is on it; the first one writes, whenever its volume begins with zeros.
 WRITING = """#!/bin/sh
 (
@@ -49,9 +54,9 @@ def start(node, control_plane, tiny_linux):  # noqa: F811
     image = json.loads((tiny_linux / "image.json").read_text())
     control_plane.files |= {file["sha256"]: tiny_linux / file["file"] for file in image["files"]}
 
-    def one(**spec):
+    def one(user_data=WRITING, **spec):
         guest = Running(node, control_plane, image)
-        guest.spec["seed"]["user_data"] = WRITING
+        guest.spec["seed"]["user_data"] = user_data
         guest.spec |= spec
         report = guest.order()
         assert (report["seen"], report["facts"].get("problem")) == ("running", None)
@@ -147,6 +152,96 @@ def test_a_guest_boots_from_a_volume_and_it_outlives_its_machine(start, node, vo
     assert not other.home.disk.exists()
     with other.slots() as machine:
         assert machine.look().disks[0].serial == boot["serial"]
+
+
+# Writes behind what `WRITING` looks at, and reads it again.
+VERIFYING = (
+    WRITING
+    + """(
+until [ -b /dev/vdb ]; do sleep 0.2; done
+n=0
+while :; do
+    dd if=/dev/urandom of=/tmp/piece bs=1M count=2 2>/dev/null
+    dd if=/tmp/piece of=/dev/vdb bs=1M seek=$((16 + n % 8 * 2)) conv=fsync 2>/dev/null
+    blockdev --flushbufs /dev/vdb
+    found=$(dd if=/dev/vdb bs=1M skip=$((16 + n % 8 * 2)) count=2 2>/dev/null | md5sum)
+    [ "$found" = "$(md5sum </tmp/piece)" ] || echo "VERIFIED wrongly" >/dev/console
+    n=$((n + 1))
+    echo "VERIFIED $n" >/dev/console
+done
+) &
+"""
+)
+
+
+def test_layers_are_replaced_by_a_merged_one_while_a_guest_writes(start, node, volume, monkeypatch):  # noqa: F811
+    """Whatever command to QEMU is the last of a worker that dies: the next one goes on."""
+    guest = start(VERIFYING)
+    layers = node.machines.tools.layers
+    give(guest, volume)
+    written = sum_of(guest)
+    before = len(re.findall(r"SUM \w{32}", guest.home.console_log.read_text(errors="replace")))
+    chain = list(volume["chain"])
+    for _ in range(3):
+        layer = str(uuid.uuid4())
+        layers.create(layer, GIB, parent=chain[-1])
+        chain.append(layer)
+        give(guest, {**volume, "chain": list(chain)})
+        guest.says(r"VERIFIED \d+")
+    merged = str(uuid.uuid4())
+    paths = [(layers.path(one), "qcow2") for one in chain[:-1]]
+    layers.create_filled(merged, lambda new: subprocess.run(argv_of_chain(paths, new), check=True), format_="qcow2")
+    emulator = node.record(guest.spec["id"]).process.pid
+
+    def opened():
+        files = [os.readlink(one.path) for one in os.scandir(f"/proc/{emulator}/fd")]
+        return {Path(file).stem for file in files} & {merged, *chain}
+
+    def changes_to(wanted, commands):
+        """Whether all was done before so many commands had been given."""
+        guest.spec["volumes"] = [{**volume, "chain": wanted}]
+        left = iter(range(commands))
+        execute = QemuControl.execute
+
+        def dying(self, command, arguments=None):
+            if command in STEPS and next(left, None) is None:
+                raise KeyboardInterrupt
+            return execute(self, command, arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(QemuControl, "execute", dying)
+            try:
+                report = guest.order()
+            except KeyboardInterrupt:
+                guest.control_plane.leased.clear()
+                guest.generation -= 1
+                return False
+        assert report["facts"].get("devices_problem") is None, report["facts"]
+        return True
+
+    assert opened() == set(chain)
+    short, commands = [merged, chain[-1]], 0
+    wanted, other = short, list(chain)
+    while not changes_to(wanted, commands):
+        give(guest, {**volume, "chain": wanted})
+        assert opened() == set(wanted), commands
+        wanted, other = other, wanted
+        commands += 1
+    assert commands > 3
+    give(guest, {**volume, "chain": short})
+    assert opened() == set(short)
+    for layer in chain[:-1]:
+        layers.remove(layer)
+    count = int(guest.says(r"VERIFIED (\d+)")[1])
+    guest.says(f"VERIFIED (?!{count}\\b)")
+    assert sum_of(guest) == written
+    snapshot = str(uuid.uuid4())
+    layers.create(snapshot, GIB, parent=chain[-1])
+    give(guest, {**volume, "chain": [*short, snapshot]})
+    assert sum_of(guest) == written
+    console = guest.home.console_log.read_text(errors="replace")
+    assert "VERIFIED wrongly" not in console
+    assert set(re.findall(r"SUM (\w{32})", console)[before:]) == {written}, "at no moment was there anything else"
 
 
 def test_a_volume_is_copied_while_its_guest_has_it(start, node, volume, tmp_path):  # noqa: F811

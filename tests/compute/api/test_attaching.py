@@ -7,12 +7,12 @@ from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from cloud.uses import InUse
 from compute import services
-from storage import hosting
+from storage import hosting, trees
 from storage.agent.images import Images
 from storage.models import Attachment, Volume
 from storage.services import backups, volumes
 from tests.clouds import SmallCloud
-from tests.storage.clouds import do, files, kind_of, make, qemu_io, reads, second, settle
+from tests.storage.clouds import deep, do, files, flatten, kind_of, make, qemu_io, reads, second, settle
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -167,6 +167,32 @@ def test_its_volume_is_reverted_while_it_stands_and_not_while_it_runs(cloud, dat
     assert (operation.outcome, operation.reason) == ("done", "")
     call("start", {})
     assert disks(cloud, web) == {1: data.serial}
+    assert cloud.breaches() == []
+
+
+def test_what_its_volume_stands_on_is_merged_while_it_runs(cloud, web, call):
+    volume = deep(cloud, name="deep")
+    call("attach-volume", {"volume": "deep"})
+    node = cloud.node
+
+    def opened():
+        with node.hypervisor.control(node.machine(str(web.pk)).home) as control:
+            return control.slots.look().disks[1].layers
+
+    assert len(opened()) == 4
+    node.hypervisor.verbs.remove("layers")
+    Host.objects.update(capabilities=node.capabilities())
+    with pytest.raises(InUse, match="web"):
+        flatten(volume)
+    node.hypervisor.verbs.append("layers")
+    Host.objects.update(capabilities=node.capabilities())
+    operation = flatten(volume)
+    settle(cloud)
+    operation.refresh_from_db()
+    assert operation.outcome == "done", operation.reason
+    chain = trees.tree_of(Volume.objects.get(name="deep")).chain(volume.active_id)
+    assert opened() == {f"vdb-{layer.pk.hex[:20]}" for layer in chain}
+    assert (len(chain), files(cloud)) == (2, {str(layer.pk) for layer in chain})
     assert cloud.breaches() == []
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import socket
 from collections.abc import Mapping
@@ -27,7 +28,13 @@ from storage import hardware, uefi
 from storage.hardware import Hardware
 
 KVM = Path("/dev/kvm")
+REOPENS = (6, 1)  # the first QEMU that has blockdev-reopen
 FIRMWARE = {"aarch64": Path("/usr/share/qemu-efi-aarch64/QEMU_EFI.fd")}
+
+
+def _since(version: str, first: tuple[int, int]) -> bool:
+    """Whether a version such as "7.2.22" is the first one that can do something, or later."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2]) >= first
 
 
 def groups_to_use(device: Path) -> tuple[int, ...] | None:
@@ -62,7 +69,10 @@ class Qemu:
         if not architectures or shutil.which("qemu-img") is None:
             return None
         first = next(iter(self._versions.values()))
-        return {"version": first, "architectures": architectures, "verbs": ["pause", "suspend", "plug", "copy", "cd"]}
+        verbs = ["pause", "suspend", "plug", "copy", "cd"]
+        if all(_since(found, REOPENS) for found in self._versions.values()):
+            verbs.append("layers")
+        return {"version": first, "architectures": architectures, "verbs": verbs}
 
     def _hardware(self, architecture: str) -> list[str]:
         """What machines can be made of here: words of `storage.hardware`."""

@@ -19,6 +19,7 @@ MAX_NICS = 8
 MAX_DISKS = 8
 PORTS = MAX_NICS + MAX_DISKS
 FIRST_NIC_OF_PC, FIRST_DISK_OF_PC = 0x8, 0x10  # device numbers on its bus
+OF_A_FILE = "-file"  # suffix of a layer's name: its file, as it is on the host
 CHANNELS, CHANNEL_TO_AGENT = "channels", "agent"  # the device with channels to the guest; the only one's name in QEMU
 
 
@@ -51,8 +52,8 @@ def place_of_nic(slot: int, hardware: Hardware) -> dict[str, Any]:
 def layer(layer: Layer, number_of_set: int, *, below: Layer | None, read_only: bool) -> list[dict[str, Any]]:
     """The nodes of a layer whose open file is in a set of file descriptors: the file, and what is in it."""
     access = {"read-only": True, "auto-read-only": False} if read_only else {"discard": "unmap"}
-    file = {"driver": "file", "filename": f"/dev/fdset/{number_of_set}", "node-name": f"{layer.name}-file"}
-    content: dict[str, Any] = {"driver": layer.format, "node-name": layer.name, "file": f"{layer.name}-file"}
+    file = {"driver": "file", "filename": f"/dev/fdset/{number_of_set}", "node-name": f"{layer.name}{OF_A_FILE}"}
+    content: dict[str, Any] = {"driver": layer.format, "node-name": layer.name, "file": f"{layer.name}{OF_A_FILE}"}
     if below:
         content["backing"] = below.name
     elif layer.format == "qcow2":

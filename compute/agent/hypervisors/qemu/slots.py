@@ -7,7 +7,7 @@ Source: QEMU QMP Reference Manual, sections "Block devices", "QMP device_add and
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from string import ascii_lowercase
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from agent.errors import YOU, NoAnswer, Refused
 from compute.agent.disks import CD, Disk, Layer, Limits
 from compute.agent.hypervisors.base import Copying, Plugged, PluggedDisk
 from compute.agent.hypervisors.qemu import devices
-from compute.agent.hypervisors.qemu.devices import DEVICE_OF_CD
+from compute.agent.hypervisors.qemu.devices import DEVICE_OF_CD, OF_A_FILE
 from compute.agent.nics import Nic
 from storage.hardware import HOT_PLUG_BUSES, Hardware, name
 
@@ -49,10 +49,11 @@ class QemuSlots:
         self._hardware = hardware
 
     def look(self) -> Plugged:
-        names = self.devices()
+        there = self.devices()
         blocks = {block.get("qdev"): block for block in self._monitor.execute("query-block")}
+        names = self._names()
         disks = {}
-        for device in names:
+        for device in there:
             if found := DISK.fullmatch(device):
                 slot = ascii_lowercase.index(found[1])
                 block = blocks[devices.block_of_disk(slot, self._hardware)]["inserted"]
@@ -61,10 +62,11 @@ class QemuSlots:
                     active=block["node-name"].removesuffix(OF_A_COPY),
                     size_bytes=block["image"]["virtual-size"],
                     limits=Limits(block["iops"] or None, block["bps"] or None),
+                    layers=frozenset(_layers_in(names, f"vd{found[1]}")),
                 )
-        nics = {int(found[1]): self._property(device, "mac") for device in names if (found := NIC.fullmatch(device))}
+        nics = {int(found[1]): self._property(device, "mac") for device in there if (found := NIC.fullmatch(device))}
         medium = blocks.get(DEVICE_OF_CD, {}).get("inserted", {}).get("node-name", "")
-        return Plugged(disks, nics, cd=medium if DEVICE_OF_CD in names else None)
+        return Plugged(disks, nics, cd=medium if DEVICE_OF_CD in there else None)
 
     def devices(self) -> list[str]:
         """The names of all hot-pluggable devices."""
@@ -99,6 +101,19 @@ class QemuSlots:
         self._drop(layer.name)
         self._open(layer, None, read_only=False)
         self._monitor.execute("blockdev-snapshot", {"node": active, "overlay": layer.name})
+
+    def stand_on(self, disk: Disk) -> None:
+        nodes = self._nodes()
+        there, below = _layers_in(self._names(), disk.name), None
+        for layer in disk.layers:
+            if layer.name not in nodes:
+                self._drop(layer.name)
+                self._open(layer, below, read_only=True)
+            elif below:
+                _, content = devices.layer(layer, 0, below=below, read_only=nodes[layer.name]["ro"])
+                self._monitor.execute("blockdev-reopen", {"options": [content]})
+            below = layer
+        self._drop(*there.difference(layer.name for layer in disk.layers))
 
     def grow_disk(self, slot: int, size_bytes: int) -> None:
         active = self.look().disks[slot].active
@@ -181,10 +196,18 @@ class QemuSlots:
         for node in devices.layer(layer, taken["fdset-id"], below=below, read_only=read_only):
             self._monitor.execute("blockdev-add", node)
 
-    def _drop(self, prefix: str) -> None:
+    def _nodes(self) -> dict[str, dict[str, Any]]:
+        """All files that are open, and what is in them, by their names."""
+        return {node["node-name"]: node for node in self._monitor.execute("query-named-block-nodes", {"flat": True})}
+
+    def _names(self) -> set[str]:
+        """Those of all nodes, and of files that were handed over and have none yet, or none any more."""
+        files = (file for opened in self._monitor.execute("query-fdsets") for file in opened["fds"])
+        return {*self._nodes(), *(file.get("opaque", "") for file in files)}
+
+    def _drop(self, *prefixes: str) -> None:
         """Close all files whose names begin so. A device that was just removed may use them a moment longer."""
-        nodes = self._monitor.execute("query-named-block-nodes", {"flat": True})
-        left = [name for node in nodes if _is_part(name := node["node-name"], prefix)]
+        left = [name for name in self._nodes() if _is_part_of_any(name, prefixes)]
         deadline = time.monotonic() + SECONDS_TO_CLOSE
         while left:
             closed = [name for name in left if self._monitor.attempt("blockdev-del", {"node-name": name})]
@@ -194,7 +217,7 @@ class QemuSlots:
                     raise Refused(f"QEMU still uses {left[0]}")
                 time.sleep(0.02)
         for opened in self._monitor.execute("query-fdsets"):
-            if any(_is_part(file.get("opaque", ""), prefix) for file in opened["fds"]):
+            if any(_is_part_of_any(file.get("opaque", ""), prefixes) for file in opened["fds"]):
                 self._monitor.attempt("remove-fd", {"fdset-id": opened["fdset-id"]})
 
     # NICs
@@ -259,5 +282,11 @@ def _copy_of(slot: int) -> str:
     return f"copy-vd{ascii_lowercase[slot]}"
 
 
-def _is_part(name: str, whole: str) -> bool:
-    return name == whole or name.startswith(f"{whole}-")
+def _layers_in(nodes: Iterable[str], disk: str) -> set[str]:
+    """The names of a disk's layers."""
+    ends = (OF_A_FILE, OF_A_COPY)
+    return {name for name in nodes if _is_part_of_any(name, (disk,)) and not name.endswith(ends)}
+
+
+def _is_part_of_any(name: str, wholes: Iterable[str]) -> bool:
+    return any(name == whole or name.startswith(f"{whole}-") for whole in wholes)
