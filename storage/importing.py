@@ -202,7 +202,8 @@ def _source(image: Image) -> dict[str, Any]:
         chain = trees.Tree(top.tree).chain(top.pk) if top else []
         # Where they are gone its host says that a part is not there any more.
         layers = [str(layer.pk) for layer in chain] or [image.source["id"]]
-        return {"kind": "layers", "layers": layers, "base": chain[0].base if chain else None}
+        base = chain[0].base if chain else None
+        return {"kind": "layers", "layers": layers, "base": base, **image.source.get("booted", {})}
     if is_captured(image):
         return {"kind": "machine", "type": image.source["kind"], "machine": image.source["id"]}
     if image.source["kind"] == "url":

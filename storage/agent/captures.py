@@ -49,7 +49,7 @@ class HasDisks(Protocol):
 @dataclass(frozen=True)
 class Capture(ImageWork):
     """`source`: {"kind": "machine", "type", "machine": its id} or {"kind": "layers", "layers": [ids, the lowest first],
-    "base": a file of an image or null}."""
+    "base": a file of an image or null}, with the "type" and "machine" that boots from them, if one does."""
 
     images: ImageCache
     layers: Layers
@@ -79,8 +79,7 @@ class Capture(ImageWork):
 
     def _uefi(self) -> bytes | None:
         source = self.spec["source"]
-        is_machine = source["kind"] == "machine"
-        return holder_in(self.kinds, source).read_uefi(str(source["machine"])) if is_machine else None
+        return holder_in(self.kinds, source).read_uefi(str(source["machine"])) if source.get("machine") else None
 
     def _chain(self, progress: Progress) -> tuple[Chain, str]:
         source = self.spec["source"]

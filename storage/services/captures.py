@@ -64,6 +64,9 @@ def _of_layer(layer: Layer, volume: Volume, **said: Any) -> Image:
     if image := volume.image:
         copied = ("os", "architecture", "hypervisors", "min_memory_mib", "default_user", "cloud_init")
         properties = {field: getattr(image, field) for field in copied} | image.hardware
+    booted = volume.attachments.filter(slot=0).first()
+    if booted:  # what UEFI has kept for it is of this disk
+        said["source"] |= {"booted": {"type": booted.holder_type, "machine": str(booted.holder_id)}}
     return begin(
         project=volume.project,
         host=layer.host,
@@ -106,7 +109,7 @@ def begin(
     **properties: Any,
 ) -> Image:
     """An image of what is on a host. `source`: {"kind": "instance", "snapshot" or "volume", "id", "name"}, of a volume
-    also the "layer" that is to be left alone; `gib`: its size;
+    also the "layer" that is to be left alone, and of both what has "booted" from it; `gib`: its size;
     `boot_files`: the kernel that it is started with, if it is. Raises OverQuota, NoRoom.
     """
     quota.require(project, images=1, image_gib=FIRST_GIB)

@@ -115,7 +115,7 @@ class ImageNode:
         wanted = self.specs[ident]["result"]["format"]
         role = "export" if source["kind"] == "files" else "disk"
         made = [(role, wanted, wanted.encode() + b" of " + content)]
-        if source["kind"] == "machine" and self.uefi:
+        if source.get("machine") and self.uefi:
             made.append(("uefi-variables", "raw", self.uefi))
         files = []
         for index, (role, format_, each) in enumerate(made):

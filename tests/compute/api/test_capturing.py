@@ -6,9 +6,11 @@ from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from compute.models import Instance
 from storage.models import Image, ImageExport, ImageImport, Layer, Snapshot, Volume
+from storage.services import attaching
 from storage.store import store
 from tests import factories
 from tests.storage.api.test_images import node, settle, stored  # noqa: F401
+from tests.storage.clouds import do
 from tests.storage.node import CAPABILITIES
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -182,6 +184,20 @@ def test_an_image_of_what_is_on_a_volume_now(mia, node, data):  # noqa: F811
     assert spec["source"] == {"kind": "layers", "layers": [str(data.active_id)], "base": None}
     written = Volume.objects.get().active
     assert (written.parent_id, written.parent.sealed_at is None) == (data.active_id, False)
+
+
+def test_an_image_of_what_an_instance_boots_from_has_what_uefi_keeps(mia, node, web):  # noqa: F811
+    assert mia.post(f"{P}/volumes", {"name": "root", "size_gib": 1}).status_code == 201
+    assert mia.post(f"{P}/volumes/root/snapshot", {"name": "snap"}).status_code == 202
+    settle(None)
+    Layer.objects.update(host=node.host)
+    do(attaching.attach, volume=Volume.objects.get(), holder=attaching.Holder("instance", web.pk, "web", 0))
+    node.uefi = b"entries"
+    assert mia.post(f"{P}/snapshots/snap/create-image", {"name": "golden"}).status_code == 202
+    settle(node)
+    [spec] = node.specs.values()
+    assert (spec["source"]["type"], spec["source"]["machine"]) == ("instance", str(web.pk))
+    assert [file["role"] for file in Image.objects.get(name="golden").files] == ["disk", "uefi-variables"]
 
 
 def test_its_image_fails_when_the_volume_cannot_be_set_aside(mia, node, data):  # noqa: F811

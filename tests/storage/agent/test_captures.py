@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from agent.kinds import Kind
 from tests.storage.agent.test_exports import host  # noqa: F401
 from tests.storage.agent.test_images import MANY, open_to_all  # noqa: F401
 
@@ -14,9 +15,9 @@ MIB = 1 << 20
 
 @pytest.fixture
 def order(host, control_plane):  # noqa: F811
-    def make(*layers, base=None):
+    def make(*layers, base=None, **booted):
         spec = {"id": str(uuid.uuid4()), "image": {}, "limits": {"virtual_bytes": MANY}, "result": {"format": "qcow2"}}
-        spec |= {"source": {"kind": "layers", "layers": list(layers), "base": base}, "declared_format": None}
+        spec |= {"source": {"kind": "layers", "layers": list(layers), "base": base, **booted}, "declared_format": None}
         control_plane.order("ensure_present", spec, 1, "image")
         host.look_once()
         return control_plane.last(spec["id"]), spec["id"]
@@ -58,6 +59,27 @@ def test_an_image_of_layers_has_what_all_of_them_have(host, order, control_plane
     assert b"backing" not in subprocess.run(["qemu-img", "info", str(made)], check=True, capture_output=True).stdout
     after = [layers.path(one).stat() for one in (first, second)]
     assert [(one.st_mode, one.st_gid) for one in after] == [(one.st_mode, one.st_gid) for one in modes]
+
+
+def test_an_image_of_layers_has_what_uefi_keeps_for_what_boots_from_them(host, order, control_plane):  # noqa: F811
+    kept = {}
+
+    class Machines(Kind):
+        type, suffices, verbs = "instance", False, {}  # noqa: RUF012
+        copy_disk = None
+
+        def read_uefi(self, machine):
+            return kept.get(machine)
+
+    host.tools.add(Machines())
+    layer, machine = str(uuid.uuid4()), str(uuid.uuid4())
+    host.images.layers.create(layer, MIB)
+    report, _ = order(layer, type="instance", machine=machine)
+    assert [file["role"] for file in report["facts"]["files"]] == ["disk"]
+    kept[machine] = b"entries"
+    report, ident = order(layer, type="instance", machine=machine)
+    assert [file["role"] for file in report["facts"]["files"]] == ["disk", "uefi-variables"]
+    assert control_plane.imported[ident, 1] == b"entries"
 
 
 def test_what_a_header_names_is_not_followed(host, order, control_plane, tmp_path):  # noqa: F811
