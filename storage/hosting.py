@@ -65,15 +65,20 @@ def fault_there(volume: Volume, host: Host) -> str:
     if not carries(host):
         return "The host of the instance cannot have volumes."
     if not reaches(volume, host):
-        return f"The host of the instance does not have the shared folder of {volume} mounted."
+        return f"The host of the instance does not {reaching(volume)}."
     if (volume.active.base or volume.active.parent_id) and not is_there(volume, host) and not keeps_layers(host):
         return "The host of the instance has no qemu-img, so it can only have volumes that begin empty."
     return ""
 
 
 def reaches(volume: Volume, host: Host) -> bool:
-    """Whether a host has the shared folder mounted where a volume is, if it is in one."""
+    """Whether a host reaches the pool where a volume is, if it is in one."""
     return not volume.active.pool or str(volume.active.pool) in host.capabilities.get("pools", {})
+
+
+def reaching(volume: Volume) -> str:
+    """What a host that is no use for a volume in a pool does not do, in words."""
+    return f"reach the Ceph pool of {volume}" if volume.type.in_ceph else f"have the shared folder of {volume} mounted"
 
 
 def is_there(volume: Volume, host: Host) -> bool:

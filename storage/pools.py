@@ -1,42 +1,50 @@
-"""Folders that several hosts share: what hosts say of them, and how full they may get.
+"""Pools, places that several hosts reach: shared folders, and pools of Ceph clusters. What hosts say of them, and how
+full they may get.
 
-A volume in a pool still has one host at a time, which does all the work with its files. It changes hosts without
-copying (docs/decisions/0050).
+A volume in a pool still has one host at a time, which does all the work with its files or images. It changes hosts
+without copying (docs/decisions/0050, docs/decisions/0055).
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 from uuid import UUID
 
 from django.db.models import Sum
 
 from cloud.hosts.models import Host
-from cloud.problems import Fault, Invalid
+from cloud.problems import Conflict, Fault, Invalid
 from storage.hosting import NoRoom
 from storage.models import Volume, VolumeType
+from storage.models.types import PoolKind
 
 
 @dataclass(frozen=True)
 class Pool:
-    """As hosts say that have it mounted. `names`: of the folders where they have it."""
+    """As hosts say that reach it. `kind`: a PoolKind; `names`: of the folders where they have it, or its key."""
 
     id: UUID
+    kind: str
     names: tuple[str, ...]
     total_gib: int
     hosts: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{' or '.join(self.names)} ({self.total_gib} GiB, on {', '.join(self.hosts)})"
+        where = "Ceph: " if self.kind == PoolKind.CEPH else ""
+        return f"{where}{' or '.join(self.names)} ({self.total_gib} GiB, on {', '.join(self.hosts)})"
 
 
 def known() -> list[Pool]:
-    """All that a host has mounted."""
+    """All that a host reaches."""
     said: dict[UUID, list[tuple[str, str, int]]] = {}
+    kinds: dict[UUID, str] = {}
     for host, pools in Host.objects.order_by("name").values_list("name", "capabilities__pools"):
         for key, facts in (pools or {}).items():
             said.setdefault(UUID(key), []).append((host, facts["name"], facts["total_gib"]))
+            kinds[UUID(key)] = facts.get("kind", PoolKind.FOLDER)
     return [
         Pool(
             id=key,
+            kind=kinds[key],
             names=tuple(sorted({name for _, name, _ in of})),
             total_gib=max(gib for *_, gib in of),
             hosts=tuple(host for host, *_ in of),
@@ -45,16 +53,31 @@ def known() -> list[Pool]:
     ]
 
 
-def require_known(pool: UUID | None) -> None:
-    """Raises Invalid unless a host has it mounted."""
-    if pool is None or any(one.id == pool for one in known()):
-        return
-    words = f"No host has the shared folder {pool} mounted. A host's capabilities list those that it has."
+class NotInCeph(Conflict):
+    """What a volume in Ceph cannot do."""
+
+    title: ClassVar[str] = "Not possible with a volume in Ceph"
+
+
+def refuse_in_ceph(volume_type: VolumeType, words: str) -> None:
+    """Raises NotInCeph for a type whose volumes are there. `words`: what they cannot do."""
+    if volume_type.in_ceph:
+        raise NotInCeph(f"Volumes of the type {volume_type} are in Ceph, and {words}. Use one of another type.")
+
+
+def kind_of(pool: UUID | None) -> str:
+    """Its PoolKind; "" for the disk of one host. Raises Invalid for one that no host reaches."""
+    if pool is None:
+        return ""
+    if found := next((one for one in known() if one.id == pool), None):
+        return found.kind
+    words = f"No host has the shared folder or Ceph pool {pool}. A host's capabilities list those that it has."
     raise Invalid(words, errors=[Fault("/pool", words)])
 
 
-def require_room(pool: UUID | None, more_gib: int) -> None:
-    """That the volumes of a pool may become larger by so much. Nobody else takes of it meanwhile. Raises NoRoom."""
+def require_room(volume_type: VolumeType, more_gib: int) -> None:
+    """That the volumes of a type's pool may become so much larger. Nobody else takes of it meanwhile. Raises NoRoom."""
+    pool, in_ceph = volume_type.pool, volume_type.in_ceph
     if pool is None:
         return
     list(VolumeType.objects.select_for_update().filter(pool=pool).order_by("pk"))
@@ -63,5 +86,6 @@ def require_room(pool: UUID | None, more_gib: int) -> None:
     if total is None:
         raise NoRoom("No host reaches the shared folder now, so its room is not known. Try again later.")
     if used + more_gib > total:
-        words = f"The shared folder has {total} GiB, of which {used} are taken; {more_gib} more do not fit."
+        place = "Ceph pool" if in_ceph else "shared folder"
+        words = f"The {place} has {total} GiB, of which {used} are taken; {more_gib} more do not fit."
         raise NoRoom(f"{words} Delete what is no longer needed, or ask an admin of the cloud.")

@@ -27,7 +27,7 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         },
         "size_gib": what.size_gib,
         "tree": str(tree.id),
-        **_shared(what.active, arrives=row.wanted and row.host_id != what.active.host_id),
+        **_place(what, arrives=row.wanted and row.host_id != what.active.host_id),
         "layers": [_layer(layer) for layer in _own(what, tree, kept)],
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
@@ -56,13 +56,18 @@ def transfer(row: TransferOnHost, verb: str) -> dict[str, Any]:
     return {"id": str(row.transfer_id), "role": role, "files": row.transfer.copied}
 
 
-def _shared(active: Layer, *, arrives: bool = False) -> dict[str, Any]:
-    """Where a volume in a shared folder is, and whose. What only arrives becomes its host's with the next term."""
+def _place(what: Volume, *, arrives: bool = False) -> dict[str, Any]:
+    """The place that several hosts reach, if a volume is in one: the pool of a Ceph cluster, or a shared folder, and
+    whose it is there. What only arrives becomes its host's with the next term."""
+    active = what.active
     if not active.pool:
-        return {"pool": None}
+        return {"pool": None, "ceph": None}
+    if what.type.in_ceph:
+        return {"pool": None, "ceph": str(active.pool)}
     taken_from = [str(name) for name in active.taken_from]
     return {
-        "pool": str(active.pool), "tree": str(active.tree), "term": active.term + arrives, "taken_from": taken_from
+        "pool": str(active.pool), "ceph": None,
+        "tree": str(active.tree), "term": active.term + arrives, "taken_from": taken_from,
     }  # fmt: skip
 
 
@@ -113,5 +118,5 @@ def _disk(one: Attachment) -> dict[str, Any]:
         "chain": [str(layer.pk) for layer in chain],
         "base_image": chain[0].base,
         "limits": what.type.limits,
-        **_shared(what.active),
+        **_place(what),
     }

@@ -40,6 +40,15 @@ def silent_folders() -> Looked:
 
 
 @trouble(
+    "Ceph pools that hosts cannot use",
+    "No volume there can be attached, grown or deleted on these hosts, and guests that have one open wait. Look at the "
+    "cluster (`ceph health detail`), at the network between, and at the folder `ceph` of the agent's home.",
+)
+def unusable_clusters() -> Looked:
+    return told_of("Ceph")
+
+
+@trouble(
     "Images that no host can make",
     "An import needs a host that is in service, has qemu-img (its page says so) and room on its disk: join one, "
     "install qemu-utils on one, or make room.",

@@ -17,6 +17,7 @@ from tests import factories
 from tests.clouds import SmallCloud
 from tests.rows import empty_tables, undone_at_last
 from tests.scheduling import InGroups
+from tests.storage.ceph import Cluster, missing
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -113,3 +114,16 @@ def short_path() -> Iterator[Path]:
 def cloud(db: None, short_path: Path) -> SmallCloud:
     """A small cloud with one fake node that has joined."""
     return SmallCloud(short_path)
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Cluster]:
+    """A cluster of the whole run. What a test makes in it has a name of its own."""
+    if lacking := missing():
+        pytest.skip(f"Debian's packages for a Ceph cluster are missing, and cannot be installed here: {lacking}")
+    cluster = Cluster(Path(tempfile.mkdtemp(prefix="ceph-", dir="/tmp")))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()

@@ -107,7 +107,7 @@ class FakeSlots:
         there = _read(self.file)["disks"][str(disk.slot)]
         self._change("disks", {str(disk.slot): there | {"layers": _plugged(disk)["layers"]}})
 
-    def grow_disk(self, slot: int, size_bytes: int) -> None:
+    def grow_disk(self, slot: int, size_bytes: int, layer: Layer | None = None) -> None:
         disk = _read(self.file)["disks"][str(slot)]
         self._change("disks", {str(slot): disk | {"size_bytes": size_bytes}})
 

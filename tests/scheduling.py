@@ -13,6 +13,7 @@ TOGETHER = {
     **{f"tests/end_to_end/test_{name}.py": "whole clouds" for name in CLOUDS},
     # One cuts off connections that have not signed in yet: that would meet those of another.
     "tests/cloud/hosts/test_redis_acl.py": "logins at Redis",
+    **dict.fromkeys(("tests/storage/test_ceph.py", "tests/storage/test_ceph_in_a_guest.py"), "one Ceph cluster"),
     f"{UNICORN}/test_linux.py": "emulated guests",
     f"{UNICORN}/test_snapshots.py": "emulated guests",
 }

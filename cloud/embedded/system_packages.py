@@ -24,6 +24,8 @@ NETWORKS = "virtual networks"
 GUEST_IMAGES = "guest images"
 X86_64_IMAGES = "x86_64 guest images"
 DEBIAN_IMAGES = "Debian guest images"
+CEPH = {**{program: program for program in ("ceph-mon", "ceph-mgr", "ceph-osd")}, "rbd": "ceph-common"}
+CEPH |= {"qemu/block-rbd.so": "qemu-block-extra"}
 DISK_TOOLS = ("fakeroot", "sfdisk", "grub-mkimage", "mkfs.vfat", "mmd", "mcopy")
 APT_GET = ("apt-get", "-q", "-y", "-o", "Dpkg::Use-Pty=0", "-o", "DPkg::Lock::Timeout=300")
 
@@ -67,6 +69,7 @@ TOOLS = (
     _tool("rdisc6", "ndisc6", "tests of IPv6", "test"),
     _tool("nmap", "nmap", "tests of security groups", "test"),
     *(_tool(program, DEBIAN_CLOUD_TOOLS[program], "tests of firmware", "test") for program in DISK_TOOLS),
+    *(_tool(program, package, "tests of volumes in Ceph", "test") for program, package in CEPH.items()),
     _tool("arp-scan", "arp-scan", "tests of networks", "test"),
 )
 
@@ -79,7 +82,7 @@ def missing(purpose: str) -> list[Tool]:
 def _is_there(program: str) -> bool:
     if program.startswith("/"):
         return Path(program).exists()
-    if ".so." in program:
+    if ".so" in program:
         return any(Path("/usr/lib").glob(f"*/{program}"))
     return shutil.which(program, path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin") is not None
 

@@ -33,15 +33,23 @@ faults.declare(
 )
 
 
+class Remote(Protocol):
+    """What is not on this host: see `storage.agent.ceph`."""
+
+    def open(self, *, read_only: bool) -> int: ...
+
+
 @dataclass(frozen=True)
 class Layer:
     """`name`: unique among a machine's layers, at most 26 characters; `format`: raw or qcow2; `descriptor`: of the open
-    file, while it is plugged in."""
+    file, while it is plugged in. `remote`: where it is if it is no file; then `descriptor` is of a connection (NBD).
+    """
 
     name: str
     path: Path
     format: str
     descriptor: int | None = None
+    remote: Remote | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,8 @@ class Layers(Protocol):
     """The files of volumes on this host."""
 
     fences: Fences
+
+    def remote(self, pool: str, layer_id: str, size: int) -> Remote: ...
 
     def path(self, layer_id: str) -> Path: ...
 
@@ -125,6 +135,10 @@ def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
         size_bytes=int(volume["size_bytes"]),
         limits=Limits(limits.get("iops"), limits.get("bytes_per_second")),
     )
+    if ceph := volume.get("ceph"):
+        [layer_id] = volume["chain"]
+        remote = layers.remote(ceph, layer_id, disk.size_bytes)
+        return replace(disk, layers=(Layer(layer_name(disk, layer_id), Path(layer_id), "raw", remote=remote),))
     image = volume.get("base_image")
     base = (Layer(f"{disk.name}-base", fetch(image), image["format"]),) if image else ()
     chain = tuple(Layer(layer_name(disk, each), layers.path(each), layers.format_of(each)) for each in volume["chain"])
@@ -202,7 +216,7 @@ def grow_root(spec: dict[str, Any], home: Home) -> None:
 def grow_volumes(spec: dict[str, Any], layers: Layers) -> None:
     """Give volumes the size that they were grown to while no emulator had them open. Raises Refused or OSError."""
     for volume in spec.get("volumes") or ():
-        if not volume["read_only"]:
+        if not volume["read_only"] and not volume.get("ceph"):  # what is in Ceph grows when it is opened
             layers.grow(volume["chain"][-1], int(volume["size_bytes"]))
 
 
@@ -216,14 +230,21 @@ def require_room(home: Home) -> None:
 
 @contextmanager
 def opened(disks: tuple[Disk, ...]) -> Iterator[tuple[Disk, ...]]:
-    """The same disks with all of their layers open, for an emulator to inherit. Raises OSError."""
+    """The same disks with all of their layers open, for an emulator to inherit. Raises OSError, Refused."""
     with ExitStack() as stack:
         ready = []
         for disk in disks:
             layers = []
             for layer in disk.layers:
-                descriptor = folders.open_file(layer.path, os.O_RDWR if disk.writes(layer) else os.O_RDONLY)
+                descriptor = _open(layer, writes=disk.writes(layer))
                 stack.callback(os.close, descriptor)
                 layers.append(replace(layer, descriptor=descriptor))
             ready.append(replace(disk, layers=tuple(layers)))
         yield tuple(ready)
+
+
+def _open(layer: Layer, *, writes: bool) -> int:
+    """Raises OSError, Refused."""
+    if layer.remote:
+        return layer.remote.open(read_only=not writes)
+    return folders.open_file(layer.path, os.O_RDWR if writes else os.O_RDONLY)

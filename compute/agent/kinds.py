@@ -60,7 +60,7 @@ class Machines(Kind):
             ledger=tools.ledger,
             records=Records(tools.ledger),
             images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used),
-            layers=Layers(tools.paths),
+            layers=Layers(tools.paths, tools.jail),
             hypervisors=hypervisors,
             plugs=plugs or NetworkProcess(tools.paths),
             jail=tools.jail,

@@ -139,7 +139,7 @@ def _change(slots: Slots, found: PluggedDisk, disk: Disk) -> None:
     if _stands_on_others(found, disk):
         slots.stand_on(disk)
     if found.size_bytes < disk.size_bytes:
-        slots.grow_disk(disk.slot, disk.size_bytes)
+        slots.grow_disk(disk.slot, disk.size_bytes, disk.layers[-1])
     slots.limit_disk(disk.slot, disk.limits)
 
 

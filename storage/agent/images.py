@@ -50,7 +50,7 @@ class Images(Kind):
         self.directory = tools.paths.home / "imports"
         make_passable(self.directory)
         self.helpers = Helpers(tools.paths, tools.jail)
-        self.layers = Layers(tools.paths)
+        self.layers = Layers(tools.paths, tools.jail)
         self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
 
     def folder(self, import_id: str) -> Path:

@@ -1,6 +1,7 @@
 """The files of volumes on this host: one for each layer, named by its id. Only the control plane makes ids.
 
-They are in the agent's home, or in a folder that this host shares with others (`storage.agent.pools`).
+They are in the agent's home, or in a folder that this host shares with others (`storage.agent.pools`). Those in Ceph
+are no files: see `storage.agent.ceph`.
 """
 
 import os
@@ -14,8 +15,10 @@ import structlog
 from agent import faults, folders
 from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
+from agent.jail import Jail
 from agent.paths import Paths, make_passable
 from storage.agent import qcow2, qemu_img
+from storage.agent.ceph import Clusters, Remote
 from storage.agent.fences import fences_of
 from storage.agent.pools import VOLUMES, pools_of
 from storage.agent.qemu_img import QCOW2, RAW
@@ -28,12 +31,14 @@ faults.declare("layers.before_create", "layers.before_rename", "layers.before_un
 
 
 class Layers:
-    """The folder `volumes` of the agent's home, and that of each pool. `pool` None: the home's."""
+    """The folder `volumes` of the agent's home, and that of each pool. `pool` None: the home's. `clusters`: where those
+    are that are no files."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, jail: Jail) -> None:
         self.directory = paths.home / "volumes"
         self.pools = pools_of(paths)
         self.fences = fences_of(paths)
+        self.clusters = Clusters(paths, jail)
         make_passable(self.directory)
 
     def path(self, layer_id: str) -> Path:
@@ -48,6 +53,10 @@ class Layers:
         """Its own disk first: what is there is found without asking a file server."""
         yield self.directory
         yield from self.pools.found().values()
+
+    def remote(self, pool: str, layer_id: str, size: int) -> Remote:
+        """An image in Ceph, for an emulator."""
+        return Remote(self.clusters, pool, layer_id, size)
 
     def is_shared(self, layer_id: str) -> bool:
         """Whether other hosts may have it too."""

@@ -13,10 +13,12 @@ import structlog
 from agent import faults
 from agent.entries import Entry
 from agent.errors import YOU, Refused
+from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
 from storage.agent import qemu_img, transfers
 from storage.agent.captures import Chain
+from storage.agent.ceph import Cluster
 from storage.agent.confined import Helpers
 from storage.agent.fences import Share
 from storage.agent.image_cache import ImageCache
@@ -38,6 +40,7 @@ CREATE TABLE layer (
 """,
     "CREATE INDEX layer_by_tree ON layer (tree, id)",
     "CREATE TABLE going (volume TEXT PRIMARY KEY) STRICT",  # what it does not share is all that `layer` still has
+    "ALTER TABLE layer ADD COLUMN ceph TEXT",  # the pool of a cluster where it is, if it is no file
 )
 
 faults.declare("volume.after_make", "volume.before_forget")
@@ -56,14 +59,15 @@ class Volumes(Kind):
         self._ledger.migrate("storage", SCHEMA)
         self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
         self._helpers = Helpers(tools.paths, tools.jail)
-        self.layers = Layers(tools.paths)
+        self.layers = Layers(tools.paths, tools.jail)
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
         if verb == "ensure_gone":
             return self._remove(entry, work.order.get("spec"))
         spec = entry.spec
         wanted = [layer["id"] for layer in spec["layers"]]
-        self._note(entry.id, spec["tree"], [*wanted, *spec["keep"]])
+        store = self._store(spec.get("ceph"))
+        self._note(entry.id, spec["tree"], [*wanted, *spec["keep"]], spec.get("ceph"))
         if arrivals := spec.get("arrivals"):
             self._take_in(arrivals, {*wanted, *spec["keep"]})
         if pool := spec.get("pool"):
@@ -72,17 +76,21 @@ class Volumes(Kind):
         if share:
             self.layers.fences.claim(share, work)
         for layer in spec["layers"]:
-            self._make(layer, spec, work)
+            self._make(layer, spec, work, store)
         faults.reach("volume.after_make")
         if not spec["held"] and not (pool and arrivals):
             with self.layers.fences.entered([share] if share else [], work):
-                self._grow(spec)
+                self._grow(spec, store)
         self._clear_away(entry.id, {*wanted, *spec["keep"]})
-        return "present", self._facts(spec["tree"], spec["active"])
+        return "present", self._facts(spec["tree"], spec["active"], store)
 
-    def _grow(self, spec: dict[str, Any]) -> None:
+    def _store(self, ceph: str | None) -> Layers | Cluster:
+        """Where the layers of a volume are. `ceph`: the pool of a cluster. Raises Refused when that is not reached."""
+        return self.layers.clusters.get(ceph) if ceph else self.layers
+
+    def _grow(self, spec: dict[str, Any], store: Layers | Cluster) -> None:
         """See to the layers themselves, which nothing has open."""
-        self.layers.grow(spec["active"], spec["size_gib"] << 30)
+        store.grow(spec["active"], spec["size_gib"] << 30)
         for layer in spec["layers"]:
             if layer["parent"]:
                 self.layers.lie_on(layer["id"], layer["parent"])
@@ -101,12 +109,17 @@ class Volumes(Kind):
             raise Refused(f"a file of this volume is missing on its host (layer {name})")
         return path
 
-    def _make(self, layer: dict[str, Any], spec: dict[str, Any], work: Work) -> None:
+    def _make(self, layer: dict[str, Any], spec: dict[str, Any], work: Work, store: Layers | Cluster) -> None:
         """Make a layer that is not there. One that has been there once is lost, and an empty one would hide that."""
-        if self.layers.exists(layer["id"]):
+        if store.exists(layer["id"]):
             return
         if layer["made"]:
             raise Refused(f"a file of this volume is missing on its host (layer {layer['id']}): it is not made anew")
+        if isinstance(store, Cluster):
+            if any(layer.get(content) for content in ("parent", "image", "backup", "merge")):
+                raise Refused("a volume in Ceph can only begin empty, and has no snapshots", fix_by=YOU)
+            store.create(layer["id"], layer["size_bytes"])
+            return
         if backup := layer.get("backup"):
             restore = Restore(self._control_plane, layer["id"], work)
             self.layers.create_filled(
@@ -146,6 +159,9 @@ class Volumes(Kind):
             shared = set(spec["keep"] if "keep" in spec else self._needed_by_others(entry))
             if (pool := spec.get("pool")) and not shared.issuperset(self._noted(entry.id)):
                 self.layers.place(pool)  # refuses: what cannot be reached would be left there for ever
+            for layer_id, ceph in self._noted(entry.id).items():
+                if ceph:
+                    self.layers.clusters.let_go(layer_id)
             self._give_up(entry.id, shared)
         elif not self._is_going(entry.id):
             raise Refused("what other volumes need was not said: the order has to come again")
@@ -161,23 +177,24 @@ class Volumes(Kind):
 
     def _needed_by_others(self, entry: Entry) -> Iterable[str]:
         """Of one that the control plane does not know: all that others know of, also those on other hosts."""
-        yield from (layer_id for layer_id in self._noted(entry.id) if self.layers.is_shared(layer_id))
+        noted = self._noted(entry.id).items()
+        yield from (layer_id for layer_id, ceph in noted if ceph or self.layers.is_shared(layer_id))
         for other in self._ledger.entries(TYPE):
             if other.id != entry.id and other.seen != "gone":
                 yield from (layer["id"] for layer in other.spec.get("layers", ()))
                 yield from other.spec.get("keep", ())
 
     def _clear_away(self, volume_id: str, keep: Collection[str]) -> None:
-        for layer_id in self._noted(volume_id):
+        for layer_id, ceph in self._noted(volume_id).items():
             if layer_id not in keep:
-                self.layers.remove(layer_id)
+                self._store(ceph).remove(layer_id)
                 with self._ledger.write() as connection:
                     connection.execute("DELETE FROM layer WHERE id = ?", (layer_id,))
                 log.info("removed a layer", volume=volume_id, layer=layer_id)
 
     def look(self, entry: Entry, ended: str) -> Sight | None:
-        """Whether its files are there still."""
-        if entry.seen != "present":
+        """Whether its files are there still. What is in Ceph is not looked for: whether that answers, the host says."""
+        if entry.seen != "present" or entry.spec.get("ceph"):
             return None
         try:
             lost = self.layers.lost([layer["id"] for layer in entry.spec["layers"]], entry.spec.get("pool"))
@@ -189,7 +206,11 @@ class Volumes(Kind):
 
     def capabilities(self) -> dict[str, Any]:
         able = dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())
-        return {"volumes": able, "pools": self.layers.pools.facts(), "fence": self.layers.fences.host}
+        pools = self.layers.pools.facts() | self.layers.clusters.facts()
+        return {"volumes": able, "pools": pools, "fence": self.layers.fences.host}
+
+    def start(self, host: Host) -> None:
+        host.problems_of.append(self.layers.clusters.problems)
 
     def disk_bytes(self) -> int:
         return self.layers.used_bytes()
@@ -208,13 +229,13 @@ class Volumes(Kind):
 
     # What the ledger knows of layers
 
-    def _note(self, volume_id: str, tree: str, layers: Iterable[str]) -> None:
+    def _note(self, volume_id: str, tree: str, layers: Iterable[str], ceph: str | None = None) -> None:
         """Record a file before it is made, so that it is found again after a crash."""
-        known = set(self._noted(volume_id))
-        new = [(volume_id, layer_id, tree) for layer_id in dict.fromkeys(layers) if layer_id not in known]
+        known = self._noted(volume_id)
+        new = [(volume_id, layer_id, tree, ceph) for layer_id in dict.fromkeys(layers) if layer_id not in known]
         if new:
             with self._ledger.write() as connection:
-                connection.executemany("INSERT INTO layer (volume, id, tree) VALUES (?, ?, ?)", new)
+                connection.executemany("INSERT INTO layer (volume, id, tree, ceph) VALUES (?, ?, ?, ?)", new)
 
     def _give_up(self, volume_id: str, shared: Iterable[str]) -> None:
         with self._ledger.write() as connection:
@@ -225,19 +246,23 @@ class Volumes(Kind):
     def _is_going(self, volume_id: str) -> bool:
         return bool(self._ledger.rows("SELECT 1 FROM going WHERE volume = ?", (volume_id,)))
 
-    def _noted(self, volume_id: str) -> list[str]:
-        return [row["id"] for row in self._ledger.rows("SELECT id FROM layer WHERE volume = ?", (volume_id,))]
+    def _noted(self, volume_id: str) -> dict[str, str | None]:
+        """Its layers, and for each the pool in Ceph where it is, if it is no file."""
+        rows = self._ledger.rows("SELECT id, ceph FROM layer WHERE volume = ?", (volume_id,))
+        return {row["id"]: row["ceph"] for row in rows}
 
     def _tree_of(self, volume_id: str) -> str:
         rows = self._ledger.rows("SELECT tree FROM layer WHERE volume = ? LIMIT 1", (volume_id,))
         return str(rows[0]["tree"]) if rows else ""
 
     def _there(self, tree: str) -> list[str]:
-        rows = self._ledger.rows("SELECT DISTINCT id FROM layer WHERE tree = ? ORDER BY id", (tree,))
-        return [row["id"] for row in rows if self.layers.exists(row["id"])]
+        rows = self._ledger.rows("SELECT DISTINCT id, ceph FROM layer WHERE tree = ? ORDER BY id", (tree,))
+        return [row["id"] for row in rows if self._store(row["ceph"]).exists(row["id"])]
 
-    def _facts(self, tree: str, active: str) -> dict[str, Any]:
-        size = self.layers.size(active)
+    def _facts(self, tree: str, active: str, store: Layers | Cluster) -> dict[str, Any]:
+        size = store.size(active)
         there = self._there(tree)
+        if isinstance(store, Cluster):
+            return {"layers": there, "size_gib": size >> 30, "format": qemu_img.RAW}
         used = sum(self.layers.path(layer_id).stat().st_blocks * 512 for layer_id in there)
         return {"layers": there, "size_gib": size >> 30, "format": self.layers.format_of(active), "used_bytes": used}

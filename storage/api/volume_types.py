@@ -14,7 +14,7 @@ from cloud.api.serializers import Body, ReferenceSerializer
 from cloud.api.views import Collection, Item, View
 from cloud.tenancy.models import Project
 from storage.models import VolumeType
-from storage.models.types import MAX_IOPS, MAX_MIB_PER_SECOND, MIN_IOPS
+from storage.models.types import MAX_IOPS, MAX_MIB_PER_SECOND, MIN_IOPS, PoolKind
 from storage.services import volume_types
 
 MAX_PROJECTS = 200
@@ -49,8 +49,8 @@ class VolumeTypeForm(Body):
     price_per_gib_hour = GibPriceField(min_value=0, required=False)
     pool = serializers.UUIDField(
         allow_null=True, required=False,
-        help_text="The shared folder of its volumes, by the UUID that hosts list in their `capabilities`; null: they "
-        "are on the disk of one host. Fixed while there are volumes of this type.",
+        help_text="The shared folder or Ceph pool of its volumes, by the UUID that hosts list in their `capabilities`; "
+        "null: they are on the disk of one host. Fixed while there are volumes of this type.",
     )  # fmt: skip
     default = Flag(
         source="is_default", required=False, help_text="What volumes are of that do not say it; one type is."
@@ -67,6 +67,9 @@ class VolumeTypeSerializer(VolumeTypeForm):
     """How fast volumes of this type are, and what they cost."""
 
     id = serializers.UUIDField()
+    pool_kind = serializers.ChoiceField(
+        PoolKind.choices, allow_blank=True, help_text="What `pool` is; empty: volumes are on the disk of one host."
+    )
     projects = serializers.SerializerMethodField(  # type: ignore[assignment]
         help_text="Shown to admins of the cloud."
     )

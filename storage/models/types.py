@@ -13,11 +13,18 @@ MAX_IOPS = 1_000_000
 MAX_MIB_PER_SECOND = 100_000
 
 
+class PoolKind(models.TextChoices):
+    """What a pool is: a folder that hosts share, or a pool of a Ceph cluster."""
+
+    FOLDER = "folder"
+    CEPH = "ceph"
+
+
 class VolumeType(models.Model):
     """What tenants choose a volume's speed and price by. New volumes are of the default one, unless they say another.
 
-    `public`: every project may use it; otherwise those of `projects`. A limit that is null is none. `pool`: the folder
-    that hosts share in which its volumes are; null: the disk of one host.
+    `public`: every project may use it; otherwise those of `projects`. A limit that is null is none. `pool`: the place
+    that several hosts reach in which its volumes are; null: the disk of one host.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -28,6 +35,7 @@ class VolumeType(models.Model):
     mib_per_second = models.PositiveIntegerField(null=True, blank=True)  # read and written
     price_per_gib_hour = models.DecimalField(max_digits=7, decimal_places=6, default=0)
     pool = models.UUIDField(null=True, blank=True)
+    pool_kind = models.CharField(max_length=10, choices=PoolKind.choices, blank=True, db_default="")
     enabled = models.BooleanField(default=True)
     public = models.BooleanField(default=True)
     projects = models.ManyToManyField(Project, related_name="+", blank=True)
@@ -55,6 +63,10 @@ class VolumeType(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def in_ceph(self) -> bool:
+        return self.pool_kind == PoolKind.CEPH
 
     @property
     def limits(self) -> dict[str, int | None] | None:

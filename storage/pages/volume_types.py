@@ -26,7 +26,7 @@ def pool_choices(chosen: UUID | None = None) -> list[tuple[str, str]]:
     """Where volumes of a type can be; also where those of a type are now, if no host has that mounted."""
     found = [(str(pool.id), str(pool)) for pool in pools.known()]
     if chosen and str(chosen) not in dict(found):
-        found.append((str(chosen), f"{chosen}, which no host has mounted"))
+        found.append((str(chosen), f"{chosen}, which no host reaches"))
     return [("", "On the disk of one host"), *found]
 
 

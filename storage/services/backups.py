@@ -71,6 +71,8 @@ def create(
 def why_not(volume: Volume) -> str:
     """Why no backup can be made of a volume, in words; "" when it can."""
     host = volume.active.host
+    if volume.type.in_ceph:
+        return f"{volume} is in Ceph, where no backups are made yet. Back up inside its guest."
     if host is None:
         return f"Nothing has been written to {volume}: it was never attached."
     if volume.attachments.filter(wanted=False).exists():
@@ -108,7 +110,8 @@ def restore(
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(backup.project_id, volumes=1, volume_gib=size)
     facts = volume_types.facts(backup.project, type, like=backup.volume)
-    pools.require_room(facts["type"].pool, size)
+    pools.refuse_in_ceph(facts["type"], "begin empty only")
+    pools.require_room(facts["type"], size)
     content = trees.filled(backup, pool=facts["type"].pool)
     volume = Volume.objects.create(
         project_id=backup.project_id, name=name, size_gib=size, active=trees.over(content, size_gib=size),

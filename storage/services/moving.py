@@ -98,7 +98,7 @@ def require_reach(group: Collection[Volume], source: Host, target: Host) -> None
     if not moving.able_hosts().filter(pk=target.pk).exists():
         raise unfit("/host", f"{target} takes no volumes now: it is not in service, or lacks qemu-img.")
     if away := next((one for one in group if not hosting.reaches(one, target)), None):
-        raise unfit("/host", f"{target} does not have the shared folder of {away} mounted.")
+        raise unfit("/host", f"{target} does not {hosting.reaching(away)}.")
     if moving.clears_up(group, target):
         raise engine.Busy(f"{target} still removes what it had of them before. Try again in a moment.")
 
@@ -113,7 +113,7 @@ def choose(group: Collection[Volume]) -> Host:
     host = next((one for one in found if all(hosting.reaches(volume, one) for volume in group)), None)
     if host is None:
         needs = [f"{gib} GiB free"] if gib else []
-        needs += ["their shared folder mounted"] if any(one.active.pool for one in group) else []
+        needs += ["their shared folder mounted or Ceph pool in reach"] if any(one.active.pool for one in group) else []
         raise NoRoom(f"No other host that takes volumes has {' and '.join(needs)}.")
     return host
 

@@ -65,6 +65,8 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
     for one in group:
         if not one.active.pool:
             raise WrongState(f"{one} is on the disk of its host and nowhere else. It is back when its host is.")
+        if one.type.in_ceph:
+            raise WrongState(f"{one} is in Ceph, where its host cannot be kept from writing yet. Wait for its host.")
         held = one.attachments.first()
         if holders and held is not None and held.holder_id not in holders:
             raise WrongState(f"{held.holder_name} has {one}, which shares data with these. Take over {one} first.")

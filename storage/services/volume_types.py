@@ -44,7 +44,7 @@ def facts(project: Project, wished: VolumeType | None, *, like: Volume | None = 
 def create(*, actor: Actor, wished: Mapping[str, Any]) -> VolumeType:
     """Offer a new type."""
     columns = {field: value for field, value in wished.items() if field != "projects"}
-    pools.require_known(columns.get("pool"))
+    columns["pool_kind"] = pools.kind_of(columns.get("pool"))
     if columns.get("is_default"):
         _leave_default()
     made = VolumeType.objects.create(**columns)
@@ -63,14 +63,15 @@ def update(*, volume_type: VolumeType, actor: Actor, changes: Mapping[str, Any])
         raise Conflict(f"{volume_type} is the default. Make another type the default instead.")
     if columns.get("is_default") and not volume_type.is_default:
         _leave_default()
+    moves = "pool" in columns and columns["pool"] != volume_type.pool
+    if moves:
+        columns["pool_kind"] = pools.kind_of(columns["pool"])
     volume_type, before = change(volume_type, columns)
     if "projects" in changes:
         before["projects"] = list(volume_type.projects.order_by("name"))
         volume_type.projects.set(changes["projects"])
-    if "pool" in changes and before["pool"] != changes["pool"]:
-        pools.require_known(changes["pool"])
-        if volume_type.volumes.exists():
-            raise Conflict(f"{volume_type} has volumes, and these stay where they are. Make another type.")
+    if moves and volume_type.volumes.exists():
+        raise Conflict(f"{volume_type} has volumes, and these stay where they are. Make another type.")
     if any(before[field] != changes[field] for field in LIMITS if field in changes):
         _tell_holders(volume_type)
     record("storage.volume_type.update", volume_type, actor=actor, before=_told(before), after=_told(changes))

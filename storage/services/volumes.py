@@ -71,11 +71,13 @@ def create(
     if volume is not None:
         how: dict[str, Any] = {"size_gib": size_gib, "type": type, "labels": labels, "protected": protected}
         return clone(volume=volume, actor=actor, name=name, **how)
-    size = _fit(size_gib, image=image, disk=disk, snapshot=snapshot)
-    quota.require(project, volumes=1, volume_gib=size)
     facts: dict[str, Any] = {"labels": labels or {}, "protected": protected, "created_by": actor.name}
     facts |= volume_types.facts(project, type, like=snapshot.volume if snapshot else None)
-    pools.require_room(facts["type"].pool, size)
+    if image is not None:
+        pools.refuse_in_ceph(facts["type"], "begin empty only")
+    size = _fit(size_gib, image=image, disk=disk, snapshot=snapshot)
+    quota.require(project, volumes=1, volume_gib=size)
+    pools.require_room(facts["type"], size)
     if snapshot is not None:
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
@@ -191,7 +193,7 @@ def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
     quota.require(volume.project_id, volume_gib=size_gib - volume.size_gib)
     operation = engine.start(ResizeVolume, volume, actor=actor)
     volume = locked(volume)
-    pools.require_room(volume.active.pool, size_gib - volume.size_gib)
+    pools.require_room(volume.type, size_gib - volume.size_gib)
     operation.before = {"size_gib": volume.size_gib}
     operation.save(update_fields=["before"])
     prices.settle(volume)
@@ -249,7 +251,7 @@ def clone(
     if size > MAX_SIZE_GIB:
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volumes=1, volume_gib=size)
-    pools.require_room(volume.active.pool, size)
+    pools.require_room(volume.type, size)
     engine.start(CloneVolume, volume, actor=actor)
     volume = locked(volume)
     below = volume.active
@@ -352,6 +354,7 @@ def begin_layer(volume: Volume, *, over: Layer) -> None:
 
     The volume is locked. Raises WrongState.
     """
+    pools.refuse_in_ceph(volume.type, "have no snapshots, clones, images and restores over them yet")
     _require_depth(over)
     if over.host is not None and not hosting.keeps_layers(over.host):
         raise WrongState(f"The host of {volume} has no qemu-img: there it can have no snapshots and no clones.")

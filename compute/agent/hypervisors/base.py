@@ -134,7 +134,8 @@ class Slots(Protocol):
         """Have a disk whose active layer stays stand on these layers, and close all others of it: they have the same.
         The caller opened them."""
 
-    def grow_disk(self, slot: int, size_bytes: int) -> None: ...
+    def grow_disk(self, slot: int, size_bytes: int, layer: Layer | None = None) -> None:
+        """`layer`: the active one, open."""
 
     def limit_disk(self, slot: int, limits: Limits) -> None: ...
 

@@ -13,6 +13,7 @@ from agent import faults
 from agent.control_plane import ControlPlane
 from agent.errors import Refused
 from agent.host import Host
+from agent.jail import Jail
 from agent.kinds import Tools
 from agent.ledger import Ledger
 from agent.paths import Paths
@@ -54,7 +55,7 @@ def host(control_plane, tmp_path):
 def layers(tmp_path):
     paths = Paths(tmp_path / "agent", tmp_path / "run")
     paths.make()
-    return Layers(paths)
+    return Layers(paths, Jail())
 
 
 def ident() -> str:

@@ -213,16 +213,21 @@ def _scsi(board: Board) -> list[str]:
 
 
 def _disks(disks: Sequence[Disk], hardware: Hardware, *, sets: int = 0) -> list[str]:
-    """Each disk in its place. Every layer is an open file in a set of file descriptors, with an explicit format.
-    `sets`: how many there are already."""
+    """Each disk in its place. Every layer is an open file in a set of file descriptors, or an open connection, with an
+    explicit format. `sets`: how many there are already."""
     argv: list[str] = []
     number_of_set = sets
     for disk in disks:
         below = None
         for layer in disk.layers:
             number_of_set += 1
-            argv += ["-add-fd", f"fd={layer.descriptor},set={number_of_set},opaque={layer.name}"]
-            for node in devices.layer(layer, number_of_set, below=below, read_only=not disk.writes(layer)):
+            read_only = not disk.writes(layer)
+            if layer.remote:
+                nodes = devices.remote(layer, str(layer.descriptor), read_only=read_only)
+            else:
+                argv += ["-add-fd", f"fd={layer.descriptor},set={number_of_set},opaque={layer.name}"]
+                nodes = devices.layer(layer, number_of_set, below=below, read_only=read_only)
+            for node in nodes:
                 argv += ["-blockdev", json.dumps(node)]
             below = layer
         argv += ["-device", _options(devices.disk(disk, hardware))]

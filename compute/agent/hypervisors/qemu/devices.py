@@ -49,9 +49,21 @@ def place_of_nic(slot: int, hardware: Hardware) -> dict[str, Any]:
     return {"bus": f"port{1 + slot}"}
 
 
+def remote(layer: Layer, connection: str, *, read_only: bool, name: str = "") -> list[dict[str, Any]]:
+    """The nodes of a layer that is no file: its connection, by the descriptor or by what QEMU calls it, and what comes
+    over that. `name`: of the first one, where another is in use."""
+    access, name = _access(read_only=read_only), name or f"{layer.name}{OF_A_FILE}"
+    connected = {"driver": "nbd", "server": {"type": "fd", "str": connection}, "node-name": name}
+    return [connected | access, {"driver": layer.format, "node-name": layer.name, "file": name} | access]
+
+
+def _access(*, read_only: bool) -> dict[str, Any]:
+    return {"read-only": True, "auto-read-only": False} if read_only else {"discard": "unmap"}
+
+
 def layer(layer: Layer, number_of_set: int, *, below: Layer | None, read_only: bool) -> list[dict[str, Any]]:
     """The nodes of a layer whose open file is in a set of file descriptors: the file, and what is in it."""
-    access = {"read-only": True, "auto-read-only": False} if read_only else {"discard": "unmap"}
+    access = _access(read_only=read_only)
     file = {"driver": "file", "filename": f"/dev/fdset/{number_of_set}", "node-name": f"{layer.name}{OF_A_FILE}"}
     content: dict[str, Any] = {"driver": layer.format, "node-name": layer.name, "file": f"{layer.name}{OF_A_FILE}"}
     if below:

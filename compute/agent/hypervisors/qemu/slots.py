@@ -115,9 +115,29 @@ class QemuSlots:
             below = layer
         self._drop(*there.difference(layer.name for layer in disk.layers))
 
-    def grow_disk(self, slot: int, size_bytes: int) -> None:
+    def grow_disk(self, slot: int, size_bytes: int, layer: Layer | None = None) -> None:
         active = self.look().disks[slot].active
+        if layer and layer.remote:
+            self._connect_again(layer)
         self._monitor.execute("block_resize", {"node-name": active, "size": size_bytes})
+
+    def _connect_again(self, layer: Layer) -> None:
+        """Have what comes over a layer's connection come over another one, whose server knows that it is larger."""
+        names = (f"{layer.name}{OF_A_FILE}", f"{layer.name}-2{OF_A_FILE}")
+        for one in names:  # QEMU refuses it for the one that is in use; the other one is of a worker that died
+            self._monitor.attempt("blockdev-del", {"node-name": one})
+        there = {node["node-name"] for node in self._monitor.execute("query-named-block-nodes", {"flat": True})}
+        [old], [new] = [one for one in names if one in there], [one for one in names if one not in there]
+        connected, content = self._over_connection(layer, read_only=False, name=new)
+        self._monitor.execute("blockdev-add", connected)
+        self._monitor.execute("blockdev-reopen", {"options": [content]})
+        self._monitor.attempt("blockdev-del", {"node-name": old})
+
+    def _over_connection(self, layer: Layer, *, read_only: bool, name: str = "") -> list[dict[str, Any]]:
+        """The nodes of a layer that is no file, whose connection QEMU has got."""
+        assert layer.descriptor is not None
+        self._monitor.hand_over(layer.descriptor, layer.name)
+        return devices.remote(layer, layer.name, read_only=read_only, name=name)
 
     def limit_disk(self, slot: int, limits: Limits) -> None:
         if limits != self.look().disks[slot].limits:
@@ -191,9 +211,13 @@ class QemuSlots:
 
     def _open(self, layer: Layer, below: Layer | None, *, read_only: bool) -> None:
         assert layer.descriptor is not None
-        self._monitor.send(layer.descriptor)
-        taken = self._monitor.execute("add-fd", {"opaque": layer.name})
-        for node in devices.layer(layer, taken["fdset-id"], below=below, read_only=read_only):
+        if layer.remote:
+            nodes = self._over_connection(layer, read_only=read_only)
+        else:
+            self._monitor.send(layer.descriptor)
+            taken = self._monitor.execute("add-fd", {"opaque": layer.name})
+            nodes = devices.layer(layer, taken["fdset-id"], below=below, read_only=read_only)
+        for node in nodes:
             self._monitor.execute("blockdev-add", node)
 
     def _nodes(self) -> dict[str, dict[str, Any]]:

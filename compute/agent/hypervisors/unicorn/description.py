@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from agent.errors import YOU, Refused
 from compute.agent.disks import Disk
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot
@@ -45,6 +46,8 @@ def _network(spec: dict[str, Any], nic: Nic) -> dict[str, Any]:
 def _disk(disk: Disk) -> dict[str, Any]:
     base: dict[str, Any] | None = None
     for layer in disk.layers:
+        if layer.remote:
+            raise Refused("the embedded emulator can have no volumes in Ceph: use QEMU", fix_by=YOU)
         base = {"descriptor": layer.descriptor, "format": layer.format, "base": base}
     return {**(base or {}), "read_only": disk.read_only, "serial": disk.serial}
 

@@ -1,0 +1,160 @@
+"""Serves one image to one emulator, over a connection that is there before the emulator.
+
+An emulator has no network and no key: what its guest takes over reaches this one image, and nothing else of the
+cluster. The server is QEMU's own (qemu-nbd). It has a user of its own, gets key and configuration as open files, and
+ends with its connection: when the emulator lets go of the disk, ends or is killed. Only one whose emulator has never
+spoken to it goes on waiting: such servers are ended when their image leaves this host.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import jail
+from agent.errors import Refused
+from agent.jail import Confinement, Jail, prefix
+from storage.agent.confined import HELPERS
+
+SECONDS_TO_OPEN, SECONDS_TO_END = 30.0, 10.0
+GREETING = b"NBDMAGIC"
+MAX_WORDS = 1 << 20
+FIRST_DESCRIPTOR = 10  # the shell knows numbers of one digit only, and uses 3
+UID = jail.UIDS + HELPERS  # beyond the first one: of no machine, and of no other confined program
+
+# Its standard input is the socket that it listens on, which is to be number 3 (sd_listen_fds(3)). What it says is cut
+# off at 1 MiB.
+SCRIPT = """
+exec 3<&0 </dev/null >/dev/null
+trap '' XFSZ
+ulimit -c 0
+ulimit -f 2048
+LISTEN_PID=$$ LISTEN_FDS=1
+export LISTEN_PID LISTEN_FDS
+exec "$@"
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """`owner`: the home of the agent that starts it; `image`: a node of QEMU's driver `rbd`; `conf`: the content of
+    ceph.conf; `key`: the user's, in base64."""
+
+    owner: Path
+    image: dict[str, Any]
+    conf: bytes
+    key: bytes
+
+    def command(self, conf: int, key: int, *, read_only: bool) -> list[str]:
+        """A pure function. `conf` and `key`: descriptors."""
+        file = {**self.image, "conf": f"/proc/self/fd/{conf}", "key-secret": "key"}
+        return [
+            *("qemu-nbd", "--shared=1", "--cache=none", "--discard=unmap", *(["--read-only"] if read_only else [])),
+            f"--description={self.owner}",
+            *("--object", f"secret,id=key,format=base64,file=/proc/self/fd/{key}"),
+            "json:" + json.dumps({"driver": "raw", "file": file}),
+        ]
+
+    def start(self, jail_: Jail, *, read_only: bool) -> int:
+        """The descriptor of a connection whose server has opened the image. Raises Refused."""
+        uid = jail.first_uid() + UID if jail_.uid else None
+        confinement = prefix(Confinement(uid=uid, drop_capabilities=jail_.capabilities))
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            with _memory("conf", self.conf) as conf, _memory("key", self.key) as key, tempfile.TemporaryFile() as words:
+                command = [*confinement, *self.command(conf, key, read_only=read_only)]
+                with _listening(client) as listening:
+                    server = subprocess.Popen(  # noqa: S603
+                        ["sh", "-c", SCRIPT, "sh", *command],
+                        stdin=listening.fileno(),
+                        stderr=words,
+                        pass_fds=(conf, key),
+                        cwd="/",
+                        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                        start_new_session=True,  # it outlives the worker, as its emulator does
+                    )
+                try:
+                    _await_greeting(client)
+                except OSError as error:
+                    server.kill()
+                    server.wait()
+                    words.seek(0)
+                    said = words.read(MAX_WORDS).decode(errors="replace").strip()
+                    raise Refused(_in_words(said, error)) from error
+            return client.detach()
+        except OSError as error:
+            raise Refused(f"a server for an image in Ceph could not be started: {error}") from error
+        finally:
+            client.close()  # of no effect on what was detached
+
+
+def end_all(owner: Path, image: str) -> None:
+    """End all servers of an image that this agent has started. Raises Refused when one does not end."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    while left := list(_serving(owner, image)):
+        late = time.monotonic() > deadline
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        if time.monotonic() > deadline + SECONDS_TO_END:
+            raise Refused(f"a server of an image in Ceph does not end (process {left[0]})")
+        time.sleep(0.02)
+
+
+def _serving(owner: Path, image: str) -> Iterator[int]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if Path(words[0]).name == "qemu-nbd" and f"--description={owner}" in words and image in words[-2]:
+                yield int(process.name)
+
+
+def _await_greeting(client: socket.socket) -> None:
+    """Until the server has opened its image. An emulator would wait without an end, and do nothing else."""
+    client.settimeout(SECONDS_TO_OPEN)
+    if client.recv(len(GREETING), socket.MSG_PEEK) != GREETING:
+        raise ConnectionResetError("it ended")
+    client.settimeout(None)
+
+
+def _in_words(said: str, error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the Ceph cluster did not open an image within {SECONDS_TO_OPEN:.0f} s"
+    if "Unknown driver" in said:
+        return "QEMU has no driver for Ceph on this host: install qemu-block-extra"
+    return f"an image in Ceph could not be opened: {said.splitlines()[-1][-300:] if said else error}"
+
+
+@contextlib.contextmanager
+def _listening(client: socket.socket) -> Iterator[socket.socket]:
+    """A socket to which the client has connected, and nobody else can: its folder is ours, and goes at once."""
+    with socket.socket(socket.AF_UNIX) as listening, tempfile.TemporaryDirectory(prefix="pileus-") as folder:
+        path = os.fspath(Path(folder) / "s")
+        listening.bind(path)
+        listening.listen(1)
+        client.connect(path)
+        yield listening
+
+
+@contextlib.contextmanager
+def _memory(name: str, content: bytes) -> Iterator[int]:
+    """The descriptor of a file that is on no disk."""
+    made = os.memfd_create(name)
+    try:
+        os.write(made, content)
+        descriptor = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, FIRST_DESCRIPTOR)
+    finally:
+        os.close(made)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
