@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 KIND = "ceph"
 CONF = "ceph.conf"
+NEW = ".new"  # at the end of the name of an image that is not whole
 ADMIN = "admin"  # may do too much: it is used where there is no other user
 KEYRING = re.compile(r"ceph\.client\.(?P<user>[\w.-]+)\.keyring")
 PACKAGES = {"rbd": "ceph-common", "ceph": "ceph-common", "qemu-nbd": "qemu-utils and qemu-block-extra"}
@@ -137,14 +138,27 @@ class Cluster:
 
     def create(self, layer_id: str, size: int) -> None:
         """Make an empty image that is not there. Raises Refused."""
-        create = ("rbd", "create", "--size", f"{size >> 20}M", self._image(layer_id))
+        create = ("rbd", "create", "--size", f"{-(-size >> 20)}M", self._image(layer_id))
         try:
             self._ask(*create)
         except Failed as failed:
             if failed.code != IS_THERE:
                 raise
-            self.remove(layer_id)  # somebody died while making it: it has a name, and no more
+            self._remove(layer_id)  # somebody died while making it: it has a name, and no more
             self._ask(*create)
+
+    def create_filled(self, layer_id: str, size: int, fill: Callable[[int], None]) -> None:
+        """Make an image of what `fill` writes to a connection (NBD), whole or not at all. Raises what that raises."""
+        new = layer_id + NEW
+        self._remove(new)
+        self.create(new, size)
+        connection = self.open(new, size, read_only=False)
+        try:
+            fill(connection)
+        finally:
+            os.close(connection)
+        end_all(self.owner, new)  # with what it has in hand
+        self._ask("rbd", "rename", self._image(new), self._image(layer_id))
 
     def grow(self, layer_id: str, size: int) -> None:
         """Make an image at least this large. Raises Refused."""
@@ -152,10 +166,14 @@ class Cluster:
             self._ask("rbd", "resize", "--no-progress", "--size", f"{size >> 20}M", self._image(layer_id))
 
     def remove(self, layer_id: str) -> None:
-        """Remove an image that nobody uses, if it is there. Raises Refused."""
-        end_all(self.owner, layer_id)
+        """Remove an image that nobody uses, if it is there, and what is left of making it. Raises Refused."""
+        for name in (layer_id + NEW, layer_id):
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        end_all(self.owner, name)
         try:
-            self._ask("rbd", "rm", "--no-progress", self._image(layer_id), patience=SECONDS_TO_REMOVE)
+            self._ask("rbd", "rm", "--no-progress", self._image(name), patience=SECONDS_TO_REMOVE)
         except Failed as failed:
             if failed.code != NOT_THERE:
                 raise
@@ -166,7 +184,7 @@ class Cluster:
         if not read_only:
             self.grow(layer_id, size)
         key = self._run("ceph-authtool", "--print-key", "--name", f"client.{self.user}", os.fspath(self.keyring))
-        image = {"driver": "rbd", "pool": self.pool, "image": str(uuid.UUID(layer_id)), "user": self.user}
+        image = {"driver": "rbd", "pool": self.pool, "image": _checked(layer_id), "user": self.user}
         server = Server(self.owner, image, conf=self.conf.read_bytes(), key=key.strip().encode())
         return server.start(self.jail, read_only=read_only)
 
@@ -180,7 +198,7 @@ class Cluster:
         return found
 
     def _image(self, layer_id: str) -> str:
-        return f"{self.pool}/{uuid.UUID(layer_id)}"
+        return f"{self.pool}/{_checked(layer_id)}"
 
     # Ceph's programs
 
@@ -206,6 +224,11 @@ class Cluster:
             said = done.stderr.strip().splitlines()
             raise Failed(f"Ceph ({self.name}): {said[-1][-300:] if said else 'no reason given'}", done.returncode)
         return done.stdout
+
+
+def _checked(name: str) -> str:
+    """The name of an image. Raises ValueError for what is no id of a layer."""
+    return str(uuid.UUID(name.removesuffix(NEW))) + (NEW if name.endswith(NEW) else "")
 
 
 class Clusters:

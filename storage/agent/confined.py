@@ -80,11 +80,12 @@ class View:
 
 @dataclass(frozen=True)
 class Program:
-    """A command line and what is around it."""
+    """A command line and what is around it. `descriptors`: open files and connections that it inherits."""
 
     argv: Sequence[str]
     bounds: Bounds
     view: View = View()
+    descriptors: tuple[int, ...] = ()
 
 
 def command(program: Program, jail_: Jail, uid: int | None, root: Path | None) -> list[str]:
@@ -176,6 +177,7 @@ class Helpers:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=program.descriptors,
             cwd="/",
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"},
             start_new_session=True,

@@ -162,6 +162,16 @@ class Tool:
             except (Failed, TooLong) as problem:
                 raise Refused(f"the layers could not be merged: {words_of(problem)}") from problem
 
+    def send(self, source: Path, format_: str, virtual_bytes: int, connection: int) -> None:
+        """Write what a file has to the empty image behind a connection (NBD). Raises Refused or Abandoned."""
+        bounds = Bounds(600 + virtual_bytes / MIN_BYTES_PER_SECOND)
+        argv = argv_of_sending(source, format_, connection)
+        program = Program(argv, bounds, View(readable=(source,)), descriptors=(connection,))
+        try:
+            self.helpers.run(program, self.uid, self.work)
+        except (Failed, TooLong) as problem:
+            raise Refused(f"the disk could not be sent: {words_of(problem)}") from problem
+
     def cut(self, chain: list[tuple[Path, str]], offset: int, size: int, target: Path) -> None:
         """Write a part of what files of ours have together, the lowest first, into a sparse raw file. Raises Refused or
         Abandoned."""
@@ -208,6 +218,14 @@ def argv_of_part(chain: list[tuple[Path, str]], offset: int, size: int, target: 
     node = {"driver": "raw", "offset": offset, "size": size, "file": node_of_chain(chain)}
     source = "json:" + json.dumps(node, sort_keys=True)
     return ["qemu-img", "convert", "-O", "raw", source, os.fspath(target)]
+
+
+def argv_of_sending(source: Path, format_: str, connection: int) -> list[str]:
+    """The command line that writes a file to the empty image behind a connection."""
+    image = {"driver": "nbd", "server": {"type": "fd", "str": str(connection)}}
+    words = ["json:" + json.dumps(node, sort_keys=True) for node in (
+        node_of_chain([(source, format_)]), {"driver": "raw", "file": image})]  # fmt: skip
+    return ["qemu-img", "convert", "-n", "--target-is-zero", "-O", "raw", *words]
 
 
 def argvs_of_merge(

@@ -16,10 +16,11 @@ from agent.errors import YOU, Refused
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from storage.agent import qemu_img, transfers
-from storage.agent.captures import Chain
+from storage.agent import qcow2, qemu_img, transfers
+from storage.agent.captures import Chain, readable
 from storage.agent.ceph import Cluster
 from storage.agent.confined import Helpers
+from storage.agent.conversion import Tool
 from storage.agent.fences import Share
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
@@ -116,9 +117,7 @@ class Volumes(Kind):
         if layer["made"]:
             raise Refused(f"a file of this volume is missing on its host (layer {layer['id']}): it is not made anew")
         if isinstance(store, Cluster):
-            if any(layer.get(content) for content in ("parent", "image", "backup", "merge")):
-                raise Refused("a volume in Ceph can only begin empty, and has no snapshots", fix_by=YOU)
-            store.create(layer["id"], layer["size_bytes"])
+            self._make_in_ceph(layer, work, store)
             return
         if backup := layer.get("backup"):
             restore = Restore(self._control_plane, layer["id"], work)
@@ -132,6 +131,22 @@ class Volumes(Kind):
             return
         base = self._base(layer["image"], work) if layer["image"] else None
         self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base, pool=spec.get("pool"))
+
+    def _make_in_ceph(self, layer: dict[str, Any], work: Work, cluster: Cluster) -> None:
+        """There an image's content is copied, so that no host needs the file afterwards."""
+        if any(layer.get(content) for content in ("parent", "backup", "merge")):
+            raise Refused("a volume in Ceph can only begin empty or with an image, and has no snapshots", fix_by=YOU)
+        if not layer["image"]:
+            cluster.create(layer["id"], layer["size_bytes"])
+            return
+        source, format_ = self._base(layer["image"], work)
+        size = qcow2.virtual_size(source, format_)
+
+        def fill(connection: int) -> None:
+            with self._helpers.turn(work) as uid, readable([source], uid):
+                Tool(self._helpers, uid, source.parent, work).send(source, format_, size, connection)
+
+        cluster.create_filled(layer["id"], max(size, layer["size_bytes"]), fill)
 
     def _base(self, image: dict[str, Any], work: Work) -> tuple[Path, str]:
         """The file of an image that a layer lies on."""
@@ -216,6 +231,8 @@ class Volumes(Kind):
         return self.layers.used_bytes()
 
     def uses_file(self, entry: Entry, sha256: str) -> bool:
+        if entry.seen == "present" and entry.spec.get("ceph"):
+            return False  # its content has been copied
         layers = entry.spec.get("layers", ()) if entry.seen != "gone" else ()
         return any(layer["image"] and layer["image"]["sha256"] == sha256 for layer in layers)
 

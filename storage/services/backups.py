@@ -110,7 +110,7 @@ def restore(
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(backup.project_id, volumes=1, volume_gib=size)
     facts = volume_types.facts(backup.project, type, like=backup.volume)
-    pools.refuse_in_ceph(facts["type"], "begin empty only")
+    pools.refuse_in_ceph(facts["type"], "begin empty or with an image only")
     pools.require_room(facts["type"], size)
     content = trees.filled(backup, pool=facts["type"].pool)
     volume = Volume.objects.create(

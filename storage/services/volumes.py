@@ -73,8 +73,6 @@ def create(
         return clone(volume=volume, actor=actor, name=name, **how)
     facts: dict[str, Any] = {"labels": labels or {}, "protected": protected, "created_by": actor.name}
     facts |= volume_types.facts(project, type, like=snapshot.volume if snapshot else None)
-    if image is not None:
-        pools.refuse_in_ceph(facts["type"], "begin empty only")
     size = _fit(size_gib, image=image, disk=disk, snapshot=snapshot)
     quota.require(project, volumes=1, volume_gib=size)
     pools.require_room(facts["type"], size)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.entries import Key
 from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths
@@ -17,17 +18,18 @@ from cloud.operations.models import Operation
 from cloud.operations.troubles import troubles
 from cloud.problems import Conflict, Invalid
 from compute import services
+from compute.first_volumes import Disk
 from compute.volumes import UnfitVolumes
 from storage.agent.ceph import Cluster, Clusters
 from storage.agent.nbd import end_all
 from storage.hosting import NoRoom
 from storage.models import Volume, VolumeType
 from storage.pools import NotInCeph
-from storage.services import backups, captures, moving, policies, retyping, trash, volume_types, volumes
-from storage.services.volumes import UnfitVolume
-from tests import factories
+from storage.services import backups, captures, moving, policies, retyping, taking, trash, volume_types, volumes
+from storage.services.volumes import UnfitVolume, WrongState
 from tests.clouds import wait_until
 from tests.storage.clouds import do, kind_of, make, placed, second, settle
+from tests.storage.test_volumes import an_image
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PATTERN = "write -P 7 0 64k"
@@ -142,6 +144,8 @@ def test_a_host_that_is_away_does_not_keep_it_and_removes_nothing_when_it_is_bac
     two.nodes[0].online = False
     attach(two, other, volume)
     assert plugged(two, 2, other)[1] == volume.serial
+    with pytest.raises(WrongState, match="is in Ceph, where its host cannot be kept from writing yet"):
+        do(taking.take_it_over, volume=now(volume))
     two.nodes[0].online = True
     settle(two)
     assert image_of(volume) in ceph.images()
@@ -163,16 +167,29 @@ def test_it_grows_detached_and_attached(two, in_ceph, ceph):
         do(volumes.resize, volume=now(volume), size_gib=900)
 
 
+def test_it_begins_with_an_image_and_an_instance_boots_from_it(two, in_ceph, ceph, settings, tmp_path):
+    settings.IMAGE_STORE = tmp_path
+    image = an_image(tmp_path)
+    instance = two.launch(host=host(1), image=image, boot_from=Disk(size_gib=2, type=in_ceph))
+    settle(two)
+    volume = Volume.objects.get()
+    assert plugged(two, 1, instance) == {0: volume.serial}
+    assert size(ceph, volume) == 2 << 30
+    for place, byte in ("0 64k", 9), ("64k 1M", 0):
+        assert "verification failed" not in ceph.io(image_of(volume), f"read -P {byte} {place}")
+    assert ceph.images() & {image_of(volume), f"{image_of(volume)}.new"} == {image_of(volume)}
+    entry = two.nodes[0].ledger.get(Key("volume", str(volume.pk)))
+    assert not kind_of(two).uses_file(entry, image.files[0]["sha256"]), "no host needs the file any more"
+    assert two.breaches() == []
+
+
 def size(ceph, volume):
     return int(ceph.io(image_of(volume), "length").split()[0].split(".")[0]) << 30
 
 
 def test_what_is_not_possible_there_is_refused_in_words(two, in_ceph):
     volume, local = placed(two, type=in_ceph), make(two)
-    how = {"project": two.project, "name": "other"}
-    with_disk = factories.image()
     refused = [
-        (NotInCeph, lambda: do(volumes.create, **how, size_gib=1, type=in_ceph, image=with_disk)),
         (NotInCeph, lambda: do(volumes.snapshot, volume=volume, name="now")),
         (NotInCeph, lambda: do(volumes.clone, volume=volume, name="copy")),
         (NotInCeph, lambda: do(policies.set_policy, volume=volume, schedule="0 3 * * *", time_zone="UTC")),
