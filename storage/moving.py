@@ -184,7 +184,9 @@ def require_whole(transfer: Transfer) -> None:
 def take_over(transfer: Transfer) -> None:
     """From now on all of it is on the target; the source is to remove it. Layers are locked."""
     trees = {file["id"] for file in transfer.files if file["of"] == hosting.VOLUME}
-    Layer.objects.filter(tree__in=trees).update(host=transfer.target, term=F("term") + 1)
+    # An instance may run on a host that is not heard of, though no row is left of it.
+    taken_from = fence_of(transfer.source) if is_silent(transfer.source) else None
+    _bring_to(transfer.target, trees, taken_from)
     for row in _rows(transfer.source, trees):
         hosting.leave(row)
     end(transfer, Transfer.Outcome.MOVED)
@@ -196,16 +198,29 @@ def seize(volumes: Sequence[Volume], route: Route) -> None:
     trees = {str(volume.active.tree) for volume in volumes}
     left = _rows(route.source, trees)
     list(Layer.objects.select_for_update(of=("self",), no_key=True).filter(tree__in=trees).order_by("pk"))
-    Layer.objects.filter(tree__in=trees).update(
-        host=route.target, term=F("term") + 1,
-        taken_from=Func(F("taken_from"), Value(fence_of(route.source), UUIDField()), function="array_append"),
-    )  # fmt: skip
     for volume in volumes:
         _announce(volume, route.target)
+    _bring_to(route.target, trees, fence_of(route.source))
     for row in left:
         hosting.leave(row)
-    for row in _rows(route.target, trees):
-        hosting.order(row)
+
+
+def _bring_to(target: Host, trees: set[str], taken_from: UUID | None) -> None:
+    """Write down that trees are on another host. `taken_from`: who may still write those in shared folders; then the
+    target is to wait until it cannot."""
+    layers = Layer.objects.filter(tree__in=trees)
+    layers.update(host=target, term=F("term") + 1)
+    if taken_from is not None:
+        name = Value(taken_from, UUIDField())
+        layers.exclude(pool=None).update(taken_from=Func(F("taken_from"), name, function="array_append"))
+        for row in _rows(target, trees):
+            raise_generation(row)
+            hosting.order(row)
+
+
+def is_silent(host: Host) -> bool:
+    """Whether nothing is heard of a host."""
+    return not Host.objects.filter(pk=host.pk, pulse__seen_at__gte=reachable_since()).exists()
 
 
 def fence_of(host: Host) -> UUID | None:

@@ -12,7 +12,6 @@ from compute.services.taking import move_or_take_over
 from storage import moving
 from storage.api.volumes import MoveForm
 from storage.pages.volumes import MAX_CHOICES, choices
-from storage.services import taking
 
 
 class Move(InstanceItemPage, ItemFormPage):
@@ -27,7 +26,7 @@ class Move(InstanceItemPage, ItemFormPage):
         others = moving.able_hosts().exclude(pk=self.item.host_id).order_by("name")[:MAX_CHOICES]
         hosts = [("", "the best one"), *choices(others, lambda host: f"{host.name}, {host.free_disk_gib} GiB free")]
         leave = self.route("instance", self.item.pk)
-        is_silent = taking.is_silent(self.item.host)
+        is_silent = bool(self.item.host and moving.is_silent(self.item.host))
         refusal = why_not.take_over(self.item) if is_silent else why_not.move(self.item)
         return {**super().fill(), "hosts": hosts, "leave": leave, "why_not": refusal, "is_silent": is_silent}
 

@@ -116,7 +116,8 @@ class Fences:
         if waits_for := waits_for - {self.host}:
             faults.reach("fences.before_wait")
             log.info("waiting until other hosts cannot write any more", tree=share.tree, hosts=sorted(waits_for))
-            self._wait_for(share.pool, waits_for, work)
+            with work.waiting():
+                self._wait_for(share.pool, waits_for, work)
             self._require((share,))
             faults.reach("fences.before_done")
             self._write(share, Owner(self.host, share.term))

@@ -247,8 +247,9 @@ class MoveVolume(VolumeVerbPage):
         self.scope.require_cloud_admin()
         others = moving.able_hosts().exclude(pk=self.item.active.host_id).order_by("name")[:MAX_CHOICES]
         hosts = choices(others, lambda host: f"{host.name}, {host.free_disk_gib} GiB free")
-        silent = taking.is_silent(self.item.active.host) and bool(self.item.active.pool)
-        return {**super().fill(), "hosts": [("", "the one with most room"), *hosts], "is_silent": silent}
+        host = self.item.active.host
+        is_silent = bool(host and self.item.active.pool and moving.is_silent(host))
+        return {**super().fill(), "hosts": [("", "the one with most room"), *hosts], "is_silent": is_silent}
 
     def act(self, body: dict[str, Any]) -> Any:
         self.scope.require_cloud_admin()

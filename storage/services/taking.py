@@ -6,7 +6,6 @@ from uuid import UUID
 
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
-from cloud.hosts.silence import reachable_since
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from storage import holders, hosting, moving
@@ -87,14 +86,9 @@ def route_to(group: Collection[Volume], target: Host) -> Route:
     return Route(source, target)
 
 
-def is_silent(host: Host | None) -> bool:
-    """Whether nothing is heard of a host."""
-    return host is not None and not Host.objects.filter(pk=host.pk, pulse__seen_at__gte=reachable_since()).exists()
-
-
 def require_silent(source: Host) -> None:
     """Raises WrongState unless nothing is heard of a host that can be kept from writing afterwards."""
-    if not is_silent(source):
+    if not moving.is_silent(source):
         raise WrongState(f"{source} is heard of: stop what runs there, and move it instead of taking it over.")
     if moving.fence_of(source) is None:
         words = f"The agent of {source} is too old to be kept from writing when it is back."

@@ -1,10 +1,17 @@
 """Volumes in shared folders, and what boots from them, taken from a host that is not heard of."""
 
+import re
+from datetime import timedelta
+
 import pytest
+from django.db.models.functions import Now
+from django.test import Client
 
 from agent.orders import revive
 from agent.work import Work
 from cloud.hosts.models import Host
+from cloud.operations import engine
+from cloud.operations.models import Operation
 from compute import services
 from compute.agent.fencing import Fencing
 from compute.agent.records import key
@@ -12,7 +19,7 @@ from compute.models import Instance
 from compute.services.problems import WrongState as InstanceIs
 from compute.services.taking import take_it_over as take_instance
 from storage.models import Layer, Volume
-from storage.services import taking, volumes
+from storage.services import moving, taking, volumes
 from storage.services.volumes import UnfitVolume, WrongState
 from tests.compute.scenarios import on_a_silent_host as boots_from_volume
 from tests.storage.clouds import do, placed, second, settle
@@ -141,6 +148,22 @@ def test_a_volume_is_deleted_though_the_host_that_it_left_is_gone(cloud):
     assert cloud.breaches() == []
 
 
+def test_what_is_free_as_its_instance_was_deleted_there_is_waited_for_too(cloud):
+    """The instance has gone from the rows, and may run on."""
+    instance, volume = with_data(cloud)
+    cloud.do(services.delete, instance)
+    deleting = Operation.objects.get(kind="compute.delete")
+    Operation.objects.filter(pk=deleting.pk).update(started_at=Now() - timedelta(minutes=5))
+    engine.advance(deleting.pk)
+    assert not Instance.objects.filter(pk=instance.pk).exists()
+    do(moving.move, volume=now(volume))
+    settle(cloud)
+    assert now(volume).active.host == host(2)
+    beat(cloud, 1)
+    assert running(cloud, 1) == set(), "its new host has made itself the owner"
+    assert cloud.breaches() == []
+
+
 def test_what_cannot_be_taken_is_refused_in_words(cloud):
     kept = placed(cloud)
     instance, volume = with_data(cloud)
@@ -169,3 +192,27 @@ def test_what_an_instance_boots_from_goes_with_it(cloud):
     boots_from_volume(cloud)
     with pytest.raises(WrongState, match="boots from"):
         do(taking.take_it_over, volume=Volume.objects.get())
+
+
+def test_the_api_tells_what_a_taking_over_would_do(cloud, api, cloud_admin):
+    instance = boots_from_volume(cloud)
+    volume = Volume.objects.get()
+    path = f"projects/{cloud.project.name}/instances/{instance.name}/move?dry_run=true"
+    answer = api.as_(cloud_admin).post(path, {"take_over": True})
+    told = {"from": "node1", "to": "node2", "volumes": [volume.name], "bytes": 0}
+    assert (answer.status_code, answer.json()["plan"]["move"]) == (202, told)
+    assert now(instance).host == host(1)
+
+
+def test_the_page_says_what_is_at_stake(cloud, cloud_admin):
+    instance = boots_from_volume(cloud)
+    page = Client()
+    page.force_login(cloud_admin)
+    address = f"/projects/{cloud.project.name}/instances/{instance.pk}/move"
+    shown = page.get(address).content.decode()
+    assert "Nothing is heard of node1" in shown
+    assert f"Take {instance.name} over from there" in shown
+    key = re.search(r'name="form_key" value="([^"]+)"', shown)[1]
+    page.post(address, {"form_key": key, "host": "", "take_over": "on"})
+    settle(cloud)
+    assert (now(instance).host, now(instance).seen) == (host(2), "running")
