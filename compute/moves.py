@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, QuerySet
 
 from cloud.hosts import orders
 from cloud.hosts.hosted import raise_generation
@@ -11,6 +11,7 @@ from cloud.hosts.models import Allocation
 from cloud.hosts.room import offer_room
 from cloud.hosts.silence import reachable_since
 from cloud.operations.models import Operation
+from cloud.queries import Prepared
 from compute import networking
 from compute.models import Instance, Machine, Power
 from storage import moving
@@ -52,9 +53,20 @@ def abandon(instance: Instance) -> None:
     """It moves no more: it stays where it counts. Nothing happens to one that does not move."""
     if transfer := moving.led_by(INSTANCE, instance.pk):
         moving.give_up(transfer)
-    for machine in instance.machines.select_for_update(of=("self",)).select_related("host"):
+    for machine in _locked_machines.rows(instance.pk):
         if machine.pk != instance.machine_id:
             remove(machine)
+
+
+@Prepared
+def machines_of(instance_id: Any) -> "QuerySet[Machine]":
+    """All that an instance has, with their hosts."""
+    return Machine.objects.filter(instance=instance_id).select_related("host")
+
+
+@Prepared
+def _locked_machines(instance_id: Any) -> "QuerySet[Machine]":
+    return Machine.objects.select_for_update(of=("self",)).filter(instance=instance_id).select_related("host")
 
 
 def remove(machine: Machine) -> None:

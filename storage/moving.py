@@ -19,6 +19,7 @@ from cloud.hosts.silence import reachable_since
 from cloud.operations import engine
 from cloud.operations.models import FixBy, Operation
 from cloud.operations.workflow import Refused, Topic, Wait
+from cloud.queries import Prepared
 from storage import hosting
 from storage.models import Layer, Transfer, TransferOnHost, Volume, VolumeOnHost
 
@@ -269,8 +270,13 @@ def locked(transfer_id: Any) -> Transfer | None:
 
 def led_by(subject_type: str, subject_id: UUID) -> Transfer | None:
     """The one that is under way with this, locked."""
+    return _led_by.first(subject_type, subject_id)
+
+
+@Prepared
+def _led_by(subject_type: Any, subject_id: Any) -> "QuerySet[Transfer]":
     transfers = Transfer.objects.select_for_update(of=("self",)).select_related("source", "target")
-    return transfers.filter(subject_type=subject_type, subject_id=subject_id, outcome="").first()
+    return transfers.filter(subject_type=subject_type, subject_id=subject_id, outcome="").order_by("pk")[:1]
 
 
 # Its ends on hosts

@@ -7,6 +7,7 @@ work. Locks are taken in one order everywhere: operation, resource, order, alloc
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -133,9 +134,18 @@ def tell_waiting(topic: Topic, *, limit: int = MAX_WOKEN) -> None:
 
 def _wake_waiting(topic: str, limit: int) -> None:
     waiting = Operation.objects.filter(finished_at=None, waits_for__contains=[topic])
-    for operation_id in list(waiting.order_by("started_at", "pk").values_list("pk", flat=True)[:limit]):
+    for (operation_id,) in _waiting_longest(limit).tuples([topic]):
         if waiting.filter(pk=operation_id).update(due_at=Now()):
             bells.ring(operation_id)
+
+
+@cache
+def _waiting_longest(limit: int) -> "Prepared[Operation]":
+    def rows(topics: Any) -> "QuerySet[Any]":
+        waiting = Operation.objects.filter(finished_at=None, waits_for__contains=topics)
+        return waiting.order_by("started_at", "pk").values_list("pk")[:limit]
+
+    return Prepared(rows)
 
 
 @transaction.atomic

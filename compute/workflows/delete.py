@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from datetime import timedelta
 
-from django.db.models import QuerySet
-
 from cloud.costs import kinds
 from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.hosts.room import offer_room
@@ -36,8 +34,8 @@ class DeleteInstance(InstanceWorkflow):
         verdict = self.order(Power.GONE, *left)
         return self.forget if self._stay_away(machine.host for machine in left) else verdict
 
-    def _machines(self) -> QuerySet[Machine]:
-        return self.instance.machines.select_related("host")
+    def _machines(self) -> list[Machine]:
+        return moves.machines_of.rows(self.instance.pk)
 
     def _stay_away(self, hosts: Iterable[Host]) -> bool:
         age = self.operation.now - self.operation.started_at  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from cloud.events.services import Actor, record
 from cloud.hosts.models import Host
 from cloud.problems import Conflict, Fault, Problem, explain_constraint
+from cloud.queries import Prepared
 from cloud.tenancy import quota
 from network import addressing, allocation, hosting
 from network.default_routes import networks_beside, with_default_routes
@@ -349,8 +350,13 @@ def _move(ports: Sequence[Port], host: Host | None) -> None:
 
 def release(*, holder_type: str, holder_id: UUID, actor: Actor) -> None:
     """The holder is gone: ports that were made for it go with it, others are free again."""
-    ports = Port.objects.select_for_update().filter(holder_type=holder_type, holder_id=holder_id)
-    let_go(list(ports.order_by("pk")), actor)
+    let_go(_locked.rows(holder_type, holder_id), actor)
+
+
+@Prepared
+def _locked(holder_type: Any, holder_id: Any) -> "QuerySet[Port]":
+    """Those that something holds."""
+    return Port.objects.select_for_update().filter(holder_type=holder_type, holder_id=holder_id).order_by("pk")
 
 
 def let_go(ports: Sequence[Port], actor: Actor) -> None:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import transaction
@@ -14,6 +14,7 @@ from cloud.events.services import Actor, record
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.problems import Conflict, explain_constraint
+from cloud.queries import Prepared
 from cloud.uses import refuse_if_used
 from storage.backing_up import HOLDING
 from storage.models import Attachment, Volume
@@ -105,11 +106,16 @@ def release_all(
     goes_along: Callable[[Attachment], bool] = attrgetter("delete_with_holder"),
 ) -> None:
     """The holder is gone: what `goes_along` is deleted, as a rule what was made for it; the others are free again."""
-    for attachment in held_by(holder_type, holder_id).select_for_update(of=("self",)):
+    for attachment in _locked.rows(holder_type, holder_id):
         release(attachment, actor=actor)
         if goes_along(attachment):
             with contextlib.suppress(Conflict), transaction.atomic():  # what is protected stays
                 delete(volume=attachment.volume, actor=actor, cascade=True)
+
+
+@Prepared
+def _locked(holder_type: Any, holder_id: Any) -> "QuerySet[Attachment]":
+    return held_by(holder_type, holder_id).select_for_update(of=("self",))
 
 
 def rename_holder(*, holder_type: str, holder_id: UUID, name: str) -> None:
