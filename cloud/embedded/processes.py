@@ -76,7 +76,7 @@ CONTROL = Process(
     ),
 )
 # The schedule is a few periods in the settings: nothing of it has to outlive the process, so no file keeps it.
-BEAT = Process("beat", ("celery", "-A", "cloud", "beat", "--scheduler", "cloud.operations.beat:Bells"))
+BEAT = Process("beat", ("celery", "-A", "cloud.beat", "beat", "--scheduler", "cloud.operations.beat:Bells"))
 HOST = Process("host", ("pileus-agent", "worker"), variables=HOST_VARIABLES, needs_root=True)
 NETWORK = Process("network", ("pileus-agent", "network"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)
 NODE = Process("node", ("pileus-agent", "node"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)

@@ -24,19 +24,16 @@ import psycopg
 from tests.servers import TREE, free_port, is_alive, wait_until
 
 HERE = Path(__file__).parent
-CELERY = ("-m", "celery", "-A", "cloud")
-QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat")
-PROCESSES = {
-    "web": ("-m", "gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"),
-    "streams": ("-m", "cloud.streams"),
-    "control": (*CELERY, "worker", "-Q", "control", "--pool", "threads", "--concurrency", "4", *QUIET),
-    "beat": (*CELERY, "beat", "--scheduler", "cloud.operations.beat:Bells"),
-}
+COMMANDS = """
+import json, os
+from cloud.embedded.processes import CONTROL_PLANE
+print(json.dumps({process.name: process.argv(os.environ) for process in CONTROL_PLANE}))
+"""
 
 
 @dataclass
 class ControlPlane:
-    """Its four processes, as `./pileus` starts them, and its host."""
+    """Its processes, as `./pileus` starts them, and its host."""
 
     name: str
     tree: Path
@@ -78,6 +75,12 @@ class ControlPlane:
                 process.wait()
 
     @cached_property
+    def commands(self) -> dict[str, list[str]]:
+        """Those of the checkout itself, by the names of its processes, as arguments of Python."""
+        told: dict[str, list[str]] = json.loads(self.run("-c", COMMANDS))
+        return {name: rest if word == "python" else ["-m", word, *rest] for name, (word, *rest) in told.items()}
+
+    @cached_property
     def database(self) -> psycopg.Connection:
         return psycopg.connect(self.environment["DATABASE_URL"], autocommit=True)
 
@@ -92,7 +95,7 @@ class ControlPlane:
 
     def pss_mib(self) -> float:
         """The memory of its processes, what they share divided among them; the host's is not counted."""
-        roots = [psutil.Process(self.processes[name].pid) for name in PROCESSES]
+        roots = [psutil.Process(self.processes[name].pid) for name in self.commands]
         every = {one for root in roots for one in [root, *root.children(recursive=True)]}
         return sum(float(process.memory_full_info().pss) for process in every) / 2**20
 
@@ -126,7 +129,7 @@ def control_plane(name: str, tree: Path, number: int) -> Iterator[ControlPlane]:
         secrets = json.loads(running.run(str(HERE / "seed.py")))
         running.token = secrets["token"]
         try:
-            for process, arguments in PROCESSES.items():
+            for process, arguments in running.commands.items():
                 running.begin(process, *arguments)
             wait_until(lambda: is_alive(running.url), 120)
             # The same host for both: it is this checkout's, and not what is measured.

@@ -1,6 +1,8 @@
 """Bells: never late, never loud. A Redis that is away costs a ringer next to nothing."""
 
 import json
+import subprocess
+import sys
 import time
 import uuid
 from datetime import timedelta
@@ -45,6 +47,16 @@ def test_bells_beyond_what_is_needed_are_not_hung_up(queue):
         bells.push(queue, "host.look", longest=1)
     (message,) = waiting(queue)
     assert message["headers"]["task"] == "host.look"
+
+
+def test_beat_loads_nothing_of_what_it_rings_for():
+    loaded = "import sys; from cloud.beat import app; app.loader.init_worker(); app.finalize(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], cwd=settings.BASE_DIR, check=True, stdout=subprocess.PIPE)
+    modules = done.stdout.decode().split()
+    assert "celery" in modules
+    assert not [name for name in modules if name.startswith(("django.db.models", "compute", "storage", "network"))]
+    app.loader.import_default_modules()  # as control does, which has them all
+    assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)
 
 
 def test_a_bell_rings_on_commit_only(queue, monkeypatch):
