@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.clouds import wait_until
+from tests.end_to_end.faults import delete, wait_for
 from tests.storage import bootable
 from tests.storage.agent.inspection import hostile
 
@@ -45,7 +46,7 @@ def bring_in(machine):
 
 
 @pytest.mark.parametrize("format_", ["ova", "vdi", "vhdx", "raw"])
-def test_a_machine_from_elsewhere_starts(format_, bring_in, tmp_path):
+def test_a_machine_from_elsewhere_starts(format_, machine, bring_in, tmp_path):
     words, name = f"HELLO FROM {format_.upper()}", f"from-{format_}"
     if format_ == "ova":
         stream = bootable.converted(words, "vmdk", tmp_path, "subformat=streamOptimized")
@@ -59,6 +60,9 @@ def test_a_machine_from_elsewhere_starts(format_, bring_in, tmp_path):
     assert api.post(INSTANCES, json={"name": name, "flavor": "tiny", "image": name}).status_code == 202
     path = f"{INSTANCES}/{name}/console-log"
     wait_until(lambda: words in api.get(path, params={"lines": 50}).json()["lines"], 120, 0.2, "the guest speaks")
+    # It does not hear a power button: `down` would wait for it as long as it waits for any guest.
+    delete(machine, name)
+    wait_for(machine, name, 404)
 
 
 @pytest.mark.parametrize("kind", ["qcow2-backing-path", "vmdk-flat-passwd", "ovf-external-entity", "raw-is-qcow2"])
@@ -108,4 +112,5 @@ def test_what_a_running_machine_wrote_is_in_its_image_and_in_the_export(machine,
         vdi.write_bytes(content)
         subprocess.run(["qemu-img", "check", "-q", "-f", "vdi", str(vdi)], check=True)
         for name in ("writer", "reader"):
-            api.delete(f"{INSTANCES}/{name}")
+            delete(machine, name)
+            wait_for(machine, name, 404)
