@@ -24,9 +24,10 @@ from cloud.embedded.screen import Screen
 from cloud.embedded.supervisor import PR_SET_PDEATHSIG
 
 TEST_REDIS_PORTS = range(6580, 6680)
-# Tests that boot machines, drive a browser or kill whole clouds come last, file by file in two workers: they wait
-# for guests and pages most of the time, and leave the processors to the other worker meanwhile.
+# Tests that boot machines, drive a browser or kill whole clouds come last: they wait for guests and pages most of the
+# time. Three workers are as long as the whole clouds in one of them; more would only take memory for guests.
 HEAVY = "vm or browser"
+WORKERS_OF_HEAVY = "3"
 ON_REQUEST = "(benchmark or guests)"  # run by `./pileus bench`, and by `./pileus test -m guests`
 NOTHING_COLLECTED = 5
 
@@ -103,12 +104,12 @@ def test(home: Home, arguments: list[str]) -> int:
 def _everything(env: dict[str, str]) -> int:
     env = env | _migrated(env)
     env = env | {"COVERAGE_FILE": str(Path(env["PILEUS_HOME"]).parent / "coverage")}
-    workers = str(max(2, os.cpu_count() or 2))
+    # One more than processors: a test waits for its database and its processes a quarter of the time.
+    workers = str((os.cpu_count() or 1) + 1)
     first = _pytest(["-n", workers, "-m", f"not {ON_REQUEST} and not ({HEAVY})", *ratchet.ARGUMENTS], env)
     if first not in (0, 1, NOTHING_COLLECTED):
         return first
-    # Two on any machine: guests take memory, and whole clouds stay in one worker, which is the longest part.
-    second = _pytest(["-n", "2", "--dist", "loadfile", "-m", f"not {ON_REQUEST} and ({HEAVY})"], env)
+    second = _pytest(["-n", WORKERS_OF_HEAVY, "-m", f"not {ON_REQUEST} and ({HEAVY})"], env)
     if said := ratchet.advice(ratchet.measured(env), ratchet.floor()):
         print(f"pileus: {said}", file=sys.stderr)
     if first == 1:
