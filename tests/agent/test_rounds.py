@@ -50,7 +50,7 @@ def test_the_bell_and_changes_hasten(node, control_plane, spec):
     Inspections(node).start()
     wait_for(lambda: control_plane.seen(spec["id"]) == ["running", "stopped"], 10)
     node.stop()
-    rounds.join(5)
+    rounds.join(30)
     assert not rounds.is_alive()
 
 

@@ -103,7 +103,7 @@ def test_orders_for_two_types_with_one_id_are_two_pieces_of_work(host, control_p
             host._orders.take({**order, "generation": 1, "spec": spec})
         assert all(Key(type_, spec["id"]) in host._orders for type_ in ("thing", "volume"))
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert {(entry.type, entry.seen) for entry in host.ledger.entries()} == {("thing", "there"), ("volume", "broken")}
 
 

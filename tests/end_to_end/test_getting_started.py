@@ -47,7 +47,7 @@ def paste(cloud: SmallCloud, command: list[str], text: str, token: str, tmp_path
     cloud.settle()
     assert program.stdout is not None
     said = program.stdout.read()
-    assert program.wait(1) == 0, said
+    assert program.wait(30) == 0, said
     return said
 
 

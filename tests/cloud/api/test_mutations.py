@@ -149,7 +149,7 @@ def test_a_transaction_that_lost_a_deadlock_is_run_again():
             tries.append(one.name)
             Flavor.objects.select_for_update().get(pk=one.pk)
             if tries.count(one.name) == 1:
-                both_hold_one.wait(5)
+                both_hold_one.wait(30)
             Flavor.objects.filter(pk=other.pk).update(vcpus=7)
 
         try:

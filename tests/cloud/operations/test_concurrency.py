@@ -134,9 +134,9 @@ def test_a_start_that_looked_before_another_had_committed_takes_over_from_it():
             with transaction.atomic():
                 engine.start(Taking, subject, actor=SYSTEM)
                 begun.set()
-                assert blocked.wait(5)
+                assert blocked.wait(30)
         else:
-            begun.wait(5)
+            begun.wait(30)
             begin(Taking, subject)
 
     def watch():

@@ -143,8 +143,8 @@ def test_an_event_that_commits_late_is_neither_lost_nor_passed_by(servers, clien
 
 def test_a_wait_ends_when_the_operation_does_with_the_answer_of_the_api(client, project):
     live = operation(project)
-    threading.Timer(0.5, finish_elsewhere, [live]).start()
     began = time.monotonic()
+    threading.Timer(0.5, finish_elsewhere, [live]).start()
     answer = client.get(f"/projects/demo/operations/{live.pk}?wait=30")
     assert 0.4 < time.monotonic() - began < 10
     assert (answer.status_code, answer.json()["outcome"]) == (200, "done")

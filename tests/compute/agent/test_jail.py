@@ -37,7 +37,7 @@ def sleeper(home):
     process = spawn(["sleep", "60"], home, Confinement())
     yield process
     process.kill()
-    process.wait(5)
+    process.wait(30)
 
 
 def test_the_confinement_word_for_word():
@@ -96,7 +96,7 @@ def test_a_second_one_is_refused_while_the_first_lives(home, sleeper):
     with pytest.raises(Refused, match="running already"):
         spawn(["sleep", "60"], home, Confinement())
     sleeper.kill()
-    assert sleeper.wait(5)
+    assert sleeper.wait(30)
     assert emulators.find(home) is None
     second = spawn(["sleep", "60"], home, Confinement())
     assert second != sleeper
@@ -126,7 +126,7 @@ def test_something_that_holds_the_lock_and_has_no_name_is_not_overlooked(home, s
 def test_how_it_ended_is_told_where_the_kernel_tells(sleeper):
     pidfd = os.pidfd_open(sleeper.pid)
     sleeper.kill()
-    assert sleeper.wait(5)
+    assert sleeper.wait(30)
     assert processes.exit_words(sleeper, pidfd) in ("was killed by SIGKILL", "")
     os.close(pidfd)
 

@@ -107,8 +107,10 @@ def test_the_guest_does_not_see_that_it_was_paused(make_guest):
     guest("pause")
     before = guest("stats")["guest_seconds"]
     time.sleep(0.5)
+    began = time.monotonic()
     guest("resume")
-    assert guest("stats")["guest_seconds"] - before < 0.3 + 0.3
+    after = guest("stats")["guest_seconds"]
+    assert after - before < 0.1 + time.monotonic() - began  # how long it ran, however busy this machine is
 
 
 def test_events_come_when_the_power_changes(make_guest):
@@ -208,7 +210,7 @@ def test_what_cannot_be_built_ends_with_a_reason(make_guest, tmp_path):
         guest = make_guest(payload.greeting(), **change)
         with pytest.raises(AssertionError, match=words):
             guest.start()
-        assert guest.process.wait(5) == 1
+        assert guest.process.wait(30) == 1
 
 
 def test_the_process_cannot_run_programs_or_reach_the_network():

@@ -96,8 +96,8 @@ def test_two_guests_on_one_wire_hear_each_other_right(make_linux):
         log_in(guest)
     assert "0% packet loss" in one.type("ping -c 3 10.0.0.2", "packets transmitted", 60)
     two.type(f"dd if=/dev/urandom of=/dev/shm/f bs=1M count={MIB} 2>/dev/null; md5sum </dev/shm/f; echo ma''de", "made")
-    two.type_keys("nc -l -p 5000 </dev/shm/f\n")
-    time.sleep(1)
+    listens = "until grep -q ':1388 .* 0A ' /proc/net/tcp*; do sleep 0.1; done"  # somebody, at port 5000
+    two.type(f"nc -l -p 5000 </dev/shm/f & {listens}; echo liste''ning", "listening", 60)
     with stopped_every_millisecond(one):
         began = time.monotonic()
         # Busybox's nc ends when it has nothing to send: give it something to wait for.
