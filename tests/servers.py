@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 from django.db import connection
+
+from cloud.embedded.ports import next_free
 
 TREE = Path(__file__).resolve().parents[1]
 REAL_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # web's; other tests hash fast
@@ -28,9 +29,8 @@ def database_url() -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a server that is about to open it. Below those that the kernel gives to whoever connects meanwhile."""
+    return next_free(range(18200, 19200), name="test")
 
 
 @dataclass
