@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent import faults
 from agent.errors import Abandoned, Refused
 from agent.paths import Paths
 from agent.work import Work
@@ -191,3 +192,24 @@ def test_what_nobody_can_read_is_nobodys(two, folder):
         enter(a, share(1))
     with pytest.raises(Refused):
         beat(a, share(1))
+
+
+@pytest.mark.parametrize("point", sorted(point for point in faults.POINTS if point.startswith("fences.")))
+def test_a_host_that_dies_while_it_takes_a_tree_takes_it_again(two, point, monkeypatch):
+    a, b = two
+    enter(a, share(1))
+    b.seconds_until_dead = 0.2
+
+    def die(name):
+        if name == point:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "reach", die)
+        with pytest.raises(KeyboardInterrupt):
+            b.claim(share(2, a.host), Work())
+    assert b._owner(share(2)).waits_for == (() if point == "fences.before_owner" else (a.host,)), "it has still to wait"
+    b.claim(share(2, a.host), Work())
+    assert (b._owner(share(2)).host, b._owner(share(2)).waits_for) == (b.host, ())
+    with pytest.raises(Refused, match="another host"):
+        enter(a, share(1))
