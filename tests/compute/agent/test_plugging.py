@@ -166,13 +166,14 @@ def test_what_was_left_half_plugged_in_is_cleared_away(guest, tmp_path):
 
 
 def test_a_guest_that_does_not_let_go_is_a_reason(guest, tmp_path, monkeypatch):
-    monkeypatch.setattr(slots, "SECONDS_TO_LET_GO", 0.3)
     plug(guest, volume(1, empty(tmp_path / "one.qcow2")))
     guest.says("HAS .*vdb")
     with control.connect(guest.home) as connection:
         connection.pause()
-        with pytest.raises(Refused, match="does not let go"):
-            connection.slots.unplug_disk(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(slots, "SECONDS_TO_LET_GO", 0.3)
+            with pytest.raises(Refused, match="does not let go"):
+                connection.slots.unplug_disk(1)
         connection.resume()
         connection.slots.unplug_disk(1)
     guest.says("HAS (?!.*vdb)")
