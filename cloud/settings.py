@@ -267,6 +267,7 @@ DEFAULT_QUOTA = {
     "instances": 20,
     "vcpus": 40,
     "memory_mib": 40 * 1024,
+    "disk_gib": 1000,
     "keypairs": 50,
     "volumes": 50,
     "volume_gib": 1000,

@@ -1,5 +1,5 @@
 """What instances count for in a project's quota. A failed launch has given everything back, and counts nothing;
-nor does what is in the trash."""
+nor does what is in the trash, but for the disks that it keeps."""
 
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,10 @@ def _live(project_id: UUID) -> "QuerySet[Instance]":
     return Instance.objects.filter(project_id=project_id, failed_at=None, trashed_at=None)
 
 
+def _with_disk(project_id: UUID) -> "QuerySet[Instance]":
+    return Instance.objects.filter(project_id=project_id, failed_at=None)
+
+
 def _more_before(project_id: UUID) -> "QuerySet[Operation]":
     """How much more the instances that are being resized had before: a cancel leads back to that."""
     resizes = Operation.objects.filter(project_id=project_id, kind=ResizeInstance.kind, finished_at=None)
@@ -33,4 +37,5 @@ def _more_before(project_id: UUID) -> "QuerySet[Operation]":
 quota.register("instances", _live)
 quota.register("vcpus", _live, _more_before, sum_of="vcpus")
 quota.register("memory_mib", _live, _more_before, sum_of="memory_mib")
+quota.register("disk_gib", _with_disk, sum_of="disk_gib")
 quota.register("keypairs", lambda project_id: KeyPair.objects.filter(project_id=project_id))

@@ -114,8 +114,9 @@ def _offered(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> 
 
 
 def _over_quota(flavor: Flavor, instance: Instance, left: dict[str, quota.Use]) -> Iterator[str]:
-    for kind in ("vcpus", "memory_mib"):
-        more, use = getattr(flavor, kind) - getattr(instance, kind), left.get(kind)
+    size = Size.by(flavor, instance)
+    for kind in sizes.ROOM:
+        more, use = getattr(size, kind) - getattr(instance, kind), left.get(kind)
         if use and use["left"] is not None and more > (rest := max(0, use["left"])):
             yield f"The quota has {words.limits_asked(f'{rest} {kind}')} left."
 

@@ -15,6 +15,7 @@ from compute.models import Instance, Power
 from compute.services.launching import MAX_NAME, check_names, numbered, place
 from compute.services.problems import require
 from compute.services.wishes import wish
+from compute.sizes import ROOM
 from compute.workflows import CloneInstance, LaunchClone
 
 COPIED = (
@@ -33,7 +34,7 @@ def clone(*, instance: Instance, actor: Actor, name: str = "", suffix: str = "co
     if len(names[-1]) > MAX_NAME:
         raise Invalid(f"{name} is longer than a name may be. Clone {instance.name} by itself.")
     project = instance.project
-    quota.require(project, instances=count, vcpus=count * instance.vcpus, memory_mib=count * instance.memory_mib)
+    quota.require(project, instances=count, **{kind: count * getattr(instance, kind) for kind in ROOM})
     check_names(project, names)
     operation = engine.start(CloneInstance, instance, actor=actor)
     require(instance, why_not.clone(instance))

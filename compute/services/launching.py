@@ -86,6 +86,8 @@ def launch_many(
         raise UnfitLaunch(words, errors=[Fault("/boot_from/volume", words)])
     disks = first_volumes.plan(image, boot_from, volumes)
     has_own_disk = boot_from is None
+    disk_gib = flavor.disk_gib if has_own_disk else 0
+    room = {"vcpus": flavor.vcpus, "memory_mib": flavor.memory_mib, "disk_gib": disk_gib}
     unfit = [
         *_faults(flavor=flavor, image=image, hypervisor=hypervisor, is_copied=root is not None, own_disk=has_own_disk),
         *first_volumes.faults(disks, image=image, project=project, names=names, host=host),
@@ -93,8 +95,8 @@ def launch_many(
     if unfit:
         raise UnfitLaunch(" ".join(fault.message for fault in unfit), errors=unfit)
     networking.require_alone(networks, count)
-    needs = {"instances": count, "vcpus": count * flavor.vcpus, "memory_mib": count * flavor.memory_mib}
-    quota.require(project, **needs, **first_volumes.needed(disks, count))
+    needs = {kind: count * each for kind, each in room.items()}
+    quota.require(project, instances=count, **needs, **first_volumes.needed(disks, count))
     _check_failed(project)
     if count > 1:
         check_names(project, names)
@@ -111,9 +113,7 @@ def launch_many(
             name=each,
             labels=labels or {},
             flavor=flavor,
-            vcpus=flavor.vcpus,
-            memory_mib=flavor.memory_mib,
-            disk_gib=flavor.disk_gib if has_own_disk else 0,
+            **room,
             price_per_hour=flavor.price_per_hour,
             image=image,
             boot_files=boot_files,

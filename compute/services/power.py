@@ -9,6 +9,7 @@ from compute import first_volumes, networking, why_not
 from compute.models import Instance, Power
 from compute.services.problems import require
 from compute.services.wishes import record_verb, wish
+from compute.sizes import ROOM
 from compute.workflows import (
     LaunchClone,
     LaunchInstance,
@@ -27,7 +28,7 @@ def start(*, instance: Instance, actor: Actor) -> Operation:
     After a failed launch this is the retry, and quota is asked again.
     """
     if instance.failed_at:
-        quota.require(instance.project, instances=1, vcpus=instance.vcpus, memory_mib=instance.memory_mib)
+        quota.require(instance.project, instances=1, **{kind: getattr(instance, kind) for kind in ROOM})
     networking.plug_again(instance, actor)
     first_volumes.attach_again(instance, actor)
     workflow: type[Workflow] = LaunchInstance if instance.host_id is None else StartInstance

@@ -31,7 +31,7 @@ def resize(*, instance: Instance, actor: Actor, flavor: Flavor | None = None, re
     rows = Instance.objects.select_related("flavor", "image", "project", "machine__host")
     instance = rows.get(pk=instance.pk)
     before, after = Size.of(instance), Size.by(flavor, instance)
-    more = {kind: getattr(after, kind) - getattr(before, kind) for kind in ("vcpus", "memory_mib")}
+    more = {kind: getattr(after, kind) - getattr(before, kind) for kind in sizes.ROOM}
     quota.require(instance.project_id, **more)
     require(instance, why_not.resize(instance) or ("" if restart else why_not.resize_at_once(instance)))
     require_not_read(instance)

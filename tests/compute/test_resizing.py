@@ -187,6 +187,9 @@ def test_the_quota_is_asked_for_the_difference(cloud, web, large):
     Quota.objects.update(limits=limits)
     with pytest.raises(OverQuota, match="memory_mib: 256 more asked, 256 of 511 used"):
         cloud.do(services.resize, web, flavor=large)
+    Quota.objects.update(limits=limits | {"memory_mib": 512, "disk_gib": 1})
+    with pytest.raises(OverQuota, match="disk_gib"):
+        cloud.do(services.resize, web, flavor=large)
     Quota.objects.update(limits=limits | {"memory_mib": 512})
     cloud.do(services.resize, web, flavor=large)
     cloud.settle()

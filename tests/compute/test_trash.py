@@ -12,7 +12,7 @@ from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from cloud.problems import Conflict, Problem
 from cloud.tenancy.models import Role
-from cloud.tenancy.quota import usage
+from cloud.tenancy.quota import OverQuota, usage
 from compute import services
 from compute.models import Flavor, Instance
 from storage.models import Attachment, Volume
@@ -48,15 +48,27 @@ def occupied(instance):
 
 
 def used(cloud):
-    return {kind: usage(cloud.project)[kind]["used"] for kind in ("instances", "vcpus", "memory_mib")}
+    return {kind: usage(cloud.project)[kind]["used"] for kind in ("instances", "vcpus", "memory_mib", "disk_gib")}
 
 
 def test_it_is_stopped_and_keeps_its_disk_alone(cloud, web):
-    assert used(cloud) == {"instances": 0, "vcpus": 0, "memory_mib": 0}
+    assert used(cloud) == {"instances": 0, "vcpus": 0, "memory_mib": 0, "disk_gib": web.disk_gib}
     cloud.settle()
     web.refresh_from_db()
     assert (web.seen, occupied(web)) == ("stopped", (0, 0, web.disk_gib))
     assert cloud.breaches() == []
+
+
+def test_a_trash_full_of_disks_leaves_no_quota_for_more(cloud, web):
+    cloud.settle()
+    cloud.project.quota.limits |= {"disk_gib": 2 * web.disk_gib - 1}
+    cloud.project.quota.save()
+    with pytest.raises(OverQuota, match=f"disk_gib: {web.disk_gib} more asked, {web.disk_gib} of"):
+        cloud.launch(name="more")
+    cloud.do(services.purge, web)
+    cloud.settle()
+    cloud.launch(name="more")
+    assert used(cloud)["disk_gib"] == web.disk_gib
 
 
 @pytest.mark.parametrize("at_once", [True, False])
