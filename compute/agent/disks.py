@@ -36,7 +36,7 @@ faults.declare(
 class Remote(Protocol):
     """What is not on this host: see `storage.agent.ceph`."""
 
-    def open(self, *, read_only: bool) -> int: ...
+    def connect(self, *, read_only: bool) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -246,5 +246,5 @@ def opened(disks: tuple[Disk, ...]) -> Iterator[tuple[Disk, ...]]:
 def _open(layer: Layer, *, writes: bool) -> int:
     """Raises OSError, Refused."""
     if layer.remote:
-        return layer.remote.open(read_only=not writes)
+        return layer.remote.connect(read_only=not writes)
     return folders.open_file(layer.path, os.O_RDWR if writes else os.O_RDONLY)

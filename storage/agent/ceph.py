@@ -152,7 +152,7 @@ class Cluster:
         new = layer_id + NEW
         self._remove(new)
         self.create(new, size)
-        connection = self.open(new, size, read_only=False)
+        connection = self.connect(new, size, read_only=False)
         try:
             fill(connection)
         finally:
@@ -178,7 +178,7 @@ class Cluster:
             if failed.code != NOT_THERE:
                 raise
 
-    def open(self, layer_id: str, size: int, *, read_only: bool) -> int:
+    def connect(self, layer_id: str, size: int, *, read_only: bool) -> int:
         """A connection to a server of an image: the descriptor of a socket on which NBD is spoken. The server ends with
         the connection. The image is grown to this size before. Raises Refused."""
         if not read_only:
@@ -289,6 +289,6 @@ class Remote:
     layer_id: str
     size: int
 
-    def open(self, *, read_only: bool) -> int:
-        """See Cluster.open."""
-        return self.clusters.get(self.pool).open(self.layer_id, self.size, read_only=read_only)
+    def connect(self, *, read_only: bool) -> int:
+        """See Cluster.connect."""
+        return self.clusters.get(self.pool).connect(self.layer_id, self.size, read_only=read_only)

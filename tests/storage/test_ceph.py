@@ -262,7 +262,7 @@ def test_a_server_has_no_rights_shows_no_key_and_ends_with_its_connection(ceph, 
     [cluster] = Clusters(paths, Jail(uid=is_root, capabilities=is_root))
     name = str(uuid.uuid4())
     cluster.create(name, 1 << 30)
-    connection = cluster.open(name, 2 << 30, read_only=False)
+    connection = cluster.connect(name, 2 << 30, read_only=False)
     server = server_of(name)
     key = cluster.keyring.read_text().split("key = ")[1].split()[0]
     told = (server / "cmdline").read_text() + (server / "environ").read_text()
@@ -277,12 +277,12 @@ def test_a_server_has_no_rights_shows_no_key_and_ends_with_its_connection(ceph, 
     os.close(connection)
     wait_until(lambda: server_of(name) is None)
     assert "verification failed" not in ceph.io(name, "read -P 7 0 64k")
-    os.close(cluster.open(name, 1 << 30, read_only=False))
+    os.close(cluster.connect(name, 1 << 30, read_only=False))
     assert server_of(name), "nobody has spoken to it"
     Clusters(Paths(tmp_path / "other", tmp_path / "run"), Jail()).let_go(name)
     assert server_of(name), "it is another agent's"
     with pytest.raises(Refused, match="could not be opened: .*No such file or directory"):
-        cluster.open(str(uuid.uuid4()), 1 << 30, read_only=True)
+        cluster.connect(str(uuid.uuid4()), 1 << 30, read_only=True)
     cluster.remove(name)
     assert server_of(name) is None
 

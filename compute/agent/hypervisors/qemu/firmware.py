@@ -68,7 +68,9 @@ def make_variables(uefi: Uefi, home: Home, uid: int | None, of_image: Path | Non
     if of_template is None:
         raise Refused(f"{template} is not there: install the firmware's package again", fix_by=OPERATOR)
     beginning = of_image or template
-    found = there or beginning.stat()
+    found = there or folders.status(beginning)
+    if found is None:
+        raise FileNotFoundError(f"{beginning} is not there")
     if found.st_size != of_template.st_size:
         whose, which = ("its", "it was started with") if there else ("its image's", "the image was made with")
         words = f"{whose} UEFI settings have {found.st_size} bytes, and this host's firmware has {of_template.st_size}"
