@@ -203,7 +203,7 @@ def test_metrics_are_drawn_with_their_gaps(visit, cloud):
     page.get_by_text("As a table").click()
     expect(page.get_by_role("row", name="CPU 40 %")).to_be_visible()
     drawn = page.get_by_role("img", name="CPU").locator(".u-over")
-    drawn.scroll_into_view_if_needed()
+    drawn.hover()  # which waits while it is drawn anew: the page has become longer
     box = drawn.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20)
     page.mouse.down()
