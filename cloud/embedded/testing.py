@@ -88,17 +88,21 @@ def _server(command: list[str], account: Account, log: Path) -> "subprocess.Pope
 
 def test(home: Home, arguments: list[str]) -> int:
     """pytest with these arguments, or else everything: the many light tests first, then those with machines."""
+    _install_system_packages()
+    with own_servers() as servers:
+        env = environment_of_tests() | servers
+        if arguments:
+            return _pytest(arguments, env)
+        return _everything(env)
+
+
+def _install_system_packages() -> None:
     with Screen() as screen:
         if system_packages.missing("test"):
             with screen.step("System packages for the tests"):
                 missing = system_packages.install("test", output=subprocess.DEVNULL)
             if missing:
                 screen.say(f"  {system_packages.in_words(missing)}")
-    with own_servers() as servers:
-        env = environment_of_tests() | servers
-        if arguments:
-            return _pytest(arguments, env)
-        return _everything(env)
 
 
 def _everything(env: dict[str, str]) -> int:
@@ -135,6 +139,7 @@ def bench(home: Home, arguments: list[str]) -> int:
         at = arguments.index("--vs")
         beside["PILEUS_BENCH_VS"] = os.path.abspath(arguments[at + 1])
         arguments = arguments[:at] + arguments[at + 2 :]
+    _install_system_packages()
     arguments = [path for argument in arguments for path in _benchmarks_of(argument) or [argument]]
     with own_servers() as servers:
         env = environment_of_tests() | servers | beside
