@@ -16,11 +16,20 @@ if TYPE_CHECKING:
 Fill = Callable[["Page", Any], dict[str, Any]]  # (the page, its item) → what the section's template needs
 
 _sections: dict[str, list[tuple[str, Fill]]] = {}
+_parts: dict[tuple[str, str], str] = {}
 _counts: dict[str, dict[str, tuple[Callable[[], QuerySet], str]]] = {}
 
 
-def register(key: str, template: str, fill: Fill) -> None:
+def register(key: str, template: str, fill: Fill, *, part: str = "") -> None:
+    """`part`: the id of the section's element, where it follows events and htmx fetches it alone."""
     _sections.setdefault(key, []).append((template, fill))
+    if part:
+        _parts[key, part] = template
+
+
+def part_of(key: str, part: str) -> str:
+    """The template of a section that htmx fetches alone; "" when there is none of this id."""
+    return _parts.get((key, part), "")
 
 
 def of(page: "Page", key: str, item: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
 from cloud.tenancy.models import Role
 from compute.models import Instance
+from compute.pages.attaching import SHOWN_ON, of_volume
 from compute.pages.sections import of_image, on_host
 from compute.status import as_listed
 from compute.verb import Verb
@@ -41,6 +42,7 @@ words.STEPS |= {"move_next": "Move one after the other", "stop_moving": "End wha
 words.FILTERED += dict.fromkeys(work.name for work in WORK)
 sections.register("host", "compute/sections/host.html", on_host)
 sections.register("image", "compute/sections/image.html", of_image)
+sections.register("volume", "compute/sections/volume.html", of_volume, part=SHOWN_ON)
 
 
 def launching(scope: Scope) -> list[Item]:

@@ -6,6 +6,7 @@ from django.urls.converters import StringConverter
 from cloud.pages.bulk import list_routes
 from compute.pages import (
     all_instances,
+    attaching,
     bulk,
     capacity,
     captures,
@@ -49,6 +50,7 @@ urlpatterns = [
     path(f"{I}/diagnose", diagnosis.Diagnose.as_view(), name="diagnose"),
     path(f"{I}/open-ssh", instances.OpenSsh.as_view(), name="open-ssh"),
     path(f"{I}/<verb:verb>", instances.DoVerb.as_view(), name="instance-verb"),
+    path(f"{P}/volumes/<uuid:volume>/attach", attaching.AttachTo.as_view(), name="attach-volume"),
     *list_routes(f"{P}/keypairs", keypairs.KeyPairs),
     path(f"{K}/change", keypairs.ChangeKeyPair.as_view(), name="change-keypair"),
     path(f"{K}/delete", keypairs.DeleteKeyPair.as_view(), name="delete-keypair"),

@@ -29,6 +29,9 @@ class ItemPage(ResourcePage):
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         return self.show({**self.fill(), **sections.of(self, self.key, self.item)})
 
+    def part_template(self) -> str:
+        return super().part_template() or sections.part_of(self.key, self.part_wanted)
+
     def fill(self) -> dict[str, Any]:
         return {self.key: self.item}
 

@@ -80,6 +80,7 @@ SHOWN: dict[str, str] = {
         f"{V}/{verb}": VIEWER
         for verb in ("change", "resize", "retype", "snapshot", "back-up", "schedule-backups", "clone", "revert")
     },
+    f"{V}/attach": VIEWER,
     f"{V}/restore-backup": VIEWER,
     f"{V}/create-image": VIEWER,
     f"{V}/move": CLOUD_ADMIN,
