@@ -50,9 +50,9 @@ def carries(host: Host | None) -> bool:
     return bool(host and host.capabilities.get("volumes"))
 
 
-def keeps_layers(host: Host) -> bool:
+def keeps_layers(host: Host, *, in_ceph: bool = False) -> bool:
     """Whether a host can put layers over each other: without that there are no snapshots and no clones."""
-    return bool(host.capabilities.get("volumes", {}).get("layers"))
+    return bool(host.capabilities.get("volumes", {}).get("layers_in_ceph" if in_ceph else "layers"))
 
 
 def merges_layers(host: Host) -> bool:
@@ -108,6 +108,7 @@ def order(row: VolumeOnHost, verb: str = "") -> None:
 
 def changed(volume: Volume) -> None:
     """What its host should make true of a volume has changed: order it, if it is on one. The volume is locked."""
+    trees.shorten(volume.active.tree)
     row = row_of(volume)
     if row is None:
         trees.tree_of(volume).sweep()

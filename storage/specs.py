@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from cloud.queries import Prepared
-from storage.models import Attachment, Layer, Transfer, TransferOnHost, Volume, VolumeOnHost
+from storage.models import Attachment, Layer, Snapshot, Transfer, TransferOnHost, Volume, VolumeOnHost
 from storage.trees import Tree, tree_of
 
 
@@ -18,6 +18,7 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
     if verb == "ensure_gone" and row.host_id != what.active.host_id:
         # A tree is on one host: all of it leaves this one, or has not come here. In a pool it stays for the others.
         kept = set(tree.layers) if what.active.pool else set()
+    own = _own(what, tree, kept)
     return {
         "id": str(what.pk),
         "volume": {
@@ -28,11 +29,23 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         "size_gib": what.size_gib,
         "tree": str(tree.id),
         **_place(what, arrives=row.wanted and row.host_id != what.active.host_id),
-        "layers": [_layer(layer) for layer in _own(what, tree, kept)],
+        "layers": [_layer(layer) for layer in own],
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
         "held": what.attachments.exists(),
         "arrivals": _arrivals(row, tree),
+        **(_in_ceph(what, tree, own, kept) if what.active.rbd else {}),
+    }
+
+
+def _in_ceph(what: Volume, tree: Tree, own: list[Layer], kept: set[UUID]) -> dict[str, Any]:
+    """The images of all these layers, and which of its own nobody writes any more: they are to be kept as they are."""
+    snapshots = Snapshot.objects.filter(volume=what).values_list("layer", flat=True)
+    told = {layer.pk: layer for layer in (*own, *(tree.layers[pk] for pk in kept))}
+    sealed = [pk for pk, layer in told.items() if layer.sealed_at and (layer in own or pk in snapshots)]
+    return {
+        "images": {str(pk): str(layer.rbd) for pk, layer in told.items()},
+        "sealed": sorted(str(pk) for pk in sealed),
     }
 
 
@@ -77,6 +90,8 @@ def _own(what: Volume, tree: Tree, kept: set[UUID]) -> list[Layer]:
     After a restore its snapshots may lie on the file of an image that its chain does not: the host keeps the file of
     every layer that is named here.
     """
+    if what.active.rbd:
+        return tree.of(what)  # there all content is a copy
     kept_files = [layer for layer in tree.layers.values() if layer.base and layer.pk in kept]
     return list(dict.fromkeys([*tree.of(what), *kept_files]))
 
@@ -85,12 +100,21 @@ def _layer(layer: Layer) -> dict[str, Any]:
     return {
         "id": str(layer.pk),
         "parent": str(layer.parent_id) if layer.parent_id else None,
+        "rbd": str(layer.rbd) if layer.rbd else None,
         "image": layer.base,
-        "backup": {"id": str(layer.backup_id), "size_gib": layer.size_gib} if layer.backup_id else None,
+        "backup": {"id": str(layer.backup_id), "size_gib": layer.backup.size_gib} if layer.backup else None,
         "merge": [str(pk) for pk in layer.merges] or None,
         "size_bytes": layer.size_gib << 30,
         "made": layer.made,
     }
+
+
+def _image(chain: list[Layer]) -> dict[str, Any]:
+    """In Ceph: the image that is written, and the layer that is to be kept of it before its guest writes on, if one
+    is."""
+    below, active = chain[-2:] if len(chain) > 1 else (None, chain[-1])
+    goes_on = below is not None and below.rbd == active.rbd and below.sealed_at is None
+    return {"rbd": str(active.rbd), "keeps": str(below.pk) if below and goes_on else None}
 
 
 def disks(holder_type: str, holder_id: UUID, host_id: UUID) -> list[dict[str, Any]]:
@@ -116,6 +140,7 @@ def _disk(one: Attachment) -> dict[str, Any]:
         "boot": one.slot == 0,
         "size_bytes": what.size_gib << 30,
         "chain": [str(layer.pk) for layer in chain],
+        **(_image(chain) if what.active.rbd else {}),
         "base_image": chain[0].base,
         "limits": what.type.limits,
         **_place(what),

@@ -11,37 +11,56 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from cloud.operations.models import Operation
-from storage.models import Backup, Image, Layer, Snapshot, Volume
+from storage.models import Backup, Image, Layer, Snapshot, Volume, VolumeType
 
 MAX_DEPTH = 64  # layers that one volume may stand on: each costs every read a little
 
 
-def first(*, size_gib: int, base: dict[str, Any] | None = None, pool: UUID | None = None) -> Layer:
-    """The first layer of a new tree: empty, or over the file of an image. `pool`: see Layer."""
+def first(*, size_gib: int, type: VolumeType, base: dict[str, Any] | None = None) -> Layer:  # noqa: A002
+    """The first layer of a new tree: empty, or over the file of an image."""
     ident = uuid4()
-    return Layer.objects.create(id=ident, tree=ident, size_gib=size_gib, base=base, pool=pool)
+    return Layer.objects.create(id=ident, size_gib=size_gib, base=base, **_begin(ident, type))
 
 
-def filled(backup: Backup, *, beside: Layer | None = None, pool: UUID | None = None) -> Layer:
-    """A layer over nothing, full of a backup and never to be written: in a tree of its own, or in that of another one,
-    on the same host.
+def filled(backup: Backup, *, size_gib: int, type: VolumeType) -> Layer:  # noqa: A002
+    """A layer to write that begins with a backup, in a tree of its own."""
+    ident = uuid4()
+    return _filled(ident, backup, size_gib, **_begin(ident, type))
+
+
+def filled_beside(layer: Layer, backup: Backup, *, size_gib: int) -> Layer:
+    """The same in the tree of another one, on the same host."""
+    ident = uuid4()
+    return _filled(ident, backup, size_gib, tree=layer.tree, **_place(layer, rbd=ident))
+
+
+def _filled(ident: UUID, backup: Backup, size_gib: int, **where: Any) -> Layer:
+    """Outside of Ceph what is filled is never written: a layer over it is."""
+    if where["rbd"]:
+        return Layer.objects.create(id=ident, size_gib=size_gib, backup=backup, **where)
+    content = Layer.objects.create(id=ident, size_gib=backup.size_gib, backup=backup, sealed_at=Now(), **where)
+    return over(content, size_gib=size_gib)
+
+
+def over(parent: Layer, *, size_gib: int, goes_on: bool = False) -> Layer:
+    """A new, empty layer over another one, on the same host. That is locked: its tree does not move meanwhile.
+    `goes_on`: in Ceph it is the same image, and not a clone of what is kept of it.
     """
-    ident = uuid4()
-    where: dict[str, Any] = {"tree": ident, "pool": pool}
-    if beside:
-        where = {"tree": beside.tree, **_place(beside)}
-    return Layer.objects.create(id=ident, size_gib=backup.size_gib, backup=backup, sealed_at=Now(), **where)
-
-
-def over(parent: Layer, *, size_gib: int) -> Layer:
-    """A new, empty layer over another one, on the same host. That is locked: its tree does not move meanwhile."""
     parent = Layer.objects.select_for_update(of=("self",), no_key=True).select_related("host").get(pk=parent.pk)
-    return Layer.objects.create(tree=parent.tree, parent=parent, size_gib=size_gib, **_place(parent))
+    ident = uuid4()
+    where = _place(parent, rbd=parent.rbd if goes_on else ident)
+    return Layer.objects.create(id=ident, tree=parent.tree, parent=parent, size_gib=size_gib, **where)
 
 
-def _place(layer: Layer) -> dict[str, Any]:
-    """Where all layers of its tree are."""
-    return {name: getattr(layer, name) for name in ("host_id", "pool", "term", "taken_from")}
+def _begin(ident: UUID, type: VolumeType) -> dict[str, Any]:  # noqa: A002
+    """Where the first layer of a tree is."""
+    return {"tree": ident, "pool": type.pool, "rbd": ident if type.in_ceph else None}
+
+
+def _place(layer: Layer, *, rbd: UUID | None = None) -> dict[str, Any]:
+    """Where all layers of its tree are. `rbd`: the image of the new one, if they are in Ceph."""
+    where = {name: getattr(layer, name) for name in ("host_id", "pool", "term", "taken_from")}
+    return {**where, "rbd": rbd if layer.rbd else None}
 
 
 def merged(run: Sequence[Layer]) -> Layer:
@@ -97,6 +116,14 @@ class Tree:
         own = (layer for layer in self.chain(volume.active_id) if layer.pk not in tops | others)
         return {layer.pk for layer in own if layer.made and layer.sealed_at and children[layer.pk] == 1}
 
+    def left_out(self) -> set[UUID]:
+        """Those in Ceph that nothing stands on but the next layer of the same image."""
+        tops = self._tops(Volume.objects.all(), Snapshot.objects.all())
+        children = Counter(layer.parent_id for layer in self.layers.values())
+        below = [(self.layers[one.parent_id], one) for one in self.layers.values() if one.parent_id and one.rbd]
+        same = {layer.pk for layer, above in below if layer.made and layer.rbd == above.rbd}
+        return {pk for pk in same - tops if children[pk] == 1}
+
     def run(self, volume: Volume) -> list[Layer]:
         """The longest chain of layers that can become one, the lowest first."""
         able, chain = self.mergeable(volume), self.chain(volume.active_id)
@@ -128,6 +155,23 @@ class Tree:
         while leaves := {pk for pk in set(left) - {layer.parent_id for layer in left.values()} if str(pk) not in kept}:
             Layer.objects.filter(pk__in=leaves).delete()
             left = {pk: layer for pk, layer in left.items() if pk not in leaves}
+
+
+def shorten(tree_id: UUID) -> None:
+    """Leave out of a tree in Ceph what only the next layer of the same image stands on: that has all of it."""
+    in_ceph = Layer.objects.filter(tree=tree_id).exclude(rbd=None)
+    # Whoever begins to use one of a tree's layers locks it, and is seen here, or reads what is written here.
+    if not list(in_ceph.select_for_update(of=("self",), no_key=True).order_by("pk")):
+        return
+    tree = Tree(tree_id)
+    left_out = set() if tree.is_read else tree.left_out()
+    for layer in tree.layers.values():
+        if layer.pk not in left_out and layer.parent_id in left_out:
+            while layer.parent_id in left_out:
+                below = tree.layers[layer.parent_id]
+                layer.parent_id, layer.base = below.parent_id, below.base
+            layer.made = True
+            layer.save(update_fields=["parent", "base", "made"])
 
 
 def _going(volume: OuterRef) -> "QuerySet[Operation]":

@@ -34,9 +34,14 @@ faults.declare(
 
 
 class Remote(Protocol):
-    """What is not on this host: see `storage.agent.ceph`."""
+    """What is not on this host: see `storage.agent.rbd`."""
+
+    @property
+    def keeps(self) -> str | None: ...
 
     def connect(self, *, read_only: bool) -> int: ...
+
+    def keep(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Layers(Protocol):
 
     fences: Fences
 
-    def remote(self, pool: str, layer_id: str, size: int) -> Remote: ...
+    def remote(self, pool: str, image: str, size: int, keeps: str | None = None) -> Remote: ...
 
     def path(self, layer_id: str) -> Path: ...
 
@@ -136,9 +141,9 @@ def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
         limits=Limits(limits.get("iops"), limits.get("bytes_per_second")),
     )
     if ceph := volume.get("ceph"):
-        [layer_id] = volume["chain"]
-        remote = layers.remote(ceph, layer_id, disk.size_bytes)
-        return replace(disk, layers=(Layer(layer_name(disk, layer_id), Path(layer_id), "raw", remote=remote),))
+        image = volume.get("rbd") or volume["chain"][-1]  # an older control plane names no images
+        remote = layers.remote(ceph, image, disk.size_bytes, volume.get("keeps"))
+        return replace(disk, layers=(Layer(layer_name(disk, image), Path(image), "raw", remote=remote),))
     image = volume.get("base_image")
     base = (Layer(f"{disk.name}-base", fetch(image), image["format"]),) if image else ()
     chain = tuple(Layer(layer_name(disk, each), layers.path(each), layers.format_of(each)) for each in volume["chain"])

@@ -135,6 +135,7 @@ class Machine:
                             hypervisor=hypervisor,
                             plugs=self.tools.plugs,
                             hold=lambda: self.held_still(entry, control),
+                            before=there["volumes"],
                         )
                 elif set(there["volumes"]) != set(wanted["volumes"]):
                     raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)

@@ -15,7 +15,13 @@ from compute.agent.freezing import Moment
 from compute.agent.hypervisors.base import Control, Hypervisor, Plugged, PluggedDisk, Slots
 from compute.agent.nics import Plugs
 
-faults.declare("plugging.before_change_of_cd", "plugging.before_unplug", "plugging.before_plug", "plugging.after_plug")
+faults.declare(
+    "plugging.before_change_of_cd",
+    "plugging.before_unplug",
+    "plugging.before_plug",
+    "plugging.before_keep",
+    "plugging.after_plug",
+)
 
 
 def keep_cd(slots: Slots, cds: tuple[Disk, ...]) -> None:
@@ -38,15 +44,18 @@ def keep_as_specified(
     hypervisor: Hypervisor,
     plugs: Plugs,
     hold: Callable[[], AbstractContextManager[Moment]],
+    before: dict[str, Any],
 ) -> set[int]:
     """Unplug what the spec does not name, plug in what is missing, let disks grow, and put new layers over disks that
-    are kept as they are, all of them at one moment. `wanted`: its disks; `hold`: holds the guest's file systems still.
+    are kept as they are, all of them at one moment. `wanted`: its disks; `hold`: holds the guest's file systems still;
+    `before`: the facts about its volumes until now.
 
     Returns the slots of the disks that were kept while these stood still. Raises Refused, NoAnswer or OSError.
     """
     there = slots.look()
     wanted_nics = nics.of(spec)
-    if not _differs(there, wanted, wanted_nics):
+    goes_on = [disk for disk in wanted if _goes_on(there.disks.get(disk.slot), disk, spec, before)]
+    if not goes_on and not _differs(there, wanted, wanted_nics):
         return set()
     faults.reach("plugging.before_unplug")
     _unplug(slots, there, {disk.slot: disk.serial for disk in wanted}, {nic.slot: nic.mac for nic in wanted_nics})
@@ -54,7 +63,7 @@ def keep_as_specified(
     there = slots.look()
     kept = tuple(disk for disk in wanted if _is_kept(there.disks.get(disk.slot), disk))
     with disks.opened(kept) as ready_disks:
-        was_still = _put_over(slots, there, ready_disks, hold)
+        still = _keep_all(slots, there, ready_disks, goes_on, hold)
     for disk in wanted:
         found = there.disks.get(disk.slot)
         if found is None or _is_another(found, disk):
@@ -67,7 +76,7 @@ def keep_as_specified(
             for nic in ready_nics:
                 slots.plug_nic(nic, spec["seed"]["hostname"])
     faults.reach("plugging.after_plug")
-    return {disk.slot for disk in kept} if was_still else set()
+    return still
 
 
 def note_stillness(volumes: dict[str, Any], before: dict[str, Any], still: set[int]) -> None:
@@ -85,16 +94,37 @@ def _is_kept(found: PluggedDisk | None, disk: Disk) -> bool:
     return found is not None and found.serial == disk.serial and found.active in names[:-1]
 
 
-def _put_over(
-    slots: Slots, there: Plugged, ready: Sequence[Disk], hold: Callable[[], AbstractContextManager[Moment]]
-) -> bool:
-    """Have new layers take over. Returns whether the guest's file systems stood still meanwhile."""
-    if not ready:
+def _goes_on(found: PluggedDisk | None, disk: Disk, spec: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Whether what is in an image in Ceph is to be kept, and its guest writes on in the same image. Once that is in
+    the facts it has happened."""
+    remote = disk.layers[-1].remote
+    if not (remote and remote.keeps and found and found.serial == disk.serial):
         return False
+    volume = next(one for one in spec["volumes"] if one["slot"] == disk.slot)
+    return bool(before.get(volume["id"], {}).get("active") != volume["chain"][-1])
+
+
+def _keep_all(
+    slots: Slots,
+    there: Plugged,
+    ready: Sequence[Disk],
+    goes_on: Sequence[Disk],
+    hold: Callable[[], AbstractContextManager[Moment]],
+) -> set[int]:
+    """Have new layers take over, and keep what is in images that go on. Returns the slots of the disks that were kept
+    while the guest's file systems stood still."""
+    if not ready and not goes_on:
+        return set()
+    kept = {disk.slot for disk in ready}
     with hold() as moment:
         for disk in ready:
             _put_layers_over(slots, there.disks[disk.slot], disk)
-    return moment.was_still
+        for disk in goes_on:
+            faults.reach("plugging.before_keep")
+            remote = disk.layers[-1].remote
+            if remote and remote.keep():  # otherwise an earlier attempt has: who knows what stood still then
+                kept.add(disk.slot)
+    return kept if moment.was_still else set()
 
 
 def _put_layers_over(slots: Slots, found: PluggedDisk, disk: Disk) -> None:

@@ -1,4 +1,4 @@
-"""Pools of a Ceph cluster: a layer in one is an RBD image, which every host with a key reaches.
+"""Pools of a Ceph cluster, which every host with a key reaches. What is in one: see `storage.agent.rbd`.
 
 A folder `ceph/NAME` of the agent's home has what a host needs for one: `ceph.conf`, whose `rbd_default_pool` names the
 pool, and the keyring `ceph.client.USER.keyring`. Which pool it is the cluster says itself: so hosts prove that they see
@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,20 +28,17 @@ from agent import folders
 from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths
-from storage.agent.nbd import Server, end_all
+from storage.agent.nbd import end_all
 
 log = structlog.get_logger()
 
 KIND = "ceph"
 CONF = "ceph.conf"
-NEW = ".new"  # at the end of the name of an image that is not whole
 ADMIN = "admin"  # may do too much: it is used where there is no other user
 KEYRING = re.compile(r"ceph\.client\.(?P<user>[\w.-]+)\.keyring")
 PACKAGES = {"rbd": "ceph-common", "ceph": "ceph-common", "qemu-nbd": "qemu-utils and qemu-block-extra"}
-SECONDS_TO_REMOVE = 600.0  # a large image has many objects
 SECONDS_FOR_HEARTBEAT = 2.0
 SECONDS_BETWEEN_LOOKS = 30.0
-NOT_THERE, IS_THERE = 2, 17  # what Ceph's programs end with: ENOENT, EEXIST
 
 
 class Failed(Refused):
@@ -80,11 +77,11 @@ class Cluster:
     def pool(self) -> str:
         """As RBD calls it. Raises Refused."""
         asked = ("ceph-conf", "--conf", os.fspath(self.conf), "--name", f"client.{self.user}")
-        return self._run(*asked, "--show-config-value", "rbd_default_pool").strip()
+        return self.run(*asked, "--show-config-value", "rbd_default_pool").strip()
 
     @cached_property
     def fsid(self) -> uuid.UUID:
-        return uuid.UUID(self._ask("ceph", "fsid").strip())
+        return uuid.UUID(self.ask("ceph", "fsid").strip())
 
     @cached_property
     def id(self) -> str:
@@ -92,7 +89,7 @@ class Cluster:
         return str(uuid.uuid5(self.fsid, f"rbd pool {self._usage()['id']}"))
 
     def _usage(self) -> dict[str, Any]:
-        pools = json.loads(self._ask("ceph", "df", "--format", "json"))["pools"]
+        pools = json.loads(self.ask("ceph", "df", "--format", "json"))["pools"]
         found: dict[str, Any] | None = next((one for one in pools if one["name"] == self.pool), None)
         if found is None:
             raise Refused(f"the Ceph cluster has no pool {self.pool}: rbd_default_pool in {self.conf} names it")
@@ -123,91 +120,15 @@ class Cluster:
         self._looked_at = time.monotonic()
         self._looking = None
 
-    # Its images
-
-    def exists(self, layer_id: str) -> bool:
-        """Raises Refused when the cluster does not answer."""
-        return self._info(layer_id) is not None
-
-    def size(self, layer_id: str) -> int:
-        """The bytes that a guest sees. Raises Refused."""
-        info = self._info(layer_id)
-        if info is None:
-            raise Refused(f"an image of this volume is missing in Ceph ({layer_id})")
-        return int(info["size"])
-
-    def create(self, layer_id: str, size: int) -> None:
-        """Make an empty image that is not there. Raises Refused."""
-        create = ("rbd", "create", "--size", f"{-(-size >> 20)}M", self._image(layer_id))
-        try:
-            self._ask(*create)
-        except Failed as failed:
-            if failed.code != IS_THERE:
-                raise
-            self._remove(layer_id)  # somebody died while making it: it has a name, and no more
-            self._ask(*create)
-
-    def create_filled(self, layer_id: str, size: int, fill: Callable[[int], None]) -> None:
-        """Make an image of what `fill` writes to a connection (NBD), whole or not at all. Raises what that raises."""
-        new = layer_id + NEW
-        self._remove(new)
-        self.create(new, size)
-        connection = self.connect(new, size, read_only=False)
-        try:
-            fill(connection)
-        finally:
-            os.close(connection)
-        end_all(self.owner, new)  # with what it has in hand
-        self._ask("rbd", "rename", self._image(new), self._image(layer_id))
-
-    def grow(self, layer_id: str, size: int) -> None:
-        """Make an image at least this large. Raises Refused."""
-        if self.size(layer_id) < size:
-            self._ask("rbd", "resize", "--no-progress", "--size", f"{size >> 20}M", self._image(layer_id))
-
-    def remove(self, layer_id: str) -> None:
-        """Remove an image that nobody uses, if it is there, and what is left of making it. Raises Refused."""
-        for name in (layer_id + NEW, layer_id):
-            self._remove(name)
-
-    def _remove(self, name: str) -> None:
-        end_all(self.owner, name)
-        try:
-            self._ask("rbd", "rm", "--no-progress", self._image(name), patience=SECONDS_TO_REMOVE)
-        except Failed as failed:
-            if failed.code != NOT_THERE:
-                raise
-
-    def connect(self, layer_id: str, size: int, *, read_only: bool) -> int:
-        """A connection to a server of an image: the descriptor of a socket on which NBD is spoken. The server ends with
-        the connection. The image is grown to this size before. Raises Refused."""
-        if not read_only:
-            self.grow(layer_id, size)
-        key = self._run("ceph-authtool", "--print-key", "--name", f"client.{self.user}", os.fspath(self.keyring))
-        image = {"driver": "rbd", "pool": self.pool, "image": _checked(layer_id), "user": self.user}
-        server = Server(self.owner, image, conf=self.conf.read_bytes(), key=key.strip().encode())
-        return server.start(self.jail, read_only=read_only)
-
-    def _info(self, layer_id: str) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = json.loads(self._ask("rbd", "info", "--format", "json", self._image(layer_id)))
-        except Failed as failed:
-            if failed.code != NOT_THERE:
-                raise
-            return None
-        return found
-
-    def _image(self, layer_id: str) -> str:
-        return f"{self.pool}/{_checked(layer_id)}"
-
     # Ceph's programs
 
-    def _ask(self, *command: str, patience: float | None = None) -> str:
+    def ask(self, *command: str, patience: float | None = None) -> str:
         """What a program says that asks the cluster. Raises Refused."""
         access = ("--conf", os.fspath(self.conf), "--id", self.user, "--keyring", os.fspath(self.keyring))
-        return self._run(command[0], *access, *command[1:], patience=patience)
+        return self.run(command[0], *access, *command[1:], patience=patience)
 
-    def _run(self, *command: str, patience: float | None = None) -> str:
+    def run(self, *command: str, patience: float | None = None) -> str:
+        """What a program says. Raises Refused."""
         # The child dies with the worker: an abandoned attempt must not work on under the next one.
         seconds = patience or self.patience
         wrapped = ["setpriv", "--pdeathsig", "KILL", "--", *command]
@@ -224,11 +145,6 @@ class Cluster:
             said = done.stderr.strip().splitlines()
             raise Failed(f"Ceph ({self.name}): {said[-1][-300:] if said else 'no reason given'}", done.returncode)
         return done.stdout
-
-
-def _checked(name: str) -> str:
-    """The name of an image. Raises ValueError for what is no id of a layer."""
-    return str(uuid.UUID(name.removesuffix(NEW))) + (NEW if name.endswith(NEW) else "")
 
 
 class Clusters:
@@ -260,9 +176,9 @@ class Clusters:
         words = "; ".join(problems) or "no folder in `ceph` of its agent's home is for it"
         raise Refused(f"the Ceph pool of this volume cannot be reached from its host (pool {pool}): {words}")
 
-    def let_go(self, layer_id: str) -> None:
+    def let_go(self, image: str) -> None:
         """Nobody on this host is to have an image open any more. Raises Refused."""
-        end_all(self._home, layer_id)
+        end_all(self._home, image)
 
     def facts(self) -> dict[str, Any]:
         """By the id of each that can be used: {"name": of its folder, "kind", "total_gib"}."""
@@ -278,17 +194,3 @@ class Clusters:
         return [
             {"what": "Ceph", "problem": f"{cluster.name}: {cluster.problem}"} for cluster in self if cluster.problem
         ]
-
-
-@dataclass(frozen=True)
-class Remote:
-    """An image that an emulator reaches through a connection of its own."""
-
-    clusters: Clusters
-    pool: str
-    layer_id: str
-    size: int
-
-    def connect(self, *, read_only: bool) -> int:
-        """See Cluster.connect."""
-        return self.clusters.get(self.pool).connect(self.layer_id, self.size, read_only=read_only)

@@ -1,10 +1,11 @@
 """Disks turned from one format into another by qemu-img, confined; before and after, what is in them is inspected."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,16 @@ class Tool:
             self.helpers.run(program, self.uid, self.work, lambda line: check_room(self.folder))
         except (Failed, TooLong) as problem:
             raise Refused(f"the disk could not be read: {words_of(problem)}") from problem
+
+
+@contextlib.contextmanager
+def connected(connect: Callable[[], int]) -> Iterator[int]:
+    """A connection for one program, which is closed afterwards."""
+    connection = connect()
+    try:
+        yield connection
+    finally:
+        os.close(connection)
 
 
 def examine_result(path: Path, format_: str, limit: int) -> Examined:

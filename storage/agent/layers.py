@@ -1,7 +1,7 @@
 """The files of volumes on this host: one for each layer, named by its id. Only the control plane makes ids.
 
 They are in the agent's home, or in a folder that this host shares with others (`storage.agent.pools`). Those in Ceph
-are no files: see `storage.agent.ceph`.
+are no files: see `storage.agent.rbd`.
 """
 
 import os
@@ -18,10 +18,11 @@ from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths, make_passable
 from storage.agent import qcow2, qemu_img
-from storage.agent.ceph import Clusters, Remote
+from storage.agent.ceph import Clusters
 from storage.agent.fences import fences_of
 from storage.agent.pools import VOLUMES, pools_of
 from storage.agent.qemu_img import QCOW2, RAW
+from storage.agent.rbd import Remote
 
 log = structlog.get_logger()
 
@@ -54,9 +55,9 @@ class Layers:
         yield self.directory
         yield from self.pools.found().values()
 
-    def remote(self, pool: str, layer_id: str, size: int) -> Remote:
+    def remote(self, pool: str, image: str, size: int, keeps: str | None = None) -> Remote:
         """An image in Ceph, for an emulator."""
-        return Remote(self.clusters, pool, layer_id, size)
+        return Remote(self.clusters, pool, image, size, keeps)
 
     def is_shared(self, layer_id: str) -> bool:
         """Whether other hosts may have it too."""

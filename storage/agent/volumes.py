@@ -4,7 +4,7 @@ A layer is removed once an order of a volume that knew it does not need it any m
 What was needed by nobody once is needed by nobody later, so an order that comes late removes nothing that is in use.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +18,14 @@ from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
 from storage.agent import qcow2, qemu_img, transfers
 from storage.agent.captures import Chain, readable
-from storage.agent.ceph import Cluster
 from storage.agent.confined import Helpers
-from storage.agent.conversion import Tool
+from storage.agent.conversion import Tool, connected
 from storage.agent.fences import Share
 from storage.agent.image_cache import ImageCache
 from storage.agent.layers import Layers
 from storage.agent.merging import Merge
+from storage.agent.rbd import Images
+from storage.agent.rbd_trees import RbdTree, clear_away
 from storage.agent.restores import Restore
 
 log = structlog.get_logger()
@@ -42,7 +43,11 @@ CREATE TABLE layer (
     "CREATE INDEX layer_by_tree ON layer (tree, id)",
     "CREATE TABLE going (volume TEXT PRIMARY KEY) STRICT",  # what it does not share is all that `layer` still has
     "ALTER TABLE layer ADD COLUMN ceph TEXT",  # the pool of a cluster where it is, if it is no file
+    "ALTER TABLE layer ADD COLUMN rbd TEXT",  # its image there; null: one with its own id
+    "ALTER TABLE layer ADD COLUMN stays INTEGER NOT NULL DEFAULT 0",  # whether others need something of that image
 )
+
+Note = dict[str, Any]  # of a layer: where it is in Ceph
 
 faults.declare("volume.after_make", "volume.before_forget")
 
@@ -68,7 +73,7 @@ class Volumes(Kind):
         spec = entry.spec
         wanted = [layer["id"] for layer in spec["layers"]]
         store = self._store(spec.get("ceph"))
-        self._note(entry.id, spec["tree"], [*wanted, *spec["keep"]], spec.get("ceph"))
+        self._note(entry.id, spec, [*wanted, *spec["keep"]])
         if arrivals := spec.get("arrivals"):
             self._take_in(arrivals, {*wanted, *spec["keep"]})
         if pool := spec.get("pool"):
@@ -76,23 +81,27 @@ class Volumes(Kind):
         share = None if arrivals else Share.of(spec)  # what is still on its way is another host's
         if share:
             self.layers.fences.claim(share, work)
-        for layer in spec["layers"]:
-            self._make(layer, spec, work, store)
+        to_come: set[str] = set()
+        if isinstance(store, Images):
+            to_come = RbdTree(store, spec, lambda layer: self._begin_in_ceph(layer, work, store)).make()
+        else:
+            for layer in spec["layers"]:
+                self._make(layer, spec, work)
         faults.reach("volume.after_make")
         if not spec["held"] and not (pool and arrivals):
             with self.layers.fences.entered([share] if share else [], work):
                 self._grow(spec, store)
-        self._clear_away(entry.id, {*wanted, *spec["keep"]})
-        return "present", self._facts(spec["tree"], spec["active"], store)
+        self._clear_away(entry.id, {*wanted, *spec["keep"]}, spec.get("images", {}))
+        return "present", self._facts(spec, store, to_come)
 
-    def _store(self, ceph: str | None) -> Layers | Cluster:
+    def _store(self, ceph: str | None) -> Layers | Images:
         """Where the layers of a volume are. `ceph`: the pool of a cluster. Raises Refused when that is not reached."""
-        return self.layers.clusters.get(ceph) if ceph else self.layers
+        return Images(self.layers.clusters.get(ceph)) if ceph else self.layers
 
-    def _grow(self, spec: dict[str, Any], store: Layers | Cluster) -> None:
+    def _grow(self, spec: dict[str, Any], store: Layers | Images) -> None:
         """See to the layers themselves, which nothing has open."""
-        store.grow(spec["active"], spec["size_gib"] << 30)
-        for layer in spec["layers"]:
+        store.grow(_written(spec), spec["size_gib"] << 30)
+        for layer in spec["layers"] if store is self.layers else ():
             if layer["parent"]:
                 self.layers.lie_on(layer["id"], layer["parent"])
 
@@ -110,15 +119,12 @@ class Volumes(Kind):
             raise Refused(f"a file of this volume is missing on its host (layer {name})")
         return path
 
-    def _make(self, layer: dict[str, Any], spec: dict[str, Any], work: Work, store: Layers | Cluster) -> None:
+    def _make(self, layer: dict[str, Any], spec: dict[str, Any], work: Work) -> None:
         """Make a layer that is not there. One that has been there once is lost, and an empty one would hide that."""
-        if store.exists(layer["id"]):
+        if self.layers.exists(layer["id"]):
             return
         if layer["made"]:
             raise Refused(f"a file of this volume is missing on its host (layer {layer['id']}): it is not made anew")
-        if isinstance(store, Cluster):
-            self._make_in_ceph(layer, work, store)
-            return
         if backup := layer.get("backup"):
             restore = Restore(self._control_plane, layer["id"], work)
             self.layers.create_filled(
@@ -132,21 +138,21 @@ class Volumes(Kind):
         base = self._base(layer["image"], work) if layer["image"] else None
         self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base, pool=spec.get("pool"))
 
-    def _make_in_ceph(self, layer: dict[str, Any], work: Work, cluster: Cluster) -> None:
+    def _begin_in_ceph(self, layer: dict[str, Any], work: Work, images: Images) -> None:
         """There an image's content is copied, so that no host needs the file afterwards."""
-        if any(layer.get(content) for content in ("parent", "backup", "merge")):
-            raise Refused("a volume in Ceph can only begin empty or with an image, and has no snapshots", fix_by=YOU)
+        if layer["backup"]:
+            raise Refused("a volume in Ceph cannot begin with a backup yet", fix_by=YOU)
         if not layer["image"]:
-            cluster.create(layer["id"], layer["size_bytes"])
+            images.create(layer["rbd"], layer["size_bytes"])
             return
         source, format_ = self._base(layer["image"], work)
         size = qcow2.virtual_size(source, format_)
 
-        def fill(connection: int) -> None:
-            with self._helpers.turn(work) as uid, readable([source], uid):
+        def fill(connect: Callable[[], int]) -> None:
+            with self._helpers.turn(work) as uid, readable([source], uid), connected(connect) as connection:
                 Tool(self._helpers, uid, source.parent, work).send(source, format_, size, connection)
 
-        cluster.create_filled(layer["id"], max(size, layer["size_bytes"]), fill)
+        images.create_filled(layer["rbd"], max(size, layer["size_bytes"]), fill)
 
     def _base(self, image: dict[str, Any], work: Work) -> tuple[Path, str]:
         """The file of an image that a layer lies on."""
@@ -174,14 +180,13 @@ class Volumes(Kind):
             shared = set(spec["keep"] if "keep" in spec else self._needed_by_others(entry))
             if (pool := spec.get("pool")) and not shared.issuperset(self._noted(entry.id)):
                 self.layers.place(pool)  # refuses: what cannot be reached would be left there for ever
-            for layer_id, ceph in self._noted(entry.id).items():
-                if ceph:
-                    self.layers.clusters.let_go(layer_id)
-            self._give_up(entry.id, shared)
+            for image in self._images_alone(entry.id):
+                self.layers.clusters.let_go(image)
+            self._give_up(entry.id, shared, spec)
         elif not self._is_going(entry.id):
             raise Refused("what other volumes need was not said: the order has to come again")
         own = self._noted(entry.id)
-        self._clear_away(entry.id, keep=())
+        self._clear_away(entry.id, (), _images_to_keep(spec or {}))
         faults.reach("volume.before_forget")
         with self._ledger.write() as connection:
             connection.execute("DELETE FROM going WHERE volume = ?", (entry.id,))
@@ -193,19 +198,37 @@ class Volumes(Kind):
     def _needed_by_others(self, entry: Entry) -> Iterable[str]:
         """Of one that the control plane does not know: all that others know of, also those on other hosts."""
         noted = self._noted(entry.id).items()
-        yield from (layer_id for layer_id, ceph in noted if ceph or self.layers.is_shared(layer_id))
+        yield from (layer_id for layer_id, note in noted if note["ceph"] or self.layers.is_shared(layer_id))
         for other in self._ledger.entries(TYPE):
             if other.id != entry.id and other.seen != "gone":
                 yield from (layer["id"] for layer in other.spec.get("layers", ()))
                 yield from other.spec.get("keep", ())
 
-    def _clear_away(self, volume_id: str, keep: Collection[str]) -> None:
-        for layer_id, ceph in self._noted(volume_id).items():
-            if layer_id not in keep:
-                self._store(ceph).remove(layer_id)
-                with self._ledger.write() as connection:
-                    connection.execute("DELETE FROM layer WHERE id = ?", (layer_id,))
-                log.info("removed a layer", volume=volume_id, layer=layer_id)
+    def _clear_away(self, volume_id: str, keep: Collection[str], images: dict[str, str]) -> None:
+        """`images`: those of all layers in Ceph that somebody needs."""
+        gone = {layer_id: note for layer_id, note in self._noted(volume_id).items() if layer_id not in keep}
+        for layer_id, note in gone.items():
+            if not note["ceph"]:
+                self.layers.remove(layer_id)
+                self._forget(volume_id, layer_id)
+        for ceph in {note["ceph"] for note in gone.values() if note["ceph"]}:
+            there = {layer_id: note for layer_id, note in gone.items() if note["ceph"] == ceph}
+            self._clear_away_in_ceph(ceph, there, images)
+            self._forget(volume_id, *there)
+
+    def _clear_away_in_ceph(self, ceph: str, gone: dict[str, Note], images: dict[str, str]) -> None:
+        by_image: dict[str, list[str]] = {}
+        needed: dict[str, set[str]] = {note["rbd"]: set() for note in gone.values() if note["stays"]}
+        for layer_id, note in gone.items():
+            by_image.setdefault(note["rbd"], []).append(layer_id)
+        for layer_id, image in images.items():
+            needed.setdefault(image, set()).add(layer_id)
+        clear_away(Images(self.layers.clusters.get(ceph)), by_image, needed)
+
+    def _forget(self, volume_id: str, *layers: str) -> None:
+        with self._ledger.write() as connection:
+            connection.executemany("DELETE FROM layer WHERE id = ?", [(layer_id,) for layer_id in layers])
+        log.info("removed layers", volume=volume_id, layers=layers)
 
     def look(self, entry: Entry, ended: str) -> Sight | None:
         """Whether its files are there still. What is in Ceph is not looked for: whether that answers, the host says."""
@@ -220,7 +243,7 @@ class Volumes(Kind):
         return None
 
     def capabilities(self) -> dict[str, Any]:
-        able = dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())
+        able = {**dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there()), "layers_in_ceph": True}
         pools = self.layers.pools.facts() | self.layers.clusters.facts()
         return {"volumes": able, "pools": pools, "fence": self.layers.fences.host}
 
@@ -246,16 +269,19 @@ class Volumes(Kind):
 
     # What the ledger knows of layers
 
-    def _note(self, volume_id: str, tree: str, layers: Iterable[str], ceph: str | None = None) -> None:
+    def _note(self, volume_id: str, spec: dict[str, Any], layers: Iterable[str]) -> None:
         """Record a file before it is made, so that it is found again after a crash."""
-        known = self._noted(volume_id)
-        new = [(volume_id, layer_id, tree, ceph) for layer_id in dict.fromkeys(layers) if layer_id not in known]
+        known, images = self._noted(volume_id), spec.get("images", {})
+        where = (volume_id, spec["tree"], spec.get("ceph"))
+        new = [(*where, layer_id, images.get(layer_id)) for layer_id in dict.fromkeys(layers) if layer_id not in known]
         if new:
             with self._ledger.write() as connection:
-                connection.executemany("INSERT INTO layer (volume, id, tree, ceph) VALUES (?, ?, ?, ?)", new)
+                connection.executemany("INSERT INTO layer (volume, tree, ceph, id, rbd) VALUES (?, ?, ?, ?, ?)", new)
 
-    def _give_up(self, volume_id: str, shared: Iterable[str]) -> None:
+    def _give_up(self, volume_id: str, shared: Collection[str], spec: dict[str, Any]) -> None:
         with self._ledger.write() as connection:
+            stays = "UPDATE layer SET stays = 1 WHERE volume = ? AND coalesce(rbd, id) = ?"
+            connection.executemany(stays, [(volume_id, image) for image in set(_images_to_keep(spec).values())])
             rows = [(volume_id, layer_id) for layer_id in shared]
             connection.executemany("DELETE FROM layer WHERE volume = ? AND id = ?", rows)
             connection.execute("INSERT OR IGNORE INTO going VALUES (?)", (volume_id,))
@@ -263,23 +289,45 @@ class Volumes(Kind):
     def _is_going(self, volume_id: str) -> bool:
         return bool(self._ledger.rows("SELECT 1 FROM going WHERE volume = ?", (volume_id,)))
 
-    def _noted(self, volume_id: str) -> dict[str, str | None]:
-        """Its layers, and for each the pool in Ceph where it is, if it is no file."""
-        rows = self._ledger.rows("SELECT id, ceph FROM layer WHERE volume = ?", (volume_id,))
-        return {row["id"]: row["ceph"] for row in rows}
+    def _noted(self, volume_id: str) -> dict[str, Note]:
+        """Its layers, and for each the pool and the image in Ceph where it is, if it is no file."""
+        statement = "SELECT id, ceph, coalesce(rbd, id) AS rbd, stays FROM layer WHERE volume = ?"
+        return {row["id"]: dict(row) for row in self._ledger.rows(statement, (volume_id,))}
+
+    def _images_alone(self, volume_id: str) -> list[str]:
+        """The images in Ceph of which no other volume here has anything."""
+        rows = self._ledger.rows(
+            "SELECT coalesce(rbd, id) AS image FROM layer WHERE ceph IS NOT NULL GROUP BY 1"
+            " HAVING sum(volume = ?) > 0 AND sum(volume <> ?) = 0",
+            (volume_id, volume_id),
+        )
+        return [row["image"] for row in rows]
 
     def _tree_of(self, volume_id: str) -> str:
         rows = self._ledger.rows("SELECT tree FROM layer WHERE volume = ? LIMIT 1", (volume_id,))
         return str(rows[0]["tree"]) if rows else ""
 
     def _there(self, tree: str) -> list[str]:
-        rows = self._ledger.rows("SELECT DISTINCT id, ceph FROM layer WHERE tree = ? ORDER BY id", (tree,))
-        return [row["id"] for row in rows if self._store(row["ceph"]).exists(row["id"])]
+        statement = "SELECT DISTINCT id, ceph, rbd FROM layer WHERE tree = ? ORDER BY id"
+        places = {row["id"]: (row["ceph"], row["rbd"] or row["id"]) for row in self._ledger.rows(statement, (tree,))}
+        exist = {place: self._store(place[0]).exists(place[1]) for place in set(places.values())}
+        return [layer_id for layer_id, place in places.items() if exist[place]]
 
-    def _facts(self, tree: str, active: str, store: Layers | Cluster) -> dict[str, Any]:
-        size = store.size(active)
-        there = self._there(tree)
-        if isinstance(store, Cluster):
+    def _facts(self, spec: dict[str, Any], store: Layers | Images, to_come: Collection[str]) -> dict[str, Any]:
+        active = spec["active"]
+        size = store.size(_written(spec))
+        there = [layer_id for layer_id in self._there(spec["tree"]) if layer_id not in to_come]
+        if isinstance(store, Images):
             return {"layers": there, "size_gib": size >> 30, "format": qemu_img.RAW}
         used = sum(self.layers.path(layer_id).stat().st_blocks * 512 for layer_id in there)
         return {"layers": there, "size_gib": size >> 30, "format": self.layers.format_of(active), "used_bytes": used}
+
+
+def _written(spec: dict[str, Any]) -> str:
+    """What is written: a layer, or in Ceph an image."""
+    return str(spec.get("images", {}).get(spec["active"], spec["active"]))
+
+
+def _images_to_keep(spec: dict[str, Any]) -> dict[str, str]:
+    """Of an order to remove a volume: the layers in Ceph that others need, and the image of each."""
+    return {layer_id: image for layer_id, image in spec.get("images", {}).items() if layer_id in spec["keep"]}

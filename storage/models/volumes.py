@@ -28,6 +28,9 @@ class Layer(models.Model):
     `pool`: the folder that hosts share where it is instead, as all of its tree; `host` is then who works on it, and
     `term` and `taken_from` (by what hosts call themselves there) are the same in all of the tree: decision 54.
 
+    `rbd`: the image in Ceph where it is instead. Layers that follow each other in one are what was kept of it at times,
+    and the last of them is the image as it is now (decision 56).
+
     `base` is the file of an image that the first layer of a tree lies on: {"sha256", "size", "format"}.
     `backup`: what its host fills it with when it makes it; `merges`: the layers, the lowest first, that it makes it of.
     `made`: its host has said that it is there, so it is never made anew. `sealed_at` is since when nobody writes it.
@@ -38,6 +41,7 @@ class Layer(models.Model):
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     host = models.ForeignKey(Host, null=True, on_delete=models.PROTECT, related_name="+")  # null: written nowhere yet
     pool = models.UUIDField(null=True)
+    rbd = models.UUIDField(null=True)
     term = models.PositiveIntegerField(default=1, db_default=1)  # of `host` in a pool: each host there has its own
     taken_from = ArrayField(models.UUIDField(), default=list, db_default=[])  # hosts that may still write in the pool
     size_gib = models.PositiveIntegerField()

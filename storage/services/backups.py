@@ -22,7 +22,7 @@ from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import volume_types
 from storage.services.images import Protected, WrongState
-from storage.services.volumes import at_rest, begin_layer, keep, locked, unfit
+from storage.services.volumes import at_rest, begin_with, keep, locked, unfit
 from storage.workflows import RestoreBackup
 from storage.workflows.backups import CopyVolume, DeleteBackup, MakeBackup
 
@@ -112,9 +112,9 @@ def restore(
     facts = volume_types.facts(backup.project, type, like=backup.volume)
     pools.refuse_in_ceph(facts["type"], "begin empty or with an image only")
     pools.require_room(facts["type"], size)
-    content = trees.filled(backup, pool=facts["type"].pool)
+    layer = trees.filled(backup, size_gib=size, type=facts["type"])
     volume = Volume.objects.create(
-        project_id=backup.project_id, name=name, size_gib=size, active=trees.over(content, size_gib=size),
+        project_id=backup.project_id, name=name, size_gib=size, active=layer,
         labels=labels or {}, protected=protected, bootable=backup.bootable, image=backup.image,
         boot_files=backup.boot_files, kernel_command_line=backup.kernel_command_line, created_by=actor.name,
         source={"type": "backup", "id": str(backup.pk), "name": backup.name}, **facts,
@@ -136,13 +136,14 @@ def restore_over(*, volume: Volume, actor: Actor, backup: Backup, snapshot: str 
         raise unfit("/backup", f"{backup} is a backup of another volume. Restore it to a new one.")
     if snapshot:
         quota.require(volume.project_id, snapshots=1)
+    pools.refuse_in_ceph(volume.type, "have no restores over them yet")
     operation = engine.start(RestoreBackup, volume, actor=actor)
     volume = at_rest(volume)
     backup = complete(backup)
     if snapshot:
         keep(volume, operation, actor=actor, name=snapshot)
     hosting.take_room(volume, more_gib=-(-backup.data_bytes // GIB))
-    begin_layer(volume, over=trees.filled(backup, beside=volume.active))
+    begin_with(volume, trees.filled_beside(volume.active, backup, size_gib=volume.size_gib))
     after = {"backup": backup.name, "snapshot": snapshot or None}
     record("storage.volume.restore_backup", volume, actor=actor, after=after)
     return operation

@@ -79,13 +79,13 @@ def create(
     if snapshot is not None:
         return _make_over(snapshot.layer, snapshot.volume, snapshot, name=name, size_gib=size, actor=actor, **facts)
     if image is not None:
-        layer = trees.first(size_gib=size, base=disk_of(image, disk), pool=facts["type"].pool)
+        layer = trees.first(size_gib=size, base=disk_of(image, disk), type=facts["type"])
         facts |= {"image": image, "source": _source(use("image", image))}
         if disk == 0:
             facts |= {"bootable": True, "boot_files": image.boot_files}
             facts |= {"kernel_command_line": image.kernel_command_line}
     else:
-        layer = trees.first(size_gib=size, pool=facts["type"].pool)
+        layer = trees.first(size_gib=size, type=facts["type"])
     made = Volume.objects.create(project=project, name=name, size_gib=size, active=layer, **facts)
     _record_create(made, actor)
     return made
@@ -352,11 +352,17 @@ def begin_layer(volume: Volume, *, over: Layer) -> None:
 
     The volume is locked. Raises WrongState.
     """
-    pools.refuse_in_ceph(volume.type, "have no snapshots, clones, images and restores over them yet")
+    trees.shorten(volume.active.tree)
     _require_depth(over)
-    if over.host is not None and not hosting.keeps_layers(over.host):
-        raise WrongState(f"The host of {volume} has no qemu-img: there it can have no snapshots and no clones.")
-    volume.next = trees.over(over, size_gib=volume.size_gib)
+    begin_with(volume, trees.over(over, size_gib=volume.size_gib, goes_on=over == volume.active))
+
+
+def begin_with(volume: Volume, layer: Layer) -> None:
+    """The same with a layer that is there in the rows. Raises WrongState."""
+    if layer.host is not None and not hosting.keeps_layers(layer.host, in_ceph=bool(layer.rbd)):
+        words = "is too old" if layer.rbd else "has no qemu-img"
+        raise WrongState(f"The host of {volume} {words}: there it can have no snapshots and no clones.")
+    volume.next = layer
     volume.save(update_fields=["next"])
     _raise(volume)
 

@@ -60,6 +60,16 @@ class SnapshotVolume(Layering, WithHolder):
         volume = self.volume
         below = [layer.pk for layer in tree_of(volume).chain(volume.active_id)[:-1]]
         Layer.objects.filter(pk__in=below, sealed_at=None).update(sealed_at=Now())
+        if volume.active.rbd:
+            hosting.changed(volume)
+            return self.keep
+        return self._end()
+
+    def keep(self) -> Verdict:
+        """In Ceph its host keeps what is below now, unless the emulator that has it open has done so."""
+        return self.until_true() or self._end()
+
+    def _end(self) -> Verdict:
         snapshots = Snapshot.objects.filter(pk=self.operation.parameters.get("snapshot"))
         snapshots.update(consistency=self._consistency())
         return DONE

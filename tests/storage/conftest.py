@@ -6,7 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from storage import holders
-from tests.storage import s3
+from storage.agent.nbd import end_all
+from storage.services import volume_types
+from tests.clouds import wait_until
+from tests.storage import clouds, s3
+from tests.storage.ceph_clouds import pools_of, reported
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +46,33 @@ def machine(monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(holders, "_kinds", {one.kind: kind})
     return one
+
+
+@pytest.fixture
+def quiet_bells(monkeypatch):
+    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def two(cloud, ceph):
+    """Two hosts with a key for the pool of the Ceph cluster."""
+    clouds.kind_of(cloud)
+    clouds.second(cloud)
+    for number, user in (1, "one"), (2, "two"):
+        ceph.lead_to(cloud.nodes[number - 1].paths.home, user)
+        wait_until(lambda number=number: reported(cloud, number))
+    yield cloud
+    for node in cloud.nodes:
+        for image in ceph.images():
+            end_all(node.paths.home, image)
+
+
+@pytest.fixture
+def in_ceph(two):
+    [pool] = pools_of(two.nodes[0])
+    return clouds.do(volume_types.create, wished={"name": "ceph", "pool": uuid.UUID(pool)})
+
+
+@pytest.fixture
+def clusters(two):
+    return two.nodes[0].kinds["volume"].layers.clusters

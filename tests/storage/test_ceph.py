@@ -13,7 +13,7 @@ from agent.entries import Key
 from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths
-from cloud.hosts.models import Allocation, Host
+from cloud.hosts.models import Allocation
 from cloud.operations.models import Operation
 from cloud.operations.troubles import troubles
 from cloud.problems import Conflict, Invalid
@@ -21,90 +21,19 @@ from compute import services
 from compute.first_volumes import Disk
 from compute.volumes import UnfitVolumes
 from storage.agent.ceph import Cluster, Clusters
-from storage.agent.nbd import end_all
+from storage.agent.rbd import Images
 from storage.hosting import NoRoom
 from storage.models import Volume, VolumeType
 from storage.pools import NotInCeph
 from storage.services import backups, captures, moving, policies, retyping, taking, trash, volume_types, volumes
 from storage.services.volumes import UnfitVolume, WrongState
 from tests.clouds import wait_until
-from tests.storage.clouds import do, kind_of, make, placed, second, settle
+from tests.storage.ceph_clouds import attach, detach, host, image_of, launched, now, plugged, pools_of, reported
+from tests.storage.clouds import do, kind_of, make, placed, settle
 from tests.storage.test_volumes import an_image
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quiet_bells")]
 PATTERN = "write -P 7 0 64k"
-
-
-@pytest.fixture(autouse=True)
-def quiet_bells(monkeypatch):
-    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
-
-
-@pytest.fixture
-def two(cloud, ceph):
-    """Two hosts with a key for the pool."""
-    kind_of(cloud)
-    second(cloud)
-    for number, user in (1, "one"), (2, "two"):
-        ceph.lead_to(cloud.nodes[number - 1].paths.home, user)
-        wait_until(lambda number=number: reported(cloud, number))
-    yield cloud
-    for node in cloud.nodes:
-        for image in ceph.images():
-            end_all(node.paths.home, image)
-
-
-def pools_of(node):
-    return node.capabilities()["pools"]
-
-
-def reported(cloud, number):
-    """The pools of a node that the cloud knows."""
-    cloud.nodes[number - 1].heartbeat()
-    return host(number).capabilities["pools"]
-
-
-@pytest.fixture
-def in_ceph(two):
-    [pool] = pools_of(two.nodes[0])
-    return do(volume_types.create, wished={"name": "ceph", "pool": uuid.UUID(pool)})
-
-
-@pytest.fixture
-def clusters(two):
-    return two.nodes[0].kinds["volume"].layers.clusters
-
-
-def host(number):
-    return Host.objects.get(name=f"node{number}")
-
-
-def now(volume):
-    return Volume.objects.select_related("active__host", "type").get(pk=volume.pk)
-
-
-def image_of(volume):
-    return str(now(volume).active_id)
-
-
-def launched(cloud, number):
-    instance = cloud.launch(host=host(number))
-    settle(cloud)
-    return instance
-
-
-def plugged(cloud, number, instance):
-    return cloud.nodes[number - 1].hypervisor.disks(str(instance.pk))
-
-
-def attach(cloud, instance, volume):
-    cloud.do(services.attach_volume, instance, volume=now(volume))
-    settle(cloud)
-
-
-def detach(cloud, instance, volume):
-    cloud.do(services.detach_volume, instance, volume=now(volume))
-    settle(cloud)
 
 
 def test_it_is_attached_on_one_host_and_then_on_the_other_and_goes_for_good(two, in_ceph, ceph):
@@ -190,8 +119,6 @@ def size(ceph, volume):
 def test_what_is_not_possible_there_is_refused_in_words(two, in_ceph):
     volume, local = placed(two, type=in_ceph), make(two)
     refused = [
-        (NotInCeph, lambda: do(volumes.snapshot, volume=volume, name="now")),
-        (NotInCeph, lambda: do(volumes.clone, volume=volume, name="copy")),
         (NotInCeph, lambda: do(policies.set_policy, volume=volume, schedule="0 3 * * *", time_zone="UTC")),
         (Conflict, lambda: do(backups.create, volume=volume, name="monday")),
         (Conflict, lambda: do(captures.of_volume, volume=volume, name="image")),
@@ -241,7 +168,7 @@ def test_a_cluster_that_hangs_keeps_nobody_waiting_and_is_on_the_health_page(two
 
 
 def test_what_somebody_began_to_make_and_died_is_made(clusters, ceph):
-    [cluster] = clusters
+    [cluster] = map(Images, clusters)
     name = str(uuid.uuid4())
     cluster.create(name, 1 << 30)
     header = "rbd_header." + next(
@@ -259,14 +186,14 @@ def test_what_somebody_began_to_make_and_died_is_made(clusters, ceph):
 def test_a_server_has_no_rights_shows_no_key_and_ends_with_its_connection(ceph, tmp_path):
     paths, is_root = Paths(tmp_path / "agent", tmp_path / "run"), os.geteuid() == 0
     ceph.lead_to(paths.home, "one")
-    [cluster] = Clusters(paths, Jail(uid=is_root, capabilities=is_root))
+    [cluster] = map(Images, Clusters(paths, Jail(uid=is_root, capabilities=is_root)))
     name = str(uuid.uuid4())
     cluster.create(name, 1 << 30)
     connection = cluster.connect(name, 2 << 30, read_only=False)
     server = server_of(name)
-    key = cluster.keyring.read_text().split("key = ")[1].split()[0]
+    key = cluster.cluster.keyring.read_text().split("key = ")[1].split()[0]
     told = (server / "cmdline").read_text() + (server / "environ").read_text()
-    assert (key in told, cluster.user in told) == (False, True)
+    assert (key in told, cluster.cluster.user in told) == (False, True)
     status = dict(line.split(":\t", 1) for line in (server / "status").read_text().splitlines() if ":\t" in line)
     if is_root:
         assert (set(status["Uid"].split()) & {"0"}, int(status["CapEff"], 16), status["NoNewPrivs"]) == (set(), 0, "1")

@@ -7,6 +7,7 @@ import pytest
 
 from agent.jail import Jail
 from storage.agent.ceph import Clusters
+from storage.agent.rbd import Images
 from tests.clouds import wait_until
 from tests.compute.agent.test_plugging import GIB, LOOKING, Running, node  # noqa: F401
 from tests.hosts import control_plane, open_home  # noqa: F401
@@ -37,7 +38,7 @@ def test_it_is_there_at_the_boot_goes_comes_and_grows_while_the_guest_runs(guest
     clusters = Clusters(paths, Jail())
     wait_until(clusters.facts)
     [pool] = clusters.facts()
-    clusters.get(pool).create(image, GIB)
+    Images(clusters.get(pool)).create(image, GIB)
     volume = {
         "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
         "chain": [image], "base_image": None, "limits": {"iops": 500, "bytes_per_second": None}, "ceph": pool,
@@ -53,7 +54,7 @@ def test_it_is_there_at_the_boot_goes_comes_and_grows_while_the_guest_runs(guest
         guest.says(f"HAS .*vdb=in-ceph:{gib << 21}:0 ")
     assert plugged(guest) == []
     guest.says("HAS (?!.*vdb)")
-    clusters.get(pool).remove(image)
+    Images(clusters.get(pool)).remove(image)
     assert image not in ceph.images()
 
 
