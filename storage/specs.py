@@ -39,13 +39,14 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
 
 
 def _in_ceph(what: Volume, tree: Tree, own: list[Layer], kept: set[UUID]) -> dict[str, Any]:
-    """The images of all these layers, and which of its own nobody writes any more: they are to be kept as they are."""
+    """The images of all these layers, which of them nobody writes any more, and which of those this volume sees to."""
     snapshots = Snapshot.objects.filter(volume=what).values_list("layer", flat=True)
     told = {layer.pk: layer for layer in (*own, *(tree.layers[pk] for pk in kept))}
-    sealed = [pk for pk, layer in told.items() if layer.sealed_at and (layer in own or pk in snapshots)]
+    sealed = {pk for pk, layer in told.items() if layer.sealed_at}
     return {
         "images": {str(pk): str(layer.rbd) for pk, layer in told.items()},
         "sealed": sorted(str(pk) for pk in sealed),
+        "to_keep": sorted(str(pk) for pk in sealed.intersection({*(layer.pk for layer in own), *snapshots})),
     }
 
 

@@ -15,13 +15,7 @@ from compute.agent.freezing import Moment
 from compute.agent.hypervisors.base import Control, Hypervisor, Plugged, PluggedDisk, Slots
 from compute.agent.nics import Plugs
 
-faults.declare(
-    "plugging.before_change_of_cd",
-    "plugging.before_unplug",
-    "plugging.before_plug",
-    "plugging.before_keep",
-    "plugging.after_plug",
-)
+faults.declare("plugging.before_change_of_cd", "plugging.before_unplug", "plugging.before_plug", "plugging.after_plug")
 
 
 def keep_cd(slots: Slots, cds: tuple[Disk, ...]) -> None:
@@ -120,7 +114,6 @@ def _keep_all(
         for disk in ready:
             _put_layers_over(slots, there.disks[disk.slot], disk)
         for disk in goes_on:
-            faults.reach("plugging.before_keep")
             remote = disk.layers[-1].remote
             if remote and remote.keep():  # otherwise an earlier attempt has: who knows what stood still then
                 kept.add(disk.slot)

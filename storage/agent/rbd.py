@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent import faults
 from agent.errors import Refused
 from storage.agent.ceph import Cluster, Clusters, Failed
 from storage.agent.nbd import Server, end_all
@@ -20,6 +21,8 @@ SECONDS_TO_REMOVE = 600.0  # a large image has many objects
 SECONDS_TO_KEEP = 10.0  # a snapshot: a guest may stand still meanwhile
 NOT_THERE, IS_THERE, IS_USED = 2, 17, 39  # what Ceph's programs end with: ENOENT, EEXIST, ENOTEMPTY
 CLONES = "--rbd-default-clone-format=2"  # of snapshots that need not be protected, and may go before their clones
+
+faults.declare("rbd.before_keep", "rbd.before_rename")
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Images:
         self._put(image)
 
     def _put(self, image: str) -> None:
+        faults.reach("rbd.before_rename")
         self.cluster.ask("rbd", "rename", self._name(image + NEW), self._name(image))
 
     def grow(self, image: str, size: int) -> None:
@@ -92,6 +96,7 @@ class Images:
 
     def keep(self, image: str, layer: str) -> bool:
         """Keep what is on an image now; False if this layer is kept already."""
+        faults.reach("rbd.before_keep")
         try:
             keep = ("rbd", "snap", "create", "--no-progress", self._name(image, layer))
             self.cluster.ask(*keep, patience=min(SECONDS_TO_KEEP, self.cluster.patience))

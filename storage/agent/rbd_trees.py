@@ -1,6 +1,6 @@
 """The layers of a volume in Ceph: those that follow each other in one image, and clones of what is kept of others."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ from agent import faults
 from agent.errors import Refused
 from storage.agent.rbd import Images
 
-faults.declare("rbd.before_make", "rbd.before_keep", "rbd.before_forget", "rbd.before_remove")
+faults.declare("rbd.before_make", "rbd.before_forget", "rbd.before_remove")
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class RbdTree:
                 self._make(layer, under)
             elif layer["parent"] not in self._kept_of(layer["rbd"]):
                 to_come.add(layer["id"])
-            if layer["id"] in self.spec["sealed"]:
+            if layer["id"] in self.spec["to_keep"]:
                 self._keep(layer["rbd"], layer["id"], was_kept=layer["id"] in gone_on)
-        for layer_id in set(self.spec["sealed"]) - known.keys():  # of its snapshots, on other branches
+        for layer_id in set(self.spec["to_keep"]) - known.keys():  # of its snapshots, on other branches
             if self.images.exists(self.spec["images"][layer_id]):
                 self._keep(self.spec["images"][layer_id], layer_id)
         return to_come
@@ -55,7 +55,6 @@ class RbdTree:
         if layer_id not in self._kept_of(image):
             if was_kept:  # by now it would be something else
                 raise Refused(f"what was kept of an image of this volume is missing in Ceph (layer {layer_id})")
-            faults.reach("rbd.before_keep")
             self.images.keep(image, layer_id)
             self._kept_of(image).add(layer_id)
 
@@ -69,12 +68,14 @@ class RbdTree:
         return self._kept[image]
 
 
-def clear_away(images: Images, gone: Mapping[str, Iterable[str]], needed: Mapping[str, set[str]]) -> None:
+def clear_away(
+    images: Images, gone: Mapping[str, Iterable[str]], needed: Mapping[str, set[str]], sealed: Collection[str]
+) -> None:
     """Remove layers, by their images, that nobody needs any more. `needed`: the layers that somebody needs, by the
-    images that have some; none where it is not known which. Raises Refused.
+    images that have some; none where it is not known which. `sealed`: those that nobody writes. Raises Refused.
 
-    What is on an image goes as soon as only kept layers of it are needed. A layer that is still to be kept says that
-    its image is needed as it is.
+    What is on an image now goes as soon as all that is needed of it is kept. A layer that somebody writes, when the
+    order was made, may have been kept and written on since: so that it is kept does not suffice.
     """
     alone = []
     for image, layers in gone.items():
@@ -84,7 +85,7 @@ def clear_away(images: Images, gone: Mapping[str, Iterable[str]], needed: Mappin
         for layer_id in layers:
             faults.reach("rbd.before_forget")
             images.forget(image, layer_id)
-        if needed[image] and needed[image].issubset(images.kept(image)):
+        if needed[image] and needed[image].issubset(sealed) and needed[image].issubset(images.kept(image)):
             images.empty(image)
     _remove(images, alone)
 

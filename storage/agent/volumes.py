@@ -22,6 +22,7 @@ from storage.agent.confined import Helpers
 from storage.agent.conversion import Tool, connected
 from storage.agent.fences import Share
 from storage.agent.image_cache import ImageCache
+from storage.agent.layer_notes import Note, Notes, images_to_keep
 from storage.agent.layers import Layers
 from storage.agent.merging import Merge
 from storage.agent.rbd import Images
@@ -31,23 +32,6 @@ from storage.agent.restores import Restore
 log = structlog.get_logger()
 
 TYPE = "volume"
-SCHEMA = (
-    """
-CREATE TABLE layer (
-    volume TEXT NOT NULL,
-    id TEXT NOT NULL,
-    tree TEXT NOT NULL,
-    PRIMARY KEY (volume, id)
-) STRICT
-""",
-    "CREATE INDEX layer_by_tree ON layer (tree, id)",
-    "CREATE TABLE going (volume TEXT PRIMARY KEY) STRICT",  # what it does not share is all that `layer` still has
-    "ALTER TABLE layer ADD COLUMN ceph TEXT",  # the pool of a cluster where it is, if it is no file
-    "ALTER TABLE layer ADD COLUMN rbd TEXT",  # its image there; null: one with its own id
-    "ALTER TABLE layer ADD COLUMN stays INTEGER NOT NULL DEFAULT 0",  # whether others need something of that image
-)
-
-Note = dict[str, Any]  # of a layer: where it is in Ceph
 
 faults.declare("volume.after_make", "volume.before_forget")
 
@@ -62,7 +46,7 @@ class Volumes(Kind):
     def __init__(self, tools: Tools) -> None:
         self._paths, self._control_plane = tools.paths, tools.control_plane
         self._ledger = tools.ledger
-        self._ledger.migrate("storage", SCHEMA)
+        self._notes = Notes(tools.ledger)
         self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
         self._helpers = Helpers(tools.paths, tools.jail)
         self.layers = Layers(tools.paths, tools.jail)
@@ -73,7 +57,7 @@ class Volumes(Kind):
         spec = entry.spec
         wanted = [layer["id"] for layer in spec["layers"]]
         store = self._store(spec.get("ceph"))
-        self._note(entry.id, spec, [*wanted, *spec["keep"]])
+        self._notes.note(entry.id, spec, [*wanted, *spec["keep"]])
         if arrivals := spec.get("arrivals"):
             self._take_in(arrivals, {*wanted, *spec["keep"]})
         if pool := spec.get("pool"):
@@ -91,7 +75,7 @@ class Volumes(Kind):
         if not spec["held"] and not (pool and arrivals):
             with self.layers.fences.entered([share] if share else [], work):
                 self._grow(spec, store)
-        self._clear_away(entry.id, {*wanted, *spec["keep"]}, spec.get("images", {}))
+        self._clear_away(entry.id, {*wanted, *spec["keep"]}, spec.get("images", {}), spec.get("sealed", ()))
         return "present", self._facts(spec, store, to_come)
 
     def _store(self, ceph: str | None) -> Layers | Images:
@@ -175,21 +159,20 @@ class Volumes(Kind):
     def _remove(self, entry: Entry, spec: dict[str, Any] | None) -> Sight:
         """Remove what only this volume stands on. The ledger keeps no spec of an order like this, so what others need
         is struck out there first."""
-        tree = self._tree_of(entry.id)
+        tree = self._notes.tree_of(entry.id)
         if spec is not None:
             shared = set(spec["keep"] if "keep" in spec else self._needed_by_others(entry))
-            if (pool := spec.get("pool")) and not shared.issuperset(self._noted(entry.id)):
+            if (pool := spec.get("pool")) and not shared.issuperset(self._notes.of(entry.id)):
                 self.layers.place(pool)  # refuses: what cannot be reached would be left there for ever
-            for image in self._images_alone(entry.id):
+            for image in self._notes.images_alone(entry.id):
                 self.layers.clusters.let_go(image)
-            self._give_up(entry.id, shared, spec)
-        elif not self._is_going(entry.id):
+            self._notes.give_up(entry.id, shared, spec)
+        elif not self._notes.is_going(entry.id):
             raise Refused("what other volumes need was not said: the order has to come again")
-        own = self._noted(entry.id)
-        self._clear_away(entry.id, (), _images_to_keep(spec or {}))
+        own = self._notes.of(entry.id)
+        self._clear_away(entry.id, (), images_to_keep(spec or {}), (spec or {}).get("sealed", ()))
         faults.reach("volume.before_forget")
-        with self._ledger.write() as connection:
-            connection.execute("DELETE FROM going WHERE volume = ?", (entry.id,))
+        self._notes.is_gone(entry.id)
         there = self._there(tree)
         if own and not there and spec and (share := Share.of(spec)):
             self.layers.fences.forget(share)
@@ -197,38 +180,26 @@ class Volumes(Kind):
 
     def _needed_by_others(self, entry: Entry) -> Iterable[str]:
         """Of one that the control plane does not know: all that others know of, also those on other hosts."""
-        noted = self._noted(entry.id).items()
+        noted = self._notes.of(entry.id).items()
         yield from (layer_id for layer_id, note in noted if note["ceph"] or self.layers.is_shared(layer_id))
         for other in self._ledger.entries(TYPE):
             if other.id != entry.id and other.seen != "gone":
                 yield from (layer["id"] for layer in other.spec.get("layers", ()))
                 yield from other.spec.get("keep", ())
 
-    def _clear_away(self, volume_id: str, keep: Collection[str], images: dict[str, str]) -> None:
-        """`images`: those of all layers in Ceph that somebody needs."""
-        gone = {layer_id: note for layer_id, note in self._noted(volume_id).items() if layer_id not in keep}
+    def _clear_away(
+        self, volume_id: str, keep: Collection[str], images: dict[str, str], sealed: Collection[str]
+    ) -> None:
+        """`images`: those of all layers in Ceph that somebody needs; `sealed`: which of these nobody writes."""
+        gone = {layer_id: note for layer_id, note in self._notes.of(volume_id).items() if layer_id not in keep}
         for layer_id, note in gone.items():
             if not note["ceph"]:
                 self.layers.remove(layer_id)
-                self._forget(volume_id, layer_id)
+                self._notes.forget(layer_id)
         for ceph in {note["ceph"] for note in gone.values() if note["ceph"]}:
             there = {layer_id: note for layer_id, note in gone.items() if note["ceph"] == ceph}
-            self._clear_away_in_ceph(ceph, there, images)
-            self._forget(volume_id, *there)
-
-    def _clear_away_in_ceph(self, ceph: str, gone: dict[str, Note], images: dict[str, str]) -> None:
-        by_image: dict[str, list[str]] = {}
-        needed: dict[str, set[str]] = {note["rbd"]: set() for note in gone.values() if note["stays"]}
-        for layer_id, note in gone.items():
-            by_image.setdefault(note["rbd"], []).append(layer_id)
-        for layer_id, image in images.items():
-            needed.setdefault(image, set()).add(layer_id)
-        clear_away(Images(self.layers.clusters.get(ceph)), by_image, needed)
-
-    def _forget(self, volume_id: str, *layers: str) -> None:
-        with self._ledger.write() as connection:
-            connection.executemany("DELETE FROM layer WHERE id = ?", [(layer_id,) for layer_id in layers])
-        log.info("removed layers", volume=volume_id, layers=layers)
+            clear_away(Images(self.layers.clusters.get(ceph)), _by_image(there), _needed(there, images), sealed)
+            self._notes.forget(*there)
 
     def look(self, entry: Entry, ended: str) -> Sight | None:
         """Whether its files are there still. What is in Ceph is not looked for: whether that answers, the host says."""
@@ -264,52 +235,10 @@ class Volumes(Kind):
 
     def strays(self) -> list[str]:
         """Layers with a file that no volume of the ledger knows: the ledger was lost. They are kept."""
-        known = {row["id"] for row in self._ledger.rows("SELECT DISTINCT id FROM layer")}
-        return sorted(set(self.layers.there()) - known)
-
-    # What the ledger knows of layers
-
-    def _note(self, volume_id: str, spec: dict[str, Any], layers: Iterable[str]) -> None:
-        """Record a file before it is made, so that it is found again after a crash."""
-        known, images = self._noted(volume_id), spec.get("images", {})
-        where = (volume_id, spec["tree"], spec.get("ceph"))
-        new = [(*where, layer_id, images.get(layer_id)) for layer_id in dict.fromkeys(layers) if layer_id not in known]
-        if new:
-            with self._ledger.write() as connection:
-                connection.executemany("INSERT INTO layer (volume, tree, ceph, id, rbd) VALUES (?, ?, ?, ?, ?)", new)
-
-    def _give_up(self, volume_id: str, shared: Collection[str], spec: dict[str, Any]) -> None:
-        with self._ledger.write() as connection:
-            stays = "UPDATE layer SET stays = 1 WHERE volume = ? AND coalesce(rbd, id) = ?"
-            connection.executemany(stays, [(volume_id, image) for image in set(_images_to_keep(spec).values())])
-            rows = [(volume_id, layer_id) for layer_id in shared]
-            connection.executemany("DELETE FROM layer WHERE volume = ? AND id = ?", rows)
-            connection.execute("INSERT OR IGNORE INTO going VALUES (?)", (volume_id,))
-
-    def _is_going(self, volume_id: str) -> bool:
-        return bool(self._ledger.rows("SELECT 1 FROM going WHERE volume = ?", (volume_id,)))
-
-    def _noted(self, volume_id: str) -> dict[str, Note]:
-        """Its layers, and for each the pool and the image in Ceph where it is, if it is no file."""
-        statement = "SELECT id, ceph, coalesce(rbd, id) AS rbd, stays FROM layer WHERE volume = ?"
-        return {row["id"]: dict(row) for row in self._ledger.rows(statement, (volume_id,))}
-
-    def _images_alone(self, volume_id: str) -> list[str]:
-        """The images in Ceph of which no other volume here has anything."""
-        rows = self._ledger.rows(
-            "SELECT coalesce(rbd, id) AS image FROM layer WHERE ceph IS NOT NULL GROUP BY 1"
-            " HAVING sum(volume = ?) > 0 AND sum(volume <> ?) = 0",
-            (volume_id, volume_id),
-        )
-        return [row["image"] for row in rows]
-
-    def _tree_of(self, volume_id: str) -> str:
-        rows = self._ledger.rows("SELECT tree FROM layer WHERE volume = ? LIMIT 1", (volume_id,))
-        return str(rows[0]["tree"]) if rows else ""
+        return sorted(set(self.layers.there()) - self._notes.all())
 
     def _there(self, tree: str) -> list[str]:
-        statement = "SELECT DISTINCT id, ceph, rbd FROM layer WHERE tree = ? ORDER BY id"
-        places = {row["id"]: (row["ceph"], row["rbd"] or row["id"]) for row in self._ledger.rows(statement, (tree,))}
+        places = self._notes.places(tree)
         exist = {place: self._store(place[0]).exists(place[1]) for place in set(places.values())}
         return [layer_id for layer_id, place in places.items() if exist[place]]
 
@@ -328,6 +257,16 @@ def _written(spec: dict[str, Any]) -> str:
     return str(spec.get("images", {}).get(spec["active"], spec["active"]))
 
 
-def _images_to_keep(spec: dict[str, Any]) -> dict[str, str]:
-    """Of an order to remove a volume: the layers in Ceph that others need, and the image of each."""
-    return {layer_id: image for layer_id, image in spec.get("images", {}).items() if layer_id in spec["keep"]}
+def _by_image(gone: dict[str, Note]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for layer_id, note in gone.items():
+        found.setdefault(note["rbd"], []).append(layer_id)
+    return found
+
+
+def _needed(gone: dict[str, Note], images: dict[str, str]) -> dict[str, set[str]]:
+    """See `rbd_trees.clear_away`."""
+    needed: dict[str, set[str]] = {note["rbd"]: set() for note in gone.values() if note["stays"]}
+    for layer_id, image in images.items():
+        needed.setdefault(image, set()).add(layer_id)
+    return needed

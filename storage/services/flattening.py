@@ -38,6 +38,8 @@ def flatten(*, volume: Volume, actor: Actor) -> Operation:
     operation = engine.start(FlattenVolume, volume, actor=actor)
     held = volume.attachments.first()
     volume = locked(volume) if held and replaces_layers(held) else at_rest(volume)
+    if volume.active.rbd:
+        raise WrongState(f"{volume} is in Ceph: there what nobody needs of a chain of layers goes by itself.")
     row, tree = hosting.row_of(volume), trees.tree_of(volume)
     if row is None or row.host is None or not hosting.merges_layers(row.host):
         raise WrongState(f"The host of {volume} cannot merge layers: it has no qemu-img, or its agent is too old.")
@@ -86,7 +88,12 @@ def run_due() -> int:
 
 def _deep() -> "QuerySet[Volume]":
     """Those with a tree of more layers than usual, that nothing is done with, on hosts that can be reached."""
-    large = Layer.objects.values("tree").annotate(layers=Count("pk")).filter(layers__gt=settings.VOLUME_MAX_LAYERS)
+    large = (
+        Layer.objects.filter(rbd=None)
+        .values("tree")
+        .annotate(layers=Count("pk"))
+        .filter(layers__gt=settings.VOLUME_MAX_LAYERS)
+    )
     given_up = Q(kind=FlattenVolume.kind, finished_at__gt=Now() - TRY_AGAIN) & ~Q(outcome=Outcome.DONE)
     hindered = Operation.objects.filter(Q(finished_at=None) | given_up, subject_id=OuterRef("pk"))
     volumes = Volume.objects.filter(active__tree__in=large.values("tree"), trashed_at=None, failed_reason="")

@@ -193,10 +193,13 @@ class Cluster:
     def images(self) -> set[str]:
         return set(self.rbd("ls", POOL).split())
 
-    def io(self, image: str, command: str) -> str:
-        """What qemu-io says."""
+    def io(self, image: str, command: str, *, snapshot: str = "") -> str:
+        """What qemu-io says of an image, or of a snapshot of it."""
         file = {"driver": "rbd", "pool": POOL, "image": image, "conf": str(self.conf), "user": "admin"}
-        return self._run("qemu-io", "-c", command, "json:" + json.dumps({"driver": "raw", "file": file}), own=False)
+        how = ["-r"] if snapshot else []
+        file |= {"snapshot": snapshot} if snapshot else {}
+        node = "json:" + json.dumps({"driver": "raw", "file": file})
+        return self._run("qemu-io", *how, "-c", command, node, own=False)
 
     def _begin(self, daemon: str) -> None:
         command = [f"ceph-{daemon}", "-i", DAEMONS[daemon], "--conf", str(self.conf), "-f"]

@@ -16,11 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from agent import faults
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from storage.models import Layer, Snapshot, Volume
+from storage.models import Layer, Snapshot, Volume, VolumeType
 from storage.services import flattening, snapshots, volumes
 from storage.services.volumes import WrongState
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
+from tests.storage.ceph import Cluster
+from tests.storage.ceph_clouds import kept
 from tests.storage.clouds import do, files, give_volumes, path, placed, qemu_io, settle
 
 STEPS = int(os.environ.get("PILEUS_STEPS", "40"))
@@ -58,6 +60,18 @@ class VolumesAgainstModel(RuleBasedStateMachine):
     def any_snapshot(self, data: Any) -> str:
         return str(data.draw(st.sampled_from(sorted(self.taken))))
 
+    def make(self) -> Volume:
+        return placed(self.cloud)
+
+    def io(self, of: Volume | Snapshot, command: str) -> str:
+        """What qemu-io says of what is on a volume, or was."""
+        kind: Any = self.cloud.node.kinds["volume"]
+        file = path(self.cloud, of) if isinstance(of, Volume) else kind.layers.path(str(of.layer_id))
+        return qemu_io(file, command)
+
+    def require_nothing_else(self) -> None:
+        assert files(self.cloud) == {str(pk) for pk in Layer.objects.exclude(host=None).values_list("pk", flat=True)}
+
     def rest(self, data: Any) -> None:
         """Everything comes to its end, and perhaps the worker dies on the way there."""
         if data.draw(st.booleans()):
@@ -74,14 +88,14 @@ class VolumesAgainstModel(RuleBasedStateMachine):
     @rule(data=st.data())
     @precondition(lambda self: len(self.contents) < MAX_VOLUMES)
     def create(self, data):
-        name = placed(self.cloud).name
+        name = self.make().name
         self.contents[name] = {}
 
     @rule(data=st.data(), block=blocks, byte=bytes_)
     @precondition(lambda self: self.contents)
     def write(self, data, block, byte):
         name = self.any_volume(data)
-        qemu_io(path(self.cloud, self.volume(name)), f"write -P {byte} {block * BLOCK} {BLOCK}")
+        self.io(self.volume(name), f"write -P {byte} {block * BLOCK} {BLOCK}")
         self.contents[name][block] = byte
 
     @rule(data=st.data())
@@ -162,28 +176,57 @@ class VolumesAgainstModel(RuleBasedStateMachine):
         self.deaths.clear()
         settle(self.cloud)
         for name, held in self.contents.items():
-            self.require(path(self.cloud, self.volume(name)), held)
+            self.require(self.volume(name), held)
         for name, (_, held) in self.taken.items():
-            self.require(self.layer_path(name), held)
-        assert files(self.cloud) == {str(pk) for pk in Layer.objects.exclude(host=None).values_list("pk", flat=True)}
+            self.require(self.snapshot(name), held)
+        self.require_nothing_else()
         assert self.cloud.breaches() == []
         for name in self.contents:
             do(volumes.delete, volume=self.volume(name), cascade=True)
         settle(self.cloud)
-        assert files(self.cloud) == set()
+        self.require_nothing_else()
         assert not Layer.objects.exists()
 
-    def layer_path(self, snapshot: str) -> Any:
-        kind: Any = self.cloud.node.kinds["volume"]
-        return kind.layers.path(str(self.snapshot(snapshot).layer_id))
-
-    def require(self, file: Any, held: dict[int, int]) -> None:
+    def require(self, of: Volume | Snapshot, held: dict[int, int]) -> None:
         commands = [f"read -P {held.get(block, 0)} {block * BLOCK} {BLOCK}" for block in range(8)]
         for command in commands:
-            assert "verification failed" not in qemu_io(file, command), (command, held)
+            assert "verification failed" not in self.io(of, command), (command, held)
+
+
+class InCeph(VolumesAgainstModel):
+    """The same with a type whose volumes are in Ceph. `before`: images of other tests."""
+
+    ceph: Cluster
+    type: VolumeType
+    before: set[str]
+
+    def make(self) -> Volume:
+        return placed(self.cloud, type=self.type)
+
+    def io(self, of: Volume | Snapshot, command: str) -> str:
+        of_snapshot = str(of.layer_id) if isinstance(of, Snapshot) else ""
+        layer = of.layer if isinstance(of, Snapshot) else of.active
+        return self.ceph.io(str(layer.rbd), command, snapshot=of_snapshot)
+
+    def require_nothing_else(self) -> None:
+        """Of each image only what rows tell of is kept, and all of that."""
+        layers = list(Layer.objects.exclude(host=None))
+        assert self.ceph.images() - self.before == {str(layer.rbd) for layer in layers}
+        for image in {layer.rbd for layer in layers}:
+            sealed = {str(layer.pk) for layer in layers if layer.rbd == image and layer.sealed_at}
+            assert set(kept(self.ceph, image)) == sealed
 
 
 def test_volumes_keep_what_was_written_to_them(cloud, monkeypatch):
+    run(VolumesAgainstModel, cloud, monkeypatch)
+
+
+def test_volumes_in_ceph_keep_what_was_written_to_them(two, in_ceph, ceph, monkeypatch):
+    InCeph.ceph, InCeph.type, InCeph.before = ceph, in_ceph, ceph.images()
+    run(InCeph, two, monkeypatch, fewer=2)
+
+
+def run(model, cloud, monkeypatch, fewer=1):
     monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
     monkeypatch.setattr(django_settings, "VOLUME_MAX_LAYERS", 2)
     ordinary, deaths = faults.reach, []
@@ -199,12 +242,12 @@ def test_volumes_keep_what_was_written_to_them(cloud, monkeypatch):
     monkeypatch.setattr(faults, "reach", reach)
     cloud.project.quota.limits = {}
     cloud.project.quota.save()
-    VolumesAgainstModel.cloud, VolumesAgainstModel.deaths = cloud, deaths
+    model.cloud, model.deaths = cloud, deaths
 
     run_state_machine_as_test(
-        VolumesAgainstModel,
+        model,
         settings=settings(
-            max_examples=max(1, STEPS // 20), stateful_step_count=20, deadline=None, database=None, derandomize=True,
-            suppress_health_check=list(HealthCheck), print_blob=False,
+            max_examples=max(1, STEPS // 20 // fewer), stateful_step_count=20, deadline=None, database=None,
+            derandomize=True, suppress_health_check=list(HealthCheck), print_blob=False,
         ),
     )  # fmt: skip
