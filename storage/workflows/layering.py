@@ -46,14 +46,25 @@ class Layering(Undone):
         return self.restore
 
 
-class SnapshotVolume(Layering, WithHolder):
-    """What has been written until now is kept; what comes goes to a new layer."""
-
-    kind = "storage.snapshot_volume"
+class Switching(Layering, WithHolder):
+    """The emulator that has the volume open, if one has, sees to the new layer."""
 
     def switch(self) -> Verdict:
         self.put_next_in_place()
         return self.tell_holder
+
+    def consistency(self) -> str:
+        """What nothing is attached to is at rest."""
+        held = self.attachment
+        if held is None:
+            return Snapshot.Consistency.FILESYSTEM
+        return kind_of(held.holder_type).consistency(held.holder_id, self.volume.pk)
+
+
+class SnapshotVolume(Switching):
+    """What has been written until now is kept; what comes goes to a new layer."""
+
+    kind = "storage.snapshot_volume"
 
     def finish(self) -> Verdict:
         """Nobody writes what is below any more."""
@@ -62,24 +73,16 @@ class SnapshotVolume(Layering, WithHolder):
         Layer.objects.filter(pk__in=below, sealed_at=None).update(sealed_at=Now())
         if volume.active.rbd:
             hosting.changed(volume)
-            return self.keep
-        return self._end()
+        return self.keep
 
     def keep(self) -> Verdict:
         """In Ceph its host keeps what is below now, unless the emulator that has it open has done so."""
-        return self.until_true() or self._end()
+        return self.until_true() or self.end
 
-    def _end(self) -> Verdict:
+    def end(self) -> Verdict:
         snapshots = Snapshot.objects.filter(pk=self.operation.parameters.get("snapshot"))
-        snapshots.update(consistency=self._consistency())
+        snapshots.update(consistency=self.consistency())
         return DONE
-
-    def _consistency(self) -> str:
-        """What nothing is attached to is at rest."""
-        held = self.attachment
-        if held is None:
-            return Snapshot.Consistency.FILESYSTEM
-        return kind_of(held.holder_type).consistency(held.holder_id, self.volume.pk)
 
 
 class CloneVolume(SnapshotVolume):
@@ -94,7 +97,7 @@ class CaptureVolume(SnapshotVolume):
     kind = "storage.capture_volume"
 
 
-class Replacing(SnapshotVolume):
+class Replacing(Switching):
     """Something else comes in place of what is on the volume, which nothing has open; what no snapshot keeps goes."""
 
     def switch(self) -> Verdict:
@@ -115,7 +118,7 @@ class Replacing(SnapshotVolume):
         """The snapshot of what is replaced is taken, if one is wished: nobody writes that any more."""
         wished = Snapshot.objects.filter(pk=self.operation.parameters.get("snapshot"), consistency="")
         Layer.objects.filter(snapshots__in=wished, sealed_at=None).update(sealed_at=Now())
-        wished.update(consistency=self._consistency())
+        wished.update(consistency=self.consistency())
 
     def finish(self) -> Verdict:
         """Nobody knows of the old layers any more."""
