@@ -34,6 +34,7 @@ POOL = "192.0.2.128/26"
 NETWORK = "10.0.0.0/24"  # of every project: they overlap on purpose
 SSH = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR".split()
 SECONDS_TO_ANSWER = 15
+NO_CONNECTION = 255  # ssh's own code: there is no answer of the guest
 EMULATED = {"x86_64": ("qemu", "tiny-linux"), "riscv64": ("unicorn", "tiny-linux-riscv64")}
 
 
@@ -212,16 +213,35 @@ class Guest:
         login = ["-o", "ConnectTimeout=3", "-i", str(self.tenant.key), f"root@{self.way_in}"]
         return [*self.rack.outside.enter, "ssh", *SSH, *login, command]
 
-    def run(self, command: str) -> subprocess.CompletedProcess[str]:
-        """What came of a command there. A connection that is cut hangs: that is a failure like any other."""
+    def run(self, command: str, seconds: float = SECONDS_TO_ANSWER) -> subprocess.CompletedProcess[str]:
+        """What came of one try. A connection that is cut hangs: that is a failure of ssh like any other."""
         login = self.ssh(command)
         try:
-            return subprocess.run(login, check=False, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
+            return subprocess.run(login, check=False, capture_output=True, text=True, timeout=seconds)
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(login, 255, "", "no answer")
+            return subprocess.CompletedProcess(login, NO_CONNECTION, "", f"no answer within {seconds} s")
+
+    def answer(self, command: str) -> subprocess.CompletedProcess[str]:
+        """What came of a command there, by the first connection that lasts. Fails in words when there is none."""
+        tried = self.run(command)
+
+        def answers() -> bool:
+            nonlocal tried
+            tried = tried if tried.returncode != NO_CONNECTION else self.run(command, 60)
+            return tried.returncode != NO_CONNECTION
+
+        what = f"{self.name} answers `{command}`"
+        wait_until(answers, 120, 0.5, what, lambda: f"{tried.stderr.strip()}: {self.story()}")
+        return tried
+
+    def output(self, command: str) -> str:
+        """What a command there prints, which has to succeed."""
+        done = self.answer(command)
+        assert done.returncode == 0, f"`{command}` in {self.name}: {done.returncode} {done.stdout}{done.stderr}"
+        return done.stdout
 
     def pings(self, address: str, count: int = 3) -> bool:
-        return self.run(f"ping -q -c {count} -W 2 {address}").returncode == 0
+        return self.answer(f"ping -q -c {count} -W 2 {address}").returncode == 0
 
     def hostname(self) -> str:
         """The name of whoever answers at its floating IP; "" when nobody does."""

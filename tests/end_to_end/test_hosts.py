@@ -94,7 +94,7 @@ def test_an_instance_moves_to_another_host_with_what_is_on_its_disks(rack, demo,
     write = "test -b /dev/vdb && dd if=/dev/urandom of=/dev/vdb bs=1M count=8 2>/dev/null && sync && echo written"
     wait_until(lambda: a.run(write).stdout.strip() == "written", 90, 1, "the volume is there", rack.logs)
     total = "head -c 8388608 /dev/vdb | sha256sum"
-    before, address = a.run(total).stdout, a.address
+    before, address = a.output(total), a.address
     assert len(before.split()[0]) == 64
     rack.post(f"{a.path}/stop")
     wait_until(lambda: rack.get(a.path)["status"] == "stopped", 90, 0.5, "it has stopped", rack.logs)
@@ -109,5 +109,5 @@ def test_an_instance_moves_to_another_host_with_what_is_on_its_disks(rack, demo,
     )  # fmt: skip
     rack.post(f"{a.path}/start")
     a.wait_until_up()
-    assert (a.run(total).stdout, a.address) == (before, address)
+    assert (a.output(total), a.address) == (before, address)
     assert b.pings(a.address)
