@@ -8,13 +8,13 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 
-import psutil
 import pytest
 import redis
 
 from tests.clouds import wait_until
-from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, pid_of, wait_for
+from tests.end_to_end.faults import INSTANCES, delete, is_verified, kill, launch, patiently, pid_of, story, wait_for
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
@@ -81,21 +81,24 @@ def test_a_flushed_redis_forgets_nothing_that_matters(machine, first):
 def test_an_emulator_that_is_killed_is_noticed_and_started_again(machine):
     machine_id = launch(machine, "crashing")
     wait_for(machine, "crashing", "running")
-    (emulator,) = [
-        process.pid
-        for process in psutil.process_iter(["name", "cmdline"])
-        if (process.info["name"] or "").startswith("qemu-system")
-        and machine_id in " ".join(process.info["cmdline"] or [])
-    ]
+    (emulator,) = machine.emulators(machine_id)
     os.kill(emulator, signal.SIGKILL)
-    wait_for(machine, "crashing", "starting", seconds=10)
+    is_noticed = partial(was_seen_killed, machine, machine_id)  # it may be starting for a moment only
+    wait_until(is_noticed, 60, 0.2, "it is noticed", lambda: story(machine, "crashing"))
     wait_for(machine, "crashing", "running")
-    with machine.api() as api:
-        events = api.get("/projects/demo/events", params={"limit": 500}).json()["items"]
-    reasons = [event["after"]["problem"] for event in events if event["action"] == "compute.instance.seen"]
-    assert any("killed" in reason or "signal" in reason or "unexpectedly" in reason for reason in reasons)
+    (again,) = machine.emulators(machine_id)
+    assert again != emulator
     delete(machine, "crashing")
     wait_for(machine, "crashing", 404)
+
+
+def was_seen_killed(machine, machine_id):
+    with machine.api() as api:
+        found = patiently(lambda: api.get("/projects/demo/events", params={"subject": machine_id, "limit": 500}))
+    reasons = [
+        event["after"]["problem"] for event in found.json()["items"] if event["action"] == "compute.instance.seen"
+    ]
+    return any("killed" in reason or "signal" in reason or "unexpectedly" in reason for reason in reasons)
 
 
 def test_a_stopped_redis_only_slows_things_down(machine, first):
