@@ -3,6 +3,7 @@
 import threading
 import time
 
+from agent import rounds as rounds_module
 from agent.errors import Unreachable
 from agent.rounds import Inspections, Round, Rounds
 from tests.compute.agent.test_qemu import wait_for
@@ -32,23 +33,22 @@ def test_a_round_that_fails_in_another_way_does_not_end_the_clock():
     assert 14 < each.due - time.monotonic() <= 15
 
 
-def test_the_bell_and_changes_hasten(node, control_plane, spec):
+def test_the_bell_and_changes_hasten(node, control_plane, spec, monkeypatch):
+    """By itself nothing would come in time."""
+    monkeypatch.setattr(rounds_module, "SECONDS_BETWEEN_LOOKS", 600.0)
     woken = threading.Event()
     node.machines.wake = woken.set
-    rounds = Rounds(node, 10, lambda answer: None)
+    rounds = Rounds(node, 600, lambda answer: None)
     rounds.start()
-    wait_for(lambda: control_plane.beats, 10)
+    wait_for(lambda: rounds._look.due > time.monotonic(), 60)
     control_plane.order("ensure_running", spec, 1)
-    began = time.monotonic()
     rounds.ring()
-    wait_for(lambda: control_plane.seen(spec["id"]) == ["running"], 10)
-    assert time.monotonic() - began < 3
-    wait_for(lambda: control_plane.beats[-1]["inventory"], 10)  # at once, because something changed
-    assert time.monotonic() - began < 5
+    wait_for(lambda: control_plane.seen(spec["id"]) == ["running"], 60)
+    wait_for(lambda: control_plane.beats[-1]["inventory"], 60)  # because something changed
     assert woken.is_set()
     node.hypervisor.crash(spec["id"])
     Inspections(node).start()
-    wait_for(lambda: control_plane.seen(spec["id"]) == ["running", "stopped"], 10)
+    wait_for(lambda: control_plane.seen(spec["id"]) == ["running", "stopped"], 60)
     node.stop()
     rounds.join(30)
     assert not rounds.is_alive()

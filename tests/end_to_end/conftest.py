@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def machine() -> Iterator[OneMachine]:
     folder.chmod(0o755)
     machine = OneMachine(folder)
     try:
+        began = time.monotonic()
         machine.first_up = machine.pileus("up")
+        machine.first_up_seconds = time.monotonic() - began
         machine.first_boots = machine.boots()
         yield machine
     finally:

@@ -34,6 +34,7 @@ class OneMachine:
         if os.geteuid() == 0:
             self.env["PILEUS_POOLS"] = f"{POOL}=routed"
         self.first_up: subprocess.CompletedProcess[str] | None = None
+        self.first_up_seconds = 0.0
         self.first_boots: list[str] = []
         self.first_id: str | None = None
 

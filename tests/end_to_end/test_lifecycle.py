@@ -63,7 +63,7 @@ def test_from_launch_to_delete(machine, api):
     body = {"name": "whole", "flavor": "tiny", "image": "tiny-linux", "keypairs": ["laptop"], "user_data": USER_DATA}
     launched = api.post(INSTANCES, json=body, headers={"Idempotency-Key": uuid.uuid4().hex})
     assert finish(api, launched) == "compute.launch"
-    wait_until(lambda: boots(api, "whole") == 1, 120, what="the guest is up")
+    wait_until(lambda: boots(api, "whole") == 1, 240, what="the guest is up")
     assert any("hello from user data" in text for text in console(api, "whole"))
     assert any(text.startswith("READY renamed") for text in console(api, "whole"))
 
@@ -73,7 +73,7 @@ def test_from_launch_to_delete(machine, api):
 
     finish(api, api.post(f"{INSTANCES}/whole/resize", json={"flavor": "small"}))
     finish(api, api.post(f"{INSTANCES}/whole/start", json={}))
-    wait_until(lambda: boots(api, "whole") == 2, 120, what="the guest is up again")
+    wait_until(lambda: boots(api, "whole") == 2, 240, what="the guest is up again")
     greetings = [text for text in console(api, "whole") if "hello from user data" in text]
     assert len(greetings) == 1, "user data is for the first boot, and the disk is still the same"
 

@@ -164,7 +164,7 @@ def test_up_again_is_quick_and_keeps_everything(machine):
     before, boots, credentials = machine.first_emulator(), machine.boots(), machine.credentials
     began = time.monotonic()
     done = machine.pileus("up")
-    assert time.monotonic() - began <= 10
+    assert time.monotonic() - began <= max(10, machine.first_up_seconds / 4)  # on a busy machine both take longer
     assert machine.credentials == credentials
     assert machine.first_emulator() == before
     assert machine.boots() == boots

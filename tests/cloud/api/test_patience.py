@@ -78,7 +78,7 @@ def test_a_database_that_stands_still_is_given_up_and_taken_again_when_it_goes_o
     began = time.monotonic()
     with pytest.raises(OperationalError):
         one(through_relay)
-    assert 0.5 <= time.monotonic() - began < 5
+    assert 0.5 <= time.monotonic() - began < 30
     assert not through_relay.is_usable()  # at once: there is nothing to ask any more
     through_relay.close_if_unusable_or_obsolete()
     relay.flows.set()

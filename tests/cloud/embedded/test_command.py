@@ -2,9 +2,9 @@
 
 import hashlib
 import os
+import resource
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -76,9 +76,15 @@ def test_it_hands_over_with_all_arguments_from_any_directory(home):
 
 @pytest.mark.parametrize("command", ["up", "status", "test", "check"])
 def test_a_finished_environment_costs_next_to_nothing(home, command):
-    began = time.monotonic()
+    before = processor_seconds()
     assert run(command, home=home).returncode == 0
-    assert time.monotonic() - began < 0.5
+    assert processor_seconds() - before < 0.5
+
+
+def processor_seconds() -> float:
+    """Of all processes that this one has started, and that have ended: a busy machine makes them no dearer."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_it_works_through_a_symbolic_link(home, tmp_path):

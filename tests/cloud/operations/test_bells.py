@@ -73,7 +73,7 @@ def test_a_commit_hardly_notices_that_redis_is_away(away):
     for _ in range(50):
         with transaction.atomic():
             bells.ring(uuid.uuid4())
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5  # fifty that each waited for it would take longer
 
 
 def test_beat_rings_for_everything_that_is_due_and_hangs_up_no_more_bells_than_needed(monkeypatch):

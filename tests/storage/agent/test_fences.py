@@ -123,9 +123,10 @@ def test_a_host_that_shows_nothing_is_waited_for_until_it_is_dead(two):
     began = time.monotonic()
     b.claim(share(2, a.host), Work())
     assert time.monotonic() - began >= 0.5
+    b.seconds_until_dead = 60.0
     began = time.monotonic()
     b.claim(share(2, a.host), Work())
-    assert time.monotonic() - began < 0.4, "once is enough"
+    assert time.monotonic() - began < 60, "once is enough"
 
 
 def test_who_dies_while_waiting_waits_again(two):
