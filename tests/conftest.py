@@ -12,6 +12,7 @@ from django.conf import settings
 from django.test import TransactionTestCase
 from rest_framework.test import APIClient
 
+from cloud.api import limits
 from cloud.tenancy.models import Project, Role, User
 from tests import factories
 from tests.clouds import SmallCloud
@@ -24,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Passwords of tests need not withstand anybody: hashing them well would take most of the time."""
     os.environ["DJANGO_SETTINGS_MODULE"] = "cloud.settings"  # processes that tests start are the real cloud's
     config.addinivalue_line("filterwarnings", "ignore:No directory at.*static:UserWarning")
+    limits.KEYS = f"rate:{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}:"  # tests side by side have one Redis
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     TransactionTestCase._fixture_teardown = empty_tables
 
@@ -61,10 +63,15 @@ def rows_of_module(django_db_setup: None, django_db_blocker: Any) -> Iterator[No
 
 @pytest.fixture
 def fresh_limits() -> None:
-    """Strangers of other tests have used nothing up, and neither has anybody under a name that was theirs."""
+    """Strangers of earlier tests have used nothing up, and neither has anybody under a name that was theirs."""
+    forget_limits(limits.KEYS)
+
+
+def forget_limits(keys: str) -> None:
+    """Empty the buckets whose names begin so: those of this worker's tests, or those of web processes."""
     with redis.Redis.from_url(settings.REDIS_URL) as client:
-        names = client.scan_iter("rate:sign-in-as:*", count=1000)
-        client.delete("rate:address:127.0.0.1", "rate:guess:127.0.0.1", "rate:sign-in:127.0.0.1", *names)
+        names = client.scan_iter(f"{keys}sign-in-as:*", count=1000)
+        client.delete(*(f"{keys}{kind}:127.0.0.1" for kind in ("address", "guess", "sign-in")), *names)
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ class Circuit:
         self.closed_at = time.monotonic() + CIRCUIT_OPEN_SECONDS
 
 
+KEYS = "rate:"  # what the names of all buckets begin with
 circuit = Circuit()
 _local: dict[str, float] = {}
 _lock = threading.Lock()
@@ -117,7 +118,7 @@ def take(bucket: str, *, rate: float | None = None, burst: int | None = None) ->
     """Take one request out of a bucket."""
     rate, burst = rate or settings.API_RATE_PER_SECOND, burst or settings.API_BURST
     cost, holds = 1 / rate, burst / rate
-    allowed, until_full = _take(f"rate:{bucket}", cost, holds)
+    allowed, until_full = _take(KEYS + bucket, cost, holds)
     remaining = max(0, math.floor((holds - until_full) / cost + 1e-6))
     retry_after = 0 if allowed else max(1, math.ceil(until_full + cost - holds))
     return Verdict(allowed, burst, remaining, math.ceil(until_full), retry_after)

@@ -16,6 +16,7 @@ from cloud.tenancy.models import Role
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.compute.agent.unicorn.conftest import riscv_linux  # noqa: F401
+from tests.conftest import forget_limits
 from tests.end_to_end.browsers import DESK, Visitor, chromium, lay_out_static
 from tests.end_to_end.machines import OneMachine
 from tests.images.conftest import tiny_linux  # noqa: F401
@@ -84,6 +85,7 @@ def cloud() -> Iterator[SmallCloud]:
 @pytest.fixture
 def visit(browser: Browser, servers: Servers) -> Iterator[Callable[..., Visitor]]:
     """Somebody new at the browser: `visit(viewport=PHONE)`. Fails when their browser has complained of anything."""
+    forget_limits("rate:")  # that web has for 127.0.0.1
     visitors: list[Visitor] = []
 
     def make(**options: Any) -> Visitor:
