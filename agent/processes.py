@@ -47,12 +47,23 @@ class Process:
         return None
 
     def kill(self) -> None:
-        """Kill it as by kill -9. The pidfd makes sure that it is still this process."""
+        """Kill it as by kill -9."""
+        self._send(signal.SIGKILL)
+
+    def end(self, seconds: float) -> None:
+        """Ask it to end, and kill it after so many seconds. Returns once it has ended, or after as long again."""
+        self._send(signal.SIGTERM)
+        if not self.wait(seconds):
+            self.kill()
+            self.wait(seconds)
+
+    def _send(self, sign: signal.Signals) -> None:
+        """The pidfd makes sure that it is still this process."""
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
                 if self.alive:
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    signal.pidfd_send_signal(handle, sign)
             finally:
                 os.close(handle)
 

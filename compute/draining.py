@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
+from django.db.models import Q
+
 from cloud.hosts.models import Host
 from cloud.operations.models import Operation
 from compute import why_not
 from compute.models import Instance, Power
 from storage.models import Volume
+from storage.models.types import PoolKind
 
 DRAIN = "compute.drain"
 INSTANCE, VOLUME = "instance", "volume"
+SERVED = "This is its storage host, where it stays. Back it up, and restore the backup as a volume of another type."
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ def _why_it_stays(instance: Instance) -> str:
 
 def _volumes(host: Host) -> Iterator[Found]:
     """Those that no instance on the host takes along."""
-    there = Volume.objects.filter(active__host=host, attachments=None).select_related("project")
+    there = Volume.objects.filter(active__host=host).select_related("project", "type")
+    there = there.filter(Q(attachments=None) | Q(type__pool_kind=PoolKind.NBD))
     for volume in there.order_by("name", "pk"):
-        yield Found(VOLUME, volume.pk, volume.name, volume.project.name)
+        yield Found(VOLUME, volume.pk, volume.name, volume.project.name, SERVED if volume.type.is_served else "")
 
 
 def latest(host: Host) -> Operation | None:

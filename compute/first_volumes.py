@@ -115,7 +115,9 @@ def _faults_of_root(disks: Sequence[Disk], image: Image) -> Iterator[Fault]:
 
 def _faults_of_hosts(there: Sequence[Disk], wished: Host | None) -> Iterator[Fault]:
     """A volume is used where it is, so all must be on one host. Which that is only admins are told, who may wish it."""
-    placed = [volume for disk in there if (volume := disk.volume) and volume.active.host_id]
+    placed = [
+        volume for disk in there if (volume := disk.volume) and volume.active.host_id and not volume.type.is_served
+    ]
     other = next((one for one in placed if one.active.host_id != placed[0].active.host_id), None)
     if other is not None:
         words = f"{placed[0]} and {other} are on different hosts: an instance can have one or the other."

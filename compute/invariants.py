@@ -145,8 +145,10 @@ def volumes_have_their_instances() -> Iterator[Breach]:
         """
         SELECT a.holder_id, a.holder_name, v.name, i.id IS NOT NULL FROM storage_attachment a
         JOIN storage_volume v ON v.id = a.volume_id JOIN storage_layer l ON l.id = v.active_id
+        JOIN storage_volumetype t ON t.id = v.type_id
         LEFT JOIN compute_instance i ON i.id = a.holder_id LEFT JOIN compute_machine m ON m.id = i.machine_id
-        WHERE a.holder_type = 'instance' AND (i.id IS NULL OR l.host_id <> m.host_id) ORDER BY v.name, a.id
+        WHERE a.holder_type = 'instance' AND (i.id IS NULL OR (l.host_id <> m.host_id AND t.pool_kind <> 'nbd'))
+        ORDER BY v.name, a.id
         """
     ):
         if is_there:

@@ -16,6 +16,7 @@ from cloud.hosts.hosted import refusal
 from cloud.operations.workflow import Topic, Wait
 from cloud.problems import Fault, Problem
 from cloud.queries import Prepared
+from compute.hypervisors import KINDS
 from compute.models import Instance, Power
 from storage import hardware, holders, hosting
 from storage.holders import HolderKind
@@ -37,7 +38,7 @@ class UnfitVolumes(Problem):
 class Needs:
     """What the volumes of an instance ask of its host: to be a certain one, where they are; room for those that are
     nowhere yet, so many GiB; and, if there are such, qemu-img for those that do not begin empty. `pools`: the shared
-    folders where they are.
+    folders where they are. `are_served`: to reach storage hosts, which have some of them.
     """
 
     host_id: UUID | None = None
@@ -45,12 +46,14 @@ class Needs:
     are_new: bool = False
     have_base: bool = False
     pools: tuple[str, ...] = ()
+    are_served: bool = False
 
 
 def needs(instance: Instance) -> Needs:
     if not instance.machine_id and not instance.volume_wish:
         return Needs()  # one that is new, and has none: known without a look
-    held = [one.volume for one in _held.rows(instance.pk)]
+    everything = [one.volume for one in _held.rows(instance.pk)]
+    held = [volume for volume in everything if not volume.type.is_served]
     new = [volume for volume in held if not volume.active.host_id]
     return Needs(
         host_id=next((volume.active.host_id for volume in held if volume.active.host_id), None),
@@ -58,6 +61,7 @@ def needs(instance: Instance) -> Needs:
         are_new=bool(new),
         have_base=any(volume.active.base for volume in new),
         pools=pools_of(new),
+        are_served=len(held) < len(everything),
     )
 
 
@@ -121,6 +125,8 @@ def attach(instance: Instance, actor: Actor, volume: Volume | None, *, read_only
         raise _unfit("Give a volume.")
     if fault := hosting.fault_there(volume, instance.host):
         raise _unfit(fault)
+    if volume.type.is_served and not KINDS[instance.hypervisor].takes_served:
+        raise _unfit(f"{instance} runs in the embedded emulator, which reaches no volume on another host.")
     bus = hardware.disk_bus(instance.hardware)
     if read_only and bus not in hardware.READ_ONLY_BUSES:
         raise _unfit(f"{instance} has its disks on {hardware.name(bus)}, where none can be read-only.")
@@ -160,6 +166,11 @@ def held_by(instance: Instance) -> "QuerySet[Attachment]":
 @Prepared
 def _held(instance_id: Any) -> "QuerySet[Attachment]":
     return attaching.held_by(HOLDER, instance_id)
+
+
+def that_move(instance: Instance) -> list[Volume]:
+    """Those that go with it to another host: all but what storage hosts serve."""
+    return [one.volume for one in held_by(instance) if not one.volume.type.is_served]
 
 
 def with_volumes(instances: "QuerySet[Any]") -> "QuerySet[Any]":

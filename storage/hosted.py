@@ -40,9 +40,13 @@ register(
         spec=specs.volume,
         noticed=hosting.noticed,
         reconcile=reconcile.volumes,
-        related=("volume__active", "volume__project"),
+        related=("volume__active", "volume__project", "volume__type"),
         project="volume__project_id",
-        facts={"layers": [uuid], "used_bytes": Maybe(count)},
+        facts={
+            "layers": [uuid],
+            "used_bytes": Maybe(count),
+            "served": Maybe({"id": uuid, "host": str, "port": count}),
+        },
     )
 )
 register(

@@ -72,17 +72,22 @@ def fault_there(volume: Volume, host: Host) -> str:
 
 
 def reaches(volume: Volume, host: Host) -> bool:
-    """Whether a host reaches the pool where a volume is, if it is in one."""
+    """Whether a host reaches the pool where a volume is, if it is in one, or the storage host that serves it."""
+    if volume.type.is_served:
+        return bool(host.capabilities.get("volumes", {}).get("nbd"))
     return not volume.active.pool or str(volume.active.pool) in host.capabilities.get("pools", {})
 
 
 def reaching(volume: Volume) -> str:
-    """What a host that is no use for a volume in a pool does not do, in words."""
+    """What a host that is no use for a volume does not do, in words."""
+    if volume.type.is_served:
+        return f"have qemu-nbd (qemu-utils), by which it would reach {volume} on its storage host"
     return f"reach the Ceph pool of {volume}" if volume.type.in_ceph else f"have the shared folder of {volume} mounted"
 
 
 def is_there(volume: Volume, host: Host) -> bool:
-    return volume.active.host_id == host.pk
+    """Whether machines of a host have it there: its files, or what its storage host serves."""
+    return volume.type.is_served or volume.active.host_id == host.pk
 
 
 def place(volume: Volume, host: Host) -> VolumeOnHost:
@@ -183,7 +188,8 @@ def connect(volume: Volume, host: Host) -> Wait | None:
 
     Raises Refused when it is on another host and does not come here, when this one has no room or cannot make it.
     """
-    volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
+    rows = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "type")
+    volume = rows.get(pk=volume.pk)
     if volume.active.host_id and not is_there(volume, host):
         if live_kind_of(volume) not in (MOVING, ALONG):
             raise Refused(f"{volume} is on another host than what it is attached to.", fix_by=FixBy.NOBODY)

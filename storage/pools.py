@@ -1,8 +1,9 @@
-"""Pools, places that several hosts reach: shared folders, and pools of Ceph clusters. What hosts say of them, and how
-full they may get.
+"""Pools, places that several hosts reach: shared folders, pools of Ceph clusters, and what storage hosts serve. What
+hosts say of them, and how full they may get.
 
 A volume in a pool still has one host at a time, which does all the work with its files or images. It changes hosts
-without copying (docs/decisions/0050, docs/decisions/0055).
+without copying (docs/decisions/0050, docs/decisions/0055), or never, where that is a storage host
+(docs/decisions/0057).
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Pool:
     hosts: tuple[str, ...]
 
     def __str__(self) -> str:
+        if self.kind == PoolKind.NBD:
+            return f"Served by {', '.join(self.hosts)} at {', '.join(self.names)} ({self.total_gib} GiB)"
         where = "Ceph: " if self.kind == PoolKind.CEPH else ""
         return f"{where}{' or '.join(self.names)} ({self.total_gib} GiB, on {', '.join(self.hosts)})"
 
@@ -71,13 +74,23 @@ def kind_of(pool: UUID | None) -> str:
         return ""
     if found := next((one for one in known() if one.id == pool), None):
         return found.kind
-    words = f"No host has the shared folder or Ceph pool {pool}. A host's capabilities list those that it has."
+    words = f"No host has the shared folder or Ceph pool {pool}, or serves volumes by that name."
+    words += " A host's capabilities list those that it has."
     raise Invalid(words, errors=[Fault("/pool", words)])
+
+
+def storage_host(volume_type: VolumeType) -> Host:
+    """That serves the volumes of a type. Raises NoRoom while no host says that it does."""
+    facts = f"capabilities__pools__{volume_type.pool}__kind"
+    if found := Host.objects.filter(**{facts: PoolKind.NBD}).order_by("pk").first():
+        return found
+    words = f"No storage host serves volumes of the type {volume_type} now. An admin of the cloud can look at it."
+    raise NoRoom(words)
 
 
 def require_room(volume_type: VolumeType, more_gib: int) -> None:
     """That the volumes of a type's pool may become so much larger. Nobody else takes of it meanwhile. Raises NoRoom."""
-    pool, in_ceph = volume_type.pool, volume_type.in_ceph
+    pool, in_ceph = volume_type.shared_pool, volume_type.in_ceph
     if pool is None:
         return
     list(VolumeType.objects.select_for_update().filter(pool=pool).order_by("pk"))

@@ -7,6 +7,7 @@ from django.db.models import Q, QuerySet
 
 from cloud.queries import Prepared
 from storage.models import Attachment, Layer, Snapshot, Transfer, TransferOnHost, Volume, VolumeOnHost
+from storage.models.types import PoolKind
 from storage.trees import Tree, tree_of
 
 
@@ -33,6 +34,7 @@ def volume(row: VolumeOnHost, verb: str) -> dict[str, Any]:
         "active": str(what.active_id),
         "keep": sorted(str(pk) for pk in kept),
         "held": what.attachments.exists(),
+        "serve": _serve(what) if verb != "ensure_gone" else None,
         "arrivals": _arrivals(row, tree),
         **(_in_ceph(what, tree, own, kept) if what.active.rbd else {}),
     }
@@ -48,6 +50,12 @@ def _in_ceph(what: Volume, tree: Tree, own: list[Layer], kept: set[UUID]) -> dic
         "sealed": sorted(str(pk) for pk in sealed),
         "to_keep": sorted(str(pk) for pk in sealed.intersection({*(layer.pk for layer in own), *snapshots})),
     }
+
+
+def _serve(what: Volume) -> dict[str, Any] | None:
+    """Whom its host serves it to, if machines have it over the network."""
+    held = what.attachments.first() if what.type.is_served else None
+    return {"id": str(held.pk), "key": held.key, "read_only": held.read_only} if held else None
 
 
 def _arrivals(row: VolumeOnHost, tree: Tree) -> dict[str, Any] | None:
@@ -126,23 +134,35 @@ def disks(holder_type: str, holder_id: UUID, host_id: UUID) -> list[dict[str, An
 @Prepared
 def _held_here(holder_type: Any, holder_id: Any, host_id: Any) -> "QuerySet[Attachment]":
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id, wanted=True)
-    held = held.filter(Q(volume__active__host=host_id) | Q(volume__active__host=None))
+    here = Q(volume__active__host=host_id) | Q(volume__active__host=None)
+    held = held.filter(here | Q(volume__type__pool_kind=PoolKind.NBD))
     return held.select_related("volume__active", "volume__type").order_by("slot")
 
 
 def _disk(one: Attachment) -> dict[str, Any]:
     what = one.volume
-    chain = tree_of(what).chain(what.active_id)
-    return {
+    disk = {
         "id": str(what.pk),
         "slot": one.slot,
         "serial": what.serial,
         "read_only": one.read_only,
         "boot": one.slot == 0,
         "size_bytes": what.size_gib << 30,
+        "limits": what.type.limits,
+    }
+    if what.type.is_served:  # as one disk, whatever it stands on
+        return disk | {"chain": [str(one.pk)], "base_image": None, "served": _served(one)}
+    chain = tree_of(what).chain(what.active_id)
+    return disk | {
         "chain": [str(layer.pk) for layer in chain],
         **(_image(chain) if what.active.rbd else {}),
         "base_image": chain[0].base,
-        "limits": what.type.limits,
         **_place(what),
     }
+
+
+def _served(one: Attachment) -> dict[str, Any] | None:
+    """Where its storage host serves it, as that said last; None: not to this attachment yet."""
+    rows = VolumeOnHost.objects.filter(volume=one.volume, host=one.volume.active.host_id)
+    place = rows.values_list("seen_facts__served", flat=True).first()
+    return {**place, "key": one.key} if place and place["id"] == str(one.pk) else None

@@ -54,7 +54,7 @@ def over(parent: Layer, *, size_gib: int, goes_on: bool = False) -> Layer:
 
 def _begin(ident: UUID, type: VolumeType) -> dict[str, Any]:  # noqa: A002
     """Where the first layer of a tree is."""
-    return {"tree": ident, "pool": type.pool, "rbd": ident if type.in_ceph else None}
+    return {"tree": ident, "pool": type.shared_pool, "rbd": ident if type.in_ceph else None}
 
 
 def _place(layer: Layer, *, rbd: UUID | None = None) -> dict[str, Any]:

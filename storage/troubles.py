@@ -49,6 +49,15 @@ def unusable_clusters() -> Looked:
 
 
 @trouble(
+    "Storage hosts that serve no further volumes",
+    "Instances on other hosts that have a volume there may wait, and no further one can be attached. The host says "
+    "what it lacks; docs/operating.md, “Storage hosts”, says what its file `serves` needs.",
+)
+def unfit_storage_hosts() -> Looked:
+    return told_of("storage host")
+
+
+@trouble(
     "Images that no host can make",
     "An import needs a host that is in service, has qemu-img (its page says so) and room on its disk: join one, "
     "install qemu-utils on one, or make room.",

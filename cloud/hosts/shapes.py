@@ -48,14 +48,14 @@ def network(value: Any) -> None:
 
 
 def pools(value: Any) -> None:
-    """Shared folders and Ceph pools by their ids, each with its name and its GiB."""
+    """Shared folders, Ceph pools and what storage hosts serve by their ids, each with its name and its GiB."""
     if not isinstance(value, dict):
         raise ValueError
     for pool, told in value.items():
         uuid(pool)
         if not isinstance(told, dict) or not isinstance(told.get("name"), str):
             raise ValueError
-        if told.get("kind", "folder") not in ("folder", "ceph"):
+        if told.get("kind", "folder") not in ("folder", "ceph", "nbd"):
             raise ValueError
         count(told.get("total_gib"))
 

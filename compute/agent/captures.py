@@ -59,7 +59,7 @@ def copy_disk(
             all_disks = disks.of(entry.spec, machine.home, machine.tools.layers, _fetch(machine, work))
             disk = next(one for one in all_disks if one.slot == slot)
             if disk.layers[-1].remote:
-                raise Refused("a volume in Ceph cannot be copied yet", fix_by=YOU)
+                raise Refused("a volume that is not on the host of its machine cannot be copied yet", fix_by=YOU)
             if folders.status(disk.layers[-1].path) is None:
                 raise Refused("the machine has no disk yet: it has not been started", fix_by=YOU)
             below: Chain = [(layer.path, layer.format) for layer in disk.layers[:-1]]

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from agent import faults, folders
 from agent.durability import sync_directory
-from agent.errors import Refused
+from agent.errors import NOBODY, Refused
 from agent.system import MIN_FREE_BYTES
 from compute.agent.homes import Home
 from storage.agent import qcow2
@@ -34,7 +34,7 @@ faults.declare(
 
 
 class Remote(Protocol):
-    """What is not on this host: see `storage.agent.rbd`."""
+    """What is not on this host: see `storage.agent.nbd`."""
 
     @property
     def keeps(self) -> str | None: ...
@@ -96,6 +96,8 @@ class Layers(Protocol):
 
     def remote(self, pool: str, image: str, size: int, keeps: str | None = None) -> Remote: ...
 
+    def served(self, place: dict[str, Any]) -> Remote: ...
+
     def path(self, layer_id: str) -> Path: ...
 
     def format_of(self, layer_id: str) -> str: ...
@@ -144,6 +146,12 @@ def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
         image = volume.get("rbd") or volume["chain"][-1]  # an older control plane names no images
         remote = layers.remote(ceph, image, disk.size_bytes, volume.get("keeps"))
         return replace(disk, layers=(Layer(layer_name(disk, image), Path(image), "raw", remote=remote),))
+    if "served" in volume:
+        [name] = volume["chain"]
+        if volume["served"] is None:
+            raise Refused(f"the storage host of a volume does not serve it yet ({volume['id']})", fix_by=NOBODY)
+        remote = layers.served(volume["served"])
+        return replace(disk, layers=(Layer(layer_name(disk, name), Path(name), "raw", remote=remote),))
     image = volume.get("base_image")
     base = (Layer(f"{disk.name}-base", fetch(image), image["format"]),) if image else ()
     chain = tuple(Layer(layer_name(disk, each), layers.path(each), layers.format_of(each)) for each in volume["chain"])
@@ -221,7 +229,8 @@ def grow_root(spec: dict[str, Any], home: Home) -> None:
 def grow_volumes(spec: dict[str, Any], layers: Layers) -> None:
     """Give volumes the size that they were grown to while no emulator had them open. Raises Refused or OSError."""
     for volume in spec.get("volumes") or ():
-        if not volume["read_only"] and not volume.get("ceph"):  # what is in Ceph grows when it is opened
+        is_here = not volume.get("ceph") and "served" not in volume  # what is in Ceph grows when it is opened
+        if is_here and not volume["read_only"]:
             layers.grow(volume["chain"][-1], int(volume["size_bytes"]))
 
 

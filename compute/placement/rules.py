@@ -39,13 +39,16 @@ class Wish:
     def of(cls, instance: Instance) -> "Wish":
         made_of = hardware.resolve(instance.image.architecture, instance.hardware)
         named = [instance.hypervisor_wish] if instance.hypervisor_wish else instance.image.hypervisors
-        hypervisors = [name for name in named if KINDS[name].makes(made_of)]
+        needs = volumes.needs(instance)
+        hypervisors = [
+            name for name in named if KINDS[name].makes(made_of) and (KINDS[name].takes_served or not needs.are_served)
+        ]
         size = {"vcpus": instance.vcpus, "memory_mib": instance.memory_mib, "disk_gib": instance.disk_gib}
         wish = cls.of_size(**size, hypervisors=hypervisors, architecture=instance.image.architecture)
         return replace(
             wish,
             host_id=instance.host_wish_id,
-            volumes=volumes.needs(instance),
+            volumes=needs,
             neighbours=networking.neighbours(instance),
             parts=() if made_of.is_plain else made_of.words,
         )
@@ -176,6 +179,18 @@ class HasPools:
         return ", ".join(wish.volumes.pools)
 
 
+class ReachesStorageHosts:
+    """With the program by which machines have volumes of other hosts."""
+
+    name = "volumes of storage hosts"
+    condition = "coalesce(h.capabilities #>> '{volumes,nbd}' = 'true', false)"
+    have = "CASE WHEN h.capabilities #>> '{volumes,nbd}' = 'true' THEN 'reaches them' ELSE 'no qemu-nbd' END"
+    lacking = "{count} without qemu-nbd for its volumes"
+
+    def need(self, wish: Wish) -> str:
+        return "reaches them"
+
+
 class ReachesNeighbours:
     """Where its networks' other machines are, or with tunnels to these. It is preferred, and not insisted on."""
 
@@ -222,6 +237,7 @@ CAPACITY = (
 ALWAYS: tuple[Rule, ...] = (Enabled(), Reachable(), Runs(), Virtualised())
 CHOSEN, BESIDE_VOLUMES, KEEPS_VOLUMES, MADE_OF = Chosen(), BesideVolumes(), KeepsVolumes(), MadeOf()
 REACHES_NEIGHBOURS, ELSEWHERE, HAS_POOLS = ReachesNeighbours(), Elsewhere(), HasPools()
+REACHES_STORAGE_HOSTS = ReachesStorageHosts()
 
 
 def rules_for(wish: Wish) -> tuple[Rule, ...]:
@@ -230,6 +246,7 @@ def rules_for(wish: Wish) -> tuple[Rule, ...]:
         (wish.volumes.host_id, BESIDE_VOLUMES),
         (wish.volumes.are_new, KEEPS_VOLUMES),
         (wish.volumes.pools, HAS_POOLS),
+        (wish.volumes.are_served, REACHES_STORAGE_HOSTS),
         (wish.parts, MADE_OF),
         (wish.leaves, ELSEWHERE),
     )

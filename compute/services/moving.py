@@ -35,7 +35,7 @@ def move(*, instance: Instance, actor: Actor, host: Host | None = None) -> Opera
     instance = locked.get(pk=instance.pk)
     require(instance, why_not.move(instance))
     require_not_read(instance)
-    group = transfers.group_of([one.volume for one in volumes.held_by(instance)])
+    group = transfers.group_of(volumes.that_move(instance))
     moving.require_movable(group, holders={instance.pk})
     route = route_for(instance, group, host)
     transfer = transfers.begin(operation, route, group, files=moves.files_of(instance))
@@ -77,10 +77,12 @@ def route_for(instance: Instance, group: list[Volume], host: Host | None) -> Rou
 def _wish(instance: Instance, group: list[Volume], source: Host, host: Host | None) -> Wish:
     """Another host than the present one, under the same hypervisor, with room for all of its volumes."""
     gib, pools = sum(volume.disk_gib for volume in group), pools_of(group)
-    needs = Needs(gib=gib, are_new=bool(group), have_base=bool(group), pools=pools)
+    wish = Wish.of(instance)
+    are_served = wish.volumes.are_served
+    needs = Needs(gib=gib, are_new=bool(group), have_base=bool(group), pools=pools, are_served=are_served)
     runs = (f"{instance.hypervisor}/{instance.image.architecture}",)
     chosen = host.pk if host else None
-    return replace(Wish.of(instance), runs=runs, host_id=chosen, leaves=source.pk, volumes=needs)
+    return replace(wish, runs=runs, host_id=chosen, leaves=source.pk, volumes=needs)
 
 
 def planned(instance: Instance) -> dict[str, Any] | None:

@@ -8,7 +8,9 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -20,6 +22,7 @@ from agent.paths import Paths, make_passable
 from storage.agent import qcow2, qemu_img
 from storage.agent.ceph import Clusters
 from storage.agent.fences import fences_of
+from storage.agent.nbd import OnStorageHost, Server
 from storage.agent.pools import VOLUMES, pools_of
 from storage.agent.qemu_img import QCOW2, RAW
 from storage.agent.rbd import Remote
@@ -36,6 +39,7 @@ class Layers:
     are that are no files."""
 
     def __init__(self, paths: Paths, jail: Jail) -> None:
+        self._home, self._jail = paths.home, jail
         self.directory = paths.home / "volumes"
         self.pools = pools_of(paths)
         self.fences = fences_of(paths)
@@ -58,6 +62,11 @@ class Layers:
     def remote(self, pool: str, image: str, size: int, keeps: str | None = None) -> Remote:
         """An image in Ceph, for an emulator."""
         return Remote(self.clusters, pool, image, size, keeps)
+
+    def served(self, place: dict[str, Any]) -> "Served":
+        """A volume that another host serves, for an emulator. `place`: {"id", "host", "port", "key"}."""
+        source = OnStorageHost(place["host"], int(place["port"]), str(uuid.UUID(place["id"])), place["key"])
+        return Served(self._home, source, self._jail)
 
     def is_shared(self, layer_id: str) -> bool:
         """Whether other hosts may have it too."""
@@ -212,6 +221,24 @@ class Layers:
             words = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are kept free"
             where = "the host's disk" if directory == self.directory else "the shared folder"
             raise Refused(f"{where} is full: {words}")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What an emulator reaches through a connection of its own."""
+
+    home: Path
+    source: OnStorageHost
+    jail: Jail
+    keeps: None = None  # the storage host sees to snapshots
+
+    def connect(self, *, read_only: bool) -> int:
+        """The descriptor of a socket on which NBD is spoken. Raises Refused."""
+        return Server(self.home, self.source).start(self.jail, read_only=read_only)
+
+    def keep(self) -> bool:
+        """See storage.agent.rbd: there is nothing to do here."""
+        return False
 
 
 def _file_in(directory: Path, layer_id: str) -> Path | None:

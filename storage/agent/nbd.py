@@ -1,9 +1,10 @@
 """Serves one image to one emulator, over a connection that is there before the emulator.
 
 An emulator has no network and no key: what its guest takes over reaches this one image, and nothing else of the
-cluster. The server is QEMU's own (qemu-nbd). It has a user of its own, gets key and configuration as open files, and
-ends with its connection: when the emulator lets go of the disk, ends or is killed. Only one whose emulator has never
-spoken to it goes on waiting: such servers are ended when their image leaves this host.
+cluster or of the storage host. The server is QEMU's own (qemu-nbd). It has a user of its own, gets key and
+configuration as open files, and ends with its connection: when the emulator lets go of the disk, ends or is killed.
+Only one whose emulator has never spoken to it goes on waiting: such servers are ended when their image leaves this
+host.
 """
 
 import contextlib
@@ -16,16 +17,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from agent import jail
+from agent import folders, jail
 from agent.errors import Refused
 from agent.jail import Confinement, Jail, prefix
 from storage.agent.confined import HELPERS
 
 SECONDS_TO_OPEN, SECONDS_TO_END = 30.0, 10.0
+SECONDS_TO_RECONNECT = 86_400  # then a guest gets errors
+USER, KEY_FILE = "pileus", "keys.psk"  # of a key that both ends know; QEMU looks for this name
 GREETING = b"NBDMAGIC"
 MAX_WORDS = 1 << 20
 FIRST_DESCRIPTOR = 10  # the shell knows numbers of one digit only, and uses 3
@@ -44,24 +48,105 @@ exec "$@"
 """
 
 
-@dataclass(frozen=True)
-class Server:
-    """`owner`: the home of the agent that starts it; `image`: a node of QEMU's driver `rbd`; `conf`: the content of
-    ceph.conf; `key`: the user's, in base64."""
+class Opened(NamedTuple):
+    """What a server is told of an image: a node of QEMU, `--object`s, and the open files that these name."""
 
-    owner: Path
+    node: dict[str, Any]
+    objects: tuple[str, ...]
+    descriptors: tuple[int, ...] = ()
+
+
+class Source(Protocol):
+    """Where an image is."""
+
+    def opened(self, uid: int | None) -> AbstractContextManager[Opened]:
+        """Until the server has opened it. `uid`: the server's user, if it has one of its own. Raises OSError."""
+
+    def in_words(self, said: str, error: OSError) -> str:
+        """Why a server could not open it. `said`: by the server."""
+
+
+@dataclass(frozen=True)
+class InCeph:
+    """`image`: a node of QEMU's driver `rbd`; `conf`: the content of ceph.conf; `key`: the user's, in base64."""
+
     image: dict[str, Any]
     conf: bytes
     key: bytes
 
-    def command(self, conf: int, key: int, *, read_only: bool) -> list[str]:
-        """A pure function. `conf` and `key`: descriptors."""
-        file = {**self.image, "conf": f"/proc/self/fd/{conf}", "key-secret": "key"}
+    @contextlib.contextmanager
+    def opened(self, uid: int | None) -> Iterator[Opened]:
+        with _memory("conf", self.conf) as conf, _memory("key", self.key) as key:
+            node = {**self.image, "conf": f"/proc/self/fd/{conf}", "key-secret": "key"}
+            yield Opened(node, (f"secret,id=key,format=base64,file=/proc/self/fd/{key}",), (conf, key))
+
+    def in_words(self, said: str, error: OSError) -> str:
+        if isinstance(error, TimeoutError):
+            return f"the Ceph cluster did not open an image within {SECONDS_TO_OPEN:.0f} s"
+        if "Unknown driver" in said:
+            return "QEMU has no driver for Ceph on this host: install qemu-block-extra"
+        return f"an image in Ceph could not be opened: {_last_line(said, error)}"
+
+
+@dataclass(frozen=True)
+class OnStorageHost:
+    """A volume that a storage host serves there (`storage.agent.serving`), under the name of its attachment.
+
+    When the connection breaks, its guest waits until it is there again: what has been written is on the storage host's
+    disk, so what is asked a second time does no harm.
+    """
+
+    host: str
+    port: int
+    name: str
+    key: str = field(repr=False)
+
+    @contextlib.contextmanager
+    def opened(self, uid: int | None) -> Iterator[Opened]:
+        server = {"type": "inet", "host": self.host, "port": str(self.port)}
+        more = {"export": self.name, "tls-creds": "tls", "reconnect-delay": SECONDS_TO_RECONNECT}
+        with tempfile.TemporaryDirectory(prefix="pileus-") as folder:
+            write_key(Path(folder), self.key, uid)
+            yield Opened({"driver": "nbd", "server": server, **more}, (creds("client", Path(folder)),))
+
+    def in_words(self, said: str, error: OSError) -> str:
+        where = f"the storage host at {self.host}, port {self.port},"
+        if isinstance(error, TimeoutError):
+            return f"{where} did not open a volume within {SECONDS_TO_OPEN:.0f} s"
+        return f"{where} could not be reached, or serves the volume to somebody else: {_last_line(said, error)}"
+
+
+def creds(endpoint: str, folder: Path) -> str:
+    """An object of QEMU: a key that both ends of a connection know. `endpoint`: "client" or "server"."""
+    user = f",username={USER}" if endpoint == "client" else ""
+    return f"tls-creds-psk,id=tls,endpoint={endpoint}{user},dir={folder}"
+
+
+def write_key(folder: Path, key: str, uid: int | None) -> None:
+    """Write a key (in hexadecimal) where `creds` has it looked for: one user may read it, and write nothing there.
+    Raises OSError."""
+    with folders.create_file(folder / KEY_FILE) as file:
+        file.write(f"{USER}:{key}\n".encode())
+        os.fchmod(file.fileno(), 0o440)
+        if uid is not None:
+            os.fchown(file.fileno(), -1, uid)
+    folders.make_folder(folder, 0o710, gid=uid)
+
+
+@dataclass(frozen=True)
+class Server:
+    """`owner`: the home of the agent that starts it."""
+
+    owner: Path
+    source: Source
+
+    def command(self, image: Opened, *, read_only: bool) -> list[str]:
+        """A pure function."""
         return [
             *("qemu-nbd", "--shared=1", "--cache=none", "--discard=unmap", *(["--read-only"] if read_only else [])),
             f"--description={self.owner}",
-            *("--object", f"secret,id=key,format=base64,file=/proc/self/fd/{key}"),
-            "json:" + json.dumps({"driver": "raw", "file": file}),
+            *(word for one in image.objects for word in ("--object", one)),
+            "json:" + json.dumps({"driver": "raw", "file": image.node}),
         ]
 
     def start(self, jail_: Jail, *, read_only: bool) -> int:
@@ -70,14 +155,14 @@ class Server:
         confinement = prefix(Confinement(uid=uid, drop_capabilities=jail_.capabilities))
         client = socket.socket(socket.AF_UNIX)
         try:
-            with _memory("conf", self.conf) as conf, _memory("key", self.key) as key, tempfile.TemporaryFile() as words:
-                command = [*confinement, *self.command(conf, key, read_only=read_only)]
+            with self.source.opened(uid) as image, tempfile.TemporaryFile() as words:
+                command = [*confinement, *self.command(image, read_only=read_only)]
                 with _listening(client) as listening:
                     server = subprocess.Popen(  # noqa: S603
                         ["sh", "-c", SCRIPT, "sh", *command],
                         stdin=listening.fileno(),
                         stderr=words,
-                        pass_fds=(conf, key),
+                        pass_fds=image.descriptors,
                         cwd="/",
                         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
                         start_new_session=True,  # it outlives the worker, as its emulator does
@@ -89,10 +174,10 @@ class Server:
                     server.wait()
                     words.seek(0)
                     said = words.read(MAX_WORDS).decode(errors="replace").strip()
-                    raise Refused(_in_words(said, error)) from error
+                    raise Refused(self.source.in_words(said, error)) from error
             return client.detach()
         except OSError as error:
-            raise Refused(f"a server for an image in Ceph could not be started: {error}") from error
+            raise Refused(f"a server for an image could not be started: {error}") from error
         finally:
             client.close()  # of no effect on what was detached
 
@@ -106,7 +191,7 @@ def end_all(owner: Path, image: str) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
         if time.monotonic() > deadline + SECONDS_TO_END:
-            raise Refused(f"a server of an image in Ceph does not end (process {left[0]})")
+            raise Refused(f"a server of an image does not end (process {left[0]})")
         time.sleep(0.02)
 
 
@@ -126,12 +211,8 @@ def _await_greeting(client: socket.socket) -> None:
     client.settimeout(None)
 
 
-def _in_words(said: str, error: OSError) -> str:
-    if isinstance(error, TimeoutError):
-        return f"the Ceph cluster did not open an image within {SECONDS_TO_OPEN:.0f} s"
-    if "Unknown driver" in said:
-        return "QEMU has no driver for Ceph on this host: install qemu-block-extra"
-    return f"an image in Ceph could not be opened: {said.splitlines()[-1][-300:] if said else error}"
+def _last_line(said: str, error: OSError) -> str:
+    return said.splitlines()[-1][-300:] if said else str(error)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from agent import faults
 from agent.errors import Refused
 from storage.agent.ceph import Cluster, Clusters, Failed
-from storage.agent.nbd import Server, end_all
+from storage.agent.nbd import InCeph, Server, end_all
 
 NEW = ".new"  # at the end of the name of an image that is not whole
 SECONDS_TO_REMOVE = 600.0  # a large image has many objects
@@ -148,7 +148,7 @@ class Images:
         node = {"driver": "rbd", "pool": cluster.pool, "image": _checked(image), "user": cluster.user}
         if layer:
             node["snapshot"] = _checked(layer)
-        server = Server(cluster.owner, node, conf=cluster.conf.read_bytes(), key=key.strip().encode())
+        server = Server(cluster.owner, InCeph(node, conf=cluster.conf.read_bytes(), key=key.strip().encode()))
         return server.start(cluster.jail, read_only=read_only)
 
     def _info(self, image: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ A layer is removed once an order of a volume that knew it does not need it any m
 What was needed by nobody once is needed by nobody later, so an order that comes late removes nothing that is in use.
 """
 
+import shutil
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import structlog
 
 from agent import faults
 from agent.entries import Entry
-from agent.errors import YOU, Refused
+from agent.errors import YOU, Refused, told
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
@@ -28,6 +29,7 @@ from storage.agent.merging import Merge
 from storage.agent.rbd import Images
 from storage.agent.rbd_trees import RbdTree, clear_away
 from storage.agent.restores import Restore
+from storage.agent.serving import Serving, Wanted, chain_of
 
 log = structlog.get_logger()
 
@@ -37,7 +39,7 @@ faults.declare("volume.after_make", "volume.before_forget")
 
 
 class Volumes(Kind):
-    """Volumes on this host. Quarantine changes nothing, as a volume does nothing by itself."""
+    """Volumes on this host. In quarantine nobody on another host reaches one; otherwise it does nothing by itself."""
 
     type: ClassVar[str] = TYPE
     suffices: ClassVar[bool] = False
@@ -50,6 +52,7 @@ class Volumes(Kind):
         self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
         self._helpers = Helpers(tools.paths, tools.jail)
         self.layers = Layers(tools.paths, tools.jail)
+        self.serving = Serving(tools.paths, tools.jail, tools.ledger, self.layers.fences.host)
 
     def obey(self, verb: str, entry: Entry, work: Work) -> Sight:
         if verb == "ensure_gone":
@@ -72,11 +75,28 @@ class Volumes(Kind):
             for layer in spec["layers"]:
                 self._make(layer, spec, work)
         faults.reach("volume.after_make")
+        served = self._serve(entry, work)
         if not spec["held"] and not (pool and arrivals):
             with self.layers.fences.entered([share] if share else [], work):
                 self._grow(spec, store)
         self._clear_away(entry.id, {*wanted, *spec["keep"]}, spec.get("images", {}), spec.get("sealed", ()))
-        return "present", self._facts(spec, store, to_come)
+        return "present", self._facts(spec, store, to_come) | served
+
+    def _serve(self, entry: Entry, work: Work) -> dict[str, Any]:
+        """Have a machine on another host reach the volume as it is now, if one is to; else nobody. Facts about it."""
+        spec, serve = entry.spec, entry.spec.get("serve")
+        if not serve:
+            self.serving.end(entry.id)
+            return {}
+        layers = {layer["id"]: layer for layer in spec["layers"]}
+        files = [*self._below(layers[spec["active"]], spec, work), self._file(spec["active"])]
+        size = int(spec["size_gib"]) << 30
+        wanted = Wanted(entry.id, serve["id"], serve["key"], serve["read_only"], size, chain_of(files))
+        if self.serving.is_kept(wanted):
+            return {"served": self.serving.facts_of(wanted)}
+        self.serving.end(entry.id, but_for=serve["id"])
+        self._grow(spec, self.layers)  # nothing has it open now
+        return {"served": self.serving.start(wanted)}
 
     def _store(self, ceph: str | None) -> Layers | Images:
         """Where the layers of a volume are. `ceph`: the pool of a cluster. Raises Refused when that is not reached."""
@@ -159,6 +179,7 @@ class Volumes(Kind):
     def _remove(self, entry: Entry, spec: dict[str, Any] | None) -> Sight:
         """Remove what only this volume stands on. The ledger keeps no spec of an order like this, so what others need
         is struck out there first."""
+        self.serving.end(entry.id)
         tree = self._notes.tree_of(entry.id)
         if spec is not None:
             shared = set(spec["keep"] if "keep" in spec else self._needed_by_others(entry))
@@ -211,15 +232,35 @@ class Volumes(Kind):
             return "broken", {"problem": str(problem)}
         if lost:
             return "broken", {"problem": f"files of this volume are missing on its host (layers {', '.join(lost)})"}
+        if entry.spec.get("serve") and not entry.quarantined:
+            return self._look_at_service(entry)
         return None
+
+    def _look_at_service(self, entry: Entry) -> Sight | None:
+        """What serves it may have died, or the host was down: its guest waits for it to be started again."""
+        try:
+            served = self._serve(entry, Work())
+        except (Refused, OSError) as problem:
+            return "broken", entry.facts | told(problem)
+        return None if served["served"] == entry.facts.get("served") else ("present", entry.facts | served)
+
+    def quarantine(self, entry: Entry) -> Sight | None:
+        if serve := entry.spec.get("serve"):
+            self.serving.end(entry.id, but_for=serve["id"])
+        return None
+
+    def clear_up(self) -> None:
+        self.serving.clear_up()
 
     def capabilities(self) -> dict[str, Any]:
         able = {**dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there()), "layers_in_ceph": True}
-        pools = self.layers.pools.facts() | self.layers.clusters.facts()
+        able["nbd"] = shutil.which("qemu-nbd") is not None  # it reaches those that other hosts serve
+        total_gib = shutil.disk_usage(self.layers.directory).total >> 30
+        pools = self.layers.pools.facts() | self.layers.clusters.facts() | self.serving.facts(total_gib)
         return {"volumes": able, "pools": pools, "fence": self.layers.fences.host}
 
     def start(self, host: Host) -> None:
-        host.problems_of.append(self.layers.clusters.problems)
+        host.problems_of += [self.layers.clusters.problems, self.serving.problems]
 
     def disk_bytes(self) -> int:
         return self.layers.used_bytes()

@@ -49,8 +49,8 @@ class VolumeTypeForm(Body):
     price_per_gib_hour = GibPriceField(min_value=0, required=False)
     pool = serializers.UUIDField(
         allow_null=True, required=False,
-        help_text="The shared folder or Ceph pool of its volumes, by the UUID that hosts list in their `capabilities`; "
-        "null: they are on the disk of one host. Fixed while there are volumes of this type.",
+        help_text="The shared folder, Ceph pool or storage host of its volumes, by the UUID that hosts list in their "
+        "`capabilities`; null: they are on the disk of one host. Fixed while there are volumes of this type.",
     )  # fmt: skip
     default = Flag(
         source="is_default", required=False, help_text="What volumes are of that do not say it; one type is."

@@ -14,17 +14,18 @@ MAX_MIB_PER_SECOND = 100_000
 
 
 class PoolKind(models.TextChoices):
-    """What a pool is: a folder that hosts share, or a pool of a Ceph cluster."""
+    """What a pool is: a folder that hosts share, a pool of a Ceph cluster, or what one storage host serves by NBD."""
 
     FOLDER = "folder"
     CEPH = "ceph"
+    NBD = "nbd"
 
 
 class VolumeType(models.Model):
     """What tenants choose a volume's speed and price by. New volumes are of the default one, unless they say another.
 
     `public`: every project may use it; otherwise those of `projects`. A limit that is null is none. `pool`: the place
-    that several hosts reach in which its volumes are; null: the disk of one host.
+    that several hosts reach in which its volumes are, or the storage host that serves them; null: the disk of one host.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -67,6 +68,16 @@ class VolumeType(models.Model):
     @property
     def in_ceph(self) -> bool:
         return self.pool_kind == PoolKind.CEPH
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its volumes stay on the disk of one storage host, and are attached to instances anywhere."""
+        return self.pool_kind == PoolKind.NBD
+
+    @property
+    def shared_pool(self) -> uuid.UUID | None:
+        """The pool of its volumes' layers: None where one host has them on its disk."""
+        return None if self.is_served else self.pool
 
     @property
     def limits(self) -> dict[str, int | None] | None:

@@ -152,7 +152,8 @@ class Snapshot(models.Model):
 class Attachment(models.Model):
     """A volume as a disk of its holder (docs/decisions/0014). Detaching deletes the row.
 
-    `wanted` false: the holder is to let go of it; then the row goes.
+    `wanted` false: the holder is to let go of it; then the row goes. `key`: with which the holder's host reaches a
+    volume that a storage host serves, in hexadecimal; only hosts are told.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -164,6 +165,7 @@ class Attachment(models.Model):
     read_only = models.BooleanField(default=False)
     delete_with_holder = models.BooleanField(default=False)
     wanted = models.BooleanField(default=True)
+    key = models.CharField(max_length=64, blank=True, db_default="")
     created_at = models.DateTimeField(db_default=Now())
 
     class Meta:

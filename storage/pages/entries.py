@@ -41,6 +41,7 @@ words.STEPS |= {
     "wait_for_source": "Wait for what it is made from",
     "make": "Make its files",
     "make_layer": "Make a new layer",
+    "serve_anew": "Have its storage host serve that",
     "switch": "Change over to the new layer",
     "tell_holder": "Tell the instance",
     "wait_for_holder": "Wait for the instance",

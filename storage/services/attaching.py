@@ -1,6 +1,7 @@
 """Attachments: which volumes are disks of what. Called by the app of the holder, in its own transactions."""
 
 import contextlib
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,10 +17,13 @@ from cloud.operations.models import Operation
 from cloud.problems import Conflict, explain_constraint
 from cloud.queries import Prepared
 from cloud.uses import refuse_if_used
+from storage import hosting
 from storage.backing_up import HOLDING
 from storage.models import Attachment, Volume
 from storage.models.volumes import MAX_SLOT
 from storage.services.volumes import WrongState, delete, holders_of
+
+KEY_BYTES = 32
 
 explain_constraint("volume_is_attached_once", "The volume is attached already. Detach it there first.")
 explain_constraint("holder_has_one_volume_a_slot", "Another volume is attached there.")
@@ -45,7 +49,8 @@ def attach(
     *, volume: Volume, holder: Holder, actor: Actor, read_only: bool = False, delete_with_holder: bool = False
 ) -> Attachment:
     """Make a volume a disk of something. Raises InUse when it is one already, NoSlot, WrongState, Busy."""
-    volume = Volume.objects.select_for_update(of=("self",)).select_related("active__host").get(pk=volume.pk)
+    rows = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "type")
+    volume = rows.get(pk=volume.pk)
     refuse_if_used(volume, holders_of(volume), hint="Detach it there first.")
     if volume.trashed_at:
         raise WrongState(f"{volume} is in the trash. Restore it first.")
@@ -58,7 +63,10 @@ def attach(
     attachment = Attachment.objects.create(
         volume=volume, holder_type=holder.type, holder_id=holder.id, holder_name=holder.name, slot=slot,
         read_only=read_only, delete_with_holder=delete_with_holder,
+        key=secrets.token_hex(KEY_BYTES) if volume.type.is_served else "",
     )  # fmt: skip
+    if volume.type.is_served:
+        hosting.changed(volume)
     after = {"holder": f"{holder.type} {holder.name}", "slot": slot, "read_only": read_only}
     record("storage.volume.attach", volume, actor=actor, after=after)
     return attachment
@@ -76,7 +84,7 @@ def _free_slot(holder: Holder) -> int:
 def held_by(holder_type: str, holder_id: UUID) -> "QuerySet[Attachment]":
     """The attachments of a holder, by their slots."""
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id)
-    return held.select_related("volume__active__host").order_by("slot")
+    return held.select_related("volume__active__host", "volume__type").order_by("slot")
 
 
 def require_not_copied(volume: Volume) -> None:
@@ -96,6 +104,8 @@ def release(attachment: Attachment, *, actor: Actor) -> None:
     before = {"holder": f"{attachment.holder_type} {attachment.holder_name}", "slot": attachment.slot}
     record("storage.volume.detach", attachment.volume, actor=actor, before=before)
     attachment.delete()
+    if attachment.volume.type.is_served:  # whoever has it open on another host loses it
+        hosting.changed(attachment.volume)
 
 
 def release_all(

@@ -22,7 +22,7 @@ from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import volume_types
 from storage.services.images import Protected, WrongState
-from storage.services.volumes import at_rest, begin_with, keep, locked, unfit
+from storage.services.volumes import at_rest, begin_with, keep, locked, place_where_served, unfit
 from storage.workflows import RestoreBackup
 from storage.workflows.backups import CopyVolume, DeleteBackup, MakeBackup
 
@@ -73,6 +73,9 @@ def why_not(volume: Volume) -> str:
     host = volume.active.host
     if volume.type.in_ceph:
         return f"{volume} is in Ceph, where no backups are made yet. Back up inside its guest."
+    if volume.type.is_served and volume.attachments.exists():
+        words = f"{volume} is attached, and its storage host makes backups only of what is not."
+        return f"{words} Detach it, or back up a volume that is made from a snapshot of it."
     if host is None:
         return f"Nothing has been written to {volume}: it was never attached."
     if volume.attachments.filter(wanted=False).exists():
@@ -119,6 +122,7 @@ def restore(
         boot_files=backup.boot_files, kernel_command_line=backup.kernel_command_line, created_by=actor.name,
         source={"type": "backup", "id": str(backup.pk), "name": backup.name}, **facts,
     )  # fmt: skip
+    place_where_served(volume)
     after = {"name": name, "size_gib": size, "type": volume.type.name, "made_from": f"backup {backup}"}
     record("storage.volume.create", volume, actor=actor, after=after)
     record("storage.backup.restore_from", backup, actor=actor, after={"volume": name})

@@ -62,6 +62,8 @@ def require_movable(group: Collection[Volume], *, holders: Collection[UUID] = ()
             if len(group) > 1:
                 words += f" {_names(group)} share what is on them, so they move together."
             raise WrongState(f"{words} Detach it, or move {held.holder_name}.")
+        if one.type.is_served:
+            raise WrongState(f"{one} stays on its storage host, and can be attached to instances on any other.")
         if one.failed_reason:
             raise WrongState(f"{one} could not be made: {one.failed_reason} Delete it.")
         row = hosting.row_of(one)

@@ -16,7 +16,7 @@ def retype(*, volume: Volume, actor: Actor, type: VolumeType) -> Operation:  # n
     """
     operation = engine.start(RetypeVolume, volume, actor=actor)
     volume = locked(volume)
-    require_beside(volume.active, type)
+    require_beside(volume, type)
     operation.before = {"type": str(volume.type_id), "price_per_gib_hour": str(volume.price_per_gib_hour)}
     operation.save(update_fields=["before"])
     before, after = ({"type": one.name, "price_per_gib_hour": price} for one, price in (

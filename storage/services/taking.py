@@ -62,6 +62,8 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
     """Raises WrongState or Busy unless all of these may be taken from their host. `but`: what takes them; `holders`:
     what is taken over with them, if anything is: then nothing else may have one."""
     for one in group:
+        if one.type.is_served:
+            raise WrongState(f"{one} is on the disk of its storage host and nowhere else. It is back when that is.")
         if not one.active.pool:
             raise WrongState(f"{one} is on the disk of its host and nowhere else. It is back when its host is.")
         if one.type.in_ceph:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from django.db import IntegrityError, transaction
+
 from cloud.changes import change
 from cloud.events.services import Actor, record
 from cloud.hosts.hosted import raise_generation
@@ -87,8 +89,22 @@ def create(
     else:
         layer = trees.first(size_gib=size, type=facts["type"])
     made = Volume.objects.create(project=project, name=name, size_gib=size, active=layer, **facts)
+    place_where_served(made)
     _record_create(made, actor)
     return made
+
+
+def place_where_served(made: Volume) -> None:
+    """A new volume that a storage host serves is there from the beginning, with its room. Raises NoRoom."""
+    if not made.type.is_served:
+        return
+    host = pools.storage_host(made.type)
+    try:
+        with transaction.atomic():
+            hosting.place(made, host)
+    except IntegrityError as full:
+        words = f"The storage host of volumes of the type {made.type} has no room for {made.size_gib} GiB."
+        raise hosting.NoRoom(f"{words} Delete what is no longer needed, or ask an admin of the cloud.") from full
 
 
 def _fit(size_gib: int | None, *, image: Image | None = None, disk: int = 0, snapshot: Snapshot | None = None) -> int:
@@ -139,7 +155,7 @@ def _make_over(
 ) -> Volume:
     """A new volume over a layer of another one, on the host where that is."""
     _require_depth(below)
-    require_beside(below, facts["type"])
+    require_beside(origin, facts["type"])
     source = _source(use("snapshot" if isinstance(made_from, Snapshot) else "volume", made_from))
     copied = {field: getattr(origin, field) for field in COPIED}
     layer = trees.over(below, size_gib=size_gib)
@@ -153,9 +169,9 @@ def _make_over(
     return made
 
 
-def require_beside(layer: Layer, volume_type: VolumeType) -> None:
-    """That a volume of this type can be where the layer is. Raises UnfitVolume."""
-    if layer.pool != volume_type.pool:
+def require_beside(volume: Volume, volume_type: VolumeType) -> None:
+    """That one of this type can be where a volume is. Raises UnfitVolume."""
+    if volume.type.pool != volume_type.pool:
         words = f"Volumes of the type {volume_type} are in another place, and the data is not copied there."
         raise unfit("/type", f"{words} Choose another type; a backup can be restored to any.")
 

@@ -51,7 +51,15 @@ class Switching(Layering, WithHolder):
 
     def switch(self) -> Verdict:
         self.put_next_in_place()
+        if self.volume.type.is_served:
+            hosting.changed(self.volume)
+            return self.serve_anew
         return self.tell_holder
+
+    def serve_anew(self) -> Verdict:
+        """Until its storage host serves it with what has taken over. What has it open waits a moment, and notices no
+        more."""
+        return self.until_true() or self.finish
 
     def consistency(self) -> str:
         """What nothing is attached to is at rest."""

@@ -122,7 +122,7 @@ class Cluster:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        fsid, port = str(uuid.uuid4()), _free_ports()
+        fsid, port = str(uuid.uuid4()), free_ports()
         for folder in ("mon", "mgr", "osd", "modules"):
             (self.home / folder).mkdir()
         # The manager runs every module that it finds, each with an interpreter of its own.
@@ -214,7 +214,7 @@ class Cluster:
         return done.stdout
 
 
-def _free_ports() -> int:
+def free_ports() -> int:
     """The first of twenty that nobody has, below those that the kernel gives to clients."""
     while True:
         port = random.randrange(20_000, 32_000, 20)

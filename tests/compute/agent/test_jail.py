@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agent import jail, processes
+from agent import emulators, jail, processes
 from agent.errors import NoAnswer, Refused
 from agent.jail import Confinement, Limits
 from agent.paths import Paths
-from compute.agent import emulators
+from agent.spawn import spawn
 from compute.agent.homes import Homes
-from compute.agent.spawn import spawn
 
 ROOT = os.geteuid() == 0
 MACHINE = "6f1c1d6e-4c0e-4b43-9d53-2f6f0c1b9a01"

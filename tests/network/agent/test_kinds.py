@@ -19,10 +19,10 @@ from agent.ledger import Ledger
 from agent.membership import Membership
 from agent.paths import Paths
 from agent.processes import Process
+from agent.spawn import spawn
 from compute.agent import nics
 from compute.agent.homes import Homes
 from compute.agent.hypervisors.base import Boot
-from compute.agent.spawn import spawn
 from network.agent import kinds
 from network.agent.process import anchor_record
 from tests.network.agent import frames, lab

@@ -11,19 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent import processes
+from agent import emulators, processes
 from agent.errors import YOU, NoAnswer, Refused
 from agent.jail import Confinement, Jail, first_uid
 from agent.paths import Paths
 from agent.processes import Process
-from compute.agent import emulators
+from agent.spawn import spawn
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.qemu import command_line, control, firmware
 from compute.agent.hypervisors.qemu.command_line import TRANSLATION_CACHE_MIB, Accelerator, Made
 from compute.agent.hypervisors.qemu.devices import DRIVERS
 from compute.agent.hypervisors.qemu.probe import BINARIES, Finding, Probes, known_devices, version
-from compute.agent.spawn import spawn
 from storage import hardware, uefi
 from storage.hardware import Hardware
 

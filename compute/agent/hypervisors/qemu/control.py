@@ -20,9 +20,9 @@ from qemu.qmp import QMPClient, QMPError
 from qemu.qmp.qmp_client import ExecuteError
 
 from agent import folders
+from agent.emulators import read_pid
 from agent.errors import NoAnswer
 from compute.agent import sockets
-from compute.agent.emulators import read_pid
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Counters, Power, Status
 from compute.agent.hypervisors.qemu.devices import CHANNEL_TO_AGENT, CHANNELS

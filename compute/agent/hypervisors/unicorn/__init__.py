@@ -17,17 +17,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from agent import emulators
 from agent.errors import YOU, NoAnswer, Refused
 from agent.jail import Jail
 from agent.paths import Paths
 from agent.processes import Process
-from compute.agent import emulators, sockets
+from agent.spawn import spawn
+from compute.agent import sockets
 from compute.agent.homes import Home
 from compute.agent.hypervisors.base import Boot, Control, Counters
 from compute.agent.hypervisors.unicorn import control
 from compute.agent.hypervisors.unicorn.description import ARCHITECTURE, MEMORY_MIB, describe
 from compute.agent.hypervisors.unicorn.program import Program
-from compute.agent.spawn import spawn
 
 SECONDS_TO_START = 20.0
 INTERPRETER_MIB = 96  # Python, the engine and its tables, buffers

@@ -1,24 +1,39 @@
-"""The emulator of a machine: which process is it?
+"""The emulator of a machine, or of a volume that is served: which process is it?
 
-Every emulator inherits a locked file (`Home.alive`). The lock goes when the process goes, so a machine cannot be
-started twice, not even by a worker that was killed before it could write down a pid.
+Every emulator inherits a locked file (`alive`). The lock goes when the process goes, so nothing is started twice, not
+even by a worker that was killed before it could write down a pid.
 """
 
 import time
+from pathlib import Path
+from typing import Protocol
 
 from agent import folders
 from agent.errors import NoAnswer
 from agent.processes import Process, is_locked
-from compute.agent.homes import Home
 
 MAX_PID_BYTES = 64
 MAX_SECONDS_TO_WRITE_PID = 10.0  # from a fork to its pid in a file, on a busy host
 
 
-def find(home: Home, patience: float | None = None) -> Process | None:
-    """The live emulator of a machine. Waits for one that has just been started to write its pid.
+class Home(Protocol):
+    """Where an emulator has its files. Nobody but the agent writes in the folders of `alive` and `pid`."""
 
-    Raises NoAnswer when something holds the machine's lock and does not say what it is.
+    @property
+    def alive(self) -> Path:
+        """The file that it holds locked for as long as it lives."""
+
+    @property
+    def pid(self) -> Path: ...
+
+    @property
+    def emulator_log(self) -> Path: ...
+
+
+def find(home: Home, patience: float | None = None) -> Process | None:
+    """The live emulator of a home. Waits for one that has just been started to write its pid.
+
+    Raises NoAnswer when something holds its lock and does not say what it is.
     """
     deadline = time.monotonic() + (MAX_SECONDS_TO_WRITE_PID if patience is None else patience)
     while True:
@@ -28,7 +43,7 @@ def find(home: Home, patience: float | None = None) -> Process | None:
         if not is_locked(home.alive):
             return None
         if time.monotonic() > deadline:
-            raise NoAnswer("an emulator of this machine is starting, or a process that it left behind holds its lock")
+            raise NoAnswer("an emulator is starting here, or a process that it left behind holds its lock")
         time.sleep(0.01)
 
 

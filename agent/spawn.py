@@ -1,4 +1,4 @@
-"""Starts an emulator as a detached process: in its own session, confined, holding its machine's lock.
+"""Starts an emulator as a detached process: in its own session, confined, holding its home's lock.
 
 The work is done by a few lines of shell around setsid(1) and setpriv(1), which every Debian has: forking a worker full
 of threads is unsafe, and a Python in between would cost more time than all the rest of a start.
@@ -10,11 +10,10 @@ import subprocess
 import time
 
 from agent import faults, folders
+from agent.emulators import Home, find
 from agent.errors import Refused
 from agent.jail import Confinement, prefix
 from agent.processes import Process, tail
-from compute.agent.emulators import find
-from compute.agent.homes import Home
 
 MAX_SECONDS_TO_BEGIN = 60.0  # on a host that is very busy
 
@@ -39,7 +38,7 @@ faults.declare("spawn.before_spawn", "spawn.after_spawn")
 
 
 def spawn(argv: list[str], home: Home, confinement: Confinement, descriptors: tuple[int, ...] = ()) -> Process:
-    """Run `argv` for the machine at `home`, detached from this process; it inherits `descriptors`.
+    """Run `argv` for what is at `home`, detached from this process; it inherits `descriptors`.
 
     Raises Refused when it did not start.
     """
@@ -75,7 +74,7 @@ def spawn(argv: list[str], home: Home, confinement: Confinement, descriptors: tu
 
 
 def _take(lock: int) -> None:
-    """Take the machine's lock for the emulator to inherit. Waits a moment for others who only test it."""
+    """Take the lock for the emulator to inherit. Waits a moment for others who only test it."""
     for _ in range(50):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,4 +82,4 @@ def _take(lock: int) -> None:
             time.sleep(0.02)
         else:
             return
-    raise Refused("an emulator of this machine is running already")
+    raise Refused("an emulator of it is running already")

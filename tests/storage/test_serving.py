@@ -1,0 +1,228 @@
+"""Volumes that a storage host serves to machines on other hosts, by real QEMU and TLS; the machines are fakes."""
+
+import json
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from agent.entries import Key
+from cloud.hosts.models import Allocation, Host
+from cloud.operations.models import Operation
+from cloud.problems import Conflict
+from compute import services
+from compute.first_volumes import Disk
+from compute.volumes import UnfitVolumes
+from storage.agent.nbd import creds, end_all, write_key
+from storage.hosting import NoRoom
+from storage.models import Attachment, Snapshot, Volume
+from storage.services import backups, moving, retyping, taking, volume_types, volumes
+from storage.services.volumes import UnfitVolume, WrongState
+from tests.storage.ceph import free_ports
+from tests.storage.clouds import do, kind_of, make, second, settle
+from tests.storage.test_volumes import an_image
+
+pytestmark = pytest.mark.django_db(transaction=True)
+PORTS = 4
+
+
+@pytest.fixture(autouse=True)
+def quiet_bells(monkeypatch):
+    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+
+
+@pytest.fixture
+def two(cloud):
+    """Two hosts: the first one serves."""
+    kind_of(cloud)
+    second(cloud)
+    first = free_ports()
+    serves(cloud).write_text(f"127.0.0.1:{first}-{first + PORTS - 1}\n")
+    for node in cloud.nodes:
+        node.heartbeat()
+    yield cloud
+    for node in cloud.nodes:
+        for held in Attachment.objects.all():
+            end_all(node.paths.home, str(held.pk))
+    for volume in Volume.objects.all():
+        kind_of(cloud).serving.end(str(volume.pk))
+
+
+def serves(cloud) -> Path:
+    return cloud.node.paths.home / "serves"
+
+
+@pytest.fixture
+def served(two):
+    """A type of such volumes."""
+    pools = host(1).capabilities["pools"]
+    [pool] = [key for key, facts in pools.items() if facts.get("kind") == "nbd"]
+    return do(volume_types.create, wished={"name": "served", "pool": uuid.UUID(pool)})
+
+
+def host(number):
+    return Host.objects.get(name=f"node{number}")
+
+
+def now(volume):
+    return Volume.objects.select_related("active__host", "type").get(pk=volume.pk)
+
+
+def launched(cloud, number):
+    instance = cloud.launch(host=host(number))
+    settle(cloud)
+    return instance
+
+
+def plugged(cloud, number, instance):
+    return cloud.nodes[number - 1].hypervisor.disks(str(instance.pk))
+
+
+def attach(cloud, instance, volume, **how):
+    cloud.do(services.attach_volume, instance, volume=now(volume), **how)
+    settle(cloud)
+
+
+def detach(cloud, instance, volume):
+    cloud.do(services.detach_volume, instance, volume=now(volume))
+    settle(cloud)
+
+
+def server_of(cloud, volume):
+    """The process that serves it, if one does."""
+    return kind_of(cloud).serving._find(str(volume.pk))
+
+
+def told(cloud, number, instance):
+    """What the host of an instance knows of its only volume."""
+    entry = cloud.nodes[number - 1].ledger.get(Key("instance", str(instance.pk)))
+    return entry.spec["volumes"][0]
+
+
+def io(tmp_path, place, *commands, **changed):
+    """What qemu-io says of a volume over the network, to whoever knows what the instance's host knows."""
+    place = {**place, **changed}
+    keys = tmp_path / uuid.uuid4().hex
+    keys.mkdir()
+    write_key(keys, place["key"], None)
+    server = {"type": "inet", "host": place["host"], "port": str(place["port"])}
+    file = {"driver": "nbd", "server": server, "export": place["id"], "tls-creds": "tls"}
+    image = "json:" + json.dumps({"driver": "raw", "file": file})
+    words = [word for command in commands for word in ("-c", command)]
+    argv = ["qemu-io", "--object", creds("client", keys), *words, image]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=30)
+    return done.stdout + done.stderr
+
+
+def works(said):
+    return "error" not in said.lower() and "can't open" not in said and "verification failed" not in said
+
+
+def test_it_stays_on_its_host_and_is_attached_on_any_other(two, served, tmp_path):
+    assert served.pool_kind == "nbd"
+    volume = make(two, type=served, size_gib=2)
+    assert now(volume).active.host == host(1), "it is there from the beginning"
+    assert Allocation.of("volume", volume.pk).get().disk_gib == 2
+    other, here = launched(two, 2), launched(two, 1)
+    attach(two, other, volume)
+    assert plugged(two, 2, other)[1] == volume.serial
+    place = told(two, 2, other)["served"]
+    assert works(io(tmp_path, place, "write -P 7 0 64k", "read -P 7 0 64k"))
+    assert server_of(two, volume)
+    assert two.breaches() == []
+    detach(two, other, volume)
+    assert 1 not in plugged(two, 2, other)
+    assert server_of(two, volume) is None
+    attach(two, here, volume)
+    again = told(two, 1, here)["served"]
+    assert again["key"] != place["key"]
+    assert works(io(tmp_path, again, "read -P 7 0 64k", "read -P 0 64k 64k"))
+    assert not works(io(tmp_path, again, "read 0 64k", key=place["key"])), "the key goes with the attachment"
+    assert not works(io(tmp_path, again, "read 0 64k", id=place["id"]))
+    assert list(volume.on_hosts.values_list("host__name", flat=True)) == ["node1"]
+    assert two.breaches() == []
+    detach(two, here, volume)
+    do(volumes.delete, volume=now(volume))
+    settle(two)
+    assert not Volume.objects.exists()
+    assert two.breaches() == []
+
+
+def test_it_grows_has_snapshots_and_goes_back_while_it_is_attached(two, served, tmp_path):
+    volume, instance = make(two, type=served), launched(two, 2)
+    attach(two, instance, volume)
+    place = told(two, 2, instance)["served"]
+    assert works(io(tmp_path, place, "write -P 7 0 64k"))
+    before = server_of(two, volume)
+    do(volumes.resize, volume=now(volume), size_gib=2)
+    settle(two)
+    assert told(two, 2, instance)["served"] == place, "the same way in, and another process"
+    assert server_of(two, volume) != before
+    assert "2 GiB" in io(tmp_path, place, "length")
+    do(volumes.snapshot, volume=now(volume), name="monday")
+    settle(two)
+    assert Snapshot.objects.get().consistency == "crash"
+    assert works(io(tmp_path, place, "read -P 7 0 64k", "write -P 8 0 64k"))
+    copy = do(volumes.create, project=two.project, name="copy", snapshot=Snapshot.objects.get())
+    settle(two)
+    assert copy.type == served
+    with pytest.raises(Conflict, match="Stop that first"):
+        do(volumes.revert, volume=now(volume), snapshot=Snapshot.objects.get())
+    two.do(services.stop, instance)
+    settle(two)
+    do(volumes.revert, volume=now(volume), snapshot=Snapshot.objects.get())
+    settle(two)
+    assert works(io(tmp_path, place, "read -P 7 0 64k"))
+    assert not Operation.objects.exclude(outcome="done").exists()
+    assert two.breaches() == []
+    detach(two, instance, volume)
+    attach(two, instance, copy)
+    assert works(io(tmp_path, told(two, 2, instance)["served"], "read -P 7 0 64k"))
+
+
+def test_what_serves_it_dies_and_is_there_again(two, served, tmp_path):
+    volume, instance = make(two, type=served), launched(two, 2)
+    attach(two, instance, volume)
+    place = told(two, 2, instance)["served"]
+    assert works(io(tmp_path, place, "write -P 7 0 64k"))
+    server_of(two, volume).kill()
+    assert not works(io(tmp_path, place, "read -P 7 0 64k"))
+    two.nodes[0].look()
+    assert works(io(tmp_path, place, "read -P 7 0 64k"))
+    assert two.breaches() == []
+
+
+def test_it_begins_with_an_image_and_an_instance_boots_from_it_elsewhere(two, served, settings, tmp_path):
+    settings.IMAGE_STORE = tmp_path
+    image = an_image(tmp_path)
+    instance = two.launch(host=host(2), image=image, boot_from=Disk(size_gib=2, type=served))
+    settle(two)
+    volume = Volume.objects.get()
+    assert plugged(two, 2, instance) == {0: volume.serial}
+    assert works(io(tmp_path, told(two, 2, instance)["served"], "read -P 9 0 64k", "read -P 0 64k 1M"))
+    assert two.breaches() == []
+
+
+def test_what_is_not_possible_is_refused_in_words(two, served):
+    volume, local, instance = make(two, type=served), make(two), launched(two, 2)
+    attach(two, instance, volume)
+    refused = [
+        (WrongState, lambda: do(moving.move, volume=volume, host=host(2))),
+        (WrongState, lambda: do(taking.take_it_over, volume=volume)),
+        (Conflict, lambda: do(backups.create, volume=now(volume), name="monday")),
+        (UnfitVolume, lambda: do(retyping.retype, volume=volume, type=local.type)),
+        (UnfitVolume, lambda: do(retyping.retype, volume=local, type=served)),
+        (NoRoom, lambda: make(two, type=served, size_gib=900)),
+    ]
+    for error, act in refused:
+        with pytest.raises(error):
+            act()
+    serves(two).unlink()
+    two.nodes[0].heartbeat()
+    with pytest.raises(NoRoom, match="No storage host serves volumes of the type served now"):
+        make(two, type=served)
+    detach(two, instance, volume)
+    Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "volumes": {"layers": True}})
+    with pytest.raises(UnfitVolumes, match="does not have qemu-nbd"):
+        attach(two, instance, volume)

@@ -1,0 +1,135 @@
+"""A disk of a real guest that is on another host: two homes on this machine, and TLS between them."""
+
+import json
+import re
+import secrets
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+
+from agent.jail import probe
+from agent.ledger import Ledger
+from agent.paths import Paths
+from storage.agent import qcow2
+from storage.agent.nbd import _serving
+from storage.agent.serving import Serving, Wanted, chain_of
+from tests.clouds import wait_until
+from tests.compute.agent.test_plugging import GIB, LOOKING, Running, node  # noqa: F401
+from tests.hosts import control_plane, open_home  # noqa: F401
+from tests.images.conftest import tiny_linux  # noqa: F401
+from tests.storage.ceph import free_ports
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
+
+# Writes numbers down, each after the last one is on the disk, and says what is there.
+WRITES = """
+(
+n=0
+while sleep 0.1; do
+    [ -b /dev/vdb ] || continue
+    n=$((n + 1))
+    printf 'n=%06d' $n | dd of=/dev/vdb bs=512 conv=sync,fsync 2>/dev/null || echo "FAILED $n" >/dev/console
+    echo 3 >/proc/sys/vm/drop_caches
+    echo "WROTE $(dd if=/dev/vdb bs=8 count=1 2>/dev/null) " >/dev/console
+done
+) &
+"""
+
+
+@pytest.fixture
+def guest(node, control_plane, tiny_linux):  # noqa: F811
+    image = json.loads((tiny_linux / "image.json").read_text())
+    control_plane.files |= {file["sha256"]: tiny_linux / file["file"] for file in image["files"]}
+    guest = Running(node, control_plane, image)
+    guest.spec["seed"]["user_data"] = LOOKING + WRITES
+    return guest
+
+
+@pytest.fixture
+def storage_host(open_home):  # noqa: F811
+    """The other host."""
+    paths = Paths(open_home / "far", open_home / "run")
+    paths.make()
+    port = free_ports()
+    (paths.home / "serves").write_text(f"127.0.0.1:{port}-{port + 1}\n")
+    serving = Serving(paths, probe(paths), Ledger(paths.ledger), str(uuid.uuid4()))
+    yield serving
+    for volume in serving._ledger.rows("SELECT volume FROM served"):
+        serving.end(volume["volume"])
+
+
+def plugged(guest, *volumes):
+    """Order these disks; which are plugged in then."""
+    guest.spec["volumes"] = list(volumes)
+    facts = guest.order()["facts"]
+    assert not facts.get("devices_problem"), facts
+    return list(facts["volumes"])
+
+
+def wrote(guest):
+    """The last number that the guest has found on the disk."""
+    found = re.findall(r"WROTE n=(\d+) ", guest.home.console_log.read_text(errors="replace"))
+    return int(found[-1]) if found else 0
+
+
+def goes_on(guest):
+    before = wrote(guest)
+    wait_until(lambda: wrote(guest) > before + 2, 60)
+    assert "FAILED" not in guest.home.console_log.read_text(errors="replace")
+
+
+def number_in(path):
+    """Of the layer itself, whatever it lies on."""
+    done = subprocess.run(
+        ["qemu-io", "-r", "-c", "read -v 0 16", str(path)], check=True, capture_output=True, text=True
+    )
+    return int(re.search(r"n\.(\d{6})", done.stdout.replace("=", "."))[1])
+
+
+def test_it_goes_on_whatever_happens_to_what_serves_it(guest, storage_host, tmp_path):
+    first, second = tmp_path / "one.qcow2", tmp_path / "two.qcow2"
+    qcow2.create(first, GIB)
+    ident, name, key = str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_hex(32)
+    wanted = Wanted(ident, name, key, False, GIB, chain_of([(first, "qcow2")]))
+    place = {**storage_host.start(wanted), "key": key}
+    assert storage_host.is_kept(wanted)
+    volume = {
+        "id": ident, "slot": 1, "serial": "far-away", "read_only": False, "size_bytes": GIB, "served": place,
+        "chain": [name], "base_image": None, "limits": {"iops": 500, "bytes_per_second": None},
+    }  # fmt: skip
+    assert plugged(guest, volume) == [ident]
+    guest.says("HAS .*vdb=far-away:2097152:0 ")
+    goes_on(guest)
+    server = storage_host._find(ident)
+    command = Path(f"/proc/{server.pid}/cmdline").read_text()
+    [relay] = _serving(guest.node.paths.home, name)
+    assert key not in command + Path(f"/proc/{relay}/cmdline").read_text(), "anybody may read command lines"
+    server.kill()
+    server.wait(10)
+    assert not storage_host.is_kept(wanted)
+    storage_host.start(wanted)
+    goes_on(guest)
+    # A snapshot: what comes goes to a new layer.
+    storage_host.end(ident, but_for=name)
+    kept = number_in(first)
+    qcow2.create(second, GIB, first, "qcow2")
+    over = Wanted(ident, name, key, False, GIB, chain_of([(first, "qcow2"), (second, "qcow2")]))
+    storage_host.start(over)
+    goes_on(guest)
+    # Growth, at both ends.
+    storage_host.end(ident, but_for=name)
+    qcow2.grow(second, 2 * GIB)
+    storage_host.start(Wanted(ident, name, key, False, 2 * GIB, over.chain))
+    assert plugged(guest, volume | {"size_bytes": 2 * GIB}) == [ident]
+    guest.says("HAS .*vdb=far-away:4194304:0 ")
+    goes_on(guest)
+    assert plugged(guest) == []
+    guest.says("HAS (?!.*vdb)")
+    wait_until(lambda: not list(_serving(guest.node.paths.home, name)))
+    storage_host.end(ident)
+    assert storage_host._find(ident) is None
+    assert number_in(first) == kept
+    assert number_in(second) >= wrote(guest) > kept
+    subprocess.run(["qemu-img", "check", "-q", str(second)], check=True)
