@@ -48,6 +48,9 @@ BESIDE = (
     "/help/operating",
 )  # fmt: skip
 PAYLOAD = '"><img src=x onerror=alert(1)>'  # short enough for every column
+# Of a host with all that ours have.
+WAYS = ["qemu/riscv64", "qemu/riscv64/tcg", "qemu/x86_64", "qemu/x86_64/kvm", "qemu/x86_64/tcg", "unicorn/riscv64/tcg"]
+LOAD = {"cpu_percent": 100, "memory_mib": 21_000, "memory_total_mib": 24_000}
 LONG = "a-long-name-" + 51 * "x"
 
 
@@ -70,6 +73,8 @@ def known(cloud) -> dict[str, Any]:
     )
     SavedView.objects.create(project=cloud.project, user=User.objects.get(username="root"), name="mine", query="q=web")
     factories.token(User.objects.get(username="root"))
+    Host.objects.filter(pk=instance.host_id).update(offers=WAYS)
+    HostPulse.objects.filter(host=instance.host_id).update(load=LOAD)
     return {
         "project": "demo", "ident": cloud.project.pk, "instance": instance.pk, "host": instance.host_id,
         "flavor": cloud.flavor.pk, "image": cloud.image.pk, "keypair": keypair.pk, "user": member.pk,

@@ -252,3 +252,12 @@ def unit(kind: str) -> str:
 def ways(runs: list[str]) -> list[str]:
     """What a host can run, with the accelerator where there is one: ["qemu/x86_64", "qemu/x86_64/kvm"] → one tag."""
     return [way for way in runs if not any(other.startswith(f"{way}/") for other in runs)]
+
+
+@register.filter
+def hypervisors(runs: list[str]) -> list[str]:
+    """What a host can run, in short: ["qemu/x86_64", "qemu/x86_64/kvm", "unicorn/riscv64"] → "qemu with kvm" …"""
+    with_kvm = {way.partition("/")[0] for way in runs if way.endswith("/kvm")}
+    return [
+        f"{name} with kvm" if name in with_kvm else name for name in sorted({way.partition("/")[0] for way in runs})
+    ]
