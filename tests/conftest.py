@@ -17,7 +17,7 @@ from cloud.tenancy.models import Project, Role, User
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.rows import empty_tables, undone_at_last
-from tests.scheduling import InGroups
+from tests.scheduling import InGroups, tell_heavy
 from tests.storage.ceph import Cluster, missing
 
 
@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> InGroups:
     return InGroups(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tell_heavy(config, items)
 
 
 class Client(APIClient):

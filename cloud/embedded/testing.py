@@ -24,12 +24,7 @@ from cloud.embedded.screen import Screen
 from cloud.embedded.supervisor import PR_SET_PDEATHSIG
 
 TEST_REDIS_PORTS = range(6580, 6680)
-# Tests that boot machines, drive a browser or kill whole clouds come last: they wait for guests and pages most of the
-# time. Three workers are as long as the whole clouds in one of them; more would only take memory for guests.
-HEAVY = "vm or browser"
-WORKERS_OF_HEAVY = "3"
 ON_REQUEST = "(benchmark or guests)"  # run by `./pileus bench`, and by `./pileus test -m guests`
-NOTHING_COLLECTED = 5
 
 
 @contextlib.contextmanager
@@ -87,7 +82,7 @@ def _server(command: list[str], account: Account, log: Path) -> "subprocess.Pope
 
 
 def test(home: Home, arguments: list[str]) -> int:
-    """pytest with these arguments, or else everything: the many light tests first, then those with machines."""
+    """pytest with these arguments, or else everything but what is on request."""
     _install_system_packages()
     with own_servers() as servers:
         env = environment_of_tests() | servers
@@ -108,17 +103,11 @@ def _install_system_packages() -> None:
 def _everything(env: dict[str, str]) -> int:
     env = env | _migrated(env)
     env = env | {"COVERAGE_FILE": str(Path(env["PILEUS_HOME"]).parent / "coverage")}
-    # One more than processors: a test waits for its database and its processes a quarter of the time.
-    workers = str((os.cpu_count() or 1) + 1)
-    first = _pytest(["-n", workers, "-m", f"not {ON_REQUEST} and not ({HEAVY})", *ratchet.ARGUMENTS], env)
-    if first not in (0, 1, NOTHING_COLLECTED):
-        return first
-    second = _pytest(["-n", WORKERS_OF_HEAVY, "-m", f"not {ON_REQUEST} and ({HEAVY})"], env)
+    workers = str(2 * (os.cpu_count() or 1))  # half of them have tests that wait most of the time: tests/scheduling.py
+    code = _pytest(["-n", workers, "-m", f"not {ON_REQUEST}", *ratchet.ARGUMENTS], env)
     if said := ratchet.advice(ratchet.measured(env), ratchet.floor()):
         print(f"pileus: {said}", file=sys.stderr)
-    if first == 1:
-        print("pileus: tests without machines failed; see the first summary", file=sys.stderr)
-    return max(code if code != NOTHING_COLLECTED else 0 for code in (first, second))
+    return code
 
 
 def _migrated(env: dict[str, str]) -> dict[str, str]:
