@@ -28,7 +28,8 @@ from tests.network.agent import frames
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
-SECONDS = 5.0
+SECONDS = 5.0  # for an answer, or until there is none
+PATIENCE = 30.0  # for what has to become true
 _libc = ctypes.CDLL(None, use_errno=True)
 _numbers = itertools.count(1)
 
@@ -37,7 +38,7 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true"
@@ -131,7 +132,7 @@ class Host(Space):
     def stop(self, number: int = signal.SIGTERM) -> None:
         assert self._process
         self._process.send_signal(number)
-        self._process.wait(SECONDS)
+        self._process.wait(PATIENCE)
 
     def apply(self, spec: dict[str, Any], type: str = "network") -> dict[str, str]:
         return self.client.apply(type, spec["id"], next(_numbers), spec)
