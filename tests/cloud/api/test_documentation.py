@@ -11,7 +11,8 @@ from cloud.problems import CATALOGUE
 
 
 def test_the_document_is_valid_openapi_3_1_and_made_without_a_warning(capsys):
-    call_command("spectacular", validate=True, fail_on_warn=True)
+    """By one of two judges. `./pileus check` asks the other one as well, which takes four times as long."""
+    call_command("spectacular", fail_on_warn=True)
     assert document()["openapi"].startswith("3.1")
     OpenAPIV31SpecValidator(document()).validate()
 
