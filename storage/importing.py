@@ -166,6 +166,9 @@ def _of_export(export: ImageExport) -> dict[str, Any]:
 
 def _of_backup(backup: Backup) -> dict[str, Any]:
     volume = backup.volume
+    if kept := backup.of.get("layer"):
+        source = {"kind": "volume", "volume": backup.of["id"], "holder": None, "base": None, "layers": [kept]}
+        return {"source": source | _in_ceph(Layer.objects.filter(pk=kept).first()), "size_gib": backup.size_gib}
     chain = trees.tree_of(volume).chain(volume.active_id) if volume else []
     held = volume.attachments.first() if volume else None
     source = {
@@ -177,6 +180,11 @@ def _of_backup(backup: Backup) -> dict[str, Any]:
         "base": chain[0].base if chain else None,
     }
     return {"source": source, "size_gib": backup.size_gib}
+
+
+def _in_ceph(layer: Layer | None) -> dict[str, Any]:
+    """Where a host reads a layer that is no file."""
+    return {"ceph": str(layer.pool), "rbd": str(layer.rbd)} if layer and layer.rbd else {}
 
 
 def _of_drill(backup: Backup) -> dict[str, Any]:
@@ -199,11 +207,14 @@ def is_captured(made: Made) -> bool:
 def _source(image: Image) -> dict[str, Any]:
     if image.source["kind"] in ("snapshot", "volume"):
         top = _top_of(image)
+        booted = image.source.get("booted", {})
+        if top and top.rbd:
+            return {"kind": "layers", "layers": [str(top.pk)], "base": None, **_in_ceph(top), **booted}
         chain = trees.Tree(top.tree).chain(top.pk) if top else []
         # Where they are gone its host says that a part is not there any more.
         layers = [str(layer.pk) for layer in chain] or [image.source["id"]]
         base = chain[0].base if chain else None
-        return {"kind": "layers", "layers": layers, "base": base, **image.source.get("booted", {})}
+        return {"kind": "layers", "layers": layers, "base": base, **booted}
     if is_captured(image):
         return {"kind": "machine", "type": image.source["kind"], "machine": image.source["id"]}
     if image.source["kind"] == "url":

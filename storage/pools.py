@@ -7,13 +7,12 @@ without copying (docs/decisions/0050, docs/decisions/0055), or never, where that
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 from uuid import UUID
 
 from django.db.models import Sum
 
 from cloud.hosts.models import Host
-from cloud.problems import Conflict, Fault, Invalid
+from cloud.problems import Fault, Invalid
 from storage.hosting import NoRoom
 from storage.models import Volume, VolumeType
 from storage.models.types import PoolKind
@@ -54,18 +53,6 @@ def known() -> list[Pool]:
         )
         for key, of in said.items()
     ]
-
-
-class NotInCeph(Conflict):
-    """What a volume in Ceph cannot do."""
-
-    title: ClassVar[str] = "Not possible with a volume in Ceph"
-
-
-def refuse_in_ceph(volume_type: VolumeType, words: str) -> None:
-    """Raises NotInCeph for a type whose volumes are there. `words`: what they cannot do."""
-    if volume_type.in_ceph:
-        raise NotInCeph(f"Volumes of the type {volume_type} are in Ceph, and {words}. Use one of another type.")
 
 
 def kind_of(pool: UUID | None) -> str:

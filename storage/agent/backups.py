@@ -18,7 +18,7 @@ from agent.errors import OPERATOR, Refused
 from agent.system import MIN_FREE_BYTES
 from storage.agent import qcow2, qemu_img
 from storage.agent.blocks import BLOCK_BYTES, BLOCKS_IN_PART, ZEROS, digest_of, pack
-from storage.agent.captures import COPIED, Capture, Chain, readable
+from storage.agent.captures import COPIED, Capture, Chain
 from storage.agent.conversion import Tool
 from storage.agent.image_work import Facts, Progress
 from storage.agent.inspection.common import Unfit
@@ -33,7 +33,8 @@ faults.declare("backup.after_copy", "backup.before_part", "backup.before_block")
 @dataclass(frozen=True)
 class Backup(Capture):
     """`source`: {"kind": "volume", "volume": its id, "holder": {"type", "id"} or null, "layers": [ids, the lowest
-    first], "base": a file of an image or null}. `size_gib`: how much of it there is.
+    first], "base": a file of an image or null}; in Ceph that is one layer, which is kept.
+    `size_gib`: how much of it there is.
     """
 
     attempt: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -41,22 +42,18 @@ class Backup(Capture):
     def make(self, tool: Tool, progress: Progress) -> Facts:
         chain, consistency = self._chain(progress)
         size = int(self.spec["size_gib"]) << 30
-        for path, format_ in chain:
-            if format_ == qemu_img.QCOW2:
-                qcow2.size_of_layer(path)  # refuses what we never make
-        there = size_of(*chain[-1])
+        there = self.size_of(chain)
         if there < size:
             raise Refused(f"the volume has {there >> 30} GiB on this host, and should have {size >> 30}")
         faults.reach("backup.after_copy")
         key = bytes.fromhex(self.ask_patiently("GET", self._path())["key"])
         added = 0
-        with readable([path for path, _ in chain], tool.uid):
-            for number in range(size // PART_BYTES):
-                progress.tell("backing up", number << 30, size, "bytes")
-                faults.reach("backup.before_part")
-                part = self._read_part(tool, chain, number)
-                added += self._send_part(part, number, key)
-                part.unlink()
+        for number in range(size // PART_BYTES):
+            progress.tell("backing up", number << 30, size, "bytes")
+            faults.reach("backup.before_part")
+            part = self._read_part(tool, chain, number)
+            added += self._send_part(part, number, key)
+            part.unlink()
         return {"run": self.attempt, "parts": size // PART_BYTES, "consistency": consistency, "sent_bytes": added}
 
     def _path(self, *more: str) -> str:
@@ -64,6 +61,8 @@ class Backup(Capture):
 
     def _chain(self, progress: Progress) -> tuple[Chain, str]:
         """Reuse what an earlier worker has copied: the volume may be in use again by now."""
+        if self.in_ceph:
+            return [], ""
         note = self.folder / NOTE
         if folders.status(note) is None:
             source = self.spec["source"]
@@ -93,7 +92,8 @@ class Backup(Capture):
         """One GiB of the disk as a sparse file of ours."""
         made = self.folder / "part"
         made.unlink(missing_ok=True)
-        tool.cut(chain, number * PART_BYTES, PART_BYTES, self.out / made.name)
+        with self.opened(chain, tool.uid) as parts:
+            tool.cut(parts, number * PART_BYTES, PART_BYTES, self.out / made.name)
         self.take(self.out / made.name, made)
         if made.stat().st_size != PART_BYTES:
             raise Unfit(

@@ -16,11 +16,12 @@ from agent import faults, folders
 from agent.errors import OPERATOR, Refused
 from agent.work import Work
 from storage.agent import qcow2, qemu_img
-from storage.agent.conversion import Tool
+from storage.agent.conversion import Parts, Tool, connected
 from storage.agent.image_cache import ImageCache
 from storage.agent.image_work import Facts, ImageWork, Progress
 from storage.agent.inspection.common import Unfit, size_words
 from storage.agent.layers import Layers
+from storage.agent.rbd import Images
 
 COPIED, MACHINE = "copied", "machine"  # files of its folder: what a guest has written; whose disk it is
 
@@ -49,7 +50,8 @@ class HasDisks(Protocol):
 @dataclass(frozen=True)
 class Capture(ImageWork):
     """`source`: {"kind": "machine", "type", "machine": its id} or {"kind": "layers", "layers": [ids, the lowest first],
-    "base": a file of an image or null}, with the "type" and "machine" that boots from them, if one does."""
+    "base": a file of an image or null}, in Ceph also its pool as "ceph" and its image as "rbd"; with the "type" and
+    "machine" that boots from them, if one does."""
 
     images: ImageCache
     layers: Layers
@@ -57,18 +59,14 @@ class Capture(ImageWork):
 
     def make(self, tool: Tool, progress: Progress) -> Facts:
         chain, consistency = self._chain(progress)
-        for path, format_ in chain:
-            if format_ == qemu_img.QCOW2:
-                qcow2.size_of_layer(path)  # refuses what we never make
-        path, format_ = chain[-1]
-        size = qcow2.size_of_layer(path) if format_ == qemu_img.QCOW2 else path.stat().st_size
+        size = self.size_of(chain)
         if size > self.virtual_bytes:
             raise Unfit(f"The disk has {size_words(size)}, and an image has {size_words(self.virtual_bytes)} at most.")
         settings = self._uefi()
         made = self.folder / "disk-0"
         hear = progress.of_conversion(0, size, size)
-        with readable([path for path, _ in chain], tool.uid):
-            self.flatten(tool, chain, size, made, hear)
+        with self.opened(chain, tool.uid) as parts:
+            self.flatten(tool, parts, size, made, hear)
         with contextlib.suppress(FileNotFoundError):
             (self.folder / COPIED).unlink()
         disk = {"role": "disk", "format": "qcow2", "virtual_bytes": size}
@@ -77,12 +75,49 @@ class Capture(ImageWork):
         files = [{**disk, **self.store(0, made, progress)}, *self.store_uefi(1, settings, progress)]
         return {"found": {**found, "consistency": consistency}, "files": files}
 
+    def size_of(self, chain: Chain) -> int:
+        """The bytes of the disk."""
+        if self.in_ceph:
+            kept = Images(self.layers.clusters.get(self.in_ceph)).kept(self._image)
+            if self._layer not in kept:
+                raise Unfit("A part of the volume is not in Ceph any more.", fix_by=OPERATOR)
+            return kept[self._layer]
+        return [
+            qcow2.size_of_layer(path) if format_ == qemu_img.QCOW2 else path.stat().st_size for path, format_ in chain
+        ][-1]  # refuses what we never make
+
+    @contextlib.contextmanager
+    def opened(self, chain: Chain, uid: int | None) -> Iterator[Parts]:
+        """What one program reads the disk from."""
+        if self.in_ceph:
+            images = Images(self.layers.clusters.get(self.in_ceph))
+            with connected(lambda: images.connect(self._image, read_only=True, layer=self._layer)) as connection:
+                yield [(connection, qemu_img.RAW)]
+            return
+        with readable([path for path, _ in chain], uid):
+            yield chain
+
+    @property
+    def in_ceph(self) -> str:
+        """The pool of a cluster where it is; "" for files."""
+        return str(self.spec["source"].get("ceph") or "")
+
+    @property
+    def _image(self) -> str:
+        return str(self.spec["source"]["rbd"])
+
+    @property
+    def _layer(self) -> str:
+        return str(self.spec["source"]["layers"][-1])
+
     def _uefi(self) -> bytes | None:
         source = self.spec["source"]
         return holder_in(self.kinds, source).read_uefi(str(source["machine"])) if source.get("machine") else None
 
     def _chain(self, progress: Progress) -> tuple[Chain, str]:
         source = self.spec["source"]
+        if self.in_ceph:
+            return [], ""
         if source["kind"] == "machine":
             return self._of_machine(source, progress)
         return self._of_layers(source)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ MAX_RATIO = 100  # of what a disk holds to the file that it came in
 SPARE_BYTES = 64 * MIB  # for tables, and for small files that unpack well
 SECONDS_TO_INSPECT = 900.0  # a manifest's sums are of all that is in an archive
 MIN_BYTES_PER_SECOND = 8 * MIB
+
+Parts = Sequence[tuple[Path | int, str]]  # files or connections (NBD), each with its format, the lowest first
 
 _PERCENT = re.compile(r"\((\d+\.\d+)/100%\)")
 
@@ -114,9 +116,7 @@ class Tool:
                 f"It cannot be read to its end: it is damaged. Export it again. ({words_of(problem)})"
             ) from problem
 
-    def flatten(
-        self, chain: list[tuple[Path, str]], virtual_bytes: int, target: Path, hear: Callable[[float], None]
-    ) -> None:
+    def flatten(self, chain: Parts, virtual_bytes: int, target: Path, hear: Callable[[float], None]) -> None:
         """Write files of ours that lie on each other, the lowest first, into one compressed qcow2. Raises Refused or
         Abandoned."""
         check_room(self.folder)
@@ -128,9 +128,10 @@ class Tool:
 
         most = virtual_bytes + virtual_bytes // 1000 + SPARE_BYTES
         bounds = Bounds(600 + virtual_bytes / MIN_BYTES_PER_SECOND, file_bytes=most)
-        view = View(readable=tuple(path for path, _ in chain), writable=(self.folder,))
+        view = View(readable=files_of(chain), writable=(self.folder,))
+        program = Program(argv_of_chain(chain, target), bounds, view, descriptors=connections_of(chain))
         try:
-            self.helpers.run(Program(argv_of_chain(chain, target), bounds, view), self.uid, self.work, listen)
+            self.helpers.run(program, self.uid, self.work, listen)
         except (Failed, TooLong) as problem:
             raise Refused(f"the disk could not be copied: {words_of(problem)}") from problem
 
@@ -163,23 +164,24 @@ class Tool:
             except (Failed, TooLong) as problem:
                 raise Refused(f"the layers could not be merged: {words_of(problem)}") from problem
 
-    def send(self, source: Path, format_: str, virtual_bytes: int, connection: int) -> None:
-        """Write what a file has to the empty image behind a connection (NBD). Raises Refused or Abandoned."""
+    def send(self, source: Path, format_: str, virtual_bytes: int, connection: int, *, offset: int = 0) -> None:
+        """Write what a file has to an empty place of the image behind a connection (NBD). Raises Refused or
+        Abandoned."""
         bounds = Bounds(600 + virtual_bytes / MIN_BYTES_PER_SECOND)
-        argv = argv_of_sending(source, format_, connection)
+        argv = argv_of_sending(source, format_, connection, offset, virtual_bytes)
         program = Program(argv, bounds, View(readable=(source,)), descriptors=(connection,))
         try:
             self.helpers.run(program, self.uid, self.work)
         except (Failed, TooLong) as problem:
             raise Refused(f"the disk could not be sent: {words_of(problem)}") from problem
 
-    def cut(self, chain: list[tuple[Path, str]], offset: int, size: int, target: Path) -> None:
+    def cut(self, chain: Parts, offset: int, size: int, target: Path) -> None:
         """Write a part of what files of ours have together, the lowest first, into a sparse raw file. Raises Refused or
         Abandoned."""
         check_room(self.folder)
         bounds = Bounds(600 + size / MIN_BYTES_PER_SECOND, file_bytes=size + SPARE_BYTES)
-        view = View(readable=tuple(path for path, _ in chain), writable=(self.folder,))
-        program = Program(argv_of_part(chain, offset, size, target), bounds, view)
+        view = View(readable=files_of(chain), writable=(self.folder,))
+        program = Program(argv_of_part(chain, offset, size, target), bounds, view, descriptors=connections_of(chain))
         try:
             self.helpers.run(program, self.uid, self.work, lambda line: check_room(self.folder))
         except (Failed, TooLong) as problem:
@@ -218,24 +220,24 @@ def argv(source: Path, disk: Disk, format_: str, target: Path) -> list[str]:
     return ["qemu-img", "convert", "-p", "-O", DRIVERS[format_], *options, source_words, os.fspath(target)]
 
 
-def argv_of_chain(chain: list[tuple[Path, str]], target: Path) -> list[str]:
+def argv_of_chain(chain: Parts, target: Path) -> list[str]:
     """The command line that makes one file of several."""
     source = "json:" + json.dumps(node_of_chain(chain), sort_keys=True)
     return ["qemu-img", "convert", "-p", "-c", "-O", "qcow2", "-o", OPTIONS["qcow2"], source, os.fspath(target)]
 
 
-def argv_of_part(chain: list[tuple[Path, str]], offset: int, size: int, target: Path) -> list[str]:
+def argv_of_part(chain: Parts, offset: int, size: int, target: Path) -> list[str]:
     """The command line that makes a raw file of a part of several files."""
     node = {"driver": "raw", "offset": offset, "size": size, "file": node_of_chain(chain)}
     source = "json:" + json.dumps(node, sort_keys=True)
     return ["qemu-img", "convert", "-O", "raw", source, os.fspath(target)]
 
 
-def argv_of_sending(source: Path, format_: str, connection: int) -> list[str]:
-    """The command line that writes a file to the empty image behind a connection."""
-    image = {"driver": "nbd", "server": {"type": "fd", "str": str(connection)}}
+def argv_of_sending(source: Path, format_: str, connection: int, offset: int, size: int) -> list[str]:
+    """The command line that writes a file to an empty place of the image behind a connection."""
+    image = {"driver": "raw", "offset": offset, "size": size, "file": _over_connection(connection)}
     words = ["json:" + json.dumps(node, sort_keys=True) for node in (
-        node_of_chain([(source, format_)]), {"driver": "raw", "file": image})]  # fmt: skip
+        node_of_chain([(source, format_)]), image)]  # fmt: skip
     return ["qemu-img", "convert", "-n", "--target-is-zero", "-O", "raw", *words]
 
 
@@ -256,14 +258,27 @@ def argvs_of_merge(
     return commands
 
 
-def node_of_chain(chain: list[tuple[Path, str]]) -> dict[str, Any] | None:
+def node_of_chain(chain: Parts) -> dict[str, Any] | None:
     """A chain of files, the lowest first. Backing files are given explicitly; those in the headers are ignored."""
     node: dict[str, Any] | None = None
-    for path, format_ in chain:
-        below, node = node, {"driver": format_, "file": {"driver": "file", "filename": os.fspath(path)}}
+    for one, format_ in chain:
+        file = _over_connection(one) if isinstance(one, int) else {"driver": "file", "filename": os.fspath(one)}
+        below, node = node, {"driver": format_, "file": file}
         if format_ == "qcow2":
             node["backing"] = below
     return node
+
+
+def _over_connection(connection: int) -> dict[str, Any]:
+    return {"driver": "nbd", "server": {"type": "fd", "str": str(connection)}}
+
+
+def files_of(chain: Parts) -> tuple[Path, ...]:
+    return tuple(one for one, _ in chain if isinstance(one, Path))
+
+
+def connections_of(chain: Parts) -> tuple[int, ...]:
+    return tuple(one for one, _ in chain if isinstance(one, int))
 
 
 def found(said: dict[str, Any]) -> Found:

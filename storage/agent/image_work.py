@@ -20,7 +20,7 @@ from agent.errors import OPERATOR, Refused, Unreachable
 from agent.work import Work
 from storage import uefi
 from storage.agent.confined import Helpers
-from storage.agent.conversion import Tool, examine_result
+from storage.agent.conversion import Parts, Tool, examine_result
 from storage.agent.inspection.common import Disk, Unfit
 
 PIECE = 1 << 20
@@ -123,9 +123,7 @@ class ImageWork:
             raise Unfit("What came out of the conversion is not what went in: the file is damaged. Export it again.")
         faults.reach("image.after_convert")
 
-    def flatten(
-        self, tool: Tool, chain: list[tuple[Path, str]], size: int, made: Path, hear: Callable[[float], None]
-    ) -> None:
+    def flatten(self, tool: Tool, chain: Parts, size: int, made: Path, hear: Callable[[float], None]) -> None:
         """Turn files that lie on each other, the lowest first, into one new file of ours, and look at it."""
         faults.reach("image.before_convert")
         made.unlink(missing_ok=True)

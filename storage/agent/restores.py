@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agent import faults, folders
 from agent.control_plane import ControlPlane
@@ -16,6 +16,7 @@ from storage.agent.conversion import check_room
 from storage.agent.image_work import patiently
 
 faults.declare("restore.before_block")
+PART_BYTES = BLOCKS_IN_PART * BLOCK_BYTES
 
 
 class DamagedBlock(Refused):
@@ -41,19 +42,28 @@ class Restore:
         Raises DamagedBlock, Refused, Abandoned or OSError.
         """
         with folders.create_file(target) as file:
-            os.truncate(file.fileno(), parts * BLOCKS_IN_PART * BLOCK_BYTES)
+            os.truncate(file.fileno(), parts * PART_BYTES)
             for number in range(parts):
                 hear(number)
-                digests = self._ask("parts", str(number))["digests"]
-                if len(digests) != BLOCKS_IN_PART:
-                    raise Refused("the control plane does not say what is in a part of the backup")
-                for index, digest in enumerate(digests):
-                    if digest:
-                        check_room(target.parent, BLOCK_BYTES)
-                        faults.reach("restore.before_block")
-                        file.seek((number * BLOCKS_IN_PART + index) * BLOCK_BYTES)
-                        file.write(self._fetch(str(digest)))
-                self.digests += map(str, digests)
+                self._write_part(file, target.parent, number, at=number * PART_BYTES)
+
+    def write_part(self, target: Path, number: int) -> None:
+        """Write one GiB of it into a new sparse file. Raises the same."""
+        with folders.create_file(target) as file:
+            os.truncate(file.fileno(), PART_BYTES)
+            self._write_part(file, target.parent, number, at=0)
+
+    def _write_part(self, file: IO[bytes], folder: Path, number: int, *, at: int) -> None:
+        digests = self._ask("parts", str(number))["digests"]
+        if len(digests) != BLOCKS_IN_PART:
+            raise Refused("the control plane does not say what is in a part of the backup")
+        for index, digest in enumerate(digests):
+            if digest:
+                check_room(folder, BLOCK_BYTES)
+                faults.reach("restore.before_block")
+                file.seek(at + index * BLOCK_BYTES)
+                file.write(self._fetch(str(digest)))
+        self.digests += map(str, digests)
 
     def _path(self, *more: str) -> str:
         return "/".join((self._base, *more))

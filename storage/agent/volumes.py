@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import structlog
 
-from agent import faults
+from agent import faults, folders
 from agent.entries import Entry
 from agent.errors import YOU, Refused, told
 from agent.host import Host
@@ -28,7 +28,7 @@ from storage.agent.layers import Layers
 from storage.agent.merging import Merge
 from storage.agent.rbd import Images
 from storage.agent.rbd_trees import RbdTree, clear_away
-from storage.agent.restores import Restore
+from storage.agent.restores import PART_BYTES, Restore
 from storage.agent.serving import Serving, Wanted, chain_of
 
 log = structlog.get_logger()
@@ -144,8 +144,9 @@ class Volumes(Kind):
 
     def _begin_in_ceph(self, layer: dict[str, Any], work: Work, images: Images) -> None:
         """There an image's content is copied, so that no host needs the file afterwards."""
-        if layer["backup"]:
-            raise Refused("a volume in Ceph cannot begin with a backup yet", fix_by=YOU)
+        if backup := layer["backup"]:
+            self._restore_in_ceph(layer, int(backup["size_gib"]), work, images)
+            return
         if not layer["image"]:
             images.create(layer["rbd"], layer["size_bytes"])
             return
@@ -157,6 +158,27 @@ class Volumes(Kind):
                 Tool(self._helpers, uid, source.parent, work).send(source, format_, size, connection)
 
         images.create_filled(layer["rbd"], max(size, layer["size_bytes"]), fill)
+
+    def _restore_in_ceph(self, layer: dict[str, Any], parts: int, work: Work, images: Images) -> None:
+        """One GiB after the other: each is a file for a while."""
+        folder, restore = self.layers.workshop(layer["id"]), Restore(self._control_plane, layer["id"], work)
+
+        def fill(connect: Callable[[], int]) -> None:
+            with self._helpers.turn(work) as uid:
+                folders.remove(folder)
+                folders.make_folder(folder, 0o710, gid=uid)
+                part = folder / "part"
+                for number in range(parts):
+                    restore.write_part(part, number)
+                    with readable([part], uid), connected(connect) as connection:
+                        tool = Tool(self._helpers, uid, folder, work)
+                        tool.send(part, qemu_img.RAW, PART_BYTES, connection, offset=number * PART_BYTES)
+                    part.unlink()
+
+        try:
+            images.create_filled(layer["rbd"], layer["size_bytes"], fill)
+        finally:
+            folders.remove(folder)
 
     def _base(self, image: dict[str, Any], work: Work) -> tuple[Path, str]:
         """The file of an image that a layer lies on."""
@@ -220,6 +242,8 @@ class Volumes(Kind):
         for ceph in {note["ceph"] for note in gone.values() if note["ceph"]}:
             there = {layer_id: note for layer_id, note in gone.items() if note["ceph"] == ceph}
             clear_away(Images(self.layers.clusters.get(ceph)), _by_image(there), _needed(there, images), sealed)
+            for layer_id in there:
+                folders.remove(self.layers.workshop(layer_id))  # of a worker that died
             self._notes.forget(*there)
 
     def look(self, entry: Entry, ended: str) -> Sight | None:

@@ -22,8 +22,8 @@ from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import volume_types
 from storage.services.images import Protected, WrongState
-from storage.services.volumes import at_rest, begin_with, keep, locked, place_where_served, unfit
-from storage.workflows import RestoreBackup
+from storage.services.volumes import at_rest, begin_layer, begin_with, keep, locked, place_where_served, unfit
+from storage.workflows import CaptureVolume, RestoreBackup
 from storage.workflows.backups import CopyVolume, DeleteBackup, MakeBackup
 
 GIB_OF_A_PART = 1  # of the disk's content that its host has beside the copy
@@ -42,21 +42,26 @@ def create(
 ) -> Backup:
     """Back up what is on a volume now, also while a guest uses it. Raises OverQuota, WrongState, NoRoom, Busy."""
     quota.require(volume.project_id, backups=1, backup_gib=1)
-    holding = engine.start(CopyVolume, volume, actor=actor)
+    in_ceph = volume.type.in_ceph
+    holding = engine.start(CaptureVolume if in_ceph else CopyVolume, volume, actor=actor)
     volume = locked(volume)
     if why := why_not(volume):
         raise WrongState(why)
-    host = volume.active.host
+    host, layer = volume.active.host, volume.active
     assert host is not None
+    of = {"id": str(volume.pk), "name": volume.name}
+    if in_ceph:
+        begin_layer(volume, over=layer)
+        of["layer"] = str(layer.pk)
     backup = Backup.objects.create(
         project_id=volume.project_id, name=name, labels=labels or {}, protected=protected, scheduled=scheduled,
-        volume=volume, of={"id": str(volume.pk), "name": volume.name}, size_gib=volume.size_gib, created_by=actor.name,
+        volume=volume, of=of, size_gib=volume.size_gib, created_by=actor.name,
         bootable=volume.bootable, image=volume.image, kernel_command_line=volume.kernel_command_line,
         boot_files=[file for file in volume.boot_files if file["role"] != "disk"],
     )  # fmt: skip
     holding.parameters = {"backup": str(backup.pk)}
     holding.save(update_fields=["parameters"])
-    room = volume.size_gib + GIB_OF_A_PART
+    room = (0 if in_ceph else volume.size_gib) + GIB_OF_A_PART
     try:
         with transaction.atomic():
             row = ImageImport.objects.create(backup=backup, host=host)
@@ -71,8 +76,6 @@ def create(
 def why_not(volume: Volume) -> str:
     """Why no backup can be made of a volume, in words; "" when it can."""
     host = volume.active.host
-    if volume.type.in_ceph:
-        return f"{volume} is in Ceph, where no backups are made yet. Back up inside its guest."
     if volume.type.is_served and volume.attachments.exists():
         words = f"{volume} is attached, and its storage host makes backups only of what is not."
         return f"{words} Detach it, or back up a volume that is made from a snapshot of it."
@@ -113,7 +116,6 @@ def restore(
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(backup.project_id, volumes=1, volume_gib=size)
     facts = volume_types.facts(backup.project, type, like=backup.volume)
-    pools.refuse_in_ceph(facts["type"], "begin empty or with an image only")
     pools.require_room(facts["type"], size)
     layer = trees.filled(backup, size_gib=size, type=facts["type"])
     volume = Volume.objects.create(
@@ -140,7 +142,6 @@ def restore_over(*, volume: Volume, actor: Actor, backup: Backup, snapshot: str 
         raise unfit("/backup", f"{backup} is a backup of another volume. Restore it to a new one.")
     if snapshot:
         quota.require(volume.project_id, snapshots=1)
-    pools.refuse_in_ceph(volume.type, "have no restores over them yet")
     operation = engine.start(RestoreBackup, volume, actor=actor)
     volume = at_rest(volume)
     backup = complete(backup)

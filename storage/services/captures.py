@@ -90,8 +90,6 @@ def why_not_volume(volume: Volume) -> str:
 
 
 def _why_not_of(layer: Layer, volume: Volume) -> str:
-    if volume.type.in_ceph:
-        return f"{volume} is in Ceph, where no images are made of volumes yet."
     if layer.host is None:
         return f"Nothing has been written to {volume}: it was never attached."
     if not able(layer.host):

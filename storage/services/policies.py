@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from cloud.events.services import SYSTEM, Actor, record
 from cloud.problems import Conflict, Problem
-from storage import pools
 from storage.models import Backup, BackupPolicy, Volume
 from storage.schedules import next_after
 from storage.services import backups
@@ -30,7 +29,6 @@ AT_ONCE = 100
 def set_policy(*, volume: Volume, actor: Actor, schedule: str, time_zone: str, **rules: Any) -> Volume:
     """Back a volume up by this schedule from now on. `rules`: the columns `keep_…` and `enabled`."""
     volume = locked(volume)
-    pools.refuse_in_ceph(volume.type, "are not backed up yet")
     now = timezone.now()
     facts = {"schedule": schedule, "time_zone": time_zone, **rules}
     told = {**facts, "next_at": next_after(schedule, time_zone, now), "problem": "", "problem_since": None}

@@ -17,7 +17,7 @@ from cloud.tenancy.models import Project
 from cloud.uses import Use, refuse_if_used, use
 from storage import hosting, pools, prices, trees
 from storage.holders import kind_of
-from storage.models import Image, Layer, Snapshot, Volume, VolumeType
+from storage.models import Backup, Image, Layer, Snapshot, Volume, VolumeType
 from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import volume_types
@@ -351,6 +351,8 @@ def at_rest(volume: Volume) -> Volume:
         refuse_if_used(volume, holders_of(volume), hint="Stop that first, or detach the volume from it.")
     volume = locked(volume)
     require_no_image_in_work(volume)
+    if volume.active.rbd and (backup := volume.backups.filter(status=Backup.Status.MAKING).first()):
+        raise engine.Busy(f"The backup {backup} is being made of {volume}. Wait for it, or delete it.")
     return volume
 
 

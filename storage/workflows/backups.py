@@ -12,11 +12,11 @@ from cloud.hosts.hosted import BROKEN, raise_generation, refusal
 from cloud.operations import engine
 from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Topic, Verdict, Wait, Workflow
-from storage import backing_up, importing
+from storage import backing_up, hosting, importing
 from storage.agent.blocks import BLOCK_BYTES
 from storage.backing_up import BACKUP
-from storage.models import Backup, ImageImport, Snapshot
-from storage.workflows.base import VolumeWorkflow
+from storage.models import Backup, ImageImport, Layer, Snapshot, Volume
+from storage.workflows.base import VolumeWorkflow, until_sealed
 
 LOOK_AGAIN_SECONDS = 20
 MAX_TRIES = 3  # on its host: the volume may be attached or detached while it is copied
@@ -60,8 +60,8 @@ class MakeBackup(BackupWorkflow):
         row = importing.row_of(self.backup)
         if row is None:
             raise Refused("Its host has given it up.", fix_by=FixBy.NOBODY)
-        if self.backup.copied_at is None and not backing_up.is_held(self.backup):
-            raise Refused("The volume could not be kept as it was until its host had copied it.")
+        if self.backup.copied_at is None and (wait := self._until_kept()):
+            return wait
         if row.is_made:
             return self.finish
         if row.has_been_seen(BROKEN):
@@ -69,6 +69,24 @@ class MakeBackup(BackupWorkflow):
         importing.order(row)
         said = self.operation.reason if self.operation.progress_done is not None else ""
         return Wait(LOOK_AGAIN_SECONDS, because=said or "its host has it", on=(Topic("image", row.pk),))
+
+    def _until_kept(self) -> Wait | None:
+        """In Ceph what is backed up is kept as it is. Elsewhere its host copies it, while nothing else is done."""
+        backup = self.backup
+        if layer := self._layer:
+            wait = until_sealed(layer, UUID(backup.of["id"]), backup.of["name"])
+            if wait is None:
+                backup.copied_at = Now()
+                backup.save(update_fields=["copied_at"])
+            return wait
+        if not backing_up.is_held(backup):
+            raise Refused("The volume could not be kept as it was until its host had copied it.")
+        return None
+
+    @property
+    def _layer(self) -> Layer | None:
+        """What it is made of, in Ceph."""
+        return Layer.objects.filter(pk=self.backup.of.get("layer")).first()
 
     def _may_try_again(self, row: ImageImport) -> bool:
         return not row.seen_facts.get("final", False) and self._tries < MAX_TRIES
@@ -85,13 +103,14 @@ class MakeBackup(BackupWorkflow):
         row, backup = importing.row_of(self.backup), self.backup
         if row is None or backup.volume is None:
             raise Refused("The volume is not there any more.", fix_by=FixBy.YOU)
-        if not backing_up.is_held(backup):
+        if "layer" not in backup.of and not backing_up.is_held(backup):
             try:
                 engine.start(CopyVolume, backup.volume, actor=SYSTEM, parameters={"backup": str(backup.pk)})
             except engine.Busy as busy:
                 return Wait(LOOK_AGAIN_SECONDS, because=busy.detail, on=(Topic("volume", backup.volume.pk),))
-        backup.copied_at = None
-        backup.save(update_fields=["copied_at"])
+        if "layer" not in backup.of:
+            backup.copied_at = None
+            backup.save(update_fields=["copied_at"])
         self.operation.parameters["tries"] = self._tries + 1
         raise_generation(row)
         return self.send
@@ -108,7 +127,7 @@ class MakeBackup(BackupWorkflow):
             raise Refused("Its host says that all is sent, but did not say what is in all of it.")
         if lacking := backing_up.lacking(backup):
             raise Refused(f"Its host says that all is sent, but {lacking} blocks are not in the store.")
-        worth = facts.get("consistency")
+        worth = backup.consistency or facts.get("consistency")
         backup.consistency = worth if worth in Snapshot.Consistency.values else Snapshot.Consistency.CRASH
         backup.data_bytes = backing_up.data_blocks(backup) * BLOCK_BYTES
         return self._end(Backup.Status.READY)
@@ -133,7 +152,20 @@ class MakeBackup(BackupWorkflow):
         backup.save()
         importing.end_all(backup)
         backing_up.sum_up(backup.project_id)
+        return self.let_go if "layer" in backup.of else DONE
+
+    def let_go(self) -> Verdict:
+        """In Ceph what was kept for it goes, unless it is needed otherwise."""
+        let_go_of(self.operation.subject_id)
         return DONE
+
+
+def let_go_of(backup_id: UUID) -> None:
+    """Have the host of a backed up volume in Ceph keep no more of it than is needed now."""
+    backups = Backup.objects.filter(pk=backup_id, of__has_key="layer")
+    volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host")
+    if volume := volumes.filter(pk__in=backups.values("volume")).first():
+        hosting.changed(volume)
 
 
 class DeleteBackup(BackupWorkflow):

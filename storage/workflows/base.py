@@ -13,15 +13,18 @@ from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait, Workf
 from storage import holders, hosting
 from storage.models import Attachment, Layer, Volume
 
+KEEPING = "keep"  # the step in which a host keeps what is sealed, in Ceph
+
 
 def until_sealed(layer: Layer, writer: UUID, name: str) -> Wait | None:
     """What to wait for until nobody writes a layer any more; `writer` is the volume that did, and its name.
 
     Raises Refused when that will not happen.
     """
-    if layer.sealed_at is not None:
+    at_work = Operation.objects.filter(subject_type="volume", subject_id=writer, finished_at=None)
+    if layer.sealed_at is not None and not (layer.rbd and at_work.filter(step=KEEPING).exists()):
         return None
-    if not Operation.objects.filter(subject_type="volume", subject_id=writer, finished_at=None).exists():
+    if not at_work.exists():
         raise Refused(f"{name} could not be set aside.", fix_by=FixBy.NOBODY)
     return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for {name}", on=(Topic("volume", writer),))
 

@@ -10,7 +10,7 @@ from cloud.operations.models import FixBy
 from cloud.operations.workflow import DONE, Refused, Verdict
 from storage import hosting
 from storage.holders import kind_of
-from storage.models import Attachment, Layer, Snapshot
+from storage.models import Attachment, Backup, Layer, Snapshot
 from storage.trees import tree_of
 from storage.workflows.base import Undone, WithHolder
 
@@ -100,9 +100,15 @@ class CloneVolume(SnapshotVolume):
 
 
 class CaptureVolume(SnapshotVolume):
-    """The same for an image that is made of what is kept (see ImportImage)."""
+    """The same for what is made of what is kept: an image (see ImportImage), or in Ceph a backup (see MakeBackup), then
+    `parameters` is {"backup": its id}."""
 
     kind = "storage.capture_volume"
+
+    def end(self) -> Verdict:
+        backup = Backup.objects.filter(pk=self.operation.parameters.get("backup"), status=Backup.Status.MAKING)
+        backup.update(consistency=self.consistency())
+        return super().end()
 
 
 class Replacing(Switching):

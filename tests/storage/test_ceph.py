@@ -24,8 +24,7 @@ from storage.agent.ceph import Cluster, Clusters
 from storage.agent.rbd import Images
 from storage.hosting import NoRoom
 from storage.models import Volume, VolumeType
-from storage.pools import NotInCeph
-from storage.services import backups, captures, moving, policies, retyping, taking, trash, volume_types, volumes
+from storage.services import moving, retyping, taking, trash, volume_types, volumes
 from storage.services.volumes import UnfitVolume, WrongState
 from tests.clouds import wait_until
 from tests.storage.ceph_clouds import attach, detach, host, image_of, launched, now, plugged, pools_of, reported
@@ -119,9 +118,6 @@ def size(ceph, volume):
 def test_what_is_not_possible_there_is_refused_in_words(two, in_ceph):
     volume, local = placed(two, type=in_ceph), make(two)
     refused = [
-        (NotInCeph, lambda: do(policies.set_policy, volume=volume, schedule="0 3 * * *", time_zone="UTC")),
-        (Conflict, lambda: do(backups.create, volume=volume, name="monday")),
-        (Conflict, lambda: do(captures.of_volume, volume=volume, name="image")),
         (UnfitVolume, lambda: do(retyping.retype, volume=volume, type=local.type)),
         (UnfitVolume, lambda: do(retyping.retype, volume=local, type=in_ceph)),
         (Invalid, lambda: do(volume_types.create, wished={"name": "nowhere", "pool": uuid.uuid4()})),

@@ -1,6 +1,7 @@
 """A disk of a real guest that is an image in a real Ceph cluster."""
 
 import json
+import re
 import uuid
 
 import pytest
@@ -64,3 +65,53 @@ def plugged(guest, *volumes):
     facts = guest.order()["facts"]
     assert not facts.get("devices_problem"), facts
     return list(facts["volumes"])
+
+
+COUNTS = """
+(
+n=0
+until [ -b /dev/vdb ]; do sleep 0.1; done
+while sleep 0.2; do
+    n=$((n+1))
+    printf 'count-%06d' $n | dd of=/dev/vdb bs=512 seek=2048 conv=fsync 2>/dev/null
+    echo "COUNT $n" >/dev/console
+done
+) &
+"""
+
+
+def counted(ceph, image, snapshot=""):
+    said = ceph.io(image, "read -v 1M 16", snapshot=snapshot)
+    return int(re.search(r"count-(\d{6})", said)[1])
+
+
+def test_what_is_on_it_is_kept_while_its_guest_writes_on(guest, ceph):
+    guest.spec["seed"]["user_data"] = LOOKING + COUNTS
+    image, above = str(uuid.uuid4()), str(uuid.uuid4())
+    ceph.lead_to(guest.node.paths.home, "one")
+    clusters = Clusters(guest.node.paths, Jail())
+    wait_until(clusters.facts)
+    [pool] = clusters.facts()
+    images = Images(clusters.get(pool))
+    images.create(image, GIB)
+    volume = {
+        "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
+        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
+    }  # fmt: skip
+    plugged(guest, volume)
+    guest.says(r"COUNT (\d\d|[3-9])")
+    kept = volume | {"chain": [image, above], "keeps": image}
+    guest.spec["volumes"] = [kept]
+    told = guest.order()["facts"]["volumes"][volume["id"]]
+    assert (told["active"], told.get("held_still")) == (above, None)
+    assert list(images.kept(image)) == [image]
+    was = counted(ceph, image, image)
+    assert was >= 3
+    wait_until(lambda: counted(ceph, image) > was + 3, told=lambda: f"{was} was kept")
+    plugged(guest, kept)
+    assert counted(ceph, image, image) == was
+    images.forget(image, image)
+    plugged(guest, kept)
+    assert not images.kept(image), "an order that is done keeps nothing once more"
+    plugged(guest)
+    images.remove(image)
