@@ -5,7 +5,7 @@ What was needed by nobody once is needed by nobody later, so an order that comes
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,18 +17,18 @@ from agent.errors import YOU, Refused, told
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from storage.agent import qcow2, qemu_img, transfers
-from storage.agent.captures import Chain, readable
+from storage.agent import qemu_img, transfers
+from storage.agent.captures import Chain
 from storage.agent.confined import Helpers
-from storage.agent.conversion import Tool, connected
 from storage.agent.fences import Share
 from storage.agent.image_cache import ImageCache
 from storage.agent.layer_notes import Note, Notes, images_to_keep
 from storage.agent.layers import Layers
 from storage.agent.merging import Merge
 from storage.agent.rbd import Images
+from storage.agent.rbd_content import First
 from storage.agent.rbd_trees import RbdTree, clear_away
-from storage.agent.restores import PART_BYTES, Restore
+from storage.agent.restores import Restore
 from storage.agent.serving import Serving, Wanted, chain_of
 
 log = structlog.get_logger()
@@ -70,7 +70,8 @@ class Volumes(Kind):
             self.layers.fences.claim(share, work)
         to_come: set[str] = set()
         if isinstance(store, Images):
-            to_come = RbdTree(store, spec, lambda layer: self._begin_in_ceph(layer, work, store)).make()
+            first = First(store, self.layers, self._helpers, self._control_plane, work)
+            to_come = RbdTree(store, spec, lambda layer: first.make(layer, self._base)).make()
         else:
             for layer in spec["layers"]:
                 self._make(layer, spec, work)
@@ -141,44 +142,6 @@ class Volumes(Kind):
             return
         base = self._base(layer["image"], work) if layer["image"] else None
         self.layers.create(layer["id"], layer["size_bytes"], parent=layer["parent"], base=base, pool=spec.get("pool"))
-
-    def _begin_in_ceph(self, layer: dict[str, Any], work: Work, images: Images) -> None:
-        """There an image's content is copied, so that no host needs the file afterwards."""
-        if backup := layer["backup"]:
-            self._restore_in_ceph(layer, int(backup["size_gib"]), work, images)
-            return
-        if not layer["image"]:
-            images.create(layer["rbd"], layer["size_bytes"])
-            return
-        source, format_ = self._base(layer["image"], work)
-        size = qcow2.virtual_size(source, format_)
-
-        def fill(connect: Callable[[], int]) -> None:
-            with self._helpers.turn(work) as uid, readable([source], uid), connected(connect) as connection:
-                Tool(self._helpers, uid, source.parent, work).send(source, format_, size, connection)
-
-        images.create_filled(layer["rbd"], max(size, layer["size_bytes"]), fill)
-
-    def _restore_in_ceph(self, layer: dict[str, Any], parts: int, work: Work, images: Images) -> None:
-        """One GiB after the other: each is a file for a while."""
-        folder, restore = self.layers.workshop(layer["id"]), Restore(self._control_plane, layer["id"], work)
-
-        def fill(connect: Callable[[], int]) -> None:
-            with self._helpers.turn(work) as uid:
-                folders.remove(folder)
-                folders.make_folder(folder, 0o710, gid=uid)
-                part = folder / "part"
-                for number in range(parts):
-                    restore.write_part(part, number)
-                    with readable([part], uid), connected(connect) as connection:
-                        tool = Tool(self._helpers, uid, folder, work)
-                        tool.send(part, qemu_img.RAW, PART_BYTES, connection, offset=number * PART_BYTES)
-                    part.unlink()
-
-        try:
-            images.create_filled(layer["rbd"], layer["size_bytes"], fill)
-        finally:
-            folders.remove(folder)
 
     def _base(self, image: dict[str, Any], work: Work) -> tuple[Path, str]:
         """The file of an image that a layer lies on."""

@@ -152,7 +152,7 @@ class MakeBackup(BackupWorkflow):
         backup.save()
         importing.end_all(backup)
         backing_up.sum_up(backup.project_id)
-        return self.let_go if "layer" in backup.of else DONE
+        return self.let_go
 
     def let_go(self) -> Verdict:
         """In Ceph what was kept for it goes, unless it is needed otherwise."""

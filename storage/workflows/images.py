@@ -62,7 +62,7 @@ class ImportImage(ImageWorkflow, OnAHost):
             setattr(image, field, value)
         image.save()
         self.end_work()
-        return self.let_go if "layer" in image.source else DONE
+        return self.let_go
 
     def let_go(self) -> Verdict:
         """In Ceph what was kept of a volume for it goes, unless it is needed otherwise."""
@@ -87,7 +87,7 @@ class ImportImage(ImageWorkflow, OnAHost):
         image.save(update_fields=["status", "reason", "found", "size_gib"])
         files.let_go(*(file["sha256"] for row in image.imports.all() for file in row.files))
         self.end_work()
-        return self.let_go if "layer" in image.source else DONE
+        return self.let_go
 
 
 def let_go_of(image_id: UUID) -> None:
