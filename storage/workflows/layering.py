@@ -53,13 +53,14 @@ class Switching(Layering, WithHolder):
         self.put_next_in_place()
         if self.volume.type.is_served:
             hosting.changed(self.volume)
-            return self.serve_anew
-        return self.tell_holder
+        return self.serve_anew
 
     def serve_anew(self) -> Verdict:
-        """Until its storage host serves it with what has taken over. What has it open waits a moment, and notices no
-        more."""
-        return self.until_true() or self.finish
+        """Until its storage host, if it has one, serves it with what has taken over. What has it open waits a moment,
+        and notices no more."""
+        if self.volume.type.is_served:
+            return self.until_true() or self.finish
+        return self.tell_holder
 
     def consistency(self) -> str:
         """What nothing is attached to is at rest."""
