@@ -82,7 +82,7 @@ done
 
 def counted(ceph, image, snapshot=""):
     said = ceph.io(image, "read -v 1M 16", snapshot=snapshot)
-    return int(re.search(r"count-(\d{6})", said)[1])
+    return int(re.search(r"count.(\d{6})", said)[1])
 
 
 def test_what_is_on_it_is_kept_while_its_guest_writes_on(guest, ceph):
