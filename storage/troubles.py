@@ -4,13 +4,15 @@ import shutil
 import time
 from datetime import timedelta
 
+from django.db.models import F
 from django.db.models.functions import Now
 
+from cloud.hosts.hosted import BROKEN, GONE
 from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, of_operations, trouble
-from storage.models import Backup, BackupPolicy
+from storage.models import Backup, BackupPolicy, VolumeOnHost
 from storage.models.images import GIB
 from storage.shipping import Shipping
 from storage.store import incoming, store
@@ -55,6 +57,21 @@ def unusable_clusters() -> Looked:
 )
 def unfit_storage_hosts() -> Looked:
     return told_of("storage host")
+
+
+@trouble(
+    "Volumes in error",
+    "The reason comes from the host, which looks again each minute: a volume whose file or folder is back recovers by "
+    "itself. What is lost comes back from a backup.",
+)
+def broken_volumes() -> Looked:
+    here = VolumeOnHost.objects.filter(seen__in=(BROKEN, GONE), host=F("volume__active__host"))
+    broken = here.filter(volume__trashed_at=None).select_related("volume__project").order_by("seen_at")
+    found = [
+        Case("volume", str(one.volume_id), one.volume.name, one.seen_problem, one.seen_at, one.volume.project.name)
+        for one in broken[: MAX_SHOWN + 1]
+    ]
+    return (len(found) if len(found) <= MAX_SHOWN else broken.count()), found[:MAX_SHOWN]
 
 
 @trouble(

@@ -12,6 +12,7 @@ from cloud.hosts.reconcile import reconcile
 from cloud.operations import engine
 from cloud.operations.engine import Busy
 from cloud.operations.models import Operation
+from cloud.operations.troubles import troubles
 from cloud.operations.workflow import Refused, Topic
 from cloud.problems import Problem
 from cloud.tenancy.quota import OverQuota, usage
@@ -325,6 +326,8 @@ def test_a_lost_file_is_a_problem_in_words_and_never_an_empty_disk(cloud):
     cloud.node.heartbeat()
     row = VolumeOnHost.objects.get()
     assert (row.seen, "missing" in row.seen_problem) == ("broken", True)
+    [told] = [one for one in troubles() if one.title == "Volumes in error"]
+    assert [(case.name, case.words) for case in told.cases] == [(volume.name, row.seen_problem)]
     VolumeOnHost.objects.update(seen_at=None)
     reconcile()
     settle(cloud)
