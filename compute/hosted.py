@@ -15,6 +15,7 @@ from cloud.queries import Prepared
 from cloud.uses import Use
 from compute import (
     drain,  # noqa: F401 - its work is known wherever hosts are
+    losing,
     moves,
     networking,
     reconcile,
@@ -105,7 +106,7 @@ def noticed(machine: Machine, before: str) -> None:
     """A report has been written: keep the guest's host key, and that it was told of its password; follow the restart
     policy when it ended by itself."""
     instance = machine.instance
-    if instance.machine_id not in (None, machine.pk) and machine.has_been_seen(Power.GONE):
+    if instance.machine_id != machine.pk and machine.has_been_seen(Power.GONE):
         moves.forget(machine)
         return
     reset = instance.password_reset
@@ -163,6 +164,8 @@ register(
         noticed=noticed,
         reconcile=put_right,
         offers=offers,
+        lose=losing.lose,
+        at_stake=losing.at_stake,
         related=("instance__image", "instance__project", "instance__cd"),
         unit="machine",
         seen_as="power",

@@ -89,7 +89,7 @@ def reconcile() -> None:
     ordered = orders.live_for(INSTANCE, OuterRef("instance_id"), OuterRef("host")).filter(
         generation=OuterRef("generation")
     )
-    second = Machine.objects.exclude(instance__machine=F("pk")).exclude(instance__machine=None)
+    second = Machine.objects.exclude(instance__machine=F("pk"))
     stale = second.filter(host__pulse__seen_at__gte=reachable_since()).exclude(Exists(live) | Exists(ordered))
     for key in stale.values_list("pk", flat=True)[:AT_ONCE]:
         with transaction.atomic():

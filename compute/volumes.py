@@ -208,6 +208,17 @@ def release_unused(instance: Instance) -> None:
     )
 
 
+def lose(instance: Instance) -> None:
+    """Its host is lost, and its own disk with it: volumes that are elsewhere stay, for another instance; what was made
+    for it on that host's disk goes."""
+
+    def goes(held: Attachment) -> bool:
+        layer = held.volume.active
+        return held.delete_with_holder and layer.pool is None and layer.host_id == instance.host_id
+
+    attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM, goes_along=goes)
+
+
 def release_kept(instance: Instance) -> None:
     """It goes into the trash, stopped: what it boots from and what was made for it stays with it."""
     for held in held_by(instance).filter(delete_with_holder=False).exclude(slot=0):

@@ -6,7 +6,7 @@ until they are answered; a machine waits on its host for the rows of its ports; 
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +15,10 @@ from django.db.models import QuerySet
 from cloud.hosts import orders
 from cloud.hosts.hosted import GONE, raise_generation
 from cloud.hosts.models import Host
+from cloud.hosts.resources import Stake
+from cloud.operations.models import Operation
 from cloud.tenancy.models import Project
-from network.models import NetworkOnHost, Port, RouterOnHost, SecurityGroupRule
+from network.models import FloatingIP, NetworkOnHost, Port, RouterOnHost, SecurityGroupRule
 from network.models.hosted import OnHost
 
 NETWORK, ROUTER = "network", "router"  # as hosts call them
@@ -169,3 +171,16 @@ def noticed(row: OnHost, before: str) -> None:
     """A report has been written: one that nobody wants any more goes when its host has removed it."""
     if not row.wanted and row.has_been_seen(GONE):
         row.delete()
+
+
+def lose(row: OnHost, live: Operation | None) -> None:
+    """Its host is lost: it goes when no port is there any more that needs it."""
+    if not row.wanted:
+        row.delete()
+
+
+def at_stake(host: Host) -> Iterator[Stake]:
+    """Floating IPs lead nowhere until what they lead to is started elsewhere."""
+    leading = FloatingIP.objects.filter(target__port__host=host).select_related("project").order_by("name")
+    for one in leading:
+        yield Stake("floating_ip", one.pk, one.name, one.project.name, "interrupted")

@@ -5,7 +5,7 @@ from typing import Any
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
 from cloud.hosts.shapes import Maybe, count, faults, uuid
-from storage import files, hosting, importing, moving, reconcile, specs
+from storage import files, hosting, importing, losing, moving, reconcile, specs
 from storage.models import ImageImport, Layer, TransferOnHost, VolumeOnHost
 from storage.models.hosted import PRESENT
 
@@ -40,6 +40,8 @@ register(
         spec=specs.volume,
         noticed=hosting.noticed,
         reconcile=reconcile.volumes,
+        lose=losing.volume,
+        at_stake=losing.at_stake,
         related=("volume__active", "volume__project", "volume__type"),
         project="volume__project_id",
         facts={
@@ -57,6 +59,7 @@ register(
         spec=importing.spec,
         noticed=importing.noticed,
         reconcile=importing.reconcile,
+        lose=losing.image,
         offers=importing.offers,
         related=("image__project", "image__upload", "export__project", "backup__project", "backup__volume__active"),
         project="image__project_id",
@@ -77,6 +80,7 @@ register(
         spec=specs.transfer,
         noticed=moving.noticed,
         reconcile=moving.reconcile,
+        lose=losing.transfer,
         related=("transfer",),
         project="transfer__project_id",
         is_work=True,

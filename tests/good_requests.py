@@ -14,10 +14,12 @@ from allauth.mfa.models import Authenticator
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from cloud.events.services import SYSTEM, Actor
 from cloud.hosts import services as hosts
+from cloud.hosts.models import HostPulse
 from cloud.operations import engine
 from cloud.operations.models import Check, Operation
 from cloud.tenancy import quota_requests
@@ -201,6 +203,13 @@ def _beside_a_host(world: World) -> str:
     return str(instance.name)
 
 
+def _silent(world: World) -> str:
+    """A host that is not heard of."""
+    host = factories.host()
+    HostPulse.objects.filter(host=host).update(seen_at=Now() - timedelta(hours=1))
+    return str(host.name)
+
+
 def _draining(world: World) -> str:
     """A host that is being emptied."""
     host = factories.host()
@@ -272,6 +281,7 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
     "instances/snapshot": _beside_images,
     "instances/move": _beside_a_host,
     "hosts/drain/cancel": _draining,
+    "hosts/declare-lost": _silent,
     "instances/resize": lambda world: world.instance(services.stop).name,
     "instances/detach-nic": _with_nic,
     "instances/attach-volume": _beside_volumes,
@@ -286,6 +296,7 @@ VERBS_NEED: Mapping[str, Callable[[World], object]] = {
 BODIES: Mapping[str, Callable[[World], dict[str, Any]]] = {
     "POST flavors": lambda world: {"name": "large", "vcpus": 4, "memory_mib": 4096, "disk_gib": 20},
     "PATCH flavors": lambda world: {"name": "larger"},
+    "POST hosts/declare-lost": lambda world: {"confirm": world.made["/api/v1/hosts/{ref}/declare-lost"]},
     "PATCH hosts": lambda world: {"labels": {"rack": "7"}},
     "POST instance-actions": lambda world: {"verb": "stop", "instances": [world.instance().name]},
     "POST instances": _launch,

@@ -93,6 +93,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "api/v1/hosts/<str:ref>/metrics": {"GET": (CLOUD_ADMIN, 200)},
     "api/v1/hosts/<str:ref>/enable": {"POST": (CLOUD_ADMIN, 200)},
     "api/v1/hosts/<str:ref>/cordon": {"POST": (CLOUD_ADMIN, 200)},
+    "api/v1/hosts/<str:ref>/declare-lost": {"POST": (CLOUD_ADMIN, 400)},
     "api/v1/flavors": {"GET": (SIGNED_IN, 200), "POST": (CLOUD_ADMIN, 400)},
     "api/v1/flavors/<str:ref>": {"GET": (SIGNED_IN, 200), "PATCH": (CLOUD_ADMIN, 200), "DELETE": (CLOUD_ADMIN, 409)},
     f"{P}/keypairs": {"GET": (VIEWER, 200), "POST": (MEMBER, 400)},

@@ -30,6 +30,7 @@ class Host(models.Model):
     capabilities = models.JSONField(default=dict)
     boot_id = models.CharField(max_length=64, blank=True)
     quarantined = models.TextField(blank=True)  # why nothing is ordered from this host
+    lost_at = models.DateTimeField(null=True)  # since when an admin says that it is gone for good: cloud.hosts.lost
     token_digest = models.CharField(max_length=64, unique=True)
     redis_password_digest = models.CharField(max_length=64)
     created_at = models.DateTimeField(db_default=Now())

@@ -13,6 +13,7 @@ from django.db.models.functions import Cast, JSONObject
 
 from cloud.hosts.hosted import BROKEN, GONE, UNKNOWN, Hosted
 from cloud.hosts.models import Host, Order
+from cloud.operations.models import Operation
 
 HostedModel = type[Hosted]
 AnyModel = type[Model]
@@ -31,6 +32,19 @@ class Report:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+class Stake(NamedTuple):
+    """Something that changes when a host is declared lost. `fate`: a word of `FATES`."""
+
+    type: str
+    id: UUID
+    name: str
+    project: str
+    fate: str
+
+
+FATES = ("lost", "taken_over", "interrupted")  # for good; to another host; until what it leads to is started elsewhere
+
+
 class Offers(NamedTuple):
     """What a host offers to a kind: names that placement looks for, and whether hardware speeds them up."""
 
@@ -45,6 +59,9 @@ class HostedResource:
     `spec(row, verb)` gives all that is wanted of it, from the rows as they are now; it is never asked about a row
     that is gone. `noticed(row, before)` is called after a report has been written, with the row locked and what was
     seen before; it may start operations. `reconcile()` opens operations that make seen what is wanted.
+
+    `lose(row, live)` gives up what is of one on a host that is lost, or finds it another place; the operation on it,
+    if one is under way, is locked. It is called again until the row is gone. `at_stake(host)` tells what that means.
     """
 
     type: str
@@ -54,6 +71,8 @@ class HostedResource:
     noticed: Callable[[Any, str], None] = lambda row, before: None
     reconcile: Callable[[], None] = lambda: None
     offers: Callable[[Mapping[str, Any]], Offers] = lambda capabilities: Offers()
+    lose: Callable[[Any, Operation | None], None] = lambda row, live: None
+    at_stake: Callable[[Host], Iterable[Stake]] = lambda host: ()
     related: tuple[str, ...] = ()  # what `spec` reads with the row
     within: str = ""  # the foreign key to what a row is the incarnation of, if it is one: see `subject`
     project: str = "project_id"  # the path from the row to its project's id

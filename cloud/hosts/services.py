@@ -169,6 +169,8 @@ def update(
 ) -> Host:  # fmt: skip
     """Change what an admin decides about a host. Enabling it also lifts a quarantine."""
     host = Host.objects.select_for_update().get(pk=host.pk)
+    if enabled and host.lost_at:
+        raise HostConflict(f"{host.name} is declared lost. Remove it, and have the machine join again.")
     quarantined = "" if enabled and host.quarantined else None
     wanted = {
         "enabled": enabled,
@@ -194,10 +196,10 @@ def remove(host: Host, *, actor: Actor) -> None:
     login = redis_acl.username(host)  # of a row that is gone there is no name
     try:
         with transaction.atomic():
-            host.orders.filter(answered_at__isnull=False).delete()
+            finished = host.orders.all() if host.lost_at else host.orders.filter(answered_at__isnull=False)
+            finished.delete()
             host.delete()
     except models.ProtectedError as held:
-        raise HostConflict(
-            f"{host.name} still holds {len(held.protected_objects)} objects. Move or delete them first."
-        ) from held
+        words = "They are given up by and by." if host.lost_at else "Move or delete them first."
+        raise HostConflict(f"{host.name} still holds {len(held.protected_objects)} objects. {words}") from held
     transaction.on_commit(lambda: redis_acl.revoke(login), robust=True)

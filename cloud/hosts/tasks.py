@@ -35,7 +35,7 @@ def reconcile_hosts() -> None:
             return
     try:
         try:
-            redis_acl.allow(*Host.objects.all())
+            redis_acl.allow(*Host.objects.filter(lost_at=None))
         except redis.RedisError as error:
             log.warning("reconcile.redis_away", error=str(error))
         reconcile.reconcile()

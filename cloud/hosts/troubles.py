@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db.models import F, Q
 
+from cloud.hosts import lost
 from cloud.hosts.models import Host, HostPulse, Order
 from cloud.hosts.silence import reachable_since
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, trouble
@@ -18,7 +19,7 @@ def no_host_in_service() -> Looked:
     """Every host, with what keeps it from taking instances; nothing as long as one takes them."""
     hosts = list(
         Host.objects.annotate(is_online=Q(pulse__seen_at__gte=reachable_since()), seen_at=F("pulse__seen_at"))
-        .only("id", "name", "enabled", "quarantined")
+        .only("id", "name", "enabled", "quarantined", "lost_at")
         .order_by("name")
     )
     if any(host.enabled and host.is_online and not host.quarantined for host in hosts):
@@ -30,6 +31,8 @@ def no_host_in_service() -> Looked:
 
 
 def _why_not(host: Any) -> str:
+    if host.lost_at:
+        return "Declared lost"
     if not host.is_online:
         return "Unreachable"
     return f"Quarantined: {host.quarantined}" if host.quarantined else "Cordoned by an admin"
@@ -38,13 +41,31 @@ def _why_not(host: Any) -> str:
 @trouble(
     "Unreachable hosts",
     "Look at the machine and its network, and whether its worker (pileus-agent worker) runs. "
-    "Its instances may still be running: they are not started elsewhere.",
+    "Its instances may still be running: they are not started elsewhere. When the machine is gone for good, declare it "
+    "lost on its page.",
 )
 def unreachable_hosts() -> Looked:
-    silent = Host.objects.filter(pulse__seen_at__lt=reachable_since()).annotate(seen_at=F("pulse__seen_at"))
+    silent = Host.objects.filter(pulse__seen_at__lt=reachable_since(), lost_at=None).annotate(
+        seen_at=F("pulse__seen_at")
+    )
     found = [
         Case("host", str(host.pk), host.name, "No heartbeat", host.seen_at) for host in silent.order_by("seen_at", "id")
     ]
+    return len(found), found[:MAX_SHOWN]
+
+
+@trouble(
+    "Lost hosts that still have something",
+    "It goes on elsewhere as soon as another host has room and reaches the shared folder or the Ceph pool: make room, "
+    "or delete it. Then remove the host.",
+)
+def lost_hosts_that_have_something() -> Looked:
+    found = []
+    for host in Host.objects.exclude(lost_at=None).order_by("name"):
+        if waiting := [stake for stake in lost.at_stake(host) if stake.fate == "taken_over"]:
+            first = f"{waiting[0].type} {waiting[0].name} of {waiting[0].project}"
+            more = f", and {len(waiting) - 1} more" if waiting[1:] else ""
+            found.append(Case("host", str(host.pk), host.name, f"{first}{more}", host.lost_at))
     return len(found), found[:MAX_SHOWN]
 
 

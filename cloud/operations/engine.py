@@ -19,7 +19,7 @@ from django.db.utils import OperationalError
 from cloud.events.services import SYSTEM, Actor, record
 from cloud.operations import bells
 from cloud.operations.beginning import begin_unless_busy
-from cloud.operations.models import Operation, Outcome
+from cloud.operations.models import FixBy, Operation, Outcome
 from cloud.operations.workflow import Done, Refused, Topic, Verdict, Wait, Workflow
 from cloud.problems import Problem
 from cloud.queries import Prepared
@@ -114,6 +114,13 @@ def _live(subject_type: Any, subject_id: Any) -> "QuerySet[Operation]":
     return Operation.objects.select_for_update().filter(
         subject_type=subject_type, subject_id=subject_id, finished_at=None
     )
+
+
+def fail(operation: Operation, reason: str) -> None:
+    """End a locked operation whose work has become pointless, without a step back: there is nothing to go back to."""
+    operation.fix_by = FixBy.NOBODY
+    _finish(operation, Outcome.FAILED, reason)
+    operation.save()
 
 
 def wake(operation: Operation | None) -> None:

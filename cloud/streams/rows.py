@@ -113,4 +113,4 @@ def no_longer_allowed(callers: Collection[Caller]) -> set[Caller]:
 @fresh
 def hosts_among(idents: Collection[str]) -> set[str]:
     """Those of these that are still hosts of this cloud."""
-    return {str(pk) for pk in Host.objects.filter(pk__in=list(idents)).values_list("pk", flat=True)}
+    return {str(pk) for pk in Host.objects.filter(pk__in=list(idents), lost_at=None).values_list("pk", flat=True)}

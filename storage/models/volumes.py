@@ -84,7 +84,7 @@ class Volume(models.Model):
     kernel_command_line = models.CharField(max_length=1000, blank=True)
     source = models.JSONField(null=True)  # what it was made from: {"type", "id", "name"}
     protected = models.BooleanField(default=False)  # refuses to be deleted
-    failed_reason = models.TextField(blank=True)  # why it could not be made
+    failed_reason = models.TextField(blank=True)  # why it could not be made, or what became of it
     trashed_at = models.DateTimeField(null=True)  # since when it waits in the trash to be deleted for good
     created_by = models.CharField(max_length=80)
     created_at = models.DateTimeField(db_default=Now())

@@ -55,7 +55,7 @@ def attach(
     if volume.trashed_at:
         raise WrongState(f"{volume} is in the trash. Restore it first.")
     if volume.failed_reason:
-        raise WrongState(f"{volume} could not be made: {volume.failed_reason} Delete it.")
+        raise WrongState(f"{volume} has no data: {volume.failed_reason} Delete it.")
     live = Operation.objects.filter(subject_type="volume", subject_id=volume.pk, finished_at=None).first()
     if live is not None:
         raise engine.Busy.with_operation(live, str(volume))

@@ -65,7 +65,7 @@ def require_movable(group: Collection[Volume], *, holders: Collection[UUID] = ()
         if one.type.is_served:
             raise WrongState(f"{one} stays on its storage host, and can be attached to instances on any other.")
         if one.failed_reason:
-            raise WrongState(f"{one} could not be made: {one.failed_reason} Delete it.")
+            raise WrongState(f"{one} has no data: {one.failed_reason} Delete it.")
         row = hosting.row_of(one)
         if row is None:
             raise WrongState(f"{one} is on no host yet. It gets one when it is first attached.")

@@ -66,7 +66,7 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
             raise WrongState(f"{one} is on the disk of its storage host and nowhere else. It is back when that is.")
         if not one.active.pool:
             raise WrongState(f"{one} is on the disk of its host and nowhere else. It is back when its host is.")
-        if one.type.in_ceph:
+        if one.type.in_ceph and not _is_lost(one):
             raise WrongState(f"{one} is in Ceph, where its host cannot be kept from writing yet. Wait for its host.")
         held = one.attachments.first()
         if holders and held is not None and held.holder_id not in holders:
@@ -74,6 +74,12 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
         live = Operation.objects.filter(subject_type=hosting.VOLUME, subject_id=one.pk, finished_at=None)
         if (busy := live.exclude(pk=but.pk).first()) is not None:
             raise engine.Busy.with_operation(busy, str(one))
+
+
+def _is_lost(volume: Volume) -> bool:
+    """Whether an admin has said that its host is gone for good."""
+    host = volume.active.host
+    return host is not None and host.lost_at is not None
 
 
 def route_to(group: Collection[Volume], target: Host) -> Route:
@@ -89,7 +95,9 @@ def route_to(group: Collection[Volume], target: Host) -> Route:
 
 
 def require_silent(source: Host) -> None:
-    """Raises WrongState unless nothing is heard of a host that can be kept from writing afterwards."""
+    """Raises WrongState unless a host is lost, or nothing is heard of it and it can be kept from writing afterwards."""
+    if source.lost_at is not None:
+        return
     if not moving.is_silent(source):
         raise WrongState(f"{source} is heard of: stop what runs there, and move it instead of taking it over.")
     if moving.fence_of(source) is None:

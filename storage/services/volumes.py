@@ -357,11 +357,11 @@ def at_rest(volume: Volume) -> Volume:
 
 
 def locked(volume: Volume, *, failed: bool = False) -> Volume:
-    """The volume as it is now, under its lock. Raises WrongState for one that could not be made, unless `failed`."""
+    """The volume as it is now, under its lock. Raises WrongState for one that has no data, unless `failed`."""
     volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "project")
     volume = volumes.get(pk=volume.pk)
     if volume.failed_reason and not failed:
-        raise WrongState(f"{volume} could not be made: {volume.failed_reason} Delete it.")
+        raise WrongState(f"{volume} has no data: {volume.failed_reason} Delete it.")
     return volume
 
 

@@ -37,6 +37,8 @@ class DeleteVolume(VolumeWorkflow):
         row = hosting.row_of(self.volume)
         if row is None or row.has_been_seen(GONE):
             return self.forget
+        if self.volume.active.taken_from and (wait := self.until_true()):
+            return wait  # a host removes only what it has taken over
         assert row.host is not None
         self.progress(0, 1, "host")
         hosting.order(row, "ensure_gone")

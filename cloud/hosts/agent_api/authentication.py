@@ -13,6 +13,11 @@ from cloud.hosts.models import Host
 from cloud.hosts.services import digest
 from cloud.queries import Prepared
 
+LOST = (
+    "This host was declared lost, and what was on it has been given up. Stop its agent, wipe its home folder and have "
+    "the machine join again as a new host."
+)
+
 
 @Prepared
 def _hosts(token_digest: Any) -> "QuerySet[Host]":
@@ -29,6 +34,8 @@ class HostAuthentication(BaseAuthentication):
         host = _hosts.first(digest(token.strip()))
         if host is None:
             raise AuthenticationFailed("This host token is not known.")
+        if host.lost_at is not None:
+            raise AuthenticationFailed(LOST)
         return host, token
 
     def authenticate_header(self, request: Request) -> str:

@@ -11,11 +11,11 @@ from cloud.api.fields import Flag, LabelsField, Number, as_uuid
 from cloud.api.pagination import Filter
 from cloud.api.serializers import Body
 from cloud.api.views import Collection, Item, Once, Verb, View
-from cloud.hosts import services, silence
+from cloud.hosts import lost, services, silence
 from cloud.hosts.models import Host, JoinToken
 from cloud.problems import NotFound
 
-STATUSES = ("ready", "unreachable", "quarantined", "disabled")
+STATUSES = ("ready", "unreachable", "quarantined", "disabled", "lost")
 ADMINS = {method: True for method in ("GET", "POST", "PATCH", "DELETE")}
 
 
@@ -47,6 +47,7 @@ class HostSerializer(serializers.Serializer):
     runs = serializers.ListField(child=serializers.CharField(), help_text="E.g. qemu/x86_64/kvm.")
     capabilities = serializers.DictField()
     quarantined = serializers.CharField(help_text="Why nothing is ordered from it; empty otherwise.")
+    lost_at = serializers.DateTimeField(allow_null=True, help_text="Since when it is declared lost.")
     boot_id = serializers.CharField()
     agent_version = serializers.CharField(source="pulse.agent_version")
     seen_at = serializers.DateTimeField(source="pulse.seen_at")
@@ -60,6 +61,10 @@ class HostChanges(Body):
     vcpu_overcommit = Number(min_value=0.1, max_value=64)
 
 
+class LossForm(Body):
+    confirm = serializers.CharField(help_text="The name of the host.")
+
+
 class HostView(View):
     serializer = HostSerializer
     forms = {"PATCH": HostChanges}
@@ -69,6 +74,7 @@ class HostView(View):
         is_silent = Q(pulse__seen_at__lt=silence.reachable_since()) | Q(pulse__isnull=True)
         return Host.objects.select_related("pulse").annotate(
             status=Case(
+                When(lost_at__isnull=False, then=Value("lost")),
                 When(is_silent, then=Value("unreachable")),
                 When(~Q(quarantined=""), then=Value("quarantined")),
                 When(enabled=False, then=Value("disabled")),
@@ -108,6 +114,22 @@ class Cordon(HostView, Verb):
 
     def act(self, host: Host, body: dict[str, Any]) -> Host:
         return services.update(host, actor=self.actor, enabled=False)
+
+
+class DeclareLost(HostView, Verb):
+    """A host that is silent is gone for good. What was on its own disk is given up; what is in shared folders and in
+    Ceph goes on elsewhere; it may do nothing any more if it comes back. `confirm` is its name. A dry run lists in
+    `at_stake` what becomes of what is there: it is `lost`, `taken_over`, or `interrupted` until it is started again.
+    """
+
+    forms = {"POST": LossForm}
+
+    def act(self, host: Host, body: dict[str, Any]) -> Host:
+        return lost.declare(host, actor=self.actor, **body)
+
+    def plan(self, body: dict[str, Any]) -> dict[str, Any]:
+        host = Host.objects.get(pk=body["id"])
+        return {"at_stake": [{**stake._asdict(), "id": str(stake.id)} for stake in lost.at_stake(host)]}
 
 
 class JoinTokenSerializer(serializers.Serializer):
@@ -172,4 +194,5 @@ urlpatterns = [
     path("hosts/<str:ref>", OneHost.as_view()),
     path("hosts/<str:ref>/enable", Enable.as_view()),
     path("hosts/<str:ref>/cordon", Cordon.as_view()),
+    path("hosts/<str:ref>/declare-lost", DeclareLost.as_view()),
 ]

@@ -10,7 +10,7 @@ from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
 
 navigation.register(Place("hosts", "Hosts", "hosts", icon="rack", key="h", order=30, for_cloud_admins=True))
-navigation.register_waiting("health", lambda: HostPulse.objects.filter(silent_since__isnull=False))
+navigation.register_waiting("health", lambda: HostPulse.objects.filter(silent_since__isnull=False, host__lost_at=None))
 links.register("host", "host", in_project=False)
 
 
@@ -27,5 +27,7 @@ words.VERBS |= {
     "remove_unowned": "removed a machine that no instance owns from",
     "lose": "lost sight of",
     "hear": "hears again of",
+    "declare_lost": "declared lost",
+    "lose_with_host": "declared lost with its host",
 }
 words.FILTERS["seen"] = "seen by hosts"

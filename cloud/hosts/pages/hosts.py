@@ -7,12 +7,12 @@ from django.db.models import F, Func, IntegerField, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from cloud.events import reading
-from cloud.hosts import load, services
-from cloud.hosts.api.views import HostChanges
+from cloud.hosts import load, lost, services
+from cloud.hosts.api.views import HostChanges, LossForm
 from cloud.hosts.models import Host
 from cloud.hosts.silence import reachable_since
 from cloud.pages import forms, plots, sections
-from cloud.pages.generic import ChangePage, ItemPage, ListPage, ResourcePage
+from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage
 from cloud.pages.plots import Plot
 
 HEARD = "Not heard yet: each minute has one value."
@@ -22,6 +22,12 @@ PLOTS = (
     Plot("Memory", "MiB", {"memory_mib": "used"}, why=HEARD),
     Plot("Disk", "GiB", {"disk_gib": "used"}, why=HEARD),
 )
+
+FATES = {
+    "lost": "This is lost:",
+    "taken_over": "This goes on at another host, as soon as one has room:",
+    "interrupted": "This leads nowhere until what it leads to is started elsewhere:",
+}
 
 
 def listed() -> "QuerySet[Host]":
@@ -140,6 +146,31 @@ class ChangeHost(HostPage, ItemPage):
             body={"verb": verb},
             to=self.route("host", found.pk),
             done=f"{name} {done}.",
+        )
+
+
+class DeclareLost(HostPage, ItemFormPage):
+    """What becomes of what is on a host that is gone for good, before that is said."""
+
+    template = "hosts/lost.html"
+    partials = {"dialog-body": "hosts/_lost.html"}
+    help = "operating#a-host-is-gone-for-good"
+
+    def fill(self) -> dict[str, Any]:
+        stakes = lost.at_stake(self.item)
+        found = [(title, [one for one in stakes if one.fate == fate]) for fate, title in FATES.items()]
+        return {**super().fill(), "fates": [(title, those) for title, those in found if those]}
+
+    def read(self) -> dict[str, Any]:
+        return forms.required(self.request.POST, "confirm")
+
+    def submit(self, body: dict[str, Any]) -> HttpResponse:
+        how = self.validate(LossForm, body)
+        return self.mutate(
+            lambda: lost.declare(Host.objects.get(pk=self.item.pk), actor=self.scope.actor, **how),
+            body=body,
+            to=self.route("host", self.item.pk),
+            done=f"{self.item.name} is declared lost. What was on it is given up now, or goes on elsewhere.",
         )
 
 

@@ -10,5 +10,6 @@ urlpatterns = [
     path("cloud/hosts/join-tokens/<uuid:token>/revoke", joining.RevokeJoinToken.as_view(), name="revoke-join-token"),
     path("cloud/hosts/<uuid:host>", hosts.OneHost.as_view(), name="host"),
     path("cloud/hosts/<uuid:host>/settings", hosts.HostSettings.as_view(), name="host-settings"),
+    path("cloud/hosts/<uuid:host>/declare-lost", hosts.DeclareLost.as_view(), name="declare-lost"),
     path("cloud/hosts/<uuid:host>/change", hosts.ChangeHost.as_view(), name="change-host"),
 ]

@@ -131,6 +131,7 @@ SHOWN: dict[str, str] = {
     "cloud/hosts/new": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>/settings": CLOUD_ADMIN,
+    "cloud/hosts/<uuid:host>/declare-lost": CLOUD_ADMIN,
     "cloud/volume-types": CLOUD_ADMIN,
     "cloud/hosts/<uuid:host>/drain": CLOUD_ADMIN,
     "cloud/volume-types/<uuid:volume_type>": CLOUD_ADMIN,

@@ -1,0 +1,111 @@
+"""Volumes, transfers and the making of images on a host that is lost.
+
+A volume in a shared folder or in Ceph goes on at another host. One that was on the host's own disk keeps its row with
+the reason, so that its backups can be found and restored; its snapshots are gone.
+"""
+
+from collections.abc import Iterator
+
+from django.db.models.functions import Now
+
+from cloud.events.services import SYSTEM, record
+from cloud.hosts.hosted import BROKEN
+from cloud.hosts.models import Host
+from cloud.hosts.resources import Stake
+from cloud.operations import engine
+from cloud.operations.models import Operation
+from storage import holders, hosting, importing, moving, prices, trees
+from storage.models import Attachment, ImageImport, Snapshot, TransferOnHost, Volume, VolumeOnHost
+from storage.moving import Route
+from storage.services import attaching
+from storage.services.moving import choose
+from storage.services.taking import take_it_over
+from storage.services.volumes import delete
+from storage.workflows import DeleteVolume
+
+HOST_LOST = "Its host was declared lost."
+LOST = "It was lost with its host. Restore a backup to a new volume."
+
+
+def volume(row: VolumeOnHost, live: Operation | None) -> None:
+    volume = Volume.objects.select_related("active", "type", "project").get(pk=row.volume_id)
+    is_deleted = live is not None and live.kind == DeleteVolume.kind
+    if volume.active.host_id != row.host_id or not row.wanted:
+        if not row.wanted:  # otherwise it was to come here: that is given up first
+            hosting.forget(row)
+    elif not volume.active.pool:
+        if is_deleted:
+            hosting.forget(row)
+        else:
+            _give_up(volume, row, live)
+    elif is_deleted:
+        group = moving.group_of([volume])
+        assert row.host is not None
+        moving.seize(group, Route(row.host, choose(group)))
+    elif not _goes_with_its_holder(volume):
+        if live is not None:
+            engine.fail(live, HOST_LOST)
+        _drop_next(volume)
+        take_it_over(volume=volume, actor=SYSTEM)
+
+
+def _goes_with_its_holder(volume: Volume) -> bool:
+    """Whether what it is attached to boots from a volume, and so takes along all that it has."""
+    held = Attachment.objects.filter(volume__active__tree=volume.active.tree).values("holder_id")
+    return Attachment.objects.filter(holder_id__in=held, slot=0, volume__active__pool__isnull=False).exists()
+
+
+def _drop_next(volume: Volume) -> None:
+    """What was to be kept or gone back to comes to nothing."""
+    Snapshot.objects.filter(volume=volume, consistency="").delete()
+    if volume.next_id:
+        Volume.objects.filter(pk=volume.pk).update(next=None)
+        volume.next = None
+
+
+def _give_up(volume: Volume, row: VolumeOnHost, live: Operation | None) -> None:
+    if live is not None:
+        engine.fail(live, HOST_LOST)
+    for held in volume.attachments.order_by("pk"):
+        holders.kind_of(held.holder_type).tell(held.holder_id)
+        attaching.release(held, actor=SYSTEM)
+    rows = Volume.objects.select_for_update(of=("self",)).select_related("active", "project", "type")
+    volume = rows.get(pk=volume.pk)
+    prices.settle(volume)
+    for snapshot in volume.snapshots.order_by("name"):
+        record("storage.snapshot.lose_with_host", snapshot, actor=SYSTEM, before={"volume": volume.name})
+        snapshot.delete()
+    hosting.forget(row)
+    tree, volume.active = volume.active.tree, trees.first(size_gib=volume.size_gib, type=volume.type)
+    volume.next, volume.failed_reason = None, LOST
+    volume.save(update_fields=["active", "next", "failed_reason"])
+    trees.Tree(tree).sweep()
+    record("storage.volume.lose_with_host", volume, actor=SYSTEM, before={"size_gib": volume.size_gib})
+    if volume.trashed_at:
+        delete(volume=volume, actor=SYSTEM, cascade=True)
+
+
+def transfer(row: TransferOnHost, live: Operation | None) -> None:
+    """The other end clears up; what leads it sees that it has been given up."""
+    if (found := moving.locked(row.transfer_id)) is not None:
+        moving.give_up(found)
+    moving.forget(row)
+
+
+def image(row: ImageImport, live: Operation | None) -> None:
+    """What leads it has another host try, unless only this one had what it was made of."""
+    if not row.wanted:
+        importing.forget(row)
+    elif not row.has_been_seen(BROKEN):
+        ImageImport.objects.filter(pk=row.pk).update(
+            seen=BROKEN, seen_generation=row.generation, seen_problem=HOST_LOST, seen_at=Now()
+        )
+
+
+def at_stake(host: Host) -> Iterator[Stake]:
+    there = Volume.objects.filter(active__host=host, failed_reason="").select_related("active", "project")
+    for one in there.order_by("name", "pk"):
+        fate = "taken_over" if one.active.pool else "lost"
+        yield Stake("volume", one.pk, one.name, one.project.name, fate)
+    for kept in Snapshot.objects.filter(layer__host=host, layer__pool=None).select_related("project").order_by("name"):
+        yield Stake("snapshot", kept.pk, kept.name, kept.project.name, "lost")

@@ -1,0 +1,232 @@
+"""Hosts that an admin declares lost: what was there is given up or goes on elsewhere, and the host can be removed."""
+
+import pytest
+
+from agent.errors import Unreachable
+from cloud.costs.models import Rental
+from cloud.events.models import Event
+from cloud.hosts import reconcile
+from cloud.hosts.models import Allocation, Host, Order
+from cloud.operations.models import Operation
+from compute import services
+from compute.models import Instance, Machine
+from storage.models import Layer, Snapshot, Volume, VolumeOnHost
+from storage.services import moving, volumes
+from storage.services.volumes import WrongState
+from tests.compute.scenarios import on_a_silent_host as boots_from_volume
+from tests.storage.clouds import do, placed, second, settle
+from tests.storage.scenarios import share_folder, silence
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def quiet_bells(monkeypatch):
+    monkeypatch.setattr("cloud.operations.bells.push", lambda *args, **kwargs: None)
+    monkeypatch.setattr("cloud.hosts.redis_acl.revoke", lambda login: None)
+
+
+def now(row):
+    return type(row).objects.get(pk=row.pk)
+
+
+def host(number=1):
+    return Host.objects.get(name=f"node{number}")
+
+
+def lose(cloud, api, admin):
+    """Of node1, until nothing more happens."""
+    assert api.as_(admin).post("hosts/node1/declare-lost", {"confirm": "node1"}).json()["status"] == "lost"
+    for _ in range(4):
+        reconcile.reconcile()
+        settle(cloud)
+
+
+def is_empty():
+    return not (
+        Allocation.objects.filter(host=host()).exists()
+        or Machine.objects.filter(host=host()).exists()
+        or VolumeOnHost.objects.filter(host=host()).exists()
+        or Layer.objects.filter(host=host()).exists()
+        or Order.objects.filter(host=host(), answered_at=None).exists()
+    )
+
+
+def remove(api, admin):
+    assert api.as_(admin).delete("hosts/node1").status_code == 204
+
+
+def test_an_instance_is_lost_with_its_own_disk(cloud, api, cloud_admin):
+    second(cloud)
+    instance = cloud.launch(host=host())
+    settle(cloud)
+    silence(cloud)
+    lose(cloud, api, cloud_admin)
+    instance = now(instance)
+    assert (instance.machine, instance.wanted_power) == (None, "stopped")
+    assert "lost with its host" in instance.failed_reason
+    assert Rental.objects.filter(resource_id=instance.pk).exists(), "what it has cost is known"
+    assert is_empty()
+    assert cloud.breaches() == []
+    remove(api, cloud_admin)
+    cloud.do(services.start, instance)
+    settle(cloud)
+    assert (now(instance).host, now(instance).seen, now(instance).failed_at) == (host(2), "running", None)
+    assert cloud.breaches() == []
+
+
+def test_it_is_deleted_at_once(cloud, api, cloud_admin):
+    second(cloud)
+    instance = cloud.launch(host=host())
+    settle(cloud)
+    silence(cloud)
+    lose(cloud, api, cloud_admin)
+    cloud.do(services.discard, instance)
+    settle(cloud)
+    assert not Instance.objects.exists()
+
+
+@pytest.mark.parametrize("verb", [services.stop, services.discard, services.delete])
+def test_what_waited_for_the_host_ends(cloud, api, cloud_admin, verb):
+    second(cloud)
+    instance = cloud.launch(host=host())
+    settle(cloud)
+    silence(cloud)
+    cloud.do(verb, instance)
+    lose(cloud, api, cloud_admin)
+    assert not Operation.objects.filter(finished_at=None).exists()
+    assert Instance.objects.exists() == (verb == services.stop)
+    assert is_empty()
+    assert cloud.breaches() == []
+    remove(api, cloud_admin)
+
+
+def test_an_instance_in_a_shared_folder_goes_on_elsewhere(cloud, api, cloud_admin):
+    instance = boots_from_volume(cloud)
+    lose(cloud, api, cloud_admin)
+    assert (now(instance).host, now(instance).seen) == (host(2), "running")
+    assert is_empty()
+    assert cloud.breaches() == []
+    remove(api, cloud_admin)
+
+
+def test_it_waits_for_room_elsewhere(cloud, api, cloud_admin):
+    instance = boots_from_volume(cloud)
+    Host.objects.filter(name="node2").update(enabled=False)
+    lose(cloud, api, cloud_admin)
+    assert now(instance).host == host()
+    assert api.as_(cloud_admin).delete("hosts/node1").status_code == 409
+    Host.objects.filter(name="node2").update(enabled=True)
+    reconcile.reconcile()
+    settle(cloud)
+    assert (now(instance).host, now(instance).seen) == (host(2), "running")
+
+
+def test_a_volume_in_a_shared_folder_outlives_the_instance(cloud, api, cloud_admin):
+    volume = placed(cloud, type=share_folder(cloud))
+    instance = cloud.launch(host=host())
+    settle(cloud)
+    cloud.do(services.attach_volume, instance, volume=now(volume))
+    settle(cloud)
+    silence(cloud)
+    lose(cloud, api, cloud_admin)
+    assert now(volume).active.host == host(2)
+    assert not volume.attachments.exists()
+    assert now(instance).failed_at
+    assert is_empty()
+    assert cloud.breaches() == []
+
+
+def test_a_volume_on_its_disk_is_lost_with_its_snapshots(cloud, api, cloud_admin):
+    volume = placed(cloud)
+    second(cloud)
+    do(volumes.snapshot, volume=volume, name="kept")
+    settle(cloud)
+    other = do(volumes.create, project=cloud.project, name="clone", snapshot=Snapshot.objects.get())
+    settle(cloud)
+    silence(cloud)
+    lose(cloud, api, cloud_admin)
+    assert (now(volume).failed_reason, now(other).failed_reason) == (
+        ("It was lost with its host. Restore a backup to a new volume.",) * 2
+    )
+    assert not Snapshot.objects.exists()
+    assert is_empty()
+    assert cloud.breaches() == []
+    with pytest.raises(WrongState, match="has no data: It was lost"):
+        do(volumes.snapshot, volume=volume, name="again")
+    remove(api, cloud_admin)
+    for one in (volume, other):
+        do(volumes.delete, volume=now(one))
+    settle(cloud)
+    assert (Volume.objects.exists(), Layer.objects.exists()) == (False, False)
+    told = Event.objects.filter(action="storage.volume.lose_with_host", project_id=cloud.project.pk)
+    assert told.count() == 2
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_volume_that_is_being_deleted_goes(cloud, api, cloud_admin, shared):
+    volume = placed(cloud, **({"type": share_folder(cloud)} if shared else {}))
+    second(cloud)
+    silence(cloud)
+    do(volumes.delete, volume=volume)
+    lose(cloud, api, cloud_admin)
+    assert not Volume.objects.exists()
+    assert is_empty()
+    if shared:
+        assert list((cloud.home / "export" / "volumes").iterdir()) == []
+
+
+@pytest.mark.parametrize("lost_end", ["source", "target"])
+def test_a_move_from_it_or_to_it_is_given_up(cloud, api, cloud_admin, lost_end):
+    volume = placed(cloud)
+    second(cloud)
+    if lost_end == "target":
+        do(moving.move, volume=volume, host=host(2))
+        settle(cloud)
+        volume = now(volume)
+    do(moving.move, volume=volume, host=host(2 if lost_end == "source" else 1))
+    silence(cloud)
+    lose(cloud, api, cloud_admin)
+    assert not Operation.objects.filter(finished_at=None).exists()
+    assert bool(now(volume).failed_reason) == (lost_end == "source")
+    assert is_empty()
+    assert cloud.breaches() == []
+    remove(api, cloud_admin)
+
+
+def test_a_host_that_comes_back_may_do_nothing(cloud, api, cloud_admin):
+    second(cloud)
+    cloud.launch(host=host())
+    settle(cloud)
+    silence(cloud)
+    lose(cloud, api, cloud_admin)
+    node = cloud.nodes[0]
+    node.online = True
+    with pytest.raises(Unreachable, match="declared lost.*wipe its home folder"):
+        node.tools.control_plane.claim(1, "")
+    assert api.as_(cloud_admin).post("hosts/node1/enable").status_code == 409
+
+
+def test_it_has_to_be_silent_and_called_by_its_name(cloud, api, cloud_admin):
+    second(cloud)
+    admin = api.as_(cloud_admin)
+    assert admin.post("hosts/node1/declare-lost", {"confirm": "node2"}).status_code == 400
+    heard = admin.post("hosts/node1/declare-lost", {"confirm": "node1"})
+    assert (heard.status_code, heard.json()["detail"]) == (
+        409, "node1 is heard of. Drain and remove it, or switch it off before.",
+    )  # fmt: skip
+    silence(cloud)
+    for _ in range(2):
+        assert admin.post("hosts/node1/declare-lost", {"confirm": "node1"}).status_code == 200
+    assert Event.objects.filter(action="hosts.host.declare_lost").count() == 1
+
+
+def test_a_dry_run_tells_what_becomes_of_all(cloud, api, cloud_admin):
+    volume = placed(cloud)
+    instance = boots_from_volume(cloud)
+    told = api.as_(cloud_admin).post("hosts/node1/declare-lost?dry_run=true", {"confirm": "node1"}).json()
+    fates = {(one["type"], one["name"]): one["fate"] for one in told["plan"]["at_stake"]}
+    assert fates[("instance", instance.name)] == "taken_over"
+    assert fates[("volume", volume.name)] == "lost"
+    assert host().lost_at is None
+    assert told["plan"]["at_stake"][0]["project"] == cloud.project.name
