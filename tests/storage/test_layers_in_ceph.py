@@ -5,12 +5,15 @@ import pytest
 from agent.entries import Key
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from compute import services
+from compute.first_volumes import Disk
 from storage.models import Layer, Snapshot, Volume
 from storage.services import snapshots, volumes
 from tests import factories
 from tests.clouds import ALICE
-from tests.storage.ceph_clouds import attach, detach, image_of, kept, launched, now, plugged, reads, write
+from tests.storage.ceph_clouds import attach, detach, host, image_of, kept, launched, now, plugged, reads, write
 from tests.storage.clouds import do, make, placed, settle
+from tests.storage.test_volumes import an_image
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quiet_bells")]
 
@@ -196,3 +199,35 @@ def test_what_was_kept_and_is_lost_is_not_made_anew(two, in_ceph, ceph):
     settle(two)
     assert "is missing in Ceph" in Operation.objects.get(kind="storage.resize_volume").reason
     assert Volume.objects.get().active.host is not None
+
+
+def test_an_instance_that_boots_from_it_is_kept_with_all_of_its_disks(two, in_ceph, ceph, settings, tmp_path):
+    settings.IMAGE_STORE = tmp_path
+    two.project.quota.limits = {}
+    two.project.quota.save()
+    image = an_image(tmp_path)
+    instance = two.launch(host=host(1), image=image, boot_from=Disk(size_gib=2, type=in_ceph))
+    settle(two)
+    root, data = Volume.objects.get(), placed(two, type=in_ceph)
+    attach(two, instance, data)
+    write(ceph, data, 5)
+    two.do(services.snapshot, instance, name="monday")
+    settle(two)
+    assert Operation.objects.get(kind="compute.snapshot").outcome == "done"
+    write(ceph, root, 7, "1M 64k")
+    write(ceph, data, 7)
+    assert plugged(two, 1, instance) == {0: root.serial, 1: data.serial}
+    two.do(services.stop, instance)
+    settle(two)
+    for volume, byte, place in (root, 0, "1M 64k"), (data, 5, "0 64k"):
+        do(volumes.revert, volume=now(volume), snapshot=Snapshot.objects.get(volume=volume))
+        settle(two)
+        assert reads(ceph, volume, byte, place)
+    assert reads(ceph, root, 9), "what was on the image"
+    two.do(services.start, instance)
+    settle(two)
+    assert plugged(two, 1, instance) == {0: root.serial, 1: data.serial}
+    again = do(volumes.create, project=two.project, name="again", snapshot=Snapshot.objects.get(volume=root))
+    settle(two)
+    assert (again.bootable, reads(ceph, again, 9)) == (True, True)
+    assert two.breaches() == []
