@@ -156,10 +156,11 @@ class Serving:
             return Address.of(folders.read_file(self._paths.home / FILE, MAX_BYTES).decode(errors="replace"))
         return None
 
-    def facts(self, total_gib: int) -> dict[str, Any]:
-        """The pool, if it is one: see `storage.agent.pools.Pools.facts`."""
-        with suppress(Refused):
+    def facts(self, directory: Path) -> dict[str, Any]:
+        """The pool, if it is one: see `storage.agent.pools.Pools.facts`. `directory`: where its volumes are."""
+        with suppress(Refused, OSError):
             if (address := self.address()) and not self._lacking():
+                total_gib = shutil.disk_usage(directory).total >> 30
                 return {self.pool: {"name": str(address), "kind": KIND, "total_gib": total_gib}}
         return {}
 

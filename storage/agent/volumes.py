@@ -242,8 +242,7 @@ class Volumes(Kind):
     def capabilities(self) -> dict[str, Any]:
         able = {**dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there()), "layers_in_ceph": True}
         able["nbd"] = shutil.which("qemu-nbd") is not None  # it reaches those that other hosts serve
-        total_gib = shutil.disk_usage(self.layers.directory).total >> 30
-        pools = self.layers.pools.facts() | self.layers.clusters.facts() | self.serving.facts(total_gib)
+        pools = self.layers.pools.facts() | self.layers.clusters.facts() | self.serving.facts(self.layers.directory)
         return {"volumes": able, "pools": pools, "fence": self.layers.fences.host}
 
     def start(self, host: Host) -> None:

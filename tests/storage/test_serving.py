@@ -3,12 +3,16 @@
 import json
 import subprocess
 import uuid
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 
+from agent import faults
 from agent.entries import Key
-from cloud.hosts.models import Allocation, Host
+from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.operations.models import Operation
 from cloud.problems import Conflict
 from compute import services
@@ -20,7 +24,7 @@ from storage.models import Attachment, Snapshot, Volume
 from storage.services import backups, moving, retyping, taking, volume_types, volumes
 from storage.services.volumes import UnfitVolume, WrongState
 from tests.storage.ceph import free_ports
-from tests.storage.clouds import do, kind_of, make, second, settle
+from tests.storage.clouds import do, give_volumes, kind_of, make, second, settle
 from tests.storage.test_volumes import an_image
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -202,6 +206,85 @@ def test_it_begins_with_an_image_and_an_instance_boots_from_it_elsewhere(two, se
     assert plugged(two, 2, instance) == {0: volume.serial}
     assert works(io(tmp_path, told(two, 2, instance)["served"], "read -P 9 0 64k", "read -P 0 64k 1M"))
     assert two.breaches() == []
+
+
+class Killed(BaseException):
+    """The worker, as by kill -9."""
+
+
+@pytest.mark.parametrize("point", sorted(point for point in faults.POINTS if point.startswith("serving.")))
+def test_a_worker_that_dies_in_the_middle_is_followed_by_one_that_goes_on(point, two, served, tmp_path, monkeypatch):
+    volume, instance = make(two, type=served), launched(two, 2)
+
+    def dying(act):
+        """Do something while the storage host's worker dies at the point, if it comes to that."""
+        died = []
+
+        def reach(here):
+            if here == point:
+                died.append(here)
+                raise Killed
+
+        with monkeypatch.context() as killing:
+            killing.setattr(faults, "reach", reach)
+            with suppress(Killed):
+                act()
+        if died:
+            two.nodes[0] = two.node.restart()
+            give_volumes(two.node)
+        settle(two)
+        return bool(died)
+
+    died = dying(lambda: attach(two, instance, volume))
+    place = told(two, 2, instance)["served"]
+    assert works(io(tmp_path, place, "write -P 7 0 64k"))
+    do(volumes.resize, volume=now(volume), size_gib=2)
+    died |= dying(lambda: settle(two))
+    assert "2 GiB" in io(tmp_path, place, "length")
+    died |= dying(lambda: detach(two, instance, volume))
+    assert died
+    assert server_of(two, volume) is None
+    assert not Attachment.objects.exists()
+    assert not Operation.objects.exclude(outcome="done").exists()
+    attach(two, instance, volume)
+    assert works(io(tmp_path, told(two, 2, instance)["served"], "read -P 7 0 64k"))
+    assert two.breaches() == []
+
+
+def test_a_host_that_is_not_heard_of_loses_it_with_its_instance(two, served, tmp_path):
+    volume, lost, other = make(two, type=served), launched(two, 2), launched(two, 1)
+    attach(two, lost, volume)
+    place = told(two, 2, lost)["served"]
+    two.nodes[1].online = False
+    HostPulse.objects.filter(host=host(2)).update(seen_at=Now() - timedelta(hours=1))
+    two.do(services.delete, lost)
+    Operation.objects.filter(finished_at=None).update(started_at=Now() - timedelta(hours=1))
+    settle(two)
+    assert not Attachment.objects.exists()
+    assert not works(io(tmp_path, place, "write -P 9 0 64k")), "nothing there may write it any more"
+    attach(two, other, volume)
+    assert works(io(tmp_path, told(two, 1, other)["served"], "read -P 0 0 64k"))
+
+
+def test_the_health_page_says_what_a_storage_host_lacks(two, served):
+    kind = kind_of(two)
+    assert kind.serving.problems() == []
+    for line, words in (("nonsense", "has to be one line like"), ("203.0.113.9:20000-20001", "has no address")):
+        serves(two).write_text(line)
+        [problem] = kind.serving.problems()
+        assert (problem["what"], words in problem["problem"]) == ("storage host", True)
+
+
+def test_no_more_than_its_ports_are_attached_at_once(two, served):
+    first = free_ports()
+    serves(two).write_text(f"127.0.0.1:{first}-{first}")
+    one, more, instance = make(two, type=served), make(two, type=served), launched(two, 2)
+    attach(two, instance, one)
+    assert "all 1 ports for volumes are taken" in kind_of(two).serving.problems()[0]["problem"]
+    attach(two, instance, more)
+    failed = Operation.objects.get(outcome="failed")
+    assert "no port for one more volume is free" in failed.reason
+    assert list(Attachment.objects.values_list("volume", flat=True)) == [one.pk]
 
 
 def test_what_is_not_possible_is_refused_in_words(two, served):

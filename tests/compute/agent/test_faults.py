@@ -19,7 +19,7 @@ from tests.hosts import Spec, make_spec
 # Kinds that have loops of their own, if they are imported.
 OTHERS = (
     *("layers.", "volume.", "import.", "image.", "capture.", "backup.", "restore.", "drill.", "network."),
-    *("transfer.", "merge.", "freeze.", "fences.", "rbd."),
+    *("transfer.", "merge.", "freeze.", "fences.", "rbd.", "serving."),
 )
 OF_OTHERS = {name for name in faults.POINTS if name.startswith(OTHERS)}
 OF_REAL_STARTS = {name for name in faults.POINTS if name.startswith(("spawn.", "disk.", "cache."))}

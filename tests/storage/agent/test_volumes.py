@@ -202,9 +202,10 @@ def test_what_an_emulator_has_open_is_not_grown(give, host):
 
 
 def test_a_host_says_what_it_can_and_which_files_of_images_it_needs(give, host, monkeypatch):
-    assert host.capabilities()["volumes"] == {"layers": True, "restore": True, "merge": True}
+    able = ("layers", "restore", "merge")
+    assert host.capabilities()["volumes"].items() >= dict.fromkeys(able, True).items()
     monkeypatch.setattr(qemu_img, "is_there", lambda: False)
-    assert host.capabilities()["volumes"] == {"layers": False, "restore": False, "merge": False}
+    assert host.capabilities()["volumes"].items() >= dict.fromkeys(able, False).items()
     a = ident()
     lost = spec(a)
     lost["layers"][0]["image"] = {"sha256": "0" * 64, "size": 1, "format": "vmdk"}
