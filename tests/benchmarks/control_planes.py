@@ -93,11 +93,27 @@ class ControlPlane:
         """Wait until no work is under way."""
         wait_until(lambda: self.count("operations_operation WHERE finished_at IS NULL") == 0, seconds)
 
-    def pss_mib(self) -> float:
-        """The memory of its processes, what they share divided among them; the host's is not counted."""
-        roots = [psutil.Process(self.processes[name].pid) for name in self.commands]
-        every = {one for root in roots for one in [root, *root.children(recursive=True)]}
-        return sum(float(process.memory_full_info().pss) for process in every) / 2**20
+    def members(self) -> dict[str, list[psutil.Process]]:
+        """Its processes by what they are; the host's are none of them."""
+        roots = {name: psutil.Process(self.processes[name].pid) for name in self.commands}
+        return {name: [root, *root.children(recursive=True)] for name, root in roots.items()}
+
+    def pss_mib(self) -> dict[str, float]:
+        """The memory of its processes, what they share divided among them."""
+        return {
+            name: sum(float(one.memory_full_info().pss) for one in every) / 2**20
+            for name, every in self.members().items()
+        }
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """The processor time that its processes have taken, and the server processes of its database."""
+        backends = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        serving = [psutil.Process(pid) for (pid,) in self.database.execute(backends)]
+        taken = {}
+        for name, every in {**self.members(), "postgres": serving}.items():
+            times = [one.cpu_times() for one in every]
+            taken[name] = sum(each.user + each.system for each in times)
+        return taken
 
 
 @contextmanager
