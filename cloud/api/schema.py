@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema as Spectacular
 from drf_spectacular.plumbing import build_array_type, build_object_type, force_instance
 from drf_spectacular.types import OpenApiTypes
@@ -17,6 +18,22 @@ from cloud.problems import CATALOGUE
 
 MUTATING = {"POST", "PUT", "PATCH", "DELETE"}
 OCTETS = "application/octet-stream"
+
+
+class TokenScheme(OpenApiAuthenticationExtension):
+    target_class = "cloud.api.authentication.TokenAuthentication"
+    name = "token"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer"}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):
+    target_class = "cloud.api.authentication.SessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": "sessionid"}
 
 
 class FaultSerializer(serializers.Serializer):
