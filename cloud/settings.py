@@ -215,6 +215,8 @@ CELERY_DB_REUSE_MAX = (
     2**31
 )  # a connection for each task would cost more than most tasks, and hide the worker from /readyz
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_CONCURRENCY = 4
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -55,28 +55,10 @@ class Process:
         return [Template(word).substitute(environment) for word in self.command]
 
 
-_CELERY_QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat")
-
 WEB = Process("web", ("gunicorn", "--config", "python:cloud.web", "cloud.wsgi:application"))
 STREAMS = Process("streams", ("python", "-m", "cloud.streams"))
-CONTROL = Process(
-    "control",
-    (
-        "celery",
-        "-A",
-        "cloud",
-        "worker",
-        "--queues",
-        "control",
-        "--pool",
-        "threads",
-        "--concurrency",
-        "4",
-        *_CELERY_QUIET,
-    ),
-)
-# The schedule is a few periods in the settings: nothing of it has to outlive the process, so no file keeps it.
-BEAT = Process("beat", ("celery", "-A", "cloud.beat", "beat", "--scheduler", "cloud.operations.beat:Bells"))
+CONTROL = Process("control", ("python", "-m", "cloud.control"))
+BEAT = Process("beat", ("python", "-m", "cloud.beat"))
 HOST = Process("host", ("pileus-agent", "worker"), variables=HOST_VARIABLES, needs_root=True)
 NETWORK = Process("network", ("pileus-agent", "network"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)
 NODE = Process("node", ("pileus-agent", "node"), variables=HOST_VARIABLES, needs_root=True, stop_seconds=5)

@@ -10,7 +10,7 @@ MAX_WAITING = 100
 
 
 class Bells(Scheduler):
-    """`celery beat --scheduler cloud.operations.beat:Bells`, for tasks of control workers that take nothing."""
+    """For tasks of control workers that take nothing."""
 
     producer = None  # bells have their own connection, and do not wait for it
 

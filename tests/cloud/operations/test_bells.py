@@ -49,12 +49,29 @@ def test_bells_beyond_what_is_needed_are_not_hung_up(queue):
     assert message["headers"]["task"] == "host.look"
 
 
+def loaded(program):
+    """The modules that this program has in the end."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {program}; print(*sys.modules)"],
+        cwd=settings.BASE_DIR,
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return done.stdout.decode().split()
+
+
+def test_control_loads_neither_pages_nor_command_lines():
+    modules = loaded("from cloud.control import worker; worker()")
+    assert {"compute.workflows", "celery.worker"} <= set(modules)
+    needless = ("cloud.urls", "prompt_toolkit", "urllib3", "django.test", "drf_spectacular.plumbing")
+    assert not [name for name in modules if name.startswith(needless)]
+
+
 def test_beat_loads_nothing_of_what_it_rings_for():
-    loaded = "import sys; from cloud.beat import app; app.loader.init_worker(); app.finalize(); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", loaded], cwd=settings.BASE_DIR, check=True, stdout=subprocess.PIPE)
-    modules = done.stdout.decode().split()
+    modules = loaded("from cloud.beat import app; app.loader.init_worker(); app.finalize(); app.Beat")
     assert "celery" in modules
-    assert not [name for name in modules if name.startswith(("django.db.models", "compute", "storage", "network"))]
+    needless = ("django.db.models", "compute", "storage", "network", "prompt_toolkit")
+    assert not [name for name in modules if name.startswith(needless)]
     app.loader.import_default_modules()  # as control does, which has them all
     assert {entry["task"] for entry in settings.CELERY_BEAT_SCHEDULE.values()} <= set(app.tasks)
 
