@@ -43,7 +43,7 @@ RUN pip install --no-cache-dir --require-hashes --no-deps --only-binary :all: --
 COPY agent/ agent/
 COPY compute/__init__.py compute/multipart.py compute/ssh.py compute/
 COPY compute/agent/ compute/agent/
-COPY storage/__init__.py storage/hardware.py storage/traits.py storage/uefi.py storage/
+COPY storage/__init__.py storage/hardware.py storage/tickets.py storage/traits.py storage/uefi.py storage/
 COPY storage/agent/ storage/agent/
 COPY network/__init__.py network/__init__.py
 COPY network/agent/ network/agent/

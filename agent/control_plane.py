@@ -89,13 +89,17 @@ class ControlPlane:
             _expect_success(answer)
 
     @contextmanager
-    def download(self, path: str, what: str) -> Iterator[Iterator[bytes]]:
-        """The bytes of a file, in pieces. Raises Refused when there is none; `what` it is, for these words."""
+    def download(self, path: str, what: str, *, offset: int = 0) -> Iterator[Iterator[bytes]]:
+        """The bytes of a file from an offset on, in pieces. Raises Refused when there is none; `what` it is, for these
+        words."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
-            with self._client.stream("GET", path) as answer:
+            with self._client.stream("GET", path, headers=headers) as answer:
                 if answer.status_code == 404:
                     raise Refused(f"the control plane has no {what}")
                 _expect_success(answer)
+                if offset and answer.status_code != 206:
+                    raise Unreachable(f"{path}: the rest of the file was asked for, and all of it came")
                 yield answer.iter_bytes(1 << 20)
         except httpx.HTTPError as error:
             raise Unreachable(_reason(error)) from error

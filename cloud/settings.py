@@ -173,6 +173,7 @@ IMAGE_MAX_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_GIB", "100"))  # that one m
 IMAGE_MAX_DISK_GIB = int(os.environ.get("PILEUS_IMAGE_MAX_DISK_GIB", "2048"))  # as large as a guest may see its disk
 IMAGE_FETCH_SECONDS = int(os.environ.get("PILEUS_IMAGE_FETCH_SECONDS", "7200"))  # for one from a URL
 IMAGE_EXPORT_HOURS = int(os.environ.get("PILEUS_IMAGE_EXPORT_HOURS", "24"))  # that one can be downloaded
+IMAGE_STORE_STARTS = int(os.environ.get("PILEUS_IMAGE_STORE_STARTS", "4"))  # hosts that fetch one there at once; 0: any
 VOLUME_MAX_LAYERS = max(3, int(os.environ.get("PILEUS_VOLUME_MAX_LAYERS", "32")))  # beyond that they are merged
 IMAGE_URLS = {  # which addresses may be fetched from, beside those of the internet
     "allow_private": os.environ.get("PILEUS_IMAGE_URLS_PRIVATE") == "1",

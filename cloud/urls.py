@@ -33,6 +33,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("agent/v1/", include("storage.api.agent")),
     path("agent/v1/", include("storage.api.agent_backups")),
     path("agent/v1/", include("storage.api.agent_transfers")),
+    path("agent/v1/", include("storage.api.agent_peers")),
     path("", include(pages)),
 ]
 handler400 = "cloud.pages.refusals.bad_request"

@@ -5,7 +5,7 @@ from typing import Any
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
 from cloud.hosts.shapes import Maybe, count, faults, uuid
-from storage import files, hosting, importing, losing, moving, reconcile, specs
+from storage import files, hosting, importing, losing, moving, peers, reconcile, specs
 from storage.models import ImageImport, Layer, TransferOnHost, VolumeOnHost
 from storage.models.hosted import PRESENT
 
@@ -61,6 +61,7 @@ register(
         reconcile=importing.reconcile,
         lose=losing.image,
         offers=importing.offers,
+        described=peers.noticed,
         related=("image__project", "image__upload", "export__project", "backup__project", "backup__volume__active"),
         project="image__project_id",
         unit="import",

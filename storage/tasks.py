@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import transaction
 
 from cloud.events.services import SYSTEM
-from storage import backing_up, files, uploads, verifying
+from storage import backing_up, files, peers, uploads, verifying
 from storage.services import backups, drills, exports, flattening, images, policies
 from storage.shipping import Shipping
 from storage.store import bucket, is_bucket, store
@@ -22,6 +22,7 @@ def tidy() -> None:
             images.expire(image=upload.image, actor=SYSTEM)
     if ended := exports.expire():
         log.info("storage.exports_ended", exports=ended)
+    peers.forget()
     removed = uploads.sweep() + files.sweep()
     if removed:
         log.info("storage.tidied", files=removed)

@@ -183,6 +183,8 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/report": {"POST": (HOST, 400)},
     "agent/v1/stream": {"GET": (HOST, 400)},
     "agent/v1/files/<str:sha256>": {"GET": (HOST, 404)},
+    "agent/v1/files/<str:sha256>/turn": {"PUT": (HOST, 404), "PATCH": (HOST, 404), "POST": (HOST, 404)},
+    "agent/v1/serving": {"GET": (HOST, 200)},
     "agent/v1/uploads/<uuid:row_id>": {"GET": (HOST, 404)},
     "agent/v1/imports/<uuid:row_id>/progress": {"PUT": (HOST, 404)},
     "agent/v1/imports/<uuid:row_id>/files/<int:index>": {"PUT": (HOST, 404)},

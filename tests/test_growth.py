@@ -47,6 +47,7 @@ BOUNDED = {
     "storage.ImageExport": "its size counts in a quota; expires",
     "storage.Backup": QUOTA, "storage.BackupPart": WITH_ANOTHER, "storage.BackupSpace": WITH_ANOTHER,
     "storage.BackupBlock": "its size counts in a quota", "storage.BackupPolicy": WITH_ANOTHER,
+    "storage.CachedFile": "what hosts have room for; what they never got: storage.tidy",
     "storage.Upload": "one of an image; expires",
     "storage.ImageImport": WITH_ANOTHER, "storage.VolumeOnHost": WITH_ANOTHER,
     "storage.Transfer": "one of what moves; it goes with its end", "storage.TransferOnHost": WITH_ANOTHER,

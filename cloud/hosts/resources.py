@@ -58,7 +58,8 @@ class HostedResource:
 
     `spec(row, verb)` gives all that is wanted of it, from the rows as they are now; it is never asked about a row
     that is gone. `noticed(row, before)` is called after a report has been written, with the row locked and what was
-    seen before; it may start operations. `reconcile()` opens operations that make seen what is wanted.
+    seen before; it may start operations. `described(host, capabilities)` is called when a host says something new of
+    itself. `reconcile()` opens operations that make seen what is wanted.
 
     `lose(row, live)` gives up what is of one on a host that is lost, or finds it another place; the operation on it,
     if one is under way, is locked. It is called again until the row is gone. `at_stake(host)` tells what that means.
@@ -73,6 +74,7 @@ class HostedResource:
     offers: Callable[[Mapping[str, Any]], Offers] = lambda capabilities: Offers()
     lose: Callable[[Any, Operation | None], None] = lambda row, live: None
     at_stake: Callable[[Host], Iterable[Stake]] = lambda host: ()
+    described: Callable[[Host, Mapping[str, Any]], None] = lambda host, capabilities: None
     related: tuple[str, ...] = ()  # what `spec` reads with the row
     within: str = ""  # the foreign key to what a row is the incarnation of, if it is one: see `subject`
     project: str = "project_id"  # the path from the row to its project's id

@@ -99,6 +99,8 @@ def join(
     HostPulse.objects.create(host=host)
     JoinToken.objects.filter(pk=unused.pk).update(used_at=Now(), host=host)
     host.refresh_from_db()
+    for kind in kinds():
+        kind.described(host, capabilities)
     record("hosts.host.join", host, actor=Actor(f"host {name}"), after={"name": name, **capacity})
     transaction.on_commit(lambda: _allow_in_redis(host), robust=True)
     return host, credentials
@@ -133,6 +135,8 @@ def beat(
     now = {"boot_id": boot_id, **_described(capacity, capabilities)}
     if changed := [name for name, value in now.items() if getattr(host, name) != value]:
         Host.objects.filter(pk=host.pk).update(**{name: now[name] for name in changed})
+        for kind in kinds():
+            kind.described(host, capabilities)
         offer_room()
     return _unowned(host, inventory)
 

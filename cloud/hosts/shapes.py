@@ -18,6 +18,8 @@ from uuid import UUID
 
 from cloud.problems import Fault
 
+MAX_ADDRESS = 260  # characters: a name has 253
+
 
 class Maybe(NamedTuple):
     """Null, or of this shape."""
@@ -89,8 +91,20 @@ def _faults_within(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
         yield from faults(value[name], of, f"{pointer}/{name}")
 
 
+def address(value: Any) -> None:
+    """A host and a port, such as 10.0.0.7:8490."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) and len(value) <= MAX_ADDRESS else ("", "", "")
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise ValueError
+
+
 CAPABILITIES = {
     "hypervisors": {str: {"architectures": {str: {}}, "verbs": [str]}},
+    "image_cache": {
+        "held": {str: count},
+        "serves": {"address": address, "fingerprint": str, "downloads": count},
+        "served": {str: count},
+    },
     "images": {"export": [str]},
     "jail": {"missing": {str: str}},
     "network": {"pools": [network], "missing": {str: str}},

@@ -27,6 +27,7 @@ from agent.work import Work
 log = structlog.get_logger()
 
 HELPERS = 4  # at once on a host
+SERVER = 63  # the last number of the block of users: the server of the image cache has it
 MAX_OUTPUT = 1 << 20
 MAX_PROCESSES = 128
 TREE = Path(__file__).resolve().parents[2]
@@ -166,14 +167,22 @@ class Helpers:
             "mounts": self._can_mount,
         }
 
+    @property
+    def uid_of_server(self) -> int | None:
+        """The user of the one program that runs all the time; None: our own."""
+        return jail.first_uid() + jail.UIDS + SERVER if self._jail.uid else None
+
+    def command(self, program: Program, uid: int | None) -> list[str]:
+        """The command line that confines a program as well as this host can."""
+        return command(program, self._jail, uid, self._root if self._can_mount else None)
+
     def run(self, program: Program, uid: int | None, work: Work, hear: Callable[[str], None] = lambda _: None) -> str:
         """Run a program and give back what it printed, of which `hear` gets every line when it comes.
 
         Raises TooLong, Failed or Abandoned, and whatever `hear` raises: then the program has ended too.
         """
-        root = self._root if self._can_mount else None
         process = subprocess.Popen(  # noqa: S603
-            command(program, self._jail, uid, root),
+            self.command(program, uid),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -23,10 +23,12 @@ from agent.errors import Refused, Unreachable
 from agent.paths import Paths, make_passable
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
+from storage.agent.fetch import Fetch
 
 log = structlog.get_logger()
 
 MAX_PAUSE = 15.0
+NAME = re.compile("[0-9a-f]{64}")
 SECONDS_KEPT_UNUSED = 7 * 24 * 3600
 SECONDS_VERIFIED = 24 * 3600.0
 SECONDS_TO_VERIFY = 30.0  # at a time
@@ -35,7 +37,10 @@ faults.declare("cache.before_rename")
 
 
 class ImageCache:
-    """The cache, filled from the control plane. `is_used`: whether anything on this host may need the file."""
+    """The cache, filled from the control plane or from other hosts.
+
+    `is_used`: whether anything on this host may need the file.
+    """
 
     def __init__(self, paths: Paths, control_plane: ControlPlane, is_used: Callable[[str], bool]) -> None:
         self.directory = paths.home / "images"
@@ -49,7 +54,7 @@ class ImageCache:
     def fetch(self, file: dict[str, Any], work: Work) -> Path:
         """The file's path, after a download if it must be. Raises Refused or Abandoned."""
         sha256 = str(file["sha256"])
-        if not re.fullmatch("[0-9a-f]{64}", sha256):
+        if not NAME.fullmatch(sha256):
             raise Refused(f"{sha256!r} is not a sha256")
         path = self.directory / sha256
         pause = 1.0
@@ -85,18 +90,24 @@ class ImageCache:
         One that is not what its name says is thrown away: it is downloaded again when it is wanted.
         """
         deadline = time.monotonic() + seconds
-        names = [path.name for path in self.directory.iterdir() if re.fullmatch("[0-9a-f]{64}", path.name)]
+        names = [path.name for path in self.directory.iterdir() if NAME.fullmatch(path.name)]
         self._verified = {name: when for name, when in self._verified.items() if name in names}
         for name in sorted(names, key=lambda name: self._verified.get(name, 0.0)):
             now = time.monotonic()
             if now > deadline or now - self._verified.get(name, -SECONDS_VERIFIED) < SECONDS_VERIFIED:
                 break
-            with contextlib.suppress(BlockingIOError, FileNotFoundError), self._lock(name):
-                with (self.directory / name).open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                self._verified[name] = now
-                if found != name:
-                    self._throw_away(self.directory / name)
+            self.check(name)
+
+    def check(self, name: str) -> None:
+        """Read one file, if it is here and nobody is busy with it; throw it away if it is not what its name says."""
+        if not NAME.fullmatch(name):
+            return
+        with contextlib.suppress(BlockingIOError, FileNotFoundError), self._lock(name):
+            with (self.directory / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            self._verified[name] = time.monotonic()
+            if found != name:
+                self._throw_away(self.directory / name)
 
     def problems(self) -> list[dict[str, str]]:
         """What was found to be damaged since this worker began, for the health page."""
@@ -149,24 +160,13 @@ class ImageCache:
         if free - size < MIN_FREE_BYTES:
             raise Refused(f"the host's disk has no room for an image of {size >> 20} MiB: {free >> 20} MiB are free")
         part = path.with_suffix(".part")
-        digest, received = hashlib.sha256(), 0
-        with (
-            self._control_plane.download(f"/agent/v1/files/{path.name}", f"image file {path.name}") as pieces,
-            part.open("wb") as target,
-        ):
-            for piece in pieces:
-                work.check()
-                received += len(piece)
-                if received > size:
-                    break
-                digest.update(piece)
-                target.write(piece)
-            target.flush()
-            os.fsync(target.fileno())
-        if received != size or digest.hexdigest() != path.name:
-            part.unlink()
-            # Cut short or altered on the way: as good as no answer.
-            raise Unreachable(f"{path.name}: received {received} of {size} bytes, or other bytes")
+        fetch = Fetch(self._control_plane, path.name, size, part, work)
+        try:
+            fetch.run()
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         part.chmod(0o444)
         faults.reach("cache.before_rename")
         part.rename(path)
+        fetch.tell_done()

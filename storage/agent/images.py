@@ -20,6 +20,7 @@ from agent.paths import make_passable
 from agent.work import Work
 from storage.agent import captures, exports
 from storage.agent.backups import Backup
+from storage.agent.cache_serving import Serving, held
 from storage.agent.captures import Capture
 from storage.agent.confined import Helpers
 from storage.agent.drills import Drill
@@ -33,6 +34,7 @@ from storage.agent.layers import Layers
 log = structlog.get_logger()
 
 TYPE = "image"
+MAX_TOLD = 200  # files of the cache, in a heartbeat
 
 faults.declare("image.before_remove")
 
@@ -52,6 +54,7 @@ class Images(Kind):
         self.helpers = Helpers(tools.paths, tools.jail)
         self.layers = Layers(tools.paths, tools.jail)
         self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
+        self.serving: Serving | None = None  # before the worker has begun
 
     def folder(self, import_id: str) -> Path:
         return self.directory / str(uuid.UUID(import_id))
@@ -105,12 +108,18 @@ class Images(Kind):
 
     def start(self, host: Host) -> None:
         host.problems_of.append(self.cache.problems)
+        self.serving = Serving(self._tools.paths, self.helpers, self._tools.control_plane, self.cache, host.stopping)
+        if self.serving.is_wanted:
+            host.problems_of.append(self.serving.problems)
+            self.serving.start()
 
     def tidy(self) -> None:
         self.cache.verify()
 
     def capabilities(self) -> dict[str, Any]:
-        cache = {"image_cache": self.cache.usage()}
+        held_here = held(self.cache.directory, MAX_TOLD)
+        serving = self.serving.describe() if self.serving else {}
+        cache = {"image_cache": {**self.cache.usage(), "held": held_here, **serving}}
         if self.problem():
             return cache
         formats = {

@@ -29,6 +29,10 @@ class ControlPlaneStandIn:
         self.refused_results = ""  # why it takes no result of an import
         self.unowned: list[dict[str, str]] = []
         self.generations: dict[str, int] = {}
+        self.turn: dict[str, Any] | None = None  # where it sends whoever asks for a file; None: it knows no such thing
+        self.turns: list[tuple[str, dict[str, Any]]] = []  # what it heard about that, with the method
+        self.serving: dict[str, Any] | None = None  # what it tells a host that serves its cache
+        self.sent_bytes = 0  # of files
         self.down = False
         self.refuse_renewals = False
         self.broker = ""  # where it says that the broker is
@@ -63,6 +67,10 @@ class ControlPlaneStandIn:
         if self.down:
             return 503, {"title": "down"}
         match method, path.strip("/").split("/")[2:]:
+            case _, ["files", _, "turn"]:
+                return self._take_turn(method, body)
+            case "GET", ["serving"] if self.serving:
+                return 200, self.serving
             case "POST", ["samples"]:
                 self.samples += body["samples"]
                 self.devices += body.get("devices", [])
@@ -95,6 +103,16 @@ class ControlPlaneStandIn:
                 self.logs[machine_id] = body
                 return 200, {}
         return 404, {"title": "Not Found"}
+
+    def _take_turn(self, method: str, body: dict[str, Any]) -> tuple[int, Any]:
+        self.turns.append((method, body))
+        if self.turn is None:
+            return 404, {"title": "Not Found"}
+        if method != "PUT":
+            return 200, {}
+        gone_to = {*body["tried"], *(one["peer"] for one in body["failed"])}
+        peers = [peer for peer in self.turn.get("peers", []) if peer["id"] not in gone_to]
+        return 200, {"peer": peers[0]} if peers and body["peers"] else {"wait": self.turn.get("wait", 0)}
 
     def take_import(self, path: str, sha256: str | None, body: bytes) -> tuple[int, Any]:
         if self.down:
@@ -137,19 +155,30 @@ class ControlPlaneStandIn:
             def do_POST(self) -> None:  # noqa: N802
                 self._say(*stand_in.answer("POST", self.path, json.loads(self._body())))
 
+            def do_PATCH(self) -> None:  # noqa: N802
+                self._say(*stand_in.answer("PATCH", self.path, json.loads(self._body())))
+
             def do_PUT(self) -> None:  # noqa: N802
+                if self.path.endswith("/turn"):
+                    self._say(*stand_in.answer("PUT", self.path, json.loads(self._body())))
+                    return
                 if "/imports/" in self.path:
                     self._say(*stand_in.take_import(self.path, self.headers["X-Content-SHA256"], self._body()))
                     return
                 self._say(*stand_in.answer("PUT", self.path, (int(self.headers["X-Log-Offset"]), self._body())))
 
             def do_GET(self) -> None:  # noqa: N802
+                if self.path.endswith("/serving"):
+                    self._say(*stand_in.answer("GET", self.path, None))
+                    return
                 path = stand_in.files.get(self.path.rsplit("/", 1)[1])
                 if path is None or stand_in.down:
                     self._say(503 if stand_in.down else 404, {})
                     return
-                content = path.read_bytes()
-                self.send_response(200)
+                first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+                content = path.read_bytes()[first:]
+                stand_in.sent_bytes += len(content)
+                self.send_response(206 if first else 200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

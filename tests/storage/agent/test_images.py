@@ -250,7 +250,7 @@ def test_a_second_order_finds_it_done(bring_in, upload, control_plane, spec):
 
 
 def test_the_host_says_what_it_can_do(host):
-    assert host.capabilities()["image_cache"] == {"files": 0, "bytes": 0}
+    assert host.capabilities()["image_cache"] == {"files": 0, "bytes": 0, "held": {}}
     found = host.capabilities()["images"]
     assert "ova" in found["import"]
     assert found["confined"]["uid"] is (os.geteuid() == 0)
