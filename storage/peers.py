@@ -20,6 +20,7 @@ from django.utils.crypto import salted_hmac
 
 from cloud.hosts.models import Host
 from cloud.hosts.silence import reachable_since
+from cloud.operations.troubles import MAX_SHOWN, Case, Looked
 from storage import tickets
 from storage.models import CachedFile
 
@@ -48,6 +49,17 @@ def doubted(host: Host) -> list[str]:
 
 def _wrong() -> "QuerySet[CachedFile]":
     return CachedFile.objects.filter(is_wrong=True, problem_at__gte=Now() - AVOIDED_AFTER_WRONG_BYTES)
+
+
+def failing(*, is_wrong: bool) -> Looked:
+    """Hosts from which others did not get what they were sent there for, or not the right bytes; each once."""
+    rows = _wrong() if is_wrong else CachedFile.objects.filter(is_wrong=False, problem_at__gte=Now() - SHOWN)
+    latest = rows.order_by("host_id", "-problem_at").distinct("host_id").select_related("host")
+    found = [
+        Case("host", str(row.host_id), row.host.name, f"{row.sha256[:12]}…: {row.problem}", row.problem_at)
+        for row in latest
+    ]
+    return len(found), found[:MAX_SHOWN]
 
 
 @transaction.atomic

@@ -12,6 +12,7 @@ from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, of_operations, trouble
+from storage import peers
 from storage.models import Backup, BackupPolicy, VolumeOnHost
 from storage.models.images import GIB
 from storage.shipping import Shipping
@@ -30,6 +31,35 @@ SECONDS_UNSENT = 900.0
 )
 def damaged_files() -> Looked:
     return told_of("image cache")
+
+
+@trouble(
+    "Hosts that cannot serve their image cache",
+    "Nothing stops: other hosts fetch images from the store. Put right what the words name (PILEUS_PEER_ADDRESS, "
+    "PILEUS_PEER_LISTEN, PILEUS_PEER_DOWNLOADS), or take the address away from the host.",
+)
+def not_serving() -> Looked:
+    return told_of("peers")
+
+
+@trouble(
+    "Image caches that other hosts cannot fetch from",
+    "Nothing stops: the store sent the files. Look whether a firewall between the hosts lets the port of the host's "
+    "PILEUS_PEER_ADDRESS through, and whether its clock is right. The alert ends with the next download that works, or "
+    "after an hour.",
+)
+def unreachable_caches() -> Looked:
+    return peers.failing(is_wrong=False)
+
+
+@trouble(
+    "Image caches that sent wrong bytes",
+    "Whoever fetched has noticed, and has the right file. The host reads its own copy, and throws it away if it is "
+    "damaged; if that is not told here too, look at its memory, and whether somebody else has taken the host over. "
+    "This file is not fetched there for a day; then the alert ends.",
+)
+def wrong_caches() -> Looked:
+    return peers.failing(is_wrong=True)
 
 
 @trouble(

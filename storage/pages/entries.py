@@ -3,17 +3,20 @@
 from django.urls import reverse
 
 from cloud.api.scope import Scope
-from cloud.pages import links, navigation, palette, words
+from cloud.pages import links, navigation, palette, sections, words
 from cloud.pages.navigation import Place
 from cloud.pages.palette import Finder, Item
 from cloud.pages.rows import search
 from storage.models import Snapshot, Volume
+from storage.pages import caches
 
 navigation.register(
     Place("images", "Images", "images", icon="cube", key="d", order=30),
     Place("volumes", "Volumes", "volumes", icon="disk", key="v", order=31),
     Place("volume-types", "Volume types", "volume-types", icon="disk", key="g", order=42, for_cloud_admins=True),
 )
+sections.register("host", "storage/sections/host_cache.html", caches.of_host)
+sections.register("image", "storage/sections/image_caches.html", caches.of_image)
 links.register("volume", "volume", in_project=True)
 links.register("volume_type", "volume-type", in_project=False)
 links.register("snapshot", "change-snapshot", in_project=True)

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from cloud.hosts.models import HostPulse
+from cloud.operations.troubles import troubles
 from storage import peers, tickets
 from storage.models import CachedFile
 from tests import factories
@@ -217,3 +218,44 @@ def test_each_host_is_told_a_key_of_its_own(cloud):
     assert len(keys) == 2
     assert all(len(bytes.fromhex(key)) == 32 for key in keys)
     assert request("GET", "/agent/v1/serving", None, "")[0] == 401
+
+
+def shown():
+    return {found.title: [case.words for case in found.cases] for found in troubles()}
+
+
+def test_what_went_wrong_with_a_peer_is_shown_with_what_to_do():
+    peer, one = serving(held=[FILE, OTHER]), factories.host()
+    ask(one, failed=[{"peer": peer.pk, "problem": "TimeoutError: timed out", "wrong": False}])
+    title = "Image caches that other hosts cannot fetch from"
+    assert shown()[title] == [f"{FILE[:12]}…: {one.name}: TimeoutError: timed out"]
+    peers.note_done(one, FILE, size=SIZE, peer=peer.pk)
+    assert title not in shown()
+    wrong = [{"peer": peer.pk, "problem": "it sent other bytes", "wrong": True}]
+    peers.turn(one, OTHER, size=SIZE, failed=wrong)
+    assert shown()["Image caches that sent wrong bytes"] == [f"{OTHER[:12]}…: {one.name}: it sent other bytes"]
+    peer.pulse.problems = [{"what": "peers", "problem": "other hosts get no images from this one: it cannot listen"}]
+    peer.pulse.save(update_fields=["problems"])
+    assert "cannot listen" in shown()["Hosts that cannot serve their image cache"][0]
+
+
+def test_admins_see_caches_on_the_pages_of_hosts_and_images_and_tenants_do_not(client, project):
+    image = factories.image(files=[{"role": "disk", "sha256": FILE, "size": SIZE, "format": "qcow2"}])
+    peer, one = serving(held=[FILE]), factories.host()
+    answer = ask(one)
+    done(one, answer)
+    client.force_login(factories.user(is_cloud_admin=True))
+    page = client.get(f"/cloud/hosts/{one.pk}").content.decode()
+    assert image.name in page
+    assert peer.name in page
+    assert "PILEUS_PEER_ADDRESS is not set there." in page
+    page = client.get(f"/cloud/hosts/{peer.pk}").content.decode()
+    assert "10.0.0.7:8490" in page
+    where = f"/projects/{project.name}/images/{image.pk}"
+    page = client.get(where).content.decode()
+    assert one.name in page
+    assert peer.name in page
+    client.force_login(factories.member(project))
+    page = client.get(where).content.decode()
+    assert image.name in page
+    assert one.name not in page
