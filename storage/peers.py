@@ -157,8 +157,8 @@ def _told(peer: Host, sha256: str, host: Host) -> dict[str, str]:
 
 
 def _note(host: Host, sha256: str, *, peer: UUID, problem: str, wrong: bool) -> None:
-    """A peer that was named to this host did not serve it. One that was merely busy has no problem."""
-    if problem:
+    """The peer that was named to this host did not serve it. One that was merely busy has no problem."""
+    if problem and CachedFile.objects.filter(host=host, sha256=sha256, came_from=peer).exists():
         words = f"{host.name}: {problem}"[:MAX_WORDS]
         rows = CachedFile.objects.filter(host=peer, sha256=sha256, state=State.HERE, is_wrong=False)
         rows.update(problem=words, problem_at=Now(), is_wrong=wrong)

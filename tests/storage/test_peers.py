@@ -125,6 +125,14 @@ def test_a_peer_that_failed_is_left_alone_for_a_while_and_then_asked_again():
     assert row.problem == ""
 
 
+def test_a_host_can_blame_only_the_peer_to_which_it_was_sent():
+    peer, one = serving(held=[OTHER]), factories.host()
+    ask(one, failed=[{"peer": peer.pk, "problem": "it sent other bytes", "wrong": True}])
+    peers.turn(one, OTHER, size=SIZE, peers=False, failed=[{"peer": peer.pk, "problem": "no", "wrong": True}])
+    assert peers.doubted(peer) == []
+    assert not CachedFile.objects.exclude(problem="").exists()
+
+
 def test_a_busy_peer_has_no_problem():
     peer, one = serving(held=[FILE]), factories.host()
     assert ask(one, failed=[{"peer": peer.pk, "problem": "", "wrong": False}]) == {}
@@ -133,6 +141,7 @@ def test_a_busy_peer_has_no_problem():
 
 def test_a_file_of_which_a_peer_sent_other_bytes_is_not_fetched_there_for_a_day_and_its_host_looks_at_it():
     peer, one, other = serving(held=[FILE, OTHER]), factories.host(), factories.host()
+    ask(one)
     ask(one, failed=[{"peer": peer.pk, "problem": "it sent other bytes", "wrong": True}])
     assert ask(other) == {}
     assert "peer" in peers.turn(other, OTHER, size=SIZE)
@@ -226,12 +235,14 @@ def shown():
 
 def test_what_went_wrong_with_a_peer_is_shown_with_what_to_do():
     peer, one = serving(held=[FILE, OTHER]), factories.host()
+    ask(one)
     ask(one, failed=[{"peer": peer.pk, "problem": "TimeoutError: timed out", "wrong": False}])
     title = "Image caches that other hosts cannot fetch from"
     assert shown()[title] == [f"{FILE[:12]}…: {one.name}: TimeoutError: timed out"]
     peers.note_done(one, FILE, size=SIZE, peer=peer.pk)
     assert title not in shown()
     wrong = [{"peer": peer.pk, "problem": "it sent other bytes", "wrong": True}]
+    peers.turn(one, OTHER, size=SIZE)
     peers.turn(one, OTHER, size=SIZE, failed=wrong)
     assert shown()["Image caches that sent wrong bytes"] == [f"{OTHER[:12]}…: {one.name}: it sent other bytes"]
     peer.pulse.problems = [{"what": "peers", "problem": "other hosts get no images from this one: it cannot listen"}]
