@@ -7,7 +7,7 @@ import pytest
 from django.db.models.functions import Now
 from django.test import Client
 
-from cloud.hosts.models import HostPulse
+from cloud.hosts.models import Host, HostPulse
 from cloud.operations.troubles import troubles
 from storage import peers, tickets
 from storage.models import CachedFile
@@ -194,6 +194,7 @@ def test_fetches_that_ended_in_silence_are_forgotten():
 
 def test_only_who_needs_a_file_gets_a_ticket_for_it(cloud, settings, tmp_path):
     peer = serving(held=[FILE])
+    Host.objects.filter(pk=peer.pk).update(enabled=False)  # nothing is placed there, and it serves all the same
     cloud.image.files = [{"role": "kernel", "sha256": FILE, "size": 8, "format": None}]
     cloud.image.save()
     settings.IMAGE_STORE = tmp_path
