@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from django.db.models import Exists, OuterRef, QuerySet
 from django.db.models.functions import Now
 
 from cloud.costs import kinds
@@ -49,8 +50,12 @@ def _locked(machine: Machine) -> Instance:
 
 def boots_elsewhere(instance: Instance) -> bool:
     """Whether what it boots from is not on its host's own disk."""
-    root = Attachment.objects.filter(holder_type=volumes.HOLDER, holder_id=instance.pk, slot=0)
-    return instance.trashed_at is None and root.filter(volume__active__pool__isnull=False).exists()
+    return instance.trashed_at is None and _roots_elsewhere().filter(holder_id=instance.pk).exists()
+
+
+def _roots_elsewhere() -> "QuerySet[Attachment]":
+    """What boots from a volume in a shared folder or in Ceph."""
+    return Attachment.objects.filter(holder_type=volumes.HOLDER, slot=0, volume__active__pool__isnull=False)
 
 
 def _give_up(instance: Instance, machine: Machine) -> None:
@@ -71,6 +76,8 @@ def _give_up(instance: Instance, machine: Machine) -> None:
 
 
 def at_stake(host: Host) -> Iterator[Stake]:
-    for instance in Instance.objects.filter(machine__host=host).select_related("project").order_by("name", "pk"):
-        fate = "taken_over" if boots_elsewhere(instance) else "lost"
+    there = Instance.objects.filter(machine__host=host).select_related("project").defer("user_data", "placement")
+    roots = _roots_elsewhere().filter(holder_id=OuterRef("pk"))
+    for instance in there.annotate(boots_elsewhere=Exists(roots)).order_by("name", "pk"):
+        fate = "taken_over" if instance.boots_elsewhere and instance.trashed_at is None else "lost"
         yield Stake("instance", instance.pk, instance.name, instance.project.name, fate)
