@@ -68,6 +68,21 @@ def test_values_stay_values(name, make_instance):
     assert listed.first(project, name).name == name
 
 
+def on_another_connection(do, django_db_blocker):
+    """A thread has a connection of its own, which is closed at its end."""
+
+    def then_close() -> None:
+        try:
+            do()
+        finally:
+            connection.close()
+
+    with django_db_blocker.unblock():
+        thread = threading.Thread(target=then_close)
+        thread.start()
+        thread.join()
+
+
 def test_a_lock_needs_a_transaction(django_db_blocker):
     locked = Prepared(lambda name: Project.objects.select_for_update().filter(name=name))
     made = factories.project()
@@ -80,13 +95,8 @@ def test_a_lock_needs_a_transaction(django_db_blocker):
             locked.first(made.name)
         except TransactionManagementError as error:
             failures.append(error)
-        finally:
-            connection.close()
 
-    with django_db_blocker.unblock():
-        thread = threading.Thread(target=outside)
-        thread.start()
-        thread.join()
+    on_another_connection(outside, django_db_blocker)
     assert len(failures) == 1
 
 
@@ -116,17 +126,11 @@ def test_each_connection_makes_its_own_plan(django_db_blocker):
     found = [everything.first("nobody")]
 
     def elsewhere() -> None:
-        try:
-            found.append(everything.first("nobody"))
-            connection.close()
-            found.append(everything.first("nobody"))
-        finally:
-            connection.close()
+        found.append(everything.first("nobody"))
+        connection.close()
+        found.append(everything.first("nobody"))
 
-    with django_db_blocker.unblock():
-        thread = threading.Thread(target=elsewhere)
-        thread.start()
-        thread.join()
+    on_another_connection(elsewhere, django_db_blocker)
     assert found == [None, None, None]
 
 

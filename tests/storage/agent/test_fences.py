@@ -129,14 +129,19 @@ def test_a_host_that_shows_nothing_is_waited_for_until_it_is_dead(two):
     assert time.monotonic() - began < 60, "once is enough"
 
 
-def test_who_dies_while_waiting_waits_again(two):
-    a, b = two
-    b.seconds_until_dead = 60.0
+def die_while_taking(new, old):
+    """The new host dies while it waits for the one before."""
+    new.seconds_until_dead = 60.0
     work = Work()
-    taking = in_thread(lambda: pytest.raises(Abandoned, b.claim, share(2, a.host), work))
-    wait_until(lambda: (owner := b._owner(share(2))) and owner.host == b.host)
+    taking = in_thread(lambda: pytest.raises(Abandoned, new.claim, share(2, old.host), work))
+    wait_until(lambda: (owner := new._owner(share(2))) and owner.host == new.host)
     work.abandon()
     taking.join(10)
+
+
+def test_who_dies_while_waiting_waits_again(two):
+    a, b = two
+    die_while_taking(b, a)
     assert b._owner(share(2)).waits_for == (a.host,)
     b.seconds_until_dead = 0.3
     b.claim(replace(share(2), taken_from=()), Work())
@@ -146,12 +151,7 @@ def test_who_dies_while_waiting_waits_again(two):
 def test_whom_the_host_before_waited_for_is_waited_for_too(two, tmp_path, folder):
     """Taken from a by b, which died meanwhile, and from that by c."""
     a, b = two
-    b.seconds_until_dead = 60.0
-    work = Work()
-    taking = in_thread(lambda: pytest.raises(Abandoned, b.claim, share(2, a.host), work))
-    wait_until(lambda: (owner := b._owner(share(2))) and owner.host == b.host)
-    work.abandon()
-    taking.join(10)
+    die_while_taking(b, a)
     paths = Paths(tmp_path / "c", tmp_path)
     (paths.home / "pools").mkdir(parents=True)
     (paths.home / "pools" / "nfs").symlink_to(folder)
