@@ -1,7 +1,7 @@
 """Test coverage may only rise: `fail_under` in pyproject.toml is the number, and this tells when it can be raised.
 
-Only what runs in the tests' own processes is measured (`tool.coverage` names it), and only by the tests that run side
-by side: with the C tracer that costs some 5 % of their processor time.
+Only what runs in the tests' own processes is measured (`tool.coverage` names it): with the C tracer that costs some 5 %
+of their processor time.
 """
 
 import subprocess

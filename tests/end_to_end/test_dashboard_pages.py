@@ -38,7 +38,7 @@ from tests.cloud.dashboard import networking, storing
 from tests.cloud.dashboard.test_every_page import SHOWN, fill_in
 from tests.end_to_end.browsers import DESK, PHONE, TABLET, Visitor
 
-# Not marked `browser`: nothing here is about time, so it may run beside other tests.
+# Not marked `browser`: these keep a processor busy, as light tests do (tests/scheduling.py).
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 I = "/projects/demo/instances/{instance}"  # noqa: E741
