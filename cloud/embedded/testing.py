@@ -105,6 +105,8 @@ def _everything(env: dict[str, str]) -> int:
     env = env | {"COVERAGE_FILE": str(Path(env["PILEUS_HOME"]).parent / "coverage")}
     workers = str(2 * (os.cpu_count() or 1))  # half of them have tests that wait most of the time: tests/scheduling.py
     code = _pytest(["-n", workers, "-m", f"not {ON_REQUEST}", *ratchet.ARGUMENTS], env)
+    if code not in (0, 1):  # interrupted, or not begun: there is nothing to measure
+        return code
     if said := ratchet.advice(ratchet.measured(env), ratchet.floor()):
         print(f"pileus: {said}", file=sys.stderr)
     return code

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cloud.embedded import testing
 from cloud.embedded.testing import environment_of_tests
 
 SLEEPER = """
@@ -87,3 +88,10 @@ def test_tests_are_not_told_of_the_cloud_that_runs_beside_them(monkeypatch):
     monkeypatch.setenv("PILEUS_PORT", "8080")
     env = environment_of_tests()
     assert not {"PILEUS_RUNTIME_DIR", "PILEUS_PORT"} & env.keys()
+
+
+def test_a_whole_run_that_is_interrupted_measures_nothing(monkeypatch, tmp_path):
+    """There are no numbers to read then, which would be the last that is heard of it."""
+    monkeypatch.setattr(testing, "_migrated", lambda env: {})
+    monkeypatch.setattr(testing, "_pytest", lambda arguments, env: 2)
+    assert testing._everything({"PILEUS_HOME": str(tmp_path / "home")}) == 2
