@@ -18,6 +18,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST flavors": {"name": "medium", "vcpus": 2, "memory_mib": 2048, "disk_gib": 20},
     "PATCH flavors/{ref}": {"enabled": False},
     "PATCH hosts/{ref}": {"vcpu_overcommit": 4},
+    "POST hosts/{ref}/declare-lost": {"confirm": "node1"},
     "PATCH me": {"full_name": "Mia Miller"},
     "POST projects": {"name": "shop"},
     "POST tokens": {"name": "laptop", "read_only": True},

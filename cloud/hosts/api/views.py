@@ -123,6 +123,7 @@ class DeclareLost(HostView, Verb):
     """
 
     forms = {"POST": LossForm}
+    summaries = {"POST": "Declare a host lost"}
 
     def act(self, host: Host, body: dict[str, Any]) -> Host:
         return lost.declare(host, actor=self.actor, **body)

@@ -144,6 +144,7 @@ WHERE = {
     "PATCH /hosts/{ref}": "host-settings",
     "DELETE /hosts/{ref}": "change-host",
     "POST /hosts/{ref}/cordon": "change-host",
+    "POST /hosts/{ref}/declare-lost": "declare-lost",
     "POST /hosts/{ref}/enable": "change-host",
     "POST /hosts/join-tokens": "new-host",
     "DELETE /hosts/join-tokens/{ref}": "revoke-join-token",
