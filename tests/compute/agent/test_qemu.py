@@ -180,7 +180,7 @@ def test_a_ledger_that_knows_no_pid_finds_the_machine_all_the_same(host, obey_re
 
 def test_a_second_start_is_impossible_even_with_a_wrong_pid_file(host, obey_really, kernel_spec, monkeypatch):
     process = boot(host, obey_really, kernel_spec)
-    monkeypatch.setattr("compute.agent.emulators.MAX_SECONDS_TO_WRITE_PID", 0.2)
+    monkeypatch.setattr("agent.emulators.MAX_SECONDS_TO_WRITE_PID", 0.2)
     home = host.machine(kernel_spec["id"]).home
     right = home.pid.read_text()
     home.pid.write_text("1 1")
