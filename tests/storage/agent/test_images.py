@@ -31,6 +31,7 @@ from storage.agent.images import Images
 from storage.agent.inspection.common import Disk, Unfit
 from tests.agent.looker import Looker
 from tests.compute.agent.virtual import installer
+from tests.servers import wait_until
 from tests.storage.agent.inspection import hostile
 
 POINTS = sorted(point for point in faults.POINTS if point.startswith(("import.", "image.")))
@@ -358,7 +359,7 @@ def test_a_confined_program_ends_when_its_work_is_abandoned(host):
     threading.Timer(0.5, work.abandon).start()
     with host.images.helpers.turn(work) as uid, pytest.raises(Abandoned):
         host.images.helpers.run(Program(["sleep", "61.5"], Bounds(60)), uid, work)
-    assert subprocess.run(["pgrep", "-f", "sleep 61[.]5"], check=False).returncode == 1
+    wait_until(lambda: subprocess.run(["pgrep", "-f", "sleep 61[.]5"], check=False).returncode == 1, seconds=10)
 
 
 def test_users_of_confined_programs_are_their_own(host):
