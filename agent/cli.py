@@ -144,8 +144,11 @@ def _stop_all(paths: Paths, options: argparse.Namespace) -> int:
     entries = host.ledger.entries()
     if not entries:
         return 0
+    last = {kind.type for kind in host.kinds.values() if kind.goes_last}
+    stopped = 0
     with ThreadPoolExecutor(max_workers=min(32, len(entries))) as pool:
-        stopped = sum(pool.map(lambda entry: host.interrupt(entry, options.grace), entries))
+        for now in ([one for one in entries if (one.type in last) is goes_last] for goes_last in (False, True)):
+            stopped += sum(pool.map(lambda entry: host.interrupt(entry, options.grace), now))
     print(f"{stopped} machine{'s' if stopped != 1 else ''} switched off")
     return 0
 

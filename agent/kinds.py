@@ -36,6 +36,7 @@ class Kind:
     type: ClassVar[str]
     suffices: ClassVar[bool] = True  # a host on which only this kind can be is of use
     is_slow: ClassVar[bool] = False  # its orders take minutes: others do not wait for them to be done
+    goes_last: ClassVar[bool] = False  # when the host goes down: what is on it may need this until it is off
     verbs: ClassVar[Mapping[str, str]]  # each verb of an order, and what it makes true: {"ensure_gone": "gone", …}
 
     # Orders

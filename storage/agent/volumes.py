@@ -42,6 +42,7 @@ class Volumes(Kind):
     """Volumes on this host. In quarantine nobody on another host reaches one; otherwise it does nothing by itself."""
 
     type: ClassVar[str] = TYPE
+    goes_last: ClassVar[bool] = True  # machines here write to what is served to them as they go off
     suffices: ClassVar[bool] = False
     verbs: ClassVar[dict[str, str]] = {"ensure_present": "present", "ensure_gone": "gone"}
 
@@ -235,6 +236,9 @@ class Volumes(Kind):
         if serve := entry.spec.get("serve"):
             self.serving.end(entry.id, but_for=serve["id"])
         return None
+
+    def interrupt(self, entry: Entry, grace: float) -> Sight | None:
+        return self.quarantine(entry)  # it is served again by the next look
 
     def clear_up(self) -> None:
         self.serving.clear_up()

@@ -197,6 +197,18 @@ def test_what_serves_it_dies_and_is_there_again(two, served, tmp_path):
     assert two.breaches() == []
 
 
+def test_nothing_serves_it_while_its_host_is_down(two, served, tmp_path):
+    volume, instance = make(two, type=served), launched(two, 2)
+    attach(two, instance, volume)
+    place = told(two, 2, instance)["served"]
+    assert works(io(tmp_path, place, "write -P 7 0 64k"))
+    entry = two.nodes[0].ledger.get(Key("volume", str(volume.pk)))
+    assert not two.nodes[0].interrupt(entry, 1)
+    assert server_of(two, volume) is None
+    two.nodes[0].look()
+    assert works(io(tmp_path, place, "read -P 7 0 64k"))
+
+
 def test_it_begins_with_an_image_and_an_instance_boots_from_it_elsewhere(two, served, settings, tmp_path):
     settings.IMAGE_STORE = tmp_path
     image = an_image(tmp_path)
