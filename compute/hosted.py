@@ -24,7 +24,8 @@ from compute import (
 )
 from compute.models import Instance, Machine, Power
 from compute.workflows import RebootInstance
-from storage import files, specs, uses
+from storage import files, holders, specs, uses
+from storage.holders import HolderKind
 from storage.models import Image
 
 NEEDS_NO_SEED = {"ensure_stopped"}  # no guest reads it, and the next start brings it
@@ -152,6 +153,17 @@ def made_from(image: Image) -> list[Use]:
 
 uses.register_user(made_from)
 files.register(boots_from)
+holders.register(
+    HolderKind(
+        volumes.HOLDER,
+        tell=volumes.tell,
+        pending=volumes.pending,
+        consistency=volumes.consistency,
+        rests=volumes.rests,
+        replaces_layers=volumes.replaces_layers,
+        lose_root=losing.lose_root,
+    )
+)
 files.register_owner(partial(files.in_rows, Instance.objects.all(), "boot_files"))
 register(
     HostedResource(

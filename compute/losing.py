@@ -1,22 +1,24 @@
 """Instances whose host is lost: those whose disk was only there begin anew, those in shared folders go on elsewhere."""
 
 from collections.abc import Iterator
+from uuid import UUID
 
-from django.db.models import Exists, OuterRef, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from cloud.costs import kinds
-from cloud.events.services import SYSTEM, record
+from cloud.events.services import SYSTEM
 from cloud.hosts.models import Host
 from cloud.hosts.resources import Stake
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from compute import moves, networking, volumes
+from compute import giving_up, moves, volumes
 from compute.models import Instance, Machine, Power
 from compute.services.changing import delete
 from compute.services.taking import take_it_over
-from compute.workflows import DeleteInstance
+from compute.services.wishes import record_verb, wish
+from compute.workflows import DeleteInstance, LoseInstance
 from storage.models import Attachment
+from storage.models.types import PoolKind
 
 HOST_LOST = "Its host was declared lost."
 LOST = (
@@ -59,24 +61,40 @@ def _roots_elsewhere() -> "QuerySet[Attachment]":
 
 
 def _give_up(instance: Instance, machine: Machine) -> None:
-    """Its disk is gone: keep the row with the reason, its ports with their addresses, and nothing else."""
-    record("compute.instance.lose_with_host", instance, actor=SYSTEM, before={"seen_power": instance.seen})
-    kinds.end("instance", instance.pk, instance.project_id)
-    moves.abandon(instance)
-    volumes.lose(instance)
+    """Its disk is gone, and volumes that are elsewhere stay, for another instance."""
+
+    def goes(held: Attachment) -> bool:  # what was made for it on the disk of the same host
+        layer = held.volume.active
+        return held.delete_with_holder and layer.pool is None and layer.host_id == machine.host_id
+
+    giving_up.lose(instance, LOST, goes_along=goes)
     moves.forget(machine)
-    instance.machine = None
-    networking.follow(instance)
-    Instance.objects.filter(pk=instance.pk).update(
-        wanted_power=Power.STOPPED, failed_at=Now(), failed_reason=LOST, gave_up="", restarted_at=[],
-        host_wish=None, snapshot=None, clone_of_snapshot=None,
-    )  # fmt: skip
     if instance.trashed_at:
         delete(instance=instance, actor=SYSTEM, verb="purge")
 
 
+def lose_root(instance_id: UUID) -> None:
+    """What it boots from is lost with a storage host. One that was on the same host is lost with that."""
+    instance = Instance.objects.select_related("machine__host").filter(pk=instance_id).first()
+    if instance is None or instance.host is None or instance.host.lost_at:
+        return
+    live = engine.lock("instance", instance_id)
+    if instance.trashed_at:
+        delete(instance=instance, actor=SYSTEM, verb="purge")
+    elif live is None or live.kind not in (DeleteInstance.kind, LoseInstance.kind):
+        operation = engine.start(LoseInstance, instance, actor=SYSTEM)
+        wish(operation, instance, Power.STOPPED)
+        record_verb("lose", instance, SYSTEM)
+
+
 def at_stake(host: Host) -> Iterator[Stake]:
-    there = Instance.objects.filter(machine__host=host).select_related("project").defer("user_data", "placement")
+    served = Q(volume__type__pool_kind=PoolKind.NBD, volume__active__host=host)
+    boot_from_it = Attachment.objects.filter(served, holder_type=volumes.HOLDER, slot=0).values("holder_id")
+    there = (
+        Instance.objects.filter(Q(machine__host=host) | Q(pk__in=boot_from_it, machine__isnull=False))
+        .select_related("project")
+        .defer("user_data", "placement")
+    )
     roots = _roots_elsewhere().filter(holder_id=OuterRef("pk"))
     for instance in there.annotate(boots_elsewhere=Exists(roots)).order_by("name", "pk"):
         fate = "taken_over" if instance.boots_elsewhere and instance.trashed_at is None else "lost"

@@ -373,6 +373,14 @@ TAKE_OVER = Work(
     boots=True,
     steps={"fence": "Wait until the host before can write nothing any more", "boot": "Start the machine"},
 )
+LOSE = Work(
+    name="lose",
+    workflow=workflows.LoseInstance,
+    gerund="removing the machine of",
+    past="removed the machine of",
+    status="stopping",
+    steps={"destroy": "Remove the machine", "forget": "Let go of its volumes"},
+)
 RESTORE = Work(
     name="restore",
     workflow=workflows.RestoreInstance,
@@ -390,4 +398,4 @@ PURGE = Work(
     status="deleting",
     steps={"destroy": "Remove the machine", "forget": "Forget it"},
 )
-WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), MOVE, TAKE_OVER, RESTORE, PURGE)
+WORK: tuple[Work, ...] = (LAUNCH, LAUNCH_CLONE, *VERBS.values(), MOVE, TAKE_OVER, LOSE, RESTORE, PURGE)

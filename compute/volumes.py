@@ -1,6 +1,6 @@
 """Volumes of instances: attached and detached, and what storage asks of an instance that has one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -18,8 +18,7 @@ from cloud.problems import Fault, Problem
 from cloud.queries import Prepared
 from compute.hypervisors import KINDS
 from compute.models import Instance, Power
-from storage import hardware, holders, hosting
-from storage.holders import HolderKind
+from storage import hardware, hosting
 from storage.models import Attachment, Snapshot, Volume
 from storage.services import attaching, moving
 from storage.services.attaching import Holder, NoSlot
@@ -208,15 +207,9 @@ def release_unused(instance: Instance) -> None:
     )
 
 
-def lose(instance: Instance) -> None:
-    """Its host is lost, and its own disk with it: volumes that are elsewhere stay, for another instance; what was made
-    for it on that host's disk goes."""
-
-    def goes(held: Attachment) -> bool:
-        layer = held.volume.active
-        return held.delete_with_holder and layer.pool is None and layer.host_id == instance.host_id
-
-    attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM, goes_along=goes)
+def let_go(instance: Instance, *, goes_along: Callable[[Attachment], bool]) -> None:
+    """It is given up, and its volumes are free for another: all but those that go along."""
+    attaching.release_all(holder_type=HOLDER, holder_id=instance.pk, actor=SYSTEM, goes_along=goes_along)
 
 
 def release_kept(instance: Instance) -> None:
@@ -278,10 +271,3 @@ def replaces_layers(instance_id: UUID) -> bool:
     """Whether its hypervisor has the verb."""
     instance = Instance.objects.select_related("machine__host").filter(pk=instance_id).first()
     return instance is not None and "layers" in instance.hypervisor_facts.get("verbs", [])
-
-
-holders.register(
-    HolderKind(
-        HOLDER, tell=tell, pending=pending, consistency=consistency, rests=rests, replaces_layers=replaces_layers
-    )
-)

@@ -17,7 +17,7 @@ class HolderKind:
     `consistency(id, volume_id)`: what a snapshot is worth that was taken under it. `rests(id)`: whether it has nothing
     open, and opens nothing before this transaction ends: then what is on its volumes may be replaced.
     `replaces_layers(id)`: whether it can take others that have the same in place of what its volumes stand on, also
-    while it runs.
+    while it runs. `lose_root(id)`: what it boots from, its slot 0, is lost for good.
     """
 
     type: str
@@ -26,6 +26,7 @@ class HolderKind:
     consistency: Callable[[UUID, UUID], str] = lambda holder_id, volume_id: Snapshot.Consistency.CRASH
     rests: Callable[[UUID], bool] = lambda holder_id: False
     replaces_layers: Callable[[UUID], bool] = lambda holder_id: False
+    lose_root: Callable[[UUID], None] = lambda holder_id: None
 
 
 _kinds: dict[str, HolderKind] = {}

@@ -67,7 +67,10 @@ def _give_up(volume: Volume, row: VolumeOnHost, live: Operation | None) -> None:
     if live is not None:
         engine.fail(live, HOST_LOST)
     for held in volume.attachments.order_by("pk"):
-        holders.kind_of(held.holder_type).tell(held.holder_id)
+        holder = holders.kind_of(held.holder_type)
+        holder.tell(held.holder_id)
+        if held.slot == 0:
+            holder.lose_root(held.holder_id)
         attaching.release(held, actor=SYSTEM)
     rows = Volume.objects.select_for_update(of=("self",)).select_related("active", "project", "type")
     volume = rows.get(pk=volume.pk)

@@ -5,6 +5,7 @@ from compute.workflows.clone import CloneInstance, LaunchClone
 from compute.workflows.delete import DeleteInstance
 from compute.workflows.devices import AttachNic, AttachVolume, DetachNic, DetachVolume
 from compute.workflows.launch import LaunchInstance
+from compute.workflows.lose import LoseInstance
 from compute.workflows.moves import MoveInstance, TakeOverInstance
 from compute.workflows.passwords import ResetPassword
 from compute.workflows.power import (
@@ -31,6 +32,7 @@ __all__ = [
     "InsertCd",
     "LaunchClone",
     "LaunchInstance",
+    "LoseInstance",
     "MoveInstance",
     "PauseInstance",
     "RebootInstance",

@@ -12,7 +12,7 @@ from cloud.hosts import services as hosts
 from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.models import Operation
-from compute import services
+from compute import losing, services
 from compute.drain import drain as drain_host
 from compute.first_volumes import Disk
 from compute.models import Instance
@@ -190,6 +190,11 @@ def with_cd(cloud: SmallCloud) -> Instance:
     return instance
 
 
+def lose_root(cloud: SmallCloud, there: Instance) -> None:
+    with transaction.atomic():
+        losing.lose_root(there.pk)
+
+
 class Hosts:
     """Hosts that are emptied: what stands still on the first one moves."""
 
@@ -246,6 +251,7 @@ SCENARIOS = [
         lambda cloud, there: cloud.do(take_it_over, there),
         after=after("running", otherwise="stopped"),
     ),
+    Scenario("compute.lose", Instances(), launched, lose_root, after=after("gone", otherwise="gone")),
     Scenario("compute.drain", Hosts(), full_host, drain, after=after("empty", otherwise="holds"), deleted=""),
     scenario("attach-nic", launched, attach_nic, after=after("running", otherwise="running")),
     scenario("detach-nic", having(attach_nic), detach_nic, after=after("running", otherwise="running")),

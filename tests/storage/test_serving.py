@@ -12,11 +12,13 @@ from django.db.models.functions import Now
 
 from agent import faults
 from agent.entries import Key
+from cloud.hosts import reconcile
 from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.operations.models import Operation
 from cloud.problems import Conflict
 from compute import services
 from compute.first_volumes import Disk
+from compute.models import Instance
 from compute.volumes import UnfitVolumes
 from storage.agent.nbd import creds, end_all, write_key
 from storage.hosting import NoRoom
@@ -25,6 +27,7 @@ from storage.services import backups, moving, retyping, taking, volume_types, vo
 from storage.services.volumes import UnfitVolume, WrongState
 from tests.storage.ceph import free_ports
 from tests.storage.clouds import do, give_volumes, kind_of, make, second, settle
+from tests.storage.scenarios import silence
 from tests.storage.test_volumes import an_image
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -217,6 +220,31 @@ def test_it_begins_with_an_image_and_an_instance_boots_from_it_elsewhere(two, se
     volume = Volume.objects.get()
     assert plugged(two, 2, instance) == {0: volume.serial}
     assert works(io(tmp_path, told(two, 2, instance)["served"], "read -P 9 0 64k", "read -P 0 64k 1M"))
+    assert two.breaches() == []
+
+
+def test_an_instance_that_boots_from_it_elsewhere_is_lost_with_it(two, served, settings, tmp_path, api, cloud_admin):
+    settings.IMAGE_STORE = tmp_path
+    kept = make(two, name="kept")
+    instance = two.launch(host=host(2), image=an_image(tmp_path), boot_from=Disk(size_gib=2, type=served))
+    settle(two)
+    attach(two, instance, kept)
+    root = Volume.objects.exclude(pk=kept.pk).get()
+    silence(two)
+    path = "hosts/node1/declare-lost"
+    preview = api.as_(cloud_admin).post(f"{path}?dry_run=true", {"confirm": "node1"}).json()
+    assert {(one["name"], one["fate"]) for one in preview["plan"]["at_stake"]} == {
+        (instance.name, "lost"), (root.name, "lost")
+    }  # fmt: skip
+    api.as_(cloud_admin).post(path, {"confirm": "node1"})
+    for _ in range(4):
+        reconcile.reconcile()
+        settle(two)
+    instance = Instance.objects.get()
+    assert (instance.machine, instance.wanted_power) == (None, "stopped")
+    assert "boots from was lost with its storage host" in instance.failed_reason
+    assert two.running() == set()
+    assert not kept.attachments.exists(), "what is elsewhere is free for another"
     assert two.breaches() == []
 
 
