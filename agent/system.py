@@ -58,6 +58,12 @@ def memory_mib() -> int:
     return mib - max(MIN_RESERVED_MIB, int(mib * RESERVED_SHARE))
 
 
+def room(directory: Path) -> int:
+    """Bytes of the file system that a directory is on, used and free, without what it keeps for itself."""
+    disk = shutil.disk_usage(directory)
+    return disk.used + disk.free
+
+
 class Load:
     """How busy this machine is, with everything that runs on it: also what is no resource of the cloud.
 

@@ -9,7 +9,6 @@ a thread of its own, and who asks waits for some seconds only.
 """
 
 import contextlib
-import shutil
 import threading
 import time
 import uuid
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from agent import folders
+from agent import folders, system
 from agent.errors import Refused
 from agent.paths import Paths
 
@@ -129,7 +128,7 @@ class Pools:
         found = {}
         for server, folder in self._mounted():
             with contextlib.suppress(OSError, Silent):
-                total = server.ask(lambda folder=folder: shutil.disk_usage(folder).total)  # type: ignore[misc]
+                total = server.ask(lambda folder=folder: system.room(folder))  # type: ignore[misc]
                 found[server.pool] = {"name": server.name, "total_gib": total >> 30}
         return found
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import structlog
 
-from agent import emulators, faults, folders
+from agent import emulators, faults, folders, system
 from agent.errors import NoAnswer, Refused
 from agent.jail import UIDS, Jail, first_uid
 from agent.ledger import Ledger
@@ -160,7 +160,7 @@ class Serving:
         """The pool, if it is one: see `storage.agent.pools.Pools.facts`. `directory`: where its volumes are."""
         with suppress(Refused, OSError):
             if (address := self.address()) and not self._lacking():
-                total_gib = shutil.disk_usage(directory).total >> 30
+                total_gib = system.room(directory) >> 30
                 return {self.pool: {"name": str(address), "kind": KIND, "total_gib": total_gib}}
         return {}
 
