@@ -88,7 +88,7 @@ _database = server_addresses.database(
 )
 DATABASES = {
     "default": {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "cloud.database",
         **_database,
         "CONN_MAX_AGE": 600,
         "CONN_HEALTH_CHECKS": True,

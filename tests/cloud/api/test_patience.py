@@ -1,4 +1,4 @@
-"""A database that stands still instead of answering: reached through a relay that can be stopped."""
+"""A database that stands still instead of answering: reached through a relay that can be stopped. And one that ends."""
 
 import contextlib
 import socket
@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.utils import OperationalError
 
 from cloud.api import patience
+from cloud.database import base
+from cloud.database.base import DatabaseWrapper
 
 
 class Relay:
@@ -91,3 +92,63 @@ def test_what_the_database_refuses_costs_no_connection(through_relay):
         with pytest.raises(OperationalError):
             cursor.execute("SELECT pg_sleep(5)")
     assert through_relay.is_usable()
+
+
+@pytest.fixture
+def own_connection(db) -> Iterator[DatabaseWrapper]:
+    wrapper = DatabaseWrapper(connection.settings_dict | {"CONN_HEALTH_CHECKS": True}, connection.alias)
+    wrapper.close_if_unusable_or_obsolete()
+    yield wrapper
+    wrapper.close()
+
+
+@pytest.fixture
+def asked(own_connection: DatabaseWrapper, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What the connection found each time that it was asked whether it works."""
+    answers: list[bool] = []
+
+    def ask() -> bool:
+        answers.append(DatabaseWrapper.is_usable(own_connection))
+        return answers[-1]
+
+    monkeypatch.setattr(own_connection, "is_usable", ask)
+    return answers
+
+
+def a_request(wrapper: DatabaseWrapper) -> None:
+    """As Django has it: at its begin, and at its end."""
+    wrapper.close_if_unusable_or_obsolete()
+    assert one(wrapper) == 1
+    wrapper.close_if_unusable_or_obsolete()
+
+
+def test_a_connection_that_has_just_answered_is_not_asked(own_connection, asked):
+    for _ in range(3):
+        a_request(own_connection)
+    assert asked == []
+
+
+def test_a_connection_that_was_silent_for_a_while_is_asked(own_connection, asked, monkeypatch):
+    a_request(own_connection)
+    monkeypatch.setattr(base, "TRUSTED_SECONDS", 0.0)
+    a_request(own_connection)
+    assert asked == [True]
+
+
+def test_a_connection_that_the_server_ended_is_made_anew_at_once(own_connection, asked):
+    a_request(own_connection)
+    ended = own_connection.connection
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [ended.info.backend_pid])
+    a_request(own_connection)
+    assert asked == [False]
+    assert own_connection.connection is not ended
+
+
+def test_a_connection_with_an_error_is_asked(own_connection, asked):
+    a_request(own_connection)
+    own_connection.close_if_unusable_or_obsolete()
+    with pytest.raises(OperationalError), own_connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = '1ms'; SELECT pg_sleep(5)")
+    a_request(own_connection)
+    assert asked == [True]

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend (DATABASES.ENGINE), which asks less often whether a connection still works: `base`."""
