@@ -5,7 +5,6 @@ status as a CASE over subqueries, that takes more processor time than all the re
 narrowed alike, and takes the values of each use. `Statement` is such SQL at the server, which plans it once, too.
 """
 
-import copy
 import inspect
 import itertools
 import re
@@ -16,8 +15,9 @@ from weakref import WeakKeyDictionary
 
 from django.db import connection
 from django.db.models import Expression, Model, QuerySet
-from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
+
+from cloud.rows import Maker
 
 M = TypeVar("M", bound=Model)
 
@@ -133,14 +133,12 @@ class Prepared(Generic[M]):
 
     def rows(self, *values: Any) -> list[M]:
         """All that it finds with these values, in the order of the function's arguments."""
-        model, kept = self._kept
-        query: Any = _Bound(kept.bound(dict(zip(self.names, values, strict=True))))
-        return list(QuerySet(model, query=query))
+        found = self._kept.found(dict(zip(self.names, values, strict=True)))
+        return self._maker.rows(found)
 
     def tuples(self, *values: Any) -> list[tuple[Any, ...]]:
         """What it finds, of a queryset of `values_list`."""
-        kept = self._kept[1].bound(dict(zip(self.names, values, strict=True)))
-        return [tuple(row) for row in kept.results_iter(kept.execute_sql())]
+        return [tuple(row) for row in self._kept.found(dict(zip(self.names, values, strict=True)))]
 
     def first(self, *values: Any) -> M | None:
         """The first row that it finds with these values."""
@@ -150,48 +148,37 @@ class Prepared(Generic[M]):
         """The one row that is there. Raises the model's DoesNotExist."""
         found = self.first(*values)
         if found is None:
-            model: Any = self._kept[0]
+            model: Any = self._maker.model
             raise model.DoesNotExist(f"There is none with {values}.")
         return found
 
     @cached_property
-    def _kept(self) -> "tuple[type[M], _Kept]":
-        rows = self.build(*map(Parameter, self.names))
-        return rows.model, _Kept.of(rows)
+    def _kept(self) -> "_Kept":
+        return _Kept(self.build(*map(Parameter, self.names)))
+
+    @cached_property
+    def _maker(self) -> "Maker[M]":
+        return Maker(self._kept.compiler)
 
 
-class _Kept(SQLCompiler):
-    """A compiler that has compiled: copies of it run the same SQL, each with its own values. What becomes of the rows
-    is left to Django.
-    """
+class _Kept:
+    """The SQL of a queryset, as its compiler made it, and how what it finds becomes values of Python."""
 
-    statement: Statement  # everything stands in it but the parameters
-    converters: dict[int, Any]
-    values: Mapping[str, Any]
+    def __init__(self, rows: "QuerySet[Any]") -> None:
+        self.compiler: Any = rows.query.get_compiler(connection=connection)
+        sql, params = self.compiler.as_sql()
+        self.statement = Statement(_written_out(sql, params), table=rows.model._meta.db_table)
+        self.columns = self.compiler.col_count if self.compiler.has_extra_select else None
+        self.converters = self.compiler.get_converters([one[0] for one in self.compiler.select])
+        self.locks = rows.query.select_for_update
 
-    @classmethod
-    def of(cls, rows: "QuerySet[Any]") -> "_Kept":
-        compiler = rows.query.get_compiler(connection=connection)
-        sql, params = compiler.as_sql()
-        kept = cls(rows.query, connection, compiler.using)
-        vars(kept).update(vars(compiler))
-        kept.statement = Statement(_written_out(sql, params), table=rows.model._meta.db_table)
-        kept.converters = compiler.get_converters([one[0] for one in compiler.select])
-        return kept
-
-    def bound(self, values: dict[str, Any]) -> "_Kept":
-        mine = copy.copy(self)  # its connection is Django's proxy: each thread's own
-        mine.values = values
-        return mine
-
-    def execute_sql(self, *args: Any, **options: Any) -> Any:
-        if self.query.select_for_update and not connection.in_atomic_block:
+    def found(self, values: Mapping[str, Any]) -> list[list[Any]]:
+        if self.locks and not connection.in_atomic_block:
             raise TransactionManagementError("Rows are locked inside a transaction.")
-        rows = self.statement.rows(self.values)
-        return [[row[: self.col_count] for row in rows] if self.has_extra_select else rows]
-
-    def get_converters(self, expressions: Any) -> dict[int, Any]:
-        return self.converters
+        found = self.statement.rows(values)
+        if self.columns:
+            found = [row[: self.columns] for row in found]
+        return list(self.compiler.apply_converters(found, self.converters))
 
 
 def _written_out(sql: str, params: Iterable[Any]) -> str:
@@ -209,13 +196,3 @@ def _written_out(sql: str, params: Iterable[Any]) -> str:
 
     with connection.cursor() as cursor:
         return re.sub("%%|%s", written, sql)
-
-
-class _Bound:
-    """What a queryset needs of its query to fetch rows."""
-
-    def __init__(self, compiler: _Kept) -> None:
-        self.compiler = compiler
-
-    def get_compiler(self, using: str) -> _Kept:
-        return self.compiler

@@ -116,7 +116,7 @@ def uses_of_the_plan():
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT generic_plans FROM pg_prepared_statements WHERE custom_plans = 0 AND name = %s",
-            [listed._kept[1].statement.name],
+            [listed._kept.statement.name],
         )
         return cursor.fetchone()[0]
 
