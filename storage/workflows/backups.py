@@ -12,11 +12,11 @@ from cloud.hosts.hosted import BROKEN, raise_generation, refusal
 from cloud.operations import engine
 from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Topic, Verdict, Wait, Workflow
-from storage import backing_up, hosting, importing
+from storage import backing_up, importing
 from storage.agent.blocks import BLOCK_BYTES
 from storage.backing_up import BACKUP
-from storage.models import Backup, ImageImport, Layer, Snapshot, Volume
-from storage.workflows.base import VolumeWorkflow, until_sealed
+from storage.models import Backup, ImageImport, Layer, Snapshot
+from storage.workflows.base import VolumeWorkflow, let_go_of, let_go_soon, until_sealed
 
 LOOK_AGAIN_SECONDS = 20
 MAX_TRIES = 3  # on its host: the volume may be attached or detached while it is copied
@@ -156,16 +156,8 @@ class MakeBackup(BackupWorkflow):
 
     def let_go(self) -> Verdict:
         """In Ceph what was kept for it goes, unless it is needed otherwise."""
-        let_go_of(self.operation.subject_id)
+        let_go_of(Backup.objects.filter(pk=self.operation.subject_id).values_list("of__layer", flat=True).first())
         return DONE
-
-
-def let_go_of(backup_id: UUID) -> None:
-    """Have the host of a backed up volume in Ceph keep no more of it than is needed now."""
-    backups = Backup.objects.filter(pk=backup_id, of__has_key="layer")
-    volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host")
-    if volume := volumes.filter(pk__in=backups.values("volume")).first():
-        hosting.changed(volume)
 
 
 class DeleteBackup(BackupWorkflow):
@@ -183,6 +175,7 @@ class DeleteBackup(BackupWorkflow):
         importing.end_all(backup)
         backup.delete()
         backing_up.prune_soon(backup.project_id)
+        let_go_soon(backup.of.get("layer"))
         return DONE
 
 

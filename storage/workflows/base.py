@@ -8,6 +8,8 @@ from datetime import timedelta
 from functools import cached_property
 from uuid import UUID
 
+from django.db import transaction
+
 from cloud.operations.models import FixBy, Operation
 from cloud.operations.workflow import DONE, Refused, Topic, Verdict, Wait, Workflow
 from storage import holders, hosting
@@ -27,6 +29,21 @@ def until_sealed(layer: Layer, writer: UUID, name: str) -> Wait | None:
     if not at_work.exists():
         raise Refused(f"{name} could not be set aside.", fix_by=FixBy.NOBODY)
     return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for {name}", on=(Topic("volume", writer),))
+
+
+@transaction.atomic
+def let_go_of(layer: str | None) -> None:
+    """What was made of a layer is made, or will not be: in Ceph its host keeps no more of it than is needed now."""
+    trees = Layer.objects.filter(pk__in=[layer] if layer else []).exclude(rbd=None).values("tree")
+    volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host")
+    if volume := volumes.filter(active__tree__in=trees).order_by("pk").first():
+        hosting.changed(volume)
+
+
+def let_go_soon(layer: str | None) -> None:
+    """The same once this transaction has committed, for what is deleted. What dies in between is left to the next
+    order about the volume."""
+    transaction.on_commit(lambda: let_go_of(layer), robust=True)
 
 
 class VolumeWorkflow(Workflow):

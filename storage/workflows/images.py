@@ -8,10 +8,10 @@ from uuid import UUID
 from cloud.operations.models import FixBy, Outcome
 from cloud.operations.workflow import DONE, EVERYTHING, Refused, Verdict, Workflow
 from cloud.uses import InUse
-from storage import files, hardware, hosting, importing, traits, uploads, uses
-from storage.models import Image, Layer, Upload, Volume
+from storage import files, hardware, importing, traits, uploads, uses
+from storage.models import Image, Layer, Upload
 from storage.models.images import GIB
-from storage.workflows.base import until_sealed
+from storage.workflows.base import let_go_of, let_go_soon, until_sealed
 from storage.workflows.on_a_host import OnAHost, came
 
 
@@ -66,7 +66,7 @@ class ImportImage(ImageWorkflow, OnAHost):
 
     def let_go(self) -> Verdict:
         """In Ceph what was kept of a volume for it goes, unless it is needed otherwise."""
-        let_go_of(self.operation.subject_id)
+        let_go_of(Image.objects.filter(pk=self.operation.subject_id).values_list("source__layer", flat=True).first())
         return DONE
 
     def is_reached(self) -> bool:
@@ -88,15 +88,6 @@ class ImportImage(ImageWorkflow, OnAHost):
         files.let_go(*(file["sha256"] for row in image.imports.all() for file in row.files))
         self.end_work()
         return self.let_go
-
-
-def let_go_of(image_id: UUID) -> None:
-    """Have the host of a volume in Ceph keep no more of it than is needed now."""
-    layers = Image.objects.filter(pk=image_id).values_list("source__layer", flat=True)
-    trees = Layer.objects.filter(pk__in=list(layers)).exclude(rbd=None).values("tree")
-    volumes = Volume.objects.select_for_update(of=("self",)).select_related("active__host")
-    if volume := volumes.filter(active__tree__in=trees).order_by("pk").first():
-        hosting.changed(volume)
 
 
 def learnt(image: Image) -> dict[str, Any]:
@@ -139,6 +130,7 @@ class DeleteImage(ImageWorkflow):
         self.end_work()
         image.delete()
         files.let_go(*names)
+        let_go_soon(image.source.get("layer"))
         return DONE
 
     def give_up(self) -> Verdict:

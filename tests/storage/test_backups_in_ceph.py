@@ -13,7 +13,7 @@ from cloud.operations.models import Operation
 from storage import hosting
 from storage.agent.images import Images
 from storage.models import Backup, BackupBlock, Layer, Snapshot, Volume
-from storage.services import backups, captures, snapshots, volumes
+from storage.services import backups, captures, images, snapshots, volumes
 from tests import factories
 from tests.clouds import wait_until
 from tests.storage.ceph_clouds import attach, image_of, kept, launched, now, reads, reported, write
@@ -169,6 +169,23 @@ def test_it_goes_back_to_nothing_while_a_backup_is_being_made(cloud, in_ceph, cl
         advance_without_hosts_of_images(cloud)
     with pytest.raises(Busy, match="monday"):
         do(volumes.revert, volume=now(volume), snapshot=Snapshot.objects.get(pk=snapshot.pk))
+
+
+@pytest.mark.parametrize("what", ["backup", "image"])
+def test_what_is_deleted_in_the_making_leaves_nothing_in_ceph(what, cloud, in_ceph, cluster):
+    volume = placed(cloud, type=in_ceph)
+    if what == "backup":
+        made = do(backups.create, volume=now(volume), name="monday")
+    else:
+        made = do(captures.of_volume, volume=now(volume), name="image")
+    while Operation.objects.filter(subject_type="volume", finished_at=None).exists():
+        advance_without_hosts_of_images(cloud)
+    assert kept(cluster, image_of(volume)), "what is made is made of this"
+    do((backups if what == "backup" else images).delete, **{what: made})
+    settle(cloud)
+    assert not type(made).objects.filter(pk=made.pk).exists()
+    assert kept(cluster, image_of(volume)) == []
+    assert cloud.breaches() == []
 
 
 class Killed(BaseException):
