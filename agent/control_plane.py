@@ -16,8 +16,10 @@ from agent.membership import Membership
 
 TIME_OUT = httpx.Timeout(15.0, connect=5.0)
 TIME_OUT_OF_UPLOADS = httpx.Timeout(60.0, connect=5.0, read=300.0)  # at the end the whole file is made durable
+MAX_REPORTS = 32  # in one call; the control plane takes 64
 TAKEN = "taken"
 OUTDATED = "outdated"
+Outcome = str | Refused | Unreachable  # of a report
 
 
 class ControlPlane:
@@ -75,12 +77,26 @@ class ControlPlane:
         """TAKEN, or OUTDATED when the control plane does not want this report any more. Raises Refused, with its words,
         when it cannot read it."""
         answer = self._send("POST", "/agent/v1/report", json=report)
-        if answer.status_code in (400, 422):
-            raise Refused(_words(answer))
-        if answer.status_code in (404, 409, 410):
-            return OUTDATED
-        _expect_success(answer)
-        return TAKEN
+        return _verdict(answer.status_code, _words(answer))
+
+    def report_all(self, reports: list[dict[str, Any]]) -> Iterator[Outcome]:
+        """What becomes of each, in this order: TAKEN, OUTDATED, Refused, or Unreachable where that is not known.
+
+        They go together, or one by one to an older control plane, which takes no more. Raises Unreachable when it
+        doesn't answer at all.
+        """
+        for begin in range(0, len(reports), MAX_REPORTS):
+            some = reports[begin : begin + MAX_REPORTS]
+            answer = self._send("POST", "/agent/v1/reports", json={"reports": some}) if len(some) > 1 else None
+            if answer is None or answer.status_code in (404, 405, 413):
+                for report in some:
+                    try:
+                        yield self.report(report)
+                    except Refused as refusal:
+                        yield refusal
+            else:
+                _expect_success(answer)
+                yield from _outcomes(_content(answer), len(some))
 
     def tell(self, method: str, path: str, *, ignored: tuple[int, ...] = (), **content: Any) -> None:
         """Send what has no answer. `ignored`: statuses that mean it is not wanted, and need not be sent again."""
@@ -128,6 +144,35 @@ class ControlPlane:
             raise Unreachable(_reason(error)) from error
 
 
+def _verdict(status: int, words: str) -> str:
+    """What a status says of a report. Raises Refused, Unreachable."""
+    if status in (400, 422):
+        raise Refused(words)
+    if status in (404, 409, 410):
+        return OUTDATED
+    if not 200 <= status < 300:
+        raise Unreachable(f"/agent/v1/report: {status} {words}")
+    return TAKEN
+
+
+def _outcomes(content: dict[str, Any], number: int) -> list[Outcome]:
+    """What the answer to so many reports says of each. Raises Unreachable when it is no such answer."""
+    try:
+        told = [(int(one["status"]), _words_of(dict(one["body"]))) for one in content["answers"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreachable("/agent/v1/reports: the answer tells nothing of the reports") from error
+    if len(told) != number:
+        raise Unreachable(f"/agent/v1/reports: {len(told)} answers to {number} reports")
+    return [_outcome(status, words) for status, words in told]
+
+
+def _outcome(status: int, words: str) -> Outcome:
+    try:
+        return _verdict(status, words)
+    except (Refused, Unreachable) as other:
+        return other
+
+
 def _expect_success(answer: httpx.Response) -> None:
     if not answer.is_success:
         raise Unreachable(f"{answer.request.url.path}: {answer.status_code} {_words(answer)}")
@@ -148,8 +193,11 @@ def _content(answer: httpx.Response) -> dict[str, Any]:
 
 def _words(answer: httpx.Response) -> str:
     """What a problem+json says for people."""
-    content = _problem(answer)
-    return str(content.get("detail") or content.get("title") or answer.status_code)
+    return _words_of(_problem(answer)) or str(answer.status_code)
+
+
+def _words_of(problem: dict[str, Any]) -> str:
+    return str(problem.get("detail") or problem.get("title") or "")
 
 
 def _fixer(answer: httpx.Response) -> str:

@@ -11,7 +11,7 @@ import structlog
 from agent import faults
 from agent.control_plane import OUTDATED
 from agent.entries import Entry, Key
-from agent.errors import NotWritten, Refused
+from agent.errors import NotWritten, Refused, Unreachable
 from agent.kinds import Tools
 
 log = structlog.get_logger()
@@ -51,9 +51,17 @@ class Reports:
         owed = self._tools.ledger.unanswered()
         keys = {entry.key for entry in owed}
         self._refusals = {key: refusal for key, refusal in self._refusals.items() if key in keys}
-        for entry in owed:
-            if entry.report and not self._was_refused_lately(entry.key, entry.report["sequence"]):
-                self._send(entry, entry.report)
+        due = [(entry, entry.report) for entry in owed if entry.report]
+        due = [(entry, one) for entry, one in due if not self._was_refused_lately(entry.key, one["sequence"])]
+        outcomes = self._tools.control_plane.report_all([one for _, one in due])
+        unknown = None
+        for (entry, one), outcome in zip(due, outcomes, strict=True):
+            if isinstance(outcome, Unreachable):
+                unknown = outcome
+            else:
+                self._settle(entry, one, outcome)
+        if unknown:
+            raise unknown
 
     def _send_unwritten(self, report: dict[str, Any]) -> None:
         try:
@@ -75,13 +83,11 @@ class Reports:
             return False
         return self._clock() - refusal.sent_at < SECONDS_UNTIL_SENT_AGAIN
 
-    def _send(self, entry: Entry, report: dict[str, Any]) -> None:
+    def _settle(self, entry: Entry, report: dict[str, Any], outcome: str | Refused) -> None:
         about = {"type": entry.type, "id": entry.id, "seen": report["seen"], "generation": report["generation"]}
-        try:
-            outcome = self._tools.control_plane.report(report)
-        except Refused as refusal:
-            log.error("the control plane cannot read a report", **about, problem=str(refusal))
-            self._refusals[entry.key] = Refusal(report["sequence"], str(refusal), self._clock())
+        if isinstance(outcome, Refused):
+            log.error("the control plane cannot read a report", **about, problem=str(outcome))
+            self._refusals[entry.key] = Refusal(report["sequence"], str(outcome), self._clock())
             return
         faults.reach("reports.after_report")
         self._refusals.pop(entry.key, None)

@@ -181,6 +181,7 @@ TABLE: dict[str, dict[str, tuple[str, int]]] = {
     "agent/v1/claim": {"POST": (HOST, 200)},
     "agent/v1/orders/<uuid:order_id>/renew": {"POST": (HOST, 400)},
     "agent/v1/report": {"POST": (HOST, 400)},
+    "agent/v1/reports": {"POST": (HOST, 400)},
     "agent/v1/stream": {"GET": (HOST, 400)},
     "agent/v1/files/<str:sha256>": {"GET": (HOST, 404)},
     "agent/v1/files/<str:sha256>/turn": {"PUT": (HOST, 404), "PATCH": (HOST, 404), "POST": (HOST, 404)},

@@ -114,12 +114,12 @@ def is_trusted(who: str) -> bool:
     return False
 
 
-def take(bucket: str, *, rate: float | None = None, burst: int | None = None) -> Verdict:
-    """Take one request out of a bucket."""
+def take(bucket: str, *, rate: float | None = None, burst: int | None = None, times: int = 1) -> Verdict:
+    """Take one request out of a bucket, or one that stands for several."""
     rate, burst = rate or settings.API_RATE_PER_SECOND, burst or settings.API_BURST
-    cost, holds = 1 / rate, burst / rate
+    cost, holds = times / rate, burst / rate
     allowed, until_full = _take(KEYS + bucket, cost, holds)
-    remaining = max(0, math.floor((holds - until_full) / cost + 1e-6))
+    remaining = max(0, math.floor((holds - until_full) * rate + 1e-6))
     retry_after = 0 if allowed else max(1, math.ceil(until_full + cost - holds))
     return Verdict(allowed, burst, remaining, math.ceil(until_full), retry_after)
 

@@ -37,6 +37,9 @@ class ControlPlaneStandIn:
         self.refuse_renewals = False
         self.broker = ""  # where it says that the broker is
         self.unreadable = ""  # why it cannot read reports
+        self.takes_many = True  # reports in one call
+        self.calls: list[int] = []  # how many reports each call brought
+        self.stumbles_at: set[str] = set()  # ids of resources about which it can take no report
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -97,8 +100,8 @@ class ControlPlaneStandIn:
                 if self.refuse_renewals or not live:
                     return 409, {"generation": 99}
                 return 200, {"lease_seconds": 60}
-            case "POST", ["report"]:
-                return self._take_report(body)
+            case "POST", ["report" | "reports" as call] if call == "report" or self.takes_many:
+                return self._take_reports(body)
             case "PUT", ["console-logs", machine_id]:
                 self.logs[machine_id] = body
                 return 200, {}
@@ -127,11 +130,22 @@ class ControlPlaneStandIn:
                 self.imported[row, int(number)] = body
         return 200, {}
 
+    def _take_reports(self, body: dict[str, Any]) -> tuple[int, Any]:
+        """One, or several."""
+        told = body.get("reports", [body])
+        self.calls.append(len(told))
+        answers = [self._take_report(each) for each in told]
+        if "reports" not in body:
+            return answers[0]
+        return 200, {"answers": [{"status": status, "body": said} for status, said in answers]}
+
     def _take_report(self, report: dict[str, Any]) -> tuple[int, Any]:
         self.reports.append(report)
         if self.unreadable:
             return 400, {"title": "Invalid", "detail": self.unreadable}
         resource_id = report["resource"]["id"]
+        if resource_id in self.stumbles_at:
+            return 500, {"title": "Internal error"}
         if report["generation"] != self.generations.get(resource_id, report["generation"]):
             return 409, {"generation": self.generations[resource_id]}
         order = self.orders.get(resource_id)

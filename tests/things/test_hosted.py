@@ -10,8 +10,10 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from cloud.api import limits
 from cloud.events.models import Event
-from cloud.hosts import resources
+from cloud.hosts import reports, resources
+from cloud.hosts.agent_api.serializers import MAX_REPORTS
 from cloud.hosts.models import Allocation, Host, HostPulse, Order
 from cloud.hosts.reconcile import reconcile
 from cloud.hosts.resources import kind_of
@@ -153,6 +155,47 @@ def test_a_host_reports_on_its_own_rows_only(node, thing):
     assert other.report(str(thing.pk)) == {"status": 409, "generation": 1}
     thing.refresh_from_db()
     assert thing.seen == "ready"
+
+
+def test_several_reports_in_one_call_have_the_answers_that_each_would_have_had(node, thing, monkeypatch):
+    known, resource = node.ledger[str(thing.pk)], {"type": "thing", "id": str(thing.pk)}
+    monkeypatch.setattr(reports, "receive", stumble_at(7, reports.receive))
+    told = [
+        {"resource": resource, **known, "sequence": 2, "seen": "nonsense"},
+        {"resource": resource, **known, "sequence": 7},
+        {"resource": resource, **known, "sequence": 8, "seen": "broken"},
+        {"resource": resource, **known, "sequence": 3},
+    ]
+    answered = node.post("reports", reports=told)
+    assert answered["status"] == 200
+    answers = answered["answers"]
+    assert [each["status"] for each in answers] == [400, 500, 200, 409]
+    assert [fault["pointer"] for fault in answers[0]["body"]["errors"]] == ["/seen"]
+    assert answers[1]["body"]["code"] == "internal"
+    assert [each["body"] for each in answers[2:]] == [{}, {"generation": 1}]
+    thing.refresh_from_db()
+    assert (thing.seen, thing.seen_sequence) == ("broken", 8)
+
+
+def stumble_at(sequence, receive):
+    def receive_or_stumble(report):
+        if report.sequence == sequence:
+            raise RuntimeError("a mistake in here")
+        return receive(report)
+
+    return receive_or_stumble
+
+
+@pytest.mark.parametrize("told", [[], ["x"], {}, [{}] * (MAX_REPORTS + 1)])
+def test_reports_that_are_no_list_of_reports_are_refused(node, told):
+    assert node.post("reports", reports=told)["status"] == 400
+
+
+def test_each_report_of_a_call_counts_against_the_rate(node, monkeypatch):
+    taken = []
+    monkeypatch.setattr(limits, "_take", lambda key, cost, holds: (taken.append((cost, holds)), (True, 0.0))[1])
+    node.post("reports", reports=[{}] * 5)
+    assert taken == [(1 / 200, 10), (4 / 200, 10)]
 
 
 def test_a_ledger_that_is_ahead_is_overtaken(cloud, node, thing):

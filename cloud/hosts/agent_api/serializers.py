@@ -11,6 +11,7 @@ from cloud.tenancy.models import validate_name
 MAX_AMOUNT = 2**31 - 1
 MAX_GENERATION = 2**62
 MAX_PROBLEMS = 100
+MAX_REPORTS = 64  # in one call
 MAX_CAPABILITIES = 64 * 1024  # bytes
 
 
@@ -101,3 +102,9 @@ class Sighting(serializers.Serializer):
     sequence = Generation()
     seen = serializers.CharField(max_length=20)  # a word of the resource's kind, which checks it
     facts = serializers.DictField(default=dict)
+
+
+class Sightings(serializers.Serializer):
+    """Several reports. Each is read by itself: one that cannot be read takes none of the others with it."""
+
+    reports = serializers.ListField(child=serializers.DictField(), min_length=1, max_length=MAX_REPORTS)

@@ -8,5 +8,6 @@ urlpatterns = [
     path("claim", views.ClaimView.as_view()),
     path("orders/<uuid:order_id>/renew", views.RenewView.as_view()),
     path("report", views.ReportView.as_view()),
+    path("reports", views.ReportsView.as_view()),
     path("stream", views.StreamView.as_view()),
 ]

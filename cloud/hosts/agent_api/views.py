@@ -16,6 +16,7 @@ from rest_framework.views import APIView
 
 from cloud.api import limits
 from cloud.api.addresses import address, counted_as
+from cloud.api.translate import problem_of, rest_response
 from cloud.hosts import orders, redis_acl, reports, services
 from cloud.hosts.agent_api import serializers as forms
 from cloud.hosts.agent_api.authentication import HostAuthentication, IsHost
@@ -43,12 +44,10 @@ class AgentView(APIView):
             _take(f"guess:{counted_as(address(request))}", rate=2, burst=60)
             raise
         if isinstance(request.user, Host):
-            _take(f"host:{request.user.pk}", rate=200, burst=2000)
+            _take_of(request.user)
 
     def form(self, form: type[serializers.Serializer]) -> dict[str, Any]:
-        read = form(data=self.request.data)
-        read.is_valid(raise_exception=True)
-        return dict(read.validated_data)
+        return read(form, self.request.data)
 
     @property
     def host(self) -> Host:
@@ -56,11 +55,23 @@ class AgentView(APIView):
         return self.request.user
 
 
-def _take(bucket: str, *, rate: float, burst: int) -> None:
-    """Take one request out of a bucket. Raises RateLimited."""
-    verdict = limits.take(bucket, rate=rate, burst=burst)
+def read(form: type[serializers.Serializer], told: Any) -> dict[str, Any]:
+    """What a host tells, in its form. Raises ValidationError."""
+    read = form(data=told)
+    read.is_valid(raise_exception=True)
+    return dict(read.validated_data)
+
+
+def _take(bucket: str, *, rate: float, burst: int, times: int = 1) -> None:
+    """Take one request out of a bucket, or one that stands for several. Raises RateLimited."""
+    verdict = limits.take(bucket, rate=rate, burst=burst, times=times)
     if not verdict.allowed:
         raise verdict.refusal()
+
+
+def _take_of(host: Host, times: int = 1) -> None:
+    if times:
+        _take(f"host:{host.pk}", rate=200, burst=2000, times=times)
 
 
 class JoinView(AgentView):
@@ -138,7 +149,11 @@ class RenewView(AgentView):
 
 class ReportView(AgentView):
     def post(self, request: Request) -> Response:
-        sighting = self.form(forms.Sighting)
+        return self.take(request.data)
+
+    def take(self, told: Any) -> Response:
+        """Read one report, and say whether it is wanted."""
+        sighting = read(forms.Sighting, told)
         resource = sighting.pop("resource")
         verdict = reports.receive(
             Report(host=self.host, resource_type=resource["type"], resource_id=resource["id"], **sighting)
@@ -148,6 +163,22 @@ class ReportView(AgentView):
                 return Response({})
             case Outdated(generation):
                 return Response({"generation": generation}, status=status.HTTP_409_CONFLICT)
+
+
+class ReportsView(ReportView):
+    """Several reports in one call. Each has a transaction of its own, and the answer that it would have had alone."""
+
+    def post(self, request: Request) -> Response:
+        told = self.form(forms.Sightings)["reports"]
+        _take_of(self.host, times=len(told) - 1)  # the call itself has been counted
+        answers = map(self.answer, told)
+        return Response({"answers": [{"status": answer.status_code, "body": answer.data} for answer in answers]})
+
+    def answer(self, told: Any) -> Response:
+        try:
+            return self.take(told)
+        except Exception as error:
+            return rest_response(problem_of(error), self.request)
 
 
 class StreamView(AgentView):
