@@ -38,7 +38,7 @@ class InstanceChanges(Body):
 
 @built_once
 def _shown() -> "QuerySet[Instance]":
-    all_of_it = Instance.objects.defer("user_data", "machine__seen_facts", "placement")
+    all_of_it = Instance.objects.defer("machine__seen_facts", "placement")
     return with_volumes(with_addresses(with_status(all_of_it.select_related("flavor", "image", "cd", "machine__host"))))
 
 
