@@ -10,6 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import JSONField, Model, Value
 
 from cloud.events.models import Event
+from cloud.saving import insert
 
 MAX_FACTS = 8 * 1024  # characters of JSON: of what was before, and of what is after
 
@@ -41,7 +42,7 @@ def record(
     The subject's type is the middle of the action; its project is taken from the subject where it has one.
     """
     project = project_id or getattr(subject, "project_id", None)
-    return Event.objects.create(
+    event = Event(
         action=action,
         project_id=project,
         subject_type=action.split(".")[1],
@@ -53,6 +54,8 @@ def record(
         after=_json(after),
         request_id=actor.request_id,
     )
+    insert(event)
+    return event
 
 
 def _json(facts: Mapping[str, Any] | None) -> Any:

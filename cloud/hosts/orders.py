@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from django.conf import settings
@@ -14,7 +14,7 @@ from cloud.hosts.hosted import Hosted
 from cloud.hosts.models import Host, Order
 from cloud.hosts.resources import HostedResource, kind_of, kinds
 from cloud.operations import bells
-from cloud.queries import Prepared
+from cloud.queries import Prepared, Statement
 
 log = structlog.get_logger(__name__)
 
@@ -29,24 +29,37 @@ class Claimed:
     spec: dict[str, Any]
 
 
+_POST = Statement(
+    """
+    INSERT INTO hosts_order (id, host_id, resource_type, resource_id, verb, generation, attempt, posted_at)
+    VALUES (gen_random_uuid(), %(host)s, %(type)s, %(id)s, %(verb)s, %(generation)s, 0, now())
+    ON CONFLICT (host_id, resource_type, resource_id) WHERE answered_at IS NULL
+    DO UPDATE SET verb = excluded.verb, generation = excluded.generation, attempt = 0,
+        lease_until = NULL, posted_at = now(), problem = ''
+    WHERE (hosts_order.verb, hosts_order.generation) <> (excluded.verb, excluded.generation)
+    RETURNING id
+    """,
+    table="hosts_order",
+)
+_ANSWER = Statement(
+    """
+    UPDATE hosts_order SET answered_at = now()
+    WHERE host_id = %(host)s AND resource_type = %(type)s AND resource_id = %(id)s AND answered_at IS NULL
+        AND generation <= %(generation)s AND attempt > 0
+    RETURNING id
+    """,
+    table="hosts_order",
+)
+
+
 def post(host: Host, resource_type: str, resource_id: UUID, verb: str, generation: int) -> None:
     """Tell a host, once this transaction has committed, what one of its resources should be.
 
     At most one order per host and resource is live: a new generation or verb replaces it, posting the same again
     changes nothing that is under way.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO hosts_order (id, host_id, resource_type, resource_id, verb, generation, attempt, posted_at)
-            VALUES (%s, %s, %s, %s, %s, %s, 0, now())
-            ON CONFLICT (host_id, resource_type, resource_id) WHERE answered_at IS NULL
-            DO UPDATE SET verb = excluded.verb, generation = excluded.generation, attempt = 0,
-                lease_until = NULL, posted_at = now(), problem = ''
-            WHERE (hosts_order.verb, hosts_order.generation) <> (excluded.verb, excluded.generation)
-            """,
-            [uuid4(), host.pk, resource_type, resource_id, verb, generation],
-        )
+    facts = {"host": host.pk, "type": resource_type, "id": resource_id, "verb": verb, "generation": generation}
+    _POST.rows(facts)
     ring(host)
 
 
@@ -145,12 +158,4 @@ def renew(host: Host, order_id: UUID, generation: int) -> int | None:
 
 def answer(host: Host, resource_type: str, resource_id: UUID, generation: int) -> None:
     """A report has been accepted: the claimed order of that generation, or of an older one, is answered."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE hosts_order SET answered_at = now()
-            WHERE host_id = %s AND resource_type = %s AND resource_id = %s AND answered_at IS NULL
-                AND generation <= %s AND attempt > 0
-            """,
-            [host.pk, resource_type, resource_id, generation],
-        )
+    _ANSWER.rows({"host": host.pk, "type": resource_type, "id": resource_id, "generation": generation})

@@ -17,6 +17,7 @@ from cloud.operations import engine
 from cloud.operations.workflow import Topic
 from cloud.problems import Fault, Invalid
 from cloud.queries import Prepared
+from cloud.saving import update
 
 MAX_PROBLEM = 2000  # characters
 MAX_FAULTS = 20
@@ -98,9 +99,7 @@ def _write(kind: HostedResource, row: Hosted, report: Report) -> Accepted | Outd
     row.seen_problem = str(report.facts.get("problem") or "")[:MAX_PROBLEM]
     row.seen_facts = report.facts
     row.seen_at = Now()
-    row.save(
-        update_fields=["seen", "seen_generation", "seen_sequence", "seen_problem", "seen_facts", "seen_at"],
-    )
+    update(row, "seen", "seen_generation", "seen_sequence", "seen_problem", "seen_facts", "seen_at")
     if before != report.seen and (report.seen == BROKEN or not kind.is_work):
         record(
             f"{row._meta.app_label}.{kind.type}.seen",

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.db.utils import OperationalError
@@ -22,7 +22,8 @@ from cloud.operations.beginning import begin_unless_busy
 from cloud.operations.models import FixBy, Operation, Outcome
 from cloud.operations.workflow import Done, Refused, Topic, Verdict, Wait, Workflow
 from cloud.problems import Problem
-from cloud.queries import Prepared
+from cloud.queries import Prepared, Statement
+from cloud.saving import update
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,8 @@ def fail(operation: Operation, reason: str) -> None:
 def wake(operation: Operation | None) -> None:
     """Make a locked operation due now: something that it may wait for has been seen."""
     if operation is not None:
-        Operation.objects.filter(pk=operation.pk).update(due_at=Now())
+        operation.due_at = Now()
+        update(operation, "due_at")
         bells.ring(operation.pk)
 
 
@@ -190,24 +192,26 @@ def sweep(limit: int = 200) -> int:
     return len(ids)
 
 
+_ATTEMPT = Statement(
+    """
+    UPDATE operations_operation
+    SET attempts = attempts + 1, due_at = now() + make_interval(secs => least(2 ^ least(attempts, 16), %(most)s))
+    WHERE id = (
+        SELECT id FROM operations_operation
+        WHERE id = %(id)s AND finished_at IS NULL AND due_at <= now() FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id
+    """,
+    table="operations_operation",
+)
+
+
 def _count_attempt(operation_id: UUID) -> bool:
     """Take one attempt at a due step, in a transaction of its own: a step that kills its worker is counted too.
 
     The step becomes due again after a backoff; that is what remains if nobody survives to say otherwise.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE operations_operation
-            SET attempts = attempts + 1, due_at = now() + make_interval(secs => least(2 ^ least(attempts, 16), %s))
-            WHERE id = (
-                SELECT id FROM operations_operation
-                WHERE id = %s AND finished_at IS NULL AND due_at <= now() FOR UPDATE SKIP LOCKED
-            )
-            """,
-            [MAX_BACKOFF, operation_id],
-        )
-        return bool(cursor.rowcount == 1)
+    return bool(_ATTEMPT.rows({"id": operation_id, "most": MAX_BACKOFF}))
 
 
 @Prepared
@@ -223,8 +227,7 @@ def _advance_a_step(operation_id: UUID) -> bool:
         if operation is None:
             return False
         try:
-            with transaction.atomic():
-                verdict = _run(operation)
+            verdict = _run(operation)
         except Exception as error:
             _stumble(operation, error)
             return False
@@ -232,21 +235,23 @@ def _advance_a_step(operation_id: UUID) -> bool:
 
 
 def _run(operation: Operation) -> Verdict:
+    """Run the step that is due, and give up if it refuses: either in a savepoint, so nothing remains of what raises."""
     workflow = Workflow.known[operation.kind](operation)
-    if operation.cancel_requested_at and not operation.outcome and not workflow.is_reached():
-        operation.outcome = Outcome.CANCELLED
-        operation.reason = f"cancelled by {operation.cancel_requested_by}"
-        return workflow.give_up()
     clearing_up = bool(operation.outcome)
     try:
-        if not clearing_up and operation.now > operation.deadline_at:  # type: ignore[attr-defined]
-            raise Refused(f"gave up after {_words(workflow.patience)}: {operation.reason or 'no answer'}")
         with transaction.atomic():
+            if operation.cancel_requested_at and not clearing_up and not workflow.is_reached():
+                clearing_up, operation.outcome = True, Outcome.CANCELLED
+                operation.reason = f"cancelled by {operation.cancel_requested_by}"
+                return workflow.give_up()
+            if not clearing_up and operation.now > operation.deadline_at:  # type: ignore[attr-defined]
+                raise Refused(f"gave up after {_words(workflow.patience)}: {operation.reason or 'no answer'}")
             return workflow.step(operation.step)()
     except Refused as refusal:
         if clearing_up or workflow.persists:
             raise
         operation.outcome, operation.reason, operation.fix_by = Outcome.FAILED, str(refusal), refusal.fix_by
+    with transaction.atomic():
         return workflow.give_up()
 
 
@@ -268,7 +273,7 @@ def _take(operation: Operation, verdict: Verdict) -> bool:
         case step:
             operation.step, operation.due_at = step.__name__, Now()
     _remember(operation)
-    operation.save()
+    update(operation)
     return not isinstance(verdict, Wait | Done)
 
 

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from cloud.hosts.orders import first_generation
 from cloud.queries import Statement
+from cloud.saving import insert, update
 from compute import volumes
 from compute.models import Instance, Machine
 from compute.placement.rules import Rule, Wish, parameters, preferred
@@ -100,15 +101,16 @@ def place(instance: Instance, *, allocate: bool = True) -> Decision:
     was_placed = bool(instance.placement and instance.placement["host"])  # then its host may remember it
     instance.placement = decision.as_json()
     if decision.host_id:
-        instance.machine = Machine.objects.create(
+        instance.machine = Machine(
             instance=instance,
             host_id=decision.host_id,
             hypervisor=decision.hypervisor,
             generation=first_generation(decision.host_id, "instance", instance.pk) if was_placed else 1,
         )
-        instance.save(update_fields=["placement", "machine"])
+        insert(instance.machine)
+        update(instance, "placement", "machine")
         if allocate:
             volumes.place(instance)
     else:
-        instance.save(update_fields=["placement"])
+        update(instance, "placement")
     return decision

@@ -10,6 +10,7 @@ from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.problems import Conflict, Fault
 from cloud.queries import Prepared
+from cloud.saving import insert
 from cloud.tenancy import quota
 from cloud.tenancy.models import Project
 from compute import first_volumes, logins, networking
@@ -108,7 +109,7 @@ def launch_many(
     launched = []
     for index, each in enumerate(names):
         own_disks = first_volumes.named(disks, index, names)
-        instance = Instance.objects.create(
+        instance = Instance(
             project=project,
             name=each,
             labels=labels or {},
@@ -133,6 +134,7 @@ def launch_many(
             wanted_power=wanted_power,
             created_by=actor.name,
         )
+        insert(instance)
         networking.plug(instance, actor, networks, security_groups)
         first_volumes.attach(instance, actor, own_disks)
         # Only what the first ones occupy shows where the next ones go: several are placed for good, also when dry.
