@@ -1,1 +1,1 @@
-"""Django's PostgreSQL backend (DATABASES.ENGINE), which asks less often whether a connection still works: `base`."""
+"""Django's PostgreSQL backend (DATABASES.ENGINE), which does less for each request and each moment of time: `base`."""

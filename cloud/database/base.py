@@ -1,18 +1,37 @@
-"""A connection that has just answered is not asked whether it still works.
+"""What Django does for each request and each moment of time, made cheaper.
 
-Django asks each kept connection `SELECT 1` before a request or a task first uses it: a round trip, which was a sixth of
-the time of a look at one instance. A server that ends, restarts or drops a client closes the socket, and that is seen
-without asking. So a connection is asked only if it has been silent for a while, or if something waits to be read.
-What may then break unseen within that while, a network that swallows everything, would let the question hang as well.
+**A connection that has just answered is not asked whether it still works.** Django asks each kept connection `SELECT 1`
+before a request or a task first uses it: a round trip, which was a sixth of the time of a look at one instance. A
+server that ends, restarts or drops a client closes the socket, and that is seen without asking. So a connection is
+asked only if it has been silent for a while, or if something waits to be read. What may then break unseen within that
+while, a network that swallows everything, would let the question hang as well.
+
+**Moments are read by Python's own reader**, which is C. Psycopg's for time zones is Python, and Django's begins with
+it. A list of fifty instances has a hundred.
 """
 
 import select
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.backends.postgresql import base
+from django.db.backends.postgresql.psycopg_any import BaseTzLoader
 
 TRUSTED_SECONDS = 5.0  # after an answer
+
+
+class Moment(BaseTzLoader):  # type: ignore[misc]
+    """Reads `2026-12-01 04:51:32.12+00`. What is written otherwise, such as another zone, is Django's to read."""
+
+    timezone = UTC
+
+    def load(self, data: Any) -> datetime:
+        try:
+            known = datetime.fromisoformat(str(data, "ascii"))
+        except ValueError:
+            known = None
+        return known if known and known.tzinfo is UTC else super().load(data)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -20,6 +39,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     health_check_done: bool
     _answered_at = float("-inf")
+
+    def get_new_connection(self, parameters: Any) -> Any:
+        made = super().get_new_connection(parameters)
+        if self.timezone == UTC:
+            made.adapters.register_loader("timestamptz", Moment)
+        return made
 
     def close_if_unusable_or_obsolete(self) -> None:
         """At the begin and the end of each request and task."""
