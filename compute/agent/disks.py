@@ -8,7 +8,7 @@ other file is opened.
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,9 +94,15 @@ class Layers(Protocol):
 
     fences: Fences
 
-    def remote(self, pool: str, image: str, size: int, keeps: str | None = None) -> Remote: ...
+    def remote(self, pool: str, image: str, size: int, keeps: str | None = None, holder: str = "") -> Remote: ...
 
-    def served(self, place: dict[str, Any]) -> Remote: ...
+    def served(self, place: dict[str, Any], holder: str = "") -> Remote: ...
+
+    def silent(self, holder: str) -> Sequence[object]: ...
+
+    def cut_off(self, holder: str, layer: str) -> bool: ...
+
+    def end_servers(self, holder: str, *, but_for: Iterable[str] = ()) -> None: ...
 
     def path(self, layer_id: str) -> Path: ...
 
@@ -113,7 +119,7 @@ Fetch = Callable[[dict[str, Any]], Path]
 
 def of(spec: dict[str, Any], home: Home, layers: Layers, fetch: Fetch) -> tuple[Disk, ...]:
     """Those of the spec: the root disk, unless it boots from a volume, and the volumes. Raises Refused."""
-    volumes = tuple(_volume(volume, layers, fetch) for volume in spec.get("volumes") or ())
+    volumes = tuple(_volume(volume, spec["id"], layers, fetch) for volume in spec.get("volumes") or ())
     return volumes if boots_from_volume(spec) else (_root(spec, home, fetch), *volumes)
 
 
@@ -132,7 +138,7 @@ def _disk_of_image(spec: dict[str, Any]) -> dict[str, Any] | None:
     return next((file for file in spec["image"]["files"] if file["role"] == "disk"), None)
 
 
-def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
+def _volume(volume: dict[str, Any], machine: str, layers: Layers, fetch: Fetch) -> Disk:
     limits = volume.get("limits") or {}
     disk = Disk(
         slot=int(volume["slot"]),
@@ -144,13 +150,13 @@ def _volume(volume: dict[str, Any], layers: Layers, fetch: Fetch) -> Disk:
     )
     if ceph := volume.get("ceph"):
         image = volume.get("rbd") or volume["chain"][-1]  # an older control plane names no images
-        remote = layers.remote(ceph, image, disk.size_bytes, volume.get("keeps"))
+        remote = layers.remote(ceph, image, disk.size_bytes, volume.get("keeps"), machine)
         return replace(disk, layers=(Layer(layer_name(disk, image), Path(image), "raw", remote=remote),))
     if "served" in volume:
         [name] = volume["chain"]
         if volume["served"] is None:
             raise Refused(f"the storage host of a volume does not serve it yet ({volume['id']})", fix_by=NOBODY)
-        remote = layers.served(volume["served"])
+        remote = layers.served(volume["served"], machine)
         return replace(disk, layers=(Layer(layer_name(disk, name), Path(name), "raw", remote=remote),))
     image = volume.get("base_image")
     base = (Layer(f"{disk.name}-base", fetch(image), image["format"]),) if image else ()
@@ -180,6 +186,11 @@ def _cd(spec: dict[str, Any]) -> dict[str, Any] | None:
 def layer_name(disk: Disk, layer_id: str) -> str:
     """Two volumes of a machine may lie on the same layer."""
     return f"{disk.name}-{uuid.UUID(layer_id).hex[:20]}"
+
+
+def images(disks: Iterable[Disk]) -> set[str]:
+    """The names of those that are no files on this host."""
+    return {layer.path.name for disk in disks for layer in disk.layers if layer.remote}
 
 
 def facts(spec: dict[str, Any]) -> dict[str, Any]:

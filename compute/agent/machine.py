@@ -135,10 +135,13 @@ class Machine:
                             hypervisor=hypervisor,
                             plugs=self.tools.plugs,
                             hold=lambda: self.held_still(entry, control),
+                            cut_off=partial(self.tools.layers.cut_off, self.id),
                             before=there["volumes"],
                         )
                 elif set(there["volumes"]) != set(wanted["volumes"]):
                     raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
+            if there["volumes"].keys() - wanted["volumes"].keys():
+                self.tools.layers.end_servers(self.id, but_for=disks.images(parts))
         except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
             log.warning("not plugged in", machine=self.id, problem=str(problem))
             return {**there, **told(problem, of="devices_")}
@@ -175,7 +178,7 @@ class Machine:
         faults.reach("machine.ensure_paused.before_pause")
         with hypervisor.control(self.home) as control:
             if control.status().power == Power.RUNNING:
-                control.pause()
+                self._pause(control)
         return "paused", self.facts(entry, process)
 
     def _ensure_suspended(self, entry: Entry, work: Work) -> Sight:
@@ -184,7 +187,7 @@ class Machine:
         hypervisor, process = self._alive(entry, work)
         with hypervisor.control(self.home) as control:
             if control.status().power == Power.RUNNING:
-                control.pause()
+                self._pause(control)
             suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=self.record.uid)
         faults.reach("machine.ensure_suspended.before_quit")
         self.end(hypervisor, process)
@@ -220,6 +223,12 @@ class Machine:
         return "gone", {"cause": "order"}
 
     # Parts of verbs
+
+    def _pause(self, control: Control) -> None:
+        """Emulators wait for what is on its way to a disk, and answer nobody meanwhile."""
+        if self.tools.layers.silent(self.id):
+            raise Refused("the storage of one of its volumes does not answer: it stands still until that does")
+        control.pause()
 
     def _alive(self, entry: Entry, work: Work) -> tuple[Hypervisor, Process]:
         """The machine's emulator with a running guest; starts it if necessary."""
@@ -354,6 +363,7 @@ class Machine:
     def clear_runtime(self) -> None:
         """Remove the runtime files of an emulator that has ended."""
         jail.kill_all(self.tools.jail.cgroup, self.id)
+        self.tools.layers.end_servers(self.id)
         with suppress(OSError):  # leftovers are removed before the next start
             folders.remove(self.home.runtime)
         jail.remove_cgroups(self.tools.jail.cgroup, self.id)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from agent import faults
-from agent.errors import YOU, Refused
+from agent.errors import YOU, NoAnswer, Refused
 from compute.agent import disks, metadata, nics
 from compute.agent.disks import Disk, Limits
 from compute.agent.freezing import Moment
@@ -38,11 +38,13 @@ def keep_as_specified(
     hypervisor: Hypervisor,
     plugs: Plugs,
     hold: Callable[[], AbstractContextManager[Moment]],
+    cut_off: Callable[[str], bool],
     before: dict[str, Any],
 ) -> set[int]:
     """Unplug what the spec does not name, plug in what is missing, let disks grow, and put new layers over disks that
     are kept as they are, all of them at one moment. `wanted`: its disks; `hold`: holds the guest's file systems still;
-    `before`: the facts about its volumes until now.
+    `cut_off`: has what a guest waits for fail, if the storage of a layer does not answer; `before`: the facts about
+    its volumes until now.
 
     Returns the slots of the disks that were kept while these stood still. Raises Refused, NoAnswer or OSError.
     """
@@ -52,7 +54,8 @@ def keep_as_specified(
     if not goes_on and not _differs(there, wanted, wanted_nics):
         return set()
     faults.reach("plugging.before_unplug")
-    _unplug(slots, there, {disk.slot: disk.serial for disk in wanted}, {nic.slot: nic.mac for nic in wanted_nics})
+    macs = {nic.slot: nic.mac for nic in wanted_nics}
+    _unplug(slots, there, {disk.slot: disk.serial for disk in wanted}, macs, cut_off)
     faults.reach("plugging.before_plug")
     there = slots.look()
     kept = tuple(disk for disk in wanted if _is_kept(there.disks.get(disk.slot), disk))
@@ -142,10 +145,18 @@ def _stands_on_others(found: PluggedDisk, disk: Disk) -> bool:
     return not found.layers.issubset(layer.name for layer in disk.layers)
 
 
-def _unplug(slots: Slots, there: Plugged, serials: dict[int, str], macs: dict[int, str]) -> None:
+def _unplug(
+    slots: Slots, there: Plugged, serials: dict[int, str], macs: dict[int, str], cut_off: Callable[[str], bool]
+) -> None:
     for slot, disk in there.disks.items():
         if serials.get(slot) != disk.serial:
-            slots.unplug_disk(slot)
+            cut_off(disk.active)
+            try:
+                slots.unplug_disk(slot)
+            except NoAnswer:  # its storage may have fallen silent just now
+                if not cut_off(disk.active):
+                    raise
+                slots.unplug_disk(slot)
     for slot, mac in there.nics.items():
         if macs.get(slot) != mac:
             slots.unplug_nic(slot)

@@ -8,6 +8,7 @@ A cluster that cannot serve keeps whoever asks it waiting for ever. So it is ask
 are killed when their time is over.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -28,7 +29,7 @@ from agent import folders
 from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths
-from storage.agent.nbd import end_all
+from storage.agent.relays import SECONDS_TO_ANSWER, end_all
 
 log = structlog.get_logger()
 
@@ -179,6 +180,15 @@ class Clusters:
     def let_go(self, image: str) -> None:
         """Nobody on this host is to have an image open any more. Raises Refused."""
         end_all(self._home, image)
+
+    def is_answered(self, pool: str, image: str) -> bool:
+        """Whether the cluster tells of an image within some seconds. `pool`: as RBD calls it."""
+        for cluster in self:
+            with contextlib.suppress(Refused):
+                if cluster.pool == pool:
+                    cluster.ask("rbd", "info", f"{pool}/{image}", patience=SECONDS_TO_ANSWER)
+                    return True
+        return False
 
     def facts(self) -> dict[str, Any]:
         """By the id of each that can be used: {"name": of its folder, "kind", "total_gib"}."""

@@ -19,13 +19,14 @@ from agent.durability import sync_directory, sync_file
 from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths, make_passable
-from storage.agent import qcow2, qemu_img
+from storage.agent import qcow2, qemu_img, relays
 from storage.agent.ceph import Clusters
 from storage.agent.fences import fences_of
 from storage.agent.nbd import OnStorageHost, Server
 from storage.agent.pools import VOLUMES, pools_of
 from storage.agent.qemu_img import QCOW2, RAW
 from storage.agent.rbd import Remote
+from storage.agent.relays import Relay
 
 log = structlog.get_logger()
 
@@ -59,14 +60,38 @@ class Layers:
         yield self.directory
         yield from self.pools.found().values()
 
-    def remote(self, pool: str, image: str, size: int, keeps: str | None = None) -> Remote:
-        """An image in Ceph, for an emulator."""
-        return Remote(self.clusters, pool, image, size, keeps)
+    def remote(self, pool: str, image: str, size: int, keeps: str | None = None, holder: str = "") -> Remote:
+        """An image in Ceph, for the emulator of a machine."""
+        return Remote(self.clusters, pool, image, size, keeps, holder)
 
-    def served(self, place: dict[str, Any]) -> "Served":
-        """A volume that another host serves, for an emulator. `place`: {"id", "host", "port", "key"}."""
+    def served(self, place: dict[str, Any], holder: str = "") -> "Served":
+        """A volume that another host serves, for the emulator of a machine. `place`: {"id", "host", "port", "key"}."""
         source = OnStorageHost(place["host"], int(place["port"]), str(uuid.UUID(place["id"])), place["key"])
-        return Served(self._home, source, self._jail)
+        return Served(self._home, source, self._jail, holder)
+
+    def silent(self, holder: str, layer: str = "") -> list[Relay]:
+        """What serves a machine a layer, or any, whose storage does not answer. Takes some seconds to find out."""
+        those = [one for one in relays.find(self._home, holder) if not layer or one.serves(layer)]
+        return [one for one in those if not self._is_answered(one.image)]
+
+    def _is_answered(self, image: dict[str, Any]) -> bool:
+        if image["driver"] == "rbd":
+            return self.clusters.is_answered(image["pool"], image["image"])
+        return relays.is_answered(image["server"]["host"], int(image["server"]["port"]))
+
+    def cut_off(self, holder: str, layer: str) -> bool:
+        """Have what a guest waits for fail if the storage of a layer does not answer. Whether that was so."""
+        silent = self.silent(holder, layer)
+        if silent:
+            log.warning(
+                "the storage of a disk does not answer: it is taken from its guest", machine=holder, layer=layer
+            )
+        relays.cut_off(silent)
+        return bool(silent)
+
+    def end_servers(self, holder: str, *, but_for: Iterable[str] = ()) -> None:
+        """Nothing of a machine has these images open. Raises Refused."""
+        relays.end_of(self._home, holder, but_for=frozenset(but_for))
 
     def is_shared(self, layer_id: str) -> bool:
         """Whether other hosts may have it too."""
@@ -230,11 +255,12 @@ class Served:
     home: Path
     source: OnStorageHost
     jail: Jail
+    holder: str = ""
     keeps: None = None  # the storage host sees to snapshots
 
     def connect(self, *, read_only: bool) -> int:
         """The descriptor of a socket on which NBD is spoken. Raises Refused."""
-        return Server(self.home, self.source).start(self.jail, read_only=read_only)
+        return Server(self.home, self.source, self.holder).start(self.jail, read_only=read_only)
 
     def keep(self) -> bool:
         """See storage.agent.rbd: there is nothing to do here."""

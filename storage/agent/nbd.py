@@ -3,8 +3,7 @@
 An emulator has no network and no key: what its guest takes over reaches this one image, and nothing else of the
 cluster or of the storage host. The server is QEMU's own (qemu-nbd). It has a user of its own, gets key and
 configuration as open files, and ends with its connection: when the emulator lets go of the disk, ends or is killed.
-Only one whose emulator has never spoken to it goes on waiting: such servers are ended when their image leaves this
-host.
+Those that do not, see `storage.agent.relays`.
 """
 
 import contextlib
@@ -15,7 +14,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -26,8 +24,9 @@ from agent import folders, jail
 from agent.errors import Refused
 from agent.jail import Confinement, Jail, prefix
 from storage.agent.confined import HELPERS
+from storage.agent.relays import described
 
-SECONDS_TO_OPEN, SECONDS_TO_END = 30.0, 10.0
+SECONDS_TO_OPEN = 30.0
 SECONDS_TO_RECONNECT = 86_400  # then a guest gets errors
 USER, KEY_FILE = "pileus", "keys.psk"  # of a key that both ends know; QEMU looks for this name
 GREETING = b"NBDMAGIC"
@@ -36,15 +35,15 @@ FIRST_DESCRIPTOR = 10  # the shell knows numbers of one digit only, and uses 3
 UID = jail.UIDS + HELPERS  # beyond the first one: of no machine, and of no other confined program
 
 # Its standard input is the socket that it listens on, which is to be number 3 (sd_listen_fds(3)). What it says is cut
-# off at 1 MiB.
+# off at 1 MiB. It is no child of the worker, which would have to wait for its end.
 SCRIPT = """
 exec 3<&0 </dev/null >/dev/null
 trap '' XFSZ
 ulimit -c 0
 ulimit -f 2048
-LISTEN_PID=$$ LISTEN_FDS=1
-export LISTEN_PID LISTEN_FDS
-exec "$@"
+LISTEN_FDS=1
+export LISTEN_FDS
+sh -c 'LISTEN_PID=$$; export LISTEN_PID; exec "$@"' sh "$@" &
 """
 
 
@@ -135,16 +134,17 @@ def write_key(folder: Path, key: str, uid: int | None) -> None:
 
 @dataclass(frozen=True)
 class Server:
-    """`owner`: the home of the agent that starts it."""
+    """`owner`: the home of the agent that starts it; `holder`: the machine that it is for, or "" for work."""
 
     owner: Path
     source: Source
+    holder: str = ""
 
     def command(self, image: Opened, *, read_only: bool) -> list[str]:
         """A pure function."""
         return [
             *("qemu-nbd", "--shared=1", "--cache=none", "--discard=unmap", *(["--read-only"] if read_only else [])),
-            f"--description={self.owner}",
+            described(self.owner, self.holder),
             *(word for one in image.objects for word in ("--object", one)),
             "json:" + json.dumps({"driver": "raw", "file": image.node}),
         ]
@@ -158,7 +158,7 @@ class Server:
             with self.source.opened(uid) as image, tempfile.TemporaryFile() as words:
                 command = [*confinement, *self.command(image, read_only=read_only)]
                 with _listening(client) as listening:
-                    server = subprocess.Popen(  # noqa: S603
+                    starting = subprocess.Popen(  # noqa: S603
                         ["sh", "-c", SCRIPT, "sh", *command],
                         stdin=listening.fileno(),
                         stderr=words,
@@ -167,11 +167,12 @@ class Server:
                         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
                         start_new_session=True,  # it outlives the worker, as its emulator does
                     )
+                    starting.wait()
                 try:
                     _await_greeting(client)
                 except OSError as error:
-                    server.kill()
-                    server.wait()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(starting.pid, signal.SIGKILL)
                     words.seek(0)
                     said = words.read(MAX_WORDS).decode(errors="replace").strip()
                     raise Refused(self.source.in_words(said, error)) from error
@@ -180,27 +181,6 @@ class Server:
             raise Refused(f"a server for an image could not be started: {error}") from error
         finally:
             client.close()  # of no effect on what was detached
-
-
-def end_all(owner: Path, image: str) -> None:
-    """End all servers of an image that this agent has started. Raises Refused when one does not end."""
-    deadline = time.monotonic() + SECONDS_TO_END
-    while left := list(_serving(owner, image)):
-        late = time.monotonic() > deadline
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-        if time.monotonic() > deadline + SECONDS_TO_END:
-            raise Refused(f"a server of an image does not end (process {left[0]})")
-        time.sleep(0.02)
-
-
-def _serving(owner: Path, image: str) -> Iterator[int]:
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if Path(words[0]).name == "qemu-nbd" and f"--description={owner}" in words and image in words[-2]:
-                yield int(process.name)
 
 
 def _await_greeting(client: socket.socket) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 from agent import faults
 from agent.errors import Refused
 from storage.agent.ceph import Cluster, Clusters, Failed
-from storage.agent.nbd import InCeph, Server, end_all
+from storage.agent.nbd import InCeph, Server
+from storage.agent.relays import end_all
 
 NEW = ".new"  # at the end of the name of an image that is not whole
 SECONDS_TO_REMOVE = 600.0  # a large image has many objects
@@ -136,9 +137,10 @@ class Images:
                 if failed.code != NOT_THERE:
                     raise
 
-    def connect(self, image: str, size: int = 0, *, read_only: bool, layer: str = "") -> int:
+    def connect(self, image: str, size: int = 0, *, read_only: bool, layer: str = "", holder: str = "") -> int:
         """A connection to a server of an image, or of a layer that is kept of it: the descriptor of a socket on which
-        NBD is spoken. The server ends with the connection. One that is written is grown to this size before."""
+        NBD is spoken. The server ends with the connection. One that is written is grown to this size before.
+        `holder`: the machine that it is for, if it is for one."""
         if not read_only:
             self.grow(image, size)
         cluster = self.cluster
@@ -148,7 +150,8 @@ class Images:
         node = {"driver": "rbd", "pool": cluster.pool, "image": _checked(image), "user": cluster.user}
         if layer:
             node["snapshot"] = _checked(layer)
-        server = Server(cluster.owner, InCeph(node, conf=cluster.conf.read_bytes(), key=key.strip().encode()))
+        source = InCeph(node, conf=cluster.conf.read_bytes(), key=key.strip().encode())
+        server = Server(cluster.owner, source, holder)
         return server.start(cluster.jail, read_only=read_only)
 
     def _info(self, image: str) -> dict[str, Any] | None:
@@ -179,10 +182,12 @@ class Remote:
     image: str
     size: int
     keeps: str | None = field(default=None)
+    holder: str = ""
 
     def connect(self, *, read_only: bool) -> int:
         """See Images.connect."""
-        return Images(self.clusters.get(self.pool)).connect(self.image, self.size, read_only=read_only)
+        images = Images(self.clusters.get(self.pool))
+        return images.connect(self.image, self.size, read_only=read_only, holder=self.holder)
 
     def keep(self) -> bool:
         """See Images.keep."""

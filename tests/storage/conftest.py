@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from storage import holders
-from storage.agent.nbd import end_all
+from storage.agent.relays import end_all
 from storage.services import volume_types
 from tests.clouds import wait_until
 from tests.storage import clouds, s3

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from agent.jail import Jail
+from storage.agent import relays
 from storage.agent.ceph import Clusters
 from storage.agent.rbd import Images
 from tests.clouds import wait_until
@@ -113,5 +114,32 @@ def test_what_is_on_it_is_kept_while_its_guest_writes_on(guest, ceph):
     images.forget(image, image)
     plugged(guest, kept)
     assert not images.kept(image), "an order that is done keeps nothing once more"
+    plugged(guest)
+    images.remove(image)
+
+
+def test_it_is_detached_while_the_cluster_does_not_answer(guest, ceph):
+    """With writes on their way."""
+    guest.spec["seed"]["user_data"] = LOOKING + COUNTS
+    image = str(uuid.uuid4())
+    ceph.lead_to(guest.node.paths.home, "one")
+    clusters = Clusters(guest.node.paths, Jail())
+    wait_until(clusters.facts)
+    [pool] = clusters.facts()
+    images = Images(clusters.get(pool))
+    images.create(image, GIB)
+    volume = {
+        "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
+        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
+    }  # fmt: skip
+    plugged(guest, volume)
+    guest.says(r"COUNT (\d\d|[3-9])")
+    with ceph.hanging():
+        assert plugged(guest) == []
+        guest.says("HAS (?!.*vdb)")
+        assert not list(relays.find(guest.node.paths.home))
+    assert counted(ceph, image) >= 3
+    assert plugged(guest, volume) == [volume["id"]]
+    guest.says("HAS .*vdb=in-ceph:2097152:0 ")
     plugged(guest)
     images.remove(image)

@@ -20,7 +20,8 @@ from compute import services
 from compute.first_volumes import Disk
 from compute.models import Instance
 from compute.volumes import UnfitVolumes
-from storage.agent.nbd import creds, end_all, write_key
+from storage.agent.nbd import creds, write_key
+from storage.agent.relays import cut_off, find
 from storage.hosting import NoRoom
 from storage.models import Attachment, Snapshot, Volume
 from storage.services import backups, moving, retyping, taking, volume_types, volumes
@@ -50,8 +51,7 @@ def two(cloud):
         node.heartbeat()
     yield cloud
     for node in cloud.nodes:
-        for held in Attachment.objects.all():
-            end_all(node.paths.home, str(held.pk))
+        cut_off(list(find(node.paths.home)))
     for volume in Volume.objects.all():
         kind_of(cloud).serving.end(str(volume.pk))
 

@@ -1,6 +1,7 @@
 """A disk of a real guest that is on another host: two homes on this machine, and TLS between them."""
 
 import json
+import os
 import re
 import secrets
 import subprocess
@@ -12,8 +13,7 @@ import pytest
 from agent.jail import probe
 from agent.ledger import Ledger
 from agent.paths import Paths
-from storage.agent import qcow2
-from storage.agent.nbd import _serving
+from storage.agent import qcow2, relays
 from storage.agent.serving import Serving, Wanted, chain_of
 from tests.clouds import wait_until
 from tests.compute.agent.test_plugging import GIB, LOOKING, Running, node  # noqa: F401
@@ -32,10 +32,11 @@ while sleep 0.1; do
     n=$((n + 1))
     printf 'n=%06d' $n | dd of=/dev/vdb bs=512 conv=sync,fsync 2>/dev/null || echo "FAILED $n" >/dev/console
     echo 3 >/proc/sys/vm/drop_caches
-    echo "WROTE $(dd if=/dev/vdb bs=8 count=1 2>/dev/null) " >/dev/console
+    [ -b /dev/vdb ] && echo "WROTE $(dd if=/dev/vdb bs=8 count=1 2>/dev/null) " >/dev/console
 done
 ) &
 """
+TICKS = "\n(while sleep 1; do echo TICK >/dev/console; done) &\n"
 
 
 @pytest.fixture
@@ -58,6 +59,11 @@ def storage_host(open_home):  # noqa: F811
     yield serving
     for volume in serving._ledger.rows("SELECT volume FROM served"):
         serving.end(volume["volume"])
+
+
+def serving(guest):
+    """The processes between the guest's emulator and what serves its disks."""
+    return [one.pid for one in relays.find(guest.node.paths.home, guest.spec["id"])]
 
 
 def plugged(guest, *volumes):
@@ -104,7 +110,7 @@ def test_it_goes_on_whatever_happens_to_what_serves_it(guest, storage_host, tmp_
     goes_on(guest)
     server = storage_host._find(ident)
     command = Path(f"/proc/{server.pid}/cmdline").read_text()
-    [relay] = _serving(guest.node.paths.home, name)
+    [relay] = serving(guest)
     assert key not in command + Path(f"/proc/{relay}/cmdline").read_text(), "anybody may read command lines"
     server.kill()
     server.wait(10)
@@ -127,9 +133,70 @@ def test_it_goes_on_whatever_happens_to_what_serves_it(guest, storage_host, tmp_
     goes_on(guest)
     assert plugged(guest) == []
     guest.says("HAS (?!.*vdb)")
-    wait_until(lambda: not list(_serving(guest.node.paths.home, name)))
+    wait_until(lambda: not serving(guest))
     storage_host.end(ident)
     assert storage_host._find(ident) is None
     assert number_in(first) == kept
     assert number_in(second) >= wrote(guest) > kept
     subprocess.run(["qemu-img", "check", "-q", str(second)], check=True)
+
+
+def is_alive(guest):
+    """Its clock goes on: it says what it sees again and again."""
+    said = guest.home.console_log.read_text(errors="replace").count("TICK")
+    wait_until(lambda: guest.home.console_log.read_text(errors="replace").count("TICK") > said + 1, 20)
+
+
+def far_away(storage_host, tmp_path):
+    """A volume that it serves, as the order names it."""
+    disk = tmp_path / "one.qcow2"
+    qcow2.create(disk, GIB)
+    ident, name, key = str(uuid.uuid4()), str(uuid.uuid4()), secrets.token_hex(32)
+    place = storage_host.start(Wanted(ident, name, key, False, GIB, chain_of([(disk, "qcow2")]))) | {"key": key}
+    return {
+        "id": ident, "slot": 1, "serial": "far-away", "read_only": False, "size_bytes": GIB, "served": place,
+        "chain": [name], "base_image": None, "limits": None,
+    }  # fmt: skip
+
+
+def goes_away(storage_host, volume):
+    """For good."""
+    server = storage_host._find(volume["id"])
+    server.kill()
+    server.wait(10)
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_it_is_detached_while_its_storage_host_is_away(guest, storage_host, tmp_path, writes):
+    volume = far_away(storage_host, tmp_path)
+    guest.spec["seed"]["user_data"] = LOOKING + (WRITES if writes else "") + TICKS
+    assert plugged(guest, volume) == [volume["id"]]
+    guest.says("HAS .*vdb=far-away:2097152:0 ")
+    if writes:
+        goes_on(guest)
+    goes_away(storage_host, volume)
+    is_alive(guest)
+    assert plugged(guest) == []
+    is_alive(guest)
+    guest.says("HAS (?!.*vdb)")
+    assert not serving(guest)
+
+
+def test_nothing_is_left_when_its_guest_ends_while_its_storage_host_is_away(guest, storage_host, tmp_path):
+    volume = far_away(storage_host, tmp_path)
+    assert plugged(guest, volume) == [volume["id"]]
+    goes_on(guest)
+    [relay] = serving(guest)
+    assert relay not in children(), "nobody has to wait for its end"
+    goes_away(storage_host, volume)
+    assert "storage of one of its volumes does not answer" in guest.order("ensure_paused")["facts"]["problem"]
+    guest.spec["stop"] = {"force": True}
+    assert guest.order("ensure_stopped")["seen"] == "stopped"
+    assert not serving(guest)
+
+
+def children():
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(os.getpid())], check=False, capture_output=True, text=True
+    )
+    return {int(pid) for pid in found.stdout.split()}
