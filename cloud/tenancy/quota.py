@@ -12,9 +12,20 @@ from operator import add
 from typing import Any, ClassVar, TypedDict
 from uuid import UUID
 
-from django.db.models import BigIntegerField, Count, F, FloatField, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    F,
+    FloatField,
+    JSONField,
+    OuterRef,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+)
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Cast, Coalesce, Greatest, NullIf
+from django.db.models.functions import Cast, Coalesce, Greatest, JSONObject, NullIf
 
 from cloud.problems import Fault, FixBy, Problem
 from cloud.queries import Prepared
@@ -119,19 +130,43 @@ def _refusal(exceeded: list[dict[str, Any]]) -> OverQuota:
 
 def _read(project_id: UUID, kinds: tuple[str, ...]) -> Quota:
     """The quota row with `used_<kind>` for each of these kinds. Raises Quota.DoesNotExist."""
-    return _with_sums(kinds).get(project_id)
+    passes = _passes(kinds)
+    found = _with_sums(kinds).get(project_id)
+    for kind in kinds:
+        sums = (getattr(found, name) or {} for name, _ in passes)
+        setattr(found, f"used_{kind}", sum(each.get(kind) or 0 for each in sums))
+    return found
 
 
 @cache
 def _with_sums(kinds: tuple[str, ...]) -> "Prepared[Quota]":
-    sums = {f"used_{kind}": reduce(add, map(_sum, _kinds[kind])) for kind in kinds}
-    return Prepared(lambda project_id: Quota.objects.annotate(**sums).filter(pk=project_id))
+    passes = {name: _sums(counted) for name, counted in _passes(kinds)}
+    return Prepared(lambda project_id: Quota.objects.annotate(**passes).filter(pk=project_id))
+
+
+def _passes(kinds: tuple[str, ...]) -> list[tuple[str, dict[str, _Counted]]]:
+    """What is counted of the same rows, by kind, with a name: one look at them is enough for all of it."""
+    found: dict[Rows, dict[str, _Counted]] = {}
+    for kind in kinds:
+        for counted in _kinds[kind]:
+            found.setdefault(counted.rows, {})[kind] = counted
+    return [(f"pass_{number}", counted) for number, counted in enumerate(found.values())]
+
+
+def _sums(counted: dict[str, _Counted]) -> Subquery:
+    """The sums of the same rows, as an object by kind; null without rows."""
+    rows = next(iter(counted.values())).rows(OuterRef("pk")).order_by().annotate(all_rows=Value(1)).values("all_rows")
+    totals = JSONObject(**{kind: _total(each) for kind, each in counted.items()})
+    return Subquery(rows.annotate(totals=totals).values("totals"), output_field=JSONField())
+
+
+def _total(counted: _Counted) -> Any:
+    return Sum(F(counted.sum_of)) if counted.sum_of else Count("pk")
 
 
 def _sum(counted: _Counted) -> Coalesce:
     rows = counted.rows(OuterRef("pk")).order_by().annotate(all_rows=Value(1)).values("all_rows")
-    total: Any = Sum(F(counted.sum_of)) if counted.sum_of else Count("pk")
-    return Coalesce(Subquery(rows.annotate(total=total).values("total"), output_field=BigIntegerField()), 0)
+    return Coalesce(Subquery(rows.annotate(total=_total(counted)).values("total"), output_field=BigIntegerField()), 0)
 
 
 def _table(quota: Quota) -> dict[str, Use]:
