@@ -1,4 +1,5 @@
-"""Instances whose host is lost: those whose disk was only there begin anew, those in shared folders go on elsewhere."""
+"""Instances whose host is lost: those whose disk was only there begin anew, those that boot from a volume that is
+elsewhere go on on another host."""
 
 from collections.abc import Iterator
 from uuid import UUID
@@ -19,6 +20,7 @@ from compute.services.wishes import record_verb, wish
 from compute.workflows import DeleteInstance, LoseInstance
 from storage.models import Attachment
 from storage.models.types import PoolKind
+from storage.services import attaching
 
 HOST_LOST = "Its host was declared lost."
 LOST = (
@@ -56,8 +58,7 @@ def boots_elsewhere(instance: Instance) -> bool:
 
 
 def _roots_elsewhere() -> "QuerySet[Attachment]":
-    """What boots from a volume in a shared folder or in Ceph."""
-    return Attachment.objects.filter(holder_type=volumes.HOLDER, slot=0, volume__active__pool__isnull=False)
+    return attaching.roots_elsewhere().filter(holder_type=volumes.HOLDER)
 
 
 def _give_up(instance: Instance, machine: Machine) -> None:
@@ -95,7 +96,7 @@ def at_stake(host: Host) -> Iterator[Stake]:
         .select_related("project")
         .defer("user_data", "placement")
     )
-    roots = _roots_elsewhere().filter(holder_id=OuterRef("pk"))
+    roots = _roots_elsewhere().filter(holder_id=OuterRef("pk")).exclude(served)
     for instance in there.annotate(boots_elsewhere=Exists(roots)).order_by("name", "pk"):
         fate = "taken_over" if instance.boots_elsewhere and instance.trashed_at is None else "lost"
         yield Stake("instance", instance.pk, instance.name, instance.project.name, fate)

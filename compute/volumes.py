@@ -172,6 +172,11 @@ def that_move(instance: Instance) -> list[Volume]:
     return [one.volume for one in held_by(instance) if not one.volume.type.is_served]
 
 
+def that_are_served(instance: Instance) -> list[Volume]:
+    """Those that stay on their storage hosts, whatever host it is on."""
+    return [one.volume for one in held_by(instance) if one.volume.type.is_served]
+
+
 def with_volumes(instances: "QuerySet[Any]") -> "QuerySet[Any]":
     """Annotate `volumes`, by their slots."""
     own = Attachment.objects.filter(holder_type=HOLDER, holder_id=OuterRef("pk")).order_by("slot")

@@ -52,7 +52,7 @@ def volume(row: VolumeOnHost, live: Operation | None) -> None:
 def _goes_with_its_holder(volume: Volume) -> bool:
     """Whether what it is attached to boots from a volume, and so takes along all that it has."""
     held = Attachment.objects.filter(volume__active__tree=volume.active.tree).values("holder_id")
-    return Attachment.objects.filter(holder_id__in=held, slot=0, volume__active__pool__isnull=False).exists()
+    return attaching.roots_elsewhere().filter(holder_id__in=held).exists()
 
 
 def _drop_next(volume: Volume) -> None:

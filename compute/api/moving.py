@@ -24,9 +24,9 @@ class Move(InstanceView, Verb):
         """To another host, by copying its disk and its volumes; it must be stopped. It is where it was until all of it
         has been copied. Its ports and their addresses follow.
 
-        With `take_over` it is taken from a host that is not heard of, if it boots from a volume in a shared folder and
-        has no others: it starts on another host once the one before can write nothing any more. What its guest had not
-        written yet is lost, as after a power cut.
+        With `take_over` it is taken from a host that is not heard of, if it boots from a volume in a shared folder or
+        of a storage host and has no others: it starts on another host once the one before can write nothing any more.
+        What its guest had not written yet is lost, as after a power cut.
         """
         move_or_take_over(instance=instance, actor=self.actor, **body)
         return instance

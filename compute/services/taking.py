@@ -1,4 +1,5 @@
-"""Running instances elsewhere whose host is not heard of: those whose disks are all in shared folders."""
+"""Running instances elsewhere whose host is not heard of: those whose disks are all in shared folders or served by
+storage hosts."""
 
 from typing import Any
 
@@ -13,7 +14,7 @@ from compute.services.problems import require
 from compute.services.wishes import record_verb, wish
 from compute.workflows import TakeOverInstance
 from storage import moving as transfers
-from storage.services import moving, taking
+from storage.services import attaching, moving, taking
 from storage.services.volumes import unfit
 
 
@@ -34,14 +35,16 @@ def take_it_over(*, instance: Instance, actor: Actor, host: Host | None = None) 
     require(instance, why_not.take_over(instance))
     assert instance.host is not None
     taking.require_silent(instance.host)
-    group = transfers.group_of([one.volume for one in volumes.held_by(instance)])
+    group = transfers.group_of(volumes.that_move(instance))
     taking.require_takable(group, but=operation, holders={instance.pk})
+    taking.require_served(volumes.that_are_served(instance))
     should_run = instance.wanted_power in (Power.RUNNING, Power.PAUSED)
     wish(operation, instance, Power.RUNNING if should_run else Power.STOPPED, before=Power.STOPPED)
     route = route_for(instance, group, host)
     if transfers.fence_of(route.target) is None:
         raise unfit("/host", f"The agent of {route.target} is too old to take volumes over: update it first.")
     taking.seize(operation, group, route, actor)
+    attaching.change_keys(volumes.HOLDER, instance.pk)
     machine = instance.machines.select_for_update(of=("self",)).select_related("host").get(host=route.target)
     moves.take_over(instance, machine)
     record_verb("take_over", instance, actor, **{"from": str(route.source)}, **moving.told(route, group))

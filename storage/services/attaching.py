@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from cloud.events.services import Actor, record
 from cloud.operations import engine
@@ -20,6 +20,7 @@ from cloud.uses import refuse_if_used
 from storage import hosting
 from storage.backing_up import HOLDING
 from storage.models import Attachment, Volume
+from storage.models.types import PoolKind
 from storage.models.volumes import MAX_SLOT
 from storage.services.volumes import WrongState, delete, holders_of
 
@@ -63,13 +64,17 @@ def attach(
     attachment = Attachment.objects.create(
         volume=volume, holder_type=holder.type, holder_id=holder.id, holder_name=holder.name, slot=slot,
         read_only=read_only, delete_with_holder=delete_with_holder,
-        key=secrets.token_hex(KEY_BYTES) if volume.type.is_served else "",
+        key=_new_key() if volume.type.is_served else "",
     )  # fmt: skip
     if volume.type.is_served:
         hosting.changed(volume)
     after = {"holder": f"{holder.type} {holder.name}", "slot": slot, "read_only": read_only}
     record("storage.volume.attach", volume, actor=actor, after=after)
     return attachment
+
+
+def _new_key() -> str:
+    return secrets.token_hex(KEY_BYTES)
 
 
 def _free_slot(holder: Holder) -> int:
@@ -85,6 +90,21 @@ def held_by(holder_type: str, holder_id: UUID) -> "QuerySet[Attachment]":
     """The attachments of a holder, by their slots."""
     held = Attachment.objects.filter(holder_type=holder_type, holder_id=holder_id)
     return held.select_related("volume__active__host", "volume__type").order_by("slot")
+
+
+def roots_elsewhere() -> "QuerySet[Attachment]":
+    """What is booted from that does not end with the host of its holder: in a shared folder, in Ceph, or on the disk of
+    a storage host that is not lost."""
+    served = Q(volume__type__pool_kind=PoolKind.NBD, volume__active__host__lost_at=None)
+    return Attachment.objects.filter(Q(volume__active__pool__isnull=False) | served, slot=0)
+
+
+def change_keys(holder_type: str, holder_id: UUID) -> None:
+    """The holder is on another host from now on: the one before loses what storage hosts serve to it. It is locked."""
+    for attachment in held_by(holder_type, holder_id).filter(key__gt="").select_for_update(of=("self",)):
+        attachment.key = _new_key()
+        attachment.save(update_fields=["key"])
+        hosting.changed(attachment.volume)
 
 
 def require_not_copied(volume: Volume) -> None:

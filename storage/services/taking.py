@@ -76,6 +76,16 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
             raise engine.Busy.with_operation(busy, str(one))
 
 
+def require_served(volumes: Collection[Volume]) -> None:
+    """Raises WrongState unless the storage hosts of all of these are heard of, which keep the host before from writing.
+
+    They do so by the key of the attachment: see `storage.services.attaching.change_keys`.
+    """
+    for one in volumes:
+        if one.active.host is not None and moving.is_silent(one.active.host):
+            raise WrongState(f"{one} is on its storage host, which is not heard of. It is back when that is.")
+
+
 def _is_lost(volume: Volume) -> bool:
     """Whether an admin has said that its host is gone for good."""
     host = volume.active.host

@@ -19,6 +19,7 @@ from cloud.problems import Conflict
 from compute import services
 from compute.first_volumes import Disk
 from compute.models import Instance
+from compute.services.taking import take_it_over
 from compute.volumes import UnfitVolumes
 from storage.agent.nbd import creds, write_key
 from storage.agent.relays import cut_off, find
@@ -349,3 +350,77 @@ def test_what_is_not_possible_is_refused_in_words(two, served):
     Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "volumes": {"layers": True}})
     with pytest.raises(UnfitVolumes, match="does not have qemu-nbd"):
         attach(two, instance, volume)
+
+
+def boots_from_it_on_node2(cloud, served, tmp_path, settings):
+    settings.IMAGE_STORE = tmp_path
+    instance = cloud.launch(host=host(2), image=an_image(tmp_path), boot_from=Disk(size_gib=2, type=served))
+    settle(cloud)
+    assert works(io(tmp_path, told(cloud, 2, instance)["served"], "write -P 7 64k 64k"))
+    return instance
+
+
+def silence_node2(cloud):
+    cloud.nodes[1].online = False
+    HostPulse.objects.filter(host=host(2)).update(seen_at=Now() - timedelta(hours=1))
+
+
+def settle_long(cloud):
+    for _ in range(4):
+        reconcile.reconcile()
+        settle(cloud)
+
+
+@pytest.mark.parametrize("data", ["", "served", "local"])
+def test_an_instance_that_boots_from_it_goes_on_when_its_own_host_is_lost(
+    two, served, settings, tmp_path, api, cloud_admin, data
+):
+    instance = boots_from_it_on_node2(two, served, tmp_path, settings)
+    if data:
+        attach(two, instance, make(two, name="data", **({"type": served} if data == "served" else {})))
+    place = told(two, 2, instance)["served"]
+    silence_node2(two)
+    path = "hosts/node2/declare-lost"
+    preview = api.as_(cloud_admin).post(f"{path}?dry_run=true", {"confirm": "node2"}).json()
+    fates = {one["type"]: one["fate"] for one in preview["plan"]["at_stake"]}
+    assert fates == {"instance": "taken_over"} | ({"volume": "lost"} if data == "local" else {})
+    api.as_(cloud_admin).post(path, {"confirm": "node2"})
+    settle_long(two)
+    instance = Instance.objects.get()
+    assert (instance.host, instance.seen, instance.failed_reason) == (host(1), "running", "")
+    assert len(plugged(two, 1, instance)) == (2 if data == "served" else 1)
+    assert not works(io(tmp_path, place, "write -P 9 64k 64k")), "the host before can write nothing any more"
+    assert works(io(tmp_path, told(two, 1, instance)["served"], "read -P 7 64k 64k"))
+    assert two.breaches() == []
+    assert api.as_(cloud_admin).delete("hosts/node2").status_code == 204
+
+
+def test_it_is_taken_from_a_silent_host_unless_its_storage_host_is_silent_too(two, served, settings, tmp_path):
+    instance = boots_from_it_on_node2(two, served, tmp_path, settings)
+    silence_node2(two)
+    HostPulse.objects.filter(host=host(1)).update(seen_at=Now() - timedelta(hours=1))
+    with pytest.raises(WrongState, match="storage host, which is not heard of"):
+        two.do(take_it_over, instance)
+    two.nodes[0].heartbeat()
+    two.do(take_it_over, instance)
+    settle(two)
+    assert (Instance.objects.get().host, Instance.objects.get().seen) == (host(1), "running")
+    two.nodes[1].online = True
+    settle(two)
+    assert two.nodes[1].hypervisor.running() == set(), "the host before ends what it had"
+    assert two.breaches() == []
+
+
+def test_an_instance_is_given_up_when_its_host_is_lost_with_its_storage_host(
+    two, served, settings, tmp_path, api, cloud_admin
+):
+    boots_from_it_on_node2(two, served, tmp_path, settings)
+    silence(two)
+    silence_node2(two)
+    for name in ("node2", "node1"):
+        api.as_(cloud_admin).post(f"hosts/{name}/declare-lost", {"confirm": name})
+    settle_long(two)
+    instance = Instance.objects.get()
+    assert (instance.machine, instance.wanted_power) == (None, "stopped")
+    assert "lost with its host" in instance.failed_reason
+    assert two.breaches() == []
