@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from agent.errors import OPERATOR, YOU, Refused, Unreachable
+from agent.errors import OPERATOR, YOU, DeclaredLost, Refused, Unreachable
 from agent.membership import Membership
 
 TIME_OUT = httpx.Timeout(15.0, connect=5.0)
@@ -23,7 +23,10 @@ Outcome = str | Refused | Unreachable  # of a report
 
 
 class ControlPlane:
-    """The control plane at `url`, for the host that holds `token`. Every method may raise Unreachable."""
+    """The control plane at `url`, for the host that holds `token`. Every method may raise Unreachable.
+
+    Of that kind is DeclaredLost.
+    """
 
     def __init__(self, url: str, token: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self._client = httpx.Client(
@@ -139,9 +142,12 @@ class ControlPlane:
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
-            return self._client.request(method, path, **content)
+            answer = self._client.request(method, path, **content)
         except httpx.HTTPError as error:
             raise Unreachable(_reason(error)) from error
+        if answer.status_code == 401 and _problem(answer).get("declared_lost") is True:
+            raise DeclaredLost(_words(answer))
+        return answer
 
 
 def _verdict(status: int, words: str) -> str:

@@ -40,6 +40,10 @@ class Unreachable(Exception):
     """The control plane did not answer, or not sensibly: try again later. It says nothing about any resource."""
 
 
+class DeclaredLost(Unreachable):
+    """The control plane refuses this host, as an admin has declared it lost: what is on it may run elsewhere by now."""
+
+
 def told(problem: Exception, words: str = "", *, of: str = "") -> dict[str, str]:
     """Facts for a report: a problem's words, and who can do something about it. `of`: what the facts' names begin with.
 

@@ -6,14 +6,15 @@ Everything here may be called at any time, by anybody, again: threads and clocks
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
 from agent import system
 from agent.entries import Entry, Key
-from agent.errors import NoAnswer, Refused
+from agent.errors import DeclaredLost, NoAnswer, Refused
 from agent.kinds import Tools
 from agent.orders import Orders, Spawn
 from agent.reports import Problem, Reports
@@ -37,6 +38,7 @@ class Host:
         self.kinds = tools.kinds
         self.changed = threading.Event()  # something was seen that the control plane should hear of now
         self.stopping = threading.Event()
+        self.is_lost = False  # an admin has declared it lost, as the control plane says
         self._spawn = spawn or (lambda task: task())
         self._orders = Orders(tools, self._spawn, self.changed.set)
         self._reports = Reports(tools)
@@ -56,11 +58,13 @@ class Host:
 
     def look(self) -> int:
         """Claim orders and obey them; how many were claimed. Raises Unreachable."""
-        return self._orders.claim()
+        with self._heeding():
+            return self._orders.claim()
 
     def renew_leases(self) -> None:
         """Keep the orders in hand ours; abandon those that are not any more. Raises Unreachable."""
-        self._orders.renew()
+        with self._heeding():
+            self._orders.renew()
 
     def stop(self) -> None:
         """The worker goes down: leave the work in hand for the next one."""
@@ -84,7 +88,8 @@ class Host:
 
     def send_reports(self) -> None:
         """Send every report that is owed. Raises Unreachable: then it is owed still."""
-        self._reports.send()
+        with self._heeding():
+            self._reports.send()
 
     def notice(self, key: Key, ended: str = "") -> None:
         """Look at a resource to which something may have happened; again soon, when it cannot be seen now.
@@ -143,13 +148,37 @@ class Host:
     def revive(self) -> None:
         """Go on with what was interrupted with this host: once the control plane has taken the report of it, or has
         not answered for a minute and the resource depends on nothing but this host."""
-        for entry in self.ledger.entries():
+        for entry in () if self.is_lost else self.ledger.entries():
             kind = self.kinds.get(entry.type)
             if kind is None or entry.key in self._orders or not kind.is_interrupted(entry):
                 continue
             alone = time.monotonic() - self._began > SECONDS_WITHOUT_ANSWER and kind.needs_only_host(entry)
             if entry.report is None or alone:
                 self._orders.revive(entry)
+
+    # The host is lost
+
+    @contextmanager
+    def _heeding(self) -> Iterator[None]:
+        """Ask the control plane something. Before anything else is done, a host that is lost ends what it has."""
+        try:
+            yield
+        except DeclaredLost as words:
+            self._lose(str(words))
+            raise
+
+    def _lose(self, words: str) -> None:
+        """End all that may run on another host by now; what was just being started ends with the next call."""
+        if not self.is_lost:
+            log.error("this host was declared lost: all that runs on it is ended", problem=words)
+        self.is_lost = True
+        self._orders.abandon()
+        for entry in self.ledger.entries():
+            if kind := self.kinds.get(entry.type):
+                try:
+                    kind.lose(entry)
+                except (NoAnswer, Refused, OSError) as problem:
+                    log.warning("cannot end a resource", type=entry.type, id=entry.id, problem=str(problem))
 
     # The heartbeat
 
@@ -190,7 +219,8 @@ class Host:
             "inventory": inventory,
             "problems": [problem for ask in self.problems_of for problem in ask()][:MAX_PROBLEMS],
         }
-        answer = self.control_plane.heartbeat(body)
+        with self._heeding():
+            answer = self.control_plane.heartbeat(body)
         unowned = {Key(item["type"], item["id"]) for item in answer.get("unowned", [])}
         said = {Key(item["type"], item["id"]) for item in inventory}
         for entry in self.ledger.entries():

@@ -122,6 +122,12 @@ class Kind:
         """What `pileus-agent status` adds to its line."""
         return ""
 
+    # The host is lost
+
+    def lose(self, entry: Entry) -> None:
+        """An admin has declared this host lost: end at once what may run elsewhere by now, and keep all of its data.
+        The resource is not locked, and this is called again and again."""
+
     # Beside the clock
 
     def start(self, host: "Host") -> None:

@@ -86,7 +86,8 @@ class Rounds(threading.Thread):
         self._look = Round("look", SECONDS_BETWEEN_LOOKS, self._look_once)
         self._renew = Round("renew", SECONDS_BETWEEN_RENEWALS, host.renew_leases)
         tidy = Round("tidy", SECONDS_BETWEEN_TIDYINGS, host.tidy)
-        self._rounds = [self._report, self._heartbeat, self._look, self._renew, tidy]
+        # The heartbeat first: a host that comes back may have been declared lost, and starts nothing again then.
+        self._rounds = [self._heartbeat, self._report, self._look, self._renew, tidy]
 
     def ring(self) -> None:
         """The doorbell: look now."""

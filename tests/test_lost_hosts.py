@@ -2,13 +2,14 @@
 
 import pytest
 
-from agent.errors import Unreachable
+from agent.errors import DeclaredLost, Unreachable
 from cloud.costs.models import Rental
 from cloud.events.models import Event
 from cloud.hosts import reconcile
 from cloud.hosts.models import Allocation, Host, Order
 from cloud.operations.models import Operation
 from compute import services
+from compute.agent.records import key
 from compute.models import Instance, Machine
 from storage.models import Layer, Snapshot, Volume, VolumeOnHost
 from storage.services import moving, volumes
@@ -194,13 +195,29 @@ def test_a_move_from_it_or_to_it_is_given_up(cloud, api, cloud_admin, lost_end):
     remove(api, cloud_admin)
 
 
-def test_a_host_that_comes_back_may_do_nothing(cloud, api, cloud_admin):
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_host_that_comes_back_ends_what_it_has_and_may_do_nothing(cloud, api, cloud_admin, restarted):
     second(cloud)
-    cloud.launch(host=host())
+    instance, interrupted = cloud.launch(host=host()), cloud.launch(host=host())
     settle(cloud)
+    node = cloud.nodes[0]
+    assert node.interrupt(node.ledger.get(key(str(interrupted.pk))), 0)
+    node.send_reports()
     silence(cloud)
     lose(cloud, api, cloud_admin)
-    node = cloud.nodes[0]
+    assert node.hypervisor.running() == {str(instance.pk)}
+    node = node.restart() if restarted else node
+    node.online = True
+    with pytest.raises(DeclaredLost, match="declared lost"):
+        node.heartbeat()
+    assert node.hypervisor.running() == set()
+    node.revive()
+    assert node.hypervisor.running() == set()
+    node = node.restart()  # and it finds no control plane
+    node.online, node._began = False, -1e9
+    node.notice_all(thoroughly=True)
+    node.revive()
+    assert node.hypervisor.running() == set(), "what was interrupted with the host stays off"
     node.online = True
     with pytest.raises(Unreachable, match="declared lost.*wipe its home folder"):
         node.tools.control_plane.claim(1, "")

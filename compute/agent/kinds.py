@@ -157,6 +157,13 @@ class Machines(Kind):
     def stand_down(self, entry: Entry) -> None:
         self.tools.records.interrupt(entry.id, interrupted=False)
 
+    def lose(self, entry: Entry) -> None:
+        """Kill its emulator, which may be one of two that write the same disk, and never start it by itself."""
+        machine = self.machine(entry.id)
+        self.stand_down(entry)
+        if process := machine.hypervisor(entry).find(machine.home):
+            machine.kill(process)
+
     # What the host says of itself
 
     def capabilities(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from cloud.hosts.models import Host
 from cloud.hosts.services import digest
+from cloud.problems import Unauthenticated
 from cloud.queries import Prepared
 
 LOST = (
@@ -35,7 +36,7 @@ class HostAuthentication(BaseAuthentication):
         if host is None:
             raise AuthenticationFailed("This host token is not known.")
         if host.lost_at is not None:
-            raise AuthenticationFailed(LOST)
+            raise Unauthenticated(LOST, extra={"declared_lost": True})  # the agent ends its emulators: agent.host
         return host, token
 
     def authenticate_header(self, request: Request) -> str:
