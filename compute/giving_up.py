@@ -1,7 +1,5 @@
 """What the cloud gives up: it is said on the instance until somebody acts, and in the log."""
 
-from collections.abc import Callable
-
 from django.db.models.functions import Now
 
 from cloud.costs import kinds
@@ -20,16 +18,22 @@ def note(instance: Instance, words: str) -> None:
     record("compute.instance.give_up", instance, actor=SYSTEM, after={"reason": words})
 
 
-def lose(instance: Instance, words: str, *, goes_along: Callable[[Attachment], bool]) -> None:
+def lose(instance: Instance, words: str) -> None:
     """What it boots from is gone: keep the row with the reason, its ports with their addresses, and nothing else. It
-    is locked. Its machine is left to the caller; of its volumes only what `goes_along` is deleted."""
+    is locked. Its machine is left to the caller; of its volumes what was made for it and is lost too is deleted."""
     record("compute.instance.lose_with_host", instance, actor=SYSTEM, before={"seen_power": instance.seen})
     kinds.end("instance", instance.pk, instance.project_id)
     moves.abandon(instance)
-    volumes.let_go(instance, goes_along=goes_along)
+    volumes.let_go(instance, goes_along=_is_lost)
     instance.machine = None
     networking.follow(instance)
     Instance.objects.filter(pk=instance.pk).update(
         machine=None, wanted_power=Power.STOPPED, failed_at=Now(), failed_reason=words, gave_up="", restarted_at=[],
         host_wish=None, snapshot=None, clone_of_snapshot=None,
     )  # fmt: skip
+
+
+def _is_lost(held: Attachment) -> bool:
+    """Made for it, on the disk of a host that is lost. What is elsewhere stays, for another instance."""
+    layer = held.volume.active
+    return held.delete_with_holder and layer.pool is None and layer.host is not None and layer.host.lost_at is not None

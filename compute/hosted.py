@@ -162,6 +162,7 @@ holders.register(
         rests=volumes.rests,
         replaces_layers=volumes.replaces_layers,
         lose_root=losing.lose_root,
+        is_given_up=losing.is_given_up,
     )
 )
 files.register_owner(partial(files.in_rows, Instance.objects.all(), "boot_files"))

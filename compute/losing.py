@@ -62,13 +62,8 @@ def _roots_elsewhere() -> "QuerySet[Attachment]":
 
 
 def _give_up(instance: Instance, machine: Machine) -> None:
-    """Its disk is gone, and volumes that are elsewhere stay, for another instance."""
-
-    def goes(held: Attachment) -> bool:  # what was made for it on the disk of the same host
-        layer = held.volume.active
-        return held.delete_with_holder and layer.pool is None and layer.host_id == machine.host_id
-
-    giving_up.lose(instance, LOST, goes_along=goes)
+    """Its disk is gone."""
+    giving_up.lose(instance, LOST)
     moves.forget(machine)
     if instance.trashed_at:
         delete(instance=instance, actor=SYSTEM, verb="purge")
@@ -86,6 +81,24 @@ def lose_root(instance_id: UUID) -> None:
         operation = engine.start(LoseInstance, instance, actor=SYSTEM)
         wish(operation, instance, Power.STOPPED)
         record_verb("lose", instance, SYSTEM)
+
+
+def is_given_up(instance_id: UUID) -> bool:
+    """Whether nothing is left, or soon will be, that it could run from: its root or its own host is lost."""
+    instance = Instance.objects.select_related("machine__host").filter(pk=instance_id).first()
+    if instance is None:
+        return False
+    live = Operation.objects.filter(subject_type="instance", subject_id=instance_id, finished_at=None)
+    if live.filter(kind__in=(DeleteInstance.kind, LoseInstance.kind)).exists():
+        return True
+    root = volumes.held_by(instance).filter(slot=0).first()
+    if root is not None and not instance.trashed_at:
+        return root.volume.active.pool is None and _is_lost(root.volume.active.host)
+    return _is_lost(instance.host)
+
+
+def _is_lost(host: Host | None) -> bool:
+    return host is not None and host.lost_at is not None
 
 
 def at_stake(host: Host) -> Iterator[Stake]:

@@ -18,6 +18,7 @@ class HolderKind:
     open, and opens nothing before this transaction ends: then what is on its volumes may be replaced.
     `replaces_layers(id)`: whether it can take others that have the same in place of what its volumes stand on, also
     while it runs. `lose_root(id)`: what it boots from, its slot 0, is lost for good.
+    `is_given_up(id)`: whether it is lost with what is lost just now, so that what was made for it goes, too.
     """
 
     type: str
@@ -27,6 +28,7 @@ class HolderKind:
     rests: Callable[[UUID], bool] = lambda holder_id: False
     replaces_layers: Callable[[UUID], bool] = lambda holder_id: False
     lose_root: Callable[[UUID], None] = lambda holder_id: None
+    is_given_up: Callable[[UUID], bool] = lambda holder_id: False
 
 
 _kinds: dict[str, HolderKind] = {}

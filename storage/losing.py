@@ -5,7 +5,9 @@ the reason, so that its backups can be found and restored; its snapshots are gon
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from django.db import transaction
 from django.db.models.functions import Now
 
 from cloud.events.services import SYSTEM, record
@@ -14,6 +16,7 @@ from cloud.hosts.models import Host
 from cloud.hosts.resources import Stake
 from cloud.operations import engine
 from cloud.operations.models import Operation
+from cloud.problems import Conflict
 from storage import holders, hosting, importing, moving, prices, trees
 from storage.models import Attachment, ImageImport, Snapshot, TransferOnHost, Volume, VolumeOnHost
 from storage.moving import Route
@@ -66,11 +69,13 @@ def _drop_next(volume: Volume) -> None:
 def _give_up(volume: Volume, row: VolumeOnHost, live: Operation | None) -> None:
     if live is not None:
         engine.fail(live, HOST_LOST)
+    goes_along = False  # made for what is lost too
     for held in volume.attachments.order_by("pk"):
         holder = holders.kind_of(held.holder_type)
         holder.tell(held.holder_id)
         if held.slot == 0:
             holder.lose_root(held.holder_id)
+        goes_along = held.delete_with_holder and holder.is_given_up(held.holder_id)
         attaching.release(held, actor=SYSTEM)
     rows = Volume.objects.select_for_update(of=("self",)).select_related("active", "project", "type")
     volume = rows.get(pk=volume.pk)
@@ -84,8 +89,9 @@ def _give_up(volume: Volume, row: VolumeOnHost, live: Operation | None) -> None:
     volume.save(update_fields=["active", "next", "failed_reason"])
     trees.Tree(tree).sweep()
     record("storage.volume.lose_with_host", volume, actor=SYSTEM, before={"size_gib": volume.size_gib})
-    if volume.trashed_at:
-        delete(volume=volume, actor=SYSTEM, cascade=True)
+    if volume.trashed_at or goes_along:
+        with suppress(Conflict), transaction.atomic():  # what is protected stays
+            delete(volume=volume, actor=SYSTEM, cascade=True)
 
 
 def transfer(row: TransferOnHost, live: Operation | None) -> None:

@@ -5,18 +5,20 @@ import pytest
 from agent.errors import DeclaredLost, Unreachable
 from cloud.costs.models import Rental
 from cloud.events.models import Event
-from cloud.hosts import reconcile
+from cloud.hosts import lost, reconcile
 from cloud.hosts.models import Allocation, Host, Order
 from cloud.operations.models import Operation
 from compute import services
 from compute.agent.records import key
+from compute.first_volumes import Disk
 from compute.models import Instance, Machine
+from storage import losing as storage_losing
 from storage.models import Layer, Snapshot, Volume, VolumeOnHost
 from storage.services import moving, volumes
 from storage.services.volumes import WrongState
 from tests.compute.scenarios import on_a_silent_host as boots_from_volume
-from tests.storage.clouds import do, placed, second, settle
-from tests.storage.scenarios import share_folder, silence
+from tests.storage.clouds import do, kind_of, placed, second, settle
+from tests.storage.scenarios import disk_image, share_folder, silence
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,6 +75,31 @@ def test_an_instance_is_lost_with_its_own_disk(cloud, api, cloud_admin):
     cloud.do(services.start, instance)
     settle(cloud)
     assert (now(instance).host, now(instance).seen, now(instance).failed_at) == (host(2), "running", None)
+    assert cloud.breaches() == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("root", [None, Disk(size_gib=1)])
+def test_what_was_made_for_it_is_lost_with_it(cloud, api, cloud_admin, monkeypatch, root, order):
+    """In whatever order they are given up. So it starts with new ones under the same names."""
+    kind_of(cloud)
+    second(cloud)
+    data, kept = Disk(size_gib=1, name="d3"), Disk(size_gib=1, name="kept", delete_with_instance=False)
+    instance = cloud.launch(image=disk_image(cloud), boot_from=root, volumes=[data, kept], host=host())
+    settle(cloud)
+    names = set(Volume.objects.values_list("name", flat=True))
+    silence(cloud)
+    rows = lost._rows
+    monkeypatch.setattr(lost, "_rows", lambda host: iter(list(rows(host))[::order]))
+    lose(cloud, api, cloud_admin)
+    assert now(instance).failed_at
+    assert set(Volume.objects.values_list("name", "failed_reason")) == {("kept", storage_losing.LOST)}
+    do(volumes.delete, volume=Volume.objects.get())
+    settle(cloud)
+    cloud.do(services.start, instance)
+    settle(cloud)
+    assert (now(instance).host, now(instance).seen) == (host(2), "running")
+    assert set(Volume.objects.values_list("name", flat=True)) == names
     assert cloud.breaches() == []
 
 

@@ -4,7 +4,6 @@ from cloud.operations.workflow import DONE, Verdict
 from compute import giving_up, moves
 from compute.models import Power
 from compute.workflows.delete import DeleteInstance
-from storage.models import Attachment
 
 LOST = (
     "The volume that it boots from was lost with its storage host. Start it to have it made anew from its image, with "
@@ -20,7 +19,7 @@ class LoseInstance(DeleteInstance):
     def forget(self) -> Verdict:
         """On a host that is away the machine stays a row without an instance that counts it, until it is removed."""
         machines = self._machines()
-        giving_up.lose(self.instance, LOST, goes_along=_nothing)
+        giving_up.lose(self.instance, LOST)
         for machine in machines:
             if machine.has_been_seen(Power.GONE):
                 moves.forget(machine)
@@ -29,8 +28,3 @@ class LoseInstance(DeleteInstance):
     def give_up(self) -> Verdict:
         """Cancelled or not: it has nothing to run from."""
         return self.destroy
-
-
-def _nothing(held: Attachment) -> bool:
-    """Its other volumes are whole, also those that were made for it."""
-    return False

@@ -227,15 +227,17 @@ def test_it_begins_with_an_image_and_an_instance_boots_from_it_elsewhere(two, se
 def test_an_instance_that_boots_from_it_elsewhere_is_lost_with_it(two, served, settings, tmp_path, api, cloud_admin):
     settings.IMAGE_STORE = tmp_path
     kept = make(two, name="kept")
-    instance = two.launch(host=host(2), image=an_image(tmp_path), boot_from=Disk(size_gib=2, type=served))
+    data = Disk(size_gib=1, type=served, name="d3")
+    boot_from = Disk(size_gib=2, type=served)
+    instance = two.launch(host=host(2), image=an_image(tmp_path), boot_from=boot_from, volumes=[data])
     settle(two)
     attach(two, instance, kept)
-    root = Volume.objects.exclude(pk=kept.pk).get()
+    root = Volume.objects.exclude(name__in=("kept", "d3")).get()
     silence(two)
     path = "hosts/node1/declare-lost"
     preview = api.as_(cloud_admin).post(f"{path}?dry_run=true", {"confirm": "node1"}).json()
     assert {(one["name"], one["fate"]) for one in preview["plan"]["at_stake"]} == {
-        (instance.name, "lost"), (root.name, "lost")
+        (instance.name, "lost"), (root.name, "lost"), ("d3", "lost")
     }  # fmt: skip
     api.as_(cloud_admin).post(path, {"confirm": "node1"})
     for _ in range(4):
@@ -246,6 +248,7 @@ def test_an_instance_that_boots_from_it_elsewhere_is_lost_with_it(two, served, s
     assert "boots from was lost with its storage host" in instance.failed_reason
     assert two.running() == set()
     assert not kept.attachments.exists(), "what is elsewhere is free for another"
+    assert set(Volume.objects.values_list("name", flat=True)) == {"kept"}, "what was made for it goes with it"
     assert two.breaches() == []
 
 
