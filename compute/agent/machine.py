@@ -225,10 +225,18 @@ class Machine:
     # Parts of verbs
 
     def _pause(self, control: Control) -> None:
-        """Emulators wait for what is on its way to a disk, and answer nobody meanwhile."""
-        if self.tools.layers.silent(self.id):
-            raise Refused("the storage of one of its volumes does not answer: it stands still until that does")
+        self._require_storage()
         control.pause()
+
+    def _require_storage(self) -> None:
+        """For what makes emulators wait for all that is on its way to a disk: they answer nobody meanwhile. Raises
+        Refused."""
+        if self.tools.layers.silent(self.id):
+            raise Refused(
+                "the storage of one of its volumes does not answer, and it would stand still until that does: wait, "
+                "detach the volume, or stop it by force",
+                fix_by=YOU,
+            )
 
     def _alive(self, entry: Entry, work: Work) -> tuple[Hypervisor, Process]:
         """The machine's emulator with a running guest; starts it if necessary."""
@@ -314,9 +322,11 @@ class Machine:
         return "running", facts | self._lasting_facts()
 
     def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
+        self._require_storage()
         faults.reach("machine.reboot.before_reset")
         if not wish.get("hard"):
             self._press_until_off(control, process, _grace(entry), work)
+            self._require_storage()
         control.reset()
         freezing.forget(self.home)
         faults.reach("machine.reboot.after_reset")

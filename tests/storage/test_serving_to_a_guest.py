@@ -200,3 +200,20 @@ def children():
         ["ps", "-o", "pid=", "--ppid", str(os.getpid())], check=False, capture_output=True, text=True
     )
     return {int(pid) for pid in found.stdout.split()}
+
+
+def test_it_is_not_reset_while_its_storage_host_is_away(guest, storage_host, tmp_path):
+    """QEMU waits for what is on its way to a disk before it resets it, and the whole guest with it."""
+    volume = far_away(storage_host, tmp_path)
+    guest.spec["seed"]["user_data"] = LOOKING + WRITES + TICKS
+    assert plugged(guest, volume) == [volume["id"]]
+    goes_on(guest)
+    goes_away(storage_host, volume)
+    is_alive(guest)
+    guest.spec["reboot"] = {"nonce": str(uuid.uuid4()), "hard": True}
+    answer = guest.order("ensure_running")
+    is_alive(guest)
+    assert "storage of one of its volumes does not answer" in answer["facts"]["problem"]
+    del guest.spec["reboot"]
+    assert plugged(guest) == [], "detaching it is a way out"
+    is_alive(guest)
