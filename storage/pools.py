@@ -9,7 +9,7 @@ without copying (docs/decisions/0050, docs/decisions/0055), or never, where that
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from cloud.hosts.models import Host
 from cloud.problems import Fault, Invalid
@@ -35,11 +35,16 @@ class Pool:
         return f"{where}{' or '.join(self.names)} ({self.total_gib} GiB, on {', '.join(self.hosts)})"
 
 
+def _hosts() -> "QuerySet[Host]":
+    """A host that is lost says nothing any more."""
+    return Host.objects.filter(lost_at=None)
+
+
 def known() -> list[Pool]:
-    """All that a host reaches."""
+    """All that a host reaches which is not lost."""
     said: dict[UUID, list[tuple[str, str, int]]] = {}
     kinds: dict[UUID, str] = {}
-    for host, pools in Host.objects.order_by("name").values_list("name", "capabilities__pools"):
+    for host, pools in _hosts().order_by("name").values_list("name", "capabilities__pools"):
         for key, facts in (pools or {}).items():
             said.setdefault(UUID(key), []).append((host, facts["name"], facts["total_gib"]))
             kinds[UUID(key)] = facts.get("kind", PoolKind.FOLDER)
@@ -67,12 +72,20 @@ def kind_of(pool: UUID | None) -> str:
 
 
 def storage_host(volume_type: VolumeType) -> Host:
-    """That serves the volumes of a type. Raises NoRoom while no host says that it does."""
-    facts = f"capabilities__pools__{volume_type.pool}__kind"
-    if found := Host.objects.filter(**{facts: PoolKind.NBD}).order_by("pk").first():
-        return found
-    words = f"No storage host serves volumes of the type {volume_type} now. An admin of the cloud can look at it."
-    raise NoRoom(words)
+    """That serves the volumes of a type. Raises NoRoom unless one host says that it does, and no other.
+
+    Of two, one is what the other was before it joined anew, or lies: neither gets data that may be lost there.
+    """
+    found = _hosts().filter(**{f"capabilities__pools__{volume_type.pool}__kind": PoolKind.NBD}).order_by("name")
+    match list(found[:2]):
+        case [only]:
+            return only
+        case []:
+            words = f"No storage host serves volumes of the type {volume_type} now."
+        case several:
+            names = " and ".join(map(str, several))
+            words = f"{names} say both that they are the storage host of volumes of the type {volume_type}."
+    raise NoRoom(f"{words} An admin of the cloud can look at it.")
 
 
 def require_room(volume_type: VolumeType, more_gib: int) -> None:
