@@ -22,7 +22,7 @@ from agent.processes import Process
 # systemd leaves 1879048192 to 2147483647 unused (its documentation "Users, Groups, UIDs and GIDs"): no account and no
 # container uses them.
 FIRST_UID = 1_900_000_000
-UIDS = 65_472  # for machines; the rest of a block of 65 536 is for other confined programs
+UIDS = 61_376  # for machines; the rest of a block of 65 536 is for other confined programs
 CGROUPS = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("memory", "cpu", "pids")
 MAX_SECONDS_TO_REAP = 0.2

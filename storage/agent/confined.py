@@ -27,7 +27,8 @@ from agent.work import Work
 log = structlog.get_logger()
 
 HELPERS = 4  # at once on a host
-SERVER = 63  # the last number of the block of users: the server of the image cache has it
+SERVER = 63  # the number of the server of the image cache among the users of confined programs
+USERS = 64  # of these; from there on those of what a storage host serves have numbers
 MAX_OUTPUT = 1 << 20
 MAX_PROCESSES = 128
 TREE = Path(__file__).resolve().parents[2]

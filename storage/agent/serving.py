@@ -36,7 +36,7 @@ from agent.ledger import Ledger
 from agent.paths import Paths, make_passable
 from agent.processes import Process, tail
 from agent.spawn import spawn
-from storage.agent.confined import HELPERS
+from storage.agent.confined import USERS
 from storage.agent.nbd import creds, write_key
 from storage.agent.qemu_img import QCOW2
 
@@ -63,7 +63,8 @@ SECONDS_TO_ANSWER, SECONDS_TO_END = 30.0, 10.0
 CONNECTIONS = 2  # a second one while a disk grows, and while the one of a host that has crashed is not known to be dead
 # Seconds: a connection that nothing is heard on is dead soon, long before its other end gives it up.
 KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 3, socket.TCP_KEEPCNT: 3}
-UID = UIDS + HELPERS + 1  # the first one: of no machine, and of no other confined program
+UID = UIDS + USERS  # the first one: of no machine, and of no other confined program
+MAX_PORTS = 4096  # each has a user of its own: they end where the next block of 65 536 begins
 MARGIN = 1 << 30  # bytes that a file may have beside an eighth more than its volume
 
 faults.declare("serving.before_spawn", "serving.after_spawn", "serving.before_end", "serving.before_forget")
@@ -82,10 +83,12 @@ class Address:
         """Raises Refused."""
         if found := LINE.fullmatch(line.strip()):
             with suppress(ValueError):
-                one = cls(str(ipaddress.ip_address(found["host"].strip("[]"))), int(found["first"]), int(found["last"]))
-                if 1024 <= one.first <= one.last < 1 << 16:
+                host = ipaddress.ip_address(found["host"].strip("[]"))
+                one = cls(str(host), int(found["first"]), int(found["last"]))
+                if 1024 <= one.first <= one.last < 1 << 16 and len(one.ports) <= MAX_PORTS and not host.is_unspecified:
                     return one
-        raise Refused(f"the file `{FILE}` has to be one line like 10.0.0.5:10900-10999")
+        words = f"the file `{FILE}` has to be one line like 10.0.0.5:10900-10999"
+        raise Refused(f"{words}, with an address that other hosts reach and at most {MAX_PORTS} ports")
 
     @property
     def ports(self) -> range:
@@ -204,7 +207,7 @@ class Serving:
         with ExitStack() as stack:
             listening = stack.enter_context(self._listening(wanted, address))
             port = listening.getsockname()[1]
-            uid = first_uid() + UID + port - address.first if self._jail.uid else None
+            uid = first_uid() + UID + _user(port) if self._jail.uid else None
             place = self._place(wanted.volume)
             folders.remove(place.directory)
             folders.make_folder(place.directory, 0o711)
@@ -285,8 +288,8 @@ class Serving:
                 raise Refused(f"the volume cannot be served at {where}: {error.strerror}") from error
         problem = ""
         with self._choosing:
-            taken = {one["port"] for one in self._ledger.rows("SELECT port FROM served")}
-            for port in (port for port in address.ports if port not in taken):
+            taken = {_user(one["port"]) for one in self._ledger.rows("SELECT port FROM served")}
+            for port in (port for port in address.ports if _user(port) not in taken):
                 try:
                     listening = _listen(address.host, port)
                 except OSError as error:
@@ -325,6 +328,11 @@ def _nodes(number: int, format_: str, *, writes: bool) -> list[dict[str, Any]]:
         content["backing"] = f"layer{number - 1}" if number > 1 else None
     file = {"driver": "file", "filename": f"/dev/fdset/{number}", "node-name": f"file{number}"}
     return [file | access, content | access]
+
+
+def _user(port: int) -> int:
+    """The number of its user, which stays the same when the file `serves` is changed."""
+    return port % MAX_PORTS
 
 
 def _emulator() -> str | None:

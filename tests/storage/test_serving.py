@@ -12,6 +12,8 @@ from django.db.models.functions import Now
 
 from agent import faults
 from agent.entries import Key
+from agent.errors import Refused
+from agent.jail import UIDS
 from cloud.hosts import reconcile
 from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.operations.models import Operation
@@ -21,8 +23,10 @@ from compute.first_volumes import Disk
 from compute.models import Instance
 from compute.services.taking import take_it_over
 from compute.volumes import UnfitVolumes
+from storage.agent.confined import SERVER
 from storage.agent.nbd import creds, write_key
 from storage.agent.relays import cut_off, find
+from storage.agent.serving import MAX_PORTS, UID, Address, _user
 from storage.hosting import NoRoom
 from storage.models import Attachment, Snapshot, Volume
 from storage.services import backups, moving, retyping, taking, volume_types, volumes
@@ -329,6 +333,36 @@ def test_no_more_than_its_ports_are_attached_at_once(two, served):
     failed = Operation.objects.get(outcome="failed")
     assert "no port for one more volume is free" in failed.reason
     assert list(Attachment.objects.values_list("volume", flat=True)) == [one.pk]
+
+
+def test_no_new_one_is_placed_on_a_storage_host_that_is_lost_or_doubtful(two, served):
+    pools = host(1).capabilities["pools"]
+    Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": pools})
+    with pytest.raises(NoRoom, match="node1 and node2 say both that they are the storage host"):
+        make(two, type=served)
+    Host.objects.filter(name="node1").update(lost_at=Now())
+    assert now(make(two, type=served)).active.host == host(2), "it has joined anew"
+    Host.objects.filter(name="node2").update(lost_at=Now())
+    with pytest.raises(NoRoom, match="No storage host serves volumes"):
+        make(two, type=served)
+
+
+def test_each_port_has_a_user_of_its_own_in_the_block_of_the_agent(two, served):
+    """Whatever was written in the file `serves` before."""
+    block, others = 65_536, UIDS + SERVER
+    ports = Address.of("10.0.0.5:10900-14995").ports
+    users = {UID + _user(port) for port in ports}
+    assert (len(users), min(users) > others, max(users) < block) == (len(ports), True, True)
+    for line in ("10.0.0.5:10900-14996", "0.0.0.0:10900-10999", "[::]:10900-10999"):
+        with pytest.raises(Refused, match="at most 4096 ports"):
+            Address.of(line)
+    one, instance, other = make(two, type=served), launched(two, 2), make(two, type=served)
+    attach(two, instance, one)
+    port = told(two, 2, instance)["served"]["port"]
+    far = port + MAX_PORTS if port + MAX_PORTS + 9 < 1 << 16 else port - MAX_PORTS
+    serves(two).write_text(f"127.0.0.1:{far}-{far + 9}")
+    attach(two, instance, other)
+    assert other.on_hosts.get().seen_facts["served"]["port"] > far, "the user of the first port is taken"
 
 
 def test_what_is_not_possible_is_refused_in_words(two, served):
