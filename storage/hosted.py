@@ -4,7 +4,7 @@ from typing import Any
 
 from cloud.hosts.models import Host
 from cloud.hosts.resources import HostedResource, register
-from cloud.hosts.shapes import Maybe, count, faults, uuid
+from cloud.hosts.shapes import Maybe, Whole, count, faults, uuid
 from storage import files, hosting, importing, losing, moving, peers, reconcile, specs
 from storage.models import ImageImport, Layer, TransferOnHost, VolumeOnHost
 from storage.models.hosted import PRESENT
@@ -47,7 +47,7 @@ register(
         facts={
             "layers": [uuid],
             "used_bytes": Maybe(count),
-            "served": Maybe({"id": uuid, "host": str, "port": count}),
+            "served": Maybe(Whole({"id": uuid, "host": str, "port": count})),
         },
     )
 )

@@ -5,6 +5,7 @@ A shape is one of these:
 - a type;
 - a function that raises ValueError, whose docstring says what is right;
 - {name: shape}: an object. Members that are not named may be anything, and each may be missing;
+- Whole({name: shape}): an object that has all of these;
 - {str: shape}: an object whose members all have the same shape;
 - [shape]: a list;
 - Maybe(shape): null is right, too.
@@ -25,6 +26,12 @@ class Maybe(NamedTuple):
     """Null, or of this shape."""
 
     shape: Any
+
+
+class Whole(NamedTuple):
+    """An object that lacks none of these members."""
+
+    shape: Mapping[str, Any]
 
 
 def count(value: Any) -> None:
@@ -66,6 +73,10 @@ def faults(value: Any, shape: Any, pointer: str) -> Iterator[Fault]:
     """Where a value is not of a shape."""
     if isinstance(shape, Maybe):
         yield from () if value is None else faults(value, shape.shape, pointer)
+    elif isinstance(shape, Whole):
+        missing = [name for name in shape.shape if isinstance(value, dict) and name not in value]
+        yield from (Fault(f"{pointer}/{name}", "It is missing.") for name in missing)
+        yield from faults(value, shape.shape, pointer)
     elif isinstance(shape, Mapping | list):
         yield from _faults_within(value, shape, pointer)
     elif isinstance(shape, type):
@@ -102,7 +113,7 @@ CAPABILITIES = {
     "hypervisors": {str: {"architectures": {str: {}}, "verbs": [str]}},
     "image_cache": {
         "held": {str: count},
-        "serves": {"address": address, "fingerprint": str, "downloads": count},
+        "serves": Whole({"address": address, "fingerprint": str, "downloads": count}),
         "served": {str: count},
     },
     "images": {"export": [str]},

@@ -22,6 +22,8 @@ WRONG = [
     {"hypervisors": {"qemu": {"architectures": ["x86_64"]}}},
     {"hypervisors": {"qemu": {"verbs": "all"}}},
     {"jail": "none"},
+    {"image_cache": {"serves": {"address": "10.0.0.7:8490"}}},
+    {"image_cache": {"serves": {"address": "10.0.0.7:8490", "fingerprint": "a", "downloads": "4"}}},
     {"anything": "x" * 65_536},
 ]
 
@@ -50,6 +52,7 @@ def test_capabilities_of_another_shape_are_refused(capabilities):
         ("volume", {"layers": ["top"]}),
         ("volume", {"used_bytes": "many"}),
         ("volume", {"used_bytes": -1}),
+        ("volume", {"served": {"host": "10.0.0.5", "port": 10900}}),
         ("image", {"files": [[]]}),
         ("image", {"files": [{"size": True}]}),
         ("image", {"found": {"machine": []}}),
