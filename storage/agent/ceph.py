@@ -89,6 +89,11 @@ class Cluster:
         """The same on all hosts that reach this pool. Raises Refused."""
         return str(uuid.uuid5(self.fsid, f"rbd pool {self._usage()['id']}"))
 
+    @property
+    def is_known(self) -> bool:
+        """Whether its `id` can be told without asking it."""
+        return "id" in vars(self)
+
     def _usage(self) -> dict[str, Any]:
         pools = json.loads(self.ask("ceph", "df", "--format", "json"))["pools"]
         found: dict[str, Any] | None = next((one for one in pools if one["name"] == self.pool), None)
@@ -168,7 +173,7 @@ class Clusters:
     def get(self, pool: str) -> Cluster:
         """By its id. Raises Refused when this host cannot reach it."""
         problems = []
-        for cluster in self:
+        for cluster in sorted(self, key=lambda cluster: not cluster.is_known):  # nobody waits for another that is away
             try:
                 if cluster.id == pool:
                     return cluster

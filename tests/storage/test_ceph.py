@@ -231,6 +231,22 @@ def test_it_waits_in_the_trash_and_comes_back(two, in_ceph, ceph):
     assert "verification failed" not in ceph.io(image_of(volume), "read -P 7 0 64k")
 
 
+def test_nobody_waits_for_a_cluster_that_is_away_to_find_another(tmp_path, monkeypatch):
+    paths = Paths(tmp_path / "agent", tmp_path / "run")
+    for name in ("away", "main"):
+        folder = paths.home / "ceph" / name
+        folder.mkdir(parents=True)
+        (folder / "ceph.conf").touch()
+        (folder / "ceph.client.pileus.keyring").touch()
+    clusters = Clusters(paths, Jail())
+    away, main = clusters
+    asked = []
+    monkeypatch.setattr(Cluster, "run", lambda cluster, *command, **how: asked.append(cluster.name))
+    vars(main)["id"] = "known"  # as it is once it has answered
+    assert (clusters.get("known"), asked) == (main, [])
+    assert not away.is_known
+
+
 def test_a_wrong_pool_is_said_in_words(ceph, tmp_path):
     paths = Paths(tmp_path / "agent", tmp_path / "run")
     ceph.lead_to(paths.home, "one")
