@@ -260,9 +260,10 @@ def test_it_has_to_be_silent_and_called_by_its_name(cloud, api, cloud_admin):
         409, "node1 is heard of. Drain and remove it, or switch it off before.",
     )  # fmt: skip
     silence(cloud)
+    Host.objects.filter(name="node1").update(enabled=False)
     for _ in range(2):
         assert admin.post("hosts/node1/declare-lost", {"confirm": "node1"}).status_code == 200
-    assert Event.objects.filter(action="hosts.host.declare_lost").count() == 1
+    assert Event.objects.get(action="hosts.host.declare_lost").before == {"enabled": False}
 
 
 def test_a_dry_run_tells_what_becomes_of_all(cloud, api, cloud_admin):

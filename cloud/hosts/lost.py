@@ -41,9 +41,10 @@ def declare(host: Host, *, actor: Actor, confirm: str) -> Host:
         return host
     if Host.objects.filter(pk=host.pk, pulse__seen_at__gte=reachable_since()).exists():
         raise HostConflict(f"{host.name} is heard of. Drain and remove it, or switch it off before.")
+    before = {"enabled": host.enabled}
     Host.objects.filter(pk=host.pk).update(lost_at=Now(), enabled=False, quarantined="")
     host.refresh_from_db()
-    record("hosts.host.declare_lost", host, actor=actor, before={"enabled": True}, after={"lost": True})
+    record("hosts.host.declare_lost", host, actor=actor, before=before, after={"lost": True})
     login = redis_acl.username(host)
     transaction.on_commit(lambda: redis_acl.revoke(login), robust=True)
     return host
