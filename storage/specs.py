@@ -84,11 +84,10 @@ def _place(what: Volume, *, arrives: bool = False) -> dict[str, Any]:
     active = what.active
     if not active.pool:
         return {"pool": None, "ceph": None}
-    if what.type.in_ceph:
-        return {"pool": None, "ceph": str(active.pool)}
+    in_ceph = what.type.in_ceph
     taken_from = [str(name) for name in active.taken_from]
     return {
-        "pool": str(active.pool), "ceph": None,
+        "pool": None if in_ceph else str(active.pool), "ceph": str(active.pool) if in_ceph else None,
         "tree": str(active.tree), "term": active.term + arrives, "taken_from": taken_from,
     }  # fmt: skip
 

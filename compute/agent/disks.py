@@ -94,7 +94,7 @@ class Layers(Protocol):
 
     fences: Fences
 
-    def remote(self, pool: str, image: str, size: int, keeps: str | None = None, holder: str = "") -> Remote: ...
+    def remote(self, disk: dict[str, Any], image: str, holder: str = "") -> Remote: ...
 
     def served(self, place: dict[str, Any], holder: str = "") -> Remote: ...
 
@@ -148,9 +148,9 @@ def _volume(volume: dict[str, Any], machine: str, layers: Layers, fetch: Fetch) 
         size_bytes=int(volume["size_bytes"]),
         limits=Limits(limits.get("iops"), limits.get("bytes_per_second")),
     )
-    if ceph := volume.get("ceph"):
+    if volume.get("ceph"):
         image = volume.get("rbd") or volume["chain"][-1]  # an older control plane names no images
-        remote = layers.remote(ceph, image, disk.size_bytes, volume.get("keeps"), machine)
+        remote = layers.remote(volume, image, machine)
         return replace(disk, layers=(Layer(layer_name(disk, image), Path(image), "raw", remote=remote),))
     if "served" in volume:
         [name] = volume["chain"]

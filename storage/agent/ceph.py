@@ -9,6 +9,7 @@ are killed when their time is over.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -37,7 +38,7 @@ KIND = "ceph"
 CONF = "ceph.conf"
 ADMIN = "admin"  # may do too much: it is used where there is no other user
 KEYRING = re.compile(r"ceph\.client\.(?P<user>[\w.-]+)\.keyring")
-PACKAGES = {"rbd": "ceph-common", "ceph": "ceph-common", "qemu-nbd": "qemu-utils and qemu-block-extra"}
+PACKAGES = {**dict.fromkeys(("rbd", "ceph", "rados"), "ceph-common"), "qemu-nbd": "qemu-utils and qemu-block-extra"}
 SECONDS_FOR_HEARTBEAT = 2.0
 SECONDS_BETWEEN_LOOKS = 30.0
 
@@ -48,6 +49,11 @@ class Failed(Refused):
     def __init__(self, words: str, code: int) -> None:
         super().__init__(words)
         self.code = code
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether what was asked for is not there. `rados` says so in its words only."""
+        return self.code == errno.ENOENT or f"({errno.ENOENT}) " in str(self)
 
 
 @dataclass(eq=False)

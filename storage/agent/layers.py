@@ -25,7 +25,8 @@ from storage.agent.fences import fences_of
 from storage.agent.nbd import OnStorageHost, Server
 from storage.agent.pools import VOLUMES, pools_of
 from storage.agent.qemu_img import QCOW2, RAW
-from storage.agent.rbd import Remote
+from storage.agent.rbd_owners import Claim
+from storage.agent.rbd_remote import Remote
 from storage.agent.relays import Relay
 
 log = structlog.get_logger()
@@ -60,9 +61,14 @@ class Layers:
         yield self.directory
         yield from self.pools.found().values()
 
-    def remote(self, pool: str, image: str, size: int, keeps: str | None = None, holder: str = "") -> Remote:
-        """An image in Ceph, for the emulator of a machine."""
-        return Remote(self.clusters, pool, image, size, keeps, holder)
+    def remote(self, disk: dict[str, Any], image: str, holder: str = "") -> Remote:
+        """An image in Ceph, for the emulator of a machine. `disk`: as the specs of machines have one."""
+        size, keeps = int(disk["size_bytes"]), disk.get("keeps")
+        return Remote(self.clusters, disk["ceph"], image, size, keeps, self.claim_of(disk), holder)
+
+    def claim_of(self, spec: dict[str, Any]) -> Claim | None:
+        """See Claim.of."""
+        return Claim.of(spec, self.fences.host)
 
     def served(self, place: dict[str, Any], holder: str = "") -> "Served":
         """A volume that another host serves, for the emulator of a machine. `place`: {"id", "host", "port", "key"}."""

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,8 +149,9 @@ class Server:
             "json:" + json.dumps({"driver": "raw", "file": image.node}),
         ]
 
-    def start(self, jail_: Jail, *, read_only: bool) -> int:
-        """The descriptor of a connection whose server has opened the image. Raises Refused."""
+    def start(self, jail_: Jail, *, read_only: bool, check: Callable[[], None] = lambda: None) -> int:
+        """The descriptor of a connection whose server has opened the image. Raises Refused. `check` is called then; the
+        server is ended when that raises something."""
         uid = jail.first_uid() + UID if jail_.uid else None
         confinement = prefix(Confinement(uid=uid, drop_capabilities=jail_.capabilities))
         client = socket.socket(socket.AF_UNIX)
@@ -171,16 +172,25 @@ class Server:
                 try:
                     _await_greeting(client)
                 except OSError as error:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.killpg(starting.pid, signal.SIGKILL)
+                    _kill(starting.pid)
                     words.seek(0)
                     said = words.read(MAX_WORDS).decode(errors="replace").strip()
                     raise Refused(self.source.in_words(said, error)) from error
+                try:
+                    check()
+                except BaseException:
+                    _kill(starting.pid)
+                    raise
             return client.detach()
         except OSError as error:
             raise Refused(f"a server for an image could not be started: {error}") from error
         finally:
             client.close()  # of no effect on what was detached
+
+
+def _kill(session: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def _await_greeting(client: socket.socket) -> None:

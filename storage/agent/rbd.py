@@ -8,12 +8,12 @@ import json
 import os
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from agent import faults
 from agent.errors import Refused
-from storage.agent.ceph import Cluster, Clusters, Failed
+from storage.agent.ceph import Cluster, Failed
 from storage.agent.nbd import InCeph, Server
 from storage.agent.relays import end_all
 
@@ -125,6 +125,11 @@ class Images:
         """Remove an image that nobody uses with all that is kept of it, and what is left of making it."""
         for name in (image + NEW, image):
             self._remove(name)
+        try:
+            self.rados("rm", owners_of(image))
+        except Failed as failed:
+            if not failed.is_missing:
+                raise
 
     def _remove(self, name: str) -> None:
         end_all(self.cluster.owner, name)
@@ -137,10 +142,36 @@ class Images:
                 if failed.code != NOT_THERE:
                     raise
 
-    def connect(self, image: str, size: int = 0, *, read_only: bool, layer: str = "", holder: str = "") -> int:
+    def opened_by(self, image: str) -> set[str]:
+        """The addresses of the programs that may write an image: those that watch it, and who has its lock."""
+        found = set()
+        for words, where in (("status",), "watchers"), (("lock", "ls"), ""):
+            try:
+                said = json.loads(self.cluster.ask("rbd", *words, "--format", "json", self._name(image)))
+            except Failed as failed:
+                if not failed.is_missing:
+                    raise
+                continue
+            found |= {one["address"] for one in (said[where] if where else said)}
+        return found
+
+    def rados(self, *words: str) -> str:
+        """What `rados` says about an object that is no part of an image."""
+        return self.cluster.ask("rados", "--pool", self.cluster.pool, *words)
+
+    def connect(
+        self,
+        image: str,
+        size: int = 0,
+        *,
+        read_only: bool,
+        layer: str = "",
+        holder: str = "",
+        check: Callable[[], None] = lambda: None,
+    ) -> int:
         """A connection to a server of an image, or of a layer that is kept of it: the descriptor of a socket on which
         NBD is spoken. The server ends with the connection. One that is written is grown to this size before.
-        `holder`: the machine that it is for, if it is for one."""
+        `holder`, `check`: see Server."""
         if not read_only:
             self.grow(image, size)
         cluster = self.cluster
@@ -152,7 +183,7 @@ class Images:
             node["snapshot"] = _checked(layer)
         source = InCeph(node, conf=cluster.conf.read_bytes(), key=key.strip().encode())
         server = Server(cluster.owner, source, holder)
-        return server.start(cluster.jail, read_only=read_only)
+        return server.start(cluster.jail, read_only=read_only, check=check)
 
     def _info(self, image: str) -> dict[str, Any] | None:
         try:
@@ -167,29 +198,11 @@ class Images:
         return f"{self.cluster.pool}/{_checked(image)}" + (f"@{_checked(layer)}" if layer else "")
 
 
+def owners_of(image: str) -> str:
+    """The object that says whose an image is: see `storage.agent.rbd_owners`."""
+    return f"pileus.owner.{_checked(image)}"
+
+
 def _checked(name: str) -> str:
     """The name of an image, or of what is kept of one. Raises ValueError for what is no id."""
     return str(uuid.UUID(name.removesuffix(NEW))) + (NEW if name.endswith(NEW) else "")
-
-
-@dataclass(frozen=True)
-class Remote:
-    """An image that an emulator reaches through a connection of its own. `keeps`: the layer that is to be kept of it
-    before its guest writes on, if one is."""
-
-    clusters: Clusters
-    pool: str
-    image: str
-    size: int
-    keeps: str | None = field(default=None)
-    holder: str = ""
-
-    def connect(self, *, read_only: bool) -> int:
-        """See Images.connect."""
-        images = Images(self.clusters.get(self.pool))
-        return images.connect(self.image, self.size, read_only=read_only, holder=self.holder)
-
-    def keep(self) -> bool:
-        """See Images.keep."""
-        assert self.keeps is not None
-        return Images(self.clusters.get(self.pool)).keep(self.image, self.keeps)

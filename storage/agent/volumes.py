@@ -71,6 +71,9 @@ class Volumes(Kind):
             self.layers.fences.claim(share, work)
         to_come: set[str] = set()
         if isinstance(store, Images):
+            if not arrivals and (claim := self.layers.claim_of(spec)):
+                for image in sorted({layer["rbd"] for layer in spec["layers"]}):
+                    claim.make(store, image)
             first = First(store, self.layers, self._helpers, self._control_plane, work)
             to_come = RbdTree(store, spec, lambda layer: first.make(layer, self._base)).make()
         else:
@@ -244,7 +247,8 @@ class Volumes(Kind):
         self.serving.clear_up()
 
     def capabilities(self) -> dict[str, Any]:
-        able = {**dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there()), "layers_in_ceph": True}
+        able = dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())
+        able |= {"layers_in_ceph": True, "fences_in_ceph": True}
         able["nbd"] = shutil.which("qemu-nbd") is not None  # it reaches those that other hosts serve
         pools = self.layers.pools.facts() | self.layers.clusters.facts() | self.serving.facts(self.layers.directory)
         return {"volumes": able, "pools": pools, "fence": self.layers.fences.host}

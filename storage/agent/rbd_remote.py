@@ -1,0 +1,35 @@
+"""An image in Ceph as an emulator reaches it."""
+
+from dataclasses import dataclass
+
+from storage.agent.ceph import Clusters
+from storage.agent.rbd import Images
+from storage.agent.rbd_owners import Claim
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An image that an emulator reaches through a connection of its own. `keeps`: the layer that is to be kept of it
+    before its guest writes on, if one is. `claim`: None if an older control plane does not say whose it is."""
+
+    clusters: Clusters
+    pool: str
+    image: str
+    size: int
+    keeps: str | None = None
+    claim: Claim | None = None
+    holder: str = ""  # the machine
+
+    def connect(self, *, read_only: bool) -> int:
+        """See Images.connect. Refused when the image is another host's by now."""
+        images, claim = Images(self.clusters.get(self.pool)), self.claim
+        if claim is None:
+            return images.connect(self.image, self.size, read_only=read_only, holder=self.holder)
+        claim.make(images, self.image)
+        check = lambda: claim.require(images, self.image)  # noqa: E731
+        return images.connect(self.image, self.size, read_only=read_only, holder=self.holder, check=check)
+
+    def keep(self) -> bool:
+        """See Images.keep."""
+        assert self.keeps is not None
+        return Images(self.clusters.get(self.pool)).keep(self.image, self.keeps)
