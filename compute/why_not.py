@@ -188,8 +188,8 @@ def take_over(instance: Instance) -> str:
         return "It is being cloned. Wait for its clones."
     if not boots_from_volume(instance):
         return (
-            "It has its own disk on that host and nowhere else. Take over its volumes that are in shared folders, each "
-            "on its page, and attach them to another instance."
+            "It has its own disk on that host and nowhere else. Take over its volumes that are in shared folders or "
+            "in Ceph, each on its page, and attach them to another instance."
         )
     return ""
 

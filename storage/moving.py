@@ -207,7 +207,7 @@ def seize(volumes: Sequence[Volume], route: Route) -> None:
 
 
 def _bring_to(target: Host, trees: set[str], taken_from: UUID | None) -> None:
-    """Write down that trees are on another host. `taken_from`: who may still write those in shared folders; then the
+    """Write down that trees are on another host. `taken_from`: who may still write those in a pool; then the
     target is to wait until it cannot."""
     layers = Layer.objects.filter(tree__in=trees)
     layers.update(host=target, term=F("term") + 1)
@@ -228,6 +228,11 @@ def fence_of(host: Host) -> UUID | None:
     """What a host calls itself in shared folders; None: its agent looks at no owner there."""
     told = host.capabilities.get("fence")
     return UUID(told) if told else None
+
+
+def fences_in_ceph(host: Host) -> bool:
+    """Whether its agent looks whose an image in Ceph is, and keeps others from writing one (decision 61)."""
+    return bool(host.capabilities.get("volumes", {}).get("fences_in_ceph"))
 
 
 def give_up(transfer: Transfer) -> None:

@@ -25,8 +25,8 @@ class Move(InstanceView, Verb):
         has been copied. Its ports and their addresses follow.
 
         With `take_over` it is taken from a host that is not heard of, if it boots from a volume in a shared folder or
-        of a storage host and has no others: it starts on another host once the one before can write nothing any more.
-        What its guest had not written yet is lost, as after a power cut.
+        in Ceph, or of a storage host, and has only such ones: it starts on another host once the one before can write
+        nothing any more. What its guest had not written yet is lost, as after a power cut.
         """
         move_or_take_over(instance=instance, actor=self.actor, **body)
         return instance

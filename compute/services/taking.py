@@ -1,5 +1,5 @@
-"""Running instances elsewhere whose host is not heard of: those whose disks are all in shared folders or served by
-storage hosts."""
+"""Running instances elsewhere whose host is not heard of: those whose disks are all in shared folders, in Ceph or
+served by storage hosts."""
 
 from typing import Any
 
@@ -15,7 +15,6 @@ from compute.services.wishes import record_verb, wish
 from compute.workflows import TakeOverInstance
 from storage import moving as transfers
 from storage.services import attaching, moving, taking
-from storage.services.volumes import unfit
 
 
 def move_or_take_over(*, take_over: bool = False, **how: Any) -> Operation:
@@ -41,8 +40,7 @@ def take_it_over(*, instance: Instance, actor: Actor, host: Host | None = None) 
     should_run = instance.wanted_power in (Power.RUNNING, Power.PAUSED)
     wish(operation, instance, Power.RUNNING if should_run else Power.STOPPED, before=Power.STOPPED)
     route = route_for(instance, group, host)
-    if transfers.fence_of(route.target) is None:
-        raise unfit("/host", f"The agent of {route.target} is too old to take volumes over: update it first.")
+    taking.require_fences(group, route.source, route.target)
     taking.seize(operation, group, route, actor)
     attaching.change_keys(volumes.HOLDER, instance.pk)
     machine = instance.machines.select_for_update(of=("self",)).select_related("host").get(host=route.target)

@@ -179,7 +179,8 @@ class MoveForm(Body):
     )
     take_over = Flag(
         required=False,
-        help_text="From a host that is not heard of, what is in shared folders: see Taking over in docs/operating.md.",
+        help_text="From a host that is not heard of, what is in shared folders or in Ceph: see Taking over in "
+        "docs/operating.md.",
     )
 
 
@@ -264,8 +265,8 @@ class Move(VolumeView, Verb):
         """To another host, by copying. It must be attached to nothing; what shares data with it, as its clones do,
         moves along. It is where it was until all of it has been copied.
 
-        With `take_over` it is taken from a host that is not heard of, if it is in a shared folder. What it is attached
-        to loses it, also should that run in truth; then what was not written yet is lost.
+        With `take_over` it is taken from a host that is not heard of, if it is in a shared folder or in Ceph. What it
+        is attached to loses it, also should that run in truth; then what was not written yet is lost.
         """
         taking.move_or_take_over(volume=volume, actor=self.actor, **body)
         return volume

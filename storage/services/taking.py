@@ -1,4 +1,4 @@
-"""Taking volumes in shared folders from a host that is not heard of, for one that is."""
+"""Taking volumes in shared folders or in Ceph from a host that is not heard of, for one that is."""
 
 from collections.abc import Collection
 from typing import Any
@@ -23,8 +23,8 @@ def move_or_take_over(*, take_over: bool = False, **how: Any) -> Operation:
 
 
 def take_it_over(*, volume: Volume, actor: Actor, host: Host | None = None) -> Operation:
-    """Have a volume in a shared folder on another host, the one with most room if none is said, while its own is not
-    heard of; what it is attached to loses it. What shares data with it, as clones do, goes along.
+    """Have a volume in a shared folder or in Ceph on another host, the one with most room if none is said, while its
+    own is not heard of; what it is attached to loses it. What shares data with it, as clones do, goes along.
 
     Raises UnfitVolume, WrongState, NoRoom, Busy.
     """
@@ -66,8 +66,6 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
             raise WrongState(f"{one} is on the disk of its storage host and nowhere else. It is back when that is.")
         if not one.active.pool:
             raise WrongState(f"{one} is on the disk of its host and nowhere else. It is back when its host is.")
-        if one.type.in_ceph and not _is_lost(one):
-            raise WrongState(f"{one} is in Ceph, where its host cannot be kept from writing yet. Wait for its host.")
         held = one.attachments.first()
         if holders and held is not None and held.holder_id not in holders:
             raise WrongState(f"{held.holder_name} has {one}, which shares data with these. Take over {one} first.")
@@ -86,12 +84,6 @@ def require_served(volumes: Collection[Volume]) -> None:
             raise WrongState(f"{one} is on its storage host, which is not heard of. It is back when that is.")
 
 
-def _is_lost(volume: Volume) -> bool:
-    """Whether an admin has said that its host is gone for good."""
-    host = volume.active.host
-    return host is not None and host.lost_at is not None
-
-
 def route_to(group: Collection[Volume], target: Host) -> Route:
     """Raises UnfitVolume, WrongState, Busy."""
     source = next(iter(group)).active.host
@@ -99,9 +91,17 @@ def route_to(group: Collection[Volume], target: Host) -> Route:
         raise WrongState(f"{next(iter(group))} is on no host yet. It gets one when it is first attached.")
     require_silent(source)
     require_reach(group, source, target)
-    if moving.fence_of(target) is None:
-        raise unfit("/host", f"The agent of {target} is too old to take volumes over: update it first.")
+    require_fences(group, source, target)
     return Route(source, target)
+
+
+def require_fences(group: Collection[Volume], source: Host, target: Host) -> None:
+    """Raises UnfitVolume or WrongState unless both agents know how these change hosts while one is silent."""
+    in_ceph = any(one.type.in_ceph for one in group)
+    if moving.fence_of(target) is None or (in_ceph and not moving.fences_in_ceph(target)):
+        raise unfit("/host", f"The agent of {target} is too old to take volumes over: update it first.")
+    if in_ceph and source.lost_at is None and not moving.fences_in_ceph(source):
+        raise too_old(source)
 
 
 def require_silent(source: Host) -> None:
@@ -111,8 +111,12 @@ def require_silent(source: Host) -> None:
     if not moving.is_silent(source):
         raise WrongState(f"{source} is heard of: stop what runs there, and move it instead of taking it over.")
     if moving.fence_of(source) is None:
-        words = f"The agent of {source} is too old to be kept from writing when it is back."
-        raise WrongState(f"{words} It has to be updated, or its instances and volumes have to wait for it.")
+        raise too_old(source)
+
+
+def too_old(source: Host) -> WrongState:
+    words = f"The agent of {source} is too old to be kept from writing when it is back."
+    return WrongState(f"{words} It has to be updated, or its instances and volumes have to wait for it.")
 
 
 def planned(kind: str, subject_type: str, subject_id: UUID) -> dict[str, object] | None:

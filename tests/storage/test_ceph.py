@@ -24,8 +24,8 @@ from storage.agent.ceph import Cluster, Clusters
 from storage.agent.rbd import Images
 from storage.hosting import NoRoom
 from storage.models import Volume, VolumeType
-from storage.services import moving, retyping, taking, trash, volume_types, volumes
-from storage.services.volumes import UnfitVolume, WrongState
+from storage.services import moving, retyping, trash, volume_types, volumes
+from storage.services.volumes import UnfitVolume
 from tests.clouds import wait_until
 from tests.storage.ceph_clouds import attach, detach, host, image_of, launched, now, plugged, pools_of, reported
 from tests.storage.clouds import do, kind_of, make, placed, settle
@@ -72,8 +72,6 @@ def test_a_host_that_is_away_does_not_keep_it_and_removes_nothing_when_it_is_bac
     two.nodes[0].online = False
     attach(two, other, volume)
     assert plugged(two, 2, other)[1] == volume.serial
-    with pytest.raises(WrongState, match="is in Ceph, where its host cannot be kept from writing yet"):
-        do(taking.take_it_over, volume=now(volume))
     two.nodes[0].online = True
     settle(two)
     assert image_of(volume) in ceph.images()

@@ -14,10 +14,10 @@ from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths
 from storage.agent.ceph import Clusters
-from storage.agent.nbd import _serving, end_all
 from storage.agent.rbd import Images, owners_of
 from storage.agent.rbd_owners import Claim
 from storage.agent.rbd_remote import Remote
+from storage.agent.relays import end_all, find
 from tests.clouds import wait_until
 
 POINTS = ("rbd.before_owner", "rbd.before_fence", "rbd.before_alone")
@@ -46,7 +46,7 @@ class Node:
         return Remote(self.clusters, pool, self.image, GIB, claim=claim).connect(read_only=False)
 
     def serves(self):
-        return list(_serving(self.images.cluster.owner, self.image))
+        return [one.pid for one in find(self.images.cluster.owner) if one.name == self.image]
 
 
 class Writer:
