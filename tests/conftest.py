@@ -17,12 +17,14 @@ from cloud.tenancy.models import Project, Role, User
 from tests import factories
 from tests.clouds import SmallCloud
 from tests.rows import empty_tables, undone_at_last
-from tests.scheduling import InGroups, tell_heavy
+from tests.scheduling import InGroups, missing_paths, tell_heavy
 from tests.storage.ceph import Cluster, missing
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Passwords of tests need not withstand anybody: hashing them well would take most of the time."""
+    if lacking := missing_paths(config):  # pytest's own words, which get lost in workers
+        raise pytest.UsageError(f"file or directory not found: {' '.join(lacking)}")
     os.environ["DJANGO_SETTINGS_MODULE"] = "cloud.settings"  # processes that tests start are the real cloud's
     config.addinivalue_line("filterwarnings", "ignore:No directory at.*static:UserWarning")
     limits.KEYS = f"rate:{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}:"  # tests side by side have one Redis

@@ -63,8 +63,8 @@ class InGroups(LoadScopeScheduling):
         return TOGETHER.get(file, file if file.startswith(WHOLE) and file != APART else nodeid)
 
     def schedule(self) -> None:
-        if self.collection is None:
-            told = _heavy_tests(self.nodes[0].workerinput)
+        told = _heavy_tests(self.nodes[0].workerinput)
+        if self.collection is None and told.exists():  # workers that found an error in the command line tell of none
             self._heavy = {self._split_scope(nodeid) for nodeid in told.read_text().splitlines()}
             told.unlink()
         super().schedule()
@@ -83,6 +83,12 @@ class InGroups(LoadScopeScheduling):
         """A worker holds one test ready, which it needs to know. Of two, the last might wait while others idle."""
         if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
+
+
+def missing_paths(config: pytest.Config) -> list[str]:
+    """What was asked for and is not there."""
+    asked = [argument.partition("::")[0] for argument in config.args]
+    return [path for path in asked if not (config.invocation_params.dir / path).exists()]
 
 
 def tell_heavy(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.scheduling import InGroups, _heavy_tests, tell_heavy
+from tests.scheduling import InGroups, _heavy_tests, missing_paths, tell_heavy
 
 CLOUDS = [f"tests/end_to_end/test_{name}.py::test_it" for name in ("faults", "lifecycle")]
 GUESTS = [f"tests/compute/agent/test_qemu.py::test_{number}" for number in range(4)]
@@ -100,3 +100,21 @@ def test_the_first_worker_tells_what_is_heavy():
     finally:
         _heavy_tests(told).unlink()
     tell_heavy(SimpleNamespace(), items)  # one process has all tests: nobody asks
+
+
+def test_only_a_path_that_is_not_there_is_missing(tmp_path):
+    (tmp_path / "test_here.py").touch()
+    asked = ["test_here.py", "test_here.py::test_it", "test_there.py", "nowhere/test_it.py::test_it"]
+    config = SimpleNamespace(args=asked, invocation_params=SimpleNamespace(dir=tmp_path))
+    assert missing_paths(config) == ["test_there.py", "nowhere/test_it.py"]
+
+
+def test_workers_that_tell_of_no_heavy_tests_have_none():
+    """They were given the name of a test that is not in its file."""
+    worker = Worker("that-tells-of-nothing")
+    config = SimpleNamespace(getvalue=lambda name: ["popen"], option=SimpleNamespace(loadscopereorder=True))
+    scheduler = InGroups(config)
+    scheduler.add_node(worker)
+    scheduler.add_node_collection(worker, [])
+    scheduler.schedule()
+    assert worker.given == []
