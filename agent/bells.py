@@ -13,9 +13,9 @@ from celery import Celery, bootsteps
 from celery.apps.worker import Worker
 from celery.worker import state
 
+from agent.kinds import Problem
 from agent.membership import Membership
 from agent.paths import Paths
-from agent.reports import Problem
 
 log = structlog.get_logger()
 

@@ -15,9 +15,9 @@ import structlog
 from agent import system
 from agent.entries import Entry, Key
 from agent.errors import DeclaredLost, NoAnswer, Refused
-from agent.kinds import Tools
+from agent.kinds import Problem, Tools
 from agent.orders import Orders, Spawn
-from agent.reports import Problem, Reports
+from agent.reports import Reports
 
 log = structlog.get_logger()
 
@@ -42,7 +42,11 @@ class Host:
         self._spawn = spawn or (lambda task: task())
         self._orders = Orders(tools, self._spawn, self.changed.set)
         self._reports = Reports(tools)
-        self.problems_of: list[Callable[[], list[Problem]]] = [self._reports.problems, self._disk_problems]
+        self.problems_of: list[Callable[[], list[Problem]]] = [
+            lambda: tools.problems,
+            self._reports.problems,
+            self._disk_problems,
+        ]
         self._room = system.Room(tools.paths.home, lambda: sum(kind.disk_bytes() for kind in self.kinds.values()))
         self._load = system.Load(tools.paths.home)
         self._unseen: dict[Key, str] = {}  # resources that could not be looked at, and how their processes ended

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.host import Host
 
 Sight = tuple[str, dict[str, Any]]  # what is seen, and the facts about it
+Problem = dict[str, str]  # {"what": "report" | "bells" | …, "problem": in words, and where there is one "type", "id"}
 
 
 class Kind:
@@ -146,6 +147,7 @@ class Tools:
     control_plane: ControlPlane
     jail: Jail = field(default_factory=Jail)
     kinds: dict[str, Kind] = field(default_factory=dict)  # by type
+    problems: list[Problem] = field(default_factory=list)  # found since this process began; the worker tells of them
     unwritten: Unwritten = field(init=False)
 
     def __post_init__(self) -> None:

@@ -12,15 +12,13 @@ from agent import faults
 from agent.control_plane import OUTDATED
 from agent.entries import Entry, Key
 from agent.errors import NotWritten, Refused, Unreachable
-from agent.kinds import Tools
+from agent.kinds import Problem, Tools
 
 log = structlog.get_logger()
 
 SECONDS_UNTIL_SENT_AGAIN = 300.0
 
 faults.declare("reports.after_report")
-
-Problem = dict[str, str]  # {"what": "report" | "bells" | …, "problem": in words, and where there is one "type", "id"}
 
 
 @dataclass(frozen=True)

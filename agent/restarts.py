@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
+from agent.kinds import Problem
 from agent.paths import Paths, make_passable
-from agent.reports import Problem
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ import structlog
 
 from agent.errors import NoAnswer, Refused
 from agent.host import Host
+from agent.kinds import Problem
 from agent.processes import Process
-from agent.reports import Problem
 from compute.agent.records import TYPE
 from storage.agent.fences import SECONDS_BETWEEN_BEATS, Share
 

@@ -59,7 +59,7 @@ class Machines(Kind):
             homes=self.homes,
             ledger=tools.ledger,
             records=Records(tools.ledger),
-            images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used),
+            images=ImageCache(tools.paths, tools.control_plane, tools.is_file_used, tools.problems),
             layers=Layers(tools.paths, tools.jail),
             hypervisors=hypervisors,
             plugs=plugs or NetworkProcess(tools.paths),

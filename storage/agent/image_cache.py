@@ -20,6 +20,7 @@ import structlog
 from agent import faults
 from agent.control_plane import ControlPlane
 from agent.errors import Refused, Unreachable
+from agent.kinds import Problem
 from agent.paths import Paths, make_passable
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
@@ -39,17 +40,20 @@ faults.declare("cache.before_rename")
 class ImageCache:
     """The cache, filled from the control plane or from other hosts.
 
-    `is_used`: whether anything on this host may need the file.
+    `is_used`: whether anything on this host may need the file. `problems`: where it adds what it found to be damaged,
+    for the health page.
     """
 
-    def __init__(self, paths: Paths, control_plane: ControlPlane, is_used: Callable[[str], bool]) -> None:
+    def __init__(
+        self, paths: Paths, control_plane: ControlPlane, is_used: Callable[[str], bool], problems: list[Problem]
+    ) -> None:
         self.directory = paths.home / "images"
         make_passable(self.directory)
         self._locks = paths.locks
         self._control_plane = control_plane
         self._is_used = is_used
         self._verified: dict[str, float] = {}  # when each file was read last and was right, by the monotonic clock
-        self._damaged: list[str] = []
+        self.problems = problems
 
     def fetch(self, file: dict[str, Any], work: Work) -> Path:
         """The file's path, after a download if it must be. Raises Refused or Abandoned."""
@@ -109,20 +113,15 @@ class ImageCache:
             if found != name:
                 self._throw_away(self.directory / name)
 
-    def problems(self) -> list[dict[str, str]]:
-        """What was found to be damaged since this worker began, for the health page."""
-        return [
-            {
-                "what": "image cache",
-                "problem": f"the image file {name[:12]}… was damaged and is fetched again when it is needed. "
-                "Machines that were started from it before may have read wrong data: check the host's disk",
-            }
-            for name in self._damaged
-        ]
-
     def _throw_away(self, path: Path) -> None:
         log.error("an image file was damaged", sha256=path.name)
-        self._damaged.append(path.name)
+        told = (
+            f"the image file {path.name[:12]}… was damaged and is fetched again when it is needed. Machines that "
+            "were started from it before may have read wrong data: check the host's disk"
+        )
+        problem = {"what": "image cache", "problem": told}
+        if problem not in self.problems:
+            self.problems.append(problem)
         path.unlink()
 
     @contextlib.contextmanager

@@ -53,7 +53,7 @@ class Images(Kind):
         make_passable(self.directory)
         self.helpers = Helpers(tools.paths, tools.jail)
         self.layers = Layers(tools.paths, tools.jail)
-        self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
+        self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used, tools.problems)
         self.serving: Serving | None = None  # before the worker has begun
 
     def folder(self, import_id: str) -> Path:
@@ -107,7 +107,6 @@ class Images(Kind):
         )
 
     def start(self, host: Host) -> None:
-        host.problems_of.append(self.cache.problems)
         self.serving = Serving(self._tools.paths, self.helpers, self._tools.control_plane, self.cache, host.stopping)
         if self.serving.is_wanted:
             host.problems_of.append(self.serving.problems)

@@ -50,7 +50,7 @@ class Volumes(Kind):
         self._paths, self._control_plane = tools.paths, tools.control_plane
         self._ledger = tools.ledger
         self._notes = Notes(tools.ledger)
-        self._images = ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
+        self.cache = ImageCache(tools.paths, tools.control_plane, tools.is_file_used, tools.problems)
         self._helpers = Helpers(tools.paths, tools.jail)
         self.layers = Layers(tools.paths, tools.jail)
         self.serving = Serving(tools.paths, tools.jail, tools.ledger, self.layers.fences.host)
@@ -151,7 +151,7 @@ class Volumes(Kind):
         """The file of an image that a layer lies on."""
         if image["format"] not in (qemu_img.QCOW2, qemu_img.RAW):
             raise Refused(f"a volume cannot begin with an image of the format {image['format']}", fix_by=YOU)
-        return self._images.fetch(image, work), image["format"]
+        return self.cache.fetch(image, work), image["format"]
 
     def _file(self, layer_id: str) -> tuple[Path, str]:
         return self.layers.path(layer_id), self.layers.format_of(layer_id)

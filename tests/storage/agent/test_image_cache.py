@@ -9,6 +9,7 @@ import pytest
 
 from agent.control_plane import ControlPlane
 from agent.errors import Abandoned, Refused
+from agent.host import Host
 from agent.kinds import Tools
 from agent.ledger import Ledger
 from agent.paths import Paths
@@ -16,6 +17,8 @@ from agent.system import MIN_FREE_BYTES
 from agent.work import Work
 from compute.agent.kinds import Machines
 from storage.agent.image_cache import SECONDS_KEPT_UNUSED, ImageCache
+from storage.agent.images import Images
+from storage.agent.volumes import Volumes
 from tests.compute.agent.virtual import put_image_file
 
 CONTENT = bytes(range(256)) * 4096
@@ -32,7 +35,7 @@ def tools(control_plane, tmp_path):
 
 @pytest.fixture
 def cache(tools):
-    return ImageCache(tools.paths, tools.control_plane, tools.is_file_used)
+    return ImageCache(tools.paths, tools.control_plane, tools.is_file_used, tools.problems)
 
 
 def test_a_file_is_fetched_once_and_cannot_be_written(cache, control_plane, tmp_path):
@@ -146,9 +149,33 @@ def test_a_file_that_was_damaged_is_found_said_and_fetched_again(cache, control_
         damaged.write(b"!")
     cache.verify()
     assert [one.name for one in cache.directory.iterdir()] == [good["sha256"]]
-    (problem,) = cache.problems()
+    (problem,) = cache.problems
     assert file["sha256"][:12] in problem["problem"]
     assert cache.fetch(file, Work()).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("kind", "cache_of"),
+    [
+        ("instance", lambda kind: kind.tools.images),
+        ("volume", lambda kind: kind.cache),
+        ("image", lambda kind: kind.cache),
+    ],
+)
+def test_a_heartbeat_tells_of_a_damaged_file_of_each_kind(tools, control_plane, tmp_path, kind, cache_of):
+    tools.add(Volumes(tools), Images(tools))
+    host = Host(tools)
+    file = put_image_file(control_plane, tmp_path, "disk", CONTENT)
+    cache = cache_of(tools.kinds[kind])
+    path = cache.fetch(file, Work())
+    for _ in range(2):
+        path.chmod(0o644)
+        path.write_bytes(b"cut off")
+        assert cache.fetch(file, Work()).read_bytes() == CONTENT
+    host.heartbeat()
+    (problem,) = control_plane.beats[-1]["problems"]
+    assert problem["what"] == "image cache"
+    assert file["sha256"][:12] in problem["problem"]
 
 
 def test_a_file_that_was_read_today_is_not_read_again(cache, control_plane, tmp_path, monkeypatch):

@@ -57,7 +57,7 @@ class ServingHost:
         monkeypatch.setenv("PILEUS_PEER_ADDRESS", f"127.0.0.1:{port or free_port()}")
         monkeypatch.setenv("PILEUS_PEER_DOWNLOADS", str(downloads))
         client = ControlPlane(control_plane.url)
-        self.cache = ImageCache(paths, client, lambda _: True)
+        self.cache = ImageCache(paths, client, lambda _: True, [])
         self.stopping = threading.Event()
         self.serving = Serving(paths, Helpers(paths, jail.probe(paths)), client, self.cache, self.stopping)
         self.serving.start()
@@ -127,7 +127,7 @@ def host(make):
 def cache(control_plane, tmp_path):
     paths = Paths(tmp_path / "asking", tmp_path / "asking-run")
     paths.make()
-    return ImageCache(paths, ControlPlane(control_plane.url), lambda _: True)
+    return ImageCache(paths, ControlPlane(control_plane.url), lambda _: True, [])
 
 
 @pytest.fixture
@@ -331,7 +331,7 @@ def test_a_setting_that_makes_no_sense_is_said(control_plane, tmp_path, monkeypa
     monkeypatch.setenv(name, value)
     client = ControlPlane(control_plane.url)
     stopping = threading.Event()
-    cache = ImageCache(paths, client, lambda _: True)
+    cache = ImageCache(paths, client, lambda _: True, [])
     made = Serving(paths, Helpers(paths, jail.Jail()), client, cache, stopping)
     made.start()
     (problem,) = until(made.problems)
@@ -539,7 +539,7 @@ def test_a_file_that_others_doubt_is_read_and_thrown_away(make, control_plane, m
     control_plane.serving = {"key": KEY.hex(), "doubted": [NAME, damaged, "../../agent.json"]}
     until(lambda: not (host.cache.directory / damaged).exists())
     assert (host.cache.directory / NAME).exists()
-    assert damaged[:12] in host.cache.problems()[0]["problem"]
+    assert damaged[:12] in host.cache.problems[0]["problem"]
 
 
 def test_a_host_tells_what_it_has_the_latest_first(host):

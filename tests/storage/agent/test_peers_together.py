@@ -52,7 +52,7 @@ class RealHost:
         self.paths.make()
         monkeypatch.setenv("PILEUS_PEER_ADDRESS", f"127.0.0.1:{free_port()}")
         client = Counting(url, token)
-        self.cache = ImageCache(self.paths, client, lambda _: True)
+        self.cache = ImageCache(self.paths, client, lambda _: True, [])
         self.stopping = threading.Event()
         helpers = Helpers(self.paths, jail.probe(self.paths))
         self.serving = Serving(self.paths, helpers, client, self.cache, self.stopping)
