@@ -35,6 +35,7 @@ TOGETHER = {
 WHOLE = (
     "tests/cloud/api/test_slow_clients.py",
     "tests/cloud/api/test_wire.py",
+    "tests/cloud/dashboard/test_every_page.py",
     "tests/cloud/embedded/test_servers.py",
     "tests/cloud/streams/",
     "tests/end_to_end/",

@@ -6,8 +6,8 @@ import pytest
 
 from tests.benchmarks.measuring import line
 from tests.benchmarks.test_pages import fill
-from tests.cloud.dashboard.conftest import page_of, world  # noqa: F401
-from tests.cloud.dashboard.test_every_page import path_to  # noqa: F401
+from tests.cloud.dashboard.conftest import world  # noqa: F401
+from tests.cloud.dashboard.test_every_page import fill_in, ids_of
 from tests.end_to_end.browsers import DESK, Visitor, chromium
 from tests.servers import REAL_HASHERS
 
@@ -27,7 +27,8 @@ PAINTED = """new Promise((tell) => new PerformanceObserver((seen) => {
 }).observe({ type: "paint", buffered: true }))"""  # ms after the request for the page
 
 
-def test_first_paint_on_a_cold_cache(world, path_to, servers, cloud_admin, settings):  # noqa: F811
+def test_first_paint_on_a_cold_cache(world, servers, cloud_admin, settings):  # noqa: F811
+    known = ids_of(world, cloud_admin)
     settings.PASSWORD_HASHERS = REAL_HASHERS  # as web checks them
     cloud_admin.set_password("first paint")
     cloud_admin.save()
@@ -43,7 +44,7 @@ def test_first_paint_on_a_cold_cache(world, path_to, servers, cloud_admin, setti
                     base_url=servers.url, viewport=DESK, storage_state=None if route == "sign-in" else signed_in
                 )
                 page = context.new_page()
-                answer = page.goto(path_to(route), wait_until="load")
+                answer = page.goto(fill_in(route, known), wait_until="load")
                 assert getattr(answer, "ok", False), route
                 taken.append(float(page.evaluate(PAINTED)))
                 context.close()

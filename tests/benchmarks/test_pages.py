@@ -9,8 +9,7 @@ from django.db import connection
 from compute.models import Instance, Machine
 from tests import factories
 from tests.benchmarks.measuring import line
-from tests.cloud.dashboard.conftest import page_of, world  # noqa: F401
-from tests.cloud.dashboard.test_every_page import SHOWN, path_to, people  # noqa: F401
+from tests.cloud.dashboard.test_every_page import SHOWN, path_to, people, users, world  # noqa: F401
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.django_db]
 

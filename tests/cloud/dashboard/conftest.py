@@ -20,16 +20,16 @@ from tests.cloud.dashboard.reading import Reader
 ALICE = Actor("alice")
 
 
+def sign_in(user: User | None) -> Client:
+    """A browser without JavaScript, signed in as somebody."""
+    client = Reader(raise_request_exception=False)
+    if user is not None:
+        client.force_login(user)
+    return client
+
+
 @pytest.fixture
 def page_of() -> Callable[[User | None], Client]:
-    """A browser without JavaScript, signed in as somebody."""
-
-    def sign_in(user: User | None) -> Client:
-        client = Reader(raise_request_exception=False)
-        if user is not None:
-            client.force_login(user)
-        return client
-
     return sign_in
 
 
@@ -65,6 +65,10 @@ class World:
 
 @pytest.fixture
 def world(project: Project) -> World:
+    return one_of_everything(project)
+
+
+def one_of_everything(project: Project) -> World:
     key = KeyPair.objects.create(project=project, name="laptop", public_key="ssh-ed25519 AAAA", fingerprint="SHA256:x")
     made = World(project, factories.host("node1"), factories.flavor("small"), factories.image("tiny"), key, None)  # type: ignore[arg-type]
     made.instance = made.settle(made.launch("web"))

@@ -1,23 +1,19 @@
-"""Every page × identity: who is let in where, how many queries it costs, and what it may contain."""
+"""Every page × identity: who is let in where, and what it may contain."""
 
 import re
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, resolve
 
-from cloud.events.services import Actor, record
 from cloud.operations.models import Operation
 from cloud.pages.generic import ListPage
-from cloud.tenancy import sessions
-from cloud.tenancy.models import QuotaRequest
+from cloud.tenancy.models import Project, Role, User
 from cloud.urls import pages
 from tests import factories
 from tests.cloud.dashboard import networking, storing
+from tests.cloud.dashboard.conftest import World, one_of_everything, sign_in
 
 pytestmark = pytest.mark.django_db
 
@@ -218,20 +214,6 @@ REFUSED_TO_CHANGE = {
     "cloud/volume-types/<uuid:volume_type>/make-default": "project admin",
     "cloud/volume-types/<uuid:volume_type>/delete": "project admin",
 }
-MANY = 12
-# Tried out, they let go of each floating IP and each port forward that leads in, or delete each snapshot.
-GROWING = {f"{R}/delete", f"{V}/delete"}
-# A launch, or a deletion, that is tried out; all there is to know.
-MAX_QUERIES = {
-    f"{P}/launch": 46,  # with its ports, security groups and types of volumes
-    "cloud": 58,  # all that the health page looks for, and more
-    "cloud/health": 48,  # a look for each kind of trouble
-    f"{P}/images/<uuid:image>/delete": 30,
-    I: 21,  # with what it used, and each of its disks and NICs
-    N: 20,
-    f"{P}/networks": 24,  # with what hosts say of all that the topology shows
-    **{route: 150 for route in SHOWN if route.startswith((*NETWORKING, *STORING)) and route.endswith("/delete")},
-}
 
 
 def routes(patterns: Iterable[URLPattern | URLResolver] = pages) -> Iterator[str]:
@@ -242,30 +224,54 @@ def routes(patterns: Iterable[URLPattern | URLResolver] = pages) -> Iterator[str
             yield str(pattern.pattern)
 
 
-@pytest.fixture
-def people(page_of, viewer, member, project_admin, cloud_admin, other_tenant) -> dict[str, Any]:
-    known = dict(zip(IDENTITIES, (None, other_tenant, viewer, member, project_admin, cloud_admin), strict=True))
-    return {name: page_of(user) for name, user in known.items()}
+@pytest.fixture(scope="module")
+def world(rows_of_module) -> World:
+    """One for all tests of the module: to make it takes longer than to look at a page of it."""
+    return one_of_everything(factories.project("demo"))
 
 
-@pytest.fixture
-def path_to(world, member):
+@pytest.fixture(scope="module")
+def users(world) -> dict[str, User | None]:
+    return users_of(world.project)
+
+
+def users_of(project: Project) -> dict[str, User | None]:
+    """Somebody of each identity."""
+    known = (
+        None,
+        factories.member(factories.project("elsewhere"), Role.ADMIN, "otto"),
+        factories.member(project, Role.VIEWER, "vera"),
+        factories.member(project, Role.MEMBER, "mia"),
+        factories.member(project, Role.ADMIN, "ada"),
+        factories.user("root", is_cloud_admin=True),
+    )
+    return dict(zip(IDENTITIES, known, strict=True))
+
+
+@pytest.fixture(scope="module")
+def people(users) -> dict[str, Any]:
+    return {name: sign_in(user) for name, user in users.items()}
+
+
+@pytest.fixture(scope="module")
+def path_to(world, users) -> Callable[[str], str]:
+    known = {
+        **ids_of(world, users["member"]),
+        **networking.one_of_each(world.project),
+        **storing.one_of_each(world.project),
+    }
+    return lambda route: fill_in(route, known)
+
+
+def ids_of(world: World, user: User) -> dict[str, Any]:
+    """What routes name, but for networks and volumes."""
     operation = Operation.objects.first()
-    known: dict[str, Any] = {
+    return {
         "project": world.project.name, "instance": world.instance.pk, "host": world.host.pk, "flavor": world.flavor.pk,
-        "ident": world.project.pk, "user": member.pk, "keypair": world.keypair.pk, "operation": operation.pk,
+        "ident": world.project.pk, "user": user.pk, "keypair": world.keypair.pk, "operation": operation.pk,
         "verb": "stop", "volume_type": factories.volume_type().pk, "kind": "instance", "token": world.keypair.pk,
         "image": factories.image(project=world.project).pk, "guide": "networks",
     }  # fmt: skip
-
-    def path(route: str) -> str:
-        if is_of_networks(route) and "network" not in known:
-            known.update(networking.one_of_each(world.project))
-        if route.startswith(STORING) and "volume" not in known:
-            known.update(storing.one_of_each(world.project))
-        return fill_in(route, known)
-
-    return path
 
 
 def is_of_networks(route: str) -> bool:
@@ -395,57 +401,3 @@ def test_a_page_has_nothing_that_its_policy_forbids(route, people, path_to):
     assert not re.search(r"""(src|href)=["'](https?:)?//""", text)
     assert "unsafe-inline" not in answer["Content-Security-Policy"]
     assert answer["X-Frame-Options"] == "DENY"
-
-
-def kind_of(route: str) -> str:
-    """Pages of a kind are counted in one cloud: making it many takes much longer than looking at a page."""
-    if is_of_networks(route):
-        return "networks"
-    if route.startswith(STORING):
-        return "storage"
-    return "of the cloud" if route.startswith("cloud") else "others"
-
-
-@pytest.mark.parametrize("kind", sorted({kind_of(route) for route in SHOWN}))
-def test_pages_cost_as_many_queries_with_one_row_as_with_many(kind, people, path_to, world, cloud_admin, monkeypatch):
-    monkeypatch.setattr(sessions, "NOTED_EVERY", timedelta(days=1))  # on a slow machine it comes round meanwhile
-    clients = {route: people["anonymous" if route == "sign-in" else "cloud admin"] for route in SHOWN}
-    paths = {route: path_to(route) for route in SHOWN if kind_of(route) == kind}
-    for route, path in paths.items():
-        clients[route].get(path)
-    few = {route: count_queries(clients[route], path) for route, path in paths.items()}
-    for number in range(MANY):
-        add_one_of_each(kind, number, world, cloud_admin)
-    many = {route: count_queries(clients[route], path) for route, path in paths.items()}
-    # Troubled instances and a host's accelerators bring a section of their own into view: one query each.
-    growing = {route: (few[route], count) for route, count in many.items() if count > few[route] + 1}
-    assert growing.keys() <= GROWING, growing
-    assert {route: count for route, count in many.items() if count > MAX_QUERIES.get(route, 18)} == {}
-
-
-def add_one_of_each(kind: str, number: int, world: Any, cloud_admin: Any) -> None:
-    instance = world.launch(labels={"n": str(number)})
-    if number % 2:
-        world.settle(instance, "broken" if number % 3 else "running")
-    else:
-        world.project.keypairs.create(name=f"key{number}", public_key="ssh-ed25519 A", fingerprint="x")
-    if kind == "networks":
-        networking.more(world.project, number)
-    if kind == "storage":
-        storing.more(world.project, number)
-    world.host.labels = {}
-    factories.host()
-    factories.flavor()
-    factories.image()
-    factories.member(world.project)
-    asked = {"kinds": [f"kind{number}"], "limits": {f"kind{number}": 2}, "before": {f"kind{number}": 1}}
-    QuotaRequest.objects.create(project=world.project, **asked)
-    factories.project()
-    factories.token(cloud_admin)
-    record("compute.instance.update", world.instance, actor=Actor("alice"), before={"n": 1}, after={"n": 2})
-
-
-def count_queries(client: Any, path: str) -> int:
-    with CaptureQueriesContext(connection) as queries:
-        assert client.get(path).status_code == 200
-    return len(queries)
