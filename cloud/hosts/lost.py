@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from django.db import models, transaction
+from django.db import IntegrityError, OperationalError, models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -23,7 +23,7 @@ from cloud.hosts.services import HostConflict
 from cloud.hosts.silence import reachable_since
 from cloud.operations import engine
 from cloud.operations.workflow import Topic
-from cloud.problems import Fault, Invalid
+from cloud.problems import Fault, Invalid, Problem
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +87,10 @@ def _lose(kind: HostedResource, key: UUID) -> None:
             if live is not None and live.outcome == "":
                 engine.wake(live)
             engine.tell_waiting(Topic(kind.type, known_as))
-    except Exception as error:  # one that waits for room elsewhere, or lost a race, holds up no other
+    except (Problem, OperationalError, IntegrityError) as error:  # it waits for room elsewhere, or lost a race
         log.info("lost.not_yet", kind=kind.type, row=str(key), because=f"{type(error).__name__}: {error}")
+    except Exception:  # it holds up no other
+        log.exception("lost.failed", kind=kind.type, row=str(key))
 
 
 def _free(host: Host) -> None:

@@ -126,11 +126,12 @@ class Cluster:
             stats = self._usage()["stats"]
             total = int(stats["stored"]) + int(stats["max_avail"])
             self.facts, self.problem = {"name": self.name, "kind": KIND, "total_gib": total >> 30, "pool": self.id}, ""
-        except (Refused, OSError, ValueError, KeyError) as problem:
+        except Exception as problem:  # whatever it says, it is looked at again
             self.facts, self.problem = None, str(problem) or repr(problem)
             log.warning("a Ceph pool cannot be used", folder=self.name, problem=self.problem)
-        self._looked_at = time.monotonic()
-        self._looking = None
+        finally:
+            self._looked_at = time.monotonic()
+            self._looking = None
 
     # Ceph's programs
 

@@ -50,6 +50,8 @@ class Images:
         except Failed as failed:
             if failed.code != IS_THERE:
                 raise
+            if self.exists(image):
+                raise Refused(f"an image of this volume is in Ceph already ({image})") from failed
             self._remove(image)  # somebody died while making it: it has a name, and no more
             self.cluster.ask(*create)
 
@@ -90,8 +92,7 @@ class Images:
         try:
             said = self.cluster.ask("rbd", "snap", "ls", "--format", "json", self._name(image))
         except Failed as failed:
-            if failed.code != NOT_THERE:
-                raise
+            self._require_missing(failed)
             return {}
         return {one["name"]: int(one["size"]) for one in json.loads(said)}
 
@@ -113,8 +114,7 @@ class Images:
             forget = ("rbd", "snap", "rm", "--no-progress", self._name(image, layer))
             self.cluster.ask(*forget, patience=SECONDS_TO_REMOVE)
         except Failed as failed:
-            if failed.code != NOT_THERE:
-                raise
+            self._require_missing(failed)
 
     def empty(self, image: str) -> None:
         """Give back what is on an image that nobody writes any more, and in no layer that is kept of it."""
@@ -139,8 +139,7 @@ class Images:
             except Failed as failed:
                 if failed.code == IS_USED:
                     raise Refused("other images in Ceph stand on this one: they have to be removed first") from failed
-                if failed.code != NOT_THERE:
-                    raise
+                self._require_missing(failed)
 
     def opened_by(self, image: str) -> set[str]:
         """The addresses of the programs that may write an image: those that watch it, and who has its lock."""
@@ -189,10 +188,15 @@ class Images:
         try:
             found: dict[str, Any] = json.loads(self.cluster.ask("rbd", "info", "--format", "json", self._name(image)))
         except Failed as failed:
-            if failed.code != NOT_THERE:
-                raise
+            self._require_missing(failed)
             return None
         return found
+
+    def _require_missing(self, failed: Failed) -> None:
+        """Raises Refused unless what was asked for is missing, and not all of its pool: that ends alike."""
+        if failed.code != NOT_THERE:
+            raise failed
+        self.cluster.ask("rbd", "namespace", "ls", self.cluster.pool)
 
     def _name(self, image: str, layer: str = "") -> str:
         return f"{self.cluster.pool}/{_checked(image)}" + (f"@{_checked(layer)}" if layer else "")

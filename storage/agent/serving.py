@@ -260,9 +260,11 @@ class Serving:
         """End what no row of the ledger is about: it was lost."""
         for name in folders.names(self._directory):
             if self._row(name) is None:
-                with suppress(Refused, NoAnswer, ValueError):
-                    log.warning("ended what served an unknown volume", volume=name)
+                try:
                     self.end(name)
+                    log.warning("ended what served an unknown volume", volume=name)
+                except (Refused, NoAnswer, ValueError) as problem:
+                    log.error("what serves an unknown volume does not end", volume=name, problem=str(problem))
 
     def _row(self, volume: str) -> Any:
         rows = self._ledger.rows("SELECT name, port, content FROM served WHERE volume = ?", (volume,))

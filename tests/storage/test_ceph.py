@@ -27,6 +27,7 @@ from storage.models import Volume, VolumeType
 from storage.services import moving, retyping, trash, volume_types, volumes
 from storage.services.volumes import UnfitVolume
 from tests.clouds import wait_until
+from tests.storage.ceph import POOL
 from tests.storage.ceph_clouds import attach, detach, host, image_of, launched, now, plugged, pools_of, reported
 from tests.storage.clouds import do, kind_of, make, placed, settle
 from tests.storage.test_volumes import an_image
@@ -175,6 +176,25 @@ def test_what_somebody_began_to_make_and_died_is_made(clusters, ceph):
     cluster.remove(name)
     cluster.remove(name)
     assert name not in ceph.images()
+
+
+def test_a_pool_that_is_gone_is_not_taken_for_an_image_that_is_gone(clusters, ceph):
+    [pool] = clusters.facts()
+    images, image = Images(clusters.get(pool)), str(uuid.uuid4())
+    images.create(image, 1 << 30)
+    ceph.ceph("osd", "pool", "rename", POOL, "other")
+    try:
+        for do_it in images.exists, images.kept, images.remove:
+            with pytest.raises(Refused, match="No such file"):
+                do_it(image)
+    finally:
+        ceph.ceph("osd", "pool", "rename", "other", POOL)
+    assert image in ceph.images()
+    with pytest.raises(Refused, match="in Ceph already"):
+        images.create(image, 1 << 30)
+    assert image in ceph.images()
+    images.remove(image)
+    assert image not in ceph.images()
 
 
 def test_a_server_has_no_rights_shows_no_key_and_ends_with_its_connection(ceph, tmp_path):
