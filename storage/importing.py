@@ -167,8 +167,13 @@ def _of_export(export: ImageExport) -> dict[str, Any]:
 def _of_backup(backup: Backup) -> dict[str, Any]:
     volume = backup.volume
     if kept := backup.of.get("layer"):
-        source = {"kind": "volume", "volume": backup.of["id"], "holder": None, "base": None, "layers": [kept]}
-        return {"source": source | _in_ceph(Layer.objects.filter(pk=kept).first()), "size_gib": backup.size_gib}
+        top = Layer.objects.filter(pk=kept).first()
+        chain = trees.Tree(top.tree).chain(top.pk) if top and not top.rbd else []
+        source = {
+            "kind": "volume", "volume": backup.of["id"], "holder": None, "sealed": True,
+            "layers": [str(layer.pk) for layer in chain] or [kept], "base": chain[0].base if chain else None,
+        }  # fmt: skip
+        return {"source": source | _in_ceph(top), "size_gib": backup.size_gib}
     chain = trees.tree_of(volume).chain(volume.active_id) if volume else []
     held = volume.attachments.first() if volume else None
     source = {

@@ -33,7 +33,8 @@ faults.declare("backup.after_copy", "backup.before_part", "backup.before_block")
 @dataclass(frozen=True)
 class Backup(Capture):
     """`source`: {"kind": "volume", "volume": its id, "holder": {"type", "id"} or null, "layers": [ids, the lowest
-    first], "base": a file of an image or null}; in Ceph that is one layer, which is kept.
+    first], "base": a file of an image or null, "sealed": whether nobody writes these any more}; in Ceph that is one
+    layer, which is kept.
     `size_gib`: how much of it there is.
     """
 
@@ -79,8 +80,10 @@ class Backup(Capture):
         return chain, said["consistency"]
 
     def _of_detached(self, source: Mapping[str, Any]) -> tuple[Chain, str]:
-        """No process has it open, and none gets it before the control plane knows that it is copied."""
+        """No process writes it, and none gets it before the control plane knows that it is copied."""
         chain, _ = self._of_layers(source)
+        if source.get("sealed"):
+            return chain, FILESYSTEM
         path, format_ = chain[-1]
         copied = self.folder / COPIED
         copied.unlink(missing_ok=True)

@@ -42,15 +42,15 @@ def create(
 ) -> Backup:
     """Back up what is on a volume now, also while a guest uses it. Raises OverQuota, WrongState, NoRoom, Busy."""
     quota.require(volume.project_id, backups=1, backup_gib=1)
-    in_ceph = volume.type.in_ceph
-    holding = engine.start(CaptureVolume if in_ceph else CopyVolume, volume, actor=actor)
+    sets_aside = _sets_aside(volume)
+    holding = engine.start(CaptureVolume if sets_aside else CopyVolume, volume, actor=actor)
     volume = locked(volume)
     if why := why_not(volume):
         raise WrongState(why)
     host, layer = volume.active.host, volume.active
     assert host is not None
     of = {"id": str(volume.pk), "name": volume.name}
-    if in_ceph:
+    if sets_aside:
         begin_layer(volume, over=layer)
         of["layer"] = str(layer.pk)
     backup = Backup.objects.create(
@@ -61,7 +61,7 @@ def create(
     )  # fmt: skip
     holding.parameters = {"backup": str(backup.pk)}
     holding.save(update_fields=["parameters"])
-    room = (0 if in_ceph else volume.size_gib) + GIB_OF_A_PART
+    room = (0 if sets_aside else volume.size_gib) + GIB_OF_A_PART
     try:
         with transaction.atomic():
             row = ImageImport.objects.create(backup=backup, host=host)
@@ -73,12 +73,15 @@ def create(
     return backup
 
 
+def _sets_aside(volume: Volume) -> bool:
+    """Whether what is backed up is kept as it is, and what comes goes to a new layer: in Ceph, and where the host of
+    the volume is not that of the emulator which has it open. Elsewhere the active layer is copied first."""
+    return volume.type.in_ceph or (volume.type.is_served and volume.attachments.exists())
+
+
 def why_not(volume: Volume) -> str:
     """Why no backup can be made of a volume, in words; "" when it can."""
     host = volume.active.host
-    if volume.type.is_served and volume.attachments.exists():
-        words = f"{volume} is attached, and its storage host makes backups only of what is not."
-        return f"{words} Detach it, or back up a volume that is made from a snapshot of it."
     if host is None:
         return f"Nothing has been written to {volume}: it was never attached."
     if volume.attachments.filter(wanted=False).exists():

@@ -24,13 +24,15 @@ from compute.models import Instance
 from compute.services.taking import take_it_over
 from compute.volumes import UnfitVolumes
 from storage.agent.confined import SERVER
+from storage.agent.images import Images
 from storage.agent.nbd import creds, write_key
 from storage.agent.relays import cut_off, find
 from storage.agent.serving import MAX_PORTS, UID, Address, _user
 from storage.hosting import NoRoom
-from storage.models import Attachment, Snapshot, Volume
+from storage.models import Attachment, Backup, Snapshot, Volume
 from storage.services import backups, moving, retyping, taking, volume_types, volumes
 from storage.services.volumes import UnfitVolume, WrongState
+from tests import factories
 from tests.storage.ceph import free_ports
 from tests.storage.clouds import do, give_volumes, kind_of, make, second, settle
 from tests.storage.scenarios import silence
@@ -256,6 +258,38 @@ def test_an_instance_that_boots_from_it_elsewhere_is_lost_with_it(two, served, s
     assert two.breaches() == []
 
 
+def test_it_is_backed_up_while_it_is_attached(two, served, settings, tmp_path):
+    settings.BACKUP_STORE = tmp_path / "backups"
+    two.node.tools.add(Images(two.node.tools))
+    give_volumes(two.node)
+    two.node.heartbeat()
+    volume, instance = make(two, type=served), launched(two, 2)
+    attach(two, instance, volume)
+    place = told(two, 2, instance)["served"]
+    assert works(io(tmp_path, place, "write -P 7 0 64k", "write -P 6 8M 64k"))
+    first = backed_up(two, volume)
+    assert (first.status, first.consistency) == ("ready", "crash")
+    assert works(io(tmp_path, place, "write -P 8 0 64k", "read -P 6 8M 64k"))
+    second = backed_up(two, volume)
+    assert 0 < second.added_bytes < first.added_bytes, "what has not changed is not sent again"
+    copy = do(backups.restore, backup=first, name="restored")
+    settle(two)
+    attach(two, instance, copy)
+    [other] = [one["served"] for one in of_ledger(two, 2, instance) if one["id"] == str(copy.pk)]
+    assert works(io(tmp_path, other, "read -P 7 0 64k", "read -P 6 8M 64k"))
+    assert two.breaches() == []
+
+
+def backed_up(cloud, volume):
+    made = do(backups.create, volume=now(volume), name=factories.name("backup"))
+    settle(cloud)
+    return Backup.objects.get(pk=made.pk)
+
+
+def of_ledger(cloud, number, instance):
+    return cloud.nodes[number - 1].ledger.get(Key("instance", str(instance.pk))).spec["volumes"]
+
+
 class Killed(BaseException):
     """The worker, as by kill -9."""
 
@@ -371,7 +405,6 @@ def test_what_is_not_possible_is_refused_in_words(two, served):
     refused = [
         (WrongState, lambda: do(moving.move, volume=volume, host=host(2))),
         (WrongState, lambda: do(taking.take_it_over, volume=volume)),
-        (Conflict, lambda: do(backups.create, volume=now(volume), name="monday")),
         (UnfitVolume, lambda: do(retyping.retype, volume=volume, type=local.type)),
         (UnfitVolume, lambda: do(retyping.retype, volume=local, type=served)),
         (NoRoom, lambda: make(two, type=served, size_gib=900)),
