@@ -84,9 +84,12 @@ class Process:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started; None when there is none or it is a zombie."""
+    """When a process started; None when there is none or it is a zombie.
+
+    A zombie with threads is none yet: they hold its files, locks and ports (proc_pid_stat(5), `num_threads`).
+    """
     fields = _stat_fields(pid)
-    return None if fields is None or fields[0] in "ZX" else int(fields[19])
+    return None if fields is None or (fields[0] in "ZX" and int(fields[17]) <= 1) else int(fields[19])
 
 
 @dataclass(frozen=True)
