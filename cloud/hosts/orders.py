@@ -96,17 +96,18 @@ def claim(host: Host, limit: int, incarnation: str = "") -> list[Claimed]:
     first = [kind.type for kind in kinds() if kind.comes_first]
     orders = Order.objects.raw(
         """
-        UPDATE hosts_order SET attempt = attempt + 1, lease_until = now() + make_interval(secs => %s), claimed_by = %s,
-            problem = ''
-        WHERE id IN (
+        WITH due AS MATERIALIZED (  -- once: as a subquery it may run for each row, and each time finds others
             SELECT id FROM hosts_order
             WHERE host_id = %s AND answered_at IS NULL
                 AND (lease_until IS NULL OR lease_until < now() OR (%s <> '' AND claimed_by <> %s))
             ORDER BY resource_type = ANY(%s) DESC, posted_at LIMIT %s FOR UPDATE SKIP LOCKED
         )
-        RETURNING *
+        UPDATE hosts_order SET attempt = attempt + 1, lease_until = now() + make_interval(secs => %s), claimed_by = %s,
+            problem = ''
+        FROM due WHERE hosts_order.id = due.id
+        RETURNING hosts_order.*
         """,
-        [settings.ORDER_LEASE_SECONDS, incarnation, host.pk, incarnation, incarnation, first, limit],
+        [host.pk, incarnation, incarnation, first, limit, settings.ORDER_LEASE_SECONDS, incarnation],
     )
     claimed = []
     for order in sorted(orders, key=lambda order: (order.resource_type not in first, order.posted_at)):
