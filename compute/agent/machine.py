@@ -149,7 +149,8 @@ class Machine:
         return wanted
 
     def held_still(self, entry: Entry, control: Control) -> AbstractContextManager[freezing.Moment]:
-        """See `freezing.held_still`; a guest that is left frozen is asked again and again to go on."""
+        """See `freezing.held_still`; a guest that is left frozen is asked again and again to go on. Raises Refused."""
+        self._require_storage()  # what is done in this moment, QEMU begins when all its disks are at rest
         can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
         ask_soon = partial(self.tools.ask_guest_soon, self.id)
         return freezing.held_still(self.home, control, can_freeze=can_freeze, left=ask_soon)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from agent.errors import Refused
 from agent.jail import probe
 from agent.ledger import Ledger
 from agent.paths import Paths
+from compute.agent.hypervisors.qemu import control
 from storage.agent import qcow2, relays
 from storage.agent.serving import Serving, Wanted, chain_of
 from tests.clouds import wait_until
@@ -217,3 +219,19 @@ def test_it_is_not_reset_while_its_storage_host_is_away(guest, storage_host, tmp
     del guest.spec["reboot"]
     assert plugged(guest) == [], "detaching it is a way out"
     is_alive(guest)
+
+
+def test_no_disk_is_snapshot_while_a_storage_host_is_away(guest, storage_host, tmp_path):
+    """Also none that is here: QEMU waits for what is on its way to any of them."""
+    volume = far_away(storage_host, tmp_path)
+    guest.spec["seed"]["user_data"] = LOOKING + WRITES + TICKS
+    assert plugged(guest, volume) == [volume["id"]]
+    goes_on(guest)
+    goes_away(storage_host, volume)
+    is_alive(guest)
+    machine = guest.node.machine(guest.spec["id"])
+    entry = next(one for one in guest.node.ledger.entries() if one.id == guest.spec["id"])
+    with control.connect(guest.home) as connection, pytest.raises(Refused, match="does not answer"):
+        machine.held_still(entry, connection).__enter__()
+    is_alive(guest)
+    assert plugged(guest) == []
