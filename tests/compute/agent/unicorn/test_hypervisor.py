@@ -72,7 +72,8 @@ def emulator(node: QemuNode, spec: Spec) -> psutil.Process:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    """With all of its threads, as the agent sees it."""
+    return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1)
 
 
 def wait_for_console(node: QemuNode, spec: Spec, text: bytes, seconds: float = 120, count: int = 1) -> bytes:
