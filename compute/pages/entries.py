@@ -37,7 +37,7 @@ for work in WORK:
     words.VERBS[work.name] = work.past
     words.STEPS |= work.steps
 words.OPERATIONS["compute.drain"] = "Emptying"
-words.VERBS["drain"] = "began to empty"
+words.VERBS |= {"drain": "began to empty", "console": "opened a console of"}
 words.STEPS |= {"move_next": "Move one after the other", "stop_moving": "End what is under way"}
 words.FILTERED += dict.fromkeys(work.name for work in WORK)
 sections.register("host", "compute/sections/host.html", on_host)

@@ -27,6 +27,7 @@ words.VERBS |= {
     "remove_unowned": "removed a machine that no instance owns from",
     "lose": "lost sight of",
     "hear": "hears again of",
+    "seen": "reported on",
     "declare_lost": "declared lost",
     "lose_with_host": "declared lost with its host",
 }
