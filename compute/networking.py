@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
-from django.db.models import CharField, Exists, F, Func, IntegerField, OuterRef, QuerySet
+from django.db.models import Case, CharField, Exists, F, Func, IntegerField, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import JSONObject
 
 from cloud.events.services import SYSTEM, Actor
@@ -312,7 +312,7 @@ def _held(instance: Instance) -> "QuerySet[Port]":
 
 
 def with_addresses(instances: "QuerySet[Any]") -> "QuerySet[Any]":
-    """Annotate `addresses`, `group_names` and `is_unplugged` (it has ports, and its host no networks)."""
+    """Annotate `addresses`, `group_names` and `is_unplugged` (it has ports, and its host carries no networks)."""
     own = Port.objects.filter(holder_type=HOLDER, holder_id=OuterRef("pk"))
     plugged = Address.objects.filter(port__holder_type=HOLDER, port__holder_id=OuterRef("pk"), port__host__isnull=False)
     address = JSONObject(
@@ -326,6 +326,9 @@ def with_addresses(instances: "QuerySet[Any]") -> "QuerySet[Any]":
     annotated: QuerySet[Any] = instances.annotate(
         addresses=ArraySubquery(plugged.order_by("port__holder_slot", "pk").values(json=address)),
         group_names=ArraySubquery(groups.order_by("group__name").values("group__name").distinct()),
-        is_unplugged=Exists(own.filter(host=None)),
+        is_unplugged=Case(
+            When(Q(machine__host=None) | Q(machine__host__capabilities__network__networks=True), then=Value(False)),
+            default=Exists(own.filter(host=None)),
+        ),
     )
     return annotated

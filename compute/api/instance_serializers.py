@@ -112,7 +112,7 @@ class InstanceSerializer(serializers.Serializer):
             "cd": {"id": str(instance.cd_id), "name": instance.cd.name} if instance.cd else None,
             "hypervisor": instance.hypervisor or instance.hypervisor_wish or None,
             "addresses": instance.addresses,
-            "address_reason": NOT_CARRIED if instance.host and instance.is_unplugged else "",
+            "address_reason": NOT_CARRIED if instance.is_unplugged else "",
             "volumes": instance.volumes,
             "login_user": instance.image.default_user,
             "keypairs": [key["name"] for key in instance.keypairs],

@@ -73,6 +73,8 @@ def test_without_a_word_it_is_on_the_projects_first_network(wired, admin):
     instance = wired.launch(name="web")
     port = Port.objects.get(holder_id=instance.pk)
     assert (port.host, port.holder_name) == (None, "web")
+    placed = admin.get(f"{admin.at}/instances/web").json()
+    assert (placed["host"] is not None, placed["addresses"], placed["address_reason"]) == (True, [], "")
     wired.settle()
     port.refresh_from_db()
     assert port.host is not None
