@@ -1,5 +1,6 @@
 """Images: what instances can be launched from, what each is made of, and bringing in more."""
 
+from dataclasses import replace
 from typing import Any
 
 from django.db.models import QuerySet
@@ -14,6 +15,7 @@ from cloud.pages.bulk import ForMany
 from cloud.pages.deleting import DiscardPage
 from cloud.pages.generic import ChangePage, ItemFormPage, ItemPage, ListPage, ResourcePage, VerbPage
 from cloud.pages.lists import By
+from cloud.problems import Problem
 from cloud.tenancy.models import Project
 from storage.api.image_fields import FORMATS, ImageChanges, ImageForm
 from storage.api.images import PublishForm, ShareForm
@@ -112,6 +114,11 @@ class ImportImage(ResourcePage, FormPage):
             return images.begin(project=self.project, actor=self.scope.actor, **self.validate(ImageForm, body))
 
         return self.mutate(work, body=body, to=lambda made: self.route("image", made.pk), done=begun)
+
+    def show_fault(self, problem: Problem) -> HttpResponse:
+        """What the body has inside of `source` is a field like all others here."""
+        problem.errors = [replace(fault, pointer=fault.pointer.removeprefix("/source")) for fault in problem.errors]
+        return super().show_fault(problem)
 
 
 def begun(image: Image) -> str:

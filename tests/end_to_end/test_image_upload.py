@@ -39,3 +39,24 @@ def test_a_file_is_sent_although_the_line_breaks(visit, cloud, tmp_path):
     visitor.complaints = [one for one in visitor.complaints if "ERR_CONNECTION_RESET" not in one]  # wished for
     assert sent.read_bytes() == file.read_bytes()
     assert Image.objects.get(name="mine").status == "importing"
+
+
+def test_a_file_chosen_in_the_form_is_sent_at_once(visit, cloud, tmp_path):
+    file = tmp_path / "Debian 13.qcow2"
+    file.write_bytes(os.urandom(MIB))
+    visitor = visit()
+    page = visitor.sign_in("mia")
+    page.goto("/projects/demo/images/import")
+    expect(page.get_by_label("URL")).to_be_hidden()
+    page.get_by_label("File").set_input_files(file)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("debian-13")
+    page.get_by_label("SHA-256").fill("no checksum")
+    page.get_by_role("button", name="Import", exact=True).click()
+    fault = page.locator(".field", has_text="SHA-256").locator(".fault")
+    expect(fault).to_contain_text("64 lower-case")  # the file is still chosen
+    page.get_by_label("SHA-256").fill("")
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_role("heading", name="Importing debian-13")).to_be_visible()
+    upload = Upload.objects.get()
+    assert page.url.endswith(f"/images/{upload.image_id}")
+    assert Path(os.environ["PILEUS_IMAGE_STORE"], "uploads", str(upload.pk)).read_bytes() == file.read_bytes()

@@ -107,18 +107,54 @@
     sending = false;
   }
 
+  /* The form of a new image: its file is chosen there, and sent by the page that the form leads to. */
+  function choose(form, file) {
+    const chosen = new DataTransfer();
+    chosen.items.add(file);
+    form.querySelector("[data-file]").files = chosen.files;
+    const name = form.querySelector("[name=name]");
+    const suggested = file.name.toLowerCase().replace(/(\.(qcow2|raw|img|vmdk|vdi|vhdx?|ova|iso|gz|xz|zst))+$/, "");
+    if (!name.value) name.value = suggested.replace(/[^a-z0-9]+/g, "-").slice(0, 63).replace(/^-+|-+$/g, "");
+  }
+
+  async function create(form, file) {
+    const buttons = form.querySelectorAll("button");
+    for (const button of buttons) button.disabled = true;
+    try {
+      const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      document.querySelector("main").replaceWith(page.querySelector("main"));
+      document.title = page.title;
+      if (answer.redirected) history.pushState(null, "", answer.url);
+      const box = document.querySelector("[data-upload]");
+      const again = document.querySelector("[data-import]");
+      if (box) begin(box, file);
+      else if (again) choose(again, file);
+    } catch {
+      form.submit();  // the browser says what is wrong with the line
+    }
+  }
+
   document.addEventListener("change", (event) => {
-    const box = event.target.closest("[data-upload]");
-    if (box && event.target.matches("[data-file]")) begin(box, event.target.files[0]);
+    const box = event.target.closest("[data-upload], [data-import]");
+    if (!box || !event.target.matches("[data-file]") || !event.target.files.length) return;
+    (box.matches("form") ? choose : begin)(box, event.target.files[0]);
+  });
+  document.addEventListener("submit", (event) => {
+    const file = event.target.querySelector("[data-file]")?.files[0];
+    if (!event.target.matches("[data-import]") || !file || event.target.elements.kind.value !== "upload") return;
+    event.preventDefault();
+    create(event.target, file);
   });
   document.addEventListener("dragover", (event) => {
-    if (event.target.closest("[data-upload]")) event.preventDefault();
+    if (event.target.closest("[data-upload], [data-import]")) event.preventDefault();
   });
   document.addEventListener("drop", (event) => {
-    const box = event.target.closest("[data-upload]");
-    if (!box) return;
+    const box = event.target.closest("[data-upload], [data-import]");
+    if (!box || !event.dataTransfer.files.length) return;
     event.preventDefault();
-    begin(box, event.dataTransfer.files[0]);
+    (box.matches("form") ? choose : begin)(box, event.dataTransfer.files[0]);
   });
+  window.addEventListener("popstate", () => location.reload());
   window.addEventListener("beforeunload", (event) => { if (sending) event.preventDefault(); });
 })();
