@@ -72,11 +72,17 @@ def steps(operation: Any) -> list[dict[str, Any]]:
 
 
 @register.filter
+def dot(outcome: str) -> str:
+    """The dot of work in a timeline, by how it ended."""
+    return {"good": "done", "bad": "bad"}.get(words.TONES.get(outcome, ""), "")
+
+
+@register.filter
 def event_tone(event: Any) -> str:
     """The dot of an event: what ended well, what went wrong."""
     after, work = event.after or {}, getattr(event, "work", None)
     if work is not None:
-        return {"good": "done", "bad": "bad"}.get(words.TONES.get(work.outcome, ""), "")
+        return dot(work.outcome)
     if event.action.endswith(".finish"):
         return "done" if after.get("outcome") == "done" else "bad" if after.get("outcome") == "failed" else ""
     if event.action.endswith(".seen"):
