@@ -7,6 +7,7 @@ and ends, so that its orders wait for no copy.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def copy_disk(
                 sync_file(target)
                 worth = CRASH if suspension.found(machine.home) else FILESYSTEM
                 return [*below, (target, active.format)], worth
-            was_still = _begin(hypervisor, machine, entry, disk, target)
+            was_still = machine.silence.outlast(partial(_begin, hypervisor, machine, entry, disk, target), work)
         faults.reach("capture.after_begin")
         if _wait(tools, machine, hypervisor, slot, Copy(target, work, hear)):
             return [*below, (target, qemu_img.QCOW2)], FILESYSTEM if was_still else CRASH
@@ -113,6 +114,7 @@ def _begin(hypervisor: Hypervisor, machine: Machine, entry: Entry, disk: Disk, t
     with hypervisor.control(machine.home) as control:
         if control.slots is None:
             raise Refused(f"{hypervisor.name} copies no disk while its machine runs: stop it first", fix_by=YOU)
+        control.slots.end_copy(disk.slot)  # of an earlier attempt
         size = control.slots.look().disks[disk.slot].size_bytes
         qemu_img.run(qemu_img.create(target, size))
         below = disk.layers[-2] if len(disk.layers) > 1 else None

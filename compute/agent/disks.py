@@ -100,7 +100,9 @@ class Layers(Protocol):
 
     def silent(self, holder: str) -> Sequence[object]: ...
 
-    def cut_off(self, holder: str, layer: str) -> bool: ...
+    def cut_off(self, holder: str, layer: str = "") -> bool: ...
+
+    def are_served(self, holder: str, images: Iterable[str]) -> bool: ...
 
     def end_servers(self, holder: str, *, but_for: Iterable[str] = ()) -> None: ...
 
@@ -149,11 +151,11 @@ def _volume(volume: dict[str, Any], machine: str, layers: Layers, fetch: Fetch) 
         limits=Limits(limits.get("iops"), limits.get("bytes_per_second")),
     )
     if volume.get("ceph"):
-        image = volume.get("rbd") or volume["chain"][-1]  # an older control plane names no images
-        remote = layers.remote(volume, image, machine)
-        return replace(disk, layers=(Layer(layer_name(disk, image), Path(image), "raw", remote=remote),))
+        name = remote_name(volume)
+        remote = layers.remote(volume, name, machine)
+        return replace(disk, layers=(Layer(layer_name(disk, name), Path(name), "raw", remote=remote),))
     if "served" in volume:
-        [name] = volume["chain"]
+        name = remote_name(volume)
         if volume["served"] is None:
             raise Refused(f"the storage host of a volume does not serve it yet ({volume['id']})", fix_by=NOBODY)
         remote = layers.served(volume["served"], machine)
@@ -186,6 +188,16 @@ def _cd(spec: dict[str, Any]) -> dict[str, Any] | None:
 def layer_name(disk: Disk, layer_id: str) -> str:
     """Two volumes of a machine may lie on the same layer."""
     return f"{disk.name}-{uuid.UUID(layer_id).hex[:20]}"
+
+
+def is_remote(volume: dict[str, Any]) -> bool:
+    """Whether a volume of a spec is no file on this host, or in a folder of it."""
+    return bool(volume.get("ceph")) or "served" in volume
+
+
+def remote_name(volume: dict[str, Any]) -> str:
+    """Of the image in Ceph, or of what a storage host offers."""
+    return str(volume.get("rbd") or volume["chain"][-1])  # an older control plane names no images
 
 
 def images(disks: Iterable[Disk]) -> set[str]:

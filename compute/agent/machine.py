@@ -37,6 +37,7 @@ from compute.agent import (
 from compute.agent.hypervisors.base import Control, Hypervisor, Power
 from compute.agent.preparation import MachineTools
 from compute.agent.records import Record, key
+from compute.agent.silence import Silence
 from network.agent import awaiting
 
 log = structlog.get_logger()
@@ -84,6 +85,7 @@ class Machine:
         self.tools = tools
         self.records = tools.records
         self.is_fresh = False  # started by this order, with all that its spec names
+        self.silence = Silence(machine_id, tools.layers, self._is_stuck)
 
     @property
     def record(self) -> Record:
@@ -94,11 +96,12 @@ class Machine:
         if self.record.interrupted_at:
             self.records.interrupt(self.id, interrupted=False)
         freezing.thaw_left(self.home)
-        seen, facts = self.run(verb, entry, work)
+        seen, facts = self.silence.outlast(lambda: self.run(verb, entry, work), work)
         if seen in ("running", "paused"):
             facts = facts | self._keep_plugged(entry, work)
         if seen in ("running", "paused", "suspended"):
-            facts = facts | snapshots.keep_as_specified(self.home, entry, self.hypervisor(entry), self.record.uid)
+            kept = partial(snapshots.keep_as_specified, self.home, entry, self.hypervisor(entry), self.record.uid)
+            facts = facts | kept(pause=self.pause, outlast=lambda act: self.silence.outlast(act, work))
         return seen, facts
 
     def run(self, verb: str, entry: Entry, work: Work) -> Sight:
@@ -114,43 +117,48 @@ class Machine:
         }
         if self.is_fresh:
             return wanted
-        hypervisor = self.hypervisor(entry)
         nothing: dict[str, Any] = {"volumes": {}, "nics": [], "cd": None}
         there = {name: entry.facts.get(name, nothing[name]) for name in wanted}
-        still: set[int] = set()
         try:
-            parts = disks.of(entry.spec, self.home, self.tools.layers, self._fetch(work))
-            cds = disks.cdroms(entry.spec, self._fetch(work))
-            if process := hypervisor.find(self.home):
-                file_bytes = file_limit.needed(entry.spec, parts, self.home)
-                file_limit.lift(process, file_bytes, self.tools.jail, self.record.uid)
-            with hypervisor.control(self.home) as control:
-                if control.slots is not None:
-                    plugging.keep_cd(control.slots, cds)
-                    with self._entered(entry, work):
-                        still = plugging.keep_as_specified(
-                            control.slots,
-                            entry.spec,
-                            parts,
-                            hypervisor=hypervisor,
-                            plugs=self.tools.plugs,
-                            hold=lambda: self.held_still(entry, control),
-                            cut_off=partial(self.tools.layers.cut_off, self.id),
-                            before=there["volumes"],
-                        )
-                elif set(there["volumes"]) != set(wanted["volumes"]):
-                    raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
-            if there["volumes"].keys() - wanted["volumes"].keys():
-                self.tools.layers.end_servers(self.id, but_for=disks.images(parts))
+            still = self.silence.outlast(lambda: self._plug(entry, there, wanted, work), work)
         except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
             log.warning("not plugged in", machine=self.id, problem=str(problem))
             return {**there, **told(problem, of="devices_")}
         plugging.note_stillness(wanted["volumes"], there["volumes"], still)
         return wanted
 
+    def _plug(self, entry: Entry, there: dict[str, Any], wanted: dict[str, Any], work: Work) -> set[int]:
+        """The slots of the disks that were kept while the guest's file systems stood still. Raises Refused, NoAnswer or
+        OSError. `there`: the facts until now; `wanted`: those that are to become true."""
+        hypervisor, still = self.hypervisor(entry), set[int]()
+        parts = disks.of(entry.spec, self.home, self.tools.layers, self._fetch(work))
+        cds = disks.cdroms(entry.spec, self._fetch(work))
+        if process := hypervisor.find(self.home):
+            file_bytes = file_limit.needed(entry.spec, parts, self.home)
+            file_limit.lift(process, file_bytes, self.tools.jail, self.record.uid)
+        with hypervisor.control(self.home) as control:
+            if control.slots is not None:
+                plugging.keep_cd(control.slots, cds)
+                with self._entered(entry, work):
+                    still = plugging.keep_as_specified(
+                        control.slots,
+                        entry.spec,
+                        parts,
+                        hypervisor=hypervisor,
+                        plugs=self.tools.plugs,
+                        hold=lambda: self.held_still(entry, control),
+                        cut_off=partial(self.tools.layers.cut_off, self.id),
+                        before=there["volumes"],
+                    )
+            elif set(there["volumes"]) != set(wanted["volumes"]):
+                raise Refused(f"{hypervisor.name} plugs nothing in or out while a machine runs", fix_by=YOU)
+        if there["volumes"].keys() - wanted["volumes"].keys():
+            self.tools.layers.end_servers(self.id, but_for=disks.images(parts))
+        return still
+
     def held_still(self, entry: Entry, control: Control) -> AbstractContextManager[freezing.Moment]:
         """See `freezing.held_still`; a guest that is left frozen is asked again and again to go on. Raises Refused."""
-        self._require_storage()  # what is done in this moment, QEMU begins when all its disks are at rest
+        self.silence.refuse()  # what is done in this moment, QEMU begins when all its disks are at rest
         can_freeze = guest_agent.can(entry.facts, guest_agent.FREEZE)
         ask_soon = partial(self.tools.ask_guest_soon, self.id)
         return freezing.held_still(self.home, control, can_freeze=can_freeze, left=ask_soon)
@@ -179,7 +187,7 @@ class Machine:
         faults.reach("machine.ensure_paused.before_pause")
         with hypervisor.control(self.home) as control:
             if control.status().power == Power.RUNNING:
-                self._pause(control)
+                self.pause(control)
         return "paused", self.facts(entry, process)
 
     def _ensure_suspended(self, entry: Entry, work: Work) -> Sight:
@@ -188,7 +196,7 @@ class Machine:
         hypervisor, process = self._alive(entry, work)
         with hypervisor.control(self.home) as control:
             if control.status().power == Power.RUNNING:
-                self._pause(control)
+                self.pause(control)
             suspension.save(self.home, control, memory_mib=int(entry.spec["memory_mib"]), uid=self.record.uid)
         faults.reach("machine.ensure_suspended.before_quit")
         self.end(hypervisor, process)
@@ -225,19 +233,21 @@ class Machine:
 
     # Parts of verbs
 
-    def _pause(self, control: Control) -> None:
-        self._require_storage()
+    def pause(self, control: Control) -> None:
+        """Pause its guest. Raises Refused, NoAnswer."""
+        self.silence.refuse()
         control.pause()
 
-    def _require_storage(self) -> None:
-        """For what makes emulators wait for all that is on its way to a disk: they answer nobody meanwhile. Raises
-        Refused."""
-        if self.tools.layers.silent(self.id):
-            raise Refused(
-                "the storage of one of its volumes does not answer, and it would stand still until that does: wait, "
-                "detach the volume, or stop it by force",
-                fix_by=YOU,
-            )
+    def _is_stuck(self) -> bool:
+        """Whether its emulator lives and does not answer. Takes some seconds then."""
+        for hypervisor in self.tools.hypervisors.values():
+            if hypervisor.find(self.home):
+                try:
+                    with hypervisor.control(self.home) as control:
+                        control.status()
+                except NoAnswer:
+                    return True
+        return False
 
     def _alive(self, entry: Entry, work: Work) -> tuple[Hypervisor, Process]:
         """The machine's emulator with a running guest; starts it if necessary."""
@@ -323,12 +333,13 @@ class Machine:
         return "running", facts | self._lasting_facts()
 
     def _reboot(self, control: Control, process: Process, wish: dict[str, Any], entry: Entry, work: Work) -> None:
-        self._require_storage()
+        self.silence.refuse()
         faults.reach("machine.reboot.before_reset")
         if not wish.get("hard"):
             self._press_until_off(control, process, _grace(entry), work)
-            self._require_storage()
+            self.silence.refuse()
         control.reset()
+        control.status()  # it may wait for a storage only after it has said that it resets
         freezing.forget(self.home)
         faults.reach("machine.reboot.after_reset")
         self.records.rebooted(self.id, wish["nonce"])

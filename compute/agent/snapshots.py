@@ -5,6 +5,7 @@ never written to and so is shared by all clones. A file beside it marks that the
 """
 
 import contextlib
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,17 @@ log = structlog.get_logger()
 faults.declare("snapshots.before_save", "snapshots.before_rename", "disk.before_rename")
 
 
-def keep_as_specified(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> dict[str, Any]:
-    """Take the snapshot that the spec names, once, and drop all others. Returns facts for the report."""
+def keep_as_specified(
+    home: Home,
+    entry: Entry,
+    hypervisor: Hypervisor,
+    uid: int | None,
+    *,
+    pause: Callable[[Control], None],
+    outlast: Callable[[Callable[[], None]], None],
+) -> dict[str, Any]:
+    """Take the snapshot that the spec names, once, and drop all others. Returns facts for the report. `pause`: pauses
+    the guest; `outlast`: see Silence.outlast."""
     wish = entry.spec.get("snapshot")
     wanted = home.snapshot(wish) if wish else None
     for name in folders.names(home.directory):
@@ -37,14 +47,16 @@ def keep_as_specified(home: Home, entry: Entry, hypervisor: Hypervisor, uid: int
         return {}
     try:
         if folders.status(wanted) is None:
-            _take(home, wanted, entry, hypervisor, uid)
+            outlast(lambda: _take(home, wanted, entry, hypervisor, uid, pause=pause))
     except (Refused, NoAnswer, OSError) as problem:  # the machine itself is as well as before
         log.warning("no snapshot", machine=entry.id, problem=str(problem))
         return told(problem, of="snapshot_")
     return {"snapshot": wish}
 
 
-def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: int | None) -> None:
+def _take(
+    home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: int | None, *, pause: Callable[[Control], None]
+) -> None:
     """Save memory and disk as of one moment, atomically. Raises Refused, NoAnswer or OSError."""
     new = wanted.with_name(f"new-{wanted.name}")
     folders.remove(new)
@@ -57,7 +69,7 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: i
             _copy(home.disk, new / home.disk.name)
         else:
             memory_mib = int(entry.spec["memory_mib"])
-            with hypervisor.control(home) as control, _paused(control):
+            with hypervisor.control(home) as control, _paused(control, pause):
                 suspension.require_room(home, memory_mib)
                 control.save(new, uid)
                 suspension.require_sane(new, memory_mib)
@@ -75,12 +87,12 @@ def _take(home: Home, wanted: Path, entry: Entry, hypervisor: Hypervisor, uid: i
 
 
 @contextlib.contextmanager
-def _paused(control: Control) -> Any:
+def _paused(control: Control, pause: Callable[[Control], None]) -> Iterator[None]:
     was = control.status().power
     if was == Power.OFF:
         raise Refused("the guest has switched itself off", fix_by=YOU)
     if was == Power.RUNNING:
-        control.pause()
+        pause(control)
     try:
         yield
     finally:

@@ -9,12 +9,13 @@ from typing import Any
 
 from agent import faults, jail, processes, system
 from agent.entries import Entry
+from agent.errors import NoAnswer
 from agent.kinds import Sight
 from agent.processes import Process
 from agent.system import MIN_FREE_BYTES
 from agent.work import Work
-from compute.agent import freezing
-from compute.agent.hypervisors.base import Power, Status
+from compute.agent import freezing, silence
+from compute.agent.hypervisors.base import Hypervisor, Power, Status
 from compute.agent.machine import Machine
 from compute.agent.records import Record
 
@@ -43,17 +44,31 @@ def look(machine: Machine, entry: Entry, ended: str) -> Sight | None:
         machine.records.started(machine.id, process, boot_id=system.boot_id(), reboot_nonce=None)
     if 0 < record.interrupted_at < time.time() - MAX_SECONDS_TO_INTERRUPT:
         machine.records.interrupt(machine.id, interrupted=False)  # it was not switched off after all
-    with hypervisor.control(machine.home) as control:
-        status = control.status()
-        has_room = shutil.disk_usage(machine.home.directory).free > MIN_FREE_TO_RESUME
-        if status.curable and has_room and not entry.quarantined:
-            control.resume()
-            status = control.status()
+    try:
+        status = _status(machine, hypervisor, entry)
+    except NoAnswer:
+        if entry.seen not in ALIVE or not machine.silence.is_there():
+            raise
+        status = Status(Power(entry.seen), silence.WAITS)
     if status.power == Power.OFF:
         machine.end(hypervisor, process)
         machine.clear_runtime()
         return ("stopped", WITH_HOST) if record.interrupted_at else ("stopped", BY_GUEST)
     return status.power.value, _facts(machine, entry, process, status)
+
+
+def _status(machine: Machine, hypervisor: Hypervisor, entry: Entry) -> Status:
+    """How it is, after what can be done without an order."""
+    with hypervisor.control(machine.home) as control:
+        status = control.status()
+        has_room = shutil.disk_usage(machine.home.directory).free > MIN_FREE_TO_RESUME
+        if entry.quarantined and status.power == Power.RUNNING:
+            machine.pause(control)  # it was refused before, or the guest was resumed
+        elif status.curable and has_room and not entry.quarantined:
+            control.resume()
+        else:
+            return status
+        return control.status()
 
 
 def _facts(machine: Machine, entry: Entry, process: Process, status: Status) -> dict[str, Any]:
@@ -62,6 +77,8 @@ def _facts(machine: Machine, entry: Entry, process: Process, status: Status) -> 
     problem = UNOWNED if entry.quarantined else status.problem
     if not problem and freezing.is_noted(machine.home):
         problem = freezing.PROBLEM
+    if not problem and machine.silence.has_cut_off(entry):
+        problem = silence.CUT_OFF
     return facts | {"problem": problem} if problem else facts
 
 
@@ -90,7 +107,7 @@ def set_paused(machine: Machine, entry: Entry, *, paused: bool) -> Sight | None:
         machine.records.started(machine.id, process, boot_id=system.boot_id(), reboot_nonce=None)
     with hypervisor.control(machine.home) as control:
         if paused:
-            control.pause()
+            machine.pause(control)
         elif control.status().power == Power.PAUSED:
             control.resume()
     facts = machine.facts(entry, process)

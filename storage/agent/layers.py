@@ -8,6 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,15 +79,22 @@ class Layers:
     def silent(self, holder: str, layer: str = "") -> list[Relay]:
         """What serves a machine a layer, or any, whose storage does not answer. Takes some seconds to find out."""
         those = [one for one in relays.find(self._home, holder) if not layer or one.serves(layer)]
-        return [one for one in those if not self._is_answered(one.image)]
+        with ThreadPoolExecutor(max(1, len(those))) as asking:
+            answered = list(asking.map(self._is_answered, [one.image for one in those]))
+        return [one for one, is_answered in zip(those, answered, strict=True) if not is_answered]
 
     def _is_answered(self, image: dict[str, Any]) -> bool:
         if image["driver"] == "rbd":
             return self.clusters.is_answered(image["pool"], image["image"])
         return relays.is_answered(image["server"]["host"], int(image["server"]["port"]))
 
-    def cut_off(self, holder: str, layer: str) -> bool:
-        """Have what a guest waits for fail if the storage of a layer does not answer. Whether that was so."""
+    def are_served(self, holder: str, images: Iterable[str]) -> bool:
+        """Whether each of these images has a server, through which a machine reaches it."""
+        return set(images).issubset(one.name for one in relays.find(self._home, holder))
+
+    def cut_off(self, holder: str, layer: str = "") -> bool:
+        """Have what a guest waits for fail if the storage of a layer, or of any, does not answer. Whether that was
+        so."""
         silent = self.silent(holder, layer)
         if silent:
             log.warning(

@@ -32,6 +32,9 @@ USER, KEY_FILE = "pileus", "keys.psk"  # of a key that both ends know; QEMU look
 GREETING = b"NBDMAGIC"
 MAX_WORDS = 1 << 20
 FIRST_DESCRIPTOR = 10  # the shell knows numbers of one digit only, and uses 3
+# An emulator whose connection has broken takes the descriptor with the number that it was told at its start for a new
+# one, and closes it: so nothing else of it may ever get that number (QEMU 7.2, block/nbd.c).
+FIRST_OF_CONNECTIONS = 512
 UID = jail.UIDS + HELPERS  # beyond the first one: of no machine, and of no other confined program
 
 # Its standard input is the socket that it listens on, which is to be number 3 (sd_listen_fds(3)). What it says is cut
@@ -181,11 +184,11 @@ class Server:
                 except BaseException:
                     _kill(starting.pid)
                     raise
-            return client.detach()
+            return fcntl.fcntl(client.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_OF_CONNECTIONS)
         except OSError as error:
             raise Refused(f"a server for an image could not be started: {error}") from error
         finally:
-            client.close()  # of no effect on what was detached
+            client.close()
 
 
 def _kill(session: int) -> None:

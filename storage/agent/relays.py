@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from typing import Any
 from agent.errors import Refused
 
 SECONDS_TO_END = 10.0
+# The protocol of NBD: what a server begins with ("fixed newstyle"), and how a client says that it wants nothing.
+GREETING = b"NBDMAGIC" + b"IHAVEOPT"
+FAREWELL = struct.pack(">I8sII", 1, b"IHAVEOPT", 2, 0)
 SECONDS_TO_ANSWER = 5.0
 
 
@@ -98,10 +102,22 @@ def _is_alive(pid: int) -> bool:
 
 
 def is_answered(host: str, port: int) -> bool:
-    """Whether anything listens there, within some seconds: what serves a volume is started anew for some changes."""
+    """Whether a server of NBD answers there, within some seconds: what serves a volume is started anew for some
+    changes. That a connection is taken does not say so: the kernel takes it for a program that stands still."""
     deadline = time.monotonic() + SECONDS_TO_ANSWER
     while (left := deadline - time.monotonic()) > 0:
-        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=left):
-            return True
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=left) as connection:
+            connection.settimeout(left)
+            if _receive(connection, len(GREETING) + 2).startswith(GREETING):
+                connection.sendall(FAREWELL)
+                return True
         time.sleep(0.2)
     return False
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    """Less at the end of the connection. Raises OSError, TimeoutError too."""
+    found = b""
+    while len(found) < size and (more := connection.recv(size - len(found))):
+        found += more
+    return found

@@ -60,7 +60,9 @@ CREATE TABLE served (
 ARCHITECTURES = (platform.machine(), "x86_64", "aarch64", "riscv64")
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 SECONDS_TO_ANSWER, SECONDS_TO_END = 30.0, 10.0
-CONNECTIONS = 2  # a second one while a disk grows, and while the one of a host that has crashed is not known to be dead
+# A second one while a disk grows, and while that of a host that has crashed is not known to be dead; a third one is for
+# whoever asks whether this answers.
+CONNECTIONS = 3
 # Seconds: a connection that nothing is heard on is dead soon, long before its other end gives it up.
 KEEP_ALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 3, socket.TCP_KEEPCNT: 3}
 UID = UIDS + USERS  # the first one: of no machine, and of no other confined program

@@ -4,7 +4,10 @@ import json
 import os
 import re
 import secrets
+import signal
+import socket
 import subprocess
+import time
 import uuid
 from pathlib import Path
 
@@ -14,8 +17,10 @@ from agent.errors import Refused
 from agent.jail import probe
 from agent.ledger import Ledger
 from agent.paths import Paths
+from agent.work import Work
+from compute.agent import silence, upkeep
 from compute.agent.hypervisors.qemu import control
-from storage.agent import qcow2, relays
+from storage.agent import layers, qcow2, relays
 from storage.agent.serving import Serving, Wanted, chain_of
 from tests.clouds import wait_until
 from tests.compute.agent.test_plugging import GIB, LOOKING, Running, node  # noqa: F401
@@ -235,3 +240,109 @@ def test_no_disk_is_snapshot_while_a_storage_host_is_away(guest, storage_host, t
         machine.held_still(entry, connection).__enter__()
     is_alive(guest)
     assert plugged(guest) == []
+
+
+@pytest.fixture
+def falls_silent(guest, storage_host, tmp_path, monkeypatch):
+    """A guest that writes to a storage host, which goes away as soon as it has been asked whether it answers."""
+    monkeypatch.setattr(control, "SECONDS_TO_ANSWER", 5.0)
+    monkeypatch.setattr(silence, "SECONDS_TO_COME_BACK", 0.0)
+    volume = far_away(storage_host, tmp_path)
+    guest.spec["seed"]["user_data"] = LOOKING + WRITES + TICKS
+    assert plugged(guest, volume) == [volume["id"]]
+    goes_on(guest)
+    ask, asked = layers.Layers.silent, []
+
+    def silent(*words):
+        found = ask(*words)
+        if not asked:
+            asked.append(found)
+            goes_away(storage_host, volume)
+            time.sleep(1.0)  # so that something is on its way
+        return found
+
+    monkeypatch.setattr(layers.Layers, "silent", silent)
+    yield guest
+    assert asked == [[]]
+
+
+def entry_of(guest):
+    return next(one for one in guest.node.ledger.entries() if one.id == guest.spec["id"])
+
+
+def test_what_falls_silent_after_it_was_asked_freezes_no_guest(falls_silent):
+    guest = falls_silent
+    answer = guest.order("ensure_paused")
+    assert answer["seen"] == "paused"
+    assert not serving(guest)
+    seen, facts = upkeep.look(guest.node.machine(guest.spec["id"]), entry_of(guest), "")
+    assert (seen, facts["problem"]) == ("paused", silence.CUT_OFF)
+    assert guest.order()["seen"] == "running"
+    is_alive(guest)
+    assert plugged(guest) == [], "it can be detached, and attached anew"
+    is_alive(guest)
+    _, facts = upkeep.look(guest.node.machine(guest.spec["id"]), entry_of(guest), "")
+    assert "problem" not in facts
+
+
+def test_what_falls_silent_freezes_no_guest_that_is_reset(falls_silent):
+    guest = falls_silent
+    guest.spec["reboot"] = {"nonce": str(uuid.uuid4()), "hard": True}
+    assert guest.order()["seen"] == "running"
+    assert not serving(guest)
+    started = lambda: guest.home.console_log.read_text(errors="replace").count("READY web")  # noqa: E731
+    wait_until(lambda: started() == 2, 120)
+
+
+def test_what_falls_silent_freezes_no_guest_of_which_a_disk_is_kept(falls_silent):
+    guest = falls_silent
+    machine = guest.node.machine(guest.spec["id"])
+    target = guest.home.directory / "copy.qcow2"
+    guest.node.kinds["instance"].copy_disk(guest.spec["id"], target, work := Work(), lambda *_: None)
+    work.check()
+    assert machine.hypervisor(entry_of(guest)).find(guest.home)
+    assert not serving(guest)
+    is_alive(guest)
+
+
+def test_who_stands_still_for_its_storage_says_so(guest, storage_host, tmp_path, monkeypatch):
+    """Such as a guest that resets itself; and when the storage comes back, it goes on, and nothing is lost."""
+    monkeypatch.setattr(control, "SECONDS_TO_ANSWER", 5.0)
+    volume = far_away(storage_host, tmp_path)
+    guest.spec["seed"]["user_data"] = LOOKING + WRITES + TICKS
+    assert plugged(guest, volume) == [volume["id"]]
+    goes_on(guest)
+    server = storage_host._find(volume["id"])
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        time.sleep(1.0)  # so that something is on its way
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(guest.home.control_socket))
+            monitor.sendall(b'{"execute": "qmp_capabilities"} {"execute": "stop"}')
+            machine = guest.node.machine(guest.spec["id"])
+            assert not relays.is_answered(volume["served"]["host"], volume["served"]["port"]), "it only listens"
+            seen, facts = upkeep.look(machine, entry_of(guest), "")
+        assert (seen, facts["problem"]) == ("running", silence.WAITS)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    with control.connect(guest.home) as connection:
+        connection.resume()
+    goes_on(guest)
+    _, facts = upkeep.look(machine, entry_of(guest), "")
+    assert "problem" not in facts
+
+
+def test_nobody_pauses_what_no_row_owns_while_its_storage_is_silent(guest, storage_host, tmp_path):
+    """It is paused as soon as that is possible."""
+    volume = far_away(storage_host, tmp_path)
+    guest.spec["seed"]["user_data"] = LOOKING + WRITES + TICKS
+    assert plugged(guest, volume) == [volume["id"]]
+    goes_on(guest)
+    key = entry_of(guest).key
+    server = storage_host._find(volume["id"])
+    os.kill(server.pid, signal.SIGSTOP)
+    guest.node.set_quarantined(key)
+    is_alive(guest)
+    os.kill(server.pid, signal.SIGCONT)
+    guest.node.notice(key)
+    assert guest.node.ledger.get(key).seen == "paused"
