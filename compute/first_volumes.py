@@ -173,7 +173,10 @@ def _make(instance: Instance, actor: Actor, disk: Disk) -> Volume:
 
 def _free_name(instance: Instance, what: str) -> str:
     """web-volume-1; where that is taken, as by one of an earlier instance: web-volume-1-2."""
-    stem = f"{instance.name[: MAX_NAME - len(what) - 5]}-{what}"
+    return _free(instance, f"{instance.name[: MAX_NAME - len(what) - 5]}-{what}")
+
+
+def _free(instance: Instance, stem: str) -> str:
     used = Volume.objects.filter(project=instance.project, name__startswith=stem, trashed_at=None)
     taken = set(used.values_list("name", flat=True))
     return next(name for number in range(1, len(taken) + 2) if (name := _numbered(stem, number)) not in taken)
@@ -225,4 +228,9 @@ def attach_again(instance: Instance, actor: Actor) -> None:
     if apart := [fault for fault in _faults_of_hosts([disk for disk in disks if disk.volume], None)]:
         raise UnfitVolumes(apart[0].message)
     quota.require(instance.project_id, **needed(disks, 1))
-    attach(instance, actor, disks)
+    # What was to be kept may be there still, without data, or somebody has taken its name.
+    free = [
+        replace(one, name=_free(instance, one.name[: MAX_NAME - 4])) if one.is_new and one.name else one
+        for one in disks
+    ]
+    attach(instance, actor, free)

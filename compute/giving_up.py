@@ -6,6 +6,7 @@ from cloud.costs import kinds
 from cloud.events.services import SYSTEM, record
 from compute import moves, networking, volumes
 from compute.models import Instance, Power
+from storage import pools
 from storage.models import Attachment
 
 
@@ -34,6 +35,5 @@ def lose(instance: Instance, words: str) -> None:
 
 
 def _is_lost(held: Attachment) -> bool:
-    """Made for it, on the disk of a host that is lost. What is elsewhere stays, for another instance."""
-    layer = held.volume.active
-    return held.delete_with_holder and layer.pool is None and layer.host is not None and layer.host.lost_at is not None
+    """Made for it, and lost with its host. What is elsewhere stays, for another instance."""
+    return held.delete_with_holder and pools.is_lost(held.volume.active)

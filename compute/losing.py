@@ -18,6 +18,7 @@ from compute.services.changing import delete
 from compute.services.taking import take_it_over
 from compute.services.wishes import record_verb, wish
 from compute.workflows import DeleteInstance, LoseInstance
+from storage import pools
 from storage.models import Attachment
 from storage.models.types import PoolKind
 from storage.services import attaching
@@ -93,7 +94,7 @@ def is_given_up(instance_id: UUID) -> bool:
         return True
     root = volumes.held_by(instance).filter(slot=0).first()
     if root is not None and not instance.trashed_at:
-        return root.volume.active.pool is None and _is_lost(root.volume.active.host)
+        return pools.is_lost(root.volume.active)
     return _is_lost(instance.host)
 
 

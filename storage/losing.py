@@ -1,7 +1,8 @@
 """Volumes, transfers and the making of images on a host that is lost.
 
 A volume in a shared folder or in Ceph goes on at another host. One that was on the host's own disk keeps its row with
-the reason, so that its backups can be found and restored; its snapshots are gone.
+the reason, so that its backups can be found and restored; its snapshots are gone. So does one in a place that no other
+host reaches, once an admin has given that up.
 """
 
 from collections.abc import Iterator
@@ -17,8 +18,8 @@ from cloud.hosts.resources import Stake
 from cloud.operations import engine
 from cloud.operations.models import Operation
 from cloud.problems import Conflict
-from storage import holders, hosting, importing, moving, prices, trees
-from storage.models import Attachment, ImageImport, Snapshot, TransferOnHost, Volume, VolumeOnHost
+from storage import holders, hosting, importing, moving, pools, prices, trees
+from storage.models import Attachment, ImageImport, Layer, Snapshot, TransferOnHost, Volume, VolumeOnHost
 from storage.moving import Route
 from storage.services import attaching
 from storage.services.moving import choose
@@ -28,15 +29,19 @@ from storage.workflows import DeleteVolume
 
 HOST_LOST = "Its host was declared lost."
 LOST = "It was lost with its host. Restore a backup to a new volume."
+LEFT_BEHIND = (
+    "It was given up with its host, as no other host reaches the shared folder or Ceph pool where it is. Restore a "
+    "backup to a new volume."
+)
 
 
 def volume(row: VolumeOnHost, live: Operation | None) -> None:
-    volume = Volume.objects.select_related("active", "type", "project").get(pk=row.volume_id)
+    volume = Volume.objects.select_related("active__host", "type", "project").get(pk=row.volume_id)
     is_deleted = live is not None and live.kind == DeleteVolume.kind
     if volume.active.host_id != row.host_id or not row.wanted:
         if not row.wanted:  # otherwise it was to come here: that is given up first
             hosting.forget(row)
-    elif not volume.active.pool:
+    elif pools.is_lost(volume.active):
         if is_deleted:
             hosting.forget(row)
         else:
@@ -84,11 +89,13 @@ def _give_up(volume: Volume, row: VolumeOnHost, live: Operation | None) -> None:
         record("storage.snapshot.lose_with_host", snapshot, actor=SYSTEM, before={"volume": volume.name})
         snapshot.delete()
     hosting.forget(row)
-    tree, volume.active = volume.active.tree, trees.first(size_gib=volume.size_gib, type=volume.type)
-    volume.next, volume.failed_reason = None, LOST
+    left, tree = volume.active.pool, volume.active.tree
+    before = {"size_gib": volume.size_gib} | ({"pool": str(left), "tree": str(tree)} if left else {})
+    volume.active = trees.first(size_gib=volume.size_gib, type=volume.type)
+    volume.next, volume.failed_reason = None, LEFT_BEHIND if left else LOST
     volume.save(update_fields=["active", "next", "failed_reason"])
     trees.Tree(tree).sweep()
-    record("storage.volume.lose_with_host", volume, actor=SYSTEM, before={"size_gib": volume.size_gib})
+    record("storage.volume.lose_with_host", volume, actor=SYSTEM, before=before)
     if volume.trashed_at or goes_along:
         with suppress(Conflict), transaction.atomic():  # what is protected stays
             delete(volume=volume, actor=SYSTEM, cascade=True)
@@ -114,7 +121,13 @@ def image(row: ImageImport, live: Operation | None) -> None:
 def at_stake(host: Host) -> Iterator[Stake]:
     there = Volume.objects.filter(active__host=host, failed_reason="").select_related("active", "project")
     for one in there.order_by("name", "pk"):
-        fate = "taken_over" if one.active.pool else "lost"
+        fate = "lost" if _will_be_lost(one.active, host) else "taken_over"
         yield Stake("volume", one.pk, one.name, one.project.name, fate)
-    for kept in Snapshot.objects.filter(layer__host=host, layer__pool=None).select_related("project").order_by("name"):
-        yield Stake("snapshot", kept.pk, kept.name, kept.project.name, "lost")
+    for kept in Snapshot.objects.filter(layer__host=host).select_related("project", "layer").order_by("name"):
+        if _will_be_lost(kept.layer, host):
+            yield Stake("snapshot", kept.pk, kept.name, kept.project.name, "lost")
+
+
+def _will_be_lost(layer: Layer, host: Host) -> bool:
+    """Once the host is declared lost, or since it is."""
+    return layer.pool is None or (host.leaves_behind and not pools.is_reached(layer.pool, but=host))

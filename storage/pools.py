@@ -14,7 +14,7 @@ from django.db.models import QuerySet, Sum
 from cloud.hosts.models import Host
 from cloud.problems import Fault, Invalid
 from storage.hosting import NoRoom
-from storage.models import Volume, VolumeType
+from storage.models import Layer, Volume, VolumeType
 from storage.models.types import PoolKind
 
 
@@ -69,6 +69,20 @@ def kind_of(pool: UUID | None) -> str:
     words = f"No host has the shared folder or Ceph pool {pool}, or serves volumes by that name."
     words += " A host's capabilities list those that it has."
     raise Invalid(words, errors=[Fault("/pool", words)])
+
+
+def is_lost(layer: Layer) -> bool:
+    """Whether what is in a layer is lost with its host: on the disk of that, or in a pool that no other host reaches,
+    which an admin has given up."""
+    host = layer.host
+    if host is None or host.lost_at is None:
+        return False
+    return layer.pool is None or (host.leaves_behind and not is_reached(layer.pool))
+
+
+def is_reached(pool: UUID, *, but: Host | None = None) -> bool:
+    """Whether a host that is not lost has said that it reaches a pool; `but`: another one than this."""
+    return _hosts().filter(capabilities__pools__has_key=str(pool)).exclude(pk__in=[but.pk] if but else []).exists()
 
 
 def storage_host(volume_type: VolumeType) -> Host:

@@ -12,8 +12,8 @@ from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, of_operations, trouble
-from storage import peers
-from storage.models import Backup, BackupPolicy, VolumeOnHost
+from storage import losing, peers
+from storage.models import Backup, BackupPolicy, Volume, VolumeOnHost
 from storage.models.images import GIB
 from storage.shipping import Shipping
 from storage.store import incoming, store
@@ -102,6 +102,20 @@ def broken_volumes() -> Looked:
         for one in broken[: MAX_SHOWN + 1]
     ]
     return (len(found) if len(found) <= MAX_SHOWN else broken.count()), found[:MAX_SHOWN]
+
+
+@trouble(
+    "Volumes that were lost with their host",
+    "Nothing brings back what was on them but a backup, which is restored to a new volume; then delete them. The alert "
+    "ends when they are deleted.",
+)
+def lost_volumes() -> Looked:
+    lost = Volume.objects.filter(failed_reason__in=(losing.LOST, losing.LEFT_BEHIND), trashed_at=None)
+    found = [
+        Case("volume", str(one.pk), one.name, one.failed_reason, None, one.project.name)
+        for one in lost.select_related("project").order_by("project__name", "name")[: MAX_SHOWN + 1]
+    ]
+    return (len(found) if len(found) <= MAX_SHOWN else lost.count()), found[:MAX_SHOWN]
 
 
 @trouble(

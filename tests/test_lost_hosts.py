@@ -7,12 +7,14 @@ from cloud.costs.models import Rental
 from cloud.events.models import Event
 from cloud.hosts import lost, reconcile
 from cloud.hosts.models import Allocation, Host, Order
+from cloud.operations import engine
 from cloud.operations.models import Operation
 from compute import services
 from compute.agent.records import key
 from compute.first_volumes import Disk
 from compute.models import Instance, Machine
 from storage import losing as storage_losing
+from storage import troubles as storage_troubles
 from storage.models import Layer, Snapshot, Volume, VolumeOnHost
 from storage.services import moving, volumes
 from storage.services.volumes import WrongState
@@ -94,12 +96,11 @@ def test_what_was_made_for_it_is_lost_with_it(cloud, api, cloud_admin, monkeypat
     lose(cloud, api, cloud_admin)
     assert now(instance).failed_at
     assert set(Volume.objects.values_list("name", "failed_reason")) == {("kept", storage_losing.LOST)}
-    do(volumes.delete, volume=Volume.objects.get())
-    settle(cloud)
+    assert [case.words for case in storage_troubles.lost_volumes()[1]] == [storage_losing.LOST]
     cloud.do(services.start, instance)
     settle(cloud)
     assert (now(instance).host, now(instance).seen) == (host(2), "running")
-    assert set(Volume.objects.values_list("name", flat=True)) == names
+    assert set(Volume.objects.values_list("name", flat=True)) == names | {"kept-2"}, "the lost one hinders nobody"
     assert cloud.breaches() == []
 
 
@@ -275,3 +276,69 @@ def test_a_dry_run_tells_what_becomes_of_all(cloud, api, cloud_admin):
     assert fates[("volume", volume.name)] == "lost"
     assert host().lost_at is None
     assert told["plan"]["at_stake"][0]["project"] == cloud.project.name
+
+
+def unshare(cloud):
+    """The folder is there no more: no host but the silent one has said that it reaches it."""
+    pools = cloud.nodes[1].paths.home / "pools" / "nfs"
+    pools.unlink()
+    cloud.nodes[1].heartbeat()
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_what_no_other_host_reaches_waits_until_it_is_given_up(cloud, api, cloud_admin, is_deleted):
+    volume = placed(cloud, type=share_folder(cloud))
+    do(volumes.snapshot, volume=volume, name="kept")
+    settle(cloud)
+    silence(cloud)
+    unshare(cloud)
+    if is_deleted:
+        do(volumes.delete, volume=volume, cascade=True)
+    assert api.as_(cloud_admin).post("hosts/node1/declare-lost", {"confirm": "node1"}).status_code == 200
+    reconcile.reconcile()
+    assert now(volume).active.host == host()
+    if is_deleted:
+        engine.advance(Operation.objects.get(finished_at=None).pk)
+        assert "an admin can give it up" in Operation.objects.get(finished_at=None).reason
+    asked = {"confirm": "node1", "leave_behind": True}
+    told = api.as_(cloud_admin).post("hosts/node1/declare-lost?dry_run=true", asked).json()
+    assert (volume.name, "lost") in {(one["name"], one["fate"]) for one in told["plan"]["at_stake"]}
+    assert not host().leaves_behind
+    for _ in range(2):
+        assert api.as_(cloud_admin).post("hosts/node1/declare-lost", asked).status_code == 200
+    lose(cloud, api, cloud_admin)
+    if is_deleted:
+        assert not Volume.objects.exists()
+    else:
+        assert now(volume).failed_reason == storage_losing.LEFT_BEHIND
+        assert Event.objects.get(action="storage.volume.lose_with_host").before["tree"], "what is left can be found"
+        do(volumes.delete, volume=now(volume))
+        settle(cloud)
+    assert not any(model.objects.exists() for model in (Volume, Layer, Snapshot))
+    assert Event.objects.filter(action="hosts.host.leave_behind").count() == 1
+    assert is_empty()
+    assert cloud.breaches() == []
+    remove(api, cloud_admin)
+
+
+def test_what_another_host_reaches_is_not_given_up(cloud, api, cloud_admin):
+    volume = placed(cloud, type=share_folder(cloud))
+    silence(cloud)
+    asked = {"confirm": "node1", "leave_behind": True}
+    assert api.as_(cloud_admin).post("hosts/node1/declare-lost", asked).status_code == 200
+    lose(cloud, api, cloud_admin)
+    assert (now(volume).active.host, now(volume).failed_reason) == (host(2), "")
+
+
+def test_an_instance_whose_root_is_given_up_is_lost_with_it(cloud, api, cloud_admin):
+    instance = boots_from_volume(cloud)
+    unshare(cloud)
+    lose(cloud, api, cloud_admin)
+    assert now(instance).host == host()
+    asked = {"confirm": "node1", "leave_behind": True}
+    assert api.as_(cloud_admin).post("hosts/node1/declare-lost", asked).status_code == 200
+    lose(cloud, api, cloud_admin)
+    assert "lost with its host" in now(instance).failed_reason
+    assert is_empty()
+    assert cloud.breaches() == []
+    remove(api, cloud_admin)

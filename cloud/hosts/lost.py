@@ -28,8 +28,9 @@ from cloud.problems import Fault, Invalid, Problem
 log = structlog.get_logger(__name__)
 
 
-def declare(host: Host, *, actor: Actor, confirm: str) -> Host:
-    """Give a host up for good. `confirm` is its name. Declaring it twice is no error.
+def declare(host: Host, *, actor: Actor, confirm: str, leave_behind: bool = False) -> Host:
+    """Give a host up for good. `confirm` is its name. Declaring it twice is no error. `leave_behind`: also what it had
+    in places that no other host reaches, such as a shared folder that is gone with it.
 
     Raises Invalid for another name, HostConflict while it is heard of.
     """
@@ -38,7 +39,7 @@ def declare(host: Host, *, actor: Actor, confirm: str) -> Host:
         words = f"To declare it lost, write its name: {host.name}."
         raise Invalid(words, errors=[Fault("/confirm", words)])
     if host.lost_at is not None:
-        return host
+        return _leave_behind(host, actor) if leave_behind else host
     if Host.objects.filter(pk=host.pk, pulse__seen_at__gte=reachable_since()).exists():
         raise HostConflict(f"{host.name} is heard of. Drain and remove it, or switch it off before.")
     before = {"enabled": host.enabled}
@@ -47,6 +48,14 @@ def declare(host: Host, *, actor: Actor, confirm: str) -> Host:
     record("hosts.host.declare_lost", host, actor=actor, before=before, after={"lost": True})
     login = redis_acl.username(host)
     transaction.on_commit(lambda: redis_acl.revoke(login), robust=True)
+    return _leave_behind(host, actor) if leave_behind else host
+
+
+def _leave_behind(host: Host, actor: Actor) -> Host:
+    if not host.leaves_behind:
+        host.leaves_behind = True
+        host.save(update_fields=["leaves_behind"])
+        record("hosts.host.leave_behind", host, actor=actor, after={"leaves_behind": True})
     return host
 
 

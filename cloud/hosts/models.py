@@ -31,6 +31,7 @@ class Host(models.Model):
     boot_id = models.CharField(max_length=64, blank=True)
     quarantined = models.TextField(blank=True)  # why nothing is ordered from this host
     lost_at = models.DateTimeField(null=True)  # since when an admin says that it is gone for good: cloud.hosts.lost
+    leaves_behind = models.BooleanField(default=False, db_default=False)  # lost, and what no other host reaches as well
     token_digest = models.CharField(max_length=64, unique=True)
     redis_password_digest = models.CharField(max_length=64)
     created_at = models.DateTimeField(db_default=Now())

@@ -57,7 +57,7 @@ def unreachable_hosts() -> Looked:
 @trouble(
     "Lost hosts that still have something",
     "It goes on elsewhere as soon as another host has room and reaches the shared folder or the Ceph pool: make room, "
-    "or delete it. Then remove the host.",
+    "or delete it. What no host will reach again you give up on the page of the host. Then remove the host.",
 )
 def lost_hosts_that_have_something() -> Looked:
     found = []

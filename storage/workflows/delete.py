@@ -42,8 +42,7 @@ class DeleteVolume(VolumeWorkflow):
         assert row.host is not None
         self.progress(0, 1, "host")
         hosting.order(row, "ensure_gone")
-        away = "" if _is_heard(row) else ", which has not been heard from"
-        return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for the host{away} to remove its files")
+        return Wait(hosting.LOOK_AGAIN_SECONDS, because=f"waiting for {_of_whom(row)} to remove its files")
 
     def _until_elsewhere_gone(self) -> Wait | None:
         """What it has on another host than its own: it moves, or has moved."""
@@ -83,6 +82,15 @@ class DeleteVolume(VolumeWorkflow):
 
     def may_cancel(self) -> bool:
         return self.operation.progress_of is None  # set with the first order
+
+
+def _of_whom(row: VolumeOnHost) -> str:
+    assert row.host is not None
+    if row.host.lost_at:
+        return "another host that reaches where it is (an admin can give it up with its lost host)"
+    if _is_heard(row):
+        return "the host"
+    return "the host, which has not been heard from (an admin can declare it lost),"
 
 
 def _is_heard(row: VolumeOnHost) -> bool:

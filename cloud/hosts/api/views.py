@@ -63,6 +63,10 @@ class HostChanges(Body):
 
 class LossForm(Body):
     confirm = serializers.CharField(help_text="The name of the host.")
+    leave_behind = Flag(
+        required=False,
+        help_text="Give up, too, what is in a shared folder or a Ceph pool that no other host reaches. Its files stay.",
+    )
 
 
 class HostView(View):
@@ -118,8 +122,9 @@ class Cordon(HostView, Verb):
 
 class DeclareLost(HostView, Verb):
     """A host that is silent is gone for good. What was on its own disk is given up; what is in shared folders and in
-    Ceph goes on elsewhere; it may do nothing any more if it comes back. `confirm` is its name. A dry run lists in
-    `at_stake` what becomes of what is there: it is `lost`, `taken_over`, or `interrupted` until it is started again.
+    Ceph goes on elsewhere; it may do nothing any more if it comes back. `confirm` is its name. What no other host
+    reaches waits until one does, or until this is said again with `leave_behind`. A dry run lists in `at_stake` what
+    becomes of what is there: it is `lost`, `taken_over`, or `interrupted` until it is started again.
     """
 
     forms = {"POST": LossForm}

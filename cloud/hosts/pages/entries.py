@@ -29,6 +29,7 @@ words.VERBS |= {
     "hear": "hears again of",
     "seen": "reported on",
     "declare_lost": "declared lost",
+    "leave_behind": "gave up what no other host reaches of",
     "lose_with_host": "declared lost with its host",
 }
 words.FILTERS["seen"] = "seen by hosts"

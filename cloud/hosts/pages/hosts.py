@@ -162,7 +162,8 @@ class DeclareLost(HostPage, ItemFormPage):
         return {**super().fill(), "fates": [(title, those) for title, those in found if those]}
 
     def read(self) -> dict[str, Any]:
-        return forms.required(self.request.POST, "confirm")
+        posted = self.request.POST
+        return forms.required(posted, "confirm") | {"leave_behind": "leave_behind" in posted}
 
     def submit(self, body: dict[str, Any]) -> HttpResponse:
         how = self.validate(LossForm, body)
