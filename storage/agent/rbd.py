@@ -4,12 +4,14 @@ A layer that nobody writes any more is a snapshot of its image, named by the lay
 the image itself. Only Ceph's own programs are used, and what they do can be done again.
 """
 
+import itertools
 import json
 import os
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from agent import faults
 from agent.errors import Refused
@@ -26,11 +28,20 @@ CLONES = "--rbd-default-clone-format=2"  # of snapshots that need not be protect
 faults.declare("rbd.before_keep", "rbd.before_rename")
 
 
+class Guard(Protocol):
+    """Whose images are: see `storage.agent.rbd_owners`."""
+
+    def require(self, images: "Images", image: str) -> None:
+        """Raises Refused when an image is another host's by now."""
+
+
 @dataclass(frozen=True)
 class Images:
-    """Those of one pool. Every method may raise Refused, also when the cluster does not answer."""
+    """Those of one pool. Every method may raise Refused, also when the cluster does not answer. `guard`: asked before
+    and after whatever changes an image; None: for what nobody needs any more, or if it is not known whose it is."""
 
     cluster: Cluster
+    guard: Guard | None = None
 
     def exists(self, image: str) -> bool:
         return self._info(image) is not None
@@ -44,16 +55,16 @@ class Images:
 
     def create(self, image: str, size: int) -> None:
         """Make an empty image that is not there."""
-        create = ("rbd", "create", "--size", f"{-(-size >> 20)}M", self._name(image))
+        create = ("create", "--size", f"{-(-size >> 20)}M", self._name(image))
         try:
-            self.cluster.ask(*create)
+            self._change(image, *create)
         except Failed as failed:
             if failed.code != IS_THERE:
                 raise
             if self.exists(image):
                 raise Refused(f"an image of this volume is in Ceph already ({image})") from failed
             self._remove(image)  # somebody died while making it: it has a name, and no more
-            self.cluster.ask(*create)
+            self._change(image, *create)
 
     def create_filled(self, image: str, size: int, fill: Callable[[Callable[[], int]], None]) -> None:
         """Make an image of what `fill` writes, whole or not at all. That gets a function that makes connections (NBD),
@@ -69,22 +80,22 @@ class Images:
         """Make an image that begins with what is kept of another one, whole or not at all. It is never smaller."""
         new = image + NEW
         self._remove(new)
-        self.cluster.ask("rbd", "clone", CLONES, self._name(of, layer), self._name(new))
+        self._change(new, "clone", CLONES, self._name(of, layer), self._name(new))
         self.grow(new, size)
         self._put(image)
 
     def _put(self, image: str) -> None:
         faults.reach("rbd.before_rename")
-        self.cluster.ask("rbd", "rename", self._name(image + NEW), self._name(image))
+        self._change(image, "rename", self._name(image + NEW), self._name(image))
 
     def grow(self, image: str, size: int) -> None:
         """Make an image at least this large."""
         if self.size(image) < size:
             self._resize(image, size)
 
-    def _resize(self, image: str, size: int) -> None:
-        how = ("--no-progress", "--allow-shrink", "--size", f"{size >> 20}M")
-        self.cluster.ask("rbd", "resize", *how, self._name(image), patience=SECONDS_TO_REMOVE)
+    def _resize(self, image: str, size: int, *how: str) -> None:
+        how = ("--no-progress", *how, "--size", f"{size >> 20}M")
+        self._change(image, "resize", *how, self._name(image), patience=SECONDS_TO_REMOVE)
 
     def kept(self, image: str) -> dict[str, int]:
         """The layers that are kept of an image, and the bytes that a guest sees of each; none of one that is not
@@ -100,8 +111,8 @@ class Images:
         """Keep what is on an image now; False if this layer is kept already."""
         faults.reach("rbd.before_keep")
         try:
-            keep = ("rbd", "snap", "create", "--no-progress", self._name(image, layer))
-            self.cluster.ask(*keep, patience=min(SECONDS_TO_KEEP, self.cluster.patience))
+            keep = ("snap", "create", "--no-progress", self._name(image, layer))
+            self._change(image, *keep, patience=min(SECONDS_TO_KEEP, self.cluster.patience))
         except Failed as failed:
             if failed.code != IS_THERE:
                 raise
@@ -111,20 +122,21 @@ class Images:
     def forget(self, image: str, layer: str) -> None:
         """Keep a layer no longer, if it is kept: what nobody else needs of it is gone."""
         try:
-            forget = ("rbd", "snap", "rm", "--no-progress", self._name(image, layer))
-            self.cluster.ask(*forget, patience=SECONDS_TO_REMOVE)
+            forget = ("snap", "rm", "--no-progress", self._name(image, layer))
+            self._change(image, *forget, patience=SECONDS_TO_REMOVE)
         except Failed as failed:
             self._require_missing(failed)
 
     def empty(self, image: str) -> None:
         """Give back what is on an image that nobody writes any more, and in no layer that is kept of it."""
         if self.exists(image):
-            self._resize(image, 0)
+            self._resize(image, 0, "--allow-shrink")
 
     def remove(self, image: str) -> None:
         """Remove an image that nobody uses with all that is kept of it, and what is left of making it."""
         for name in (image + NEW, image):
             self._remove(name)
+        self._require(image)
         try:
             self.rados("rm", owners_of(image))
         except Failed as failed:
@@ -135,18 +147,19 @@ class Images:
         end_all(self.cluster.owner, name)
         for words in (("snap", "purge"), ("rm",)):
             try:
-                self.cluster.ask("rbd", *words, "--no-progress", self._name(name), patience=SECONDS_TO_REMOVE)
+                self._change(name, *words, "--no-progress", self._name(name), patience=SECONDS_TO_REMOVE)
             except Failed as failed:
                 if failed.code == IS_USED:
                     raise Refused("other images in Ceph stand on this one: they have to be removed first") from failed
                 self._require_missing(failed)
 
     def opened_by(self, image: str) -> set[str]:
-        """The addresses of the programs that may write an image: those that watch it, and who has its lock."""
-        found = set()
-        for words, where in (("status",), "watchers"), (("lock", "ls"), ""):
+        """The addresses of the programs that may write an image, or what is to become it: those that watch it, and who
+        has its lock."""
+        found, questions = set(), ((("status",), "watchers"), (("lock", "ls"), ""))
+        for name, (words, where) in itertools.product((image, image + NEW), questions):
             try:
-                said = json.loads(self.cluster.ask("rbd", *words, "--format", "json", self._name(image)))
+                said = json.loads(self.cluster.ask("rbd", *words, "--format", "json", self._name(name)))
             except Failed as failed:
                 if not failed.is_missing:
                     raise
@@ -166,11 +179,10 @@ class Images:
         read_only: bool,
         layer: str = "",
         holder: str = "",
-        check: Callable[[], None] = lambda: None,
     ) -> int:
         """A connection to a server of an image, or of a layer that is kept of it: the descriptor of a socket on which
         NBD is spoken. The server ends with the connection. One that is written is grown to this size before.
-        `holder`, `check`: see Server."""
+        `holder`: see Server. One that is written is ended if the image is another host's when it has been opened."""
         if not read_only:
             self.grow(image, size)
         cluster = self.cluster
@@ -182,7 +194,20 @@ class Images:
             node["snapshot"] = _checked(layer)
         source = InCeph(node, conf=cluster.conf.read_bytes(), key=key.strip().encode())
         server = Server(cluster.owner, source, holder)
+        check = (lambda: None) if read_only else partial(self._require, image)
         return server.start(cluster.jail, read_only=read_only, check=check)
+
+    def _change(self, image: str, *words: str, patience: float | None = None) -> str:
+        """What `rbd` says that changes an image, or what is to become it. Whoever takes the image over meanwhile keeps
+        out what has it open by then; what was a moment too late for that is no longer said to be done."""
+        self._require(image)
+        said = self.cluster.ask("rbd", *words, patience=patience)
+        self._require(image)
+        return said
+
+    def _require(self, image: str) -> None:
+        if self.guard:
+            self.guard.require(self, image.removesuffix(NEW))
 
     def _info(self, image: str) -> dict[str, Any] | None:
         try:

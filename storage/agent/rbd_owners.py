@@ -22,7 +22,7 @@ import structlog
 from agent import faults
 from agent.errors import Refused
 from storage.agent.ceph import Failed
-from storage.agent.rbd import Images, owners_of
+from storage.agent.rbd import NEW, Images, owners_of
 from storage.agent.relays import end_all
 
 log = structlog.get_logger()
@@ -117,7 +117,8 @@ def _write(images: Images, image: str, owner: Owner) -> None:
 
 def _fence(images: Images, image: str) -> None:
     """Have the cluster refuse whoever has an image open; servers of this host are left from an earlier term."""
-    end_all(images.cluster.owner, image)
+    for name in (image, image + NEW):
+        end_all(images.cluster.owner, name)
     deadline = time.monotonic() + SECONDS_TO_FENCE
     fenced: set[str] = set()
     while others := images.opened_by(image) - fenced:

@@ -22,14 +22,15 @@ class Remote:
 
     def connect(self, *, read_only: bool) -> int:
         """See Images.connect. Refused when the image is another host's by now."""
-        images, claim = Images(self.clusters.get(self.pool)), self.claim
-        if claim is None:
-            return images.connect(self.image, self.size, read_only=read_only, holder=self.holder)
-        claim.make(images, self.image)
-        check = lambda: claim.require(images, self.image)  # noqa: E731
-        return images.connect(self.image, self.size, read_only=read_only, holder=self.holder, check=check)
+        images = self._images()
+        if self.claim:
+            self.claim.make(images, self.image)
+        return images.connect(self.image, self.size, read_only=read_only, holder=self.holder)
 
     def keep(self) -> bool:
         """See Images.keep."""
         assert self.keeps is not None
-        return Images(self.clusters.get(self.pool)).keep(self.image, self.keeps)
+        return self._images().keep(self.image, self.keeps)
+
+    def _images(self) -> Images:
+        return Images(self.clusters.get(self.pool), self.claim)

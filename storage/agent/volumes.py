@@ -27,6 +27,7 @@ from storage.agent.layers import Layers
 from storage.agent.merging import Merge
 from storage.agent.rbd import Images
 from storage.agent.rbd_content import First
+from storage.agent.rbd_owners import Claim
 from storage.agent.rbd_trees import RbdTree, clear_away
 from storage.agent.restores import Restore
 from storage.agent.serving import Serving, Wanted, chain_of
@@ -60,18 +61,20 @@ class Volumes(Kind):
             return self._remove(entry, work.order.get("spec"))
         spec = entry.spec
         wanted = [layer["id"] for layer in spec["layers"]]
-        store = self._store(spec.get("ceph"))
+        # What is still on its way is another host's.
+        claim = None if spec.get("arrivals") else self.layers.claim_of(spec)
+        store = self._store(spec.get("ceph"), claim)
         self._notes.note(entry.id, spec, [*wanted, *spec["keep"]])
         if arrivals := spec.get("arrivals"):
             self._take_in(arrivals, {*wanted, *spec["keep"]})
         if pool := spec.get("pool"):
             self.layers.place(pool)  # refuses, where what is there would seem to be lost
-        share = None if arrivals else Share.of(spec)  # what is still on its way is another host's
+        share = None if arrivals else Share.of(spec)
         if share:
             self.layers.fences.claim(share, work)
         to_come: set[str] = set()
         if isinstance(store, Images):
-            if not arrivals and (claim := self.layers.claim_of(spec)):
+            if claim:
                 for image in sorted({layer["rbd"] for layer in spec["layers"]}):
                     claim.make(store, image)
             first = First(store, self.layers, self._helpers, self._control_plane, work)
@@ -84,7 +87,8 @@ class Volumes(Kind):
         if not spec["held"] and not (pool and arrivals):
             with self.layers.fences.entered([share] if share else [], work):
                 self._grow(spec, store)
-        self._clear_away(entry.id, {*wanted, *spec["keep"]}, spec.get("images", {}), spec.get("sealed", ()))
+        kept = {*wanted, *spec["keep"]}
+        self._clear_away(entry.id, kept, spec.get("images", {}), spec.get("sealed", ()), claim=claim)
         return "present", self._facts(spec, store, to_come) | served
 
     def _serve(self, entry: Entry, work: Work) -> dict[str, Any]:
@@ -103,9 +107,9 @@ class Volumes(Kind):
         self._grow(spec, self.layers)  # nothing has it open now
         return {"served": self.serving.start(wanted)}
 
-    def _store(self, ceph: str | None) -> Layers | Images:
+    def _store(self, ceph: str | None, claim: Claim | None = None) -> Layers | Images:
         """Where the layers of a volume are. `ceph`: the pool of a cluster. Raises Refused when that is not reached."""
-        return Images(self.layers.clusters.get(ceph)) if ceph else self.layers
+        return Images(self.layers.clusters.get(ceph), claim) if ceph else self.layers
 
     def _grow(self, spec: dict[str, Any], store: Layers | Images) -> None:
         """See to the layers themselves, which nothing has open."""
@@ -198,9 +202,16 @@ class Volumes(Kind):
                 yield from other.spec.get("keep", ())
 
     def _clear_away(
-        self, volume_id: str, keep: Collection[str], images: dict[str, str], sealed: Collection[str]
+        self,
+        volume_id: str,
+        keep: Collection[str],
+        images: dict[str, str],
+        sealed: Collection[str],
+        *,
+        claim: Claim | None = None,
     ) -> None:
-        """`images`: those of all layers in Ceph that somebody needs; `sealed`: which of these nobody writes."""
+        """`images`: those of all layers in Ceph that somebody needs; `sealed`: which of these nobody writes. `claim`:
+        None when the volume leaves: then what nobody needs any more goes, whoever has the rest."""
         gone = {layer_id: note for layer_id, note in self._notes.of(volume_id).items() if layer_id not in keep}
         for layer_id, note in gone.items():
             if not note["ceph"]:
@@ -208,7 +219,8 @@ class Volumes(Kind):
                 self._notes.forget(layer_id)
         for ceph in {note["ceph"] for note in gone.values() if note["ceph"]}:
             there = {layer_id: note for layer_id, note in gone.items() if note["ceph"] == ceph}
-            clear_away(Images(self.layers.clusters.get(ceph)), _by_image(there), _needed(there, images), sealed)
+            store = Images(self.layers.clusters.get(ceph), claim)
+            clear_away(store, _by_image(there), _needed(there, images), sealed)
             for layer_id in there:
                 folders.remove(self.layers.workshop(layer_id))  # of a worker that died
             self._notes.forget(*there)

@@ -14,7 +14,7 @@ from agent.errors import Refused
 from agent.jail import Jail
 from agent.paths import Paths
 from storage.agent.ceph import Clusters
-from storage.agent.rbd import Images, owners_of
+from storage.agent.rbd import NEW, Images, owners_of
 from storage.agent.rbd_owners import Claim
 from storage.agent.rbd_remote import Remote
 from storage.agent.relays import end_all, find
@@ -269,3 +269,78 @@ def test_a_cluster_that_hangs_is_said(two, ceph, monkeypatch):
     monkeypatch.setattr("storage.agent.ceph.Cluster.patience", 1.0)
     with ceph.hanging(), pytest.raises(Refused, match="does not answer within 1 s"):
         b.claim(2, a.name)
+
+
+class Another:
+    """Says that everything is another host's."""
+
+    def require(self, images, image):
+        raise Refused(TAKEN)
+
+
+CHANGES = {
+    "create": lambda images, image: images.create(str(uuid.uuid4()), GIB),
+    "create_filled": lambda images, image: images.create_filled(str(uuid.uuid4()), GIB, lambda connect: None),
+    "clone": lambda images, image: images.clone(str(uuid.uuid4()), GIB, of=image, layer=image),
+    "grow": lambda images, image: images.grow(image, 2 * GIB),
+    "keep": lambda images, image: images.keep(image, str(uuid.uuid4())),
+    "forget": lambda images, image: images.forget(image, image),
+    "empty": lambda images, image: images.empty(image),
+    "remove": lambda images, image: images.remove(image),
+    "connect": lambda images, image: images.connect(image, read_only=False),
+}
+NO_CHANGES = {"exists", "size", "kept", "opened_by", "rados"}
+
+
+def test_every_call_that_changes_an_image_is_known():
+    assert {name for name in vars(Images) if not name.startswith("_")} - {"guard"} == CHANGES.keys() | NO_CHANGES
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_nothing_changes_an_image_that_is_another_hosts(two, ceph, change):
+    a, _ = two
+    a.images.keep(a.image, a.image)
+    before = ceph.images(), a.images.kept(a.image), a.images.size(a.image)
+    with pytest.raises(Refused, match=TAKEN):
+        CHANGES[change](Images(a.images.cluster, Another()), a.image)
+    assert (ceph.images(), a.images.kept(a.image), a.images.size(a.image)) == before
+    assert not a.serves()
+
+
+def test_a_host_that_is_late_makes_no_image_smaller(two, monkeypatch):
+    """It has seen the old size, and the other host has made it larger than what was wanted here."""
+    a, b = two
+    size = Images.size
+
+    def late(images, image):
+        found = size(images, image)
+        if images.cluster is a.images.cluster and found < 4 * GIB:
+            b.images.grow(image, 4 * GIB)
+        return found
+
+    monkeypatch.setattr(Images, "size", late)
+    with pytest.raises(Refused):
+        a.images.grow(a.image, 2 * GIB)
+    monkeypatch.undo()
+    assert a.images.size(a.image) == 4 * GIB
+
+
+def test_who_takes_an_image_keeps_out_who_still_fills_it(two, ceph):
+    """What is to become it has another name until it is whole."""
+    a, b = two
+    a.claim(1)
+    new = a.image + NEW
+    a.images.create(new, GIB)
+    writer = Writer(a.images.connect(new, read_only=False))
+    try:
+        b.claim(2, a.name)
+        assert not writer.write(2)
+    finally:
+        writer.end()
+    end_all(a.images.cluster.owner, new)
+    b.images.create_filled(str(uuid.uuid4()), GIB, lambda connect: None)
+    mine = Images(a.images.cluster, Claim(a.name, 1))
+    with pytest.raises(Refused, match=TAKEN):
+        mine._put(a.image)
+    b.images._remove(new)
+    assert new not in ceph.images()
