@@ -213,7 +213,7 @@ def argv(source: Path, disk: Disk, format_: str, target: Path) -> list[str]:
     if disk.offset or disk.name:
         file = {"driver": "raw", "offset": disk.offset, "size": disk.size, "file": file}
     node: dict[str, Any] = {"driver": DRIVERS[disk.format], "file": file}
-    if disk.format == "qcow2":
+    if disk.format in ("qcow2", "vmdk"):
         node["backing"] = None
     options = ["-o", OPTIONS[format_]] if format_ in OPTIONS else []
     source_words = "json:" + json.dumps(node, sort_keys=True)

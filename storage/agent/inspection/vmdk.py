@@ -36,6 +36,7 @@ _TO_WHOLE = (
     "Export the machine as an OVA, or make one file: vmware-vdiskmanager -r DISK.vmdk -t 0 WHOLE.vmdk, or "
     "qemu-img convert -O vmdk DISK.vmdk WHOLE.vmdk"
 )
+_SNAPSHOT = "It is a snapshot: it holds only what differs from another disk. Consolidate it first. " + _TO_WHOLE
 
 
 def is_descriptor(head: bytes) -> bool:
@@ -46,9 +47,7 @@ def refuse_descriptor(file: Window) -> None:
     """Say what is wrong with a file that only names others. Raises Unfit, always."""
     extents, values = _parse(file.head(MAX_DESCRIPTOR_BYTES))
     if _has_parent(values):
-        raise Unfit(
-            "It is a snapshot: it holds only what differs from another disk. Consolidate it first. " + _TO_WHOLE
-        )
+        raise Unfit(_SNAPSHOT)
     names = [name for _, name in extents if name]
     if any("/" in name or "\\" in name or ".." in name for name in names):
         raise Unfit("It is a descriptor that names files outside of its folder. Nothing of them is read. " + _TO_WHOLE)
@@ -113,19 +112,27 @@ def _footer(file: Window, header: tuple[int, ...]) -> int:
 
 def _check_descriptor(content: bytes) -> None:
     extents, values = _parse(content)
+    _check_words_of_parents(content)
     kind = values.get("createtype", "")
     if not kind:
         raise Unfit("Its descriptor is missing or damaged. Export it again.")
     if kind.lower() not in KINDS:
         raise Unfit(f"It is of the kind {printable(kind)}, whose data is in other files. {_TO_WHOLE}")
     if _has_parent(values):
-        raise Unfit(
-            "It is a snapshot: it holds only what differs from another disk. Consolidate it first. " + _TO_WHOLE
-        )
+        raise Unfit(_SNAPSHOT)
     if len(extents) != 1 or extents[0][0].lower() != "sparse":
         raise Unfit("Its descriptor names other parts than itself. " + _TO_WHOLE)
     if "/" in extents[0][1] or "\\" in extents[0][1]:
         raise Unfit("Its descriptor names a file outside of its folder. Nothing of it is read. " + _TO_WHOLE)
+
+
+def _check_words_of_parents(content: bytes) -> None:
+    """QEMU looks for these words anywhere (block/vmdk.c, vmdk_parent_open and vmdk_read_cid), also in a comment or behind
+    another value. Raises Unfit where a parent could be read so."""
+    text = content.split(b"\0", 1)[0].lower()
+    parents = text.split(b"parentcid=")[1:]
+    if b"parentfilenamehint" in text or any(not parent.startswith(NO_PARENT.encode()) for parent in parents):
+        raise Unfit(_SNAPSHOT)
 
 
 def _parse(content: bytes) -> tuple[list[tuple[str, str]], dict[str, str]]:

@@ -402,6 +402,28 @@ KINDS: dict[str, Kind] = {
         None,
         "snapshot",
     ),
+    # QEMU finds these words wherever they stand
+    "vmdk-parent-in-a-comment": (
+        embedded(descriptor('RW 8192 SPARSE "a"', kind="monolithicSparse", more=f'# parentFileNameHint="{SECRET}"')),
+        None,
+        "snapshot",
+    ),
+    "vmdk-parent-behind-a-value": (
+        embedded(
+            descriptor('RW 8192 SPARSE "a"', kind="monolithicSparse", more=f'ddb.a = "b" parentFileNameHint="{SECRET}"')
+        ),
+        None,
+        "snapshot",
+    ),
+    "vmdk-parent-number-in-a-comment": (
+        embedded(
+            descriptor('RW 8192 SPARSE "a"', kind="monolithicSparse").replace(
+                b"CID=1", b"# parentCID=12345678\nCID=1", 1
+            )
+        ),
+        None,
+        "snapshot",
+    ),
     "vmdk-no-descriptor": (embedded(b""), None, "descriptor is missing"),
     "vmdk-descriptor-elsewhere": (vmdk((28, "<Q", 5)), None, "wrong place"),
     "vmdk-huge-descriptor": (vmdk((36, "<Q", 1 << 40)), None, "too long"),
