@@ -12,12 +12,14 @@ import http.client
 import ipaddress
 import json
 import os
+import re
 import signal
 import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -29,6 +31,7 @@ SECONDS_TO_ANSWER = 60  # until all headers are here, redirects included
 SECONDS_OF_SILENCE = 30.0
 MIN_BYTES_PER_SECOND = 1024
 SECONDS_BEFORE_SLOW = 60.0
+SECONDS_BETWEEN_CHECKS = 0.25
 PIECE = 1 << 20
 PORTS = (80, 443)  # and all from 1024 on: below are the services of machines
 
@@ -206,20 +209,25 @@ def download(target: str, wish: dict[str, Any]) -> dict[str, Any]:
     signal.alarm(SECONDS_TO_ANSWER)
     answer = follow(wish["url"], Rules(wish))
     signal.alarm(0)
+    _check_framing(answer)
     length = answer.length
     if length is not None and length > most:
         raise Unfit(f"The file is of {length:,} bytes, and {most:,} are allowed.")
     digest, done, began, told = hashlib.sha256(), 0, time.monotonic(), 0.0
-    with open(target, "xb") as file:
+
+    def check_pace(*_: object) -> None:
+        now = time.monotonic()
+        if now > deadline:
+            raise Unfit("The download took longer than is allowed. Put the file on a faster server, or upload it.")
+        if now - began > SECONDS_BEFORE_SLOW and done < (now - began) * MIN_BYTES_PER_SECOND:
+            raise Unfit("The server sends too slowly. Put the file on a faster server, or upload it.")
+
+    with open(target, "xb") as file, _again_and_again(check_pace):
         while piece := answer.read1(PIECE):
             done += len(piece)
             now = time.monotonic()
             if done > most:
                 raise Unfit(f"The file is of more than the {most:,} bytes that are allowed.")
-            if now > deadline:
-                raise Unfit("The download took longer than is allowed. Put the file on a faster server, or upload it.")
-            if now - began > SECONDS_BEFORE_SLOW and done < (now - began) * MIN_BYTES_PER_SECOND:
-                raise Unfit("The server sends too slowly. Put the file on a faster server, or upload it.")
             digest.update(piece)
             file.write(piece)
             if now - told > 1:
@@ -228,6 +236,28 @@ def download(target: str, wish: dict[str, Any]) -> dict[str, Any]:
     if answer.length:
         raise Failed("the server closed the connection before the end of the file")
     return {"size": done, "sha256": digest.hexdigest()}
+
+
+def _check_framing(answer: http.client.HTTPResponse) -> None:
+    """Raises Unfit when where the file ends is told in a way that can be read differently (RFC 9112, section 6)."""
+    coding, lengths = answer.getheader("Transfer-Encoding"), answer.headers.get_all("Content-Length", [])
+    if coding is not None and coding.strip().lower() != "chunked":
+        raise Unfit("The server sends the file in a transfer coding that was not asked for.")
+    if len(set(lengths)) > 1 or any(not re.fullmatch(r"[0-9]{1,18}", length.strip()) for length in lengths):
+        raise Unfit("The server does not say clearly how long the file is.")
+
+
+@contextmanager
+def _again_and_again(check: Callable[..., None]) -> Iterator[None]:
+    """Call it several times a second, also while nothing is given back by a read: chunks and trailers that never end
+    are read inside of http.client."""
+    before = signal.signal(signal.SIGALRM, check)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_BETWEEN_CHECKS, SECONDS_BETWEEN_CHECKS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _too_slow(*_: object) -> None:

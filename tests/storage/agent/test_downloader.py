@@ -260,6 +260,61 @@ def test_a_slow_server_does_not_hold_a_download(fetch, server, monkeypatch):
         fetch()
 
 
+def trailers(handler):
+    handler.wfile.write(b"1\r\nx\r\n0\r\n")
+    while True:
+        handler.wfile.write(b"x: y\r\n" * 50)
+        time.sleep(0.05)
+
+
+def a_chunk_extension(handler):
+    handler.wfile.write(b"5")
+    while True:
+        handler.wfile.write(b";")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("endless", [trailers, a_chunk_extension])
+@pytest.mark.parametrize(
+    ("slow_after", "most", "words"), [(0.2, 60, "too slowly"), (60, 0.5, "longer than is allowed")]
+)
+def test_what_is_no_content_does_not_hold_a_download(endless, slow_after, most, words, fetch, server, monkeypatch):
+    monkeypatch.setattr(downloader, "SECONDS_BEFORE_SLOW", slow_after)
+    monkeypatch.setattr(downloader, "SECONDS_BETWEEN_CHECKS", 0.05)
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        endless(handler)
+
+    server.answer = answer
+    with pytest.raises(Unfit, match=words):
+        fetch(max_seconds=most)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Transfer-Encoding", "gzip, chunked")],
+        [("Content-Length", "3"), ("Content-Length", "30")],
+        [("Content-Length", "-3")],
+        [("Content-Length", "9" * 4000)],
+    ],
+)
+def test_a_length_that_can_be_read_differently_is_refused(headers, fetch, server):
+    def answer(handler):
+        handler.send_response(200)
+        for header in headers:
+            handler.send_header(*header)
+        handler.end_headers()
+        handler.wfile.write(b"3\r\nabc\r\n0\r\n\r\n")
+
+    server.answer = answer
+    with pytest.raises(Unfit, match="transfer coding|how long the file is"):
+        fetch()
+
+
 def test_headers_that_never_end_do_not_hold_a_download(server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(downloader, "SECONDS_TO_ANSWER", 1)
 
