@@ -27,6 +27,7 @@ from agent.work import Work
 log = structlog.get_logger()
 
 HELPERS = 4  # at once on a host
+FETCHING = 2  # of them, at most, wait for servers that tenants name: those may be slow for hours
 SERVER = 63  # the number of the server of the image cache among the users of confined programs
 USERS = 64  # of these; from there on those of what a storage host serves have numbers
 MAX_OUTPUT = 1 << 20
@@ -145,10 +146,11 @@ class Helpers:
         make_passable(self._root)
 
     @contextlib.contextmanager
-    def turn(self, work: Work) -> Iterator[int | None]:
-        """Wait for a free place among the running programs, and take an unused uid; None: our own. Raises Abandoned."""
+    def turn(self, work: Work, places: int = HELPERS) -> Iterator[int | None]:
+        """Wait for a free one of the first `places` among the running programs, and take an unused uid; None: our own.
+        Raises Abandoned."""
         while True:
-            for number in range(HELPERS):
+            for number in reversed(range(places)):  # others may take the first ones only
                 lock = os.open(self._locks / f"helper-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

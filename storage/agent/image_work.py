@@ -19,7 +19,7 @@ from agent.control_plane import ControlPlane
 from agent.errors import OPERATOR, Refused, Unreachable
 from agent.work import Work
 from storage import uefi
-from storage.agent.confined import Helpers
+from storage.agent.confined import HELPERS, Helpers
 from storage.agent.conversion import Parts, Tool, examine_result
 from storage.agent.inspection.common import Disk, Unfit
 
@@ -45,6 +45,11 @@ class ImageWork:
     work: Work
 
     @property
+    def places(self) -> int:
+        """How many of the places for confined programs such work may fill."""
+        return HELPERS
+
+    @property
     def out(self) -> Path:
         return self.folder / "out"
 
@@ -52,7 +57,7 @@ class ImageWork:
         """Do what is missing; the facts for the report."""
         if facts := self._was_done():
             return facts
-        with self.helpers.turn(self.work) as uid:
+        with self.helpers.turn(self.work, self.places) as uid:
             self._open_to(uid)
             facts = self.make(Tool(self.helpers, uid, self.out, self.work), Progress(self))
         faults.reach("image.before_done")

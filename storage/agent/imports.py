@@ -10,7 +10,18 @@ from agent import faults, folders
 from agent.errors import Refused, Unreachable
 from storage import uefi
 from storage.agent import unpacking
-from storage.agent.confined import FOR_THE_NETWORK, Bounds, Failed, Program, TooLong, View, own_python, python
+from storage.agent.confined import (
+    FETCHING,
+    FOR_THE_NETWORK,
+    HELPERS,
+    Bounds,
+    Failed,
+    Program,
+    TooLong,
+    View,
+    own_python,
+    python,
+)
 from storage.agent.conversion import Tool, check_room
 from storage.agent.image_work import MAX_PAUSE, Facts, ImageWork, Progress, file_sum
 from storage.agent.inspection.common import Found, Unfit
@@ -28,6 +39,10 @@ class Import(ImageWork):
     @property
     def source(self) -> Path:
         return self.folder / "source"
+
+    @property
+    def places(self) -> int:
+        return FETCHING if self.spec["source"]["kind"] == "url" else HELPERS
 
     def make(self, tool: Tool, progress: Progress) -> Facts:
         if folders.status(self.source) is None:

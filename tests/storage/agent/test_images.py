@@ -26,7 +26,7 @@ from agent.ledger import Ledger
 from agent.paths import Paths
 from agent.work import Work
 from storage.agent import conversion, imports
-from storage.agent.confined import Bounds, Failed, Helpers, Program, TooLong, View
+from storage.agent.confined import FETCHING, HELPERS, Bounds, Failed, Helpers, Program, TooLong, View
 from storage.agent.images import Images
 from storage.agent.inspection.common import Disk, Unfit
 from tests.agent.looker import Looker
@@ -123,6 +123,18 @@ def bring_in(host, control_plane, spec):
         return control_plane.last(spec["id"])
 
     return order
+
+
+def test_slow_servers_leave_places_for_other_work(host):
+    helpers, one_more = host.images.helpers, Work()
+    one_more.abandon()  # as soon as it waits
+    with contextlib.ExitStack() as stack:
+        for _ in range(FETCHING):
+            stack.enter_context(helpers.turn(Work(), FETCHING))
+        with pytest.raises(Abandoned):
+            stack.enter_context(helpers.turn(one_more, FETCHING))
+        for _ in range(HELPERS - FETCHING):
+            stack.enter_context(helpers.turn(one_more))
 
 
 def identical(one: Path, format_: str, content: bytes, other_format: str, folder: Path) -> bool:
