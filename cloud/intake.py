@@ -35,6 +35,7 @@ class Intake:
     """Where a body goes: to the file's end, which must be at `offset`; None: in the place of what is there.
 
     `limit`: bytes that it may have at most. `keeps_part`: what came stays although the rest does not.
+    `still`: raises Problem when the file is not to be written any more; asked when nobody else can write to it.
     `why`: where that limit comes from, as a sentence. `owner`: whose it is, as one has so many at a time.
     """
 
@@ -45,6 +46,7 @@ class Intake:
     keeps_part: bool = False
     hashes: tuple[str, ...] = ()
     why: str = ""
+    still: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ class Receiver:
         self._file = os.open(intake.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            intake.still()
             has = os.fstat(self._file).st_size
             if intake.offset not in (None, has):
                 raise Conflict(f"{has} bytes are here: go on from there, not from {intake.offset}.")

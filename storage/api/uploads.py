@@ -75,7 +75,13 @@ class ImageFile(Waiting):
 
         def place() -> intake.Intake:
             limit = uploads.limit(upload, images.quota_left(image))
-            return intake.Intake(upload.path, limit=limit, owner=f"project:{image.project_id}", why=WHY)
+            return intake.Intake(
+                upload.path,
+                limit=limit,
+                owner=f"project:{image.project_id}",
+                why=WHY,
+                still=lambda: images.require_waiting(image),
+            )
 
         received = intake.take(self._environ(request), place)
         if received is None:
@@ -115,6 +121,7 @@ class Tus(Waiting):
                 keeps_part=checksum is None,  # a part cannot be checked
                 hashes=(checksum[0],) if checksum else (),
                 why=WHY,
+                still=lambda: images.require_waiting(image),
             )
 
         received = intake.take(self._environ(request), place)
@@ -140,9 +147,13 @@ class Tus(Waiting):
         return Response(status=204, headers=_about())
 
     def _size(self, request: Request, upload: Upload) -> int | None:
-        """Of all of it; with a length that was not known before, it is now."""
+        """Of all of it; with a length that was not known before, it is now. Raises Invalid, TooLarge."""
         if upload.size is None and "Upload-Length" in request.headers:
-            upload.size = _length(request)
+            size = _length(request)
+            if size < upload.received:
+                raise Invalid(f"{upload.received} bytes are here already: Upload-Length is that of the whole file.")
+            images.require_possible_size(size)
+            upload.size = size
             Upload.objects.filter(pk=upload.pk, size=None).update(size=upload.size)
         return upload.size
 

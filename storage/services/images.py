@@ -43,8 +43,8 @@ def begin(
     """
     _require_possible(Image(**{"architecture": Image.Architecture.X86_64, **properties}), {})
     size = source.get("size")
-    if size is not None and size > settings.IMAGE_MAX_GIB * GIB:
-        raise TooLarge(f"An image may have {settings.IMAGE_MAX_GIB} GiB at most.")
+    if size is not None:
+        require_possible_size(size)
     gib = 1 if size is None else max(1, -(-size // GIB))
     if project is not None:
         quota.require(project, images=1, image_gib=gib)
@@ -111,6 +111,18 @@ def lock_upload(image: Image) -> Upload:
     if upload is None:
         raise not_waiting(image)
     return upload
+
+
+def require_possible_size(size: int) -> None:
+    """Bytes of a file that is to come. Raises TooLarge."""
+    if size > settings.IMAGE_MAX_GIB * GIB:
+        raise TooLarge(f"An image may have {settings.IMAGE_MAX_GIB} GiB at most.")
+
+
+def require_waiting(image: Image) -> None:
+    """Raises WrongState when its content is all here, or is not wanted any more."""
+    if not Upload.objects.filter(image=image, completed_at=None).exists():
+        raise not_waiting(image)
 
 
 def not_waiting(image: Image) -> WrongState:

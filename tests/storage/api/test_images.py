@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from cloud import intake
 from cloud.hosts.models import Allocation, HostPulse
 from cloud.operations import engine
 from cloud.operations.invariants import invariants
@@ -201,6 +202,42 @@ def test_tus(mia, node):
     settle(node)
     [file] = mia.get(f"{P}/images/mine").data["files"]
     assert store().open(file["sha256"]).read() == b"qcow2 of 0123456789"
+
+
+def test_a_length_that_cannot_be_leaves_the_upload_as_it_is(mia, settings):
+    begun = mia.generic(
+        "POST", f"{P}/uploads", b"", **TUS, HTTP_UPLOAD_DEFER_LENGTH="1",
+        HTTP_UPLOAD_METADATA=f"name {base64.b64encode(b'mine').decode()}",
+    )  # fmt: skip
+    where = begun.headers["Location"].partition("/api/v1/")[2]
+    sent_in_pieces(mia, where, b"0123", 4)
+    patch = {"content_type": "application/offset+octet-stream", **TUS, "HTTP_UPLOAD_OFFSET": "4"}
+    short = mia.generic("PATCH", where, b"", **patch, HTTP_UPLOAD_LENGTH="3")
+    assert (short.status_code, "4 bytes are here already" in short.data["detail"]) == (400, True)
+    long = mia.generic("PATCH", where, b"", **patch, HTTP_UPLOAD_LENGTH=str((settings.IMAGE_MAX_GIB << 30) + 1))
+    assert long.status_code == 413
+    assert Upload.objects.get().size is None
+    assert put(mia, "mine", b"content").status_code == 202
+
+
+def test_what_is_complete_is_not_written_again_by_who_came_before(mia, node, monkeypatch):
+    """Two send the same file at once: the second was let in before the first was ready."""
+    mia.post(f"{P}/images", UPLOAD)
+    held, late = [], []
+    opened = intake.Receiver.__init__
+
+    def open_late(self, *arguments):
+        if not held:
+            held.append(self)
+            late.append(put(mia, "mine", b"the first"))
+        opened(self, *arguments)
+
+    monkeypatch.setattr(intake.Receiver, "__init__", open_late)
+    second = put(mia, "mine", b"the second")
+    assert [late[0].status_code, second.status_code] == [202, 409]
+    settle(node)
+    [file] = mia.get(f"{P}/images/mine").data["files"]
+    assert store().open(file["sha256"]).read() == b"qcow2 of the first"
 
 
 def test_tus_can_give_up(mia):
