@@ -127,8 +127,8 @@ def _check_descriptor(content: bytes) -> None:
 
 
 def _check_words_of_parents(content: bytes) -> None:
-    """QEMU looks for these words anywhere (block/vmdk.c, vmdk_parent_open and vmdk_read_cid), also in a comment or behind
-    another value. Raises Unfit where a parent could be read so."""
+    """Raises Unfit where QEMU would read a parent: it looks for these words anywhere, also in a comment or behind
+    another value (block/vmdk.c, vmdk_parent_open and vmdk_read_cid)."""
     text = content.split(b"\0", 1)[0].lower()
     parents = text.split(b"parentcid=")[1:]
     if b"parentfilenamehint" in text or any(not parent.startswith(NO_PARENT.encode()) for parent in parents):
