@@ -19,9 +19,13 @@ SHOWN_ON = "volume-holder"  # the id of the section
 
 
 def of_volume(page: Page, volume: Volume) -> dict[str, Any]:
-    """The section of a volume's page: the instance that has it, if one has."""
-    held = next((one for one in volume.attachments.all() if one.holder_type == HOLDER), None)
-    return {"held": held}
+    """The section of a volume's page: the instances that have it, and whether one more may."""
+    return {"may_attach": takes_more(volume), "holder_type": HOLDER}
+
+
+def takes_more(volume: Volume) -> bool:
+    """Whether it can be attached to an instance, if only read-only."""
+    return not volume.held or volume.type.has_readers and all(one.read_only for one in volume.held)
 
 
 def able(project: Project) -> list[Any]:
@@ -47,8 +51,17 @@ class AttachTo(VolumeVerbPage):
     fields = {"instance": forms.REQUIRED, "read_only": forms.FLAG, "delete_with_instance": forms.FLAG}
 
     def fill(self) -> dict[str, Any]:
-        instances = [(str(one.pk), f"{one.name} ({one.status})") for one in able(self.project)]
-        return {**super().fill(), "instances": instances, "attachment": self.item.attachments.first()}
+        held = {one.holder_id for one in self.item.held}
+        instances = [(str(one.pk), f"{one.name} ({one.status})") for one in able(self.project) if one.pk not in held]
+        return {
+            **super().fill(),
+            "instances": instances,
+            "readers": self.item.held if takes_more(self.item) else [],
+            "is_taken": not takes_more(self.item),
+        }
+
+    def initial(self) -> dict[str, Any]:
+        return {"read_only": "on" if self.item.held else ""}
 
     def act(self, body: dict[str, Any]) -> Any:
         return attach_volume(actor=self.scope.actor, volume=self.item, **body)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
 
 from cloud.pages import words
 from cloud.tenancy import quota
@@ -17,7 +18,7 @@ from compute.services.snapshotting import MAX_OWN_NAME
 from compute.sizes import Size
 from network.models import Network, Port, SecurityGroup
 from network.pages.base import MAX_CHOICES, port_words
-from storage.models import Image, Volume
+from storage.models import Attachment, Image, Volume, VolumeType
 from storage.services import images_of
 
 Choices = list[tuple[str, str]]
@@ -48,9 +49,17 @@ def _nics(project: Project, instance: Instance | None) -> dict[str, Any]:
 
 
 def _free_volumes(project: Project, instance: Instance | None) -> dict[str, Any]:
-    return {
-        "volumes": _volumes(Volume.objects.filter(project=project, attachments=None, failed_reason="", trashed_at=None))
-    }
+    there = Volume.objects.filter(project=project, failed_reason="", trashed_at=None)
+    return {"volumes": [*_volumes(there.filter(attachments=None)), *(_readable(there, instance) if instance else [])]}
+
+
+def _readable(volumes: Any, instance: Instance) -> Choices:
+    """Those that others read, and this instance can read, too."""
+    held = Attachment.objects.filter(volume=OuterRef("pk"))
+    read = volumes.filter(Exists(held), ~Exists(held.filter(Q(read_only=False) | Q(holder_id=instance.pk))))
+    here = Q(active__host=instance.host) | Q(active__host=None)
+    found = read.filter(here, type__pool_kind__in=VolumeType.WITH_READERS)
+    return [(name, f"{words}, which others read: read only") for name, words in _volumes(found)]
 
 
 def _held_volumes(project: Project, instance: Instance | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from cloud.operations.api import OperationSerializer
 from storage.api.captures import CreateImage
 from storage.api.images import visible
 from storage.api.volume_types import offered
-from storage.models import Attachment, Image, Snapshot, Volume
+from storage.models import Image, Snapshot, Volume
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import captures, moving, retyping, taking, trash, volumes
 from storage.status import STATUSES, reason, with_status
@@ -96,7 +96,8 @@ class VolumeSerializer(serializers.Serializer):
     made_from = SourceSerializer(
         source="source", allow_null=True, help_text="What it was made from; null: it began empty."
     )
-    attached_to = serializers.SerializerMethodField(help_text="Null: to nothing.")
+    attached_to = serializers.SerializerMethodField(help_text="Null: to nothing. Of several readers the first.")
+    attachments = AttachmentSerializer(source="held", many=True, help_text="All that it is attached to.")
     backup_policy = serializers.SerializerMethodField(help_text="Null: it is not backed up by itself.")
     protected = serializers.BooleanField(help_text="Whether it refuses to be deleted.")
     trashed_at = serializers.DateTimeField(allow_null=True, help_text="Since when it is in the trash.")
@@ -110,8 +111,7 @@ class VolumeSerializer(serializers.Serializer):
 
     @extend_schema_field(AttachmentSerializer(allow_null=True))
     def get_attached_to(self, volume: Volume) -> Any:
-        held: Attachment | None = next(iter(volume.attachments.all()), None)
-        return AttachmentSerializer(held).data if held else None
+        return AttachmentSerializer(volume.held[0]).data if volume.held else None
 
     @extend_schema_field(BackupPolicySerializer(allow_null=True))
     def get_backup_policy(self, volume: Volume) -> Any:

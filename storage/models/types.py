@@ -28,6 +28,8 @@ class VolumeType(models.Model):
     that several hosts reach in which its volumes are, or the storage host that serves them; null: the disk of one host.
     """
 
+    WITH_READERS = ("", PoolKind.FOLDER)
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = NameField(unique=True)
     description = models.CharField(max_length=255, blank=True)
@@ -73,6 +75,11 @@ class VolumeType(models.Model):
     def is_served(self) -> bool:
         """Whether its volumes stay on the disk of one storage host, and are attached to instances anywhere."""
         return self.pool_kind == PoolKind.NBD
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether several instances of one host may have a volume of it at a time, as long as all of them only read."""
+        return self.pool_kind in self.WITH_READERS
 
     @property
     def shared_pool(self) -> uuid.UUID | None:

@@ -6,6 +6,7 @@ new layer over it; layers form trees (docs/decisions/0023).
 
 import uuid
 from decimal import Decimal
+from operator import attrgetter
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -113,6 +114,11 @@ class Volume(models.Model):
         return 0 if self.active.pool else self.size_gib
 
     @property
+    def held(self) -> "list[Attachment]":
+        """As what it is attached, the oldest first. Of one whose `attachments` were fetched along: no query."""
+        return sorted(self.attachments.all(), key=attrgetter("created_at", "pk"))
+
+    @property
     def serial(self) -> str:
         """By which a guest finds it: /dev/disk/by-id/virtio-<serial>."""
         return self.pk.hex[:20]
@@ -152,6 +158,8 @@ class Snapshot(models.Model):
 class Attachment(models.Model):
     """A volume as a disk of its holder (docs/decisions/0014). Detaching deletes the row.
 
+    A volume has one holder that may write, or several that all only read: then it stays as it is meanwhile.
+
     `wanted` false: the holder is to let go of it; then the row goes. `key`: with which the holder's host reaches a
     volume that a storage host serves, in hexadecimal; only hosts are told.
     """
@@ -170,7 +178,10 @@ class Attachment(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["volume"], name="volume_is_attached_once"),
+            models.UniqueConstraint(fields=["volume"], condition=Q(read_only=False), name="volume_is_attached_once"),
+            models.UniqueConstraint(
+                fields=["volume", "holder_type", "holder_id"], name="holder_has_a_volume_in_one_slot"
+            ),
             models.UniqueConstraint(fields=["holder_type", "holder_id", "slot"], name="holder_has_one_volume_a_slot"),
             models.CheckConstraint(condition=Q(slot__lte=MAX_SLOT), name="attachment_slot_is_possible"),
         ]

@@ -142,7 +142,7 @@ class OneVolume(VolumePage, ItemPage):
         return {
             **super().fill(),
             "reason": reason(self.item),
-            "attachment": next(iter(self.item.attachments.all()), None),
+            "attachments": self.item.held,
             "history": history_of(self.item),
             "calendar": calendar_of(self.item, self.request.GET.get("month", "")),
             "live": next((one for one in latest if one.finished_at is None), None),

@@ -28,6 +28,7 @@ KEY_BYTES = 32
 
 explain_constraint("volume_is_attached_once", "The volume is attached already. Detach it there first.")
 explain_constraint("holder_has_one_volume_a_slot", "Another volume is attached there.")
+explain_constraint("holder_has_a_volume_in_one_slot", "It has this volume already.")
 
 
 class NoSlot(Conflict):
@@ -49,10 +50,11 @@ class Holder:
 def attach(
     *, volume: Volume, holder: Holder, actor: Actor, read_only: bool = False, delete_with_holder: bool = False
 ) -> Attachment:
-    """Make a volume a disk of something. Raises InUse when it is one already, NoSlot, WrongState, Busy."""
+    """Make a volume a disk of something. Raises InUse when it is one already and not all of them only read, NoSlot,
+    WrongState, Busy."""
     rows = Volume.objects.select_for_update(of=("self",)).select_related("active__host", "type")
     volume = rows.get(pk=volume.pk)
-    refuse_if_used(volume, holders_of(volume), hint="Detach it there first.")
+    _require_free(volume, holder, read_only=read_only)
     if volume.trashed_at:
         raise WrongState(f"{volume} is in the trash. Restore it first.")
     if volume.failed_reason:
@@ -71,6 +73,22 @@ def attach(
     after = {"holder": f"{holder.type} {holder.name}", "slot": slot, "read_only": read_only}
     record("storage.volume.attach", volume, actor=actor, after=after)
     return attachment
+
+
+def _require_free(volume: Volume, holder: Holder, *, read_only: bool) -> None:
+    """Raises InUse unless nothing has the volume, or all that have it only read, as this one is to. It is locked."""
+    held = list(volume.attachments.all())
+    if any(one.holder_id == holder.id for one in held):
+        hint = "It has it already."
+    elif not all(one.read_only for one in held):
+        hint = "Detach it there first."
+    elif not read_only:
+        hint = "It is only read there: attach it read-only, too, or detach it there first."
+    elif not volume.type.has_readers:
+        hint = "A volume of this type has one holder at a time, also when it is only read. Detach it there first."
+    else:
+        return
+    refuse_if_used(volume, holders_of(volume), hint=hint)
 
 
 def _new_key() -> str:

@@ -22,7 +22,7 @@ from storage.models.images import GIB
 from storage.models.volumes import MAX_SIZE_GIB
 from storage.services import volume_types
 from storage.services.images import Protected, WrongState
-from storage.services.volumes import at_rest, begin_layer, begin_with, keep, locked, place_where_served, unfit
+from storage.services.volumes import at_rest, begin_layer, begin_with, for_work, keep, place_where_served, unfit
 from storage.workflows import CaptureVolume, RestoreBackup
 from storage.workflows.backups import CopyVolume, DeleteBackup, MakeBackup
 
@@ -44,7 +44,7 @@ def create(
     quota.require(volume.project_id, backups=1, backup_gib=1)
     sets_aside = _sets_aside(volume)
     holding = engine.start(CaptureVolume if sets_aside else CopyVolume, volume, actor=actor)
-    volume = locked(volume)
+    volume = for_work(volume)
     if why := why_not(volume):
         raise WrongState(why)
     host, layer = volume.active.host, volume.active

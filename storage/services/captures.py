@@ -47,7 +47,7 @@ def of_volume(*, volume: Volume, actor: Actor, name: str, **said: Any) -> Image:
     """
     quota.require(volume.project_id, images=1, image_gib=FIRST_GIB)
     engine.start(CaptureVolume, volume, actor=actor)
-    volume = volumes.locked(volume)
+    volume = volumes.for_work(volume)
     if why := why_not_volume(volume):
         raise WrongState(why)
     layer = volume.active

@@ -23,7 +23,7 @@ from storage import hosting, trees
 from storage.holders import replaces_layers
 from storage.models import Layer, Volume
 from storage.models.images import GIB
-from storage.services.volumes import WrongState, at_rest, locked
+from storage.services.volumes import WrongState, at_rest, for_work
 from storage.workflows import FlattenVolume
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ def flatten(*, volume: Volume, actor: Actor) -> Operation:
     """
     operation = engine.start(FlattenVolume, volume, actor=actor)
     held = volume.attachments.first()
-    volume = locked(volume) if held and replaces_layers(held) else at_rest(volume)
+    volume = for_work(volume) if held and replaces_layers(held) else at_rest(volume)
     if volume.active.rbd:
         raise WrongState(f"{volume} is in Ceph: there what nobody needs of a chain of layers goes by itself.")
     row, tree = hosting.row_of(volume), trees.tree_of(volume)

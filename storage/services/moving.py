@@ -56,8 +56,8 @@ def start_along(volumes: Iterable[Volume], transfer: str, actor: Actor) -> None:
 def require_movable(group: Collection[Volume], *, holders: Collection[UUID] = ()) -> None:
     """Raises WrongState or Busy unless all of these can be copied now. `holders`: what moves with them."""
     for one in group:
-        held = one.attachments.first()
-        if held is not None and held.holder_id not in holders:
+        held = one.attachments.exclude(holder_id__in=holders).first()
+        if held is not None:
             words = f"{one} is attached to {held.holder_name}."
             if len(group) > 1:
                 words += f" {_names(group)} share what is on them, so they move together."

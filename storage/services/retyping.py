@@ -5,7 +5,7 @@ from cloud.operations import engine
 from cloud.operations.models import Operation
 from storage import prices
 from storage.models import Volume, VolumeType
-from storage.services.volumes import locked, require_beside
+from storage.services.volumes import require_beside, with_one_holder
 from storage.workflows import RetypeVolume
 
 
@@ -15,7 +15,7 @@ def retype(*, volume: Volume, actor: Actor, type: VolumeType) -> Operation:  # n
     A volume that is of this type already gets the type's present price. Raises WrongState, UnfitVolume, Busy.
     """
     operation = engine.start(RetypeVolume, volume, actor=actor)
-    volume = locked(volume)
+    volume = with_one_holder(volume)
     require_beside(volume, type)
     operation.before = {"type": str(volume.type_id), "price_per_gib_hour": str(volume.price_per_gib_hour)}
     operation.save(update_fields=["before"])

@@ -66,8 +66,8 @@ def require_takable(group: Collection[Volume], *, but: Operation, holders: Colle
             raise WrongState(f"{one} is on the disk of its storage host and nowhere else. It is back when that is.")
         if not one.active.pool:
             raise WrongState(f"{one} is on the disk of its host and nowhere else. It is back when its host is.")
-        held = one.attachments.first()
-        if holders and held is not None and held.holder_id not in holders:
+        held = one.attachments.exclude(holder_id__in=holders).first()
+        if holders and held is not None:
             raise WrongState(f"{held.holder_name} has {one}, which shares data with these. Take over {one} first.")
         live = Operation.objects.filter(subject_type=hosting.VOLUME, subject_id=one.pk, finished_at=None)
         if (busy := live.exclude(pk=but.pk).first()) is not None:

@@ -206,7 +206,7 @@ def resize(*, volume: Volume, actor: Actor, size_gib: int) -> Operation:
         raise unfit("/size_gib", f"A volume has at most {MAX_SIZE_GIB} GiB.")
     quota.require(volume.project_id, volume_gib=size_gib - volume.size_gib)
     operation = engine.start(ResizeVolume, volume, actor=actor)
-    volume = locked(volume)
+    volume = for_work(volume)
     pools.require_room(volume.type, size_gib - volume.size_gib)
     operation.before = {"size_gib": volume.size_gib}
     operation.save(update_fields=["before"])
@@ -226,7 +226,7 @@ def snapshot(
     """Keep what is on it now, also while a guest uses it. Raises OverQuota, WrongState, Busy."""
     quota.require(volume.project_id, snapshots=1)
     operation = engine.start(SnapshotVolume, volume, actor=actor)
-    volume = locked(volume)
+    volume = for_work(volume)
     made = keep(volume, operation, actor=actor, name=name, labels=labels or {}, protected=protected)
     begin_layer(volume, over=volume.active)
     record("storage.volume.snapshot", volume, actor=actor, after={"snapshot": name})
@@ -267,7 +267,7 @@ def clone(
     quota.require(volume.project_id, volumes=1, volume_gib=size)
     pools.require_room(volume.type, size)
     engine.start(CloneVolume, volume, actor=actor)
-    volume = locked(volume)
+    volume = for_work(volume)
     below = volume.active
     begin_layer(volume, over=below)
     record("storage.volume.clone", volume, actor=actor, after={"name": name})
@@ -349,7 +349,7 @@ def at_rest(volume: Volume) -> Volume:
     held = volume.attachments.first()
     if held and not kind_of(held.holder_type).rests(held.holder_id):
         refuse_if_used(volume, holders_of(volume), hint="Stop that first, or detach the volume from it.")
-    volume = locked(volume)
+    volume = for_work(volume)
     require_no_image_in_work(volume)
     if volume.active.rbd and (backup := volume.backups.filter(status=Backup.Status.MAKING).first()):
         raise engine.Busy(f"The backup {backup} is being made of {volume}. Wait for it, or delete it.")
@@ -362,6 +362,27 @@ def locked(volume: Volume, *, failed: bool = False) -> Volume:
     volume = volumes.get(pk=volume.pk)
     if volume.failed_reason and not failed:
         raise WrongState(f"{volume} has no data: {volume.failed_reason} Delete it.")
+    return volume
+
+
+def for_work(volume: Volume) -> Volume:
+    """The volume under its lock, for work on its layers. An emulator that only reads takes no part in that, and goes on
+    with what it has open. What the volume is attached to is locked first. Raises WrongState.
+    """
+    for held in volume.attachments.filter(read_only=True):
+        if not kind_of(held.holder_type).rests(held.holder_id):
+            words = f"{volume} is attached read-only to {held.holder_name}, which is not stopped."
+            raise WrongState(f"{words} Stop that, or detach the volume from it first.")
+    return with_one_holder(volume)
+
+
+def with_one_holder(volume: Volume) -> Volume:
+    """The volume under its lock, when at most one thing has it. Raises WrongState."""
+    volume = locked(volume)
+    readers = sorted(volume.attachments.values_list("holder_name", flat=True))
+    if len(readers) > 1:
+        words = f"{volume} is attached to {', '.join(readers[:-1])} and {readers[-1]}, which only read it."
+        raise WrongState(f"{words} Detach it from all but one first.")
     return volume
 
 

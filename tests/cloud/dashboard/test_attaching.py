@@ -48,6 +48,21 @@ def test_it_is_attached_to_an_instance_that_can_have_it(mia, world, volume):
     assert (held.holder_id, held.read_only, held.delete_with_holder) == (world.instance.pk, True, False)
 
 
+def test_another_instance_reads_it_too(mia, world, volume):
+    mia.post(path(volume, "/attach"), {"instance": world.instance.pk, "read_only": "on"})
+    other = world.launch("other")
+    world.settle(other, "stopped")
+    form = mia.get(path(volume, "/attach")).content.decode()
+    assert ("web reads it." in form, "other (stopped)" in form, "web (stopped)" in form) == (True, True, False)
+    dialog = mia.get(f"/projects/demo/instances/{other.pk}/attach-volume").content.decode()
+    assert "which others read: read only" in dialog
+    sent = mia.post(path(volume, "/attach"), {"instance": other.pk, "read_only": "on"})
+    assert sent.status_code == 303
+    shown = mia.get(path(volume)).content.decode()
+    assert shown.count("detach-volume?chosen=data") == 2
+    assert mia.get("/projects/demo/volumes").content.decode().count(">other</a>") == 1
+
+
 def test_its_page_follows_what_it_is_attached_to(mia, page_of, viewer, world, volume):
     assert "detach-volume" not in mia.get(path(volume)).content.decode()
     mia.post(path(volume, "/attach"), {"instance": world.instance.pk})

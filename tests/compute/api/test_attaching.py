@@ -1,7 +1,9 @@
 """Volumes as disks of instances: by the API, on machines that run and that stand."""
 
+from uuid import uuid4
+
 import pytest
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from cloud.hosts.models import Host
 from cloud.operations.models import Operation
@@ -96,6 +98,55 @@ def test_it_goes_from_one_instance_to_another_and_to_one_only(cloud, data, web, 
     call("attach-volume", {"volume": "data", "read_only": True}, name="other")
     assert Attachment.objects.get().holder_name == "other"
     assert disks(cloud, web) == {}
+
+
+def test_several_instances_read_it_as_long_as_none_writes(cloud, data, web, call, api, cloud_admin):
+    other = cloud.launch(name="other")
+    settle(cloud)
+    read = {"volume": "data", "read_only": True}
+    call("attach-volume", read)
+    call("attach-volume", read, name="other")
+    assert disks(cloud, web) == disks(cloud, other) == {1: data.serial}
+    volume = f"projects/{cloud.project.name}/volumes/data"
+    shown = api.as_(cloud_admin).get(volume).json()
+    assert [one["name"] for one in shown["attachments"]] == ["web", "other"]
+    assert (shown["attached_to"]["name"], shown["status"]) == ("web", "in_use")
+    assert "It has it already." in call("attach-volume", read, 409)["detail"]
+    cloud.launch(name="third")
+    settle(cloud)
+    assert "attach it read-only, too" in call("attach-volume", {"volume": "data"}, 409, name="third")["detail"]
+    refused = api.as_(cloud_admin).post(f"{volume}/retype", {"type": data.type.name})
+    assert (refused.status_code, "to other and web, which only read it" in refused.json()["detail"]) == (409, True)
+    call("detach-volume", {"volume": "data"}, name="other")
+    assert (disks(cloud, web), disks(cloud, other)) == ({1: data.serial}, {})
+    assert cloud.breaches() == []
+
+
+def test_what_a_running_instance_only_reads_stays_as_it_is(cloud, data, web, call, api, cloud_admin):
+    """Its emulator has it open read-only: it can neither grow nor go on in a new layer."""
+    call("attach-volume", {"volume": "data", "read_only": True})
+    client, volume = api.as_(cloud_admin), f"projects/{cloud.project.name}/volumes/data"
+    for verb, body in (
+        ("resize", {"size_gib": 2}), ("snapshot", {"name": "s"}), ("clone", {"name": "c"}),
+        ("create-image", {"name": "i"}), ("backup", {"name": "b"}),
+    ):  # fmt: skip
+        refused = client.post(f"{volume}/{verb}", body)
+        assert refused.status_code == 409, (verb, refused.content)
+        assert "read-only to web, which is not stopped" in refused.json()["detail"]
+    call("stop", {"force": True})
+    assert client.post(f"{volume}/snapshot", {"name": "s"}).status_code == 202
+    settle(cloud)
+    assert client.get(f"projects/{cloud.project.name}/snapshots/s").json()["status"] == "ready"
+    call("start", {})
+    assert disks(cloud, web) == {1: data.serial}
+    assert cloud.breaches() == []
+
+
+def test_it_has_one_writer_whatever_comes_at_once(cloud, data, web):
+    """The rows alone say so, too."""
+    rows = [Attachment(volume=data, holder_type="instance", holder_id=uuid4(), slot=1) for _ in range(2)]
+    with pytest.raises(IntegrityError, match="volume_is_attached_once"):
+        Attachment.objects.bulk_create(rows)
 
 
 def test_what_stands_takes_it_at_its_next_start(cloud, data, web, call):
