@@ -47,7 +47,7 @@ def parse(text: str) -> Schedule:
     fields = text.split()
     if len(fields) != len(FIELDS):
         raise NoSchedule("A schedule has five fields, as in a crontab: minute, hour, day, month and weekday.")
-    parsers = (crontab_parser(60), crontab_parser(24), crontab_parser(31, 1), crontab_parser(12, 1), crontab_parser(7))
+    parsers = (crontab_parser(60), crontab_parser(24), crontab_parser(31, 1), crontab_parser(12, 1), crontab_parser(8))
     sets = []
     for words, field, parser in zip(FIELDS, fields, parsers, strict=True):
         try:
@@ -58,6 +58,7 @@ def parse(text: str) -> Schedule:
         raise NoSchedule("The first field is one minute, such as 0: a volume is backed up hourly at most.")
     by_either = not fields[2].startswith("*") and not fields[4].startswith("*")
     minutes, hours, days, months, weekdays = sets
+    weekdays = frozenset(day % 7 for day in weekdays)  # 7 is a Sunday, too
     return Schedule(minutes, hours, days, months, weekdays, by_either)
 
 

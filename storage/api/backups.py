@@ -5,6 +5,7 @@ from zoneinfo import available_timezones
 
 from django.db.models import QuerySet
 from django.urls import path
+from django.utils import timezone
 from rest_framework import serializers
 
 from cloud.api.fields import Flag, Integer, LabelsField, NameField, ReferenceField, Text
@@ -183,9 +184,11 @@ class BackupPolicyForm(Body):
 
     def validate_schedule(self, schedule: str) -> str:
         try:
-            schedules.parse(schedule)
+            first = schedules.next_after(schedule, "UTC", timezone.now())
         except schedules.NoSchedule as problem:
             raise serializers.ValidationError(str(problem)) from problem
+        if first is None:
+            raise serializers.ValidationError("None of these months has such a day: it would never come.")
         return schedule
 
     def validate_time_zone(self, name: str) -> str:

@@ -37,6 +37,9 @@ def at(text):
         ("0 1 * * mon-fri", "UTC", "2026-01-02 02:00", "2026-01-05 01:00"),
         ("0 0 13 * 5", "UTC", "2026-02-07 00:00", "2026-02-13 00:00"),  # a Friday, and the 13th
         ("0 0 14 * 5", "UTC", "2026-02-13 00:00", "2026-02-14 00:00"),  # either of them
+        ("0 0 * * 7", "UTC", "2026-02-02 00:00", "2026-02-08 00:00"),  # a Sunday by its other number
+        ("0 0 * * 5-7", "UTC", "2026-02-07 00:00", "2026-02-08 00:00"),
+        ("0 0 31 2 1", "UTC", "2026-02-03 00:00", "2026-02-09 00:00"),  # the weekday comes
         ("0 0 29 2 *", "UTC", "2026-01-01 00:00", "2028-02-29 00:00"),
     ],
 )
@@ -44,8 +47,13 @@ def test_the_next_time_of_a_schedule(schedule, zone, now, then):
     assert next_after(schedule, zone, at(now)) == at(then)
 
 
-def test_a_day_that_never_comes():
-    assert next_after("0 0 30 2 *", "UTC", at("2026-01-01 00:00")) is None
+@pytest.mark.parametrize("schedule", ["0 0 30 2 *", "0 0 31 4,6,9,11 *", "0 0 30-31 feb *"])
+def test_a_day_that_never_comes(schedule, api, member, volume):
+    assert next_after(schedule, "UTC", at("2026-01-01 00:00")) is None
+    body = {"schedule": schedule, "keep_last": 1}
+    refused = api.as_(member).post("projects/demo/volumes/data/schedule-backups", body)
+    assert refused.status_code == 400
+    assert "never come" in str(refused.data["errors"])
 
 
 @pytest.mark.parametrize("schedule", ["", "nightly", "0 3 * *", "60 3 * * *", "0 24 * * *", "0 0 32 * *", "* * * * *"])
