@@ -30,13 +30,16 @@ def use(kind: str, row: Model) -> Use:
     return Use(kind, str(row.pk), str(row))
 
 
-def refuse_if_used(row: Model, uses: Iterable[Use], *, hint: str = "") -> None:
-    """Raises InUse when there are any."""
+def refuse_if_used(row: Model, uses: Iterable[Use], *, elsewhere: int = 0, hint: str = "") -> None:
+    """Raises InUse when there are any. `elsewhere`: how many belong to other projects, of which nothing is told."""
     found = list(dict.fromkeys(uses))
-    if not found:
+    if not found and not elsewhere:
         return
     named = [f"{one.type.replace('_', ' ')} {one.name}" for one in found[:MAX_NAMED]]
-    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
-    words = f"{row} is in use by {', '.join(named)}{more}. {hint}".strip()
+    if len(found) > MAX_NAMED:
+        named[-1] += f" and {len(found) - MAX_NAMED} more"
+    if elsewhere:
+        named.append(f"{elsewhere} thing{'s' if elsewhere > 1 else ''} of other projects")
+    words = f"{row} is in use by {', '.join(named)}. {hint}".strip()
     shown: list[dict[str, Any]] = [{"type": one.type, "id": one.id, "name": one.name} for one in found]
     raise InUse(words, errors=[Fault("", words, "conflict")], extra={"used_by": shown})

@@ -12,7 +12,6 @@ from cloud.hosts.resources import HostedResource, Offers, register
 from cloud.hosts.shapes import Maybe, moment
 from cloud.operations.models import Operation
 from cloud.queries import Prepared
-from cloud.uses import Use
 from compute import (
     drain,  # noqa: F401 - its work is known wherever hosts are
     losing,
@@ -146,12 +145,11 @@ def boots_from(host: Host, sha256: str) -> bool:
     return Machine.objects.filter(made_of, host=host).exists()
 
 
-def made_from(image: Image) -> list[Use]:
-    made = Instance.objects.filter(Q(image=image) | Q(cd=image)).order_by("name")[: uses.MAX_ASKED]
-    return [Use("instance", str(one.pk), f"{one.name} in the trash" if one.trashed_at else one.name) for one in made]
+def made_from(image: Image) -> QuerySet[Instance]:
+    return Instance.objects.filter(Q(image=image) | Q(cd=image))
 
 
-uses.register_user(made_from)
+uses.register_user("instance", made_from)
 files.register(boots_from)
 holders.register(
     HolderKind(

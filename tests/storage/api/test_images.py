@@ -298,6 +298,20 @@ def test_an_image_in_use_is_not_deleted_and_its_file_goes_with_the_last_one(mia,
     verify()
 
 
+def test_who_deletes_an_image_is_told_nothing_of_other_projects(mia, node, project):
+    other = factories.project("other")
+    image = factories.image("mine", project=project)
+    common = {"flavor": factories.flavor(), "vcpus": 1, "memory_mib": 1, "disk_gib": 1, "created_by": "olga"}
+    Instance.objects.create(project=other, name="merger-with-acme", image=image, boot_files=image.files, **common)
+    refused = mia.delete(f"{P}/images/mine")
+    assert (refused.status_code, refused.data["used_by"]) == (409, [])
+    assert "in use by 1 thing of other projects" in refused.data["detail"]
+    Instance.objects.create(project=project, name="web", image=image, boot_files=image.files, **common)
+    refused = mia.delete(f"{P}/images/mine")
+    assert [user["name"] for user in refused.data["used_by"]] == ["web"]
+    assert "merger" not in str(refused.data)
+
+
 def test_sharing(mia, api, node, project):
     other = factories.project("other")
     olga = api.as_(factories.member(other))
