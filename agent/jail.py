@@ -178,6 +178,12 @@ def first_uid() -> int:
     return int(os.environ.get("PILEUS_AGENT_FIRST_UID", FIRST_UID))
 
 
+def is_mapped(uid: int) -> bool:
+    """Whether there is such a user here, as there may not be in a user namespace (user_namespaces(7))."""
+    blocks = [[int(word) for word in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(first <= uid < first + count for first, _, count in blocks)
+
+
 def _probe_uid() -> str | None:
     if _runs([*prefix(Confinement(uid=first_uid())), "true"]):
         return None

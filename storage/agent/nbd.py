@@ -1,8 +1,8 @@
 """Serves one image to one emulator, over a connection that is there before the emulator.
 
 An emulator has no network and no key: what its guest takes over reaches this one image, and nothing else of the
-cluster or of the storage host. The server is QEMU's own (qemu-nbd). It has a user of its own, gets key and
-configuration as open files, and ends with its connection: when the emulator lets go of the disk, ends or is killed.
+cluster or of the storage host. The server is QEMU's own (qemu-nbd). It has a user of its own (`nbd_places`), gets key
+and configuration as open files, and ends with its connection: when the emulator lets go of the disk, ends or is killed.
 Those that do not, see `storage.agent.relays`.
 """
 
@@ -15,15 +15,16 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from agent import folders, jail
+from agent import folders
 from agent.errors import Refused
 from agent.jail import Confinement, Jail, prefix
-from storage.agent.confined import HELPERS
+from storage.agent import nbd_places
+from storage.agent.nbd_places import FIRST_DESCRIPTOR
 from storage.agent.relays import described
 
 SECONDS_TO_OPEN = 30.0
@@ -31,11 +32,9 @@ SECONDS_TO_RECONNECT = 86_400  # then a guest gets errors
 USER, KEY_FILE = "pileus", "keys.psk"  # of a key that both ends know; QEMU looks for this name
 GREETING = b"NBDMAGIC"
 MAX_WORDS = 1 << 20
-FIRST_DESCRIPTOR = 10  # the shell knows numbers of one digit only, and uses 3
 # An emulator whose connection has broken takes the descriptor with the number that it was told at its start for a new
 # one, and closes it: so nothing else of it may ever get that number (QEMU 7.2, block/nbd.c).
 FIRST_OF_CONNECTIONS = 512
-UID = jail.UIDS + HELPERS  # beyond the first one: of no machine, and of no other confined program
 
 # Its standard input is the socket that it listens on, which is to be number 3 (sd_listen_fds(3)). What it says is cut
 # off at 1 MiB. It is no child of the worker, which would have to wait for its end.
@@ -61,8 +60,9 @@ class Opened(NamedTuple):
 class Source(Protocol):
     """Where an image is."""
 
-    def opened(self, uid: int | None) -> AbstractContextManager[Opened]:
-        """Until the server has opened it. `uid`: the server's user, if it has one of its own. Raises OSError."""
+    def opened(self, folder: Path, uid: int | None) -> AbstractContextManager[Opened]:
+        """Until the server has opened it. `folder`: to put files in; `uid`: the server's user, if it has one of its
+        own. Raises OSError."""
 
     def in_words(self, said: str, error: OSError) -> str:
         """Why a server could not open it. `said`: by the server."""
@@ -77,7 +77,7 @@ class InCeph:
     key: bytes
 
     @contextlib.contextmanager
-    def opened(self, uid: int | None) -> Iterator[Opened]:
+    def opened(self, folder: Path, uid: int | None) -> Iterator[Opened]:
         with _memory("conf", self.conf) as conf, _memory("key", self.key) as key:
             node = {**self.image, "conf": f"/proc/self/fd/{conf}", "key-secret": "key"}
             yield Opened(node, (f"secret,id=key,format=base64,file=/proc/self/fd/{key}",), (conf, key))
@@ -104,12 +104,13 @@ class OnStorageHost:
     key: str = field(repr=False)
 
     @contextlib.contextmanager
-    def opened(self, uid: int | None) -> Iterator[Opened]:
+    def opened(self, folder: Path, uid: int | None) -> Iterator[Opened]:
         server = {"type": "inet", "host": self.host, "port": str(self.port)}
         more = {"export": self.name, "tls-creds": "tls", "reconnect-delay": SECONDS_TO_RECONNECT}
-        with tempfile.TemporaryDirectory(prefix="pileus-") as folder:
-            write_key(Path(folder), self.key, uid)
-            yield Opened({"driver": "nbd", "server": server, **more}, (creds("client", Path(folder)),))
+        keys = folder / "keys"
+        folders.make_folder(keys, 0o700)
+        write_key(keys, self.key, uid)
+        yield Opened({"driver": "nbd", "server": server, **more}, (creds("client", keys),))
 
     def in_words(self, said: str, error: OSError) -> str:
         where = f"the storage host at {self.host}, port {self.port},"
@@ -155,18 +156,21 @@ class Server:
     def start(self, jail_: Jail, *, read_only: bool, check: Callable[[], None] = lambda: None) -> int:
         """The descriptor of a connection whose server has opened the image. Raises Refused. `check` is called then; the
         server is ended when that raises something."""
-        uid = jail.first_uid() + UID if jail_.uid else None
-        confinement = prefix(Confinement(uid=uid, drop_capabilities=jail_.capabilities))
         client = socket.socket(socket.AF_UNIX)
         try:
-            with self.source.opened(uid) as image, tempfile.TemporaryFile() as words:
+            with ExitStack() as stack:
+                place = stack.enter_context(nbd_places.taken(self.owner))
+                uid = place.uid if jail_.uid else None
+                confinement = prefix(Confinement(uid=uid, drop_capabilities=jail_.capabilities))
+                image = stack.enter_context(self.source.opened(place.folder, uid))
+                words = stack.enter_context(tempfile.TemporaryFile())
                 command = [*confinement, *self.command(image, read_only=read_only)]
-                with _listening(client) as listening:
+                with _listening(client, place.folder) as listening:
                     starting = subprocess.Popen(  # noqa: S603
                         ["sh", "-c", SCRIPT, "sh", *command],
                         stdin=listening.fileno(),
                         stderr=words,
-                        pass_fds=image.descriptors,
+                        pass_fds=(*image.descriptors, place.lock),
                         cwd="/",
                         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
                         start_new_session=True,  # it outlives the worker, as its emulator does
@@ -209,14 +213,19 @@ def _last_line(said: str, error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def _listening(client: socket.socket) -> Iterator[socket.socket]:
-    """A socket to which the client has connected, and nobody else can: its folder is ours, and goes at once."""
-    with socket.socket(socket.AF_UNIX) as listening, tempfile.TemporaryDirectory(prefix="pileus-") as folder:
-        path = os.fspath(Path(folder) / "s")
-        listening.bind(path)
-        listening.listen(1)
-        client.connect(path)
-        yield listening
+def _listening(client: socket.socket, folder: Path) -> Iterator[socket.socket]:
+    """A socket to which the client has connected, and nobody else can: its folder is ours, and it goes at once."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            path = f"/proc/self/fd/{directory}/listening"  # a socket's path is short
+            listening.bind(path)
+            listening.listen(1)
+            client.connect(path)
+            os.unlink("listening", dir_fd=directory)
+            yield listening
+    finally:
+        os.close(directory)
 
 
 @contextlib.contextmanager

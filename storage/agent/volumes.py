@@ -17,7 +17,7 @@ from agent.errors import YOU, Refused, told
 from agent.host import Host
 from agent.kinds import Kind, Sight, Tools
 from agent.work import Work
-from storage.agent import qemu_img, transfers
+from storage.agent import nbd_places, qemu_img, transfers
 from storage.agent.captures import Chain
 from storage.agent.confined import Helpers
 from storage.agent.fences import Share
@@ -257,6 +257,7 @@ class Volumes(Kind):
 
     def clear_up(self) -> None:
         self.serving.clear_up()
+        nbd_places.sweep(self._paths.home)
 
     def capabilities(self) -> dict[str, Any]:
         able = dict.fromkeys(("layers", "restore", "merge"), qemu_img.is_there())
