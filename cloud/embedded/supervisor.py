@@ -29,13 +29,16 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot: together with the pid it identifies one process."""
+    """When a process was started, in clock ticks since boot: together with the pid it identifies one process.
+
+    None when there is none. A zombie with threads is none yet, as in `agent.processes`, which cannot be had here.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
+    return None if fields[0] in "ZX" and int(fields[17]) <= 1 else int(fields[19])
 
 
 def boot_id() -> str:

@@ -2,7 +2,10 @@
 
 import json
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from cloud.embedded import supervisor
 from cloud.embedded.files import make_folder
 from cloud.embedded.paths import Home
 from cloud.embedded.supervision import ProcessFailed, Supervision
+from tests.agent.test_processes import LEADER_ENDS
 
 
 def spec(name, script, **more):
@@ -95,6 +99,17 @@ def test_stop_waits_for_the_end_and_kills_what_ignores_its_signal(supervision):
     supervision.stop("deaf")
     assert supervisor.start_time(pid) is None
     assert process(supervision, "deaf").state == "stopped"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of the system call is of x86-64")
+def test_a_process_lives_as_long_as_one_of_its_threads():
+    child = subprocess.Popen([sys.executable, "-c", LEADER_ENDS], stdout=subprocess.PIPE, text=True)
+    child.stdout.readline()
+    wait_for(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    assert supervisor.start_time(child.pid)
+    child.kill()
+    child.wait()
+    assert supervisor.start_time(child.pid) is None
 
 
 def test_leaving_stops_one_after_the_other_the_last_of_the_table_first(supervision):
