@@ -7,6 +7,7 @@ without copying (docs/decisions/0050, docs/decisions/0055), or never, where that
 """
 
 from dataclasses import dataclass
+from statistics import median_low, mode
 from uuid import UUID
 
 from django.db.models import QuerySet, Sum
@@ -16,6 +17,9 @@ from cloud.problems import Fault, Invalid
 from storage.hosting import NoRoom
 from storage.models import Layer, Volume, VolumeType
 from storage.models.types import PoolKind
+
+MAX_GIB = 1 << 30  # of a pool: more than that is no measurement
+TOLERANCE = 0.1  # hosts measure at different moments; in Ceph it is less as others use more
 
 
 @dataclass(frozen=True)
@@ -41,23 +45,36 @@ def _hosts() -> "QuerySet[Host]":
 
 
 def known() -> list[Pool]:
-    """All that a host reaches which is not lost."""
-    said: dict[UUID, list[tuple[str, str, int]]] = {}
-    kinds: dict[UUID, str] = {}
+    """All that a host reaches which is not lost. What a host says alone against others is not believed: of its kind
+    what most say, of its room the middle of what they say, and the smaller one of two."""
+    said: dict[UUID, list[tuple[str, str, str, int]]] = {}
     for host, pools in _hosts().order_by("name").values_list("name", "capabilities__pools"):
         for key, facts in (pools or {}).items():
-            said.setdefault(UUID(key), []).append((host, facts["name"], facts["total_gib"]))
-            kinds[UUID(key)] = facts.get("kind", PoolKind.FOLDER)
-    return [
-        Pool(
-            id=key,
-            kind=kinds[key],
-            names=tuple(sorted({name for _, name, _ in of})),
-            total_gib=max(gib for *_, gib in of),
-            hosts=tuple(host for host, *_ in of),
-        )
-        for key, of in said.items()
-    ]
+            kind = facts.get("kind", PoolKind.FOLDER)
+            said.setdefault(UUID(key), []).append((host, kind, facts["name"], facts["total_gib"]))
+    found = []
+    for key, every in said.items():
+        kind = mode(kind for _, kind, *_ in every)
+        of = [(host, name, gib) for host, own, name, gib in every if own == kind]
+        names, rooms = tuple(sorted({name for _, name, _ in of})), [min(gib, MAX_GIB) for *_, gib in of]
+        found.append(Pool(key, kind, names, median_low(rooms), tuple(host for host, *_ in of)))
+    return found
+
+
+def doubtful() -> list[tuple[str, str]]:
+    """Hosts that say of a pool what others do not, with that in words."""
+    told, found = {pool.id: pool for pool in known()}, []
+    for host, pools in _hosts().order_by("name").values_list("name", "capabilities__pools"):
+        for key, facts in (pools or {}).items():
+            pool, kind, gib = told.get(UUID(key)), facts.get("kind", PoolKind.FOLDER), facts["total_gib"]
+            if pool is None:
+                continue  # it has said so just now
+            if kind != pool.kind:
+                found.append((host, f"it says that the pool {key} is {kind}, and others that it is {pool.kind}"))
+            elif abs(gib - pool.total_gib) > max(TOLERANCE * pool.total_gib, 1):
+                words = f"it says that the pool {key} has {gib} GiB, and others that it has {pool.total_gib}"
+                found.append((host, words))
+    return found
 
 
 def kind_of(pool: UUID | None) -> str:
@@ -86,20 +103,42 @@ def is_reached(pool: UUID, *, but: Host | None = None) -> bool:
 
 
 def storage_host(volume_type: VolumeType) -> Host:
-    """That serves the volumes of a type. Raises NoRoom unless one host says that it does, and no other.
+    """That serves the volumes of a type. Raises NoRoom unless the host for which the type was made says that it does,
+    and no other.
 
     Of two, one is what the other was before it joined anew, or lies: neither gets data that may be lost there.
     """
-    found = _hosts().filter(**{f"capabilities__pools__{volume_type.pool}__kind": PoolKind.NBD}).order_by("name")
-    match list(found[:2]):
-        case [only]:
+    match _claimants(volume_type.pool):
+        case [only] if only.pk == volume_type.served_by:
             return only
+        case [other]:
+            words = (
+                f"{other} says that it is the storage host of volumes of the type {volume_type}, which was made for "
+            )
+            words += "another one: choose the place of the type once more if it is right."
         case []:
             words = f"No storage host serves volumes of the type {volume_type} now."
         case several:
-            names = " and ".join(map(str, several))
-            words = f"{names} say both that they are the storage host of volumes of the type {volume_type}."
+            words = f"{_both(several)} the storage host of volumes of the type {volume_type}."
     raise NoRoom(f"{words} An admin of the cloud can look at it.")
+
+
+def who_serves(pool: UUID) -> UUID:
+    """The id of the storage host that says it has a pool. Raises Invalid when several do."""
+    found = _claimants(pool)
+    if len(found) == 1:
+        return found[0].pk
+    words = f"{_both(found)} the storage host of {pool}: declare the wrong one lost, or remove it." if found else ""
+    raise Invalid(words or "No storage host serves this.", errors=[Fault("/pool", words)])
+
+
+def _claimants(pool: UUID | None) -> list[Host]:
+    """The first two hosts that say that they serve it."""
+    return list(_hosts().filter(**{f"capabilities__pools__{pool}__kind": PoolKind.NBD}).order_by("name")[:2])
+
+
+def _both(hosts: list[Host]) -> str:
+    return f"{' and '.join(map(str, hosts))} say both that they are"
 
 
 def require_room(volume_type: VolumeType, more_gib: int) -> None:

@@ -8,11 +8,12 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from cloud.hosts.hosted import BROKEN, GONE
+from cloud.hosts.models import Host
 from cloud.hosts.troubles import told_of
 from cloud.intake import MIN_FREE_BYTES
 from cloud.operations.models import Operation
 from cloud.operations.troubles import MAX_SHOWN, Case, Looked, of_operations, trouble
-from storage import losing, peers
+from storage import losing, peers, pools
 from storage.models import Backup, BackupPolicy, Volume, VolumeOnHost
 from storage.models.images import GIB
 from storage.shipping import Shipping
@@ -102,6 +103,17 @@ def broken_volumes() -> Looked:
         for one in broken[: MAX_SHOWN + 1]
     ]
     return (len(found) if len(found) <= MAX_SHOWN else broken.count()), found[:MAX_SHOWN]
+
+
+@trouble(
+    "Hosts that say something else of a pool than others",
+    "What most say is believed, and of two the smaller size. Look at the shared folder or the Ceph pool on that host, "
+    "and whether somebody else has taken it over.",
+)
+def doubtful_pools() -> Looked:
+    ids = dict(Host.objects.values_list("name", "pk"))
+    found = [Case("host", str(ids[host]), host, words, None) for host, words in pools.doubtful() if host in ids]
+    return len(found), found[:MAX_SHOWN]
 
 
 @trouble(

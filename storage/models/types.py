@@ -39,6 +39,7 @@ class VolumeType(models.Model):
     price_per_gib_hour = models.DecimalField(max_digits=7, decimal_places=6, default=0)
     pool = models.UUIDField(null=True, blank=True)
     pool_kind = models.CharField(max_length=10, choices=PoolKind.choices, blank=True, db_default="")
+    served_by = models.UUIDField(null=True, editable=False)  # the id of the storage host, also after that has gone
     enabled = models.BooleanField(default=True)
     public = models.BooleanField(default=True)
     projects = models.ManyToManyField(Project, related_name="+", blank=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Q, QuerySet
 
@@ -12,6 +13,7 @@ from cloud.tenancy.models import Project
 from storage import pools
 from storage.holders import kind_of
 from storage.models import Attachment, Volume, VolumeType
+from storage.models.types import PoolKind
 
 explain_constraint(
     "default_volume_type_is_for_everybody",
@@ -44,7 +46,7 @@ def facts(project: Project, wished: VolumeType | None, *, like: Volume | None = 
 def create(*, actor: Actor, wished: Mapping[str, Any]) -> VolumeType:
     """Offer a new type."""
     columns = {field: value for field, value in wished.items() if field != "projects"}
-    columns["pool_kind"] = pools.kind_of(columns.get("pool"))
+    columns |= _place(columns.get("pool"))
     if columns.get("is_default"):
         _leave_default()
     made = VolumeType.objects.create(**columns)
@@ -59,13 +61,14 @@ def update(*, volume_type: VolumeType, actor: Actor, changes: Mapping[str, Any])
     Raises Conflict for a default that would not be the default any more: another one takes its place.
     """
     columns = {field: value for field, value in changes.items() if field != "projects"}
+    volume_type = VolumeType.objects.select_for_update().get(pk=volume_type.pk)  # two that change it take turns
     if columns.get("is_default") is False and volume_type.is_default:
         raise Conflict(f"{volume_type} is the default. Make another type the default instead.")
     if columns.get("is_default") and not volume_type.is_default:
         _leave_default()
     moves = "pool" in columns and columns["pool"] != volume_type.pool
-    if moves:
-        columns["pool_kind"] = pools.kind_of(columns["pool"])
+    if "pool" in columns:  # also once more the same: then its storage host is who says that now
+        columns |= _place(columns["pool"])
     volume_type, before = change(volume_type, columns)
     if "projects" in changes:
         before["projects"] = list(volume_type.projects.order_by("name"))
@@ -78,7 +81,16 @@ def update(*, volume_type: VolumeType, actor: Actor, changes: Mapping[str, Any])
     return volume_type
 
 
+def _place(pool: UUID | None) -> dict[str, Any]:
+    """What is kept of where its volumes are: a storage host by its id, so that no other one can pass for it. Raises
+    Invalid."""
+    kind = pools.kind_of(pool)
+    return {"pool_kind": kind, "served_by": pools.who_serves(pool) if pool and kind == PoolKind.NBD else None}
+
+
 def _leave_default() -> None:
+    """Of two that make a type the default, the second sees what the first has made it."""
+    list(VolumeType.objects.select_for_update().filter(is_default=True))
     VolumeType.objects.filter(is_default=True).update(is_default=False)
 
 

@@ -11,6 +11,7 @@ from compute import services
 from compute.first_volumes import Disk
 from compute.services.moving import move as move_instance
 from compute.volumes import UnfitVolumes
+from storage import pools, troubles
 from storage.hosting import NoRoom
 from storage.models import Snapshot, Volume, VolumeType
 from storage.services import moving, retyping, volume_types, volumes
@@ -241,3 +242,28 @@ def test_a_type_stays_where_its_volumes_are(two, shared):
     with pytest.raises(UnfitVolume, match="in another place"):
         do(volumes.clone, volume=volume, name="copy", type=volume_types.default())
     assert not Operation.objects.filter(finished_at=None).exists()
+
+
+def say(number, **facts):
+    """What a host says of the pool."""
+    Host.objects.filter(pk=host(number).pk).update(capabilities={**host(number).capabilities, "pools": {POOL: facts}})
+
+
+def test_what_one_host_says_alone_is_not_believed(two, shared):
+    for number, gib in (1, 10**15), (2, 100):
+        say(number, name="nfs", total_gib=gib)
+    [pool] = pools.known()
+    assert pool.total_gib == 100, "of two the smaller"
+    assert [case.name for case in troubles.doubtful_pools()[1]] == ["node1"]
+    say(2, name="nfs", total_gib=10**15)
+    assert pools.known()[0].total_gib == pools.MAX_GIB, "more is no measurement"
+    two.nodes.append(two.add_node("node3"))
+    for number, kind in (1, "folder"), (2, "folder"), (3, "nbd"):
+        say(number, name="nfs", total_gib=100 + number, kind=kind)
+    [pool] = pools.known()
+    assert (pool.kind, pool.hosts) == ("folder", ("node1", "node2"))
+    assert [case.name for case in troubles.doubtful_pools()[1]] == ["node3"]
+    for number in (1, 2, 3):
+        say(number, name="nfs", total_gib=100 + number)
+    assert pools.known()[0].total_gib == 102
+    assert troubles.doubtful_pools() == (0, [])

@@ -17,7 +17,7 @@ from agent.jail import UIDS
 from cloud.hosts import reconcile
 from cloud.hosts.models import Allocation, Host, HostPulse
 from cloud.operations.models import Operation
-from cloud.problems import Conflict
+from cloud.problems import Conflict, Invalid
 from compute import services
 from compute.first_volumes import Disk
 from compute.models import Instance
@@ -29,7 +29,7 @@ from storage.agent.nbd import creds, write_key
 from storage.agent.relays import cut_off, find
 from storage.agent.serving import MAX_PORTS, UID, Address, _user
 from storage.hosting import NoRoom
-from storage.models import Attachment, Backup, Snapshot, Volume
+from storage.models import Attachment, Backup, Snapshot, Volume, VolumeType
 from storage.services import backups, moving, retyping, taking, volume_types, volumes
 from storage.services.volumes import UnfitVolume, WrongState
 from tests import factories
@@ -374,8 +374,14 @@ def test_no_new_one_is_placed_on_a_storage_host_that_is_lost_or_doubtful(two, se
     Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": pools})
     with pytest.raises(NoRoom, match="node1 and node2 say both that they are the storage host"):
         make(two, type=served)
+    with pytest.raises(Invalid, match="node1 and node2 say both"):
+        do(volume_types.update, volume_type=served, changes={"pool": served.pool})
     Host.objects.filter(name="node1").update(lost_at=Now())
-    assert now(make(two, type=served)).active.host == host(2), "it has joined anew"
+    with pytest.raises(NoRoom, match="made for another one"):
+        make(two, type=served)
+    do(volume_types.update, volume_type=served, changes={"pool": served.pool})
+    served = VolumeType.objects.get(pk=served.pk)
+    assert now(make(two, type=served)).active.host == host(2), "it has joined anew, and an admin has said so"
     Host.objects.filter(name="node2").update(lost_at=Now())
     with pytest.raises(NoRoom, match="No storage host serves volumes"):
         make(two, type=served)

@@ -1,14 +1,17 @@
 """Volume types: limits that machines are told, also later; prices; one default; some for named projects only."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from cloud.costs import sums
 from cloud.costs.models import Rental
+from cloud.events.services import SYSTEM
+from cloud.hosts.invariants import rows
 from cloud.hosts.models import Host
 from cloud.operations import engine
 from cloud.operations.workflow import Topic
@@ -19,7 +22,7 @@ from storage.models import Snapshot, Volume, VolumeType
 from storage.services import attaching, retyping, trash, volume_types, volumes
 from storage.services.attaching import Holder
 from tests import factories
-from tests.clouds import ALICE
+from tests.clouds import ALICE, wait_until
 from tests.storage.clouds import do, make, placed, settle
 
 pytestmark = pytest.mark.django_db
@@ -249,3 +252,23 @@ def test_pages_choose_and_change_the_type(client, cloud, cloud_admin):
     fast.refresh_from_db()
     assert (fast.name, fast.iops, fast.mib_per_second, fast.public) == ("faster", 9000, None, False)
     assert [project.name for project in fast.projects.all()] == [cloud.project.name]
+
+
+@settles
+def test_of_two_that_become_the_default_at_once_the_second_is_it():
+    first, second = (do(volume_types.create, wished={"name": name}) for name in ("first", "second"))
+    volume_types.default()
+
+    def make_second():
+        try:
+            do(volume_types.update, volume_type=second, changes={"is_default": True})
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction.atomic():
+            volume_types.update(volume_type=first, actor=SYSTEM, changes={"is_default": True})
+            waiting = other.submit(make_second)
+            wait_until(lambda: rows("SELECT 1 FROM pg_locks WHERE NOT granted"))
+        waiting.result()
+    assert VolumeType.objects.get(is_default=True) == second
