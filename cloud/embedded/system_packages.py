@@ -54,6 +54,8 @@ TOOLS = (
     _tool("libnftables.so.1", "libnftables1", NETWORKS, "up", "test"),
     _tool("pasta", "passt", "a way out for guests of an ordinary user", "test", *([] if os.geteuid() == 0 else ["up"])),
     _tool("qemu-system-riscv64", "qemu-system-misc", "riscv64 machines", "test", "riscv64"),
+    _tool("fio", "fio", "a test of disks", "fio"),
+    _tool("mke2fs", "e2fsprogs", "a test of disks", "fio"),
     _tool("qemu-system-aarch64", "qemu-system-arm", "arm64 machines", "aarch64"),
     _tool(
         "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd", "qemu-efi-aarch64", "arm64 machines without a kernel file", "aarch64"
