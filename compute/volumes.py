@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -165,6 +166,32 @@ def held_by(instance: Instance) -> "QuerySet[Attachment]":
 @Prepared
 def _held(instance_id: Any) -> "QuerySet[Attachment]":
     return attaching.held_by(HOLDER, instance_id)
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What becomes of a volume when its instance is deleted for good. `is_protected`: it stays for that alone."""
+
+    volume: Volume
+    slot: int
+    goes: bool
+    is_protected: bool
+    snapshots: tuple[str, ...]
+
+    def told(self) -> dict[str, Any]:
+        ident = {"type": "volume", "id": str(self.volume.pk), "name": self.volume.name}
+        return {**ident, "fate": "deleted" if self.goes else "kept", "snapshots": list(self.snapshots)}
+
+
+def fates(instance: Instance) -> list[Fate]:
+    """Of all that is attached to it, by slots: as `attaching.release_all` does in the end."""
+    found = []
+    for held in held_by(instance).prefetch_related("volume__snapshots"):
+        snapshots = sorted(held.volume.snapshots.all(), key=attrgetter("name"))
+        is_protected = held.volume.protected or any(one.protected for one in snapshots)
+        goes, would_stay = held.delete_with_holder and not is_protected, held.delete_with_holder and is_protected
+        found.append(Fate(held.volume, held.slot, goes, would_stay, tuple(one.name for one in snapshots)))
+    return found
 
 
 def that_move(instance: Instance) -> list[Volume]:

@@ -26,7 +26,7 @@ from compute.networking import with_addresses
 from compute.status import STATUSES, as_listed, with_status
 from compute.verb import Verb
 from compute.verbs import VERBS
-from compute.volumes import with_volumes
+from compute.volumes import fates, with_volumes
 
 
 class InstanceChanges(Body):
@@ -173,6 +173,9 @@ class OneInstance(KnownInstance, Item):
         services.discard(instance=instance, actor=self.actor, **self.how())
         return self.show(self.again(instance))
 
+    def plan(self, body: dict[str, Any]) -> dict[str, Any]:
+        return _fates_in_plan(body) if self.request.method == "DELETE" else {}
+
 
 class RestoreInstance(Restore, InstanceView):
     kind = "instance"
@@ -180,6 +183,15 @@ class RestoreInstance(Restore, InstanceView):
 
 class PurgeInstance(Purge, InstanceView):
     kind = "instance"
+
+    def plan(self, body: dict[str, Any]) -> dict[str, Any]:
+        return _fates_in_plan(body)
+
+
+def _fates_in_plan(body: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of its volumes."""
+    instance = Instance.objects.filter(pk=body["id"]).first()
+    return {"volumes": [one.told() for one in fates(instance)] if instance else []}
 
 
 class InstanceVerb(KnownInstance, views.Verb):

@@ -87,8 +87,7 @@ def _snapshot(project: Project, instance: Instance | None) -> dict[str, Any]:
 
 
 def _trash(project: Project, instance: Instance | None) -> dict[str, Any]:
-    held = list(volumes.held_by(instance)) if instance else []
-    return {"trash_hours": settings.TRASH_HOURS, "attachments": held}
+    return {"trash_hours": settings.TRASH_HOURS, "fates": volumes.fates(instance) if instance else []}
 
 
 @dataclass(frozen=True)

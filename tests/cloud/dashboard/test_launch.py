@@ -13,6 +13,7 @@ from compute.models import Instance, KeyPair
 from compute.volumes import held_by
 from network import rules
 from network.services import networks, port_forwards, ports, security_groups, subnets
+from storage.models import Volume
 from storage.services import volumes
 from tests import factories
 from tests.cloud.dashboard.conftest import ALICE
@@ -358,6 +359,9 @@ def test_volumes_and_what_it_boots_from_are_chosen_on_the_form(mia, world):
     asked = mia.get(f"/projects/demo/instances/{made.pk}/delete").content.decode()
     assert "amber-heron-volume-1 (3 GiB) goes along." in asked
     assert "The volume data (2 GiB) stays." in " ".join(asked.split())
+    Volume.objects.filter(name="amber-heron-volume-1").update(protected=True)
+    asked = mia.get(f"/projects/demo/instances/{made.pk}/delete").content.decode()
+    assert "amber-heron-volume-1 (3 GiB) stays, as it or a snapshot of it is protected" in " ".join(asked.split())
 
 
 def test_a_fault_of_a_volume_is_shown_beside_the_volumes(mia, world):

@@ -10,7 +10,7 @@ from cloud.tenancy.models import Quota
 from compute import services
 from compute.models import Instance
 from storage import hosting
-from storage.models import Attachment, Image, Layer, Volume
+from storage.models import Attachment, Image, Layer, Snapshot, Volume
 from storage.services import volumes
 from tests import factories
 from tests.clouds import ALICE, SmallCloud
@@ -287,3 +287,24 @@ def test_what_a_bus_cannot_have_is_refused_at_launch(cloud, launch, disk_image):
     Image.objects.filter(pk=disk_image.pk).update(hypervisors=["unicorn"], machine_type="")
     refused = launch(status=400, image="disk")
     assert "unicorn makes machines with virtio only, and disk wants others." in refused["detail"]
+
+
+def test_a_dry_run_of_a_delete_says_what_becomes_of_volumes(cloud, client, launch):
+    launch(volumes=[{"size_gib": 1, "name": name} for name in ("gone", "guarded", "with-guarded")])
+    cloud.settle()
+    gone, guarded, with_guarded = Volume.objects.order_by("name")
+    for volume in (gone, with_guarded):
+        do(volumes.snapshot, volume=volume, name=f"of-{volume.name}")
+        settle(cloud)
+    Snapshot.objects.filter(volume=with_guarded).update(protected=True)
+    Volume.objects.filter(pk=guarded.pk).update(protected=True)
+    where = f"projects/{cloud.project.name}/instances/web"
+    said = client.delete(f"{where}?purge=true&dry_run=true").json()["plan"]["volumes"]
+    assert [(one["name"], one["fate"], one["snapshots"]) for one in said] == [
+        ("gone", "deleted", ["of-gone"]),
+        ("guarded", "kept", []),
+        ("with-guarded", "kept", ["of-with-guarded"]),
+    ]
+    client.delete(f"{where}?purge=true")
+    cloud.settle()
+    assert set(Volume.objects.values_list("name", flat=True)) == {"guarded", "with-guarded"}
