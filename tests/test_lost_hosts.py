@@ -1,5 +1,7 @@
 """Hosts that an admin declares lost: what was there is given up or goes on elsewhere, and the host can be removed."""
 
+import re
+
 import pytest
 
 from agent.errors import DeclaredLost, Unreachable
@@ -342,3 +344,21 @@ def test_an_instance_whose_root_is_given_up_is_lost_with_it(cloud, api, cloud_ad
     assert is_empty()
     assert cloud.breaches() == []
     remove(api, cloud_admin)
+
+
+def test_the_page_of_a_lost_host_gives_up_the_rest(client, cloud, cloud_admin, api):
+    volume = placed(cloud, type=share_folder(cloud))
+    silence(cloud)
+    unshare(cloud)
+    lose(cloud, api, cloud_admin)
+    client.force_login(cloud_admin)
+    assert "Give up the rest" in client.get(f"/cloud/hosts/{host().pk}").content.decode()
+    path = f"/cloud/hosts/{host().pk}/declare-lost"
+    page = client.get(path).content.decode()
+    assert "Give up what is left on node1?" in page
+    key = re.search(r'name="form_key" value="([^"]+)"', page)[1]
+    assert client.post(path, {"confirm": "node1", "leave_behind": "on", "form_key": key}).status_code in (200, 302, 303)
+    assert host().leaves_behind
+    assert "Give up the rest" not in client.get(f"/cloud/hosts/{host().pk}").content.decode()
+    lose(cloud, api, cloud_admin)
+    assert now(volume).failed_reason == storage_losing.LEFT_BEHIND

@@ -60,8 +60,10 @@ class Silence:
             if not self.is_there():
                 raise
         deadline = time.monotonic() + SECONDS_TO_COME_BACK
-        while self.is_stuck() and self.is_there():
+        while True:
             work.check()
+            if not (self.is_stuck() and self.is_there()):
+                break
             if time.monotonic() > deadline:
                 log.error("its emulator waits for a storage that does not answer", machine=self.machine)
                 self.layers.cut_off(self.machine)
@@ -72,4 +74,4 @@ class Silence:
         """Whether a disk that is plugged in has no connection to its storage any more."""
         plugged = entry.facts.get("volumes") or {}
         needed = [one for one in entry.spec.get("volumes") or () if one["id"] in plugged and disks.is_remote(one)]
-        return bool(needed) and not self.layers.are_served(self.machine, map(disks.remote_name, needed))
+        return bool(needed) and not self.layers.are_served(map(disks.remote_name, needed))

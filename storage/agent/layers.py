@@ -88,9 +88,9 @@ class Layers:
             return self.clusters.is_answered(image["pool"], image["image"])
         return relays.is_answered(image["server"]["host"], int(image["server"]["port"]))
 
-    def are_served(self, holder: str, images: Iterable[str]) -> bool:
+    def are_served(self, images: Iterable[str]) -> bool:
         """Whether each of these images has a server, through which a machine reaches it."""
-        return set(images).issubset(one.name for one in relays.find(self._home, holder))
+        return set(images).issubset(one.name for one in relays.find(self._home))
 
     def cut_off(self, holder: str, layer: str = "") -> bool:
         """Have what a guest waits for fail if the storage of a layer, or of any, does not answer. Whether that was

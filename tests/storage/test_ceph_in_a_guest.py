@@ -2,12 +2,16 @@
 
 import json
 import re
+import time
 import uuid
+from contextlib import ExitStack
 
 import pytest
 
 from agent.jail import Jail
-from storage.agent import relays
+from compute.agent import silence
+from compute.agent.hypervisors.qemu import control
+from storage.agent import layers, relays
 from storage.agent.ceph import Clusters
 from storage.agent.rbd import Images
 from tests.clouds import wait_until
@@ -143,3 +147,44 @@ def test_it_is_detached_while_the_cluster_does_not_answer(guest, ceph):
     guest.says("HAS .*vdb=in-ceph:2097152:0 ")
     plugged(guest)
     images.remove(image)
+
+
+def test_a_cluster_that_falls_silent_after_it_was_asked_freezes_no_guest(guest, ceph, monkeypatch):
+    """And what was cut off is attached anew once the cluster answers."""
+    monkeypatch.setattr(control, "SECONDS_TO_ANSWER", 5.0)
+    monkeypatch.setattr(silence, "SECONDS_TO_COME_BACK", 0.0)
+    guest.spec["seed"]["user_data"] = LOOKING + COUNTS
+    image = str(uuid.uuid4())
+    ceph.lead_to(guest.node.paths.home, "one")
+    clusters = Clusters(guest.node.paths, Jail())
+    wait_until(clusters.facts)
+    [pool] = clusters.facts()
+    images = Images(clusters.get(pool))
+    images.create(image, GIB)
+    volume = {
+        "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
+        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
+    }  # fmt: skip
+    plugged(guest, volume)
+    guest.says(r"COUNT (\d\d|[3-9])")
+    ask, asked = layers.Layers.silent, []
+    with ExitStack() as stack:
+
+        def silent(*words):
+            found = ask(*words)
+            if not asked:
+                asked.append(found)
+                stack.enter_context(ceph.hanging())
+                time.sleep(1.0)  # so that something is on its way
+            return found
+
+        monkeypatch.setattr(layers.Layers, "silent", silent)
+        assert guest.order("ensure_paused")["seen"] == "paused"
+        assert asked == [[]]
+        assert not list(relays.find(guest.node.paths.home))
+    assert guest.order()["seen"] == "running"
+    assert plugged(guest) == []
+    guest.says("HAS (?!.*vdb)")
+    assert plugged(guest, volume) == [volume["id"]]
+    guest.says("HAS .*vdb=in-ceph:2097152:0 ")
+    assert plugged(guest) == []

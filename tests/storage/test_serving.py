@@ -1,5 +1,6 @@
 """Volumes that a storage host serves to machines on other hosts, by real QEMU and TLS; the machines are fakes."""
 
+import importlib
 import json
 import subprocess
 import uuid
@@ -8,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.apps import apps
 from django.db.models.functions import Now
 
 from agent import faults
@@ -367,6 +369,26 @@ def test_no_more_than_its_ports_are_attached_at_once(two, served):
     failed = Operation.objects.get(outcome="failed")
     assert "no port for one more volume is free" in failed.reason
     assert list(Attachment.objects.values_list("volume", flat=True)) == [one.pk]
+
+
+def test_types_of_before_are_bound_to_who_has_their_volumes_or_alone_says_so(two, served):
+    pin = importlib.import_module("storage.migrations.0022_storage_host_of_types").pin
+
+    def bound():
+        VolumeType.objects.filter(pk=served.pk).update(served_by=None)
+        pin(apps, None)
+        return VolumeType.objects.get(pk=served.pk).served_by
+
+    assert bound() == host(1).pk
+    pools = host(1).capabilities["pools"]
+    Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": pools})
+    assert bound() is None, "two say it"
+    VolumeType.objects.filter(pk=served.pk).update(served_by=host(1).pk)
+    Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": {}})
+    make(two, type=VolumeType.objects.get(pk=served.pk))
+    Host.objects.filter(name="node1").update(capabilities={**host(1).capabilities, "pools": {}})
+    Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": pools})
+    assert bound() == host(1).pk, "whoever says it now"
 
 
 def test_no_new_one_is_placed_on_a_storage_host_that_is_lost_or_doubtful(two, served):
