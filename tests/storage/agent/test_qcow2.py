@@ -4,10 +4,15 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.errors import Refused
+from compute.agent.hypervisors.unicorn.board.disk import open_disk
 from compute.agent.hypervisors.unicorn.board.qcow2 import Qcow2
 from storage.agent import qcow2
 
@@ -80,3 +85,54 @@ def test_what_is_no_qcow2_image_has_no_size(tmp_path):
     assert qcow2.virtual_size(tmp_path / "disk", "raw") == 200
     with pytest.raises(Refused, match="no qcow2 image"):
         qcow2.virtual_size(tmp_path / "disk", "qcow2")
+
+
+SECTOR, SECTORS = 512, (4 << 20) // 512 + 3  # a disk that ends within a cluster, larger than its base
+writes = st.tuples(st.just("write"), st.integers(0, SECTORS - 1), st.integers(1, 300), st.integers(1, 255))
+others = st.sampled_from([("flush",), ("close",), ("kill",)])
+
+
+@given(st.lists(writes | writes | others, max_size=25))
+@settings(max_examples=40, deadline=None)
+def test_the_embedded_emulators_disk_is_as_qemu_reads_it(steps):
+    """Whatever was written, and wherever its emulator was killed. What was not flushed before is as it was, or new."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, disk, raw = (Path(folder, name) for name in ("base.raw", "disk", "raw"))
+        base.write_bytes(b"base" * (1 << 18))
+        qcow2.create(disk, SECTORS * SECTOR, base, "raw")
+        content = bytearray(base.read_bytes().ljust(SECTORS * SECTOR, b"\0"))
+        flushed = bytes(content)
+        opened, handle = open_for_writing(disk, base)
+        for step, *how in steps:
+            if step == "write":
+                start, count, byte = how
+                end = min(start + count, SECTORS)
+                content[start * SECTOR : end * SECTOR] = bytes([byte]) * ((end - start) * SECTOR)
+                opened.write(start * SECTOR, memoryview(bytes([byte]) * ((end - start) * SECTOR)))
+            elif step == "flush":
+                opened.flush()
+            elif step == "close":
+                opened.close()
+                opened, handle = open_for_writing(disk, base)
+            else:
+                os.close(handle)
+                opened, handle = open_for_writing(disk, base)
+                found = bytearray(len(content))
+                opened.read(0, memoryview(found))
+                for at in range(0, len(found), SECTOR):
+                    there = found[at : at + SECTOR]
+                    assert there in (content[at : at + SECTOR], flushed[at : at + SECTOR])
+                content = found
+            if step != "write":
+                flushed = bytes(content)
+        opened.close()
+        assert subprocess.run(["qemu-img", "check", "-q", str(disk)], check=False).returncode in (0, LEAKS)
+        subprocess.run(["qemu-img", "convert", "-O", "raw", str(disk), str(raw)], check=True)
+        assert raw.read_bytes() == content
+
+
+def open_for_writing(disk, base):
+    """As the embedded emulator has it, and the descriptor of the file."""
+    handle = os.open(disk, os.O_RDWR)
+    below = open_disk({"path": str(base), "format": "raw", "read_only": True})
+    return Qcow2(handle, read_only=False, base=below), handle
