@@ -115,7 +115,7 @@ def storage_host(volume_type: VolumeType) -> Host:
             words = (
                 f"{other} says that it is the storage host of volumes of the type {volume_type}, which was made for "
             )
-            words += "another one: choose the place of the type once more if it is right."
+            words += "another one: bind the type to it if it is right."
         case []:
             words = f"No storage host serves volumes of the type {volume_type} now."
         case several:

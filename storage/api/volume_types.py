@@ -52,6 +52,11 @@ class VolumeTypeForm(Body):
         help_text="The shared folder, Ceph pool or storage host of its volumes, by the UUID that hosts list in their "
         "`capabilities`; null: they are on the disk of one host. Fixed while there are volumes of this type.",
     )  # fmt: skip
+    rebind = Flag(
+        required=False, write_only=True,
+        help_text="In a change: whoever says now that it is the storage host `pool` is the right one. A type is bound "
+        "to the one host that said so when its place was chosen; say this when that has joined anew.",
+    )  # fmt: skip
     default = Flag(
         source="is_default", required=False, help_text="What volumes are of that do not say it; one type is."
     )

@@ -85,6 +85,9 @@ class OneVolumeType(VolumeTypePage, ChangePage):
     def fill(self) -> dict[str, Any]:
         return {**super().fill(), "pools": pool_choices(self.item.pool)}
 
+    def read(self) -> dict[str, Any]:
+        return super().read() | ({"rebind": True} if "rebind" in self.request.POST else {})
+
     def change(self, changes: dict[str, Any]) -> VolumeType:
         return volume_types.update(volume_type=self.item, actor=self.scope.actor, changes=changes)
 

@@ -45,7 +45,7 @@ def facts(project: Project, wished: VolumeType | None, *, like: Volume | None = 
 
 def create(*, actor: Actor, wished: Mapping[str, Any]) -> VolumeType:
     """Offer a new type."""
-    columns = {field: value for field, value in wished.items() if field != "projects"}
+    columns = {field: value for field, value in wished.items() if field not in ("projects", "rebind")}
     columns |= _place(columns.get("pool"))
     if columns.get("is_default"):
         _leave_default()
@@ -60,15 +60,15 @@ def update(*, volume_type: VolumeType, actor: Actor, changes: Mapping[str, Any])
 
     Raises Conflict for a default that would not be the default any more: another one takes its place.
     """
-    columns = {field: value for field, value in changes.items() if field != "projects"}
+    columns = {field: value for field, value in changes.items() if field not in ("projects", "rebind")}
     volume_type = VolumeType.objects.select_for_update().get(pk=volume_type.pk)  # two that change it take turns
     if columns.get("is_default") is False and volume_type.is_default:
         raise Conflict(f"{volume_type} is the default. Make another type the default instead.")
     if columns.get("is_default") and not volume_type.is_default:
         _leave_default()
     moves = "pool" in columns and columns["pool"] != volume_type.pool
-    if "pool" in columns:  # also once more the same: then its storage host is who says that now
-        columns |= _place(columns["pool"])
+    if moves or changes.get("rebind"):  # then its storage host is who says so now
+        columns |= _place(columns.get("pool", volume_type.pool))
     volume_type, before = change(volume_type, columns)
     if "projects" in changes:
         before["projects"] = list(volume_type.projects.order_by("name"))

@@ -391,17 +391,36 @@ def test_types_of_before_are_bound_to_who_has_their_volumes_or_alone_says_so(two
     assert bound() == host(1).pk, "whoever says it now"
 
 
+def test_a_type_is_changed_whoever_is_its_storage_host_and_bound_to_another_on_its_page(
+    client, cloud_admin, two, served
+):
+    pools = host(1).capabilities["pools"]
+    Host.objects.filter(name="node1").update(capabilities={**host(1).capabilities, "pools": {}})
+    client.force_login(cloud_admin)
+    path = f"/cloud/volume-types/{served.pk}"
+    form = {"name": "served", "price_per_gib_hour": "1", "pool": str(served.pool), "enabled": "on", "public": "on"}
+    assert client.post(path, form).status_code == 303, "no host says that it is"
+    Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": pools})
+    assert client.post(path, form | {"price_per_gib_hour": "2"}).status_code == 303
+    served.refresh_from_db()
+    assert served.served_by == host(1).pk
+    assert 'name="rebind"' in client.get(path).content.decode()
+    assert client.post(path, form | {"rebind": "on"}).status_code == 303
+    served.refresh_from_db()
+    assert served.served_by == host(2).pk
+
+
 def test_no_new_one_is_placed_on_a_storage_host_that_is_lost_or_doubtful(two, served):
     pools = host(1).capabilities["pools"]
     Host.objects.filter(name="node2").update(capabilities={**host(2).capabilities, "pools": pools})
     with pytest.raises(NoRoom, match="node1 and node2 say both that they are the storage host"):
         make(two, type=served)
     with pytest.raises(Invalid, match="node1 and node2 say both"):
-        do(volume_types.update, volume_type=served, changes={"pool": served.pool})
+        do(volume_types.update, volume_type=served, changes={"rebind": True})
     Host.objects.filter(name="node1").update(lost_at=Now())
     with pytest.raises(NoRoom, match="made for another one"):
         make(two, type=served)
-    do(volume_types.update, volume_type=served, changes={"pool": served.pool})
+    do(volume_types.update, volume_type=served, changes={"rebind": True})
     served = VolumeType.objects.get(pk=served.pk)
     assert now(make(two, type=served)).active.host == host(2), "it has joined anew, and an admin has said so"
     Host.objects.filter(name="node2").update(lost_at=Now())
