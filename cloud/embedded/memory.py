@@ -13,10 +13,11 @@ from cloud.embedded.paths import DEFAULT_ROOT_HOME, Home
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
-# Machines' users: blocks of as many as an agent takes. Two clouds on one machine hardly have the same block.
+# Users of machines and of what serves their disks: blocks of as many as an agent takes, which are twice 65 536. Two
+# clouds on one machine hardly have the same block.
 FIRST_UID = 1_900_000_000  # also of clouds that older releases made
-UIDS_OF_A_CLOUD = 65_536
-BLOCKS = 3_500
+UIDS_OF_A_CLOUD = 2 * 65_536
+BLOCKS = 1_750
 
 
 def first_uid_of(home: Home) -> int:
