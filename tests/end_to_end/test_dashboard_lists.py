@@ -66,6 +66,15 @@ def test_three_hundred_are_sorted_narrowed_and_paged(visit, cloud, three_hundred
     assert visitor.complaints == []
 
 
+def test_what_is_cut_off_is_shown_by_the_mouse(visit, cloud, three_hundred):
+    page = visit().sign_in("mia")
+    page.goto(f"{LIST}?q=web-010")
+    cell = page.locator("[data-row] .status-cell")
+    assert "No host has room: 3 hosts, too few vCPUs" not in (cell.get_attribute("title") or "")
+    cell.hover()
+    expect(cell).to_have_attribute("title", re.compile("^error No host has room: 3 hosts, too few vCPUs"))
+
+
 def test_a_list_follows_what_appears_changes_and_goes_under_its_filter(visit, cloud, three_hundred):
     page = visit().sign_in("mia")
     page.goto(f"{LIST}?q=new&sort=name")

@@ -98,3 +98,12 @@
   for (const box of boxes()) if (box.checked) selected.add(box.value);
   tell();
 })();
+
+/* What a cell has no room for is shown by the mouse. */
+document.addEventListener("mouseover", ({ target }) => {
+  const cell = target.closest(".table.list > tbody > tr > *");
+  if (!cell || cell.title || cell.scrollWidth <= cell.clientWidth) return;
+  const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), words = [];
+  while (texts.nextNode()) words.push(...texts.currentNode.data.split(/\s+/).filter(Boolean));
+  cell.title = words.join(" ");
+});
