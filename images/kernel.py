@@ -3,7 +3,7 @@
 import fnmatch
 import lzma
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from . import bzimage, elf
 from .tools import BuildError
@@ -33,11 +33,13 @@ class Modules:
     def closure(self, names: Iterable[str], *, optional: bool = False) -> list[str]:
         """The names with their dependencies, each after what it needs; what is built in is left out."""
         ordered: list[str] = []
+        seen: set[str] = set()
 
         def visit(name: str) -> None:
             name = _name(name)
-            if name in ordered or name in self.built_in:
+            if name in seen or name in self.built_in:
                 return
+            seen.add(name)  # soft dependencies may go in a circle
             if name not in self._packed:
                 raise BuildError(f"the kernel {self.release} has no module {name}")
             for needed in self._depends(name):
@@ -60,7 +62,7 @@ class Modules:
             # modprobe loads a line's dependencies from right to left.
             needed = [other for other in reversed(self.closure([name])) if other != name]
             dependencies.append(f"{place[name]}: {' '.join(place[other] for other in needed)}".rstrip() + "\n")
-            for alias in elf.module_facts(content).get("alias", []):
+            for alias in self._aliases(name):
                 aliases.append(f"alias {alias} {name}\n")
         root.file(f"{self.directory}/modules.dep", "".join(sorted(dependencies)))
         root.file(f"{self.directory}/modules.alias", "".join(sorted(aliases)))
@@ -71,7 +73,23 @@ class Modules:
 
     def _depends(self, name: str) -> list[str]:
         facts = elf.module_facts(self._content(name))
-        return [word for line in facts.get("depends", []) for word in line.split(",") if word]
+        needed = [word for line in facts.get("depends", []) for word in line.split(",") if word]
+        return [*needed, *(module for line in facts.get("softdep", []) for module in self._wished(line))]
+
+    def _wished(self, softdep: str) -> Iterator[str]:
+        """The modules of "pre: crypto-crc32c post: …" that are to be there before, as far as the kernel has them.
+
+        Such a word names a module, or what modules offer by an alias: then they are called like it without `crypto-`.
+        """
+        before = softdep.partition("post:")[0].removeprefix("pre:")
+        for word in before.split():
+            stem = _name(word.removeprefix("crypto-"))
+            for name in sorted(self._packed):
+                if name == _name(word) or name.startswith(stem) and word in self._aliases(name):
+                    yield name
+
+    def _aliases(self, name: str) -> list[str]:
+        return elf.module_facts(self._content(name)).get("alias", [])
 
 
 def image(tree: Tree, *, unpack: bool) -> bytes:
