@@ -36,8 +36,8 @@ GROWING = {f"{R}/delete", f"{V}/delete"}
 # A launch, or a deletion, that is tried out; all there is to know.
 MAX_QUERIES = {
     f"{P}/launch": 46,  # with its ports, security groups and types of volumes
-    "cloud": 58,  # all that the health page looks for, and more
-    "cloud/health": 48,  # a look for each kind of trouble
+    "cloud": 62,  # all that the health page looks for, and more
+    "cloud/health": 52,  # a look for each kind of trouble
     f"{P}/images/<uuid:image>/delete": 30,
     I: 21,  # with what it used, and each of its disks and NICs
     N: 20,
