@@ -5,6 +5,8 @@ import re
 import time
 import uuid
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from agent.jail import Jail
 from compute.agent import silence
 from compute.agent.hypervisors.qemu import control
 from storage.agent import layers, relays
-from storage.agent.ceph import Clusters
+from storage.agent.ceph import Cluster, Clusters
 from storage.agent.rbd import Images
 from tests.clouds import wait_until
 from tests.compute.agent.test_plugging import GIB, LOOKING, Running, node  # noqa: F401
@@ -38,30 +40,45 @@ def guest(node, control_plane, tiny_linux):  # noqa: F811
     return guest
 
 
-def test_it_is_there_at_the_boot_goes_comes_and_grows_while_the_guest_runs(guest, ceph):
-    paths, image = guest.node.paths, str(uuid.uuid4())
-    ceph.lead_to(paths.home, "one")
-    clusters = Clusters(paths, Jail())
+@dataclass(frozen=True)
+class Disk:
+    """An image in Ceph, as a spec names it."""
+
+    cluster: Cluster
+    volume: dict[str, Any]
+
+
+@pytest.fixture
+def disk(guest, ceph):
+    image = str(uuid.uuid4())
+    ceph.lead_to(guest.node.paths.home, "one")
+    clusters = Clusters(guest.node.paths, Jail())
     wait_until(clusters.facts)
     [pool] = clusters.facts()
-    Images(clusters.get(pool)).create(image, GIB)
-    volume = {
+    images = Images(clusters.get(pool))
+    images.create(image, GIB)
+    yield Disk(clusters.get(pool), {
         "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
-        "chain": [image], "base_image": None, "limits": {"iops": 500, "bytes_per_second": None}, "ceph": pool,
-    }  # fmt: skip
+        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
+    })  # fmt: skip
+    plugged(guest)
+    images.remove(image)
+    assert image not in ceph.images()
+
+
+def test_it_is_there_at_the_boot_goes_comes_and_grows_while_the_guest_runs(guest, ceph, disk):
+    volume = disk.volume | {"limits": {"iops": 500, "bytes_per_second": None}}
     assert plugged(guest, volume) == [volume["id"]]
     guest.says("HAS .*vdb=in-ceph:2097152:0 ")
     guest.says("WROTE written-by-a-guest")
     assert plugged(guest) == []
     guest.says("HAS (?!.*vdb)")
-    assert "written.by.a.gue" in ceph.io(image, "read -v 0 16")
+    assert "written.by.a.gue" in ceph.io(volume["rbd"], "read -v 0 16")
     for gib in (1, 2, 3):  # twice over a connection that takes the place of another one
         assert plugged(guest, volume | {"size_bytes": gib * GIB}) == [volume["id"]]
         guest.says(f"HAS .*vdb=in-ceph:{gib << 21}:0 ")
     assert plugged(guest) == []
     guest.says("HAS (?!.*vdb)")
-    Images(clusters.get(pool)).remove(image)
-    assert image not in ceph.images()
 
 
 def plugged(guest, *volumes):
@@ -90,19 +107,10 @@ def counted(ceph, image, snapshot=""):
     return int(re.search(r"count.(\d{6})", said)[1])
 
 
-def test_what_is_on_it_is_kept_while_its_guest_writes_on(guest, ceph):
+def test_what_is_on_it_is_kept_while_its_guest_writes_on(guest, ceph, disk):
     guest.spec["seed"]["user_data"] = LOOKING + COUNTS
-    image, above = str(uuid.uuid4()), str(uuid.uuid4())
-    ceph.lead_to(guest.node.paths.home, "one")
-    clusters = Clusters(guest.node.paths, Jail())
-    wait_until(clusters.facts)
-    [pool] = clusters.facts()
-    images = Images(clusters.get(pool))
-    images.create(image, GIB)
-    volume = {
-        "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
-        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
-    }  # fmt: skip
+    images, volume, above = Images(disk.cluster), disk.volume, str(uuid.uuid4())
+    image = volume["rbd"]
     plugged(guest, volume)
     guest.says(r"COUNT (\d\d|[3-9])")
     kept = volume | {"chain": [image, above], "keeps": image}
@@ -118,53 +126,29 @@ def test_what_is_on_it_is_kept_while_its_guest_writes_on(guest, ceph):
     images.forget(image, image)
     plugged(guest, kept)
     assert not images.kept(image), "an order that is done keeps nothing once more"
-    plugged(guest)
-    images.remove(image)
 
 
-def test_it_is_detached_while_the_cluster_does_not_answer(guest, ceph):
+def test_it_is_detached_while_the_cluster_does_not_answer(guest, ceph, disk):
     """With writes on their way."""
     guest.spec["seed"]["user_data"] = LOOKING + COUNTS
-    image = str(uuid.uuid4())
-    ceph.lead_to(guest.node.paths.home, "one")
-    clusters = Clusters(guest.node.paths, Jail())
-    wait_until(clusters.facts)
-    [pool] = clusters.facts()
-    images = Images(clusters.get(pool))
-    images.create(image, GIB)
-    volume = {
-        "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
-        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
-    }  # fmt: skip
+    volume = disk.volume
     plugged(guest, volume)
     guest.says(r"COUNT (\d\d|[3-9])")
     with ceph.hanging():
         assert plugged(guest) == []
         guest.says("HAS (?!.*vdb)")
         assert not list(relays.find(guest.node.paths.home))
-    assert counted(ceph, image) >= 3
+    assert counted(ceph, volume["rbd"]) >= 3
     assert plugged(guest, volume) == [volume["id"]]
     guest.says("HAS .*vdb=in-ceph:2097152:0 ")
-    plugged(guest)
-    images.remove(image)
 
 
-def test_a_cluster_that_falls_silent_after_it_was_asked_freezes_no_guest(guest, ceph, monkeypatch):
+def test_a_cluster_that_falls_silent_after_it_was_asked_freezes_no_guest(guest, ceph, disk, monkeypatch):
     """And what was cut off is attached anew once the cluster answers."""
     monkeypatch.setattr(control, "SECONDS_TO_ANSWER", 5.0)
     monkeypatch.setattr(silence, "SECONDS_TO_COME_BACK", 0.0)
     guest.spec["seed"]["user_data"] = LOOKING + COUNTS
-    image = str(uuid.uuid4())
-    ceph.lead_to(guest.node.paths.home, "one")
-    clusters = Clusters(guest.node.paths, Jail())
-    wait_until(clusters.facts)
-    [pool] = clusters.facts()
-    images = Images(clusters.get(pool))
-    images.create(image, GIB)
-    volume = {
-        "id": str(uuid.uuid4()), "slot": 1, "serial": "in-ceph", "read_only": False, "size_bytes": GIB,
-        "chain": [image], "base_image": None, "limits": None, "ceph": pool, "rbd": image, "keeps": None,
-    }  # fmt: skip
+    volume = disk.volume
     plugged(guest, volume)
     guest.says(r"COUNT (\d\d|[3-9])")
     ask, asked = layers.Layers.silent, []
